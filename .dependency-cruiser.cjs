@@ -1,0 +1,80 @@
+/**
+ * The layer check: imports only go down, and every room is entered by its index.ts.
+ * The table is the one of docs/architecture.md, "Rooms".
+ */
+const rooms = {
+  net: [],
+  netlink: [],
+  host: ['net', 'netlink'],
+  bpf: ['host', 'netlink'],
+  switch: ['net'],
+  flow: ['net'],
+  tables: ['net'],
+  offload: ['bpf', 'flow', 'tables', 'net'],
+  'extensions/learning': ['switch', 'flow', 'net'],
+  'extensions/capture': ['switch', 'flow', 'net'],
+  'extensions/filter': ['switch', 'flow', 'net'],
+  daemon: [
+    'net',
+    'netlink',
+    'host',
+    'bpf',
+    'switch',
+    'flow',
+    'tables',
+    'offload',
+    'extensions/learning',
+    'extensions/capture',
+    'extensions/filter',
+  ],
+  cli: ['daemon'],
+};
+
+const layers = Object.entries(rooms).map(([room, below]) => ({
+  name: `layer-${room.replace('/', '-')}`,
+  comment: `${room}/ may import ${below.length === 0 ? 'no other room' : below.join(', ')}`,
+  severity: 'error',
+  from: { path: `^src/${room}/` },
+  to: { path: '^src/', pathNot: [`^src/${room}/`, ...below.map((name) => `^src/${name}/`)] },
+}));
+
+module.exports = {
+  forbidden: [
+    ...layers,
+    {
+      name: 'door',
+      comment: "A room's index.ts is its only door",
+      severity: 'error',
+      from: { path: '^src/((?:extensions/)?[^/]+)/' },
+      to: {
+        path: '^src/',
+        pathNot: [
+          '^src/$1/',
+          '^src/(?:extensions/)?[^/]+/index\\.ts$',
+          '^src/[^/]+/client\\.ts$',
+          '^src/host/sys/index\\.ts$',
+        ],
+      },
+    },
+    {
+      name: 'bpf-stands-on-system-calls-alone',
+      comment: 'bpf/ is a library of its own: of host/ it takes the system calls only',
+      severity: 'error',
+      from: { path: '^src/bpf/' },
+      to: { path: '^src/host/', pathNot: '^src/host/sys/index\\.ts$' },
+    },
+    {
+      name: 'no-circular',
+      severity: 'error',
+      from: {},
+      to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } },
+    },
+  ],
+  options: {
+    tsConfig: { fileName: 'tsconfig.json' },
+    tsPreCompilationDeps: true,
+    doNotFollow: { path: 'node_modules' },
+    exclude: { path: '\\.test\\.ts$' },
+    enhancedResolveOptions: { extensions: ['.ts', '.js', '.json'] },
+  },
+};

@@ -1,0 +1,109 @@
+/**
+ * The C library through koffi: the one place where functions are bound. A call costs some 0.2 to 0.3 us, so hot paths share
+ * one over a batch. Pointers travel as plain numbers where addresses are computed (user space ends below 2^47, so a double
+ * holds them exactly) and as typed arrays where koffi may pin them for the length of the call.
+ */
+import koffi from 'koffi';
+import { SystemError } from './errors.ts';
+
+const libc = koffi.load('libc.so.6');
+
+/** A bound C function that returns an integer. koffi cannot type its arguments; each binding below does. */
+type CFunction<Arguments extends unknown[]> = (...args: Arguments) => number;
+
+/**
+ * Bind a function of libc.
+ * @param prototype a C prototype as koffi reads it; integer results up to 53 bits
+ * @throws Error when libc has no such symbol
+ */
+export function bindLibc<Arguments extends unknown[]>(prototype: string): CFunction<Arguments> {
+  return libc.func(prototype) as unknown as CFunction<Arguments>;
+}
+
+/** errno of the last call on this thread. Read it before any other call. */
+export function lastErrno(): number {
+  return koffi.errno();
+}
+
+/**
+ * Check a result: negative means failure.
+ * @param doing what was being done, for the message: 'open /dev/net/tun'
+ * @returns the result itself
+ * @throws SystemError with the errno of the call
+ */
+export function check(result: number, call: string, doing: string): number {
+  if (result < 0) throw new SystemError(call, lastErrno(), doing);
+  return result;
+}
+
+/**
+ * Where a typed array's bytes are. The address stays valid while the caller keeps the array: V8 never moves
+ * the backing store of a buffer that is not tiny, and koffi is handed the store itself.
+ */
+export function addressOf(memory: ArrayBufferView | ArrayBufferLike): number {
+  return Number(koffi.address(memory as Uint8Array));
+}
+
+/**
+ * A view over native memory, such as a mapping. It must not be used once the memory is unmapped.
+ * @param address its start
+ */
+export function nativeView(address: number, lengthBytes: number): ArrayBuffer {
+  return koffi.view(BigInt(address), lengthBytes) as ArrayBuffer;
+}
+
+const mmapCall = bindLibc<[number, number, number, number, number, number]>(
+  'intptr_t mmap(intptr_t addr, size_t length, int prot, int flags, int fd, int64_t offset)',
+);
+const munmapCall = bindLibc<[number, number]>('int munmap(intptr_t addr, size_t length)');
+
+/** Protection and flag bits of mmap(2). */
+export const Mmap = { PROT_READ: 1, PROT_WRITE: 2, SHARED: 1, PRIVATE: 2, POPULATE: 0x8000 } as const;
+
+/** A mapping and the view over it. `unmap` ends both; every typed array over it must be dropped before. */
+export interface Mapping {
+  readonly address: number;
+  readonly buffer: ArrayBuffer;
+  readonly lengthBytes: number;
+  unmap(): void;
+}
+
+/**
+ * Map a file descriptor's memory.
+ * @param options.protection or-ed PROT bits; read and write by default
+ * @param options.flags or-ed MAP bits; shared by default
+ * @throws SystemError
+ */
+export function mmap(
+  fd: number,
+  lengthBytes: number,
+  options: { protection?: number; flags?: number; offsetBytes?: number; doing: string },
+): Mapping {
+  const address = mmapCall(
+    0,
+    lengthBytes,
+    options.protection ?? Mmap.PROT_READ | Mmap.PROT_WRITE,
+    options.flags ?? Mmap.SHARED,
+    fd,
+    options.offsetBytes ?? 0,
+  );
+  check(address, 'mmap', options.doing);
+  let mapped = true;
+  return {
+    address,
+    lengthBytes,
+    buffer: nativeView(address, lengthBytes),
+    unmap() {
+      if (!mapped) return;
+      mapped = false;
+      munmapCall(address, lengthBytes);
+    },
+  };
+}
+
+const closeCall = bindLibc<[number]>('int close(int fd)');
+
+/** Close a descriptor; errors are ignored, as after close(2) the descriptor is gone either way. */
+export function closeDescriptor(fd: number): void {
+  closeCall(fd);
+}
