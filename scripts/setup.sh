@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Installs what is missing for one purpose and builds: node modules, Debian packages, dist/.
+# Usage: setup.sh start|test|bench
+# Says what it does only when there is something to do; ends with a clear sentence when it cannot.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+purpose=${1:-start}
+
+fail() { printf 'millrace: %s\n' "$1" >&2; exit 1; }
+
+command -v node >/dev/null || fail 'Node.js is missing; install version 20.19 or newer.'
+node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)' ||
+  fail "Node.js $(node --version) is too old; install version 20.19 or newer."
+
+# --- Debian packages: command -> package -------------------------------------------------------------------------
+needed=(ip:iproute2 ping:iputils-ping iperf3:iperf3)
+case $purpose in
+  test) needed+=(tcpdump:tcpdump tshark:tshark ethtool:ethtool) ;;
+  bench) needed+=(ethtool:ethtool sockperf:sockperf ovs-vswitchd:openvswitch-switch) ;;
+esac
+PATH=$PATH:/usr/sbin:/sbin
+missing=()
+for pair in "${needed[@]}"; do
+  command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  command -v apt-get >/dev/null || fail "install these first, by your system's own means: ${missing[*]}"
+  if [ "$(id -u)" = 0 ]; then run=(); elif sudo -n true 2>/dev/null; then run=(sudo -n); else
+    fail "these Debian packages are missing: ${missing[*]}; run as root once, or: apt-get install ${missing[*]}"
+  fi
+  printf 'millrace: installing Debian packages: %s\n' "${missing[*]}"
+  apt_log=$(mktemp)
+  apt=("${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -q)
+  "${apt[@]}" update >"$apt_log" 2>&1 </dev/null || { tail -5 "$apt_log" >&2; fail 'apt-get update failed.'; }
+  "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >>"$apt_log" 2>&1 </dev/null || { tail -15 "$apt_log" >&2; fail 'apt-get install failed.'; }
+  rm -f "$apt_log"
+fi
+
+# --- node modules ------------------------------------------------------------------------------------------------
+stamp=node_modules/.millrace-lock
+if ! cmp -s package-lock.json "$stamp"; then
+  echo 'millrace: installing node modules'
+  npm ci --no-audit --no-fund --loglevel=error </dev/null
+  cp package-lock.json "$stamp"
+fi
+
+# --- build ---------------------------------------------------------------------------------------------------------
+if [ ! -f dist/.built ] || [ -n "$(find src tsconfig*.json package-lock.json -newer dist/.built -print -quit)" ]; then
+  [ -d dist ] || echo 'millrace: building'
+  node_modules/.bin/tsc -p tsconfig.build.json
+  touch dist/.built
+fi
