@@ -1,0 +1,54 @@
+/**
+ * Small packets through the switch: 60-byte UDP frames made inside A's kernel by Millrace's own generator, counted where B's
+ * interface receives them. Offered is what reached the switch's side of A's cable.
+ */
+import { join } from 'node:path';
+import { runAside, sleep } from '../shell.ts';
+import { busySeconds, TwoHosts } from '../two-host.ts';
+
+const millrace = join(import.meta.dirname, '../../../bin/millrace.js');
+
+/** Result of one run at one offered rate. */
+export interface SmallPackets {
+  offeredPps: number;
+  deliveredPps: number;
+  /** Busy time of the whole machine, generator and receiving host included, for each delivered packet. */
+  machineUsPerPacket: number;
+}
+
+/**
+ * @param ratePps frames a second to offer, or 'max'
+ * @param flows how many UDP flows they are spread over
+ */
+export async function measureSmallPackets(
+  hosts: TwoHosts,
+  options: { ratePps: number | 'max'; durationSeconds: number; flows: number },
+): Promise<SmallPackets> {
+  hosts.inside(hosts.a, 'ping', ['-c', '2', '-i', '0.2', '-q', TwoHosts.addressB]);
+  const rate = options.ratePps === 'max' ? ['--max'] : ['--pps', String(options.ratePps)];
+  const generator = runAside('ip', [
+    ...['netns', 'exec', hosts.a, process.execPath, millrace, 'generate', '--netdev', 'e0', ...rate],
+    ...['--size', '60', '--flows', String(options.flows), '--duration', String(options.durationSeconds + 2)],
+    ...['--src-mac', TwoHosts.macA, '--dst-mac', TwoHosts.macB],
+    ...['--src-ip', TwoHosts.addressA, '--dst-ip', TwoHosts.addressB, '--json'],
+  ]);
+  try {
+    await sleep(1_200);
+    const start = process.hrtime.bigint();
+    const busyStart = busySeconds();
+    const offeredStart = hosts.offeredByA();
+    const deliveredStart = hosts.receivedAtB();
+    await sleep(options.durationSeconds * 1_000);
+    const delivered = hosts.receivedAtB() - deliveredStart;
+    const offered = hosts.offeredByA() - offeredStart;
+    const busy = busySeconds() - busyStart;
+    const seconds = Number(process.hrtime.bigint() - start) / 1e9;
+    return {
+      offeredPps: offered / seconds,
+      deliveredPps: delivered / seconds,
+      machineUsPerPacket: delivered === 0 ? Number.POSITIVE_INFINITY : (busy * 1e6) / delivered,
+    };
+  } finally {
+    await generator;
+  }
+}
