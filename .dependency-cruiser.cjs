@@ -27,7 +27,8 @@ const rooms = {
     'extensions/capture',
     'extensions/filter',
   ],
-  cli: ['daemon'],
+  cli: ['daemon', 'bpf'],
+  lab: ['daemon'],
 };
 
 const layers = Object.entries(rooms).map(([room, below]) => ({

@@ -20,7 +20,7 @@ export class Millrace implements Peer {
   async start(hosts: TwoHosts): Promise<void> {
     this.#directory = mkdtempSync(join(tmpdir(), 'millrace-bench-'));
     const config = join(this.#directory, 'millrace.yaml');
-    writeFileSync(config, 'ports:\n  - name: sa\n  - name: sb\nextensions:\n  - name: learning\n');
+    writeFileSync(config, 'ports:\n  sa: { kind: netdev }\n  sb: { kind: netdev }\nextensions: [learning]\n');
     this.#millrace(hosts, ['up', '--daemon', '-f', config]);
     this.daemonPid = Number(JSON.parse(this.#millrace(hosts, ['status', '--json'])).pid);
   }

@@ -1,0 +1,92 @@
+/** What the lab checks, each a sentence that is true or false, with a figure where there is one. */
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import type { LabHosts } from './hosts.ts';
+
+/** The outcome of one check. */
+export interface CheckResult {
+  what: string;
+  passed: boolean;
+  /** The figure, or why it failed. */
+  detail: string;
+}
+
+interface Finished {
+  code: number;
+  output: string;
+}
+
+/** Run a command inside a host without blocking; never rejects. */
+function inside(hosts: LabHosts, host: string, command: string, args: string[], timeoutMs: number): Promise<Finished> {
+  return new Promise((resolve) => {
+    const all = ['netns', 'exec', hosts.host(host).namespace, command, ...args];
+    execFile('ip', all, { timeout: timeoutMs, maxBuffer: 16 << 20 }, (error, stdout, stderr) => {
+      const code = error === null ? 0 : typeof error.code === 'number' ? error.code : 1;
+      resolve({ code, output: `${stdout}${stderr}` });
+    });
+  });
+}
+
+async function ping(hosts: LabHosts, from: string, to: string, what: string): Promise<CheckResult> {
+  const { code, output } = await inside(hosts, from, 'ping', ['-n', '-c', '3', '-i', '0.2', '-W', '2', to], 15_000);
+  const times = /= [\d.]+\/([\d.]+)\//.exec(output);
+  const loss = /(\d+)% packet loss/.exec(output);
+  const passed = code === 0 && loss?.[1] === '0';
+  return { what, passed, detail: passed ? `${times?.[1] ?? '?'} ms` : `${loss?.[1] ?? '100'} % lost` };
+}
+
+async function unreachable(hosts: LabHosts, from: string, to: string, what: string): Promise<CheckResult> {
+  const { output } = await inside(hosts, from, 'ping', ['-n', '-c', '2', '-i', '0.2', '-W', '1', to], 15_000);
+  const passed = output.includes('100% packet loss');
+  return { what, passed, detail: passed ? 'no reply, as it should be' : 'it was answered' };
+}
+
+async function throughput(
+  hosts: LabHosts,
+  from: string,
+  to: string,
+  toHost: string,
+  what: string,
+): Promise<CheckResult> {
+  const server: ChildProcess = spawn('ip', ['netns', 'exec', hosts.host(toHost).namespace, 'iperf3', '-s', '-1'], {
+    stdio: 'ignore',
+  });
+  try {
+    let last = '';
+    // The server needs a moment until it listens: a refused first try says nothing about the switch.
+    for (let attempt = 0; attempt < 20; attempt += 1) {
+      const { code, output } = await inside(hosts, from, 'iperf3', ['-c', to, '-t', '2', '-J'], 20_000);
+      last = output;
+      if (code === 0) {
+        const bps: number = JSON.parse(output).end.sum_received.bits_per_second;
+        return { what, passed: bps > 0, detail: `${(bps / 1e9).toFixed(1)} Gbit/s` };
+      }
+      if (!output.includes('refused')) break;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    return { what, passed: false, detail: /"error":\s*"([^"]+)"/.exec(last)?.[1] ?? 'iperf3 got no connection' };
+  } finally {
+    server.kill('SIGTERM');
+  }
+}
+
+/**
+ * Run all checks in order.
+ * @param announce called with each result as soon as it is there
+ */
+export async function runChecks(hosts: LabHosts, announce: (result: CheckResult) => void): Promise<CheckResult[]> {
+  const steps: (() => Promise<CheckResult>)[] = [
+    () => ping(hosts, 'h1', '10.77.10.2', 'IPv4: h1 pings h2'),
+    () => ping(hosts, 'h1', 'fd77:10::2', 'IPv6: h1 pings h2'),
+    () => ping(hosts, 'h1', '10.77.20.3', 'VLAN 20: h1, tagged, pings h3, untagged'),
+    () => unreachable(hosts, 'h2', '10.77.10.3', 'VLANs apart: h2 in VLAN 10 does not reach h3 in VLAN 20'),
+    () => throughput(hosts, 'h1', '10.77.10.2', 'h2', 'TCP: h1 to h2'),
+    () => throughput(hosts, 'h1', '10.77.20.3', 'h3', 'TCP in VLAN 20: h1 to h3'),
+  ];
+  const results: CheckResult[] = [];
+  for (const step of steps) {
+    const result = await step();
+    results.push(result);
+    announce(result);
+  }
+  return results;
+}
