@@ -1,19 +1,24 @@
 /** Two projects: unit tests beside the code, and namespace scenarios under test/ that need a kernel and root. */
 import { defineConfig } from 'vitest/config';
 
+/** Examples import the rooms by their public names; tests take them from the source. */
+const resolve = { alias: [{ find: /^millrace\/(\w+)$/, replacement: `${import.meta.dirname}/src/$1/index.ts` }] };
+
 export default defineConfig({
   test: {
     reporters: ['default', './scripts/count-reporter.mjs'],
     projects: [
       {
+        resolve,
         test: {
           name: 'unit',
-          include: ['src/**/*.test.ts'],
+          include: ['src/**/*.test.ts', 'examples/**/*.test.ts'],
           pool: 'forks',
           testTimeout: 30_000,
         },
       },
       {
+        resolve,
         test: {
           name: 'scenarios',
           include: ['test/**/*.test.ts'],
