@@ -1,6 +1,35 @@
 /** net/: packet memory, the adapter contract, packet formats, checksums, capture files. The only door of this room. */
 export { type Adapter, type AdapterCounters, newCounters, Offload, TagAction } from './adapter.ts';
 export { BATCH_SIZE, Batch } from './batch.ts';
+export {
+  finishSum,
+  foldSum,
+  internetChecksum,
+  pseudoHeaderSum4,
+  pseudoHeaderSum6,
+  sumBytes,
+  updateChecksum16,
+  updateChecksum32,
+} from './checksum.ts';
+export { crc32c, sctpChecksum } from './crc32c.ts';
+export { Fragment, HeaderOffsets, MAXIMUM_TAGS, Malformed, malformedName } from './dissect.ts';
 export { Checksum, Gso, Packet, type PacketOwner } from './packet.ts';
 export { ClonePool, PacketPool } from './pool.ts';
 export { Region } from './region.ts';
+export { applyTagAction, outerTag, outerVlanId, TagResult } from './vlan.ts';
+export {
+  formatIpv4,
+  formatIpv6,
+  formatMac,
+  parseIpv4Address,
+  parseIpv4Into,
+  parseIpv6Address,
+  parseIpv6Into,
+  parseMac,
+  parseMacInto,
+} from './wire/address.ts';
+export { WireError } from './wire/error.ts';
+export { Ethernet, type EthernetRecord, EthernetView } from './wire/ethernet.ts';
+export { EtherType, IpProtocol } from './wire/numbers.ts';
+export { type Codec, encode, View } from './wire/view.ts';
+export { VlanTag, type VlanTagRecord, VlanTagView } from './wire/vlan-tag.ts';
