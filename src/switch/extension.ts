@@ -1,0 +1,208 @@
+/**
+ * The extension interface: what an extension is (descriptor, factory, handlers) and what the switch gives it (handle, host
+ * services). This is the public face for whoever writes an extension; handle.ts and slot.ts stand behind it.
+ *
+ * Packets handed to onIngress or onEgress belong to the extension until it passes them on (sendIngress, indicateEgress),
+ * ends them (completeIngress, returnEgress), or keeps them: then it must do one of these later. Completions are only told.
+ */
+import type { Batch, Packet } from '../net/index.ts';
+import type { ForwardingContext } from './context.ts';
+import type { DropReasonCode } from './drop-reason.ts';
+import type { OidAction, OidRequest, QueryKind, QueryOid, QueryResult, Status, StatusIndication } from './oid.ts';
+import type { JsonValue } from './properties.ts';
+
+export type ExtensionType = 'capturing' | 'filtering' | 'forwarding';
+
+/** Who an extension is. */
+export interface ExtensionDescriptor {
+  /** Unique on a switch; also the id under which its state is saved. */
+  readonly name: string;
+  readonly type: ExtensionType;
+  /** Of the extension, such as `1.0.0`. */
+  readonly version: string;
+  /** One line for people. */
+  readonly description?: string;
+}
+
+/** Where an extension stands; packets flow through it in Running only. */
+export type ExtensionState = 'Detached' | 'Attaching' | 'Paused' | 'Restarting' | 'Running' | 'Pausing';
+
+/** What a module exports for each extension. */
+export interface ExtensionFactory<Configuration = unknown> {
+  readonly descriptor: ExtensionDescriptor;
+  /**
+   * Check a configuration from outside; left out, the extension takes none.
+   * @throws Error saying what is wrong with which field
+   */
+  parseConfiguration?(value: unknown): Configuration;
+  /** Make an instance for one switch. Nothing flows until its attach and restart have run. */
+  create(handle: ExtensionHandle, configuration: Configuration): Extension;
+}
+
+/** What an extension says about a packet that is being traced. Nothing may be changed or learned. */
+export interface Explanation {
+  /** What it looked at and found, one sentence a line. */
+  readonly lines: readonly string[];
+  /** It would drop the packet. */
+  readonly drop?: DropReasonCode;
+  /** A forwarding extension: where it would send the packet. */
+  readonly destinations?: readonly { readonly portId: number; readonly nicIndex: number; readonly flags: number }[];
+  /** A filtering extension: destinations that it would exclude, with the reason. */
+  readonly excluded?: readonly { readonly portId: number; readonly reason: DropReasonCode }[];
+}
+
+/** The handlers of an extension. One that is left out is bypassed at no cost. */
+export interface Extension {
+  /** Packets on their way down. @param flags bits of PacketFlag */
+  onIngress?(batch: Batch, flags: number): void;
+  /** Packets that this extension passed down, or originated, are done. They are released after the call. */
+  onIngressComplete?(batch: Batch): void;
+  /** Packets with their destinations on their way up. */
+  onEgress?(batch: Batch, flags: number): void;
+  /** Packets that this extension passed up are done. */
+  onEgressReturn?(batch: Batch): void;
+  /** An OID on its way down; left out or void: forward. */
+  onOid?(request: OidRequest): OidAction | undefined;
+  /** An OID that this extension forwarded is done; on a failure, undo what was done for it. */
+  onOidComplete?(request: OidRequest, status: Status): void;
+  /** A status on its way up. Return false to keep it from going further. */
+  onStatus?(indication: StatusIndication): boolean | undefined;
+
+  attach?(): void;
+  /** Let go of all packets and pended OIDs, now or soon; the pause lasts until they are gone. */
+  pause?(): void;
+  restart?(): void;
+  detach?(): void;
+  /** New, already checked configuration while running. Left out, the extension is made anew. */
+  reconfigure?(configuration: unknown): void;
+
+  /** Its state as JSON, for people and programs. */
+  status?(): JsonValue;
+  /** A command of its own, such as `flush`. @throws Error for a command or argument that it does not know */
+  command?(name: string, args: JsonValue): JsonValue;
+  /** What it would do with a packet. */
+  explain?(packet: Packet, context: ForwardingContext): Explanation;
+}
+
+/** A counter that shows up in the extension's counters. */
+export interface Counter {
+  value: number;
+}
+
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
+
+/** A timer that can be cancelled; cancelling twice is harmless. */
+export interface TimerHandle {
+  cancel(): void;
+}
+
+/** What the surroundings give to a switch and its extensions. */
+export interface HostServices {
+  /** Mandatory: a monotonic clock in milliseconds; fractions allowed. */
+  nowMs(): number;
+  /** Mandatory. */
+  log(level: LogLevel, message: string, fields?: Readonly<Record<string, JsonValue>>): void;
+  /** Optional: call back once after a delay. Without it, extensions that need timers refuse to attach. */
+  readonly setTimer?: (delayMs: number, callback: () => void) => TimerHandle;
+  /** Optional: services of the surroundings by name, such as routes or sockets; extensions check what they get. */
+  readonly services?: Readonly<Record<string, unknown>>;
+}
+
+/** The standard policies of the switch, for forwarding extensions that enforce them. All are free of side effects. */
+export interface StandardPolicies {
+  /** What security, VLAN, isolation and routing domain of the source port say. A DropReason; NONE passes. */
+  ingressVerdict(packet: Packet): DropReasonCode;
+  /** What the destination port's policies say about this packet. */
+  egressVerdict(packet: Packet, portId: number): DropReasonCode;
+  /** The DestinationFlag bits that suit the VLAN policy of a port. */
+  destinationFlags(portId: number): number;
+  /**
+   * Add every connected port of the packet's forwarding domain other than its source, and commit.
+   * @returns how many were added
+   */
+  flood(packet: Packet): number;
+}
+
+/** The switch as one extension sees it. Misuse throws RuleError and changes nothing. */
+export interface ExtensionHandle {
+  readonly name: string;
+  readonly type: ExtensionType;
+  readonly host: HostServices;
+  readonly policies: StandardPolicies;
+
+  /** Give an originated packet its context (rules 10, 11). @returns false when none is free (RESOURCES) */
+  allocateContext(packet: Packet): boolean;
+  /** Take the context off a packet that was never sent. */
+  freeContext(packet: Packet): void;
+  /** The context of a packet. */
+  context(packet: Packet): ForwardingContext;
+  /** Set source port and NIC of an own packet, before its destinations. */
+  setSource(packet: Packet, portId: number, nicIndex: number): void;
+
+  /** Add and commit one destination. @param flags PRESERVE bits of DestinationFlag; see policies.destinationFlags */
+  addDestination(packet: Packet, portId: number, nicIndex: number, flags: number): void;
+  /** Make room for more. @returns false: RESOURCES */
+  growDestinations(packet: Packet, count: number): boolean;
+  /** Write a new element, from numDestinations on. It counts once updateDestinations has run. */
+  fillDestination(packet: Packet, index: number, portId: number, nicIndex: number, flags: number): void;
+  /** Commit `count` filled elements. */
+  updateDestinations(packet: Packet, count: number): void;
+  /** Exclude a committed destination on egress; counted at that port under the reason. */
+  excludeDestination(packet: Packet, index: number, reason: DropReasonCode): void;
+  /** Copy source and classification from one packet to an own one, destinations only when asked for (rule 17). */
+  copyInfo(target: Packet, source: Packet, preserveDestinations: boolean): void;
+
+  referencePort(portId: number): void;
+  dereferencePort(portId: number): void;
+  referenceNic(portId: number, nicIndex: number): void;
+  dereferenceNic(portId: number, nicIndex: number): void;
+
+  /**
+   * Count a list of packets as filtered by one port, for one reason; then end them with completeIngress or returnEgress.
+   * @param incoming true when judged by the source
+   */
+  reportFiltered(batch: Batch, portId: number, reason: DropReasonCode, incoming: boolean): void;
+  /** Report and complete every packet of a batch; {@link reportFiltered} and completeIngress in one for common cases. */
+  dropIngress(batch: Batch, portId: number, reason: DropReasonCode, incoming: boolean): void;
+
+  setSwitchContext(packet: Packet, value: object | null): void;
+  getSwitchContext(packet: Packet): object | null;
+
+  /** Pass packets down; the batch is empty afterwards. */
+  sendIngress(batch: Batch, flags: number): void;
+  /** End packets here; the batch is empty afterwards. */
+  completeIngress(batch: Batch): void;
+  /** Pass packets up; the batch is empty afterwards. */
+  indicateEgress(batch: Batch, flags: number): void;
+  /** End packets here; the batch is empty afterwards. */
+  returnEgress(batch: Batch): void;
+  /** Send own packets (originated, cloned, copied) down from here. */
+  injectIngress(batch: Batch, flags: number): void;
+  /** Send own unchanged clones up from here (rule 18). */
+  injectEgress(batch: Batch, flags: number): void;
+
+  /** An empty packet of the switch's pool with one reference; null: RESOURCES. */
+  allocate(): Packet | null;
+  /** A second packet over the same bytes, with context and source; null: RESOURCES. */
+  clone(packet: Packet): Packet | null;
+  /** A packet with its own copy of the bytes, context and source; its data may be written. null: RESOURCES. */
+  copy(packet: Packet): Packet | null;
+
+  /** Pass a pended OID down. */
+  forwardOid(request: OidRequest): void;
+  /** Complete a pended OID. */
+  completeOid(request: OidRequest, status: Status): void;
+  /** Ask the layers below. @param capacityBytes room for the answer; left out: enough */
+  query<K extends QueryKind>(oid: Extract<QueryOid, { kind: K }>, capacityBytes?: number): QueryResult<K>;
+  /** In onOid, forwarding only: send a NIC request to the external port instead. */
+  redirectNicRequest(request: OidRequest, portId: number, nicIndex: number): void;
+  /** Send a status upwards from here. */
+  indicateStatus(indication: StatusIndication): void;
+
+  /** A counter by name; the same name gives the same counter. */
+  counter(name: string): Counter;
+  /** A drop reason of its own, named `<extension>:<NAME>`. */
+  registerDropReason(name: string, text: string): DropReasonCode;
+  /** A timer whose callback runs as part of the switch; needs the host's setTimer. */
+  setTimer(delayMs: number, callback: () => void): TimerHandle;
+}

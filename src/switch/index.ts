@@ -1,0 +1,72 @@
+/** switch/: the extensible switch. The only door of this room; start reading at api.ts and extension.ts. */
+export type {
+  DropCount,
+  ExtensionInfo,
+  NicBackend,
+  NicInfo,
+  NicOptions,
+  PortCounters,
+  PortInfo,
+  PortOptions,
+  SwitchCounters,
+  SwitchEvent,
+  SwitchOptions,
+  TraceStep,
+  VirtualSwitch,
+} from './api.ts';
+export { ContextFlag, contextOf, DestinationFlag, ForwardingContext, PacketFlag } from './context.ts';
+export { DropReason, type DropReasonCode, type DropReasonInfo } from './drop-reason.ts';
+export { RuleError, SwitchError, type SwitchErrorCode } from './errors.ts';
+export type {
+  Counter,
+  Explanation,
+  Extension,
+  ExtensionDescriptor,
+  ExtensionFactory,
+  ExtensionHandle,
+  ExtensionState,
+  ExtensionType,
+  HostServices,
+  LogLevel,
+  StandardPolicies,
+  TimerHandle,
+} from './extension.ts';
+export { formatMac } from './nic.ts';
+export {
+  DEFAULT_NIC_INDEX,
+  DEFAULT_PORT_ID,
+  MAX_NIC_INDEX,
+  MAX_PORT_ID,
+  type NicParameters,
+  type NicRequest,
+  type NicState,
+  type Oid,
+  type OidAction,
+  type OidKind,
+  type OidRequest,
+  type PortParameters,
+  type PortState,
+  type PortType,
+  type QueryResult,
+  type SavedState,
+  type Status,
+  type StatusIndication,
+} from './oid.ts';
+export { Operation } from './operation.ts';
+export type {
+  AclProperty,
+  AclRule,
+  CustomProperty,
+  GuardProperty,
+  IsolationProperty,
+  JsonValue,
+  MonitorProperty,
+  PortProperty,
+  PortPropertyType,
+  ProfileProperty,
+  QosProperty,
+  RoutingDomainProperty,
+  SecurityProperty,
+  SwitchProperty,
+  VlanProperty,
+} from './properties.ts';

@@ -1,0 +1,148 @@
+/**
+ * Access control of a port: rules on MAC and IP addresses, protocol and ports, compiled to integers and tried in order of
+ * weight. Part of the built-in ingress and egress policies.
+ */
+import type { Packet } from '../../net/index.ts';
+import { SwitchError } from '../errors.ts';
+import type { AclRule } from '../properties.ts';
+import { parseIpPrefix, parseMac } from './addresses.ts';
+import type { Headers } from './headers.ts';
+
+/** What a table says about a packet. */
+export const AclVerdict = { NO_RULE: 0, ALLOW: 1, DENY: 2 } as const;
+
+class CompiledRule {
+  readonly action: AclRule['action'];
+  readonly localMac: Uint8Array | null;
+  readonly remoteMac: Uint8Array | null;
+  readonly localIp: { readonly bytes: Uint8Array; readonly prefixBits: number } | null;
+  readonly remoteIp: { readonly bytes: Uint8Array; readonly prefixBits: number } | null;
+  readonly protocol: number;
+  readonly localPort: number;
+  readonly remotePort: number;
+  readonly needsIp: boolean;
+  hits = 0;
+  hitBytes = 0;
+
+  constructor(rule: AclRule) {
+    this.action = rule.action;
+    this.localMac = rule.localMac === undefined ? null : parseMac(rule.localMac);
+    this.remoteMac = rule.remoteMac === undefined ? null : parseMac(rule.remoteMac);
+    this.localIp = rule.localIp === undefined ? null : parseIpPrefix(rule.localIp);
+    this.remoteIp = rule.remoteIp === undefined ? null : parseIpPrefix(rule.remoteIp);
+    this.protocol = rule.protocol ?? -1;
+    this.localPort = rule.localPort ?? -1;
+    this.remotePort = rule.remotePort ?? -1;
+    this.needsIp =
+      this.localIp !== null ||
+      this.remoteIp !== null ||
+      this.protocol !== -1 ||
+      this.localPort !== -1 ||
+      this.remotePort !== -1;
+  }
+}
+
+/** The rules of one direction of one port. */
+export class AclTable {
+  readonly #rules: CompiledRule[];
+  readonly #inbound: boolean;
+
+  private constructor(rules: CompiledRule[], inbound: boolean) {
+    this.#rules = rules;
+    this.#inbound = inbound;
+  }
+
+  /**
+   * Compile the rules of one direction; null when there are none.
+   * @throws SwitchError INVALID naming the rule that does not parse
+   */
+  static compile(rules: readonly AclRule[], direction: AclRule['direction']): AclTable | null {
+    const compiled: { readonly rule: CompiledRule; readonly weight: number }[] = [];
+    rules.forEach((rule, index) => {
+      if (rule.direction !== direction) return;
+      try {
+        compiled.push({ rule: new CompiledRule(rule), weight: rule.weight ?? 0 });
+      } catch (error) {
+        throw new SwitchError(
+          'INVALID',
+          `ACL rule ${index}: ${error instanceof Error ? error.message : String(error)}`,
+        );
+      }
+    });
+    if (compiled.length === 0) return null;
+    compiled.sort((a, b) => b.weight - a.weight);
+    return new AclTable(
+      compiled.map((entry) => entry.rule),
+      direction === 'in',
+    );
+  }
+
+  /**
+   * The verdict of the first rule that matches; `meter` rules count and go on.
+   * @param headers of this packet, already read
+   * @param commit false only looks and counts nothing
+   */
+  verdict(packet: Packet, headers: Headers, commit: boolean): number {
+    const rules = this.#rules;
+    for (let i = 0; i < rules.length; i += 1) {
+      const rule = rules[i];
+      if (!matches(rule, packet, headers, this.#inbound)) continue;
+      if (commit) {
+        rule.hits += 1;
+        rule.hitBytes += packet.length;
+      }
+      if (rule.action === 'meter') continue;
+      return rule.action === 'allow' ? AclVerdict.ALLOW : AclVerdict.DENY;
+    }
+    return AclVerdict.NO_RULE;
+  }
+
+  /** Hits and bytes of each rule, in the order they are tried. */
+  hits(): { readonly packets: number; readonly bytes: number }[] {
+    return this.#rules.map((rule) => ({ packets: rule.hits, bytes: rule.hitBytes }));
+  }
+}
+
+function matches(rule: CompiledRule, packet: Packet, headers: Headers, inbound: boolean): boolean {
+  const bytes = packet.bytes;
+  const sourceMac = packet.offset + 6;
+  const destinationMac = packet.offset;
+  if (rule.localMac !== null && !macEquals(bytes, inbound ? sourceMac : destinationMac, rule.localMac)) return false;
+  if (rule.remoteMac !== null && !macEquals(bytes, inbound ? destinationMac : sourceMac, rule.remoteMac)) return false;
+  if (!rule.needsIp) return true;
+  if (headers.version === 0) return false;
+  if (rule.protocol !== -1 && rule.protocol !== headers.protocol) return false;
+  if (rule.localIp !== null) {
+    const at = inbound ? headers.sourceAt : headers.destinationAt;
+    if (!prefixMatches(bytes, at, headers.version, rule.localIp.bytes, rule.localIp.prefixBits)) return false;
+  }
+  if (rule.remoteIp !== null) {
+    const at = inbound ? headers.destinationAt : headers.sourceAt;
+    if (!prefixMatches(bytes, at, headers.version, rule.remoteIp.bytes, rule.remoteIp.prefixBits)) return false;
+  }
+  const localPort = inbound ? headers.sourcePort : headers.destinationPort;
+  const remotePort = inbound ? headers.destinationPort : headers.sourcePort;
+  if (rule.localPort !== -1 && rule.localPort !== localPort) return false;
+  return rule.remotePort === -1 || rule.remotePort === remotePort;
+}
+
+function macEquals(bytes: Uint8Array, at: number, mac: Uint8Array): boolean {
+  for (let i = 0; i < 6; i += 1) if (bytes[at + i] !== mac[i]) return false;
+  return true;
+}
+
+function prefixMatches(
+  bytes: Uint8Array,
+  at: number,
+  version: number,
+  prefix: Uint8Array,
+  prefixBits: number,
+): boolean {
+  if (prefix.length !== (version === 4 ? 4 : 16)) return false;
+  const whole = prefixBits >> 3;
+  for (let i = 0; i < whole; i += 1) if (bytes[at + i] !== prefix[i]) return false;
+  const rest = prefixBits & 7;
+  if (rest === 0) return true;
+  const mask = (0xff << (8 - rest)) & 0xff;
+  return (bytes[at + whole] & mask) === (prefix[whole] & mask);
+}
