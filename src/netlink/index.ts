@@ -48,6 +48,7 @@ export { parseRoute, type Route, writeRoute } from './rtnetlink/route.ts';
 export type { LinkStatistics } from './rtnetlink/statistics.ts';
 export {
   Clsact,
+  DIRECT_ACTION,
   type Filter,
   filterInfo,
   parseFilter,

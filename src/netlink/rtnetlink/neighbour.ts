@@ -77,6 +77,8 @@ const neighbourPolicy = policy({
   vlanId: [5, u16()],
   udpPort: [6, be16()],
   vni: [7, u32()],
+  /** The interface of a tunnel's remote end; in a dump request, the interface whose neighbours are wanted. */
+  interfaceIndex: [8, u32()],
   masterIndex: [9, u32()],
   protocol: [12, u8()],
   nexthopId: [13, u32()],

@@ -104,8 +104,12 @@ export function newLink(link: NewLink): Request {
   };
 }
 
-/** Two connected Ethernet links. The peer may be made in another namespace. */
-export function newVeth(name: string, peer: LinkChanges & { name: string }, changes: LinkChanges = {}): Request {
+/** Two connected Ethernet links. The peer may be made in another namespace; the kernel cannot take it up before it is connected. */
+export function newVeth(
+  name: string,
+  peer: Omit<LinkChanges, 'up'> & { name: string },
+  changes: LinkChanges = {},
+): Request {
   return newLink({ ...changes, name, info: { kind: 'veth', peer: changedAttributes(peer) } });
 }
 

@@ -91,7 +91,7 @@ export function dumpNeighbours(options: { family?: number; index?: number } = {}
     flags: 0,
     dump: true,
     doing: 'list neighbours',
-    write: (writer) => writeNeighbour(writer, options),
+    write: (writer) => writeNeighbour(writer, { family: options.family ?? 0, interfaceIndex: options.index }),
   };
 }
 
