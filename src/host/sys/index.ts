@@ -1,5 +1,22 @@
 /** host/sys/: system calls and their errors. The part of host/ that other libraries (bpf/) stand on. */
-export { errnoName, SystemError } from './errors.ts';
+export { rawBpf } from './bpf.ts';
+export { Clock, ClockId } from './clock.ts';
+export { FileDescriptor, openDescriptors } from './descriptor.ts';
+export { Epoll, EpollEvent } from './epoll.ts';
+export { adviceFor, Errno, errnoName, SystemError } from './errors.ts';
+export {
+  eventfd,
+  ioctl,
+  ioctlNumber,
+  Open,
+  open,
+  rawRead,
+  rawReadv,
+  rawWrite,
+  rawWritev,
+  read,
+  write,
+} from './files.ts';
 export {
   addressOf,
   bindLibc,
@@ -11,3 +28,22 @@ export {
   mmap,
   nativeView,
 } from './libc.ts';
+export { hostToNetwork16, NativeBlock } from './memory.ts';
+export { CloneFlag, MountFlag, mount, setns, unmount, unshare } from './namespaces.ts';
+export {
+  bind,
+  getOption,
+  type PeerCredentials,
+  peerCredentials,
+  rawRecvmsg,
+  rawSend,
+  rawSendmmsg,
+  rawSendmsg,
+  Socket,
+  setNumberOption,
+  setOption,
+  socket,
+  socketName,
+  takeSocketError,
+  tryNumberOption,
+} from './socket.ts';

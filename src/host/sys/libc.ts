@@ -59,14 +59,25 @@ const munmapCall = bindLibc<[number, number]>('int munmap(intptr_t addr, size_t 
 
 /** Protection and flag bits of mmap(2). */
 export const Mmap = { PROT_READ: 1, PROT_WRITE: 2, SHARED: 1, PRIVATE: 2, POPULATE: 0x8000 } as const;
+const MAP_FIXED = 0x10;
+const MAP_ANONYMOUS = 0x20;
+const MAP_NORESERVE = 0x4000;
 
-/** A mapping and the view over it. `unmap` ends both; every typed array over it must be dropped before. */
+/**
+ * A mapping and the view over it. After `unmap` the memory of the file is let go, yet the views stay harmless: the addresses
+ * then hold private zero pages until the last view is collected. A stale view reads nonsense, but cannot end the process.
+ */
 export interface Mapping {
   readonly address: number;
   readonly buffer: ArrayBuffer;
   readonly lengthBytes: number;
   unmap(): void;
 }
+
+// Address ranges whose views have been collected.
+const abandoned = new FinalizationRegistry<{ address: number; lengthBytes: number }>((range) => {
+  munmapCall(range.address, range.lengthBytes);
+});
 
 /**
  * Map a file descriptor's memory.
@@ -88,15 +99,18 @@ export function mmap(
     options.offsetBytes ?? 0,
   );
   check(address, 'mmap', options.doing);
+  const buffer = nativeView(address, lengthBytes);
+  abandoned.register(buffer, { address, lengthBytes });
   let mapped = true;
   return {
     address,
     lengthBytes,
-    buffer: nativeView(address, lengthBytes),
+    buffer,
     unmap() {
       if (!mapped) return;
       mapped = false;
-      munmapCall(address, lengthBytes);
+      const flags = Mmap.PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_NORESERVE;
+      mmapCall(address, lengthBytes, Mmap.PROT_READ | Mmap.PROT_WRITE, flags, -1, 0);
     },
   };
 }

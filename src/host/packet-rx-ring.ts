@@ -1,0 +1,170 @@
+/**
+ * The receive ring of a packet socket: TPACKET_V2 slots in memory shared with the kernel (packet_mmap in the kernel's
+ * documentation, linux/if_packet.h). Packets point into their slots; recycling one gives its slot back to the kernel.
+ *
+ *      slot   0          32             headroom        mac-10        mac
+ *             | tpacket2 | sockaddr_ll  | free          | virtio hdr  | frame ...
+ *
+ * The kernel fills slots strictly in order, and we read them in order; they may be released in any order. The kernel drops
+ * frames while the slot that is next in its order is not free, so a slot held for long stops the port: holders copy.
+ */
+import { type Batch, Checksum, Packet, type PacketOwner, Region } from '../net/index.ts';
+import type { PortCounters } from './port.ts';
+import type { Mapping } from './sys/index.ts';
+import { readVirtioHeader, VIRTIO_HEADER_BYTES } from './virtio-header.ts';
+
+/** Bits of tp_status on receive. */
+const Status = { KERNEL: 0, USER: 1, LOSING: 4, VLAN_VALID: 0x10, VLAN_TPID_VALID: 0x40 } as const;
+
+// struct tpacket2_hdr, offsets in bytes.
+const Header = { LENGTH: 4, SNAPPED: 8, MAC: 12, SECONDS: 16, NANOSECONDS: 20, VLAN_TCI: 24, VLAN_TPID: 26 } as const;
+
+/** Where headroom begins in a slot: behind tpacket2_hdr and sockaddr_ll (20 bytes). */
+const HEADROOM_AT = 64;
+
+const littleEndian = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
+
+/** Where the slots are. */
+export interface RingGeometry {
+  slots: number;
+  /** Bytes from one slot to the next, a multiple of 16. */
+  slotBytes: number;
+}
+
+/** The receive ring over a mapping. */
+export class ReceiveRing implements PacketOwner {
+  readonly region: Region;
+  readonly #words: Int32Array;
+  readonly #packets: Packet[] = [];
+  /** 1 for slots whose packet is out. */
+  readonly #held: Uint8Array;
+  readonly #geometry: RingGeometry;
+  readonly #counters: PortCounters;
+  #mapping: Mapping | null;
+  #cursor = 0;
+  #heldCount = 0;
+  #closing = false;
+  /** Whether the kernel has said, since this was last set to false, that it lost frames. */
+  losing = false;
+
+  /** @param mapping the socket's ring memory; the receive ring is at its start. The ring unmaps it after {@link close} */
+  constructor(mapping: Mapping, geometry: RingGeometry, counters: PortCounters) {
+    this.#mapping = mapping;
+    this.#geometry = geometry;
+    this.#counters = counters;
+    this.region = new Region(mapping.buffer, mapping.address);
+    this.#words = new Int32Array(mapping.buffer);
+    this.#held = new Uint8Array(geometry.slots);
+    for (let slot = 0; slot < geometry.slots; slot += 1) {
+      const packet = new Packet(this, this.region, slot);
+      packet.headroomStart = slot * geometry.slotBytes + HEADROOM_AT;
+      packet.limit = (slot + 1) * geometry.slotBytes;
+      this.#packets.push(packet);
+    }
+  }
+
+  /** Slots whose packets have not been released. */
+  get held(): number {
+    return this.#heldCount;
+  }
+
+  /** Append what has arrived. @returns how many packets were appended */
+  receive(batch: Batch, limit: number): number {
+    const words = this.#words;
+    const held = this.#held;
+    const slots = this.#geometry.slots;
+    const slotWords = this.#geometry.slotBytes >>> 2;
+    const counters = this.#counters;
+    let cursor = this.#cursor;
+    let count = 0;
+    let bytes = 0;
+    while (count < limit) {
+      // A slot that is still out has the status USER, too: it is not a new frame.
+      if (held[cursor] !== 0) break;
+      const status = Atomics.load(words, cursor * slotWords);
+      if ((status & Status.USER) === 0) break;
+      if ((status & Status.LOSING) !== 0) this.losing = true;
+      const packet = this.#packets[cursor];
+      if (this.#fill(packet, cursor * slotWords * 4, status)) {
+        held[cursor] = 1;
+        packet.references = 1;
+        batch.push(packet);
+        bytes += packet.length;
+        count += 1;
+      } else {
+        Atomics.store(words, cursor * slotWords, Status.KERNEL);
+      }
+      cursor = cursor + 1 === slots ? 0 : cursor + 1;
+    }
+    this.#cursor = cursor;
+    this.#heldCount += count;
+    counters.receivedPackets += count;
+    counters.receivedBytes += bytes;
+    return count;
+  }
+
+  /** Make the slot's packet from what the kernel wrote. @returns false when the frame is to be dropped; it is counted */
+  #fill(packet: Packet, slot: number, status: number): boolean {
+    const view = this.region.view;
+    const counters = this.#counters;
+    const length = view.getUint32(slot + Header.SNAPPED, littleEndian);
+    const mac = view.getUint16(slot + Header.MAC, littleEndian);
+    if (length < view.getUint32(slot + Header.LENGTH, littleEndian)) {
+      counters.receiveTruncated += 1;
+      counters.receiveDropped += 1;
+      return false;
+    }
+    packet.offset = slot + mac;
+    packet.headroomStart = slot + HEADROOM_AT;
+    packet.length = length;
+    packet.timestampSeconds = view.getUint32(slot + Header.SECONDS, littleEndian);
+    packet.timestampNanoseconds = view.getUint32(slot + Header.NANOSECONDS, littleEndian);
+    if (!readVirtioHeader(view, slot + mac - VIRTIO_HEADER_BYTES, packet)) {
+      counters.receiveMalformed += 1;
+      counters.receiveDropped += 1;
+      return false;
+    }
+    if ((status & Status.VLAN_VALID) !== 0) {
+      const tpid =
+        (status & Status.VLAN_TPID_VALID) !== 0 ? view.getUint16(slot + Header.VLAN_TPID, littleEndian) : 0x8100;
+      this.#insertTag(packet, tpid, view.getUint16(slot + Header.VLAN_TCI, littleEndian));
+    }
+    return true;
+  }
+
+  /** Put back into the frame the tag that the kernel keeps beside it: packets are always as on the wire. */
+  #insertTag(packet: Packet, tpid: number, tci: number): void {
+    const bytes = packet.bytes;
+    const to = packet.offset - 4;
+    for (let i = to; i < to + 12; i += 1) bytes[i] = bytes[i + 4];
+    bytes[to + 12] = tpid >>> 8;
+    bytes[to + 13] = tpid & 0xff;
+    bytes[to + 14] = tci >>> 8;
+    bytes[to + 15] = tci & 0xff;
+    packet.offset = to;
+    packet.length += 4;
+    // The kernel counted both from the frame without the tag.
+    if (packet.checksum === Checksum.PARTIAL) packet.checksumStart += 4;
+    if (packet.headerLengthBytes > 0) packet.headerLengthBytes += 4;
+  }
+
+  recycle(packet: Packet): void {
+    const slot = packet.slot;
+    packet.attachment = null;
+    this.#held[slot] = 0;
+    this.#heldCount -= 1;
+    Atomics.store(this.#words, (slot * this.#geometry.slotBytes) >>> 2, Status.KERNEL);
+    if (this.#closing && this.#heldCount === 0) this.#unmap();
+  }
+
+  /** Give up the memory as soon as no packet points into it. */
+  close(): void {
+    this.#closing = true;
+    if (this.#heldCount === 0) this.#unmap();
+  }
+
+  #unmap(): void {
+    this.#mapping?.unmap();
+    this.#mapping = null;
+  }
+}

@@ -1,0 +1,151 @@
+/**
+ * Sending on a packet socket with sendmmsg(2), from the frames' own memory (frame-vectors.ts). Measured against a TX ring
+ * this is faster: JavaScript copies nothing, and the kernel copies each frame once, into an skb of its own. The other way is
+ * packet-tx-ring.ts; packet-socket.ts chooses.
+ *
+ * struct mmsghdr on 64-bit Linux: struct msghdr (56 bytes: name 0, namelen 8, iov 16, iovlen 24, control 32, controllen 40,
+ * flags 48), msg_len at 56; 64 bytes in all.
+ */
+import type { Packet } from '../net/index.ts';
+import { FrameVectors } from './frame-vectors.ts';
+import type { PortCounters } from './port.ts';
+import { Errno, lastErrno, NativeBlock, rawSendmmsg, Socket } from './sys/index.ts';
+
+const MESSAGE_BYTES = 64;
+const IOV_POINTER_AT = 16;
+const IOV_COUNT_AT = 24;
+
+/** How a way of sending tells its adapter about the device. */
+export interface LinkFailureListener {
+  /** @param gone true when there is no device any more, false when it is down */
+  onLinkFailure(gone: boolean): void;
+}
+
+/** Something that queues frames and sends them: the two ways of sending on a packet socket. */
+export interface FrameSender {
+  /** Queue a frame; full queues are flushed on the way. */
+  queue(packet: Packet, tag: number): void;
+  /** Send what is queued and account for it in the counters. */
+  flush(): void;
+}
+
+/** The sendmmsg way. */
+export class MessageSender implements FrameSender {
+  readonly #fd: number;
+  readonly #counters: PortCounters;
+  readonly #listener: LinkFailureListener;
+  readonly #vectors: FrameVectors;
+  readonly #messages: NativeBlock;
+  readonly #capacity: number;
+  #count = 0;
+
+  /**
+   * @param fd a bound packet socket; it stays the caller's
+   * @param capacity frames per system call
+   */
+  constructor(fd: number, counters: PortCounters, listener: LinkFailureListener, capacity = 64) {
+    this.#fd = fd;
+    this.#counters = counters;
+    this.#listener = listener;
+    this.#capacity = capacity;
+    this.#vectors = new FrameVectors(capacity);
+    this.#messages = new NativeBlock(capacity * MESSAGE_BYTES);
+    for (let i = 0; i < capacity; i += 1) {
+      this.#messages.setAddress(i * MESSAGE_BYTES + IOV_POINTER_AT, this.#vectors.vectorsAddress(i));
+    }
+  }
+
+  queue(packet: Packet, tag: number): void {
+    if (this.#count === this.#capacity) this.flush();
+    const index = this.#count;
+    const vectors = this.#vectors.set(index, packet, tag);
+    if (vectors === 0) {
+      this.#counters.transmitRejected += 1;
+      this.#counters.transmitDropped += 1;
+      return;
+    }
+    this.#messages.setAddress(index * MESSAGE_BYTES + IOV_COUNT_AT, vectors);
+    this.#count = index + 1;
+  }
+
+  flush(): void {
+    const count = this.#count;
+    if (count === 0) return;
+    this.#count = 0;
+    let next = 0;
+    let fullInARow = 0;
+    while (next < count) {
+      const sent = rawSendmmsg(
+        this.#fd,
+        this.#messages.address + next * MESSAGE_BYTES,
+        count - next,
+        Socket.MSG_DONTWAIT,
+      );
+      if (sent > 0) {
+        this.#account(next, sent);
+        next += sent;
+        fullInARow = 0;
+        continue;
+      }
+      // The kernel stops at the first message that fails and reports its error only when asked again: it is message `next`.
+      const errno = lastErrno();
+      if (errno === Errno.EINTR) continue;
+      if (isFinal(errno)) {
+        this.#drop(errno, count - next);
+        return;
+      }
+      this.#drop(errno, 1);
+      next += 1;
+      // One frame may have found the queue full by chance; a second in a row means that the others would, too.
+      fullInARow = errno === Errno.ENOBUFS ? fullInARow + 1 : 0;
+      if (fullInARow === 2) {
+        this.#drop(errno, count - next);
+        return;
+      }
+    }
+  }
+
+  #account(first: number, sent: number): void {
+    const lengths = this.#vectors.lengths;
+    let bytes = 0;
+    for (let i = first; i < first + sent; i += 1) bytes += lengths[i];
+    this.#counters.transmittedPackets += sent;
+    this.#counters.transmittedBytes += bytes;
+  }
+
+  #drop(errno: number, frames: number): void {
+    countSendError(this.#counters, errno, frames);
+    if (errno === Errno.ENETDOWN) this.#listener.onLinkFailure(false);
+    else if (errno === Errno.ENXIO || errno === Errno.ENODEV) this.#listener.onLinkFailure(true);
+  }
+}
+
+/** Whether an error concerns the socket or device rather than the one frame: the rest of the batch would meet it, too. */
+function isFinal(errno: number): boolean {
+  return errno === Errno.EAGAIN || errno === Errno.ENETDOWN || errno === Errno.ENXIO || errno === Errno.ENODEV;
+}
+
+/** Count frames that the kernel did not take, under the reason that its errno tells. */
+export function countSendError(counters: PortCounters, errno: number, frames: number): void {
+  if (frames === 0) return;
+  counters.transmitDropped += frames;
+  switch (errno) {
+    case Errno.EMSGSIZE:
+      counters.transmitTooLong += frames;
+      break;
+    case Errno.EAGAIN:
+    case Errno.ENOBUFS:
+    case Errno.ENOMEM:
+      counters.transmitQueueFull += frames;
+      break;
+    case Errno.ENETDOWN:
+    case Errno.ENXIO:
+    case Errno.ENODEV:
+    case Errno.EIO:
+    case Errno.EBADFD:
+      counters.transmitDown += frames;
+      break;
+    default:
+      counters.transmitRejected += frames;
+  }
+}

@@ -1,0 +1,34 @@
+/** The bare calls behind namespaces: setns, unshare, mount. ../namespace.ts makes sense of them. */
+import { bindLibc, check } from './libc.ts';
+
+const setnsCall = bindLibc<[number, number]>('int setns(int fd, int type)');
+const unshareCall = bindLibc<[number]>('int unshare(int flags)');
+const mountCall = bindLibc<[string, string, string | null, number, number]>(
+  'int mount(const char *source, const char *target, const char *type, unsigned long flags, intptr_t data)',
+);
+const umountCall = bindLibc<[string, number]>('int umount2(const char *target, int flags)');
+
+/** Flags of clone(2) that name kinds of namespaces. */
+export const CloneFlag = { NEWNS: 0x20000, NEWUSER: 0x10000000, NEWNET: 0x40000000 } as const;
+/** Flags of mount(2) and umount2(2). */
+export const MountFlag = { BIND: 0x1000, REC: 0x4000, SHARED: 0x100000, DETACH: 2 } as const;
+
+/** Move the calling thread into a namespace. @throws SystemError */
+export function setns(fd: number, type: number, doing: string): void {
+  check(setnsCall(fd, type), 'setns', doing);
+}
+
+/** Give the calling thread new namespaces. @throws SystemError */
+export function unshare(flags: number, doing: string): void {
+  check(unshareCall(flags), 'unshare', doing);
+}
+
+/** @throws SystemError */
+export function mount(source: string, target: string, type: string | null, flags: number, doing: string): void {
+  check(mountCall(source, target, type, flags, 0), 'mount', doing);
+}
+
+/** @throws SystemError */
+export function unmount(target: string, flags: number, doing: string): void {
+  check(umountCall(target, flags), 'umount2', doing);
+}
