@@ -11,11 +11,15 @@ export {
   updateChecksum16,
   updateChecksum32,
 } from './checksum.ts';
+export { copyBytes, copyPacket } from './copy.ts';
 export { crc32c, sctpChecksum } from './crc32c.ts';
 export { Fragment, HeaderOffsets, MAXIMUM_TAGS, Malformed, malformedName } from './dissect.ts';
 export { Checksum, Gso, Packet, type PacketOwner } from './packet.ts';
 export { ClonePool, PacketPool } from './pool.ts';
 export { Region } from './region.ts';
+export { requiredOffloads, segment } from './segment.ts';
+export { completeChecksum } from './segment-checksum.ts';
+export { SegmentResult, segmentResultName } from './segment-result.ts';
 export { applyTagAction, outerTag, outerVlanId, TagResult } from './vlan.ts';
 export {
   formatIpv4,
