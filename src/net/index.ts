@@ -14,6 +14,19 @@ export {
 export { copyBytes, copyPacket } from './copy.ts';
 export { crc32c, sctpChecksum } from './crc32c.ts';
 export { Fragment, HeaderOffsets, MAXIMUM_TAGS, Malformed, malformedName } from './dissect.ts';
+export { FilterExpression, FilterExpressionError } from './match/expression.ts';
+export { Field, Need, NetworkShape, PacketFields, SHAPE_COUNT, shapeOf, TransportShape } from './match/fields.ts';
+export {
+  ETHER_TYPE_NAMES,
+  etherTypeNumber,
+  type MaskedMac,
+  PROTOCOL_NAMES,
+  type Prefix,
+  parseMaskedMac,
+  parsePrefix,
+  protocolNumber,
+  unsignedNumber,
+} from './match/names.ts';
 export { Checksum, Gso, Packet, type PacketOwner } from './packet.ts';
 export { ClonePool, PacketPool } from './pool.ts';
 export { Region } from './region.ts';
