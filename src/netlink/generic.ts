@@ -58,12 +58,12 @@ export function writeGenericHeader(writer: MessageWriter, command: number, versi
 const OLD = { flagged: false } as const;
 
 const operationPolicy = policy({ command: [1, u32()], flags: [2, u32()] });
-const groupPolicy = policy({ name: [1, string({ maxBytes: NAME_BYTES })], id: [2, u32()] });
+const groupPolicy = policy({ id: [2, u32()], name: [1, string({ maxBytes: NAME_BYTES })] });
 
-/** Attributes of the controller (CTRL_ATTR_*). */
+/** Attributes of the controller (CTRL_ATTR_*), in the order in which the kernel sends them. */
 const controllerPolicy = policy({
-  id: [1, u16()],
   name: [2, string({ maxBytes: NAME_BYTES })],
+  id: [1, u16()],
   version: [3, u32()],
   /** Length of the family's own header. */
   headerBytes: [4, u32()],

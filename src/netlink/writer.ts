@@ -22,8 +22,8 @@ export class MessageWriter {
    * @param options.maximumBytes where it stops growing
    */
   constructor(options: { initialBytes?: number; maximumBytes?: number } = {}) {
-    this.#bytes = new Uint8Array(options.initialBytes ?? 1024);
     this.#maximumBytes = options.maximumBytes ?? 16 * 1024 * 1024;
+    this.#bytes = new Uint8Array(Math.min(this.#maximumBytes, options.initialBytes ?? 1024));
   }
 
   /** Bytes written so far. */
