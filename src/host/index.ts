@@ -1,8 +1,18 @@
 /** host/: Linux: system calls, epoll, packet sockets, TAPs, namespaces. The only door of this room. */
 export { type Isolation, type IsolationMeans, isolate } from './isolation.ts';
 export { EventLoop, type LoopHandler, type LoopOptions, type Poller, type WakeHandler } from './loop.ts';
+export {
+  createNamespace,
+  deleteNamespace,
+  inUserNamespace,
+  NetworkNamespace,
+  namespaceNames,
+  userNamespaceProblem,
+} from './namespace.ts';
+export { NetlinkSocket } from './netlink-socket.ts';
 export { openPacketSocket, PacketSocket, type PacketSocketOptions } from './packet-socket.ts';
 export type { PortAdapter, PortCounters, PortState } from './port.ts';
+export { RouteClient, withRouteClient } from './route-client.ts';
 export * from './sys/index.ts';
 export { Timer, type TimerHandler, Timers } from './timers.ts';
 export { wakeLoop } from './wake.ts';

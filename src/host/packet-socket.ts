@@ -15,6 +15,7 @@ import { type FrameSender, type LinkFailureListener, MessageSender } from './pac
 import { RingSender } from './packet-tx-ring.ts';
 import { newPortCounters, type PortAdapter, type PortCounters, type PortState } from './port.ts';
 import { lockPort } from './port-lock.ts';
+import { withRouteClient } from './route-client.ts';
 import {
   bind,
   Errno,
@@ -228,17 +229,24 @@ export class PacketSocket implements PortAdapter, LinkFailureListener {
   }
 
   #refuseUnsuitable(): void {
-    const { type } = this.#control.hardwareAddress(this.interfaceName);
+    const name = this.interfaceName;
+    const { type } = this.#control.hardwareAddress(name);
     if (type === HardwareType.LOOPBACK) {
-      throw new RangeError(
-        `${this.interfaceName} is a loopback interface: the kernel needs it for itself; choose another port`,
-      );
+      throw new RangeError(`${name} is the loopback interface, which the kernel needs for itself; choose another port`);
     }
     if (type !== HardwareType.ETHERNET) {
-      throw new RangeError(
-        `${this.interfaceName} is no Ethernet interface (hardware type ${type}); a switch port has to be one`,
-      );
+      throw new RangeError(`${name} is no Ethernet interface (hardware type ${type}), and a port has to be one`);
     }
+    withRouteClient((client) => {
+      const masterIndex = client.link(this.interfaceIndex).masterIndex ?? 0;
+      if (masterIndex === 0) return;
+      const master = client.findLink(masterIndex);
+      const kind = master?.info?.kind ?? 'link';
+      const which = `${kind} ${master?.name ?? `number ${masterIndex}`}`;
+      throw new RangeError(
+        `${name} belongs to the ${which}; take it out first (ip link set dev ${name} nomaster) or choose the ${kind} itself`,
+      );
+    });
   }
 
   #makeRings(receive: RingGeometry, transmit: RingGeometry | null, doing: string): Mapping {

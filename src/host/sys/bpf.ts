@@ -2,8 +2,8 @@
 import { bindLibc } from './libc.ts';
 import type { NativeBlock } from './memory.ts';
 
-const syscallBpf = bindLibc<[number, number, number, number]>(
-  'long syscall(long number, int command, intptr_t attributes, unsigned int size)',
+const syscallBpf = bindLibc<[number, number, Uint8Array, number]>(
+  'long syscall(long number, int command, void *attributes, unsigned int size)',
 );
 
 const numberByArchitecture: Readonly<Record<string, number>> = {
@@ -16,9 +16,9 @@ const numberByArchitecture: Readonly<Record<string, number>> = {
 
 /**
  * One command of bpf(2).
- * @param attributes union bpf_attr, zeroed beyond what the command uses
+ * @param attributes union bpf_attr, zeroed beyond what the command uses; the caller keeps alive what it points to
  * @returns the kernel's result: a descriptor or 0; negative with lastErrno (ENOSYS on an unknown architecture)
  */
 export function rawBpf(command: number, attributes: NativeBlock, sizeBytes: number): number {
-  return syscallBpf(numberByArchitecture[process.arch] ?? -1, command, attributes.address, sizeBytes);
+  return syscallBpf(numberByArchitecture[process.arch] ?? -1, command, attributes.bytes, sizeBytes);
 }

@@ -38,6 +38,7 @@ export const Errno = {
   EOPNOTSUPP: 95,
   ENETDOWN: 100,
   ENOBUFS: 105,
+  ETIMEDOUT: 110,
 } as const;
 
 /** The symbolic name of an errno, such as 'ENODEV'; 'E123' for one that this platform has no name for. */

@@ -5,10 +5,16 @@
 import { FileDescriptor } from './descriptor.ts';
 import { Errno } from './errors.ts';
 import { bindLibc, check, lastErrno } from './libc.ts';
-import type { NativeBlock } from './memory.ts';
+import { NativeBlock } from './memory.ts';
 
 const openCall = bindLibc<[string, number, number]>('int open(const char *path, int flags, int mode)');
-const ioctlCall = bindLibc<[number, number, number]>('int ioctl(int fd, unsigned long request, intptr_t argument)');
+const ioctlCall = bindLibc<[number, number, Uint8Array]>('int ioctl(int fd, unsigned long request, void *argument)');
+const ioctlNumberCall = bindLibc<[number, number, number]>(
+  'int ioctl(int fd, unsigned long request, intptr_t argument)',
+);
+const pollCall = bindLibc<[Uint8Array, number, number]>(
+  'int poll(void *descriptors, unsigned long count, int timeout_ms)',
+);
 const eventfdCall = bindLibc<[number, number]>('int eventfd(unsigned int initial, int flags)');
 const readBytesCall = bindLibc<[number, Uint8Array, number]>('int64_t read(int fd, void *to, size_t length)');
 const writeBytesCall = bindLibc<[number, Uint8Array, number]>('int64_t write(int fd, const void *from, size_t length)');
@@ -48,12 +54,12 @@ export function open(path: string, flags: number, doing = `open ${path}`): FileD
  * @throws SystemError
  */
 export function ioctl(fd: number, request: number, argument: NativeBlock, doing: string): number {
-  return check(ioctlCall(fd, request, argument.address), 'ioctl', doing);
+  return check(ioctlCall(fd, request, argument.bytes), 'ioctl', doing);
 }
 
 /** Make a device-specific request whose argument is a number. @throws SystemError */
 export function ioctlNumber(fd: number, request: number, argument: number, doing: string): number {
-  return check(ioctlCall(fd, request, argument), 'ioctl', doing);
+  return check(ioctlNumberCall(fd, request, argument), 'ioctl', doing);
 }
 
 /**
@@ -84,4 +90,21 @@ const EFD_CLOEXEC = 0o2000000;
 /** A non-blocking eventfd, counter at zero. Its number may be used by all threads of the process. @throws SystemError */
 export function eventfd(): FileDescriptor {
   return new FileDescriptor(check(eventfdCall(0, EFD_NONBLOCK | EFD_CLOEXEC), 'eventfd', 'make an eventfd'));
+}
+
+const POLLIN = 1;
+
+/**
+ * Block the thread until one descriptor is readable (or has an error to be read).
+ * @param timeoutMs 0 only looks, -1 waits for ever
+ * @returns whether it is
+ * @throws SystemError
+ */
+export function waitReadable(fd: number, timeoutMs: number): boolean {
+  const request = new NativeBlock(8);
+  request.i32[0] = fd;
+  request.u16[2] = POLLIN;
+  const result = pollCall(request.bytes, 1, timeoutMs);
+  if (result < 0 && lastErrno() === Errno.EINTR) return false;
+  return check(result, 'poll', `wait for descriptor ${fd}`) > 0;
 }

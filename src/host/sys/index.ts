@@ -15,6 +15,7 @@ export {
   rawWrite,
   rawWritev,
   read,
+  waitReadable,
   write,
 } from './files.ts';
 export {
@@ -39,7 +40,9 @@ export {
   rawSend,
   rawSendmmsg,
   rawSendmsg,
+  receiveFrom,
   Socket,
+  send,
   setNumberOption,
   setOption,
   socket,

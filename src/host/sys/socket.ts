@@ -1,17 +1,24 @@
 /** Sockets: creation, options, sending many frames at once, errors, credentials of a peer. */
 import { FileDescriptor } from './descriptor.ts';
-import { bindLibc, check } from './libc.ts';
+import { Errno } from './errors.ts';
+import { bindLibc, check, lastErrno } from './libc.ts';
 import { NativeBlock } from './memory.ts';
 
 const socketCall = bindLibc<[number, number, number]>('int socket(int family, int type, int protocol)');
-const bindCall = bindLibc<[number, number, number]>('int bind(int fd, intptr_t address, unsigned int length)');
-const setCall = bindLibc<[number, number, number, number, number]>(
-  'int setsockopt(int fd, int level, int option, intptr_t value, unsigned int length)',
+const bindCall = bindLibc<[number, Uint8Array, number]>('int bind(int fd, void *address, unsigned int length)');
+const setCall = bindLibc<[number, number, number, Uint8Array, number]>(
+  'int setsockopt(int fd, int level, int option, void *value, unsigned int length)',
 );
-const getCall = bindLibc<[number, number, number, number, number]>(
-  'int getsockopt(int fd, int level, int option, intptr_t value, intptr_t length)',
+const getCall = bindLibc<[number, number, number, Uint8Array, Uint8Array]>(
+  'int getsockopt(int fd, int level, int option, void *value, void *length)',
 );
-const nameCall = bindLibc<[number, number, number]>('int getsockname(int fd, intptr_t address, intptr_t length)');
+const nameCall = bindLibc<[number, Uint8Array, Uint8Array]>('int getsockname(int fd, void *address, void *length)');
+const receiveFromCall = bindLibc<[number, Uint8Array, number, number, Uint8Array, Uint8Array]>(
+  'int64_t recvfrom(int fd, void *to, size_t length, int flags, void *address, void *address_length)',
+);
+const sendBytesCall = bindLibc<[number, Uint8Array, number, number]>(
+  'int64_t send(int fd, void *from, size_t length, int flags)',
+);
 
 /** sendmmsg(2) by address. @returns messages sent, or negative with lastErrno when the first of them failed */
 export const rawSendmmsg = bindLibc<[number, number, number, number]>(
@@ -47,6 +54,7 @@ export const Socket = {
   SO_RCVBUFFORCE: 33,
   SOL_PACKET: 263,
   SOL_NETLINK: 270,
+  MSG_PEEK: 0x2,
   MSG_TRUNC: 0x20,
   MSG_DONTWAIT: 0x40,
   MSG_NOSIGNAL: 0x4000,
@@ -64,7 +72,7 @@ export function socket(family: number, type: number, protocol: number, doing: st
 
 /** Bind to an address given as a structure. @param lengthBytes of the structure @throws SystemError */
 export function bind(fd: number, address: NativeBlock, lengthBytes: number, doing: string): void {
-  check(bindCall(fd, address.address, lengthBytes), 'bind', doing);
+  check(bindCall(fd, address.bytes, lengthBytes), 'bind', doing);
 }
 
 /** Set an option that is a structure. @throws SystemError */
@@ -76,7 +84,7 @@ export function setOption(
   lengthBytes: number,
   doing: string,
 ): void {
-  check(setCall(fd, level, option, value.address, lengthBytes), 'setsockopt', doing);
+  check(setCall(fd, level, option, value.bytes, lengthBytes), 'setsockopt', doing);
 }
 
 /** Set an option that is an int. @throws SystemError */
@@ -90,7 +98,7 @@ export function setNumberOption(fd: number, level: number, option: number, value
 export function tryNumberOption(fd: number, level: number, option: number, value: number): boolean {
   const block = new NativeBlock(4);
   block.i32[0] = value;
-  return setCall(fd, level, option, block.address, 4) === 0;
+  return setCall(fd, level, option, block.bytes, 4) === 0;
 }
 
 /**
@@ -109,7 +117,7 @@ export function getOption(
 ): number {
   const length = new NativeBlock(4);
   length.u32[0] = lengthBytes;
-  check(getCall(fd, level, option, into.address, length.address), 'getsockopt', doing);
+  check(getCall(fd, level, option, into.bytes, length.bytes), 'getsockopt', doing);
   return length.u32[0];
 }
 
@@ -117,8 +125,33 @@ export function getOption(
 export function socketName(fd: number, into: NativeBlock, lengthBytes: number, doing: string): number {
   const length = new NativeBlock(4);
   length.u32[0] = lengthBytes;
-  check(nameCall(fd, into.address, length.address), 'getsockname', doing);
+  check(nameCall(fd, into.bytes, length.bytes), 'getsockname', doing);
   return length.u32[0];
+}
+
+/** Send a typed array as one message. @returns bytes, or -1 when it would block @throws SystemError */
+export function send(fd: number, from: Uint8Array, doing: string): number {
+  const result = sendBytesCall(fd, from, from.length, Socket.MSG_NOSIGNAL);
+  if (result < 0 && lastErrno() === Errno.EAGAIN) return -1;
+  return check(result, 'send', doing);
+}
+
+/**
+ * Receive one message.
+ * @param flags or-ed MSG bits of {@link Socket}; with MSG_TRUNC the result is the message's real length
+ * @param sender filled with the sender's address, as far as it fits
+ * @returns bytes, or -1 when there is none now
+ * @throws SystemError
+ */
+export function receiveFrom(fd: number, into: Uint8Array, flags: number, sender: NativeBlock, doing: string): number {
+  const length = new NativeBlock(4);
+  length.u32[0] = sender.bytes.length;
+  const result = receiveFromCall(fd, into, into.length, flags, sender.bytes, length.bytes);
+  if (result < 0) {
+    const errno = lastErrno();
+    if (errno === Errno.EAGAIN || errno === Errno.EINTR) return -1;
+  }
+  return check(result, 'recvfrom', doing);
 }
 
 /**
@@ -129,7 +162,7 @@ export function takeSocketError(fd: number): number {
   const value = new NativeBlock(4);
   const length = new NativeBlock(4);
   length.u32[0] = 4;
-  if (getCall(fd, Socket.SOL_SOCKET, Socket.SO_ERROR, value.address, length.address) !== 0) return -1;
+  if (getCall(fd, Socket.SOL_SOCKET, Socket.SO_ERROR, value.bytes, length.bytes) !== 0) return -1;
   return value.i32[0];
 }
 

@@ -1,0 +1,202 @@
+/**
+ * Network namespaces: open them, run a function inside one, make and delete named ones as `ip netns` does (ip-netns(8)), so that both
+ * see the same. A namespace belongs to a thread: entering one moves the calling thread alone. Sockets stay in the namespace where
+ * they were made, and a child process starts in that of the thread that spawned it.
+ */
+import { spawnSync } from 'node:child_process';
+import { closeSync, fstatSync, mkdirSync, openSync, readdirSync, unlinkSync } from 'node:fs';
+import {
+  CloneFlag,
+  Errno,
+  type FileDescriptor,
+  MountFlag,
+  mount,
+  Open,
+  open,
+  SystemError,
+  setns,
+  unmount,
+  unshare,
+} from './sys/index.ts';
+
+/** Where named namespaces are, for `ip netns` and for us. */
+const DIRECTORY = '/run/netns';
+const OWN = '/proc/thread-self/ns/net';
+
+/** A reference to a network namespace, which exists at least as long as the reference is open. */
+export class NetworkNamespace {
+  /** For messages: its name, or where it was found. */
+  readonly label: string;
+  readonly #descriptor: FileDescriptor;
+
+  private constructor(path: string, label: string) {
+    this.label = label;
+    try {
+      this.#descriptor = open(path, Open.RDONLY, `open network namespace ${label}`);
+    } catch (error) {
+      if (error instanceof SystemError && error.errno === Errno.ENOENT) {
+        throw new SystemError(
+          'open',
+          Errno.ENOENT,
+          `open network namespace ${label}`,
+          '`ip netns` lists the named ones',
+        );
+      }
+      throw error;
+    }
+  }
+
+  /** The calling thread's own. @throws SystemError */
+  static current(): NetworkNamespace {
+    return new NetworkNamespace(OWN, 'of this thread');
+  }
+
+  /** One made by `ip netns add` or {@link createNamespace}. @throws SystemError ENOENT; RangeError for an impossible name */
+  static byName(name: string): NetworkNamespace {
+    return new NetworkNamespace(namedPath(name), name);
+  }
+
+  /** @param path such as /proc/17/ns/net @throws SystemError */
+  static byPath(path: string): NetworkNamespace {
+    return new NetworkNamespace(path, path);
+  }
+
+  /** That of a process, such as a container's first. @throws SystemError */
+  static byPid(pid: number): NetworkNamespace {
+    return new NetworkNamespace(`/proc/${pid}/ns/net`, `of process ${pid}`);
+  }
+
+  /** Its descriptor, for rtnetlink requests that move a device. */
+  get fileDescriptor(): number {
+    return this.#descriptor.number;
+  }
+
+  /** The same for two references to one namespace, and different for different ones. */
+  get identity(): string {
+    const { dev, ino } = fstatSync(this.#descriptor.number);
+    return `${dev}:${ino}`;
+  }
+
+  /**
+   * Run a function with the calling thread inside the namespace.
+   * @param body synchronous: what it started that goes on later would find the thread elsewhere
+   * @returns its result
+   * @throws what it throws; SystemError when the namespace cannot be entered; TypeError when it is asynchronous
+   */
+  run<Result>(body: () => Result): Result {
+    const home = NetworkNamespace.current();
+    try {
+      this.enter();
+      const result = body();
+      if (result instanceof Promise) throw new TypeError('a function that runs in a namespace must be synchronous');
+      return result;
+    } finally {
+      home.enter();
+      home.close();
+    }
+  }
+
+  /** Move the calling thread into the namespace for good. @throws SystemError */
+  enter(): void {
+    setns(this.#descriptor.number, CloneFlag.NEWNET, `enter network namespace ${this.label}`);
+  }
+
+  /** Drop the reference. Closing twice is harmless. */
+  close(): void {
+    this.#descriptor.close();
+  }
+}
+
+function namedPath(name: string): string {
+  if (!/^[^/\0]{1,255}$/.test(name) || name === '.' || name === '..') {
+    throw new RangeError(`'${name}' is no name for a network namespace`);
+  }
+  return `${DIRECTORY}/${name}`;
+}
+
+/** The names of all named namespaces, sorted. */
+export function namespaceNames(): string[] {
+  try {
+    return readdirSync(DIRECTORY).sort();
+  } catch {
+    return [];
+  }
+}
+
+/**
+ * Make a named namespace, with its loopback interface down as the kernel makes it.
+ * @throws SystemError EEXIST when the name is taken, EPERM; RangeError
+ */
+export function createNamespace(name: string): void {
+  const path = namedPath(name);
+  const doing = `make network namespace ${name}`;
+  shareDirectory(doing);
+  const flags = Open.RDONLY | Open.CREAT | Open.EXCL;
+  open(path, flags, doing).close();
+  const home = NetworkNamespace.current();
+  try {
+    unshare(CloneFlag.NEWNET, doing);
+    mount(OWN, path, null, MountFlag.BIND, doing);
+  } catch (error) {
+    unlinkSync(path);
+    throw error;
+  } finally {
+    home.enter();
+    home.close();
+  }
+}
+
+/** Make the directory a mount point of its own whose mounts reach other mount namespaces, so that deleting works from any of them. */
+function shareDirectory(doing: string): void {
+  mkdirSync(DIRECTORY, { recursive: true, mode: 0o755 });
+  try {
+    mount('', DIRECTORY, 'none', MountFlag.SHARED | MountFlag.REC, doing);
+  } catch (error) {
+    // EINVAL: it is no mount point yet.
+    if (!(error instanceof SystemError) || error.errno !== Errno.EINVAL) throw error;
+    mount(DIRECTORY, DIRECTORY, 'none', MountFlag.BIND | MountFlag.REC, doing);
+    mount('', DIRECTORY, 'none', MountFlag.SHARED | MountFlag.REC, doing);
+  }
+}
+
+/**
+ * Delete a named namespace. It lives on as long as processes, sockets or references are in it.
+ * @returns whether there was one
+ * @throws SystemError; RangeError
+ */
+export function deleteNamespace(name: string): boolean {
+  const path = namedPath(name);
+  try {
+    closeSync(openSync(path, 'r'));
+  } catch {
+    return false;
+  }
+  try {
+    unmount(path, MountFlag.DETACH, `delete network namespace ${name}`);
+  } catch (error) {
+    // EINVAL: nothing is mounted, an empty file was left by somebody who was interrupted.
+    if (!(error instanceof SystemError) || error.errno !== Errno.EINVAL) throw error;
+  }
+  unlinkSync(path);
+  return true;
+}
+
+// A thread of a running Node process cannot make a user namespace (the kernel wants a process of one thread), so util-linux does.
+const USER_NAMESPACE_COMMAND = ['unshare', '--user', '--map-root-user', '--net', '--mount'] as const;
+
+/**
+ * A command line that runs another with all network privileges inside namespaces of its own: what an unprivileged user can do.
+ * @param command program and arguments
+ */
+export function inUserNamespace(command: readonly string[]): string[] {
+  return [...USER_NAMESPACE_COMMAND, '--', ...command];
+}
+
+/** Whether this user may make user namespaces here. @returns null when so, otherwise a sentence that says why not */
+export function userNamespaceProblem(): string | null {
+  const [program, ...args] = inUserNamespace(['true']);
+  const result = spawnSync(program, args, { encoding: 'utf8' });
+  if (result.error !== undefined) return `cannot run unshare (package util-linux): ${result.error.message}`;
+  if (result.status === 0) return null;
+  return `this kernel lets this user make no user namespaces: ${result.stderr.trim()}`;
+}
