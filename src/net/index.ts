@@ -1,5 +1,16 @@
 /** net/: packet memory, the adapter contract, packet formats, checksums, capture files. The only door of this room. */
 export { type Adapter, type AdapterCounters, newCounters, Offload, TagAction } from './adapter.ts';
+export { type FaultCounters, FaultInjector, type FaultRates } from './adapters/fault-injector.ts';
+export { GeneratorAdapter, type GeneratorSettings } from './adapters/generator.ts';
+export {
+  type FrameMetadata,
+  MemoryAdapter,
+  type MemoryAdapterSettings,
+  Sink,
+  type TransmittedFrame,
+} from './adapters/memory.ts';
+export { type AdapterSettings, macAddressFromName } from './adapters/settings.ts';
+export { type FrameObserver, TracerAdapter } from './adapters/tracer.ts';
 export { BATCH_SIZE, Batch } from './batch.ts';
 export {
   finishSum,
@@ -15,7 +26,17 @@ export { copyBytes, copyPacket } from './copy.ts';
 export { crc32c, sctpChecksum } from './crc32c.ts';
 export { Fragment, HeaderOffsets, MAXIMUM_TAGS, Malformed, malformedName } from './dissect.ts';
 export { FilterExpression, FilterExpressionError } from './match/expression.ts';
-export { Field, Need, NetworkShape, PacketFields, SHAPE_COUNT, shapeOf, TransportShape } from './match/fields.ts';
+export {
+  Field,
+  Need,
+  NetworkShape,
+  networkOf,
+  PacketFields,
+  SHAPE_COUNT,
+  shapeOf,
+  TransportShape,
+  transportOf,
+} from './match/fields.ts';
 export {
   ETHER_TYPE_NAMES,
   etherTypeNumber,
