@@ -4,12 +4,14 @@
  *
  * The means is an eBPF program that drops everything (drop-program.ts) at both traffic-control hooks of the device. Packet sockets see
  * frames before the ingress hook, and sends with PACKET_QDISC_BYPASS skip the egress hook; so exactly the kernel's share is dropped.
+ * It is attached by TCX links (tcx.ts), which vanish with the process, or where there are none by filters (tc-filter.ts).
  *
  * The program goes behind those that are there: nobody else's is displaced. Any of them that ends the chain with a verdict of
  * its own (TCX_PASS, a redirect) acts before our drop; that they exist is reported as a warning.
  */
 import { loadDropProgram } from './drop-program.ts';
 import { type FileDescriptor, SystemError } from './sys/index.ts';
+import { FilterPair } from './tc-filter.ts';
 import { attachTcx, TcxHook, tcxPrograms } from './tcx.ts';
 
 /** How the kernel is kept off a port. */
@@ -24,72 +26,62 @@ export interface Isolation {
   close(): void;
 }
 
-class LinkIsolation implements Isolation {
-  readonly means = 'tcx';
-  readonly warnings: readonly string[];
-  readonly #links: FileDescriptor[];
-
-  constructor(links: FileDescriptor[], warnings: string[]) {
-    this.#links = links;
-    this.warnings = warnings;
-  }
-
-  close(): void {
-    for (const link of this.#links) link.close();
-  }
-}
-
-class NoIsolation implements Isolation {
-  readonly means = 'none';
-  readonly warnings: readonly string[];
-
-  constructor(warning: string) {
-    this.warnings = [warning];
-  }
-
-  close(): void {}
-}
-
-/** No isolation, with the reason for it. */
-function unprotected(name: string, reason: string): Isolation {
-  return new NoIsolation(
-    `the kernel's own stack still receives and sends on ${name}: ${reason}; remove its addresses (ip addr flush dev ${name}) if it answers for hosts behind Millrace`,
-  );
-}
-
 /**
  * Keep the kernel off a device.
  * @param interfaceIndex in the calling thread's network namespace
  * @param name for messages
+ * @param allowTcx false to use filters even where the kernel has TCX
  * @returns what was done; it never fails, because a port without isolation still works
  */
-export function isolate(interfaceIndex: number, name: string): Isolation {
-  let program: FileDescriptor;
+export function isolate(interfaceIndex: number, name: string, allowTcx = true): Isolation {
+  let program: FileDescriptor | null = null;
   try {
     program = loadDropProgram();
+    if (allowTcx) {
+      try {
+        return byLinks(program, interfaceIndex, name);
+      } catch (error) {
+        // EINVAL is what kernels before 6.6 say; whatever it is, filters may still do.
+        if (!(error instanceof SystemError)) throw error;
+      }
+    }
+    return byFilters(program, interfaceIndex, name);
   } catch (error) {
     if (!(error instanceof SystemError)) throw error;
-    return unprotected(name, error.message);
+    const warning = `the kernel's own stack still receives and sends on ${name}: ${error.message}; if it answers in place of hosts behind Millrace, remove its addresses (ip addr flush dev ${name})`;
+    return { means: 'none', warnings: [warning], close: () => {} };
+  } finally {
+    program?.close();
   }
+}
+
+/** @throws SystemError */
+function byLinks(program: FileDescriptor, interfaceIndex: number, name: string): Isolation {
   const links: FileDescriptor[] = [];
+  const close = (): void => {
+    for (const link of links) link.close();
+  };
   try {
     const warnings: string[] = [];
     for (const hook of [TcxHook.INGRESS, TcxHook.EGRESS]) {
       const others = tcxPrograms(interfaceIndex, hook);
-      if (others.length > 0) {
-        const where = hook === TcxHook.INGRESS ? 'ingress' : 'egress';
-        warnings.push(
-          `eBPF programs of others run at the ${where} of ${name} before Millrace's and may still pass packets to the kernel (ids ${others.join(', ')})`,
-        );
-      }
+      if (others.length > 0) warnings.push(othersWarning(name, `eBPF programs (ids ${others.join(', ')})`));
       links.push(attachTcx(program, interfaceIndex, hook));
     }
-    return new LinkIsolation(links, warnings);
+    return { means: 'tcx', warnings, close };
   } catch (error) {
-    for (const link of links) link.close();
-    if (!(error instanceof SystemError)) throw error;
-    return unprotected(name, error.message);
-  } finally {
-    program.close();
+    close();
+    throw error;
   }
+}
+
+/** @throws SystemError */
+function byFilters(program: FileDescriptor, interfaceIndex: number, name: string): Isolation {
+  const pair = new FilterPair(program, interfaceIndex);
+  const warnings = pair.others > 0 ? [othersWarning(name, 'tc filters')] : [];
+  return { means: 'tc-filter', warnings, close: () => pair.close() };
+}
+
+function othersWarning(name: string, what: string): string {
+  return `${what} of others run on ${name} before Millrace's and may still pass packets to the kernel`;
 }

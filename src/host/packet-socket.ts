@@ -76,8 +76,8 @@ export interface PacketSocketOptions {
   transmitSlots?: number;
   /** Receive frames for other MAC addresses, too; true by default. */
   promiscuous?: boolean;
-  /** Keep the kernel's stack off the device; true by default. */
-  isolate?: boolean;
+  /** Keep the kernel's stack off the device; true by default. 'tc-filter' does it as on kernels before 6.6. */
+  isolate?: boolean | 'tc-filter';
 }
 
 /**
@@ -137,7 +137,9 @@ export class PacketSocket implements PortAdapter, LinkFailureListener {
       this.#sender = this.#ringSender ?? new MessageSender(fd, this.#counters, this);
 
       const isolation: Isolation | null =
-        options.isolate === false ? null : this.#own(isolate(this.interfaceIndex, this.interfaceName));
+        options.isolate === false
+          ? null
+          : this.#own(isolate(this.interfaceIndex, this.interfaceName, options.isolate !== 'tc-filter'));
       this.isolation = isolation?.means ?? 'none';
       if (isolation !== null) this.warnings.push(...isolation.warnings);
       this.#bringUp();
