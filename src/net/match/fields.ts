@@ -62,6 +62,16 @@ export function shapeOf(network: number, transport: number): number {
   return network * TRANSPORT_SHAPES + transport;
 }
 
+/** The {@link NetworkShape} of a shape; 3 for ARP. */
+export function networkOf(shape: number): number {
+  return Math.floor(shape / TRANSPORT_SHAPES);
+}
+
+/** The {@link TransportShape} of a shape. */
+export function transportOf(shape: number): number {
+  return shape % TRANSPORT_SHAPES;
+}
+
 /** Groups of words, so that what no filter asks for is not read. Bits. */
 export const Need = {
   /** Nothing but VLAN, EtherType, protocol, ports, fragment and ICMP type, which come with parsing. */

@@ -1,0 +1,160 @@
+/**
+ * A filter rule as it is after checking, and which shapes of packets it can match at all. Neighbours: schema.ts reads rules from
+ * configuration, rule-table.ts compiles them.
+ */
+import {
+  EtherType,
+  IpProtocol,
+  type MaskedMac,
+  NetworkShape,
+  type Prefix,
+  SHAPE_COUNT,
+  shapeOf,
+  TransportShape,
+} from '../../net/index.ts';
+import type { JsonValue } from '../../switch/index.ts';
+
+export type RuleAction = 'allow' | 'drop' | 'count';
+
+/** Numbers from low to high, both included; a list of them matches what any of them holds. */
+export interface NumberRange {
+  readonly low: number;
+  readonly high: number;
+}
+
+/** Some bits of the TCP flags byte and the values they must have. */
+export interface FlagTest {
+  readonly mask: number;
+  readonly value: number;
+}
+
+/** One rule. Fields that are null match everything; the others must all match. */
+export interface FilterRule {
+  readonly name: string;
+  readonly action: RuleAction;
+  /** `in`: from the port into the switch. */
+  readonly direction: 'in' | 'out' | 'both';
+  /** Names of ports: the source port for `in`, the destination port for `out`. */
+  readonly ports: readonly string[] | null;
+  /** The VLAN that the switch holds the packet in; 0: none. */
+  readonly vlan: readonly NumberRange[] | null;
+  readonly sourceMac: MaskedMac | null;
+  readonly destinationMac: MaskedMac | null;
+  readonly etherType: readonly NumberRange[] | null;
+  readonly sourceIp: Prefix | null;
+  readonly destinationIp: Prefix | null;
+  readonly protocol: readonly NumberRange[] | null;
+  readonly sourcePort: readonly NumberRange[] | null;
+  readonly destinationPort: readonly NumberRange[] | null;
+  readonly tcpFlags: FlagTest | null;
+  readonly fragment: boolean | null;
+  readonly icmpType: readonly NumberRange[] | null;
+  /** The rule as it was written. */
+  readonly given: { readonly [key: string]: JsonValue };
+}
+
+export interface FilterConfiguration {
+  /** What happens to packets that no `allow` or `drop` rule matches. */
+  readonly default: 'allow' | 'drop';
+  readonly rules: readonly FilterRule[];
+}
+
+/** Whether a number is in one of the ranges. */
+export function inRanges(ranges: readonly NumberRange[], value: number): boolean {
+  return ranges.some((range) => value >= range.low && value <= range.high);
+}
+
+const ALL_SHAPES = (1 << SHAPE_COUNT) - 1;
+const IPV4_SHAPES = shapesOver(NetworkShape.IPV4);
+const IPV6_SHAPES = shapesOver(NetworkShape.IPV6);
+const IP_SHAPES = IPV4_SHAPES | IPV6_SHAPES;
+
+function shapesOver(network: number): number {
+  let shapes = 0;
+  for (const transport of Object.values(TransportShape)) shapes |= 1 << shapeOf(network, transport);
+  return shapes;
+}
+
+function shapesWith(...transports: number[]): number {
+  let shapes = 0;
+  for (const transport of transports) {
+    shapes |= (1 << shapeOf(NetworkShape.IPV4, transport)) | (1 << shapeOf(NetworkShape.IPV6, transport));
+  }
+  return shapes;
+}
+
+/** Fields that tell shapes apart. */
+const SHAPING = [
+  'etherType',
+  'sourceIp',
+  'destinationIp',
+  'protocol',
+  'fragment',
+  'sourcePort',
+  'destinationPort',
+  'tcpFlags',
+  'icmpType',
+] as const satisfies readonly (keyof FilterRule)[];
+
+type ShapingField = (typeof SHAPING)[number];
+
+/** The set of shapes that one field of a rule leaves, as bits. */
+function shapesOfField(rule: FilterRule, field: ShapingField): number {
+  switch (field) {
+    case 'etherType': {
+      if (rule.etherType === null) return ALL_SHAPES;
+      let shapes = ALL_SHAPES;
+      if (!inRanges(rule.etherType, EtherType.IPV4)) shapes &= ~IPV4_SHAPES;
+      if (!inRanges(rule.etherType, EtherType.IPV6)) shapes &= ~IPV6_SHAPES;
+      return shapes;
+    }
+    case 'sourceIp':
+    case 'destinationIp': {
+      const prefix = rule[field];
+      if (prefix === null) return ALL_SHAPES;
+      return prefix.version === 4 ? IPV4_SHAPES : IPV6_SHAPES;
+    }
+    case 'protocol':
+      return rule.protocol === null ? ALL_SHAPES : shapesOfProtocol(rule.protocol);
+    case 'fragment':
+      return rule.fragment === null ? ALL_SHAPES : IP_SHAPES;
+    case 'sourcePort':
+    case 'destinationPort':
+      return rule[field] === null
+        ? ALL_SHAPES
+        : shapesWith(TransportShape.TCP, TransportShape.UDP, TransportShape.SCTP);
+    case 'tcpFlags':
+      return rule.tcpFlags === null ? ALL_SHAPES : shapesWith(TransportShape.TCP);
+    case 'icmpType':
+      return rule.icmpType === null ? ALL_SHAPES : shapesWith(TransportShape.ICMP);
+  }
+}
+
+function shapesOfProtocol(protocol: readonly NumberRange[]): number {
+  let shapes = shapesWith(TransportShape.PROTOCOL);
+  if (inRanges(protocol, IpProtocol.TCP)) shapes |= shapesWith(TransportShape.TCP);
+  if (inRanges(protocol, IpProtocol.UDP)) shapes |= shapesWith(TransportShape.UDP);
+  if (inRanges(protocol, IpProtocol.SCTP)) shapes |= shapesWith(TransportShape.SCTP);
+  if (inRanges(protocol, IpProtocol.ICMPV4)) shapes |= 1 << shapeOf(NetworkShape.IPV4, TransportShape.ICMP);
+  if (inRanges(protocol, IpProtocol.ICMPV6)) shapes |= 1 << shapeOf(NetworkShape.IPV6, TransportShape.ICMP);
+  return shapes;
+}
+
+/** The set of shapes that a rule can match, as bits. */
+export function shapesOfRule(rule: FilterRule): number {
+  let shapes = ALL_SHAPES;
+  for (const field of SHAPING) shapes &= shapesOfField(rule, field);
+  return shapes;
+}
+
+/** The first two fields that exclude each other, so that the rule can never match; null when there are none. */
+export function contradiction(rule: FilterRule): readonly [string, string] | null {
+  for (let second = 1; second < SHAPING.length; second += 1) {
+    for (let first = 0; first < second; first += 1) {
+      if ((shapesOfField(rule, SHAPING[first]) & shapesOfField(rule, SHAPING[second])) === 0) {
+        return [SHAPING[first], SHAPING[second]];
+      }
+    }
+  }
+  return null;
+}
