@@ -1,0 +1,206 @@
+/**
+ * What is said on the control socket, as types: each method's parameters and result, and the events. The daemon's side is
+ * control/methods.ts (which checks every request with zod), the other side client.ts. Names ending in `Bytes`, `Ms` and the like name units.
+ */
+
+/** Frames and bytes of a port, seen from the switch: received came in through it. */
+export interface PortCounters {
+  receivedPackets: number;
+  receivedBytes: number;
+  transmittedPackets: number;
+  transmittedBytes: number;
+  /** Lost in the kernel before Millrace saw them (a full ring). */
+  receiveDropped: number;
+  /** Not taken by the device. */
+  transmitDropped: number;
+}
+
+/** up: frames pass. down: the device is there, its link is not. missing: the device is not there. failed: it cannot be used. */
+export type PortState = 'up' | 'down' | 'missing' | 'failed';
+
+export interface PortInfo {
+  name: string;
+  /** Number of the port inside the switch. */
+  id: number;
+  kind: string;
+  /** Interface or file behind the port; empty for memory. */
+  device: string;
+  state: PortState;
+  /** Why the state is not `up`; null when it is. */
+  reason: string | null;
+  mac: string | null;
+  mtuBytes: number | null;
+  counters: PortCounters;
+  /** Drops at this port by all reasons together. */
+  drops: number;
+  /** The port's section of the configuration. */
+  config: Record<string, unknown>;
+}
+
+export interface DropCount {
+  port: string;
+  /** Stable name of the reason, such as ACL_DENIED. */
+  reason: string;
+  /** What the reason means, one sentence. */
+  text: string;
+  packets: number;
+}
+
+/** enabled and running, disabled by the user, or disabled because it crashed. */
+export type ExtensionState = 'running' | 'disabled' | 'crashed';
+
+export interface ExtensionInfo {
+  name: string;
+  type: string;
+  /** Path of the module; null for a built-in. */
+  module: string | null;
+  state: ExtensionState;
+  /** What the crash said; null otherwise. */
+  error: string | null;
+  /** What the extension itself reports. */
+  counters: Record<string, number>;
+}
+
+export interface FdbEntry {
+  mac: string;
+  /** 0 is untagged. */
+  vlan: number;
+  port: string;
+  static: boolean;
+  /** Time since the address was last seen; null for static entries. */
+  ageSeconds: number | null;
+}
+
+export interface Status {
+  version: string;
+  pid: number;
+  startedAt: string;
+  uptimeSeconds: number;
+  socket: string;
+  /** The file that the configuration came from; null when there was none. */
+  configFile: string | null;
+  ports: { total: number; up: number };
+  extensions: ExtensionInfo[];
+  learnedAddresses: number;
+  memory: { residentBytes: number };
+  /** CPU time of the whole process since it started. */
+  cpuSeconds: number;
+  counters: PortCounters;
+  drops: number;
+}
+
+export interface TraceStep {
+  /** What handled the packet: 'ingress', an extension's name, a policy, a port. */
+  stage: string;
+  text: string;
+}
+
+export interface TraceResult {
+  port: string;
+  /** The frame in words, one line a layer. */
+  frame: string[];
+  steps: TraceStep[];
+  /** Ports that would send it. */
+  destinations: string[];
+  /** Why it is dropped; null when it is not. */
+  drop: string | null;
+}
+
+export interface ConfigIssueInfo {
+  file: string;
+  line: number;
+  column: number;
+  path: string;
+  message: string;
+}
+
+/** What `config.apply` did. */
+export interface ApplyResult {
+  /** Sentences, in order. */
+  steps: string[];
+  applied: boolean;
+}
+
+/** Something that happened. */
+export interface DaemonEvent {
+  /** Milliseconds since 1970. */
+  timeMs: number;
+  type:
+    | 'port-added'
+    | 'port-removed'
+    | 'port-state'
+    | 'extension-crashed'
+    | 'extension-changed'
+    | 'address-moved'
+    | 'config-applied'
+    | 'warning';
+  /** Name of the port or the extension that it is about; empty when it is about neither. */
+  subject: string;
+  message: string;
+}
+
+/** What the client of a capture gets: pcapng bytes, or one {@link CapturedPacket} a line. */
+export type CaptureFormat = 'pcapng' | 'json';
+
+export interface CapturedPacket {
+  timeMs: number;
+  port: string;
+  direction: 'in' | 'out';
+  lengthBytes: number;
+  summary: string;
+}
+
+/** The last line of a capture in the format `json`. */
+export interface CaptureEnd {
+  end: true;
+  packets: number;
+  /** Packets that matched and were lost because the client did not read fast enough. */
+  dropped: number;
+}
+
+/** Every method: parameters and result. */
+export interface Api {
+  status: { params: Record<never, never>; result: Status };
+  shutdown: { params: Record<never, never>; result: { pid: number } };
+  'config.apply': { params: { file: string; text: string }; result: ApplyResult };
+  'config.diff': { params: { file: string; text: string }; result: ApplyResult };
+  'config.show': { params: Record<never, never>; result: Record<string, unknown> };
+  'port.list': { params: Record<never, never>; result: PortInfo[] };
+  'port.show': { params: { name: string }; result: PortInfo & { dropReasons: DropCount[] } };
+  'port.add': { params: { name: string; port: Record<string, unknown> }; result: PortInfo };
+  'port.del': { params: { name: string }; result: null };
+  /** Sections of the port to replace; null removes one. */
+  'port.set': { params: { name: string; changes: Record<string, unknown> }; result: PortInfo };
+  'extension.list': { params: Record<never, never>; result: ExtensionInfo[] };
+  'extension.add': {
+    params: { name: string; module?: string; config?: Record<string, unknown>; position?: number };
+    result: ExtensionInfo[];
+  };
+  'extension.del': { params: { name: string }; result: ExtensionInfo[] };
+  'extension.show': { params: { name: string }; result: ExtensionInfo & { status: unknown } };
+  /** A command of the extension's own. */
+  'extension.command': { params: { name: string; command: string; args?: unknown }; result: unknown };
+  'extension.configure': { params: { name: string; config: Record<string, unknown> }; result: ExtensionInfo[] };
+  'extension.enable': { params: { name: string }; result: ExtensionInfo[] };
+  'extension.disable': { params: { name: string }; result: ExtensionInfo[] };
+  /** Positions count from 1. */
+  'extension.move': { params: { name: string; position: number }; result: ExtensionInfo[] };
+  'fdb.show': { params: { port?: string; vlan?: number; mac?: string }; result: FdbEntry[] };
+  'fdb.flush': { params: { port?: string; vlan?: number; mac?: string }; result: { flushed: number } };
+  'fdb.add': { params: { mac: string; vlan: number; port: string }; result: null };
+  'fdb.del': { params: { mac: string; vlan: number }; result: null };
+  drops: { params: { port?: string }; result: DropCount[] };
+  trace: { params: { port: string; frame: string }; result: TraceResult };
+  /** Send a frame into the switch as if it had come in through the port. */
+  inject: { params: { port: string; frame: string }; result: null };
+  'events.recent': { params: { limit?: number }; result: DaemonEvent[] };
+  /** Recent events; those after them arrive as `event` notifications on this connection. */
+  'events.subscribe': { params: { limit?: number }; result: DaemonEvent[] };
+  /** After the reply the connection carries the capture instead of messages, until either side ends it. */
+  capture: {
+    params: { ports?: string[]; format: CaptureFormat; snapLengthBytes?: number; count?: number; filter?: string };
+    result: { format: CaptureFormat };
+  };
+}
+
+export type MethodName = keyof Api;

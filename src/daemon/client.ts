@@ -1,0 +1,190 @@
+/**
+ * The control socket's client: what the command line, and any other program, speaks to a daemon with. Imports are light, so that a
+ * command starts fast; what needs the daemon's own code (checking a configuration, running a daemon) is loaded when asked for.
+ */
+import { connect, type Socket } from 'node:net';
+import type { Api, DaemonEvent, MethodName } from './api.ts';
+import { FAILURE_CODES, Failure, type FailureKind } from './rpc/failure.ts';
+import { LineReader } from './rpc/lines.ts';
+import { MAX_SOCKET_PATH_BYTES } from './socket-path.ts';
+
+export type * from './api.ts';
+export { Failure, type FailureKind, messageOf } from './rpc/failure.ts';
+export { defaultSocketPath } from './socket-path.ts';
+
+/** Replies (a large forwarding database) are longer than requests. */
+const MAX_REPLY_BYTES = 256 << 20;
+
+/** Nobody serves the socket. */
+export class DaemonNotRunning extends Error {
+  override readonly name = 'DaemonNotRunning';
+  constructor(path: string) {
+    super(`no daemon is running on ${path}`);
+  }
+}
+
+interface Reply {
+  id?: unknown;
+  method?: string;
+  params?: unknown;
+  result?: unknown;
+  error?: { code: number; message: string; data?: { kind?: string; hint?: string } };
+}
+
+function failureOf(error: NonNullable<Reply['error']>): Failure {
+  const kind = error.data?.kind;
+  const known: FailureKind = kind !== undefined && kind in FAILURE_CODES ? (kind as FailureKind) : 'failed';
+  return new Failure(known, error.message, error.data?.hint ?? null);
+}
+
+/** A connection to a daemon. */
+export class Client {
+  readonly #socket: Socket;
+  readonly #reader = new LineReader(MAX_REPLY_BYTES);
+  readonly #waiting = new Map<number, { resolve(result: unknown): void; reject(error: Error): void }>();
+  #nextId = 1;
+  #closed: Error | null = null;
+  /** Called with every event after `events.subscribe`. */
+  onEvent: ((event: DaemonEvent) => void) | null = null;
+  /** Called when the daemon has closed the connection. */
+  onClose: (() => void) | null = null;
+
+  private constructor(socket: Socket) {
+    this.#socket = socket;
+    socket.on('data', this.#onData);
+    socket.on('error', () => socket.destroy());
+    socket.on('close', () => {
+      this.#fail(new Failure('failed', 'the daemon closed the connection', 'look at its log'));
+      this.onClose?.();
+    });
+  }
+
+  /**
+   * Connect to a daemon.
+   * @throws DaemonNotRunning; Failure 'privilege' when the socket belongs to somebody else, 'failed' for anything else
+   */
+  static connect(path: string): Promise<Client> {
+    return new Promise((resolve, reject) => {
+      if (Buffer.byteLength(path) > MAX_SOCKET_PATH_BYTES) {
+        const message = `the socket path ${path} is longer than ${MAX_SOCKET_PATH_BYTES} bytes`;
+        reject(new Failure('failed', message, 'choose a shorter one'));
+        return;
+      }
+      const socket = connect(path);
+      socket.once('connect', () => {
+        socket.removeAllListeners('error');
+        resolve(new Client(socket));
+      });
+      socket.once('error', (error: NodeJS.ErrnoException) => {
+        if (error.code === 'ENOENT' || error.code === 'ECONNREFUSED') reject(new DaemonNotRunning(path));
+        else if (error.code === 'EACCES' || error.code === 'EPERM') {
+          const hint = 'run the command as the user that the daemon runs as, or as root';
+          reject(new Failure('privilege', `the daemon's socket ${path} belongs to another user`, hint));
+        } else reject(new Failure('failed', `cannot connect to ${path}: ${error.code ?? error.message}`));
+      });
+    });
+  }
+
+  /**
+   * Call a method and wait for its result.
+   * @throws Failure with the daemon's sentence
+   */
+  call<M extends MethodName>(method: M, params: Api[M]['params']): Promise<Api[M]['result']> {
+    return new Promise((resolve, reject) => {
+      if (this.#closed !== null) {
+        reject(this.#closed);
+        return;
+      }
+      const id = this.#nextId;
+      this.#nextId += 1;
+      this.#waiting.set(id, { resolve: (result) => resolve(result as Api[M]['result']), reject });
+      this.#socket.write(`${JSON.stringify({ jsonrpc: '2.0', id, method, params })}\n`);
+    });
+  }
+
+  /**
+   * Call a method after whose reply the connection carries a stream (`capture`).
+   * @param onBytes called with every piece of the stream
+   * @returns the socket: end it to stop the stream, which then runs out; 'close' tells that all has been read
+   * @throws Failure
+   */
+  async stream<M extends MethodName>(
+    method: M,
+    params: Api[M]['params'],
+    onBytes: (bytes: Buffer) => void,
+  ): Promise<Socket> {
+    const socket = this.#socket;
+    const started = this.call(method, params);
+    // The first bytes of the stream may come in the same piece as the reply: from here on one line is read, then bytes.
+    socket.removeListener('data', this.#onData);
+    const onHead = (chunk: Buffer) => {
+      const end = chunk.indexOf(10);
+      if (end < 0) {
+        this.#onData(chunk);
+        return;
+      }
+      socket.removeListener('data', onHead);
+      socket.on('data', onBytes);
+      this.#onData(chunk.subarray(0, end + 1));
+      if (end + 1 < chunk.length) onBytes(chunk.subarray(end + 1));
+    };
+    socket.on('data', onHead);
+    await started;
+    return socket;
+  }
+
+  /** End the connection. */
+  close(): void {
+    this.#closed ??= new Failure('failed', 'the connection is closed');
+    this.#socket.end();
+    this.#socket.unref();
+  }
+
+  readonly #onData = (chunk: Buffer): void => {
+    const lines = this.#reader.push(chunk);
+    if (lines === null) {
+      this.#socket.destroy();
+      return;
+    }
+    for (const line of lines) this.#onLine(line);
+  };
+
+  #onLine(line: string): void {
+    let message: Reply;
+    try {
+      message = JSON.parse(line) as Reply;
+    } catch {
+      this.#socket.destroy();
+      return;
+    }
+    if (message.method === 'event') {
+      this.onEvent?.(message.params as DaemonEvent);
+      return;
+    }
+    if (typeof message.id !== 'number') {
+      if (message.error !== undefined) this.#fail(failureOf(message.error));
+      return;
+    }
+    const waiting = this.#waiting.get(message.id);
+    if (waiting === undefined) return;
+    this.#waiting.delete(message.id);
+    if (message.error === undefined) waiting.resolve(message.result);
+    else waiting.reject(failureOf(message.error));
+  }
+
+  #fail(error: Error): void {
+    this.#closed ??= error;
+    for (const waiting of this.#waiting.values()) waiting.reject(error);
+    this.#waiting.clear();
+  }
+}
+
+/** Checking and describing configurations without a daemon; loads the YAML and schema libraries. */
+export function loadConfigTools() {
+  return import('./config/tools.ts');
+}
+
+/** Running a daemon in this process; loads all of Millrace. */
+export function loadDaemon() {
+  return import('./lifecycle/run.ts');
+}

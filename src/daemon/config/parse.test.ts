@@ -1,0 +1,112 @@
+import { expect, test } from 'vitest';
+import { normalise, toFile } from './model.ts';
+import { ConfigError, parseConfig } from './parse.ts';
+import { configSchema } from './schema.ts';
+
+function issuesOf(text: string): string[] {
+  try {
+    parseConfig(text, 'millrace.yaml');
+  } catch (error) {
+    if (error instanceof ConfigError) return error.message.split('\n');
+    throw error;
+  }
+  return [];
+}
+
+test('an empty file is a switch with the learning extension and no ports', () => {
+  const config = parseConfig('', 'millrace.yaml');
+  expect(config.ports.size).toBe(0);
+  expect(config.extensions.map((extension) => extension.name)).toEqual(['learning']);
+});
+
+test('the device of a netdev port is the name of the port unless stated', () => {
+  const config = parseConfig('ports: { a: { kind: netdev }, b: { kind: netdev, device: eth7 } }', 'millrace.yaml');
+  expect(config.ports.get('a')?.device).toBe('a');
+  expect(config.ports.get('b')?.device).toBe('eth7');
+});
+
+test('an unknown key is reported at its place with the key that was probably meant', () => {
+  expect(issuesOf('ports:\n  web:\n    kind: netdev\n    securty: {}\n')).toEqual([
+    'millrace.yaml:4:5: ports.web.securty: unknown key; did you mean "security"?',
+  ]);
+});
+
+test('an unknown key far from all others is reported with those that are allowed', () => {
+  expect(issuesOf('fdb:\n  zzz: 1\n')).toEqual([
+    'millrace.yaml:2:3: fdb.zzz: unknown key; allowed here: ageingSeconds, maximum, static',
+  ]);
+});
+
+test('a value out of range is reported with the range and what was found', () => {
+  expect(issuesOf('ports:\n  web: { kind: netdev, vlan: { mode: access, id: 5000 } }\n')).toEqual([
+    'millrace.yaml:2:50: ports.web.vlan.id: must be a whole number from 1 to 4094 (a VLAN id), found 5000',
+  ]);
+});
+
+test('a missing key is reported at the mapping that lacks it', () => {
+  expect(issuesOf('ports:\n  web:\n    device: eth0\n')).toEqual([
+    'millrace.yaml:3:5: ports.web.kind: must be netdev, tap, pcap or memory; it is not given',
+  ]);
+});
+
+test('every issue of a file is reported at once', () => {
+  expect(issuesOf('daemon: { logLevel: loud }\nports: { a: { kind: x } }\nextensions: [learnin]\n')).toHaveLength(2);
+  expect(issuesOf('extensions: [learnin]\n')[0]).toContain('did you mean "learning"?');
+});
+
+test('YAML errors have a place too', () => {
+  expect(issuesOf('ports:\n  a: {kind: memory}\n  a: {kind: memory}\n')).toEqual([
+    'millrace.yaml:3:3: Map keys must be unique',
+  ]);
+});
+
+test('aliases that multiply are refused, not expanded', () => {
+  const lines = ['a0: &a0 [x, x, x, x, x, x, x, x, x, x]'];
+  for (let i = 1; i < 12; i += 1) {
+    lines.push(
+      `a${i}: &a${i} [${Array(10)
+        .fill(`*a${i - 1}`)
+        .join(', ')}]`,
+    );
+  }
+  expect(issuesOf(lines.join('\n'))[0]).toMatch(/^millrace.yaml:1:1: .*alias/i);
+});
+
+test('two ports cannot have one interface', () => {
+  expect(issuesOf('ports:\n  a: { kind: netdev }\n  b: { kind: netdev, device: a }\n')).toEqual([
+    'millrace.yaml:3:3: ports.b: the interface a belongs to port "a" already',
+  ]);
+});
+
+test('a static entry must name a port that exists', () => {
+  const text = 'ports: { web: { kind: memory } }\nfdb:\n  static: [{ mac: "02:00:00:00:00:01", port: wed }]\n';
+  expect(issuesOf(text)).toEqual([
+    'millrace.yaml:3:46: fdb.static[0].port: there is no port "wed"; did you mean "web"?',
+  ]);
+});
+
+test('relative paths are taken from the folder of the file', () => {
+  const config = parseConfig('ports: { p: { kind: pcap, read: in.pcap } }', '/etc/millrace/millrace.yaml');
+  expect(config.ports.get('p')).toMatchObject({ read: '/etc/millrace/in.pcap' });
+});
+
+test('a module that is not there is reported', () => {
+  expect(issuesOf('extensions: [{ name: mine, module: ./nowhere.ts }]')[0]).toMatch(
+    /^millrace.yaml:1:36: extensions\[0\].module: there is no file .*nowhere.ts$/,
+  );
+});
+
+test('a configuration that is written back means the same', () => {
+  const text = `
+daemon: { logLevel: debug }
+ports:
+  a: { kind: netdev, device: eth0, vlan: { mode: trunk, allowed: [10, 20-30], native: 1 } }
+  b: { kind: tap, persist: true, acl: [{ action: deny, remoteIp: 10.0.0.0/8 }] }
+  c: { kind: memory, dhcpGuard: true }
+extensions: [filter, { name: learning, enabled: false, config: { x: [1, 2] } }]
+fdb: { ageingSeconds: 10, static: [{ mac: "02:00:00:00:00:0A", vlan: 10, port: a }] }
+`;
+  const config = parseConfig(text, '/x/millrace.yaml');
+  const again = normalise(configSchema.parse(toFile(config)), (path) => path);
+  expect(again).toEqual(config);
+});

@@ -1,0 +1,113 @@
+/**
+ * From the text of millrace.yaml to a checked {@link Config}: YAML with positions, the schema (schema.ts), then what a schema
+ * cannot say, such as that a static entry names a port that exists. All that is wrong is reported at once.
+ */
+import { existsSync } from 'node:fs';
+import { dirname, isAbsolute, resolve } from 'node:path';
+import { LineCounter, parseDocument } from 'yaml';
+import { type ConfigIssue, describeZod, formatIssue, Locator } from './issues.ts';
+import { BUILTIN_EXTENSIONS, type Config, normalise } from './model.ts';
+import { configSchema } from './schema.ts';
+import { nearest } from './suggest.ts';
+
+/** A configuration is not valid. The message lists every issue, one a line. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+  readonly issues: readonly ConfigIssue[];
+
+  constructor(issues: readonly ConfigIssue[]) {
+    super(issues.map(formatIssue).join('\n'));
+    this.issues = issues;
+  }
+}
+
+/** Expansion of aliases is bounded, against files that are small and mean much. */
+const MAX_ALIASES = 100;
+
+/**
+ * Read a configuration.
+ * @param text the file's text
+ * @param file its path, for messages; relative paths inside are resolved against its folder
+ * @throws ConfigError with everything that is wrong
+ */
+export function parseConfig(text: string, file: string): Config {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true });
+  const locate = new Locator(file, document, lines);
+  if (document.errors.length > 0) {
+    throw new ConfigError(document.errors.map((error) => locate.at(error.pos[0], [], yamlSentence(error.message))));
+  }
+  let data: unknown;
+  try {
+    data = document.toJS({ maxAliasCount: MAX_ALIASES }) ?? {};
+  } catch (error) {
+    throw new ConfigError([locate.at(0, [], error instanceof Error ? error.message : String(error))]);
+  }
+  const checked = configSchema.safeParse(data);
+  if (!checked.success) throw new ConfigError(describeZod(checked.error, configSchema, data, locate));
+  const folder = dirname(resolve(file));
+  const config = normalise(checked.data, (path) => (isAbsolute(path) ? path : resolve(folder, path)));
+  const issues = crossCheck(config, data, locate);
+  if (issues.length > 0) throw new ConfigError(issues);
+  return config;
+}
+
+function yamlSentence(message: string): string {
+  const first = message.split('\n')[0];
+  return first.endsWith('.') ? first.slice(0, -1) : first;
+}
+
+/** What the schema cannot say: names that are used twice, references to what is not there. */
+function crossCheck(config: Config, data: unknown, locate: Locator): ConfigIssue[] {
+  const issues: ConfigIssue[] = [];
+  const names = new Map<string, number>();
+  config.extensions.forEach((extension, index) => {
+    if (extension.module === null && !BUILTIN_EXTENSIONS.includes(extension.name)) {
+      const near = nearest(extension.name, BUILTIN_EXTENSIONS);
+      const help = near === null ? `the built-in ones are ${BUILTIN_EXTENSIONS.join(', ')}` : `did you mean "${near}"?`;
+      const message = `there is no built-in extension "${extension.name}"; ${help} (one of your own needs "module")`;
+      issues.push(locate.atPath(['extensions', index], message));
+    } else if (extension.module !== null && !existsSync(extension.module)) {
+      issues.push(locate.atPath(['extensions', index, 'module'], `there is no file ${extension.module}`));
+    }
+    const earlier = names.get(extension.name);
+    if (earlier === undefined) names.set(extension.name, index);
+    else
+      issues.push(
+        locate.atPath(['extensions', index], `"${extension.name}" is in the stack already, as entry ${earlier + 1}`),
+      );
+  });
+  const devices = new Map<string, string>();
+  for (const [name, port] of config.ports) {
+    if (port.kind !== 'netdev' && port.kind !== 'tap') continue;
+    const key = port.kind === 'tap' && port.netns !== undefined ? `${port.netns} ${port.device}` : port.device;
+    const earlier = devices.get(key);
+    if (earlier === undefined) devices.set(key, name);
+    else
+      issues.push(
+        locate.atPath(['ports', name], `the interface ${port.device} belongs to port "${earlier}" already`, true),
+      );
+  }
+  const seen = new Set<string>();
+  config.fdb.static.forEach((entry, index) => {
+    if (!config.ports.has(entry.port)) {
+      const near = nearest(entry.port, [...config.ports.keys()]);
+      const help = near === null ? '' : `; did you mean "${near}"?`;
+      issues.push(locate.atPath(['fdb', 'static', index, 'port'], `there is no port "${entry.port}"${help}`));
+    }
+    const key = `${entry.mac} ${entry.vlan}`;
+    if (seen.has(key))
+      issues.push(locate.atPath(['fdb', 'static', index], `${entry.mac} in VLAN ${entry.vlan} has an entry already`));
+    seen.add(key);
+  });
+  // Only the learning extension keeps a forwarding database.
+  if (
+    config.fdb.static.length > 0 &&
+    !config.extensions.some((extension) => extension.name === 'learning' && extension.module === null)
+  ) {
+    const present = typeof data === 'object' && data !== null && 'fdb' in data;
+    if (present)
+      issues.push(locate.atPath(['fdb', 'static'], 'static entries need the extension "learning" in the stack', true));
+  }
+  return issues;
+}

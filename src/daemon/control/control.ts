@@ -1,0 +1,114 @@
+/**
+ * The daemon's state on the control thread: which configuration is running, and the one queue through which every change goes.
+ * Commands and files alike become a wanted configuration; the difference to the running one is applied (config/diff.ts, apply.ts).
+ */
+import { basename } from 'node:path';
+import type { ApplyResult } from '../api.ts';
+import { diffConfigs, type Operation, type Step } from '../config/diff.ts';
+import { evolve } from '../config/evolve.ts';
+import { describeZod, PATHS_ONLY } from '../config/issues.ts';
+import { type Config, emptyConfig, normalisePort, type Port } from '../config/model.ts';
+import { ConfigError, parseConfig } from '../config/parse.ts';
+import { portSchema } from '../config/schema.ts';
+import { nearest } from '../config/suggest.ts';
+import { Failure } from '../rpc/failure.ts';
+import type { DatapathThread } from '../thread/channel.ts';
+import { applySteps } from './apply.ts';
+import type { EventLog } from './events.ts';
+
+/** "Did you mean", or what there is; null when there is nothing. */
+export function helpForName(name: string, known: readonly string[], what: string): string {
+  const near = nearest(name, known);
+  if (near !== null) return `did you mean "${near}"?`;
+  return known.length === 0 ? `there are no ${what}` : `there are: ${known.join(', ')}`;
+}
+
+/** The running configuration and its changes. */
+export class Control {
+  readonly thread: DatapathThread;
+  readonly events: EventLog;
+  readonly #onChange: (config: Config) => void;
+  #running: Config = emptyConfigWithoutExtensions();
+  #configFile: string | null = null;
+  #queue: Promise<unknown> = Promise.resolve();
+
+  /** @param onChange told after every operation that was carried out */
+  constructor(thread: DatapathThread, events: EventLog, onChange: (config: Config) => void) {
+    this.thread = thread;
+    this.events = events;
+    this.#onChange = onChange;
+  }
+
+  get running(): Config {
+    return this.#running;
+  }
+
+  get configFile(): string | null {
+    return this.#configFile;
+  }
+
+  /** Do something when everything before it is done, so that changes never interleave. */
+  serially<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#queue.then(work, work);
+    this.#queue = result.catch(() => null);
+    return result;
+  }
+
+  /** Make a configuration the running one: all of it, or nothing. @throws Failure */
+  apply(wanted: Config, file: string | null): Promise<ApplyResult> {
+    return this.serially(async () => {
+      const steps = await this.#go(wanted);
+      if (file !== null) this.#configFile = file;
+      return { steps: steps.map((step) => step.text), applied: true };
+    });
+  }
+
+  /** Change the running configuration. @param change makes the wanted one; may throw a Failure @throws Failure */
+  change(change: (running: Config) => Config): Promise<void> {
+    return this.serially(async () => {
+      await this.#go(change(this.#running));
+    });
+  }
+
+  /** Carry out an operation that the configuration does not show, such as starting a crashed extension again. */
+  operate = async (operation: Operation): Promise<void> => {
+    await this.thread.call('operate', operation);
+    this.#running = evolve(this.#running, operation);
+    this.#onChange(this.#running);
+  };
+
+  /** The steps that a file would take. @throws Failure 'config' */
+  difference(file: string, text: string): ApplyResult {
+    const steps = diffConfigs(this.#running, this.parse(file, text));
+    return { steps: steps.map((step) => step.text), applied: false };
+  }
+
+  /** @throws Failure 'config' with every issue on a line of its own */
+  parse(file: string, text: string): Config {
+    try {
+      return parseConfig(text, file);
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      throw new Failure('config', error.message, `correct ${basename(file)}; nothing was changed`);
+    }
+  }
+
+  async #go(wanted: Config): Promise<Step[]> {
+    const steps = diffConfigs(this.#running, wanted);
+    await applySteps(steps, this.operate);
+    return steps;
+  }
+}
+
+/** Nothing at all: what the datapath thread begins with. */
+function emptyConfigWithoutExtensions(): Config {
+  return { ...emptyConfig(), extensions: [] };
+}
+
+/** Check one port's settings from outside. @throws Failure 'invalid-params' */
+export function checkPort(name: string, settings: unknown): Port {
+  const checked = portSchema.safeParse(settings);
+  if (checked.success) return normalisePort(name, checked.data, (path) => path);
+  const issues = describeZod(checked.error, portSchema, settings, PATHS_ONLY);
+  throw new Failure('invalid-params', `port "${name}": ${issues.join('; ')}`);
+}

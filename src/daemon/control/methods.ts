@@ -1,0 +1,286 @@
+/**
+ * The methods of the control socket: each with the zod schema that checks its parameters and what it does. The types are those of ../api.ts,
+ * and the compiler holds both together.
+ */
+import { z } from 'zod';
+import type { Api, ExtensionInfo, MethodName, PortInfo, Status } from '../api.ts';
+import { BUILTIN_EXTENSIONS, type Config, type Extension, toFile } from '../config/model.ts';
+import { macSchema, nameSchema } from '../config/schema.ts';
+import { mergePatch } from '../config/settings.ts';
+import type { Method } from '../rpc/dispatch.ts';
+import { Failure } from '../rpc/failure.ts';
+import type { Connection } from '../rpc/server.ts';
+import type { CaptureBroker } from './captures.ts';
+import { type Control, checkPort, helpForName } from './control.ts';
+
+const MAX_FRAME_BYTES = 65_550;
+const none = z.strictObject({});
+const vlan = z.int().min(0).max(4094);
+const name = z.strictObject({ name: nameSchema });
+const fdbFilter = z.strictObject({ port: nameSchema.optional(), vlan: vlan.optional(), mac: macSchema.optional() });
+const fileText = z.strictObject({ file: z.string().min(1).max(4096), text: z.string() });
+const settings = z.record(z.string().max(64), z.unknown());
+const portFrame = z.strictObject({ port: nameSchema, frame: z.string().max(2 * MAX_FRAME_BYTES) });
+
+/** What the methods need beside the control state. */
+export interface MethodServices {
+  control: Control;
+  captures: CaptureBroker;
+  status(): Promise<Status>;
+  /** Ask the daemon to end; returns at once. */
+  shutdown(): void;
+}
+
+function hexFrame(text: string): Uint8Array {
+  const digits = text.replace(/(0x|[\s:.-])/gi, '');
+  if (digits.length === 0 || digits.length % 2 !== 0 || !/^[0-9a-f]+$/i.test(digits)) {
+    throw new Failure(
+      'invalid-params',
+      'the frame is not hexadecimal',
+      'write two digits a byte; spaces and colons may stand between them',
+    );
+  }
+  return new Uint8Array(Buffer.from(digits, 'hex'));
+}
+
+function find<T>(items: readonly T[], wanted: string, nameOf: (item: T) => string, what: string): T {
+  const found = items.find((item) => nameOf(item) === wanted);
+  if (found !== undefined) return found;
+  throw new Failure('not-found', `there is no ${what} "${wanted}"`, helpForName(wanted, items.map(nameOf), `${what}s`));
+}
+
+/** All methods, ready for the dispatcher. */
+export function buildMethods(services: MethodServices): ReadonlyMap<string, Method<Connection>> {
+  const { control, captures } = services;
+  const { thread } = control;
+  const methods = new Map<string, Method<Connection>>();
+
+  /** Register a method; the compiler checks that the schema yields what the handler takes and that the result is the API's. */
+  function add<M extends MethodName, S extends z.ZodType>(
+    method: M,
+    params: S,
+    call: (params: z.output<S>, connection: Connection) => Promise<Api[M]['result']> | Api[M]['result'],
+  ): void {
+    methods.set(method, { params, call: (value, connection) => call(value as z.output<S>, connection) });
+  }
+
+  async function portInfo(wanted: string): Promise<PortInfo> {
+    return find(await thread.call('ports', null), wanted, (port) => port.name, 'port');
+  }
+  const extensions = () => thread.call('extensions', null);
+  const requirePort = (config: Config, wanted: string) => find([...config.ports], wanted, ([key]) => key, 'port')[1];
+  const requireExtension = (config: Config, wanted: string) =>
+    find(config.extensions, wanted, (extension) => extension.name, 'extension');
+
+  add('status', none, () => services.status());
+  add('shutdown', none, () => {
+    services.shutdown();
+    return { pid: process.pid };
+  });
+
+  add('config.apply', fileText, ({ file, text }) => control.apply(control.parse(file, text), file));
+  add('config.diff', fileText, ({ file, text }) => control.difference(file, text));
+  add('config.show', none, () => toFile(control.running));
+
+  add('port.list', none, () => thread.call('ports', null));
+  add('port.show', name, async ({ name: wanted }) => {
+    const info = await portInfo(wanted);
+    return { ...info, dropReasons: await thread.call('drops', { port: wanted }) };
+  });
+  add('port.add', z.strictObject({ name: nameSchema, port: settings }), async ({ name: wanted, port }) => {
+    const checked = checkPort(wanted, port);
+    await control.change((running) => {
+      if (running.ports.has(wanted)) {
+        throw new Failure(
+          'exists',
+          `there is a port "${wanted}" already`,
+          'change it with `millrace port set`, or choose another name',
+        );
+      }
+      for (const [other, { device }] of running.ports) {
+        if (device !== '' && device === checked.device && checked.kind === 'netdev') {
+          throw new Failure('exists', `the interface ${device} belongs to port "${other}" already`);
+        }
+      }
+      return { ...running, ports: new Map(running.ports).set(wanted, checked) };
+    });
+    return portInfo(wanted);
+  });
+  add('port.del', name, async ({ name: wanted }) => {
+    await control.change((running) => {
+      requirePort(running, wanted);
+      const ports = new Map(running.ports);
+      ports.delete(wanted);
+      const fdb = { ...running.fdb, static: running.fdb.static.filter((entry) => entry.port !== wanted) };
+      return { ...running, ports, fdb };
+    });
+    return null;
+  });
+  add('port.set', z.strictObject({ name: nameSchema, changes: settings }), async ({ name: wanted, changes }) => {
+    await control.change((running) => {
+      const { device, ...before } = requirePort(running, wanted);
+      const wantedPort = mergePatch(device === '' ? before : { ...before, device }, changes);
+      return { ...running, ports: new Map(running.ports).set(wanted, checkPort(wanted, wantedPort)) };
+    });
+    return portInfo(wanted);
+  });
+
+  add('extension.list', none, extensions);
+  add('extension.show', name, async ({ name: wanted }) => {
+    const info = find(await extensions(), wanted, (extension) => extension.name, 'extension');
+    const running = info.state === 'running';
+    return { ...info, status: running ? await thread.call('extension-status', { name: wanted }) : null };
+  });
+  add(
+    'extension.command',
+    z.strictObject({ name: nameSchema, command: z.string().min(1).max(64), args: z.json().optional() }),
+    ({ name: wanted, command, args }) => {
+      requireExtension(control.running, wanted);
+      return thread.call('extension-command', { name: wanted, command, args: args ?? null });
+    },
+  );
+  add(
+    'extension.add',
+    z.strictObject({
+      name: nameSchema,
+      module: z.string().min(1).max(4096).optional(),
+      config: z.record(z.string(), z.json()).optional(),
+      position: z.int().min(1).max(64).optional(),
+    }),
+    async ({ name: wanted, module, config, position }) => {
+      if (module === undefined && !BUILTIN_EXTENSIONS.includes(wanted)) {
+        const hint = `${helpForName(wanted, BUILTIN_EXTENSIONS, 'built-in extensions')}; one of your own needs --module`;
+        throw new Failure('not-found', `there is no built-in extension "${wanted}"`, hint);
+      }
+      await control.change((running) => {
+        if (running.extensions.some((extension) => extension.name === wanted)) {
+          throw new Failure(
+            'exists',
+            `the extension "${wanted}" is in the stack already`,
+            'enable it with `millrace extension enable`',
+          );
+        }
+        const added: Extension = { name: wanted, module: module ?? null, enabled: true, config: config ?? {} };
+        const stack = [...running.extensions];
+        stack.splice(position === undefined ? 0 : position - 1, 0, added);
+        return { ...running, extensions: stack };
+      });
+      return extensions();
+    },
+  );
+  add('extension.del', name, async ({ name: wanted }) => {
+    await control.change((running) => {
+      requireExtension(running, wanted);
+      return { ...running, extensions: running.extensions.filter((extension) => extension.name !== wanted) };
+    });
+    return extensions();
+  });
+  const setEnabled = async (wanted: string, enabled: boolean): Promise<ExtensionInfo[]> => {
+    const { enabled: before } = requireExtension(control.running, wanted);
+    if (before !== enabled) {
+      await control.change((running) => ({
+        ...running,
+        extensions: running.extensions.map((extension) =>
+          extension.name === wanted ? { ...extension, enabled } : extension,
+        ),
+      }));
+    } else if (enabled) {
+      // Enabled by the configuration, but it may have crashed: then this starts it again.
+      const info = (await extensions()).find((extension) => extension.name === wanted);
+      if (info?.state === 'crashed') {
+        await control.serially(() => control.operate({ op: 'extension-enable', name: wanted, enabled: true }));
+      }
+    }
+    return extensions();
+  };
+  add('extension.enable', name, ({ name: wanted }) => setEnabled(wanted, true));
+  add('extension.disable', name, ({ name: wanted }) => setEnabled(wanted, false));
+  add(
+    'extension.configure',
+    z.strictObject({ name: nameSchema, config: z.record(z.string(), z.json()) }),
+    async ({ name: wanted, config }) => {
+      await control.change((running) => {
+        requireExtension(running, wanted);
+        const stack = running.extensions.map((extension) =>
+          extension.name === wanted ? { ...extension, config } : extension,
+        );
+        return { ...running, extensions: stack };
+      });
+      return extensions();
+    },
+  );
+  add('extension.move', z.strictObject({ name: nameSchema, position: z.int().min(1).max(64) }), async (params) => {
+    await control.change((running) => {
+      const moved = requireExtension(running, params.name);
+      const stack = running.extensions.filter((extension) => extension !== moved);
+      stack.splice(params.position - 1, 0, moved);
+      return { ...running, extensions: stack };
+    });
+    return extensions();
+  });
+
+  add('fdb.show', fdbFilter, (filter) => thread.call('fdb-show', filter));
+  add('fdb.flush', fdbFilter, (filter) => thread.call('fdb-flush', filter));
+  add('fdb.add', z.strictObject({ mac: macSchema, vlan, port: nameSchema }), async (entry) => {
+    await control.change((running) => {
+      requirePort(running, entry.port);
+      const others = running.fdb.static.filter((other) => other.mac !== entry.mac || other.vlan !== entry.vlan);
+      return { ...running, fdb: { ...running.fdb, static: [...others, entry] } };
+    });
+    return null;
+  });
+  add('fdb.del', z.strictObject({ mac: macSchema, vlan }), async (entry) => {
+    await control.change((running) => {
+      const kept = running.fdb.static.filter((other) => other.mac !== entry.mac || other.vlan !== entry.vlan);
+      if (kept.length === running.fdb.static.length) {
+        const hint = 'learned entries are removed with `millrace fdb flush --mac`';
+        throw new Failure('not-found', `there is no static entry for ${entry.mac} in VLAN ${entry.vlan}`, hint);
+      }
+      return { ...running, fdb: { ...running.fdb, static: kept } };
+    });
+    return null;
+  });
+
+  add('drops', z.strictObject({ port: nameSchema.optional() }), async ({ port }) => {
+    if (port !== undefined) requirePort(control.running, port);
+    return thread.call('drops', { port: port ?? null });
+  });
+  add('trace', portFrame, ({ port, frame }) => {
+    requirePort(control.running, port);
+    return thread.call('trace', { port, frame: hexFrame(frame) });
+  });
+  add('inject', portFrame, ({ port, frame }) => {
+    requirePort(control.running, port);
+    return thread.call('inject', { port, frame: hexFrame(frame) });
+  });
+
+  const limit = z.strictObject({ limit: z.int().min(0).max(1000).optional() });
+  add('events.recent', limit, (params) => control.events.recent(params.limit));
+  add('events.subscribe', limit, (params, connection) => {
+    connection.onClose(control.events.subscribe((event) => connection.notify('event', event)));
+    return control.events.recent(params.limit);
+  });
+
+  add(
+    'capture',
+    z.strictObject({
+      ports: z.array(nameSchema).max(1024).optional(),
+      format: z.enum(['pcapng', 'json']),
+      snapLengthBytes: z.int().min(14).max(MAX_FRAME_BYTES).optional(),
+      count: z.int().min(0).optional(),
+      filter: z.string().max(1024).optional(),
+    }),
+    async ({ ports, format, snapLengthBytes, count, filter }, connection) => {
+      for (const port of ports ?? []) requirePort(control.running, port);
+      await captures.start(connection, {
+        ports: ports ?? [],
+        format,
+        snapLengthBytes: snapLengthBytes ?? MAX_FRAME_BYTES,
+        count: count ?? 0,
+        filter: filter ?? '',
+      });
+      return { format };
+    },
+  );
+  return methods;
+}

@@ -1,0 +1,219 @@
+/**
+ * A daemon's life in one function: take the lock, start the datapath thread, apply the configuration, open the control socket,
+ * serve until asked to stop, and undo everything.
+ */
+import { readFileSync } from 'node:fs';
+import type { Socket } from 'node:net';
+import { peerCredentials } from '../../host/index.ts';
+import type { Status } from '../api.ts';
+import type { Config } from '../config/model.ts';
+import { emptyConfig } from '../config/model.ts';
+import { parseConfig } from '../config/parse.ts';
+import { CaptureBroker } from '../control/captures.ts';
+import { Control } from '../control/control.ts';
+import { EventLog } from '../control/events.ts';
+import { buildMethods } from '../control/methods.ts';
+import { Failure, messageOf } from '../rpc/failure.ts';
+import { type Peer, RpcServer } from '../rpc/server.ts';
+import { type Announcement, DatapathThread } from '../thread/channel.ts';
+import { DaemonLock } from './lock.ts';
+import { createLogger, type Logger, type LogLevel } from './log.ts';
+
+export interface DaemonOptions {
+  /** Path of the control socket. */
+  socketPath: string;
+  /** Absolute path of millrace.yaml; null starts a switch without ports. */
+  configFile: string | null;
+  /** Beats what the configuration says. */
+  logLevel: LogLevel | null;
+  logStyle: 'auto' | 'pretty' | 'json';
+  /** Called once everything runs. */
+  onReady(): void;
+}
+
+export { LOG_LEVELS } from './log.ts';
+
+/** The version of the package. */
+export function packageVersion(): string {
+  const text = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}
+
+/** Read and check the file that a daemon starts with. @throws ConfigError; Failure when it cannot be read */
+function readConfig(file: string | null): Config {
+  if (file === null) return emptyConfig();
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : messageOf(error);
+    throw new Failure('config', `cannot read ${file}: ${code}`, 'give the path of a millrace.yaml with -f');
+  }
+  return parseConfig(text, file);
+}
+
+function peerOf(socket: Socket): Peer | null {
+  const fd = (socket as unknown as { _handle?: { fd?: number } })._handle?.fd;
+  if (fd === undefined || fd < 0) return null;
+  try {
+    return peerCredentials(fd);
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Run a daemon until it is asked to stop.
+ * @returns the exit code: 0 when it was asked to stop, 1 when it had to
+ * @throws Failure or ConfigError when it cannot start; everything is undone then
+ */
+export async function runDaemon(options: DaemonOptions): Promise<number> {
+  const config = readConfig(options.configFile);
+  const log = createLogger(options.logLevel ?? (config.daemon.logLevel as LogLevel | null) ?? 'info', options.logStyle);
+  const lock = DaemonLock.acquire(options.socketPath);
+  try {
+    return await serve(options, config, log, lock);
+  } finally {
+    lock.release();
+  }
+}
+
+async function serve(options: DaemonOptions, config: Config, log: Logger, lock: DaemonLock): Promise<number> {
+  const startedAt = new Date();
+  reportLeftovers(log, lock);
+  const events = new EventLog();
+  const announcements = new Announcements(log, events);
+  const thread = await DatapathThread.start((message) => announcements.take(message));
+  const captures = new CaptureBroker(thread);
+  announcements.captures = captures;
+  const journal = (running: Config) =>
+    lock.write({
+      pid: process.pid,
+      startedAt: startedAt.toISOString(),
+      ports: [...running.ports].map(([name, port]) => ({ name, kind: port.kind, device: port.device })),
+    });
+  const control = new Control(thread, events, journal);
+  const stopping = new StopRequest();
+  const server = new RpcServer({
+    path: options.socketPath,
+    methods: buildMethods({
+      control,
+      captures,
+      status: () => statusOf(options, control, startedAt),
+      // The reply goes out first.
+      shutdown: () => setImmediate(() => stopping.ask('asked to over the control socket')),
+    }),
+    peerOf,
+    onRefusedPeer: (peer) => log.warn({ peer }, 'refused a connection to the control socket'),
+    onInternal: (method, error) => log.error({ method, err: messageOf(error) }, 'a request failed unexpectedly'),
+  });
+  let listening = false;
+  try {
+    journal(control.running);
+    await control.apply(config, options.configFile);
+    await server.listen();
+    listening = true;
+    log.info({ socket: options.socketPath, ports: config.ports.size }, 'ready');
+    options.onReady();
+    const reason = await Promise.race([stopping.reason, thread.gone]);
+    if (reason instanceof Error) {
+      log.fatal({ err: messageOf(reason) }, 'the datapath thread died; the daemon ends');
+      return 1;
+    }
+    log.info({ why: reason ?? 'the datapath ended' }, 'stopping');
+    return 0;
+  } finally {
+    stopping.release();
+    if (listening) await server.close();
+    await thread.stop();
+    log.debug('stopped');
+  }
+}
+
+/** Say once what a killed daemon left; the stale socket is replaced when the new one is bound. */
+function reportLeftovers(log: Logger, lock: DaemonLock): void {
+  const left = lock.leftBehind;
+  if (left === null) return;
+  const ports = left.ports.map((port) => port.name).join(', ');
+  log.warn(
+    { pid: left.pid, startedAt: left.startedAt, ports },
+    'the daemon before this one was killed; cleaned up after it',
+  );
+}
+
+/** SIGTERM, SIGINT, or `millrace down`. */
+class StopRequest {
+  readonly reason: Promise<string>;
+  ask: (why: string) => void = () => {};
+  readonly #onTerm = () => this.ask('SIGTERM');
+  readonly #onInt = () => this.ask('SIGINT');
+  readonly #onHup = () => this.ask('SIGHUP');
+
+  constructor() {
+    this.reason = new Promise((resolve) => {
+      this.ask = resolve;
+    });
+    process.on('SIGTERM', this.#onTerm);
+    process.on('SIGINT', this.#onInt);
+    process.on('SIGHUP', this.#onHup);
+  }
+
+  release(): void {
+    process.removeListener('SIGTERM', this.#onTerm);
+    process.removeListener('SIGINT', this.#onInt);
+    process.removeListener('SIGHUP', this.#onHup);
+  }
+}
+
+/** What the datapath thread says on its own, passed to log, events and captures. */
+class Announcements {
+  readonly #log: Logger;
+  readonly #events: EventLog;
+  captures: CaptureBroker | null = null;
+
+  constructor(log: Logger, events: EventLog) {
+    this.#log = log;
+    this.#events = events;
+  }
+
+  take(message: Announcement): void {
+    switch (message.type) {
+      case 'log':
+        this.#log[message.level](message.fields, message.message);
+        break;
+      case 'event':
+        this.#events.push(message.event);
+        this.#log[message.event.type === 'extension-crashed' ? 'error' : 'info'](
+          { event: message.event.type, subject: message.event.subject },
+          message.event.message,
+        );
+        break;
+      case 'capture':
+        this.captures?.bytes(message.id, message.bytes);
+        break;
+      case 'capture-end':
+        this.captures?.ended(message.id);
+        break;
+    }
+  }
+}
+
+async function statusOf(options: DaemonOptions, control: Control, startedAt: Date): Promise<Status> {
+  const [summary, extensions] = await Promise.all([
+    control.thread.call('summary', null),
+    control.thread.call('extensions', null),
+  ]);
+  const cpu = process.cpuUsage();
+  return {
+    version: packageVersion(),
+    pid: process.pid,
+    startedAt: startedAt.toISOString(),
+    uptimeSeconds: Math.floor((Date.now() - startedAt.getTime()) / 1000),
+    socket: options.socketPath,
+    configFile: control.configFile,
+    ...summary,
+    extensions,
+    memory: { residentBytes: process.memoryUsage.rss() },
+    cpuSeconds: (cpu.user + cpu.system) / 1e6,
+  };
+}

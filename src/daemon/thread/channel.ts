@@ -1,0 +1,137 @@
+/**
+ * The control thread's end of the datapath thread: starts it, calls it, and hears when it dies. A call is put on the message port
+ * and the thread's event loop is woken through its eventfd, because that loop never returns to Node's own.
+ */
+import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
+import { wakeLoop } from '../../host/index.ts';
+import { Failure } from '../rpc/failure.ts';
+import type { DatapathCall, DatapathCalls, UpMessage } from './calls.ts';
+
+/** A datapath that does not answer within this time is stuck, most likely in an extension. */
+const ANSWER_TIMEOUT_MS = 20_000;
+const START_TIMEOUT_MS = 20_000;
+
+/** What the datapath thread says on its own. */
+export type Announcement = Exclude<UpMessage, { type: 'ready' | 'reply' | 'failure' }>;
+
+interface Waiting {
+  resolve(result: unknown): void;
+  reject(error: Error): void;
+  timer: NodeJS.Timeout;
+}
+
+/** The running datapath thread. */
+export class DatapathThread {
+  readonly #worker: Worker;
+  readonly #port: MessagePort;
+  readonly #waiting = new Map<number, Waiting>();
+  #wakeDescriptor = -1;
+  #nextId = 1;
+  #stopping = false;
+  #error: Error | null = null;
+  /** Settles when the thread is gone: null when it was asked to stop, else why it died. */
+  readonly gone: Promise<Error | null>;
+
+  private constructor(worker: Worker, port: MessagePort) {
+    this.#worker = worker;
+    this.#port = port;
+    this.gone = new Promise((resolve) => {
+      worker.once('error', (error) => {
+        this.#error = error;
+      });
+      worker.once('exit', (code) => {
+        const error = this.#error ?? new Error(`the datapath thread ended with code ${code}`);
+        for (const waiting of this.#waiting.values()) {
+          clearTimeout(waiting.timer);
+          waiting.reject(new Failure('failed', `the datapath thread died: ${error.message}`));
+        }
+        this.#waiting.clear();
+        port.close();
+        resolve(this.#stopping ? null : error);
+      });
+    });
+  }
+
+  /**
+   * Start the thread and wait until its loop runs.
+   * @param announce told what the thread says on its own
+   * @throws Error when it does not come up
+   */
+  static async start(announce: (message: Announcement) => void): Promise<DatapathThread> {
+    const { port1, port2 } = new MessageChannel();
+    const source = import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js';
+    const worker = new Worker(new URL(source, import.meta.url), {
+      name: 'millrace-datapath',
+      workerData: { port: port2 },
+      transferList: [port2],
+      // Packets live outside the JavaScript heap. A small young generation is collected often and stays in the cache.
+      resourceLimits: { maxYoungGenerationSizeMb: 8, maxOldGenerationSizeMb: 512 },
+    });
+    const thread = new DatapathThread(worker, port1);
+    await new Promise<void>((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error('the datapath thread did not start')), START_TIMEOUT_MS);
+      port1.on('message', (message: UpMessage) => {
+        if (message.type === 'ready') {
+          thread.#wakeDescriptor = message.wakeDescriptor;
+          clearTimeout(timer);
+          resolve();
+        } else thread.#onMessage(message, announce);
+      });
+      void thread.gone.then((error) => {
+        clearTimeout(timer);
+        reject(error ?? new Error('the datapath thread stopped'));
+      });
+    });
+    return thread;
+  }
+
+  /**
+   * Call the datapath.
+   * @throws Failure with the datapath's sentence; 'busy' when it does not answer in time
+   */
+  call<C extends DatapathCall>(call: C, params: DatapathCalls[C]['params']): Promise<DatapathCalls[C]['result']> {
+    return new Promise((resolve, reject) => {
+      if (this.#wakeDescriptor < 0) {
+        reject(new Failure('busy', 'the datapath is not running'));
+        return;
+      }
+      const id = this.#nextId;
+      this.#nextId += 1;
+      const timer = setTimeout(() => {
+        this.#waiting.delete(id);
+        const hint =
+          'an extension that does not return stops the datapath: `millrace down` and look at your extensions';
+        reject(new Failure('busy', `the datapath did not answer within ${ANSWER_TIMEOUT_MS / 1000} s`, hint));
+      }, ANSWER_TIMEOUT_MS);
+      this.#waiting.set(id, { resolve: (result) => resolve(result as DatapathCalls[C]['result']), reject, timer });
+      this.#port.postMessage({ id, call, params });
+      wakeLoop(this.#wakeDescriptor);
+    });
+  }
+
+  /** Let it close everything; when it does not within the time, end it. */
+  async stop(timeoutMs = 5_000): Promise<void> {
+    if (this.#stopping) return;
+    this.#stopping = true;
+    const stopped = this.call('stop', null).catch(() => null);
+    // The thread closes its loop, and with it the eventfd, right after it has answered.
+    this.#wakeDescriptor = -1;
+    const timer = setTimeout(() => void this.#worker.terminate(), timeoutMs);
+    await Promise.race([stopped, this.gone]);
+    await this.gone;
+    clearTimeout(timer);
+  }
+
+  #onMessage(message: Exclude<UpMessage, { type: 'ready' }>, announce: (message: Announcement) => void): void {
+    if (message.type !== 'reply' && message.type !== 'failure') {
+      announce(message);
+      return;
+    }
+    const waiting = this.#waiting.get(message.id);
+    if (waiting === undefined) return;
+    this.#waiting.delete(message.id);
+    clearTimeout(waiting.timer);
+    if (message.type === 'reply') waiting.resolve(message.result);
+    else waiting.reject(new Failure(message.kind, message.message, message.hint));
+  }
+}
