@@ -22,6 +22,7 @@ export {
   updateChecksum16,
   updateChecksum32,
 } from './checksum.ts';
+export { composeFrame, type HeaderLayer, header } from './compose.ts';
 export { copyBytes, copyPacket } from './copy.ts';
 export { crc32c, sctpChecksum } from './crc32c.ts';
 export { Fragment, HeaderOffsets, MAXIMUM_TAGS, Malformed, malformedName } from './dissect.ts';
@@ -66,8 +67,32 @@ export {
   parseMac,
   parseMacInto,
 } from './wire/address.ts';
+export { Arp, ArpOperation, type ArpRecord, ArpView } from './wire/arp.ts';
 export { WireError } from './wire/error.ts';
 export { Ethernet, type EthernetRecord, EthernetView } from './wire/ethernet.ts';
+export { GENEVE_PORT, Geneve, type GeneveOption, type GeneveRecord, GeneveView } from './wire/geneve.ts';
+export { Gre, type GreRecord, GreView } from './wire/gre.ts';
+export { Icmpv4, type Icmpv4Record, Icmpv4Type, Icmpv4View } from './wire/icmpv4.ts';
+export { Icmpv6, type Icmpv6Record, Icmpv6Type, Icmpv6View } from './wire/icmpv6.ts';
+export { Ipv4, type Ipv4Record, Ipv4View } from './wire/ipv4.ts';
+export { Ipv6, type Ipv6Record, Ipv6View } from './wire/ipv6.ts';
+export {
+  type Ipv6ExtensionRecord,
+  Ipv6ExtensionView,
+  ipv6ExtensionCodec,
+  ipv6ExtensionType,
+  isIpv6Extension,
+} from './wire/ipv6-extension.ts';
+export type { Ipv6Option } from './wire/ipv6-options.ts';
+export { Mpls, type MplsRecord, MplsView } from './wire/mpls.ts';
+export type { NdOption } from './wire/nd-options.ts';
 export { EtherType, IpProtocol } from './wire/numbers.ts';
-export { type Codec, encode, View } from './wire/view.ts';
+export type { RawOption } from './wire/options.ts';
+export { Sctp, type SctpRecord, SctpView } from './wire/sctp.ts';
+export { type SctpChunk, SctpChunkType } from './wire/sctp-chunks.ts';
+export { Tcp, TcpFlag, type TcpRecord, TcpView } from './wire/tcp.ts';
+export type { TcpOption } from './wire/tcp-options.ts';
+export { Udp, type UdpRecord, UdpView } from './wire/udp.ts';
+export { type Codec, encode, type Flaw, View } from './wire/view.ts';
 export { VlanTag, type VlanTagRecord, VlanTagView } from './wire/vlan-tag.ts';
+export { VXLAN_PORT, Vxlan, type VxlanRecord, VxlanView } from './wire/vxlan.ts';
