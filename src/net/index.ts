@@ -26,7 +26,8 @@ export { composeFrame, type HeaderLayer, header } from './compose.ts';
 export { copyBytes, copyPacket } from './copy.ts';
 export { crc32c, sctpChecksum } from './crc32c.ts';
 export { Fragment, HeaderOffsets, MAXIMUM_TAGS, Malformed, malformedName } from './dissect.ts';
-export { FilterExpression, FilterExpressionError } from './match/expression.ts';
+export { FilterExpression } from './match/expression.ts';
+export { FilterExpressionError } from './match/expression-parser.ts';
 export {
   Field,
   Need,

@@ -1,9 +1,11 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { TagAction } from '../adapter.ts';
 import { HeaderOffsets } from '../dissect.ts';
 import { formatIpv4, formatIpv6, formatMac } from '../wire/address.ts';
 import { fuzzRounds, randomNumbers } from '../wire/testing.ts';
-import { FilterExpression, FilterExpressionError } from './expression.ts';
+import { FilterExpression } from './expression.ts';
+import { FilterExpressionError } from './expression-parser.ts';
 import { packetOf, randomFrame } from './testing.ts';
 
 /** What a frame holds, as text and numbers: the slow reading that the compiled one is compared with. */
@@ -165,6 +167,20 @@ test('a compiled expression agrees with a naive reading of the same packets', ()
 
 test('the empty expression matches every packet', () => {
   expect(new FilterExpression('  ').matches(packetOf(new Uint8Array(3)))).toBe(true);
+});
+
+test('a VLAN is matched as a tag action will leave it', () => {
+  const matches = (id: number, hex: string, action: number) =>
+    new FilterExpression(`vlan ${id}`).matches(
+      packetOf(Uint8Array.from(Buffer.from(`02000000000a02000000000b${hex}`, 'hex'))),
+      action,
+    );
+  expect(matches(10, '8100000a080600000000', TagAction.KEEP)).toBe(true);
+  expect(matches(10, '8100000a080600000000', TagAction.STRIP)).toBe(false);
+  expect(matches(20, '88a8000a8100001408060000', TagAction.STRIP)).toBe(true);
+  expect(matches(30, '08060000', TagAction.PUSH | 0x601e)).toBe(true);
+  expect(matches(30, '8100000a08060000', TagAction.STRIP | TagAction.PUSH | 30)).toBe(true);
+  expect(matches(0, '08060000', TagAction.PUSH | 0x6000)).toBe(true);
 });
 
 test('and and or have equal precedence, from the left, as in pcap-filter', () => {
