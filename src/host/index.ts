@@ -14,5 +14,6 @@ export { openPacketSocket, PacketSocket, type PacketSocketOptions } from './pack
 export type { PortAdapter, PortCounters, PortState } from './port.ts';
 export { RouteClient, withRouteClient } from './route-client.ts';
 export * from './sys/index.ts';
+export { openTap, Tap, type TapOptions } from './tap.ts';
 export { Timer, type TimerHandler, Timers } from './timers.ts';
 export { wakeLoop } from './wake.ts';

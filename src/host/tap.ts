@@ -1,0 +1,273 @@
+/**
+ * The TAP adapter: makes a network device whose other side is Millrace. What the kernel sends out of the device is received here,
+ * and what is transmitted here the kernel receives on it. Super-packets and partial checksums pass both ways (IFF_VNET_HDR).
+ * The device vanishes with the adapter.
+ */
+import { BATCH_SIZE, type Batch, Offload, type Packet, PacketPool } from '../net/index.ts';
+import { checkDeviceName, DeviceControl, DeviceFlag } from './device.ts';
+import { FrameVectors, regionAddress } from './frame-vectors.ts';
+import { NetworkNamespace } from './namespace.ts';
+import { countSendError } from './packet-sender.ts';
+import { newPortCounters, type PortAdapter, type PortCounters, type PortState } from './port.ts';
+import { lockPort } from './port-lock.ts';
+import { withRouteClient } from './route-client.ts';
+import {
+  Clock,
+  ClockId,
+  Errno,
+  type FileDescriptor,
+  lastErrno,
+  rawRead,
+  rawWritev,
+  Socket,
+  SystemError,
+  socket,
+} from './sys/index.ts';
+import { TunDevice } from './tun-device.ts';
+import { readVirtioHeader, VIRTIO_HEADER_BYTES } from './virtio-header.ts';
+
+/** How to make a TAP. */
+export interface TapOptions {
+  /** The device's name, at most 15 bytes; `%d` in it stands for the first free number. */
+  interfaceName: string;
+  /** The adapter's name; the device's by default. */
+  name?: string;
+  /** The device's MAC address; the kernel's random choice by default. */
+  macAddress?: Uint8Array;
+  /** 1500 by default. */
+  mtuBytes?: number;
+  /** Whether to set it up at once; true by default. */
+  up?: boolean;
+  /** The network namespace to put it in; the calling thread's by default. The reference stays the caller's. */
+  namespace?: NetworkNamespace;
+  /** How many received packets may be out at once, of 65 KB each; 64 by default. */
+  receiveBuffers?: number;
+}
+
+// The longest frame is a super-packet of 65,535 bytes behind an Ethernet header and two tags.
+const HEADROOM_BYTES = 192;
+const BUFFER_BYTES = 66_048;
+
+/**
+ * Make a TAP.
+ * @throws SystemError EBUSY when the name is taken, EPERM, ENOENT without the tun driver; RangeError for a wrong name
+ */
+export function openTap(options: TapOptions): Tap {
+  return new Tap(options);
+}
+
+/** An open TAP; made by {@link openTap}. */
+export class Tap implements PortAdapter {
+  readonly kind = 'tap';
+  readonly name: string;
+  readonly offloads: number;
+  readonly warnings: readonly string[] = [];
+  readonly counters: PortCounters = newPortCounters();
+  interfaceName: string;
+  interfaceIndex = 0;
+  macAddress: Uint8Array = new Uint8Array(6);
+  mtuBytes = 0;
+  state: PortState = 'down';
+  carrier = false;
+
+  readonly #device: TunDevice;
+  readonly #pool: PacketPool;
+  readonly #poolAddress: number;
+  readonly #vectors = new FrameVectors(1);
+  readonly #vectorsAddress: number;
+  readonly #clock = new Clock(ClockId.REALTIME);
+  /** The buffer for the next frame, so that finding none costs no more than the call. */
+  #spare: Packet | null = null;
+  /** A socket in the device's namespace for questions about it, and which namespace that is. */
+  #control: { socket: FileDescriptor; device: DeviceControl; namespace: string } | null = null;
+  #lock: FileDescriptor | null = null;
+  #closed = false;
+
+  constructor(options: TapOptions) {
+    checkDeviceName(options.interfaceName);
+    this.#pool = new PacketPool({
+      packets: Math.max(1, options.receiveBuffers ?? BATCH_SIZE),
+      bufferBytes: BUFFER_BYTES,
+      headroomBytes: HEADROOM_BYTES,
+    });
+    this.#poolAddress = regionAddress(this.#pool.region);
+    this.#vectorsAddress = this.#vectors.vectorsAddress(0);
+    this.#device = new TunDevice(options.interfaceName, VIRTIO_HEADER_BYTES);
+    this.offloads = this.#device.udpSegmentation ? Offload.ALL : Offload.ALL & ~Offload.USO;
+    this.interfaceName = options.interfaceName;
+    try {
+      this.interfaceName = this.#device.name();
+      this.name = options.name ?? this.interfaceName;
+      if (options.namespace !== undefined) this.#moveTo(options.namespace);
+      const control = this.#followNamespace();
+      if (options.macAddress !== undefined) control.setHardwareAddress(this.interfaceName, options.macAddress);
+      if (options.mtuBytes !== undefined) control.setMtu(this.interfaceName, options.mtuBytes);
+      if (options.up ?? true) control.setUp(this.interfaceName, true);
+      this.refresh();
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  #moveTo(namespace: NetworkNamespace): void {
+    withRouteClient((client) => {
+      client.changeLink(this.interfaceName, { namespaceDescriptor: namespace.fileDescriptor });
+    });
+  }
+
+  /** Ask from inside the namespace where the device is: it can be moved at any time. */
+  #followNamespace(): DeviceControl {
+    const reference = this.#device.namespace();
+    try {
+      const there =
+        reference === null ? NetworkNamespace.current() : NetworkNamespace.byPath(`/proc/self/fd/${reference.number}`);
+      try {
+        if (this.#control?.namespace === there.identity) return this.#control.device;
+        return there.run(() => this.#openControl(there.identity));
+      } finally {
+        there.close();
+      }
+    } finally {
+      reference?.close();
+    }
+  }
+
+  #openControl(namespace: string): DeviceControl {
+    this.#control?.socket.close();
+    this.#lock?.close();
+    const inside = socket(Socket.AF_INET, Socket.DGRAM, 0, `look at ${this.interfaceName}`);
+    const device = new DeviceControl(inside.number);
+    this.#control = { socket: inside, device, namespace };
+    this.#lock = lockIfFree(device.indexOf(this.interfaceName), this.interfaceName);
+    return device;
+  }
+
+  get fileDescriptor(): number {
+    return this.#device.fileDescriptor;
+  }
+
+  receive(batch: Batch, limit: number): number {
+    if (this.#closed || this.state === 'gone') return 0;
+    const fd = this.#device.fileDescriptor;
+    let count = 0;
+    while (count < limit) {
+      const packet = this.#spare ?? this.#pool.allocate();
+      if (packet === null) break;
+      const room = packet.limit - packet.offset;
+      const read = rawRead(fd, this.#poolAddress + packet.offset - VIRTIO_HEADER_BYTES, VIRTIO_HEADER_BYTES + room);
+      if (read < 0) {
+        this.#spare = packet;
+        this.#readFailed(lastErrno());
+        break;
+      }
+      if (count === 0) this.#clock.read();
+      packet.length = read - VIRTIO_HEADER_BYTES;
+      if (!this.#accept(packet, room)) {
+        this.#spare = packet;
+        continue;
+      }
+      this.#spare = null;
+      batch.push(packet);
+      count += 1;
+    }
+    return count;
+  }
+
+  /** Fill in a received packet. @returns false when it is to be dropped; it is counted */
+  #accept(packet: Packet, room: number): boolean {
+    if (packet.length >= room) {
+      this.counters.receiveTruncated += 1;
+      this.counters.receiveDropped += 1;
+      return false;
+    }
+    const wellFormed =
+      packet.length > 0 && readVirtioHeader(packet.region.view, packet.offset - VIRTIO_HEADER_BYTES, packet);
+    if (!wellFormed) {
+      this.counters.receiveMalformed += 1;
+      this.counters.receiveDropped += 1;
+      return false;
+    }
+    packet.timestampSeconds = this.#clock.seconds;
+    packet.timestampNanoseconds = this.#clock.nanoseconds;
+    this.counters.receivedPackets += 1;
+    this.counters.receivedBytes += packet.length;
+    return true;
+  }
+
+  #readFailed(errno: number): void {
+    if (errno !== Errno.EAGAIN && errno !== Errno.EINTR) this.refresh();
+  }
+
+  /** Send at once: a TAP takes one frame a call, so that queueing gains nothing. */
+  transmit(packet: Packet, tag: number): void {
+    if (this.#closed || this.state === 'gone') {
+      countSendError(this.counters, Errno.ENODEV, 1);
+      return;
+    }
+    const vectors = this.#vectors.set(0, packet, tag);
+    if (vectors === 0) {
+      countSendError(this.counters, Errno.EINVAL, 1);
+      return;
+    }
+    const written = rawWritev(this.#device.fileDescriptor, this.#vectorsAddress, vectors);
+    if (written >= 0) {
+      this.counters.transmittedPackets += 1;
+      this.counters.transmittedBytes += this.#vectors.lengths[0];
+      return;
+    }
+    const errno = lastErrno();
+    countSendError(this.counters, errno, 1);
+    if (errno === Errno.EIO) this.state = 'down';
+    else if (errno === Errno.EBADFD) this.refresh();
+  }
+
+  flush(): void {}
+
+  /** Plug the cable in or out, as the device's user sees it. Nothing happens when the device is gone. */
+  setCarrier(on: boolean): void {
+    if (this.#closed || this.refresh() === 'gone') return;
+    this.#device.setCarrier(on);
+    this.refresh();
+  }
+
+  refresh(): PortState {
+    if (this.#closed) return this.state;
+    try {
+      this.interfaceName = this.#device.name();
+      const control = this.#followNamespace();
+      this.interfaceIndex = control.indexOf(this.interfaceName);
+      this.state = (control.flags(this.interfaceName) & DeviceFlag.UP) !== 0 ? 'up' : 'down';
+      this.carrier = this.state === 'up' && control.carrier(this.interfaceName);
+      this.mtuBytes = control.mtuBytes(this.interfaceName);
+      this.macAddress = control.hardwareAddress(this.interfaceName).address;
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+      this.state = 'gone';
+      this.carrier = false;
+    }
+    return this.state;
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#spare?.release();
+    this.#spare = null;
+    this.#control?.socket.close();
+    this.#lock?.close();
+    this.#device.close();
+    this.state = 'gone';
+    this.carrier = false;
+  }
+}
+
+/** Keep packet sockets of Millrace off the device. Whoever was quicker to open one on it keeps that. */
+function lockIfFree(interfaceIndex: number, name: string): FileDescriptor | null {
+  try {
+    return lockPort(interfaceIndex, name);
+  } catch (error) {
+    if (error instanceof SystemError && error.errno === Errno.EBUSY) return null;
+    throw error;
+  }
+}
