@@ -12,6 +12,31 @@ export {
 export { type AdapterSettings, macAddressFromName } from './adapters/settings.ts';
 export { type FrameObserver, TracerAdapter } from './adapters/tracer.ts';
 export { BATCH_SIZE, Batch } from './batch.ts';
+export { CaptureError } from './capture/error.ts';
+export { type ByteSink, type ByteSource, chunksOf, openFileSink, openFileSource } from './capture/file.ts';
+export type { ChunkSink } from './capture/output.ts';
+export { type PacketToWrite, PcapWriter } from './capture/pcap-writer.ts';
+export {
+  type AnnotatedPacket,
+  type InterfaceToWrite,
+  PcapngWriter,
+  type SectionToWrite,
+  type StatisticsToWrite,
+} from './capture/pcapng-writer.ts';
+export { CaptureReader, readCapture } from './capture/reader.ts';
+export {
+  type CaptureInterface,
+  type CapturePacket,
+  type CaptureRecord,
+  type CaptureSection,
+  type CaptureStatistics,
+  type CaptureTime,
+  Direction,
+  LinkType,
+  MICROSECONDS,
+  NANOSECONDS,
+  type TimestampResolution,
+} from './capture/types.ts';
 export {
   finishSum,
   foldSum,
