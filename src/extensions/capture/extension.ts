@@ -1,0 +1,92 @@
+/**
+ * The capturing extension: shows packets to the capture hub on their way in, before any filter, and on their way out, behind all
+ * of them. It never changes or keeps a packet. Neighbours: hub.ts decides what is recorded.
+ */
+import type { Batch, Packet } from '../../net/index.ts';
+import {
+  ContextFlag,
+  contextOf,
+  type Explanation,
+  type Extension,
+  type ExtensionFactory,
+  type ExtensionHandle,
+  type ForwardingContext,
+  type JsonValue,
+} from '../../switch/index.ts';
+import type { CaptureHub } from './hub.ts';
+import { CaptureFlag } from './ring.ts';
+
+class CaptureExtension implements Extension {
+  readonly #handle: ExtensionHandle;
+  readonly #hub: CaptureHub;
+
+  constructor(handle: ExtensionHandle, hub: CaptureHub) {
+    this.#handle = handle;
+    this.#hub = hub;
+  }
+
+  onIngress(batch: Batch, flags: number): void {
+    if (this.#hub.wantsIngress) {
+      const packets = batch.packets;
+      for (let i = 0; i < batch.count; i += 1) {
+        const packet = packets[i];
+        const context = contextOf(packet);
+        this.#hub.offer(packet, 0, context.sourcePortId, context.sourceNicIndex, 0);
+      }
+    }
+    this.#handle.sendIngress(batch, flags);
+  }
+
+  onEgress(batch: Batch, flags: number): void {
+    if (this.#hub.wantsEgress) {
+      const packets = batch.packets;
+      for (let i = 0; i < batch.count; i += 1) this.#offerCopies(packets[i]);
+    }
+    this.#handle.indicateEgress(batch, flags);
+  }
+
+  #offerCopies(packet: Packet): void {
+    const context = contextOf(packet);
+    const count = context.numDestinations;
+    for (let index = 0; index < count; index += 1) {
+      if (context.isExcluded(index)) continue;
+      const tagAction = this.#handle.policies.tagAction(packet, index);
+      const portId = context.destinationPorts[index];
+      this.#hub.offer(packet, tagAction, portId, context.destinationNics[index], CaptureFlag.OUT);
+    }
+  }
+
+  status(): JsonValue {
+    return { sessions: this.#hub.sessions.map((session) => session.describe()) };
+  }
+
+  /** `show`: what {@link status} says. `close` with `{ id }`: end a session. */
+  command(name: string, args: JsonValue): JsonValue {
+    if (name === 'show') return this.status();
+    if (name !== 'close') throw new Error(`capture has no command "${name}"; there are show and close`);
+    const id = typeof args === 'object' && args !== null && 'id' in args ? args.id : args;
+    const session = this.#hub.sessions.find((candidate) => candidate.id === id);
+    if (session === undefined) throw new Error(`there is no capture session ${JSON.stringify(id)}`);
+    session.close();
+    return this.status();
+  }
+
+  explain(_packet: Packet, context: ForwardingContext): Explanation {
+    const isEgress = (context.flags & ContextFlag.EGRESS) !== 0;
+    const waiting = isEgress ? this.#hub.wantsEgress : this.#hub.wantsIngress;
+    return { lines: waiting ? [`shown to the capture sessions (${this.#hub.sessions.length} open)`] : [] };
+  }
+}
+
+/** The capturing extension `capture` of one switch, for one hub. It takes no configuration. */
+export function captureExtension(hub: CaptureHub): ExtensionFactory {
+  return {
+    descriptor: {
+      name: 'capture',
+      type: 'capturing',
+      version: '1.0.0',
+      description: 'records packets for capture sessions',
+    },
+    create: (handle) => new CaptureExtension(handle, hub),
+  };
+}
