@@ -50,6 +50,8 @@ export {
 export { composeFrame, type HeaderLayer, header } from './compose.ts';
 export { copyBytes, copyPacket } from './copy.ts';
 export { crc32c, sctpChecksum } from './crc32c.ts';
+export { describe, type Layer, layerText } from './describe.ts';
+export type { LayerValue } from './describe-fields.ts';
 export { Fragment, HeaderOffsets, MAXIMUM_TAGS, Malformed, malformedName } from './dissect.ts';
 export { FilterExpression } from './match/expression.ts';
 export { FilterExpressionError } from './match/expression-parser.ts';
