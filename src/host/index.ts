@@ -1,5 +1,7 @@
 /** host/: Linux: system calls, epoll, packet sockets, TAPs, namespaces. The only door of this room. */
 export { type Isolation, type IsolationMeans, isolate } from './isolation.ts';
+export type { LinkEvent, LinkProperty, LinkState } from './link-state.ts';
+export { LinkWatch, pollLinks } from './link-watch.ts';
 export { EventLoop, type LoopHandler, type LoopOptions, type Poller, type WakeHandler } from './loop.ts';
 export {
   createNamespace,

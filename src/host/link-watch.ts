@@ -1,0 +1,125 @@
+/**
+ * The link watch: follows the network devices of a namespace over rtnetlink. It starts with a full look and then reads
+ * notifications; when those were lost it looks again and reports the difference, so that its users never miss a change for good.
+ *
+ * On an event loop, add `fileDescriptor` and call `process` when it is readable. On Node's main thread, whose own loop cannot wait on
+ * such a descriptor, use {@link pollLinks}.
+ */
+import { NetlinkError, NetlinkProtocol, parseMessages, parseRouteEvent, RtnlGroup } from '../netlink/index.ts';
+import { type LinkEvent, type LinkState, LinkTable, linkState } from './link-state.ts';
+import { NetlinkSocket } from './netlink-socket.ts';
+import { RouteClient } from './route-client.ts';
+import { Errno, SystemError } from './sys/index.ts';
+
+// Some 700 notifications.
+const RECEIVE_BUFFER_BYTES = 1 << 20;
+
+/** Follows the devices of the network namespace where it was made. */
+export class LinkWatch {
+  readonly #socket: NetlinkSocket;
+  readonly #client: RouteClient;
+  readonly #table = new LinkTable();
+  #closed = false;
+
+  /** @throws SystemError */
+  constructor(options: { receiveBufferBytes?: number } = {}) {
+    // Listening begins before the first look: what changes between the two is seen twice rather than not at all.
+    this.#socket = new NetlinkSocket(NetlinkProtocol.ROUTE, {
+      groups: [RtnlGroup.LINK],
+      receiveBufferBytes: options.receiveBufferBytes ?? RECEIVE_BUFFER_BYTES,
+    });
+    try {
+      this.#client = new RouteClient();
+      this.#lookAgain();
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  /** Readable when there is something to {@link process}; -1 when closed. */
+  get fileDescriptor(): number {
+    return this.#socket.fileDescriptor;
+  }
+
+  /** The devices as of the last {@link process}, by index. */
+  get links(): ReadonlyMap<number, LinkState> {
+    return this.#table.links;
+  }
+
+  /** The device that has this name now, or null. */
+  byName(name: string): LinkState | null {
+    for (const link of this.#table.links.values()) if (link.name === name) return link;
+    return null;
+  }
+
+  /**
+   * Read what has happened. It does not block.
+   * @returns events in their order; after lost notifications, the difference that they made
+   * @throws SystemError
+   */
+  process(): LinkEvent[] {
+    if (this.#closed) return [];
+    const events: LinkEvent[] = [];
+    for (;;) {
+      try {
+        const datagram = this.#socket.receive();
+        if (datagram === null) return events;
+        for (const message of parseMessages(datagram)) {
+          const event = parseRouteEvent(message);
+          // Bridges tell of their ports under a family of their own; there, "deleted" only means "no port any more".
+          if (event?.kind !== 'link' || event.object.family !== 0) continue;
+          const link = linkState(event.object);
+          const change = event.gone ? this.#table.lose(link.index) : this.#table.see(link);
+          if (change !== null) events.push(change);
+        }
+      } catch (error) {
+        const lost = error instanceof SystemError && error.errno === Errno.ENOBUFS;
+        // A notification that cannot be read is as good as lost.
+        if (!lost && !(error instanceof NetlinkError)) throw error;
+        this.#discard();
+        events.push(...this.#lookAgain());
+      }
+    }
+  }
+
+  /**
+   * Drop the notifications that wait: the kernel reports a loss ahead of those that came before it, and they would take
+   * the table back to what was then.
+   */
+  #discard(): void {
+    for (;;) {
+      try {
+        if (this.#socket.receive() === null) return;
+      } catch (error) {
+        if (!(error instanceof SystemError) || error.errno !== Errno.ENOBUFS) throw error;
+      }
+    }
+  }
+
+  #lookAgain(): LinkEvent[] {
+    return this.#table.replace(this.#client.links().map(linkState));
+  }
+
+  /** Closing twice is harmless. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#socket.close();
+    this.#client?.close();
+  }
+}
+
+/**
+ * Read a link watch regularly on Node's event loop, which it does not keep alive.
+ * @param listener told of each event
+ * @param intervalMs how often; a look that finds nothing costs less than a microsecond
+ * @returns a function that ends it; the watch stays open
+ */
+export function pollLinks(watch: LinkWatch, listener: (event: LinkEvent) => void, intervalMs = 100): () => void {
+  const timer = setInterval(() => {
+    for (const event of watch.process()) listener(event);
+  }, intervalMs);
+  timer.unref();
+  return () => clearInterval(timer);
+}
