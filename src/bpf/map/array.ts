@@ -1,0 +1,127 @@
+/**
+ * Arrays: values by number, all there from the start and zero. A mappable array is shared memory between programs and TypeScript:
+ * typed arrays over the kernel's own bytes, read and written with no system call.
+ * Neighbours: map/table.ts for single operations, sys/mapping.ts for the memory.
+ */
+import { type FileDescriptor, Mmap } from '../../host/sys/index.ts';
+import { pageBytes } from '../sys/machine.ts';
+import { mapUntilCollected } from '../sys/mapping.ts';
+import { MAP_FLAG } from '../uapi/commands.ts';
+import { createMap, type MapOptions, type MapShape, openPinnedMap } from './handle.ts';
+import { type Layout, roundUp, u32 } from './layout.ts';
+import { Table } from './table.ts';
+
+/** How to make an array. */
+export interface ArrayOptions<V> extends MapOptions {
+  readonly value: Layout<V>;
+  /** Let it be mapped (Linux 5.5); false by default. */
+  readonly mappable?: boolean;
+}
+
+/** The kernel aligns the values of arrays so. */
+const VALUE_ALIGN = 8;
+
+/** The values of an array as memory. Stays valid after the map's handle is closed. */
+export class MappedValues<V> {
+  readonly layout: Layout<V>;
+  readonly length: number;
+  /** Distance between values: the layout's size rounded up to eight bytes. */
+  readonly strideBytes: number;
+  readonly buffer: ArrayBuffer;
+  readonly u8: Uint8Array;
+  readonly u16: Uint16Array;
+  readonly u32: Uint32Array;
+  readonly s32: Int32Array;
+  readonly u64: BigUint64Array;
+  readonly f64: Float64Array;
+  readonly view: DataView;
+
+  constructor(buffer: ArrayBuffer, layout: Layout<V>, length: number) {
+    this.buffer = buffer;
+    this.layout = layout;
+    this.length = length;
+    this.strideBytes = roundUp(layout.sizeBytes, VALUE_ALIGN);
+    const bytes = length * this.strideBytes;
+    this.u8 = new Uint8Array(buffer, 0, bytes);
+    this.u16 = new Uint16Array(buffer, 0, bytes / 2);
+    this.u32 = new Uint32Array(buffer, 0, bytes / 4);
+    this.s32 = new Int32Array(buffer, 0, bytes / 4);
+    this.u64 = new BigUint64Array(buffer, 0, bytes / 8);
+    this.f64 = new Float64Array(buffer, 0, bytes / 8);
+    this.view = new DataView(buffer, 0, bytes);
+  }
+
+  /** Byte offset of a value; divide by 4 for an index into `u32`. @throws RangeError outside the array */
+  offsetOf(index: number): number {
+    if (!Number.isInteger(index) || index < 0 || index >= this.length) {
+      throw new RangeError(`index ${index} is outside an array of ${this.length}`);
+    }
+    return index * this.strideBytes;
+  }
+
+  /** Read a whole value. Its fields may be from different moments if a program writes meanwhile. */
+  get(index: number): V {
+    return this.layout.read(this.view, this.offsetOf(index));
+  }
+
+  /** Write a whole value. @throws LayoutError, RangeError */
+  set(index: number, value: V): void {
+    this.layout.write(this.view, this.offsetOf(index), value);
+  }
+
+  /**
+   * A 64-bit counter as a number: exact up to 2^53. The halves are read apart, and again if the upper one moved.
+   * @param byteOffset a multiple of 8
+   */
+  count(byteOffset: number): number {
+    const word = byteOffset >>> 2;
+    for (;;) {
+      const high = this.u32[word + 1];
+      const low = this.u32[word];
+      if (high === this.u32[word + 1]) return high * 0x100000000 + low;
+    }
+  }
+}
+
+/** An array of values. */
+export class ArrayMap<V> extends Table<number, V> {
+  /** Create one. @throws as createMap does: UnsupportedError, PrivilegeError, SystemError */
+  static create<V>(options: ArrayOptions<V>): ArrayMap<V> {
+    const shape = shapeOf(options);
+    const descriptor = createMap(options.name, shape, { describe: { key: u32, value: options.value } });
+    return new ArrayMap(descriptor, options, shape);
+  }
+
+  /** Open one that is pinned. @throws MapMismatchError, SystemError */
+  static open<V>(path: string, options: ArrayOptions<V>): ArrayMap<V> {
+    const shape = shapeOf(options);
+    return new ArrayMap(openPinnedMap(path, shape), options, shape);
+  }
+
+  private constructor(descriptor: FileDescriptor, options: ArrayOptions<V>, shape: MapShape) {
+    super(descriptor, options.name, shape, u32, options.value);
+  }
+
+  /**
+   * Map the values.
+   * @param access 'read-write', or 'read' for an array that is frozen or not to be written
+   * @throws SystemError: EPERM for an array made without `mappable`, or for writing to a frozen one
+   */
+  map(access: 'read' | 'read-write' = 'read-write'): MappedValues<V> {
+    const stride = roundUp(this.value.sizeBytes, VALUE_ALIGN);
+    const lengthBytes = roundUp(stride * this.maxEntries, pageBytes());
+    const protection = access === 'read' ? Mmap.PROT_READ : Mmap.PROT_READ | Mmap.PROT_WRITE;
+    const buffer = mapUntilCollected(this.fd, lengthBytes, protection, 0, `map array "${this.name}"`);
+    return new MappedValues(buffer, this.value, this.maxEntries);
+  }
+}
+
+function shapeOf<V>(options: ArrayOptions<V>): MapShape {
+  return {
+    type: 'array',
+    keyBytes: 4,
+    valueBytes: options.value.sizeBytes,
+    maxEntries: options.maxEntries,
+    flags: (options.flags ?? 0) | (options.mappable === true ? MAP_FLAG.MMAPABLE : 0),
+  };
+}

@@ -1,0 +1,110 @@
+/**
+ * A loaded program: the handle that links, prog arrays and test runs take.
+ * Neighbours: program/load.ts makes it, program/test-run.ts runs it, link/ attaches it.
+ */
+import { type FileDescriptor, NativeBlock } from '../../host/sys/index.ts';
+import { ClosedError } from '../errors.ts';
+import { Attributes, bpf, must } from '../sys/bpf.ts';
+import { COMMAND } from '../uapi/commands.ts';
+import { type ProgramType, programTypeName } from '../uapi/kinds.ts';
+import { pinObject } from './pin.ts';
+import { type LiveFrames, runLiveFrames, type TestRun, type TestRunInput, testRun } from './test-run.ts';
+
+/** What the kernel says of a program (struct bpf_prog_info). */
+export interface ProgramInfo {
+  readonly type: ReturnType<typeof programTypeName>;
+  /** Unique among all programs until the next boot. */
+  readonly id: number;
+  /** A hash of its instructions, in hex. */
+  readonly tag: string;
+  readonly name: string;
+  readonly translatedBytes: number;
+  readonly jitedBytes: number;
+  /** When it was loaded, in nanoseconds since boot. */
+  readonly loadTimeNs: bigint;
+  /** Instructions that the verifier walked (Linux 5.16). */
+  readonly verifiedInstructions: number;
+  /** Time spent in it and number of runs, while the kernel keeps statistics (sysctl kernel.bpf_stats_enabled). */
+  readonly runTimeNs: bigint;
+  readonly runCount: bigint;
+}
+
+const INFO_BYTES = 232;
+
+/** A loaded program. Closing the handle lets the program go unless a link, a pin or a map still holds it. */
+export class Program {
+  readonly type: ProgramType;
+  readonly name: string;
+  /** The verifier's log, if the spec asked for it. */
+  readonly log: string;
+  readonly #descriptor: FileDescriptor;
+
+  constructor(descriptor: FileDescriptor, type: ProgramType, name: string, log = '') {
+    this.#descriptor = descriptor;
+    this.type = type;
+    this.name = name;
+    this.log = log;
+  }
+
+  /** The descriptor. @throws ClosedError */
+  get fd(): number {
+    if (this.#descriptor.closed) throw new ClosedError(`program "${this.name}"`);
+    return this.#descriptor.number;
+  }
+
+  get closed(): boolean {
+    return this.#descriptor.closed;
+  }
+
+  /** Ask the kernel. @throws ClosedError, SystemError */
+  info(): ProgramInfo {
+    return readProgramInfo(this.fd);
+  }
+
+  /**
+   * Run it once or often on data, and see what it makes of it (BPF_PROG_TEST_RUN, Linux 4.12).
+   * @throws SystemError, such as EINVAL for data shorter than an Ethernet header
+   */
+  run(input: TestRunInput = {}): TestRun {
+    return testRun(this.fd, this.name, input);
+  }
+
+  /**
+   * Run an XDP program on frames that are then really sent, dropped or passed on as it says (Linux 5.18).
+   * @throws UnsupportedError, SystemError
+   */
+  runLiveFrames(frames: LiveFrames): void {
+    runLiveFrames(this.fd, this.name, frames);
+  }
+
+  /** Pin it to a path below a bpf file system. @throws SystemError */
+  pin(path: string): void {
+    pinObject(this.fd, path, `program "${this.name}"`);
+  }
+
+  close(): void {
+    this.#descriptor.close();
+  }
+}
+
+/** What the kernel says of the program behind a descriptor. @throws SystemError */
+export function readProgramInfo(fd: number): ProgramInfo {
+  const info = new NativeBlock(INFO_BYTES);
+  const attributes = new Attributes(16);
+  attributes.u32[0] = fd;
+  attributes.u32[1] = INFO_BYTES;
+  attributes.point(8, info);
+  must(bpf(COMMAND.OBJ_GET_INFO_BY_FD, attributes, 16), COMMAND.OBJ_GET_INFO_BY_FD, 'ask about a program');
+  return {
+    type: programTypeName(info.u32[0]),
+    id: info.u32[1],
+    tag: Buffer.from(info.bytes.subarray(8, 16)).toString('hex'),
+    jitedBytes: info.u32[4],
+    translatedBytes: info.u32[5],
+    loadTimeNs: info.view.getBigUint64(40, true),
+    name: info.getString(64, 16),
+    runTimeNs: info.view.getBigUint64(192, true),
+    runCount: info.view.getBigUint64(200, true),
+    verifiedInstructions: info.view.getUint32(216, true),
+  };
+}
