@@ -1,0 +1,161 @@
+/**
+ * A mask with the table of the flows under it. Masks are sparse, so a mask keeps the list of its non-zero words: hashing and
+ * comparing touch only these, and a flow stores only these. The table is open addressing with linear probing over one array:
+ *
+ *     entry:  hash | flow slot + 1 (0 empty, -1 deleted) | the flow's masked words, in the order of the mask's list
+ */
+import { KEY_WORDS } from '../key/layout.ts';
+import { type HashSecret, hashMasked } from './hash.ts';
+
+/** Words of an entry before the key. */
+const ENTRY_HEAD = 2;
+
+const EMPTY = 0;
+const DELETED = -1;
+
+/** Told where a flow's entry has moved to. */
+export interface EntryPositions {
+  moved(slot: number, position: number): void;
+}
+
+export class FlowMask {
+  /** Number of the mask in its table; free for another mask when the last flow is gone. */
+  readonly id: number;
+  /** The whole mask. */
+  readonly words: Uint32Array;
+  /** Indexes of the words that are not 0, ascending: the first and the last bound the range of the key that counts. */
+  readonly index: Int32Array;
+  /** The mask's words at these indexes. */
+  readonly values: Int32Array;
+  readonly count: number;
+  /** Flows under this mask. */
+  flows = 0;
+  /** Look-ups that this mask answered since the order of masks was last set; halved then. */
+  hits = 0;
+
+  readonly #secret: HashSecret;
+  readonly #stride: number;
+  #entries: Int32Array;
+  #capacity = 16;
+  /** Entries that are not empty, deleted ones included. */
+  #occupied = 0;
+
+  constructor(id: number, words: Uint32Array, secret: HashSecret) {
+    this.id = id;
+    this.words = words.slice();
+    const index: number[] = [];
+    for (let i = 0; i < KEY_WORDS; i += 1) if (words[i] !== 0) index.push(i);
+    this.index = Int32Array.from(index);
+    this.values = Int32Array.from(index, (i) => words[i]);
+    this.count = index.length;
+    this.#secret = secret;
+    this.#stride = ENTRY_HEAD + this.count;
+    this.#entries = new Int32Array(this.#capacity * this.#stride);
+  }
+
+  /** First and last word of a key that this mask looks at; -1 for the mask that looks at nothing. */
+  get firstWord(): number {
+    return this.count === 0 ? -1 : this.index[0];
+  }
+
+  get lastWord(): number {
+    return this.count === 0 ? -1 : this.index[this.count - 1];
+  }
+
+  /** Bytes of the table. */
+  get tableBytes(): number {
+    return this.#entries.byteLength;
+  }
+
+  /** The flow that a key falls to under this mask, as its slot, or -1. */
+  find(key: Uint32Array): number {
+    const hash = hashMasked(key, this.index, this.values, this.count, this.#secret);
+    const entries = this.#entries;
+    const limit = this.#capacity - 1;
+    let position = hash & limit;
+    for (;;) {
+      const at = position * this.#stride;
+      const slot = entries[at + 1];
+      if (slot === EMPTY) return -1;
+      if (entries[at] === hash && slot !== DELETED && this.matches(position, key)) return slot - 1;
+      position = (position + 1) & limit;
+    }
+  }
+
+  /** Whether a key falls to the flow whose entry is at this position. */
+  matches(position: number, key: Uint32Array): boolean {
+    const entries = this.#entries;
+    const index = this.index;
+    const values = this.values;
+    const count = this.count;
+    const at = position * this.#stride + ENTRY_HEAD;
+    for (let i = 0; i < count; i += 1) {
+      if ((key[index[i]] & values[i]) !== entries[at + i]) return false;
+    }
+    return true;
+  }
+
+  /** Add a flow whose masked key is not there yet; it and all that move are told to `positions`. */
+  insert(key: Uint32Array, slot: number, positions: EntryPositions): void {
+    if ((this.#occupied + 1) * 4 > this.#capacity * 3) this.#rebuild(positions);
+    const hash = hashMasked(key, this.index, this.values, this.count, this.#secret);
+    const position = this.#freePosition(hash);
+    const at = position * this.#stride;
+    this.#entries[at] = hash;
+    this.#entries[at + 1] = slot + 1;
+    for (let i = 0; i < this.count; i += 1) this.#entries[at + ENTRY_HEAD + i] = key[this.index[i]] & this.values[i];
+    this.#occupied += 1;
+    this.flows += 1;
+    positions.moved(slot, position);
+  }
+
+  remove(position: number): void {
+    const limit = this.#capacity - 1;
+    const next = ((position + 1) & limit) * this.#stride;
+    // Nothing probes past an entry whose neighbour is empty, so no mark need stay behind.
+    if (this.#entries[next + 1] === EMPTY) {
+      this.#entries[position * this.#stride + 1] = EMPTY;
+      this.#occupied -= 1;
+    } else {
+      this.#entries[position * this.#stride + 1] = DELETED;
+    }
+    this.flows -= 1;
+  }
+
+  /** Write a flow's masked key; words that the mask leaves out become 0. */
+  readKey(position: number, into: Uint32Array): void {
+    into.fill(0);
+    const at = position * this.#stride + ENTRY_HEAD;
+    for (let i = 0; i < this.count; i += 1) into[this.index[i]] = this.#entries[at + i];
+  }
+
+  /** Whether another mask has the same words. */
+  equals(words: Uint32Array): boolean {
+    for (let i = 0; i < KEY_WORDS; i += 1) if (this.words[i] !== words[i]) return false;
+    return true;
+  }
+
+  #freePosition(hash: number): number {
+    const limit = this.#capacity - 1;
+    let position = hash & limit;
+    while (this.#entries[position * this.#stride + 1] !== EMPTY) position = (position + 1) & limit;
+    return position;
+  }
+
+  /** A table with room for growth and without the marks of deleted entries. */
+  #rebuild(positions: EntryPositions): void {
+    const old = this.#entries;
+    const oldCapacity = this.#capacity;
+    const stride = this.#stride;
+    while ((this.flows + 1) * 2 > this.#capacity) this.#capacity *= 2;
+    this.#entries = new Int32Array(this.#capacity * stride);
+    this.#occupied = this.flows;
+    for (let position = 0; position < oldCapacity; position += 1) {
+      const at = position * stride;
+      if (old[at + 1] === EMPTY || old[at + 1] === DELETED) continue;
+      const to = this.#freePosition(old[at]);
+      for (let i = 0; i < stride; i += 1) this.#entries[to * stride + i] = old[at + i];
+      positions.moved(old[at + 1] - 1, to);
+    }
+  }
+}

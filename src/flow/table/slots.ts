@@ -1,0 +1,87 @@
+/**
+ * What the table keeps of each flow besides its masked key: plain numbers in three arrays that grow together. Slots are
+ * numbered from 0 and used again; a slot's generation tells its flows apart.
+ */
+
+/** Words of a flow in {@link FlowSlots.info}. */
+export const INFO_SHIFT = 3;
+export const Info = {
+  /** Id of the flow's mask, or -1 for a free slot. */
+  MASK: 0,
+  /** Where its entry lies in the mask's table. */
+  POSITION: 1,
+  /** Heap offset of its action list; 0 for the empty list. */
+  ACTIONS: 2,
+  /** Heap offset of the key as it was given, in sparse form; 0 for flows with an identifier. */
+  KEY: 3,
+  /** All TCP flags seen. */
+  TCP_FLAGS: 4,
+  /** Grows each time the slot is used for another flow. */
+  GENERATION: 5,
+  /** Of a free slot: the next free one, or -1. */
+  NEXT: 6,
+} as const;
+
+/** Numbers of a flow in {@link FlowSlots.stats}. */
+export const STATS_SHIFT = 2;
+export const Stats = {
+  PACKETS: 0,
+  BYTES: 1,
+  /** Milliseconds of the caller's monotonic clock; 0 for never. */
+  USED_MS: 2,
+} as const;
+
+export class FlowSlots {
+  info: Int32Array;
+  stats: Float64Array;
+  capacity: number;
+  #free = 0;
+
+  constructor(capacity: number) {
+    this.capacity = capacity;
+    this.info = new Int32Array(capacity << INFO_SHIFT);
+    this.stats = new Float64Array(capacity << STATS_SHIFT);
+    this.#linkFree(0);
+  }
+
+  /** A slot with everything 0; -1 when all are in use: then {@link grow}. */
+  take(): number {
+    const slot = this.#free;
+    if (slot === -1) return -1;
+    const at = slot << INFO_SHIFT;
+    this.#free = this.info[at + Info.NEXT];
+    const generation = this.info[at + Info.GENERATION];
+    this.info.fill(0, at, at + (1 << INFO_SHIFT));
+    this.info[at + Info.GENERATION] = (generation + 1) | 0;
+    this.stats.fill(0, slot << STATS_SHIFT, (slot + 1) << STATS_SHIFT);
+    return slot;
+  }
+
+  release(slot: number): void {
+    const at = slot << INFO_SHIFT;
+    this.info[at + Info.MASK] = -1;
+    this.info[at + Info.NEXT] = this.#free;
+    this.#free = slot;
+  }
+
+  grow(capacity: number): void {
+    const before = this.capacity;
+    const info = new Int32Array(capacity << INFO_SHIFT);
+    info.set(this.info);
+    const stats = new Float64Array(capacity << STATS_SHIFT);
+    stats.set(this.stats);
+    this.info = info;
+    this.stats = stats;
+    this.capacity = capacity;
+    this.#linkFree(before);
+  }
+
+  #linkFree(from: number): void {
+    for (let slot = from; slot < this.capacity; slot += 1) {
+      const at = slot << INFO_SHIFT;
+      this.info[at + Info.MASK] = -1;
+      this.info[at + Info.NEXT] = slot + 1 < this.capacity ? slot + 1 : -1;
+    }
+    this.#free = from;
+  }
+}

@@ -1,0 +1,304 @@
+import { expect, test } from 'vitest';
+import { FlowKey } from '../key/key.ts';
+import { KEY_WORDS, Word } from '../key/layout.ts';
+import { fuzzRounds, randomNumbers } from '../testing.ts';
+import { FlowError, type FlowPut, FlowTable, PutMode } from './table.ts';
+
+type Words = Record<number, number>;
+
+function words(given: Words): Uint32Array {
+  const all = new Uint32Array(KEY_WORDS);
+  for (const [index, value] of Object.entries(given)) all[Number(index)] = value;
+  return all;
+}
+
+function keyOf(given: Words): FlowKey {
+  const key = new FlowKey();
+  key.words.set(words(given));
+  return key;
+}
+
+const ALL = 0xffff_ffff;
+const portMask = words({ [Word.IN_PORT]: ALL });
+const addressMask = words({ [Word.IN_PORT]: ALL, [Word.IPV4_DESTINATION]: 0xffff_ff00 });
+
+function put(table: FlowTable, flow: Partial<FlowPut>): number {
+  return table.put({
+    key: flow.key ?? words({ [Word.IN_PORT]: 1 }),
+    mask: flow.mask ?? portMask,
+    actions: flow.actions ?? Int32Array.of(7),
+    ufid: flow.ufid ?? null,
+    mode: flow.mode ?? PutMode.CREATE,
+  });
+}
+
+const ufid = (...bytes: number[]) => Uint8Array.from(bytes);
+
+test('a flow answers for every key that is equal under its mask', () => {
+  const table = new FlowTable();
+  const slot = put(table, {
+    key: words({ [Word.IN_PORT]: 1, [Word.IPV4_DESTINATION]: 0x0a00_0005 }),
+    mask: addressMask,
+  });
+  expect(table.lookup(keyOf({ [Word.IN_PORT]: 1, [Word.IPV4_DESTINATION]: 0x0a00_00ff, [Word.MARK]: 9 }))).toBe(slot);
+  expect(table.lookup(keyOf({ [Word.IN_PORT]: 1, [Word.IPV4_DESTINATION]: 0x0a00_01ff }))).toBe(-1);
+  expect(table.lookup(keyOf({ [Word.IN_PORT]: 2, [Word.IPV4_DESTINATION]: 0x0a00_00ff }))).toBe(-1);
+  expect([table.hits, table.misses]).toEqual([1, 2]);
+});
+
+test('the mask that looks at nothing matches everything', () => {
+  const table = new FlowTable();
+  const slot = put(table, { mask: words({}) });
+  expect(table.lookup(keyOf({ [Word.IN_PORT]: 99 }))).toBe(slot);
+  expect([table.masks[0].firstWord, table.masks[0].lastWord]).toEqual([-1, -1]);
+});
+
+test('a mask knows the range of words that it looks at', () => {
+  const table = new FlowTable();
+  put(table, { mask: addressMask });
+  expect([table.masks[0].firstWord, table.masks[0].lastWord, table.masks[0].count]).toEqual([
+    Word.IN_PORT,
+    Word.IPV4_DESTINATION,
+    2,
+  ]);
+});
+
+test('create refuses a flow that is there, by identifier or by overlap', () => {
+  const table = new FlowTable();
+  put(table, { ufid: ufid(1) });
+  expect(put(table, { ufid: ufid(1), key: words({ [Word.IN_PORT]: 2 }) })).toBe(FlowError.EXISTS);
+  expect(put(table, { ufid: ufid(2) })).toBe(FlowError.EXISTS);
+  expect(put(table, { mask: addressMask })).toBe(FlowError.EXISTS);
+  expect(table.size).toBe(1);
+});
+
+test('modify changes the actions of the flow with that identifier or that very key, and of no other', () => {
+  const table = new FlowTable();
+  const byId = put(table, { ufid: ufid(1, 2, 3) });
+  const byKey = put(table, { key: words({ [Word.IN_PORT]: 2, [Word.MARK]: 5 }) });
+  const change = { actions: Int32Array.of(8, 9), mode: PutMode.MODIFY };
+  expect(put(table, { ...change, ufid: ufid(1, 2, 3) })).toBe(byId);
+  expect([...table.actionsOf(byId)]).toEqual([8, 9]);
+  expect(put(table, { ...change, ufid: ufid(1, 2) })).toBe(FlowError.NOT_FOUND);
+  expect(put(table, { ...change, key: words({ [Word.IN_PORT]: 2 }) })).toBe(FlowError.NOT_FOUND);
+  expect(put(table, { ...change, key: words({ [Word.IN_PORT]: 2, [Word.MARK]: 5 }) })).toBe(byKey);
+  expect(put(table, { ...change, actions: new Int32Array(0), ufid: ufid(1, 2, 3) })).toBe(byId);
+  expect(table.actionsOf(byId).length).toBe(0);
+});
+
+test('create-or-modify adds, changes, and refuses an identifier whose key is another', () => {
+  const table = new FlowTable();
+  const mode = PutMode.CREATE_OR_MODIFY;
+  const slot = put(table, { ufid: ufid(1), mode });
+  expect(put(table, { ufid: ufid(1), mode, actions: Int32Array.of(1) })).toBe(slot);
+  expect(put(table, { ufid: ufid(1), mode, key: words({ [Word.IN_PORT]: 3 }) })).toBe(FlowError.NOT_FOUND);
+  expect([...table.actionsOf(slot)]).toEqual([1]);
+});
+
+test('keys of the wrong length and identifiers that are too long are refused', () => {
+  const table = new FlowTable();
+  expect(put(table, { key: new Uint32Array(3) })).toBe(FlowError.INVALID);
+  expect(put(table, { ufid: new Uint8Array(17) })).toBe(FlowError.INVALID);
+  expect(put(table, { actions: new Int32Array(100_000) })).toBe(FlowError.INVALID);
+  expect(table.findUfid(new Uint8Array(17))).toBe(-1);
+});
+
+test('a full table refuses more and goes on', () => {
+  const table = new FlowTable({ maximumFlows: 2 });
+  put(table, {});
+  put(table, { key: words({ [Word.IN_PORT]: 2 }) });
+  expect(put(table, { key: words({ [Word.IN_PORT]: 3 }) })).toBe(FlowError.FULL);
+  expect(table.size).toBe(2);
+});
+
+test('keys, masks and identifiers read back; without an identifier the bits outside the mask do too', () => {
+  const table = new FlowTable();
+  const given = words({ [Word.IN_PORT]: 1, [Word.MARK]: 5, [KEY_WORDS - 1]: 0xdead_beef });
+  const byKey = put(table, { key: given });
+  const byId = put(table, { key: words({ [Word.IN_PORT]: 2, [Word.MARK]: 5 }), ufid: ufid(9, 8, 7, 6, 5) });
+  const into = new Uint32Array(KEY_WORDS);
+  table.readKey(byKey, into);
+  expect(into).toEqual(given);
+  table.readKey(byId, into);
+  expect(into).toEqual(words({ [Word.IN_PORT]: 2 }));
+  expect(table.maskOf(byId).words).toEqual(portMask);
+  expect(table.ufidOf(byId)).toEqual(ufid(9, 8, 7, 6, 5));
+  expect(table.ufidOf(byKey)).toBe(null);
+  expect(table.findUfid(ufid(9, 8, 7, 6, 5))).toBe(byId);
+});
+
+test('statistics count, add up and clear', () => {
+  const table = new FlowTable();
+  const slot = put(table, {});
+  table.count(slot, 60, 0x02, 1000);
+  table.count(slot, 1500, 0x10, 2000);
+  table.addCounts(slot, 10, 1000, 0x01, 1500);
+  expect([table.packetsOf(slot), table.bytesOf(slot), table.usedMsOf(slot), table.tcpFlagsOf(slot)]).toEqual([
+    12, 2560, 2000, 0x13,
+  ]);
+  table.clearCounts(slot);
+  expect([table.packetsOf(slot), table.bytesOf(slot), table.usedMsOf(slot), table.tcpFlagsOf(slot)]).toEqual([
+    0, 0, 0, 0,
+  ]);
+});
+
+test('observers hear of what was added, modified, removed and flushed, while the slot can still be read', () => {
+  const table = new FlowTable();
+  const heard: string[] = [];
+  const observer = {
+    flowAdded: (slot: number) => heard.push(`+${table.actionsOf(slot)}`),
+    flowModified: (slot: number) => heard.push(`~${table.actionsOf(slot)}`),
+    flowRemoved: (slot: number) => heard.push(`-${table.actionsOf(slot)}`),
+    flowsFlushed: () => heard.push(`flush ${table.size}`),
+  };
+  table.observe(observer);
+  const slot = put(table, {});
+  put(table, { mode: PutMode.MODIFY, actions: Int32Array.of(8) });
+  put(table, {});
+  table.remove(slot);
+  put(table, {});
+  table.flush();
+  table.unobserve(observer);
+  put(table, {});
+  expect(heard).toEqual(['+7', '~8', '-8', '+7', 'flush 1']);
+});
+
+test('a slot that is used again has another generation and no statistics', () => {
+  const table = new FlowTable();
+  const slot = put(table, {});
+  const generation = table.generationOf(slot);
+  table.count(slot, 60, 0, 1);
+  table.remove(slot);
+  expect([table.has(slot), table.masks.length]).toEqual([false, 0]);
+  expect(put(table, {})).toBe(slot);
+  expect(table.generationOf(slot)).not.toBe(generation);
+  expect(table.packetsOf(slot)).toBe(0);
+});
+
+test('a dump ends and meets every lasting flow exactly once while others come and go', () => {
+  const table = new FlowTable();
+  const random = randomNumbers(5);
+  for (let i = 0; i < 500; i += 1) put(table, { key: words({ [Word.IN_PORT]: i }) });
+  const lasting = new Set<number>();
+  for (let i = 0; i < 500; i += 2) lasting.add(table.findExact(words({ [Word.IN_PORT]: i })));
+  const met: number[] = [];
+  let next = 1000;
+  const end = table.slotEnd;
+  for (let slot = table.next(0, end); slot !== -1; slot = table.next(slot + 1, end)) {
+    met.push(slot);
+    const odd = table.findExact(words({ [Word.IN_PORT]: random(250) * 2 + 1 }));
+    if (odd !== -1) table.remove(odd);
+    put(table, { key: words({ [Word.IN_PORT]: next }) });
+    next += 1;
+  }
+  expect(met.length).toBeLessThanOrEqual(500);
+  for (const slot of lasting) expect(met.filter((each) => each === slot).length).toBe(1);
+});
+
+test('a block that is freed while somebody reads stays as it is until they are done', () => {
+  const table = new FlowTable();
+  const slot = put(table, { actions: Int32Array.of(1, 2, 3) });
+  const offset = table.actionsOffset(slot);
+  const heap = table.heap;
+  heap.beginRead();
+  const held = heap.words;
+  table.remove(slot);
+  for (let i = 0; i < 2000; i += 1) put(table, { key: words({ [Word.IN_PORT]: i }), actions: Int32Array.of(9, 9, 9) });
+  expect([...held.slice(offset, offset + 3)]).toEqual([1, 2, 3]);
+  heap.endRead();
+  put(table, { key: words({ [Word.IN_PORT]: 5000 }), actions: Int32Array.of(4, 4, 4) });
+  expect(heap.words[offset]).toBe(4);
+});
+
+test('flushing and filling again does not grow the heap', () => {
+  const table = new FlowTable();
+  for (let round = 0; round < 20; round += 1) {
+    for (let i = 0; i < 100; i += 1) put(table, { key: words({ [Word.IN_PORT]: i }), actions: new Int32Array(i % 20) });
+    table.flush();
+    expect(table.heap.usedWords).toBe(0);
+  }
+  expect(table.memoryBytes).toBeLessThan(2_300_000);
+});
+
+test('the busiest mask comes to be tried first', () => {
+  const table = new FlowTable({ cacheEntries: 4 });
+  for (let i = 0; i < 8; i += 1) {
+    const mask = words({ [Word.IN_PORT]: ALL, [Word.MARK]: 1 << i });
+    put(table, { key: words({ [Word.IN_PORT]: 100 + i, [Word.MARK]: ALL }), mask });
+  }
+  const busy = keyOf({ [Word.IN_PORT]: 107, [Word.MARK]: ALL });
+  const other = keyOf({ [Word.IN_PORT]: 103, [Word.MARK]: ALL });
+  for (let i = 0; i < 5000; i += 1) {
+    table.lookup(busy);
+    if (i % 4 === 0) table.lookup(other);
+    table.lookup(keyOf({ [Word.IN_PORT]: 5 }));
+  }
+  expect(table.masks[0].words[Word.MARK]).toBe(1 << 7);
+  expect(table.masks[1].words[Word.MARK]).toBe(1 << 3);
+});
+
+/** The plainest table that can be: a list, scanned from its beginning. */
+class NaiveTable {
+  readonly flows: { key: Uint32Array; mask: Uint32Array; id: number }[] = [];
+
+  matching(key: Uint32Array): number[] {
+    return this.flows
+      .filter((flow) => flow.key.every((word, i) => ((word ^ key[i]) & flow.mask[i]) === 0))
+      .map((flow) => flow.id);
+  }
+}
+
+test('random flows, removals and look-ups agree with a linear scan', () => {
+  const random = randomNumbers(77);
+  const used = [
+    Word.IN_PORT,
+    Word.ETH_TYPE,
+    Word.IP,
+    Word.IPV4_SOURCE,
+    Word.IPV4_DESTINATION,
+    Word.PORTS,
+    KEY_WORDS - 1,
+  ];
+  const masks = Array.from({ length: 12 }, () =>
+    words(
+      Object.fromEntries(
+        used.filter(() => random(2) === 0).map((word) => [word, [ALL, 0xff, 0xffff_0000, 3][random(4)]]),
+      ),
+    ),
+  );
+  const randomKey = () =>
+    words(Object.fromEntries(used.map((word) => [word, [0, 1, 2, 0x0001_0000, 0xff00_0003][random(5)]])));
+  for (let round = 0; round < 5; round += 1) {
+    const table = new FlowTable({ cacheEntries: 64 });
+    const naive = new NaiveTable();
+    const probe = new FlowKey();
+    for (let step = fuzzRounds(3000); step > 0; step -= 1) {
+      const what = random(10);
+      if (what < 3) {
+        const key = randomKey();
+        const mask = masks[random(masks.length)];
+        const masked = key.map((word, i) => word & mask[i]);
+        const expected = naive.matching(masked).length > 0;
+        const slot = put(table, { key, mask, actions: Int32Array.of(step) });
+        expect(Math.min(slot, 0)).toBe(expected ? FlowError.EXISTS : 0);
+        if (slot >= 0) naive.flows.push({ key: masked, mask, id: slot });
+      } else if (what === 3 && naive.flows.length > 0) {
+        const [gone] = naive.flows.splice(random(naive.flows.length), 1);
+        table.remove(gone.id);
+      } else if (what === 4 && random(200) === 0) {
+        table.flush();
+        naive.flows.length = 0;
+      } else {
+        probe.words.set(randomKey());
+        const wanted = naive.matching(probe.words);
+        const found = table.lookup(probe);
+        if (wanted.length === 0) expect(found).toBe(-1);
+        else expect(wanted).toContain(found);
+      }
+    }
+    expect(table.size).toBe(naive.flows.length);
+    const dumped: number[] = [];
+    for (let slot = table.next(0); slot !== -1; slot = table.next(slot + 1)) dumped.push(slot);
+    expect(dumped.sort()).toEqual(naive.flows.map((flow) => flow.id).sort());
+  }
+});

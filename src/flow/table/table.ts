@@ -1,0 +1,448 @@
+/**
+ * The flow table: megaflows, that is masked keys with an action list each, found by the key of a packet. A look-up first asks
+ * the flow cache, which goes by the hash of the connection; then the mask that answered last for that hash; then every mask,
+ * the busiest first. Overlapping flows are the caller's affair, as in Open vSwitch: any one that matches answers.
+ * mask.ts holds the hash tables, slots.ts the statistics, heap.ts actions; engine/ runs what is found.
+ */
+import type { FlowKey } from '../key/key.ts';
+import { KEY_WORDS } from '../key/layout.ts';
+import { FlowCache } from './flow-cache.ts';
+import { HashSecret, hashConnection } from './hash.ts';
+import { HEAP_BLOCK_MAXIMUM, WordHeap } from './heap.ts';
+import type { EntryPositions, FlowMask } from './mask.ts';
+import { MaskList } from './mask-list.ts';
+import { FlowSlots, INFO_SHIFT, Info, STATS_SHIFT, Stats } from './slots.ts';
+import { packSparse, SPARSE_MAXIMUM, unpackSparse } from './sparse.ts';
+import { UFID_MAXIMUM_BYTES, UfidIndex } from './ufid-index.ts';
+
+/** Why a flow was not put: the negative errno numbers that openvswitch.ko would answer. */
+export const FlowError = {
+  /** No such flow to modify (ENOENT). */
+  NOT_FOUND: -2,
+  /** Another flow matches this key already, or has this identifier (EEXIST). */
+  EXISTS: -17,
+  /** A key or mask of the wrong length, an identifier or action list that is too long (EINVAL). */
+  INVALID: -22,
+  /** The table is full (ENOSPC). */
+  FULL: -28,
+} as const;
+
+/** What a put may do. */
+export const PutMode = {
+  /** Only add; refuse when the flow is there (NLM_F_CREATE). */
+  CREATE: 1,
+  /** Only change the actions of a flow that is there (OVS_FLOW_CMD_SET). */
+  MODIFY: 2,
+  /** Whichever is needed. */
+  CREATE_OR_MODIFY: 3,
+} as const;
+
+/** One flow to put. Everything is copied. */
+export interface FlowPut {
+  /** The key as it was given; bits outside the mask do not count but are kept for flows without an identifier. */
+  readonly key: Uint32Array;
+  readonly mask: Uint32Array;
+  /** A valid action list (see actions/); none to drop. */
+  readonly actions: Int32Array;
+  /** 1 to 16 bytes, or null for a flow that goes by its key. */
+  readonly ufid: Uint8Array | null;
+  /** One of {@link PutMode}. */
+  readonly mode: number;
+}
+
+/** Whoever wants to know what changes, such as an offload. At every call the flow's slot can be read, also when it is about to go. */
+export interface FlowObserver {
+  flowAdded(slot: number): void;
+  /** The flow has other actions now. */
+  flowModified(slot: number): void;
+  flowRemoved(slot: number): void;
+  /** All flows at once are about to go; no flowRemoved is called for them. */
+  flowsFlushed(): void;
+}
+
+export interface FlowTableOptions {
+  /** Most flows; 1,048,576 when left out. */
+  maximumFlows?: number;
+  /** Entries of the flow cache, a power of two of at least 4; 262,144 when left out. */
+  cacheEntries?: number;
+  /** For tests that must repeat; random when left out. */
+  seed?: readonly [number, number];
+}
+
+const INITIAL_SLOTS = 64;
+
+export class FlowTable implements EntryPositions {
+  /** Look-ups that found a flow, and that found none. */
+  hits = 0;
+  misses = 0;
+  /** Masks tried by all look-ups, and look-ups that the flow cache answered: the megaflow statistics of Open vSwitch. */
+  masksTried = 0;
+  cacheHits = 0;
+
+  readonly #secret: HashSecret;
+  readonly #masks: MaskList;
+  readonly #slots = new FlowSlots(INITIAL_SLOTS);
+  readonly #ufids: UfidIndex;
+  readonly #heap = new WordHeap();
+  readonly #observers: FlowObserver[] = [];
+  readonly #maximumFlows: number;
+  readonly #cache: FlowCache;
+  #size = 0;
+  /** Slots at and above this one have never been used. */
+  #highest = 0;
+  readonly #masked = new Uint32Array(KEY_WORDS);
+  readonly #expanded = new Uint32Array(KEY_WORDS);
+  readonly #sparse = new Int32Array(SPARSE_MAXIMUM);
+
+  constructor(options: FlowTableOptions = {}) {
+    this.#maximumFlows = options.maximumFlows ?? 1_048_576;
+    this.#secret = new HashSecret(options.seed);
+    this.#masks = new MaskList(this.#secret);
+    this.#ufids = new UfidIndex(INITIAL_SLOTS, this.#secret);
+    this.#cache = new FlowCache(options.cacheEntries ?? 262_144);
+  }
+
+  /** Flows in the table. */
+  get size(): number {
+    return this.#size;
+  }
+
+  /** The masks in use, in the order in which they are tried. */
+  get masks(): readonly FlowMask[] {
+    return this.#masks.ordered;
+  }
+
+  /** Where action lists live. Readers that run them call beginRead and endRead. */
+  get heap(): WordHeap {
+    return this.#heap;
+  }
+
+  /** Bytes that the table takes, flow cache and spare room included. */
+  get memoryBytes(): number {
+    let bytes = this.#cache.entries.byteLength + this.#slots.info.byteLength + this.#slots.stats.byteLength;
+    bytes += this.#ufids.bytes + this.#heap.words.byteLength;
+    for (const mask of this.#masks.ordered) bytes += mask.tableBytes;
+    return bytes;
+  }
+
+  observe(observer: FlowObserver): void {
+    this.#observers.push(observer);
+  }
+
+  unobserve(observer: FlowObserver): void {
+    const at = this.#observers.indexOf(observer);
+    if (at !== -1) this.#observers.splice(at, 1);
+  }
+
+  /**
+   * The flow that a packet falls to.
+   * @returns its slot, or -1 when none matches
+   */
+  lookup(key: FlowKey): number {
+    const words = key.words;
+    const hash = hashConnection(words, this.#secret);
+    const cache = this.#cache;
+    const bucket = cache.bucket(hash);
+    let entry = cache.next(bucket, bucket, hash);
+    let likely = -1;
+    while (entry !== -1) {
+      const slot = cache.entries[entry + 1] - 1;
+      const at = slot << INFO_SHIFT;
+      const info = this.#slots.info;
+      const mask = info[at + Info.MASK] === -1 ? null : this.#masks.byId[info[at + Info.MASK]];
+      if (mask !== null) {
+        if (mask.matches(info[at + Info.POSITION], words)) {
+          mask.hits += 1;
+          this.hits += 1;
+          this.cacheHits += 1;
+          this.masksTried += 1;
+          return slot;
+        }
+        likely = entry;
+      }
+      entry = cache.next(bucket, entry + 2, hash);
+    }
+    const found = likely === -1 ? this.#walk(words, null) : this.#likely(words, likely);
+    if (found === -1) {
+      this.misses += 1;
+      return -1;
+    }
+    this.hits += 1;
+    if (likely === -1) cache.add(hash, found);
+    else cache.entries[likely + 1] = found + 1;
+    return found;
+  }
+
+  /** A packet of this connection fell under the entry's mask before: that mask first, then the others. */
+  #likely(words: Uint32Array, entry: number): number {
+    const mask = this.maskOf(this.#cache.entries[entry + 1] - 1);
+    this.masksTried += 1;
+    const found = mask.find(words);
+    if (found === -1) return this.#walk(words, mask);
+    mask.hits += 1;
+    return found;
+  }
+
+  #walk(words: Uint32Array, except: FlowMask | null): number {
+    this.#masks.walked();
+    const masks = this.#masks.ordered;
+    for (let i = 0; i < masks.length; i += 1) {
+      const mask = masks[i];
+      if (mask === except) continue;
+      this.masksTried += 1;
+      const found = mask.find(words);
+      if (found !== -1) {
+        mask.hits += 1;
+        return found;
+      }
+    }
+    return -1;
+  }
+
+  /** Count a packet that a flow was found for. */
+  count(slot: number, lengthBytes: number, tcpFlags: number, nowMs: number): void {
+    const stats = this.#slots.stats;
+    const at = slot << STATS_SHIFT;
+    stats[at + Stats.PACKETS] += 1;
+    stats[at + Stats.BYTES] += lengthBytes;
+    stats[at + Stats.USED_MS] = nowMs;
+    const flags = (slot << INFO_SHIFT) + Info.TCP_FLAGS;
+    const info = this.#slots.info;
+    if ((info[flags] | tcpFlags) !== info[flags]) info[flags] |= tcpFlags;
+  }
+
+  /** Add what was counted elsewhere, such as by an offloaded copy of the flow. */
+  addCounts(slot: number, packets: number, bytes: number, tcpFlags: number, usedMs: number): void {
+    const stats = this.#slots.stats;
+    const at = slot << STATS_SHIFT;
+    stats[at + Stats.PACKETS] += packets;
+    stats[at + Stats.BYTES] += bytes;
+    stats[at + Stats.USED_MS] = Math.max(stats[at + Stats.USED_MS], usedMs);
+    this.#slots.info[(slot << INFO_SHIFT) + Info.TCP_FLAGS] |= tcpFlags;
+  }
+
+  /**
+   * Add or change a flow, with the rules of openvswitch.ko: a flow is the same when its identifier is or, without one, when its
+   * unmasked key is; another flow that the masked key would fall to stands in the way.
+   * @returns the flow's slot, or a {@link FlowError} and nothing changed
+   */
+  put(flow: FlowPut): number {
+    if (!this.#isSound(flow)) return FlowError.INVALID;
+    let there = flow.ufid === null ? -1 : this.#ufids.find(flow.ufid);
+    if (flow.mode === PutMode.MODIFY) {
+      if (flow.ufid === null) there = this.findExact(flow.key);
+      return there === -1 ? FlowError.NOT_FOUND : this.setActions(there, flow.actions);
+    }
+    for (let i = 0; i < KEY_WORDS; i += 1) this.#masked[i] = flow.key[i] & flow.mask[i];
+    if (there === -1) there = this.match(this.#masked);
+    if (there === -1) return this.#add(flow);
+    if (flow.mode === PutMode.CREATE) return FlowError.EXISTS;
+    if (!this.#isSame(there, flow)) {
+      there = this.#ufids.lengthOf(there) === 0 ? this.findExact(flow.key) : -1;
+      if (there === -1) return FlowError.NOT_FOUND;
+    }
+    return this.setActions(there, flow.actions);
+  }
+
+  /**
+   * Change a flow's actions.
+   * @returns the slot, or INVALID for a list that is too long
+   */
+  setActions(slot: number, actions: Int32Array): number {
+    if (actions.length > HEAP_BLOCK_MAXIMUM) return FlowError.INVALID;
+    const at = (slot << INFO_SHIFT) + Info.ACTIONS;
+    const before = this.#slots.info[at];
+    this.#slots.info[at] = actions.length === 0 ? 0 : this.#heap.store(actions, actions.length);
+    if (before !== 0) this.#heap.free(before);
+    for (const observer of this.#observers) observer.flowModified(slot);
+    return slot;
+  }
+
+  /** Set packets, bytes, time and TCP flags back to none. */
+  clearCounts(slot: number): void {
+    this.#slots.stats.fill(0, slot << STATS_SHIFT, (slot + 1) << STATS_SHIFT);
+    this.#slots.info[(slot << INFO_SHIFT) + Info.TCP_FLAGS] = 0;
+  }
+
+  /** The flow without an identifier that was put with exactly this key, or -1. */
+  findExact(key: Uint32Array): number {
+    for (const mask of this.#masks.ordered) {
+      const slot = mask.find(key);
+      if (slot !== -1 && this.#hasKey(slot, key)) return slot;
+    }
+    return -1;
+  }
+
+  /** The flow with this identifier, or -1. */
+  findUfid(ufid: Uint8Array): number {
+    return ufid.length === 0 || ufid.length > UFID_MAXIMUM_BYTES ? -1 : this.#ufids.find(ufid);
+  }
+
+  /** The flow that a key falls to, for look-ups that are not packets: no statistics, no cache. */
+  match(key: Uint32Array): number {
+    for (const mask of this.#masks.ordered) {
+      const slot = mask.find(key);
+      if (slot !== -1) return slot;
+    }
+    return -1;
+  }
+
+  remove(slot: number): void {
+    for (const observer of this.#observers) observer.flowRemoved(slot);
+    const mask = this.maskOf(slot);
+    const info = this.#slots.info;
+    const at = slot << INFO_SHIFT;
+    if (info[at + Info.ACTIONS] !== 0) this.#heap.free(info[at + Info.ACTIONS]);
+    if (info[at + Info.KEY] !== 0) this.#heap.free(info[at + Info.KEY]);
+    this.#ufids.remove(slot);
+    mask.remove(info[at + Info.POSITION]);
+    if (mask.flows === 0) this.#masks.remove(mask);
+    this.#slots.release(slot);
+    this.#size -= 1;
+  }
+
+  /** Remove every flow. */
+  flush(): void {
+    for (const observer of this.#observers) observer.flowsFlushed();
+    const info = this.#slots.info;
+    for (let slot = this.next(0); slot !== -1; slot = this.next(slot + 1)) {
+      const at = slot << INFO_SHIFT;
+      if (info[at + Info.ACTIONS] !== 0) this.#heap.free(info[at + Info.ACTIONS]);
+      if (info[at + Info.KEY] !== 0) this.#heap.free(info[at + Info.KEY]);
+      this.#slots.release(slot);
+    }
+    this.#ufids.clear();
+    this.#masks.clear();
+    this.#size = 0;
+  }
+
+  /**
+   * For dumps: the first flow at or behind a slot, or -1 when there is none before `end`. A dump that takes {@link slotEnd} once,
+   * at its beginning, ends whatever is added meanwhile; a flow that is there all the time is met exactly once, and one that
+   * comes meanwhile may be met or not.
+   */
+  next(slot: number, end: number = this.#highest): number {
+    const info = this.#slots.info;
+    const last = Math.min(end, this.#highest);
+    for (let i = slot; i < last; i += 1) if (info[(i << INFO_SHIFT) + Info.MASK] !== -1) return i;
+    return -1;
+  }
+
+  /** One behind the highest slot ever used: the end for {@link next}. */
+  get slotEnd(): number {
+    return this.#highest;
+  }
+
+  /** Whether a slot holds a flow. */
+  has(slot: number): boolean {
+    return slot >= 0 && slot < this.#highest && this.#slots.info[(slot << INFO_SHIFT) + Info.MASK] !== -1;
+  }
+
+  /** Tells the flows that use one slot in turn from each other. */
+  generationOf(slot: number): number {
+    return this.#slots.info[(slot << INFO_SHIFT) + Info.GENERATION];
+  }
+
+  /** Heap offset of a flow's action list, and 0 for the empty list; its length is the heap's lengthAt. */
+  actionsOffset(slot: number): number {
+    return this.#slots.info[(slot << INFO_SHIFT) + Info.ACTIONS];
+  }
+
+  /** A copy of a flow's action list. */
+  actionsOf(slot: number): Int32Array {
+    const offset = this.actionsOffset(slot);
+    return offset === 0 ? new Int32Array(0) : this.#heap.words.slice(offset, offset + this.#heap.lengthAt(offset));
+  }
+
+  maskOf(slot: number): FlowMask {
+    const mask = this.#masks.byId[this.#slots.info[(slot << INFO_SHIFT) + Info.MASK]];
+    if (mask === null || mask === undefined) throw new RangeError(`slot ${slot} holds no flow`);
+    return mask;
+  }
+
+  /** Write a flow's key: as it was given for flows without an identifier, else with the bits outside the mask 0. */
+  readKey(slot: number, into: Uint32Array): void {
+    const offset = this.#slots.info[(slot << INFO_SHIFT) + Info.KEY];
+    if (offset === 0) this.maskOf(slot).readKey(this.#slots.info[(slot << INFO_SHIFT) + Info.POSITION], into);
+    else unpackSparse(this.#heap.words, offset, into);
+  }
+
+  /** A flow's identifier in a new array, or null. */
+  ufidOf(slot: number): Uint8Array | null {
+    return this.#ufids.read(slot);
+  }
+
+  packetsOf(slot: number): number {
+    return this.#slots.stats[(slot << STATS_SHIFT) + Stats.PACKETS];
+  }
+
+  bytesOf(slot: number): number {
+    return this.#slots.stats[(slot << STATS_SHIFT) + Stats.BYTES];
+  }
+
+  /** When a packet last fell to the flow, in milliseconds of the caller's monotonic clock; 0 for never. */
+  usedMsOf(slot: number): number {
+    return this.#slots.stats[(slot << STATS_SHIFT) + Stats.USED_MS];
+  }
+
+  tcpFlagsOf(slot: number): number {
+    return this.#slots.info[(slot << INFO_SHIFT) + Info.TCP_FLAGS];
+  }
+
+  /** Called by masks when they move an entry. */
+  moved(slot: number, position: number): void {
+    this.#slots.info[(slot << INFO_SHIFT) + Info.POSITION] = position;
+  }
+
+  #isSound(flow: FlowPut): boolean {
+    return (
+      flow.key.length === KEY_WORDS &&
+      flow.mask.length === KEY_WORDS &&
+      flow.actions.length <= HEAP_BLOCK_MAXIMUM &&
+      (flow.ufid === null || (flow.ufid.length >= 1 && flow.ufid.length <= UFID_MAXIMUM_BYTES))
+    );
+  }
+
+  #hasKey(slot: number, key: Uint32Array): boolean {
+    if (this.#ufids.lengthOf(slot) !== 0) return false;
+    this.readKey(slot, this.#expanded);
+    return equalWords(this.#expanded, key);
+  }
+
+  #isSame(slot: number, flow: FlowPut): boolean {
+    if (this.#ufids.lengthOf(slot) === 0) return this.#hasKey(slot, flow.key);
+    this.readKey(slot, this.#expanded);
+    return equalWords(this.#expanded, this.#masked);
+  }
+
+  #add(flow: FlowPut): number {
+    if (this.#size >= this.#maximumFlows) return FlowError.FULL;
+    let slot = this.#slots.take();
+    if (slot === -1) {
+      this.#slots.grow(this.#slots.capacity * 2);
+      this.#ufids.resize(this.#slots.capacity);
+      slot = this.#slots.take();
+    }
+    if (slot >= this.#highest) this.#highest = slot + 1;
+    const mask = this.#masks.find(flow.mask) ?? this.#masks.add(flow.mask);
+    const at = slot << INFO_SHIFT;
+    this.#slots.info[at + Info.MASK] = mask.id;
+    mask.insert(this.#masked, slot, this);
+    if (flow.actions.length > 0) {
+      this.#slots.info[at + Info.ACTIONS] = this.#heap.store(flow.actions, flow.actions.length);
+    }
+    if (flow.ufid === null) {
+      this.#slots.info[at + Info.KEY] = this.#heap.store(this.#sparse, packSparse(flow.key, this.#sparse));
+    } else {
+      this.#ufids.insert(flow.ufid, slot);
+    }
+    this.#size += 1;
+    for (const observer of this.#observers) observer.flowAdded(slot);
+    return slot;
+  }
+}
+
+function equalWords(a: Uint32Array, b: Uint32Array): boolean {
+  for (let i = 0; i < KEY_WORDS; i += 1) if (a[i] !== b[i]) return false;
+  return true;
+}
