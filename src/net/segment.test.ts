@@ -278,6 +278,54 @@ test('options of IPv4 that are for the first fragment only are blanked in the ot
   expect(plainSum(second.subarray(l3, l3 + 36))).toBe(0xffff);
 });
 
+const TCP4: Shape = {
+  isV6: false,
+  isTcp: true,
+  tags: 0,
+  ipExtra: new Uint8Array(0),
+  tcpOptions: new Uint8Array(0),
+  payload: new Uint8Array(3000),
+  tcpFlags: 0x10,
+};
+
+/** A routing header with one segment left, and destination options behind it. */
+const ROUTED = Buffer.from(
+  '3c 02 04 01 00000000 fd000000000000000000000000000003 11 00 01 04 00000000'.replaceAll(' ', ''),
+  'hex',
+);
+
+test('under a routing header the checksum that the sender began is kept, and one that cannot be known is refused', () => {
+  const shape: Shape = { ...TCP4, isV6: true, isTcp: false, ipExtra: ROUTED, payload: new Uint8Array(100).fill(3) };
+  const { frame, l3, l4 } = layOut(shape);
+  frame[l3 + 6] = 43;
+  // The sender sums the last address of the route, which here differs from the fixed header's by 0xff - 3.
+  frame.writeUInt16BE(frame.readUInt16BE(l4 + 6) - 0xfc, l4 + 6);
+  const packet = superPacket(frame, Gso.UDP_L4, 60);
+  expect(segmentResultName(segment(packet, segments, new Batch()))).toBe('checksum-place');
+  markPartial(packet, l4, 6);
+  const addresses = Buffer.concat([frame.subarray(l3 + 8, l3 + 24), ROUTED.subarray(8, 24)]);
+  const made = segmentsOf(packet);
+  expect(made).toHaveLength(2);
+  for (const each of made) expect(plainSum(pseudo(addresses, 17, each.length - l4), each.subarray(l4))).toBe(0xffff);
+});
+
+test('fragments repeat headers up to the routing header, and cut what follows it', () => {
+  const shape: Shape = { ...TCP4, isV6: true, isTcp: false, ipExtra: ROUTED, payload: new Uint8Array(100).fill(3) };
+  const { frame, l3, l4 } = layOut(shape);
+  frame[l3 + 6] = 43;
+  const packet = superPacket(frame, Gso.UDP, 64);
+  markPartial(packet, l4, 6);
+  const made = segmentsOf(packet);
+  expect(made).toHaveLength(2);
+  for (const each of made) {
+    expect([each[l3 + 6], each[l3 + 40], each[l3 + 64]]).toEqual([43, 44, 60]);
+    expect(each.readUInt16BE(l3 + 4)).toBe(each.length - l3 - 40);
+  }
+  const whole = Buffer.concat(made.map((each) => each.subarray(l3 + 72)));
+  expect(whole.subarray(0, 8).equals(ROUTED.subarray(24))).toBe(true);
+  expect(whole.subarray(16).equals(shape.payload)).toBe(true);
+});
+
 test('a 64 KB super-packet becomes full segments', () => {
   const shape: Shape = {
     isV6: false,
@@ -324,16 +372,6 @@ test('a partial checksum of SCTP is a CRC32c, lowest byte first', () => {
   expect(Buffer.from(packet.frame()).readUInt32LE(42)).toBe(crc32c(frame, 34, 16));
   packet.release();
 });
-
-const TCP4: Shape = {
-  isV6: false,
-  isTcp: true,
-  tags: 0,
-  ipExtra: new Uint8Array(0),
-  tcpOptions: new Uint8Array(0),
-  payload: new Uint8Array(3000),
-  tcpFlags: 0x10,
-};
 
 test.each<[string, (packet: Packet) => void, Partial<Shape>]>([
   ['nothing-claimed', (packet) => Object.assign(packet, { gsoType: Gso.NONE }), {}],
