@@ -9,6 +9,7 @@ export {
   Sink,
   type TransmittedFrame,
 } from './adapters/memory.ts';
+export { PcapAdapter, type PcapAdapterSettings } from './adapters/pcap.ts';
 export { type AdapterSettings, macAddressFromName } from './adapters/settings.ts';
 export { type FrameObserver, TracerAdapter } from './adapters/tracer.ts';
 export { BATCH_SIZE, Batch } from './batch.ts';
