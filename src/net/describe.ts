@@ -11,7 +11,10 @@ import { IpProtocol } from './wire/numbers.ts';
 
 /** One decoded layer. */
 export interface Layer {
-  /** 'ethernet', 'vlan', 'ipv4', 'tcp', ...; 'payload' for bytes that no format claims, 'padding' for those behind the end that a length field names. */
+  /**
+   * 'ethernet', 'vlan', 'ipv4', 'tcp', ...; 'payload' for bytes that no format claims, 'padding' for those behind the end
+   * that a length field names.
+   */
   protocol: string;
   /** From the start of the frame. */
   offset: number;
