@@ -5,7 +5,7 @@
  *      0        2                    4
  *      | length | N B | type (14 bits) | content | padding to four |
  *
- * The length counts the header and not the padding. N is NLA_F_NESTED, B is NLA_F_NET_BYTEORDER.
+ * The length counts the header and not the padding. N is NLA_F_NESTED, B is NLA_F_NET_BYTEORDER (the content is big-endian), which nothing here depends on.
  */
 import { align4, readU16 } from './bytes.ts';
 import { ATTRIBUTE_HEADER_BYTES, NLA_F_NESTED, NLA_TYPE_MASK } from './constants.ts';

@@ -49,7 +49,5 @@ export const MESSAGE_HEADER_BYTES = 16;
 export const ATTRIBUTE_HEADER_BYTES = 4;
 /** nla_type: the content is attributes. */
 export const NLA_F_NESTED = 0x8000;
-/** nla_type: the content is big-endian. */
-export const NLA_F_NET_BYTEORDER = 0x4000;
 /** nla_type without its flags. */
 export const NLA_TYPE_MASK = 0x3fff;
