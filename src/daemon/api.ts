@@ -26,7 +26,7 @@ export interface PortInfo {
   /** Interface or file behind the port; empty for memory. */
   device: string;
   state: PortState;
-  /** Why the state is not `up`; null when it is. */
+  /** Why the state is not `up`, or what else is to be known about it; null for nothing. */
   reason: string | null;
   mac: string | null;
   mtuBytes: number | null;

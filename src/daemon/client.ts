@@ -184,6 +184,11 @@ export function loadConfigTools() {
   return import('./config/tools.ts');
 }
 
+/** Reading capture files. */
+export function loadPcapReader() {
+  return import('./capture-file.ts');
+}
+
 /** Running a daemon in this process; loads all of Millrace. */
 export function loadDaemon() {
   return import('./lifecycle/run.ts');

@@ -2,13 +2,13 @@
  * The configuration's shape, as zod schemas: the one source of the types, of the checks (parse.ts), of the published JSON schema
  * (json-schema.ts) and of what `port add` and `port set` take. Descriptions appear in editors that know the schema.
  */
+import { isIP } from 'node:net';
 import { z } from 'zod';
 
 const NAME = /^(?!__)[A-Za-z0-9_][A-Za-z0-9_.:-]{0,62}$/;
 const INTERFACE = /^[^\s/]{1,15}$/;
 const MAC = /^[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){5}$/;
 const VLAN_RANGE = /^\d{1,4}(?:-\d{1,4})?$/;
-const CIDR = /^[0-9a-fA-F.:]+(?:\/\d{1,3})?$/;
 
 function text(pattern: RegExp, what: string) {
   return z.string({ error: `must be ${what}` }).regex(pattern, { error: `must be ${what}` });
@@ -19,6 +19,20 @@ function integer(minimum: number, maximum: number, what = '') {
   return z.int({ error }).min(minimum, { error }).max(maximum, { error });
 }
 
+function ipPrefix(what: string) {
+  const error = `must be ${what}`;
+  return z.string({ error }).refine(
+    (value) => {
+      const [ip, prefix, ...more] = value.split('/');
+      const version = isIP(ip);
+      if (version === 0 || ip.includes('%') || more.length > 0) return false;
+      return prefix === undefined || (/^\d{1,3}$/.test(prefix) && Number(prefix) <= (version === 4 ? 32 : 128));
+    },
+    { error },
+  );
+}
+
+const address = ipPrefix('an IP address or prefix such as 10.0.0.0/8 or 2001:db8::/32');
 const flag = z.boolean({ error: 'must be true or false' });
 const path = z
   .string({ error: 'must be a path' })
@@ -91,7 +105,6 @@ const security = z
 
 const PROTOCOLS = ['tcp', 'udp', 'sctp', 'icmp', 'icmpv6', 'gre', 'esp', 'ah', 'igmp', 'ospf'] as const;
 const protocolError = `must be one of ${PROTOCOLS.join(', ')}, or a protocol number from 0 to 255`;
-const address = text(CIDR, 'an IP address or prefix such as 10.0.0.0/8 or 2001:db8::/32');
 const aclRule = z.strictObject({
   direction: z
     .enum(['in', 'out', 'both'], { error: 'must be in, out or both' })
@@ -218,7 +231,7 @@ const tap = z.strictObject({
   mac: macSchema.optional().describe('MAC address of the interface'),
   mtuBytes: integer(68, 65521).optional().describe('MTU of the interface'),
   addresses: z
-    .array(text(CIDR, 'an IP address with its prefix length such as 10.0.0.1/24'))
+    .array(ipPrefix('an IP address with its prefix length such as 10.0.0.1/24'))
     .max(64, { error: 'has more than 64 entries' })
     .optional()
     .describe('IP addresses to give the interface'),
@@ -229,10 +242,10 @@ const pcap = z.strictObject({
   kind: z.literal('pcap').describe('capture files: frames are read from one, written to another, or both'),
   read: path.optional().describe('pcap or pcapng file whose frames enter the switch'),
   write: path.optional().describe('pcapng file of the frames that leave through this port'),
-  timing: z
-    .enum(['original', 'fast'], { error: 'must be original or fast' })
+  speed: z
+    .union([z.number().positive().max(1e6), z.literal('fast')], { error: 'must be a positive number or fast' })
     .optional()
-    .describe('original: at the pace of the capture (the default); fast: at once'),
+    .describe('1 is the pace of the capture (the default), 2 twice that; fast: at once'),
   ...policies,
 });
 

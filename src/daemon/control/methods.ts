@@ -266,19 +266,14 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
     z.strictObject({
       ports: z.array(nameSchema).max(1024).optional(),
       format: z.enum(['pcapng', 'json']),
-      snapLengthBytes: z.int().min(14).max(MAX_FRAME_BYTES).optional(),
+      snapLengthBytes: z.int().min(64).max(MAX_FRAME_BYTES).optional(),
       count: z.int().min(0).optional(),
       filter: z.string().max(1024).optional(),
     }),
     async ({ ports, format, snapLengthBytes, count, filter }, connection) => {
       for (const port of ports ?? []) requirePort(control.running, port);
-      await captures.start(connection, {
-        ports: ports ?? [],
-        format,
-        snapLengthBytes: snapLengthBytes ?? MAX_FRAME_BYTES,
-        count: count ?? 0,
-        filter: filter ?? '',
-      });
+      const request = { ports: ports ?? [], snapLengthBytes: snapLengthBytes ?? null, filter: filter ?? '' };
+      await captures.start(connection, request, format, count ?? 0);
       return { format };
     },
   );

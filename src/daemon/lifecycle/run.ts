@@ -85,7 +85,6 @@ async function serve(options: DaemonOptions, config: Config, log: Logger, lock: 
   const announcements = new Announcements(log, events);
   const thread = await DatapathThread.start((message) => announcements.take(message));
   const captures = new CaptureBroker(thread);
-  announcements.captures = captures;
   const journal = (running: Config) =>
     lock.write({
       pid: process.pid,
@@ -165,11 +164,10 @@ class StopRequest {
   }
 }
 
-/** What the datapath thread says on its own, passed to log, events and captures. */
+/** What the datapath thread says on its own, passed to log and events. */
 class Announcements {
   readonly #log: Logger;
   readonly #events: EventLog;
-  captures: CaptureBroker | null = null;
 
   constructor(log: Logger, events: EventLog) {
     this.#log = log;
@@ -187,12 +185,6 @@ class Announcements {
           { event: message.event.type, subject: message.event.subject },
           message.event.message,
         );
-        break;
-      case 'capture':
-        this.captures?.bytes(message.id, message.bytes);
-        break;
-      case 'capture-end':
-        this.captures?.ended(message.id);
         break;
     }
   }

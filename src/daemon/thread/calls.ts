@@ -1,17 +1,8 @@
 /**
  * What the control thread and the datapath thread say to each other. Calls go down with a number and come back as replies; the
- * datapath also speaks on its own: logs, events, captured bytes. Plain data only, as it is cloned on its way.
+ * datapath also speaks on its own: logs and events. Plain data only, as it is cloned on its way.
  */
-import type {
-  CaptureFormat,
-  DaemonEvent,
-  DropCount,
-  ExtensionInfo,
-  FdbEntry,
-  PortCounters,
-  PortInfo,
-  TraceResult,
-} from '../api.ts';
+import type { DaemonEvent, DropCount, ExtensionInfo, FdbEntry, PortCounters, PortInfo, TraceResult } from '../api.ts';
 import type { Operation } from '../config/diff.ts';
 import type { FailureKind } from '../rpc/failure.ts';
 
@@ -22,16 +13,19 @@ export interface FdbFilter {
   mac?: string | undefined;
 }
 
-export interface CaptureOptions {
-  /** Chosen by the control thread; names the capture from then on. */
-  id: number;
+export interface CaptureRequest {
   /** Names of ports; empty for all, those included that are added later. */
   ports: readonly string[];
-  format: CaptureFormat;
-  snapLengthBytes: number;
-  /** End after this many packets; 0 is never. */
-  count: number;
+  /** Null keeps whole frames. */
+  snapLengthBytes: number | null;
+  /** A filter expression; empty matches everything. */
   filter: string;
+}
+
+/** A capture under way. Its records are in memory that both threads share (extensions/capture, CaptureRing). */
+export interface OpenCapture {
+  id: number;
+  buffer: SharedArrayBuffer;
 }
 
 export interface DatapathSummary {
@@ -55,10 +49,9 @@ export interface DatapathCalls {
   inject: { params: { port: string; frame: Uint8Array }; result: null };
   'fdb-show': { params: FdbFilter; result: FdbEntry[] };
   'fdb-flush': { params: FdbFilter; result: { flushed: number } };
-  'capture-start': { params: CaptureOptions; result: null };
-  /** The client has taken this much; more may be sent. */
-  'capture-credit': { params: { id: number; bytes: number }; result: null };
-  'capture-stop': { params: { id: number }; result: null };
+  'capture-open': { params: CaptureRequest; result: OpenCapture };
+  /** Afterwards nothing more is recorded; what is in the ring can still be read. */
+  'capture-close': { params: { id: number }; result: { captured: number; lost: number } };
   /** Close everything and leave. */
   stop: { params: null; result: null };
 }
@@ -78,7 +71,4 @@ export type UpMessage =
   | { type: 'reply'; id: number; result: unknown }
   | { type: 'failure'; id: number; kind: FailureKind; message: string; hint: string | null }
   | { type: 'event'; event: DaemonEvent }
-  | { type: 'log'; level: 'debug' | 'info' | 'warn' | 'error'; message: string; fields: Record<string, unknown> }
-  | { type: 'capture'; id: number; bytes: Uint8Array }
-  /** The capture has ended on its own or as asked; nothing follows. */
-  | { type: 'capture-end'; id: number };
+  | { type: 'log'; level: 'debug' | 'info' | 'warn' | 'error'; message: string; fields: Record<string, unknown> };

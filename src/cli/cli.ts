@@ -1,0 +1,53 @@
+/** What all commands share: the options that stand anywhere on the line, the connection to the daemon, and output for people or programs. */
+import type { Command } from 'commander';
+import { type Api, Client, defaultSocketPath, type MethodName } from '../daemon/client.ts';
+
+interface GlobalOptions {
+  socket?: string;
+  json?: boolean;
+}
+
+/** The surroundings of one command. */
+export class Cli {
+  readonly #program: Command;
+
+  constructor(program: Command) {
+    this.#program = program;
+  }
+
+  get json(): boolean {
+    return this.#program.opts<GlobalOptions>().json === true;
+  }
+
+  get socketPath(): string {
+    return this.#program.opts<GlobalOptions>().socket ?? defaultSocketPath();
+  }
+
+  /** Whether the socket's path was given, by option or environment. */
+  get socketGiven(): boolean {
+    return this.#program.opts<GlobalOptions>().socket !== undefined || (process.env.MILLRACE_SOCKET ?? '') !== '';
+  }
+
+  /** Connect to the daemon. @throws DaemonNotRunning, Failure */
+  connect(): Promise<Client> {
+    return Client.connect(this.socketPath);
+  }
+
+  /** One call on a connection of its own. @throws DaemonNotRunning, Failure */
+  async call<M extends MethodName>(method: M, params: Api[M]['params']): Promise<Api[M]['result']> {
+    const client = await this.connect();
+    try {
+      return await client.call(method, params);
+    } finally {
+      client.close();
+    }
+  }
+
+  /**
+   * Print a result: as JSON when --json was given, else as text for people.
+   * @param text made only when it is printed
+   */
+  print(data: unknown, text: () => string): void {
+    process.stdout.write(this.json ? `${JSON.stringify(data, null, 2)}\n` : text());
+  }
+}

@@ -1,0 +1,140 @@
+/**
+ * From a port's configuration to an open adapter: takes over an interface, makes a TAP, opens capture files. What is wrong is said in one
+ * sentence with what to do.
+ */
+import { NetworkNamespace, openPacketSocket, openTap, type PortAdapter, withRouteClient } from '../../host/index.ts';
+import {
+  type Adapter,
+  MemoryAdapter,
+  openFileSink,
+  openFileSource,
+  PcapAdapter,
+  parseIpv4Address,
+  parseIpv6Address,
+  parseMac,
+} from '../../net/index.ts';
+import { addAddress } from '../../netlink/index.ts';
+import type { Port } from '../config/model.ts';
+import { Failure, messageOf } from '../rpc/failure.ts';
+
+/** A port's section of one kind. */
+export type PortOf<Kind extends Port['kind']> = Extract<Port, { kind: Kind }>;
+
+/** Whether an adapter stands on a device that can come, go and change. */
+export function isDevice(adapter: Adapter): adapter is PortAdapter {
+  return 'refresh' in adapter;
+}
+
+/** Whether there is an interface of this name, in the thread's namespace. */
+export function interfaceExists(name: string): boolean {
+  return withRouteClient((client) => client.findLink(name) !== null);
+}
+
+/** Take over an existing interface. @throws Failure, SystemError, RangeError */
+export function openNetdev(name: string, port: PortOf<'netdev'>): PortAdapter {
+  const { device, ring } = port;
+  withRouteClient((client) => {
+    const link = client.findLink(device);
+    if (link === null) {
+      const hint = '`ip link` lists those that exist; with `wait: true` (--wait) the port waits for it';
+      throw new Failure('not-found', `there is no interface ${device}`, hint);
+    }
+    const master = link.masterIndex ?? 0;
+    if (master !== 0) {
+      const masterName = client.findLink(master)?.name ?? `number ${master}`;
+      const hint = `take it out first: ip link set ${device} nomaster`;
+      throw new Failure('refused', `the interface ${device} belongs to ${masterName} already`, hint);
+    }
+  });
+  return openPacketSocket({
+    interfaceName: device,
+    name,
+    ...(ring?.receiveSlots === undefined ? {} : { receiveSlots: ring.receiveSlots }),
+    ...(ring?.transmit === undefined ? {} : { transmit: ring.transmit }),
+    ...(ring?.transmitSlots === undefined ? {} : { transmitSlots: ring.transmitSlots }),
+    ...(port.promiscuous === undefined ? {} : { promiscuous: port.promiscuous }),
+    ...(port.isolate === undefined ? {} : { isolate: port.isolate }),
+  });
+}
+
+/** A namespace by name, or by path when there is a slash in it. */
+function openNamespace(nameOrPath: string): NetworkNamespace {
+  return nameOrPath.includes('/') ? NetworkNamespace.byPath(nameOrPath) : NetworkNamespace.byName(nameOrPath);
+}
+
+/** Make a TAP. @throws Failure, SystemError, RangeError */
+export function openTapPort(name: string, port: PortOf<'tap'>): PortAdapter {
+  const { device } = port;
+  if (interfaceExists(device)) {
+    const hint = 'choose another with `device` (--device), or take it over as it is: kind netdev';
+    throw new Failure('exists', `there is an interface ${device} already`, hint);
+  }
+  const namespace = port.netns === undefined ? null : openNamespace(port.netns);
+  try {
+    const tap = openTap({
+      interfaceName: device,
+      name,
+      ...(namespace === null ? {} : { namespace }),
+      ...(port.mac === undefined ? {} : { macAddress: parseMac(port.mac) }),
+      ...(port.mtuBytes === undefined ? {} : { mtuBytes: port.mtuBytes }),
+    });
+    try {
+      const give = () => giveAddresses(tap, port.addresses ?? []);
+      if (namespace === null) give();
+      else namespace.run(give);
+    } catch (error) {
+      tap.close();
+      throw error;
+    }
+    return tap;
+  } finally {
+    namespace?.close();
+  }
+}
+
+/** Put IP addresses, which the schema has checked, on a device in the thread's namespace. */
+function giveAddresses(tap: PortAdapter, addresses: readonly string[]): void {
+  if (addresses.length === 0) return;
+  withRouteClient((client) => {
+    const { index } = client.link(tap.interfaceName);
+    for (const text of addresses) {
+      const [address, prefix] = text.split('/');
+      const local = address.includes(':') ? parseIpv6Address(address) : parseIpv4Address(address);
+      const prefixLength = prefix === undefined ? local.length * 8 : Number(prefix);
+      client.request(addAddress({ index, prefixLength, local }));
+    }
+  });
+}
+
+/** A port with nothing behind it. */
+export function openMemory(name: string): MemoryAdapter {
+  return new MemoryAdapter({ name });
+}
+
+/** Open capture files. @throws Failure naming the file */
+export function openPcap(name: string, port: PortOf<'pcap'>): PcapAdapter {
+  const input = port.read === undefined ? null : openFile(port.read, 'read', openFileSource);
+  try {
+    const output = port.write === undefined ? null : openFile(port.write, 'write', openFileSink);
+    return new PcapAdapter({
+      name,
+      speed: port.speed === 'fast' ? 0 : (port.speed ?? 1),
+      ...(input === null ? {} : { input }),
+      ...(output === null ? {} : { output }),
+    });
+  } catch (error) {
+    input?.close();
+    if (error instanceof Failure || port.read === undefined) throw error;
+    throw new Failure('failed', `cannot play ${port.read}: ${messageOf(error)}`);
+  }
+}
+
+function openFile<File>(path: string, verb: string, open: (path: string) => File): File {
+  try {
+    return open(path);
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : messageOf(error);
+    const kind = code === 'EACCES' ? 'privilege' : code === 'ENOENT' ? 'not-found' : 'failed';
+    throw new Failure(kind, `cannot ${verb} ${path}: ${code}`);
+  }
+}

@@ -1,0 +1,130 @@
+/**
+ * One port of the datapath: its NIC in the switch, the adapter behind it, and its state. ports.ts keeps them all and decides when a port
+ * attaches and detaches; here packets come in.
+ */
+import type { EventLoop, LoopHandler, Poller, Timer } from '../../host/index.ts';
+import { type Adapter, type AdapterCounters, BATCH_SIZE, Batch, newCounters, PcapAdapter } from '../../net/index.ts';
+import type { VirtualSwitch } from '../../switch/index.ts';
+import type { PortState } from '../api.ts';
+import type { Port } from '../config/model.ts';
+import { PortBackend } from './backend.ts';
+
+/** Told when a port should be looked at: its descriptor reports an error, or its capture has been read. */
+export type TroubleListener = (port: DatapathPort) => void;
+
+/** A port that exists in the switch. */
+export class DatapathPort implements LoopHandler, Poller {
+  readonly name: string;
+  /** The switch's number of the port. */
+  readonly id: number;
+  readonly backend: PortBackend;
+  config: Port;
+  state: PortState = 'missing';
+  reason: string | null = null;
+  /** The NIC exists in the switch. */
+  attached = false;
+
+  readonly #switch: VirtualSwitch;
+  readonly #loop: EventLoop;
+  readonly #onTrouble: TroubleListener;
+  readonly #batch = new Batch();
+  /** What adapters before the present one have counted. */
+  readonly #past: AdapterCounters = newCounters();
+  #watchedDescriptor = -1;
+  #paceTimer: Timer | null = null;
+
+  constructor(
+    name: string,
+    id: number,
+    config: Port,
+    virtualSwitch: VirtualSwitch,
+    loop: EventLoop,
+    onTrouble: TroubleListener,
+  ) {
+    this.name = name;
+    this.id = id;
+    this.config = config;
+    this.backend = new PortBackend();
+    this.#switch = virtualSwitch;
+    this.#loop = loop;
+    this.#onTrouble = onTrouble;
+  }
+
+  get adapter(): Adapter | null {
+    return this.backend.adapter;
+  }
+
+  /** Begin to receive. The NIC is connected by then. */
+  start(adapter: Adapter): void {
+    this.backend.adapter = adapter;
+    this.attached = true;
+    if (adapter.fileDescriptor >= 0) {
+      this.#loop.add(adapter.fileDescriptor, this);
+      this.#watchedDescriptor = adapter.fileDescriptor;
+    }
+    // A ring in shared memory, or a queue in ours, is looked at without a system call; other descriptors only when they are ready.
+    if (adapter.kind !== 'tap') this.#loop.addPoller(this);
+    if (adapter instanceof PcapAdapter) this.#pace(adapter);
+  }
+
+  /** Stop receiving and let the adapter go. Its memory lives on until the last of its packets is released. */
+  stop(): void {
+    const adapter = this.backend.adapter;
+    if (adapter === null) return;
+    this.#loop.remove(this.#watchedDescriptor);
+    this.#watchedDescriptor = -1;
+    this.#loop.removePoller(this);
+    this.#paceTimer?.cancel();
+    this.#paceTimer = null;
+    this.backend.adapter = null;
+    const { counters } = adapter;
+    for (const key of COUNTER_KEYS) this.#past[key] += counters[key];
+    adapter.close();
+  }
+
+  /** Frames that the device lost on both sides, over all adapters that the port has had. */
+  losses(): { receiveDropped: number; transmitDropped: number } {
+    const counters = this.backend.adapter?.counters;
+    return {
+      receiveDropped: this.#past.receiveDropped + (counters?.receiveDropped ?? 0),
+      transmitDropped: this.#past.transmitDropped + (counters?.transmitDropped ?? 0) + this.backend.dropped,
+    };
+  }
+
+  poll(): number {
+    const adapter = this.backend.adapter;
+    if (adapter === null) return 0;
+    const batch = this.#batch;
+    const count = adapter.receive(batch, BATCH_SIZE);
+    if (count > 0) {
+      this.#switch.receive(this.id, 0, batch);
+    }
+    return count;
+  }
+
+  /** Nothing wakes the loop for the next frame of a capture but a timer. */
+  #pace(adapter: PcapAdapter): void {
+    const dueMs = adapter.nextDueMs;
+    if (dueMs === null) {
+      this.#onTrouble(this);
+      return;
+    }
+    const delayMs = Math.max(1, dueMs - (performance.timeOrigin + performance.now()));
+    this.#paceTimer = this.#loop.timers.once(delayMs, {
+      onTimer: () => {
+        this.poll();
+        if (this.backend.adapter === adapter) this.#pace(adapter);
+      },
+    });
+  }
+
+  onReady(): void {
+    this.poll();
+  }
+
+  onError(): void {
+    this.#onTrouble(this);
+  }
+}
+
+const COUNTER_KEYS = ['receiveDropped', 'transmitDropped'] as const;

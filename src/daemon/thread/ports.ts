@@ -1,0 +1,333 @@
+/**
+ * The ports of the datapath: made, changed and removed at run time; attached to their devices, detached when a device vanishes, and attached
+ * again when one of that name comes back. The switch's port exists all the time, so that policies and counters last.
+ */
+import type { EventLoop } from '../../host/index.ts';
+import { type Adapter, formatMac, PcapAdapter } from '../../net/index.ts';
+import type { Operation, PortProperty, VirtualSwitch } from '../../switch/index.ts';
+import type { PortInfo, PortState } from '../api.ts';
+import type { Port } from '../config/model.ts';
+import { propertiesOf } from '../config/policies.ts';
+import { Failure } from '../rpc/failure.ts';
+import { interfaceExists, isDevice, openMemory, openNetdev, openPcap, openTapPort } from './adapters.ts';
+import { failureOf } from './failures.ts';
+import { DatapathPort } from './port.ts';
+import { type Call, sequence } from './sequence.ts';
+
+/** What the ports tell. */
+export interface PortsListener {
+  onState(port: DatapathPort, message: string): void;
+  onWarning(port: string, message: string): void;
+  /** The link of a port went down, or its device away: what is known about who is behind it is void. */
+  onLost(port: DatapathPort): void;
+}
+
+/** How often a port that should be there and cannot be opened is tried again. */
+const RETRY_MS = 2_000;
+
+/** Identity of a property among those of one port. */
+const propertyKey = (property: PortProperty) =>
+  property.type === 'custom' ? `custom ${property.propertyId}` : property.type;
+
+/** All ports of one switch. */
+export class DatapathPorts {
+  readonly #switch: VirtualSwitch;
+  readonly #loop: EventLoop;
+  readonly #listener: PortsListener;
+  readonly #ports = new Map<string, DatapathPort>();
+  readonly #byId = new Map<number, DatapathPort>();
+
+  constructor(virtualSwitch: VirtualSwitch, loop: EventLoop, listener: PortsListener) {
+    this.#switch = virtualSwitch;
+    this.#loop = loop;
+    this.#listener = listener;
+    loop.timers.every(RETRY_MS, { onTimer: () => this.#retry() });
+  }
+
+  /** @throws Failure 'not-found' */
+  get(name: string): DatapathPort {
+    const port = this.#ports.get(name);
+    if (port === undefined) throw new Failure('not-found', `there is no port "${name}"`);
+    return port;
+  }
+
+  all(): Iterable<DatapathPort> {
+    return this.#ports.values();
+  }
+
+  nameOf(id: number): string {
+    return this.#byId.get(id)?.name ?? '';
+  }
+
+  /** Make a port. On failure nothing is left of it. */
+  add(name: string, config: Port): Operation<null> {
+    let adapter: Adapter | null = null;
+    let port: DatapathPort | null = null;
+    const calls: Call[] = [
+      () => {
+        adapter = this.#openFirst(name, config);
+        return null;
+      },
+      () => {
+        const created = this.#switch.createPort({ name });
+        created.whenSettled((operation) => {
+          if (operation.error === null) port = this.#register(name, operation.result(), config);
+        });
+        return created;
+      },
+      () => sequence(propertiesOf(config).map((property) => () => this.#switch.setPortProperty(idOf(port), property))),
+      () => (port !== null && adapter !== null ? this.#attach(port, adapter) : null),
+      () => {
+        if (port !== null && adapter === null) this.#setState(port, 'missing', missingReason(config));
+        return null;
+      },
+    ];
+    const added = sequence(calls);
+    added.whenSettled((operation) => {
+      if (operation.error === null) return;
+      if (port === null || port.adapter === null) adapter?.close();
+      if (port !== null) this.#forget(port);
+    });
+    return added;
+  }
+
+  /** Remove a port and give its device back. */
+  remove(name: string): Operation<null> {
+    const port = this.get(name);
+    return sequence([
+      () => {
+        // Packets stop first; the adapter goes when the switch has let go of the NIC.
+        port.stop();
+        return this.#switch.removePort(port.id);
+      },
+      () => {
+        this.#ports.delete(name);
+        this.#byId.delete(port.id);
+        return null;
+      },
+    ]);
+  }
+
+  /** Change policies. When one is refused, those before it are set back. */
+  set(name: string, config: Port): Operation<null> {
+    const port = this.get(name);
+    const before = port.config;
+    const change = (from: Port, to: Port) =>
+      sequence(this.#propertyCalls(port.id, propertiesOf(from), propertiesOf(to)));
+    const changed = change(before, config);
+    changed.whenSettled((operation) => {
+      if (operation.error === null) port.config = config;
+      else change(config, before);
+    });
+    return changed;
+  }
+
+  list(): PortInfo[] {
+    return [...this.#ports.values()].map((port) => this.#describe(port));
+  }
+
+  /** Look at the devices: something changed about the links of this host. */
+  reexamine(): void {
+    for (const port of this.#ports.values()) this.#reexamine(port);
+  }
+
+  /** Remove all, without waiting for anybody. */
+  close(): void {
+    for (const port of this.#ports.values()) port.stop();
+    this.#ports.clear();
+    this.#byId.clear();
+  }
+
+  #describe(port: DatapathPort): PortInfo {
+    const info = this.#switch.port(port.id);
+    const { adapter } = port;
+    const { device, ...config } = port.config;
+    const file = port.config.kind === 'pcap' ? (port.config.read ?? port.config.write ?? '') : device;
+    return {
+      name: port.name,
+      id: port.id,
+      kind: port.config.kind,
+      device: file,
+      state: port.state,
+      reason: port.reason,
+      mac: adapter === null ? null : formatMac(adapter.macAddress, 0),
+      mtuBytes: adapter?.mtuBytes ?? null,
+      counters: {
+        receivedPackets: info.counters.receivedPackets,
+        receivedBytes: info.counters.receivedBytes,
+        transmittedPackets: info.counters.transmittedPackets,
+        transmittedBytes: info.counters.transmittedBytes,
+        ...port.losses(),
+      },
+      drops: info.counters.droppedPackets,
+      config,
+    };
+  }
+
+  #register(name: string, id: number, config: Port): DatapathPort {
+    const port = new DatapathPort(name, id, config, this.#switch, this.#loop, (one) => this.#reexamine(one));
+    this.#ports.set(name, port);
+    this.#byId.set(id, port);
+    return port;
+  }
+
+  #forget(port: DatapathPort): void {
+    port.stop();
+    this.#ports.delete(port.name);
+    this.#byId.delete(port.id);
+    this.#switch.removePort(port.id);
+  }
+
+  /** Open the adapter of a new port; null when it waits for its interface. */
+  #openFirst(name: string, config: Port): Adapter | null {
+    if (config.kind === 'netdev' && config.wait === true && !interfaceExists(config.device)) return null;
+    return this.#open(name, config);
+  }
+
+  #open(name: string, config: Port): Adapter {
+    switch (config.kind) {
+      case 'netdev':
+        return openNetdev(name, config);
+      case 'tap':
+        return openTapPort(name, config);
+      case 'memory':
+        return openMemory(name);
+      case 'pcap':
+        return openPcap(name, config);
+    }
+  }
+
+  /** Make the NIC, connect it and let packets in. */
+  #attach(port: DatapathPort, adapter: Adapter): Operation<null> {
+    const attached = sequence([
+      () =>
+        this.#switch.createNic(port.id, {
+          name: adapter.name,
+          macAddress: adapter.macAddress,
+          mtuBytes: adapter.mtuBytes,
+          backend: port.backend,
+        }),
+      () => this.#switch.connectNic(port.id),
+      () => {
+        port.start(adapter);
+        this.#updateState(port);
+        return null;
+      },
+    ]);
+    if (isDevice(adapter)) for (const warning of adapter.warnings) this.#listener.onWarning(port.name, warning);
+    return attached;
+  }
+
+  /** The device is gone: take the NIC away and wait. */
+  #detach(port: DatapathPort): void {
+    if (!port.attached) return;
+    port.attached = false;
+    port.stop();
+    this.#listener.onLost(port);
+    const gone = sequence([() => this.#switch.disconnectNic(port.id), () => this.#switch.deleteNic(port.id)]);
+    gone.whenSettled((operation) => {
+      if (operation.error !== null) this.#listener.onWarning(port.name, operation.error.message);
+    });
+    this.#setState(port, 'missing', missingReason(port.config));
+  }
+
+  #reexamine(port: DatapathPort): void {
+    const { adapter, config } = port;
+    if (adapter === null) {
+      if (config.kind === 'netdev' && port.state !== 'up' && interfaceExists(config.device)) this.#reattach(port);
+      return;
+    }
+    if (!isDevice(adapter)) {
+      this.#updateState(port);
+      return;
+    }
+    const { mtuBytes } = adapter;
+    const mac = formatMac(adapter.macAddress, 0);
+    if (adapter.refresh() === 'gone' || (config.kind === 'netdev' && adapter.interfaceName !== config.device)) {
+      // Gone, or renamed: the port follows the name, as its configuration says.
+      this.#detach(port);
+      this.#reexamine(port);
+      return;
+    }
+    if (adapter.mtuBytes !== mtuBytes || formatMac(adapter.macAddress, 0) !== mac) {
+      this.#switch.updateNic(port.id, 0, { mtuBytes: adapter.mtuBytes, macAddress: adapter.macAddress });
+    }
+    this.#updateState(port);
+  }
+
+  #reattach(port: DatapathPort): void {
+    let adapter: Adapter;
+    try {
+      adapter = this.#open(port.name, port.config);
+    } catch (error) {
+      this.#setState(port, 'failed', failureOf(error).message);
+      return;
+    }
+    this.#attach(port, adapter).whenSettled((operation) => {
+      if (operation.error === null) return;
+      if (port.adapter === null) adapter.close();
+      this.#setState(port, 'failed', operation.error.message);
+    });
+  }
+
+  /** Interfaces that failed to open, because somebody else had them, are tried again now and then. */
+  #retry(): void {
+    for (const port of this.#ports.values())
+      if (port.state === 'failed' && port.adapter === null) this.#reexamine(port);
+  }
+
+  #updateState(port: DatapathPort): void {
+    const { adapter } = port;
+    if (adapter instanceof PcapAdapter && adapter.failure !== null) {
+      this.#setState(port, 'failed', adapter.failure.message);
+    } else if (
+      adapter instanceof PcapAdapter &&
+      adapter.finished &&
+      port.config.kind === 'pcap' &&
+      port.config.read !== undefined
+    ) {
+      this.#setState(port, 'up', 'the capture has been read to its end');
+    } else if (adapter === null || !isDevice(adapter)) this.#setState(port, 'up', null);
+    else if (adapter.state === 'down')
+      this.#setState(port, 'down', `the interface ${adapter.interfaceName} is set down`);
+    else if (!adapter.carrier) this.#setState(port, 'down', `the interface ${adapter.interfaceName} has no carrier`);
+    else this.#setState(port, 'up', null);
+  }
+
+  #setState(port: DatapathPort, state: PortState, reason: string | null): void {
+    if (port.state === state && port.reason === reason) return;
+    const wasUp = port.state === 'up';
+    port.state = state;
+    port.reason = reason;
+    if (wasUp && state === 'down') this.#listener.onLost(port);
+    this.#listener.onState(
+      port,
+      reason === null ? `port ${port.name} is ${state}` : `port ${port.name} is ${state}: ${reason}`,
+    );
+  }
+
+  #propertyCalls(id: number, from: readonly PortProperty[], to: readonly PortProperty[]): Call[] {
+    const wanted = new Map(to.map((property) => [propertyKey(property), property]));
+    const present = new Map(from.map((property) => [propertyKey(property), property]));
+    const calls: Call[] = [];
+    for (const [key, property] of present) {
+      if (wanted.has(key)) continue;
+      const propertyId = property.type === 'custom' ? property.propertyId : undefined;
+      calls.push(() => this.#switch.deletePortProperty(id, property.type, propertyId));
+    }
+    for (const [key, property] of wanted) {
+      if (JSON.stringify(present.get(key)) === JSON.stringify(property)) continue;
+      calls.push(() => this.#switch.setPortProperty(id, property));
+    }
+    return calls;
+  }
+}
+
+function idOf(port: DatapathPort | null): number {
+  if (port === null) throw new Failure('internal', 'the switch made no port');
+  return port.id;
+}
+
+function missingReason(config: Port): string {
+  return `there is no interface ${config.device}; the port waits for it`;
+}

@@ -1,0 +1,185 @@
+/**
+ * The extension stack as the configuration sees it: one list from the top, with disabled and crashed extensions in their places. The switch
+ * knows only those that run, each type in an order of its own; here one is translated into the other.
+ */
+import type { ExtensionFactory, ExtensionType, JsonValue, Operation, VirtualSwitch } from '../../switch/index.ts';
+import type { ExtensionInfo } from '../api.ts';
+import type { Extension } from '../config/model.ts';
+import { Failure } from '../rpc/failure.ts';
+import { loadExtensionModule } from './load-module.ts';
+
+interface Entry {
+  extension: Extension;
+  factory: ExtensionFactory;
+  enabled: boolean;
+}
+
+/** The same factory under the name of the configuration, so that a module can be used twice. */
+function renamed(factory: ExtensionFactory, name: string): ExtensionFactory {
+  const { parseConfiguration } = factory;
+  return {
+    descriptor: { ...factory.descriptor, name },
+    ...(parseConfiguration === undefined
+      ? {}
+      : { parseConfiguration: (value) => parseConfiguration.call(factory, value) }),
+    create: (handle, configuration) => factory.create(handle, configuration),
+  };
+}
+
+/** The extensions of one switch. */
+export class ExtensionStack {
+  readonly #switch: VirtualSwitch;
+  readonly #builtins: ReadonlyMap<string, ExtensionFactory>;
+  /** What an extension is given: its own settings, and for learning the forwarding database's. */
+  readonly #settingsOf: (extension: Extension) => Record<string, unknown>;
+  readonly #entries: Entry[] = [];
+
+  constructor(
+    virtualSwitch: VirtualSwitch,
+    builtins: ReadonlyMap<string, ExtensionFactory>,
+    settingsOf: (extension: Extension) => Record<string, unknown>,
+  ) {
+    this.#switch = virtualSwitch;
+    this.#builtins = builtins;
+    this.#settingsOf = settingsOf;
+  }
+
+  /** Insert, and start it when it is enabled. @throws Failure when its module cannot be loaded */
+  add(extension: Extension, index: number): Operation<void> | null {
+    const entry: Entry = { extension, factory: this.#factoryOf(extension), enabled: false };
+    this.#entries.splice(index, 0, entry);
+    if (!extension.enabled) return null;
+    return this.#start(entry, () => this.#entries.splice(this.#entries.indexOf(entry), 1));
+  }
+
+  remove(name: string): Operation<void> | null {
+    const entry = this.#find(name);
+    const drop = () => this.#entries.splice(this.#entries.indexOf(entry), 1);
+    const stopped = this.#stop(entry);
+    if (stopped === null) drop();
+    else stopped.whenSettled((operation) => operation.error === null && drop());
+    return stopped;
+  }
+
+  /** Enabling one that crashed starts it again; a user's module is read anew. @throws Failure */
+  setEnabled(name: string, enabled: boolean): Operation<void> | null {
+    const entry = this.#find(name);
+    if (!enabled) return this.#stop(entry);
+    if (this.#isRunning(name)) return null;
+    if (entry.extension.module !== null) entry.factory = this.#factoryOf(entry.extension);
+    return this.#start(entry, () => {});
+  }
+
+  configure(name: string, config: Record<string, unknown>): Operation<void> | null {
+    const entry = this.#find(name);
+    const before = entry.extension;
+    entry.extension = { ...before, config };
+    const changed = this.refresh(name);
+    changed?.whenSettled((operation) => {
+      if (operation.error !== null) entry.extension = before;
+    });
+    return changed;
+  }
+
+  /** Give a running extension its settings once more. */
+  refresh(name: string): Operation<void> | null {
+    const entry = this.#find(name);
+    if (!this.#isRunning(name)) return null;
+    return this.#switch.reconfigureExtension(name, this.#settingsOf(entry.extension));
+  }
+
+  move(name: string, index: number): Operation<void> | null {
+    const entry = this.#find(name);
+    this.#entries.splice(this.#entries.indexOf(entry), 1);
+    this.#entries.splice(index, 0, entry);
+    return this.#isRunning(name) ? this.#switch.moveExtension(name, this.#positionOf(entry)) : null;
+  }
+
+  has(name: string): boolean {
+    return this.#entries.some((entry) => entry.extension.name === name);
+  }
+
+  /** Whether it is in the stack and packets pass through it. */
+  running(name: string): boolean {
+    return this.has(name) && this.#isRunning(name);
+  }
+
+  list(): ExtensionInfo[] {
+    const known = new Map(this.#switch.extensions().map((info) => [info.name, info]));
+    return this.#entries.map(({ extension, factory, enabled }) => {
+      const info = known.get(extension.name);
+      const failure = enabled ? (info?.failure ?? null) : null;
+      return {
+        name: extension.name,
+        type: factory.descriptor.type,
+        module: extension.module,
+        state: failure !== null ? 'crashed' : info?.enabled === true ? 'running' : 'disabled',
+        error: failure,
+        counters: { ...info?.counters },
+      };
+    });
+  }
+
+  /** @throws Failure when it is not running */
+  status(name: string): JsonValue {
+    this.#requireRunning(name);
+    return this.#switch.extensionStatus(name);
+  }
+
+  /** @throws Failure when it is not running; what the extension throws */
+  command(name: string, command: string, args: JsonValue): JsonValue {
+    this.#requireRunning(name);
+    return this.#switch.extensionCommand(name, command, args);
+  }
+
+  #requireRunning(name: string): void {
+    this.#find(name);
+    if (this.#isRunning(name)) return;
+    throw new Failure(
+      'refused',
+      `the extension "${name}" is not running`,
+      `start it with \`millrace extension enable ${name}\``,
+    );
+  }
+
+  #factoryOf(extension: Extension): ExtensionFactory {
+    if (extension.module !== null) return renamed(loadExtensionModule(extension.module), extension.name);
+    const factory = this.#builtins.get(extension.name);
+    if (factory !== undefined) return factory;
+    throw new Failure('not-found', `there is no built-in extension "${extension.name}"`);
+  }
+
+  #find(name: string): Entry {
+    const entry = this.#entries.find((candidate) => candidate.extension.name === name);
+    if (entry === undefined) throw new Failure('not-found', `there is no extension "${name}" in the stack`);
+    return entry;
+  }
+
+  #isRunning(name: string): boolean {
+    return this.#switch.extensions().some((info) => info.name === name && info.enabled);
+  }
+
+  /** Place among the running ones of its type. */
+  #positionOf(entry: Entry): number {
+    const type: ExtensionType = entry.factory.descriptor.type;
+    const running = new Set(this.#switch.extensions().flatMap((info) => (info.enabled ? [info.name] : [])));
+    return this.#entries
+      .slice(0, this.#entries.indexOf(entry))
+      .filter((other) => other.factory.descriptor.type === type && running.has(other.extension.name)).length;
+  }
+
+  #start(entry: Entry, onFailure: () => void): Operation<void> {
+    const settings = this.#settingsOf(entry.extension);
+    const started = this.#switch.enableExtension(entry.factory, settings, this.#positionOf(entry));
+    started.whenSettled((operation) => {
+      entry.enabled = operation.error === null;
+      if (operation.error !== null) onFailure();
+    });
+    return started;
+  }
+
+  #stop(entry: Entry): Operation<void> | null {
+    entry.enabled = false;
+    return this.#isRunning(entry.extension.name) ? this.#switch.disableExtension(entry.extension.name) : null;
+  }
+}

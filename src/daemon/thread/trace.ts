@@ -1,0 +1,59 @@
+/** One frame through the switch without forwarding it: what it is, what each step would do, and why. */
+import { describe, layerText, type Packet, PacketPool } from '../../net/index.ts';
+import type { TraceStep, VirtualSwitch } from '../../switch/index.ts';
+import type { TraceResult } from '../api.ts';
+import { Failure } from '../rpc/failure.ts';
+import type { DatapathPort } from './port.ts';
+
+const LONGEST_FRAME_BYTES = 65_550;
+
+/** Frames that people hand in, for `trace` and `inject`. */
+export class HandmadeFrames {
+  #pool: PacketPool | null = null;
+
+  /** A packet of these bytes, with one reference. @throws Failure when it is too long, or too many are under way */
+  make(frame: Uint8Array): Packet {
+    if (frame.length > LONGEST_FRAME_BYTES) {
+      throw new Failure('invalid-params', `a frame of ${frame.length} bytes is longer than ${LONGEST_FRAME_BYTES}`);
+    }
+    this.#pool ??= new PacketPool({ packets: 16, bufferBytes: LONGEST_FRAME_BYTES + 128 });
+    const packet = this.#pool.allocate();
+    if (packet === null) throw new Failure('busy', 'the frames before this one have not left the switch yet');
+    packet.bytes.set(frame, packet.offset);
+    packet.length = frame.length;
+    return packet;
+  }
+}
+
+/** Trace a frame that comes in through a port. @param nameOf the name of a port by its number */
+export function traceFrame(
+  virtualSwitch: VirtualSwitch,
+  port: DatapathPort,
+  packet: Packet,
+  nameOf: (id: number) => string,
+): TraceResult {
+  if (!port.attached) {
+    throw new Failure('refused', `port ${port.name} has no device now`, port.reason);
+  }
+  const frame = describe(packet.frame()).map(layerText);
+  const steps = virtualSwitch.trace(packet, port.id, 0);
+  const named = (step: TraceStep) => (step.portId === undefined || step.portId === 0 ? '' : nameOf(step.portId));
+  const delivered = steps.filter((step) => step.stage === 'delivery' && step.drop === undefined);
+  const drop = delivered.length > 0 ? undefined : steps.findLast((step) => step.drop !== undefined)?.drop;
+  return {
+    port: port.name,
+    frame,
+    steps: steps.map((step) => {
+      const at = named(step);
+      return { stage: at === '' ? step.stage : `${step.stage} ${at}`, text: stepText(step) };
+    }),
+    destinations: delivered.map(named),
+    drop: delivered.length > 0 ? null : (drop ?? 'NO_DESTINATION'),
+  };
+}
+
+function stepText(step: TraceStep): string {
+  const tag = step.tag === undefined ? '' : ` (tag: ${step.tag})`;
+  const drop = step.drop === undefined || step.text.includes(step.drop) ? '' : ` [${step.drop}]`;
+  return `${step.text}${tag}${drop}`;
+}
