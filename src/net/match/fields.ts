@@ -3,7 +3,7 @@
  * mean something. Read once per packet, then compared with integers. Neighbours: dissect.ts finds the headers,
  * expression.ts and the filter extension compile what people write to tests on these words.
  */
-import { Fragment, HeaderOffsets } from '../dissect.ts';
+import { HeaderOffsets } from '../dissect.ts';
 import type { Packet } from '../packet.ts';
 import { EtherType, IpProtocol } from '../wire/numbers.ts';
 
@@ -133,7 +133,8 @@ export class PacketFields {
 
   #transport(bytes: Uint8Array, start: number, needs: number): number {
     const headers = this.#headers;
-    if (headers.payloadOffset < 0 || headers.fragment === Fragment.LATER) return TransportShape.PROTOCOL;
+    // Also for later fragments.
+    if (headers.payloadOffset < 0) return TransportShape.PROTOCOL;
     const words = this.words;
     words[Field.SOURCE_PORT] = headers.sourcePort;
     words[Field.DESTINATION_PORT] = headers.destinationPort;
