@@ -2,14 +2,16 @@
  * The bare probes: make the smallest thing of a kind, and see whether the kernel knows the kind. They stand on bpf(2) alone, so
  * that loader and maps may ask them why something was refused. Neighbour: feature/probe.ts is the face for users.
  */
-import { closeDescriptor } from '../../host/sys/index.ts';
+import { closeDescriptor, NativeBlock } from '../../host/sys/index.ts';
 import { Assembler } from '../asm/assembler.ts';
 import { encode } from '../asm/encode.ts';
 import { R0 } from '../asm/operands.ts';
 import { Attributes, blockOf, blockOfString, bpf, Errno } from '../sys/bpf.ts';
 import { COMMAND, MAP_FLAG } from '../uapi/commands.ts';
+import type { HelperName } from '../uapi/helpers.ts';
 import { ATTACH_TYPE, MAP_TYPE, type MapType, PROGRAM_TYPE, type ProgramType } from '../uapi/kinds.ts';
 
+const LOG_BYTES = 1 << 16;
 const known = new Map<string, boolean>();
 
 /** Ask once, and keep the answer for the life of the process. */
@@ -26,7 +28,7 @@ export function cached(key: string, ask: () => boolean): boolean {
  * Try to load a program.
  * @returns 0, or the negated errno; nothing stays loaded
  */
-export function tryProgram(type: number, code: Assembler, expectedAttachType = 0): number {
+export function tryProgram(type: number, code: Assembler, expectedAttachType = 0, log?: NativeBlock): number {
   const bytes = encode(code.instructions);
   const attributes = new Attributes(72);
   attributes.u32[0] = type;
@@ -34,6 +36,11 @@ export function tryProgram(type: number, code: Assembler, expectedAttachType = 0
   attributes.point(8, blockOf(bytes));
   attributes.point(16, blockOfString('GPL'));
   attributes.u32[17] = expectedAttachType;
+  if (log !== undefined) {
+    attributes.u32[6] = 1;
+    attributes.u32[7] = log.bytes.length;
+    attributes.point(32, log);
+  }
   const result = bpf(COMMAND.PROG_LOAD, attributes, 72);
   if (result < 0) return result;
   closeDescriptor(result);
@@ -129,5 +136,24 @@ export function haveMapType(type: MapType): boolean {
     const result = tryMap(MAP_TYPE[type], shape.key, shape.value, shape.entries ?? 1, shape.flags ?? 0);
     if (type === 'array_of_maps' || type === 'hash_of_maps') return result === -Errno.EBADF;
     return result >= 0 || result === -Errno.EPERM;
+  });
+}
+
+/**
+ * May programs of a type call a helper? The verifier's answer is taken: an unknown helper is refused by name, a known one at worst for its
+ * arguments.
+ */
+export function haveHelper(type: ProgramType, helper: HelperName): boolean {
+  return cached(`helper ${type} ${helper}`, () => {
+    const code = new Assembler('probe', { recordSites: false });
+    code.callHelper(helper);
+    code.mov(R0, 0);
+    code.exit();
+    const log = new NativeBlock(LOG_BYTES);
+    const result = tryProgram(PROGRAM_TYPE[type], code, expectedFor(type), log);
+    if (result >= 0 || result === -Errno.EPERM) return true;
+    return !/unknown func|invalid func|cannot use helper|program of this type cannot use/.test(
+      log.getString(0, LOG_BYTES),
+    );
   });
 }
