@@ -28,7 +28,7 @@ const rooms = {
     'extensions/filter',
   ],
   cli: ['daemon', 'bpf'],
-  lab: ['daemon'],
+  lab: ['daemon', 'host', 'net'],
 };
 
 const layers = Object.entries(rooms).map(([room, below]) => ({

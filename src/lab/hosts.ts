@@ -1,10 +1,11 @@
 /**
  * The lab's hosts: network namespaces, each with one veth whose other end lies in the namespace of the switch.
  *
- *   h1 eth0      10.77.10.1, fd77:10::1   (VLAN 10, untagged)  --- trunk: native 10, also 20 --- \
- *      eth0.20   10.77.20.1               (VLAN 20, tagged)                                        switch
- *   h2 eth0      10.77.10.2, fd77:10::2   (VLAN 10)            --- access 10 ------------------- /
- *   h3 eth0      10.77.20.3               (VLAN 20)            --- access 20 -------------------/
+ *   h1 eth0   10.77.10.1, fd77:10::1   VLAN 10, untagged   --- trunk: native 10, also 20 --- \
+ *                                                                                         \
+ *   h2 eth0   10.77.10.2, fd77:10::2   VLAN 10             --- access 10 ------------------- switch
+ *                                                                                         /
+ *   h3 eth0   10.77.20.3, 10.77.10.3   VLAN 20             --- access 20 ----------------- /
  */
 import { execFileSync } from 'node:child_process';
 
@@ -58,10 +59,6 @@ export class LabHosts {
     }
     this.#address('h1', 'eth0', '10.77.10.1/24', 'fd77:10::1/64');
     this.#address('h2', 'eth0', '10.77.10.2/24', 'fd77:10::2/64');
-    const h1 = this.host('h1').namespace;
-    run('ip', ['-n', h1, 'link', 'add', 'link', 'eth0', 'name', 'eth0.20', 'type', 'vlan', 'id', '20']);
-    run('ip', ['-n', h1, 'link', 'set', 'eth0.20', 'up']);
-    this.#address('h1', 'eth0.20', '10.77.20.1/24');
     // An address in VLAN 10's subnet as well: only the VLAN keeps h2 from it.
     this.#address('h3', 'eth0', '10.77.20.3/24', '10.77.10.3/24');
   }
