@@ -61,6 +61,9 @@ export const PrivateRole = { NONE: 0, ISOLATED: 1, COMMUNITY: 2, PROMISCUOUS: 3 
 
 const FIRST_DESTINATIONS = 4;
 
+/** Below the lowest rank of any slot. */
+export const NO_RANK = 0x3fff_ffff;
+
 /** A pooled forwarding context. */
 export class ForwardingContext {
   packet: Packet | null = null;
@@ -84,6 +87,8 @@ export class ForwardingContext {
   priority = 0;
   /** TCI of the outermost tag in the frame, or -1 when it is untagged. */
   tagTci = -1;
+  /** Stacked tags in the frame. */
+  tagCount = 0;
   /** EtherType behind all tags; below 1536 it is an 802.3 length. */
   etherType = 0;
   /** Offset of the payload behind EtherType, from the start of the frame. */
@@ -99,15 +104,20 @@ export class ForwardingContext {
 
   /** Internal: the source port, null for the default port before classification. */
   sourcePort: Port | null = null;
-  /** Internal: id of the slot that holds the packet; 0 the switch, -1 nobody. */
-  holder = -1;
+  /** Internal: id of the slot that holds the packet; 0: the switch. */
+  holder = 0;
   /** Internal: id of the slot that originated it; 0 when a NIC did. */
   origin = 0;
-  /** Internal: stack rank of the originator; completion stops there. */
-  originRank = -1;
-  /** Internal: rank of the lowest slot that saw the packet on ingress, of the highest one on egress. */
-  ingressRank = -1;
-  egressRank = -1;
+  /**
+   * Internal: which slots are told of completion, by rank (0 is the top of the stack). Ingress: from ingressTop down to, but
+   * without, ingressBottom; egress: from egressBottom up to, but without, egressTop. Nobody at first.
+   */
+  ingressTop = 0;
+  ingressBottom = -1;
+  egressTop = NO_RANK;
+  egressBottom = NO_RANK;
+  /** Internal: hash of the frame when data is verified. */
+  dataHash = 0;
   /** Internal: the packet that this one is a clone of, and how many clones wait for this one to stay. */
   parent: Packet | null = null;
   liveClones = 0;
@@ -204,11 +214,12 @@ export class ContextPool {
     context.numDestinations = 0;
     context.numAvailable = context.destinationPorts.length;
     context.sourcePort = null;
-    context.holder = -1;
+    context.holder = 0;
     context.origin = 0;
-    context.originRank = -1;
-    context.ingressRank = -1;
-    context.egressRank = -1;
+    context.ingressTop = 0;
+    context.ingressBottom = -1;
+    context.egressTop = NO_RANK;
+    context.egressBottom = NO_RANK;
     context.parent = null;
     context.liveClones = 0;
     if (context.extensionContexts !== null) context.extensionContexts.fill(null);

@@ -72,6 +72,8 @@ export interface Extension {
   /** Let go of all packets and pended OIDs, now or soon; the pause lasts until they are gone. */
   pause?(): void;
   restart?(): void;
+  /** The switch became active. Not called when it already was: ask SWITCH_PARAMETERS in restart. */
+  switchActive?(): void;
   detach?(): void;
   /** New, already checked configuration while running. Left out, the extension is made anew. */
   reconfigure?(configuration: unknown): void;
@@ -116,6 +118,8 @@ export interface StandardPolicies {
   egressVerdict(packet: Packet, portId: number): DropReasonCode;
   /** The DestinationFlag bits that suit the VLAN policy of a port. */
   destinationFlags(portId: number): number;
+  /** What delivery will do to the frame's VLAN tag for one destination: a TagAction with the TCI in its low bits. */
+  tagAction(packet: Packet, index: number): number;
   /**
    * Add every connected port of the packet's forwarding domain other than its source, and commit.
    * @returns how many were added
@@ -188,12 +192,20 @@ export interface ExtensionHandle {
   /** A packet with its own copy of the bytes, context and source; its data may be written. null: RESOURCES. */
   copy(packet: Packet): Packet | null;
 
+  /**
+   * Whether the bytes of a packet may be written: on ingress, by a filtering or forwarding extension that holds it, and with
+   * nobody sharing them. Otherwise write to a {@link copy}.
+   */
+  isWritable(packet: Packet): boolean;
+  /** After the bytes of a packet were written: read tags and EtherType again and judge its source anew. */
+  reclassify(packet: Packet): void;
+
   /** Pass a pended OID down. */
   forwardOid(request: OidRequest): void;
   /** Complete a pended OID. */
   completeOid(request: OidRequest, status: Status): void;
   /** Ask the layers below. @param capacityBytes room for the answer; left out: enough */
-  query<K extends QueryKind>(oid: Extract<QueryOid, { kind: K }>, capacityBytes?: number): QueryResult<K>;
+  query<K extends QueryKind>(oid: QueryOid & { readonly kind: K }, capacityBytes?: number): QueryResult<K>;
   /** In onOid, forwarding only: send a NIC request to the external port instead. */
   redirectNicRequest(request: OidRequest, portId: number, nicIndex: number): void;
   /** Send a status upwards from here. */

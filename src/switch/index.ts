@@ -31,7 +31,7 @@ export type {
   StandardPolicies,
   TimerHandle,
 } from './extension.ts';
-export { formatMac } from './nic.ts';
+export { Learned, type MacEntry, MacTable } from './mac-table.ts';
 export {
   DEFAULT_NIC_INDEX,
   DEFAULT_PORT_ID,
@@ -70,3 +70,4 @@ export type {
   SwitchProperty,
   VlanProperty,
 } from './properties.ts';
+export { createSwitch } from './switch.ts';

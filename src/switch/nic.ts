@@ -2,6 +2,7 @@
  * A NIC of a port: its state, its backend, and the references that hold back its deletion. Neighbours: port.ts owns
  * NICs, delivery.ts transmits through them.
  */
+import { formatMac } from '../net/index.ts';
 import type { NicBackend, NicInfo } from './api.ts';
 import type { NicParameters, NicState } from './oid.ts';
 import type { Port } from './port.ts';
@@ -18,6 +19,10 @@ export class Nic {
   macHigh = 0;
   macLow = 0;
   state: NicState = 'created';
+  /** Its creation has succeeded. */
+  ready = false;
+  /** A save or restore is under way. */
+  busy = false;
   /** For hot code: state is connected. */
   connected = false;
   /** References of extensions, by slot id. */
@@ -73,11 +78,4 @@ export class Nic {
       references: this.referenceCount,
     };
   }
-}
-
-/** Six bytes as text, such as `02:00:00:00:00:01`. */
-export function formatMac(mac: Uint8Array): string {
-  let text = '';
-  for (let i = 0; i < 6; i += 1) text += (i === 0 ? '' : ':') + mac[i].toString(16).padStart(2, '0');
-  return text;
 }

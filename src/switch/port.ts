@@ -16,10 +16,14 @@ export class Port {
   readonly external: boolean;
   name: string;
   state: PortState = 'created';
+  /** Its creation has succeeded. */
+  ready = false;
   /** By NIC index. */
-  readonly nics: (Nic | null)[] = [];
-  /** The NIC of index 0 while it can be sent to, for hot code. */
-  nic: Nic | null = null;
+  readonly nics: (Nic | null)[] = [null];
+  /** Connected physical adapters, index 1 on: a team that index 0 of an external port spreads over. */
+  team: Nic[] = [];
+  /** Some NIC is connected; kept by {@link refreshNics}. */
+  reachable = false;
   /** By key: the type, or `custom:<id>`. */
   readonly properties = new Map<string, PortProperty>();
   policy = new PortPolicy();
@@ -27,8 +31,6 @@ export class Port {
   readonly references = new Map<number, number>();
   /** Committed destinations and packets of this port that are on their way; they hold back deletion as references do. */
   pins = 0;
-  /** Extensions that forwarded a disconnect of a NIC of this port may not use it any more: slot ids. */
-  readonly closedTo = new Set<number>();
 
   /** By drop reason. */
   readonly drops = new Float64Array(MAX_DROP_REASONS);
@@ -44,10 +46,15 @@ export class Port {
     this.external = type === 'external';
   }
 
-  /** Whether a packet can be delivered here at all. */
-  get reachable(): boolean {
-    for (const nic of this.nics) if (nic?.connected) return true;
-    return false;
+  /** Recompute what hot code reads, after a NIC changed its state. */
+  refreshNics(): void {
+    this.team = [];
+    this.reachable = false;
+    for (const nic of this.nics) {
+      if (!nic?.connected) continue;
+      this.reachable = true;
+      if (nic.nicIndex > 0) this.team.push(nic);
+    }
   }
 
   get referenceCount(): number {

@@ -2,21 +2,25 @@
  * Access control of a port: rules on MAC and IP addresses, protocol and ports, compiled to integers and tried in order of
  * weight. Part of the built-in ingress and egress policies.
  */
-import type { Packet } from '../../net/index.ts';
-import { SwitchError } from '../errors.ts';
+import { Fragment, type HeaderOffsets, type Packet, parseIpv4Into, parseIpv6Into, parseMac } from '../../net/index.ts';
+import { messageOf, SwitchError } from '../errors.ts';
 import type { AclRule } from '../properties.ts';
-import { parseIpPrefix, parseMac } from './addresses.ts';
-import type { Headers } from './headers.ts';
 
 /** What a table says about a packet. */
 export const AclVerdict = { NO_RULE: 0, ALLOW: 1, DENY: 2 } as const;
+
+/** An address range. */
+interface IpPrefix {
+  readonly bytes: Uint8Array;
+  readonly prefixBits: number;
+}
 
 class CompiledRule {
   readonly action: AclRule['action'];
   readonly localMac: Uint8Array | null;
   readonly remoteMac: Uint8Array | null;
-  readonly localIp: { readonly bytes: Uint8Array; readonly prefixBits: number } | null;
-  readonly remoteIp: { readonly bytes: Uint8Array; readonly prefixBits: number } | null;
+  readonly localIp: IpPrefix | null;
+  readonly remoteIp: IpPrefix | null;
   readonly protocol: number;
   readonly localPort: number;
   readonly remotePort: number;
@@ -63,10 +67,7 @@ export class AclTable {
       try {
         compiled.push({ rule: new CompiledRule(rule), weight: rule.weight ?? 0 });
       } catch (error) {
-        throw new SwitchError(
-          'INVALID',
-          `ACL rule ${index}: ${error instanceof Error ? error.message : String(error)}`,
-        );
+        throw new SwitchError('INVALID', `ACL rule ${index}: ${messageOf(error)}`);
       }
     });
     if (compiled.length === 0) return null;
@@ -82,7 +83,7 @@ export class AclTable {
    * @param headers of this packet, already read
    * @param commit false only looks and counts nothing
    */
-  verdict(packet: Packet, headers: Headers, commit: boolean): number {
+  verdict(packet: Packet, headers: HeaderOffsets, commit: boolean): number {
     const rules = this.#rules;
     for (let i = 0; i < rules.length; i += 1) {
       const rule = rules[i];
@@ -103,23 +104,25 @@ export class AclTable {
   }
 }
 
-function matches(rule: CompiledRule, packet: Packet, headers: Headers, inbound: boolean): boolean {
+function matches(rule: CompiledRule, packet: Packet, headers: HeaderOffsets, inbound: boolean): boolean {
   const bytes = packet.bytes;
   const sourceMac = packet.offset + 6;
   const destinationMac = packet.offset;
   if (rule.localMac !== null && !macEquals(bytes, inbound ? sourceMac : destinationMac, rule.localMac)) return false;
   if (rule.remoteMac !== null && !macEquals(bytes, inbound ? destinationMac : sourceMac, rule.remoteMac)) return false;
   if (!rule.needsIp) return true;
-  if (headers.version === 0) return false;
-  if (rule.protocol !== -1 && rule.protocol !== headers.protocol) return false;
+  if (headers.ipVersion === 0) return false;
+  if (rule.protocol !== -1 && rule.protocol !== headers.ipProtocol) return false;
+  const source = packet.offset + headers.l3Offset + (headers.ipVersion === 4 ? 12 : 8);
+  const destination = source + (headers.ipVersion === 4 ? 4 : 16);
   if (rule.localIp !== null) {
-    const at = inbound ? headers.sourceAt : headers.destinationAt;
-    if (!prefixMatches(bytes, at, headers.version, rule.localIp.bytes, rule.localIp.prefixBits)) return false;
+    if (!prefixMatches(bytes, inbound ? source : destination, headers.ipVersion, rule.localIp)) return false;
   }
   if (rule.remoteIp !== null) {
-    const at = inbound ? headers.destinationAt : headers.sourceAt;
-    if (!prefixMatches(bytes, at, headers.version, rule.remoteIp.bytes, rule.remoteIp.prefixBits)) return false;
+    if (!prefixMatches(bytes, inbound ? destination : source, headers.ipVersion, rule.remoteIp)) return false;
   }
+  if (rule.localPort === -1 && rule.remotePort === -1) return true;
+  if (headers.fragment === Fragment.LATER || headers.payloadOffset === -1) return false;
   const localPort = inbound ? headers.sourcePort : headers.destinationPort;
   const remotePort = inbound ? headers.destinationPort : headers.sourcePort;
   if (rule.localPort !== -1 && rule.localPort !== localPort) return false;
@@ -131,18 +134,27 @@ function macEquals(bytes: Uint8Array, at: number, mac: Uint8Array): boolean {
   return true;
 }
 
-function prefixMatches(
-  bytes: Uint8Array,
-  at: number,
-  version: number,
-  prefix: Uint8Array,
-  prefixBits: number,
-): boolean {
-  if (prefix.length !== (version === 4 ? 4 : 16)) return false;
-  const whole = prefixBits >> 3;
-  for (let i = 0; i < whole; i += 1) if (bytes[at + i] !== prefix[i]) return false;
-  const rest = prefixBits & 7;
+function prefixMatches(bytes: Uint8Array, at: number, version: number, prefix: IpPrefix): boolean {
+  const wanted = prefix.bytes;
+  if (wanted.length !== (version === 4 ? 4 : 16)) return false;
+  const whole = prefix.prefixBits >> 3;
+  for (let i = 0; i < whole; i += 1) if (bytes[at + i] !== wanted[i]) return false;
+  const rest = prefix.prefixBits & 7;
   if (rest === 0) return true;
   const mask = (0xff << (8 - rest)) & 0xff;
-  return (bytes[at + whole] & mask) === (prefix[whole] & mask);
+  return (bytes[at + whole] & mask) === (wanted[whole] & mask);
+}
+
+/** An address or prefix such as `10.0.0.0/8`, `fe80::1` or `2001:db8::/32`. */
+function parseIpPrefix(text: string): IpPrefix {
+  const slash = text.indexOf('/');
+  const address = slash === -1 ? text : text.slice(0, slash);
+  const bytes = new Uint8Array(address.includes(':') ? 16 : 4);
+  const valid = bytes.length === 4 ? parseIpv4Into(address, bytes, 0) : parseIpv6Into(address, bytes, 0);
+  const length = slash === -1 ? String(bytes.length * 8) : text.slice(slash + 1);
+  const prefixBits = /^\d{1,3}$/.test(length) ? Number(length) : -1;
+  if (!valid || prefixBits < 0 || prefixBits > bytes.length * 8) {
+    throw new TypeError(`"${text}" is not an IP address or prefix such as 10.0.0.0/8 or 2001:db8::/32`);
+  }
+  return { bytes, prefixBits };
 }

@@ -2,9 +2,7 @@
  * The limit on how many IP addresses a port may use as sources (security property, DynamicIPAddressLimit). The first
  * addresses seen take the places; a place is given back when its address has been silent for the hold time.
  */
-import type { Packet } from '../../net/index.ts';
-import type { ForwardingContext } from '../context.ts';
-import type { Headers } from './headers.ts';
+import { EtherType, type HeaderOffsets, type Packet } from '../../net/index.ts';
 
 /** How long a silent address keeps its place. */
 const HOLD_MS = 300_000;
@@ -13,12 +11,12 @@ const HOLD_MS = 300_000;
 export class AddressLimit {
   readonly #words: Uint32Array;
   readonly #seenMs: Float64Array;
-  readonly #limit: number;
+  readonly limit: number;
   #count = 0;
 
   /** @param limit most addresses */
   constructor(limit: number) {
-    this.#limit = limit;
+    this.limit = limit;
     this.#words = new Uint32Array(limit * 4);
     this.#seenMs = new Float64Array(limit);
   }
@@ -28,29 +26,24 @@ export class AddressLimit {
    * the unspecified address) pass.
    * @param commit false only looks
    */
-  accepts(packet: Packet, context: ForwardingContext, headers: Headers, nowMs: number, commit: boolean): boolean {
+  accepts(packet: Packet, headers: HeaderOffsets, nowMs: number, commit: boolean): boolean {
     const bytes = packet.bytes;
-    let at = -1;
-    let version = headers.version;
-    if (version !== 0) {
-      at = headers.sourceAt;
-    } else if (context.etherType === 0x0806 && packet.length >= context.payloadOffset + 28) {
+    const l3 = packet.offset + headers.l3Offset;
+    if (headers.etherType === EtherType.ARP) {
       // ARP for IPv4 over Ethernet: the sender protocol address, RFC 826.
-      const arp = packet.offset + context.payloadOffset;
-      if (bytes[arp + 2] === 0x08 && bytes[arp + 3] === 0 && bytes[arp + 4] === 6 && bytes[arp + 5] === 4) {
-        at = arp + 14;
-        version = 4;
-      }
-    }
-    if (at === -1) return true;
-    if (version === 4) {
-      const word = readWord(bytes, at);
+      const forIpv4 = packet.length >= headers.l3Offset + 28 && bytes[l3 + 2] === 8 && bytes[l3 + 3] === 0;
+      const word = forIpv4 ? readWord(bytes, l3 + 14) : 0;
       return word === 0 || this.#accepts(0, 0, 0xffff, word, nowMs, commit);
     }
-    const a = readWord(bytes, at);
-    const b = readWord(bytes, at + 4);
-    const c = readWord(bytes, at + 8);
-    const d = readWord(bytes, at + 12);
+    if (headers.ipVersion === 4) {
+      const word = readWord(bytes, l3 + 12);
+      return word === 0 || this.#accepts(0, 0, 0xffff, word, nowMs, commit);
+    }
+    if (headers.ipVersion !== 6) return true;
+    const a = readWord(bytes, l3 + 8);
+    const b = readWord(bytes, l3 + 12);
+    const c = readWord(bytes, l3 + 16);
+    const d = readWord(bytes, l3 + 20);
     return (a | b | c | d) === 0 || this.#accepts(a, b, c, d, nowMs, commit);
   }
 
@@ -67,7 +60,7 @@ export class AddressLimit {
     }
     let place = oldest;
     if (place === -1) {
-      if (this.#count === this.#limit) return false;
+      if (this.#count === this.limit) return false;
       place = this.#count;
       if (commit) this.#count += 1;
     }

@@ -47,6 +47,10 @@ export class VlanSet {
 
 const NO_VLANS = new VlanSet();
 
+function neverTeam(): boolean {
+  return false;
+}
+
 /** What the datapath asks about a port. */
 export class PortPolicy {
   /** One of {@link VlanMode}. */
@@ -65,6 +69,8 @@ export class PortPolicy {
   /** The source MAC address must be the NIC's. */
   checkSourceMac = false;
   allowTeaming = false;
+  /** Whether a MAC address belongs to a connected NIC of a port that allows teaming. */
+  isTeamMac: (macHigh: number, macLow: number) => boolean = neverTeam;
   clearPriority = false;
 
   /** Bits of DestinationFlag that suit the port: both preserve bits where tags are carried. */

@@ -1,0 +1,289 @@
+/**
+ * The datapath: the state that packets pass through, admission of packets from NICs, and the end of a burst of work, when
+ * NICs are flushed and packets complete. ingress.ts, egress.ts and completion.ts hold the steps in between; stack.ts and
+ * port-control.ts change the state.
+ */
+import { Batch, type Packet } from '../net/index.ts';
+import type { SwitchEvent } from './api.ts';
+import { judgeSource, readFrame } from './classify.ts';
+import { completePackets } from './completion.ts';
+import { ContextFlag, ContextPool, type ForwardingContext } from './context.ts';
+import { DropReason, DropReasons } from './drop-reason.ts';
+import type { HostServices } from './extension.ts';
+import { ingressFrom } from './ingress.ts';
+import { MacTable } from './mac-table.ts';
+import type { Nic } from './nic.ts';
+import { PrivateVlans } from './policies/vlan.ts';
+import { Port } from './port.ts';
+import type { Slot } from './slot.ts';
+
+/** What the datapath is told when it is made; see SwitchOptions. */
+export interface DatapathOptions {
+  readonly host: HostServices;
+  readonly maxContexts: number;
+  readonly maxVlanTags: number;
+  readonly macTableCapacity: number;
+  readonly macAgeingSeconds: number;
+  readonly forwardLinkLocal: boolean;
+  readonly hybridForwarding: boolean;
+  readonly verifyData: boolean;
+}
+
+/** One switch's datapath. Fields are for the switch room; extensions see their handle. */
+export class Datapath {
+  readonly options: DatapathOptions;
+  readonly host: HostServices;
+  readonly contexts: ContextPool;
+  readonly reasons = new DropReasons();
+  readonly macTable: MacTable;
+  readonly privateVlans = new PrivateVlans();
+  /** Index 0: the default port, which also collects drops that belong to no port. */
+  readonly ports: (Port | null)[] = [new Port(0, 'default', 'internal')];
+  /** Ports with a connected NIC: what a flood goes to. */
+  reachablePorts: Port[] = [];
+
+  /** Capturing and filtering extensions with onIngress, from the top; with onEgress, from the bottom. */
+  ingressSlots: Slot[] = [];
+  egressSlots: Slot[] = [];
+  forwardingSlot: Slot | null = null;
+  /** Those with onIngressComplete, from the bottom; with onEgressReturn, from the top. */
+  completeSlots: Slot[] = [];
+  returnSlots: Slot[] = [];
+
+  /** Whether any port has such a policy; recomputed when one changes. */
+  anyIngressPolicy = false;
+  anyEgressPolicy = false;
+  anyMonitor = false;
+  monitorPorts: Port[] = [];
+  anyExternal = false;
+
+  /** Traffic is let in. */
+  active = false;
+  paused = false;
+
+  /** Read once per burst. */
+  nowMs = 0;
+  nowSeconds = 0;
+
+  received = 0;
+  originated = 0;
+  delivered = 0;
+  dropped = 0;
+  consumed = 0;
+  copiesDelivered = 0;
+  copiesDropped = 0;
+
+  /** NICs with queued frames, and packets that are done. */
+  readonly touched: Nic[] = [];
+  done = new Batch();
+  spareDone = new Batch();
+  #depth = 0;
+  readonly #batches: Batch[] = [];
+
+  /** Set by the stack: an extension threw. */
+  onFailure: (slot: Slot, error: unknown, where: string) => void = ignoreFailure;
+  /** Set by the switch: somebody waits for packets to complete; cleared when nobody does. */
+  waiters: (() => void) | null = null;
+  onEvent: (event: SwitchEvent) => void = ignoreEvent;
+
+  constructor(options: DatapathOptions) {
+    this.options = options;
+    this.host = options.host;
+    this.contexts = new ContextPool(options.maxContexts);
+    this.macTable = new MacTable({ capacity: options.macTableCapacity, ageingSeconds: options.macAgeingSeconds });
+  }
+
+  /** The port a packet is accounted to: its source. */
+  portOf(context: ForwardingContext): Port {
+    return context.sourcePort ?? (this.ports[0] as Port);
+  }
+
+  /** Count a drop of a whole packet. */
+  countDrop(port: Port, reason: number): void {
+    port.drops[reason] += 1;
+  }
+
+  /** End a packet that nobody will see again on its way: it completes at the end of the burst. */
+  dropPacket(packet: Packet, context: ForwardingContext, port: Port, reason: number): void {
+    port.drops[reason] += 1;
+    this.dropped += 1;
+    context.holder = 0;
+    this.done.push(packet);
+  }
+
+  /** Packets from a NIC; see VirtualSwitch.receive. */
+  receive(portId: number, nicIndex: number, batch: Batch): void {
+    const count = batch.count;
+    if (count === 0) return;
+    const port = this.ports[portId] ?? null;
+    const nic = port === null ? null : (port.nics[nicIndex] ?? null);
+    this.received += count;
+    if (port === null || nic === null || (!nic.connected && nic.state !== 'created')) {
+      const reason = port === null || nic === null ? DropReason.UNKNOWN_PORT : DropReason.NIC_NOT_CONNECTED;
+      this.#refuse(port ?? (this.ports[0] as Port), reason, batch);
+      return;
+    }
+    if (this.paused || !this.active) {
+      this.#refuse(port, DropReason.STACK_PAUSED, batch);
+      return;
+    }
+    this.enter();
+    const packets = batch.packets;
+    const maxTags = this.options.maxVlanTags;
+    const policy = port.policy;
+    let kept = 0;
+    let bytes = 0;
+    for (let i = 0; i < count; i += 1) {
+      const packet = packets[i];
+      bytes += packet.length;
+      const context = this.contexts.attach(packet);
+      if (context === null) {
+        this.#refuseOne(port, DropReason.NO_CONTEXT, packet);
+        continue;
+      }
+      const reason = readFrame(context, packet, maxTags);
+      if (reason !== DropReason.NONE) {
+        this.contexts.detach(context);
+        this.#refuseOne(port, reason, packet);
+        continue;
+      }
+      context.sourcePortId = portId;
+      context.sourceNicIndex = nicIndex;
+      context.sourcePort = port;
+      context.flags = ContextFlag.SOURCE_SET;
+      judgeSource(context, packet, policy, nic, this.privateVlans);
+      packets[kept] = packet;
+      kept += 1;
+    }
+    port.receivedPackets += count;
+    port.receivedBytes += bytes;
+    port.pins += kept;
+    batch.count = kept;
+    if (kept !== 0) ingressFrom(this, 0, batch, 1);
+    batch.count = 0;
+    this.leave();
+  }
+
+  #refuse(port: Port, reason: number, batch: Batch): void {
+    port.drops[reason] += batch.count;
+    this.dropped += batch.count;
+    batch.releaseAll();
+  }
+
+  #refuseOne(port: Port, reason: number, packet: Packet): void {
+    port.drops[reason] += 1;
+    this.dropped += 1;
+    packet.release();
+  }
+
+  /** Begin work on packets. Work may nest; the outermost {@link leave} ends the burst. */
+  enter(): void {
+    if (this.#depth === 0) this.readClock();
+    this.#depth += 1;
+  }
+
+  readClock(): void {
+    this.nowMs = this.host.nowMs();
+    const second = Math.floor(this.nowMs / 1000);
+    if (second !== this.nowSeconds) {
+      this.nowSeconds = second;
+      this.macTable.sweep(second);
+    }
+  }
+
+  /** End work on packets: flush the NICs that were sent to, then complete what is done. */
+  leave(): void {
+    if (this.#depth === 1) {
+      for (;;) {
+        this.#flush();
+        if (this.done.count === 0) break;
+        const done = this.done;
+        this.done = this.spareDone;
+        this.spareDone = done;
+        completePackets(this, done);
+        done.count = 0;
+      }
+    }
+    this.#depth -= 1;
+    if (this.#depth === 0 && this.waiters !== null) this.waiters();
+  }
+
+  #flush(): void {
+    const touched = this.touched;
+    for (let i = 0; i < touched.length; i += 1) {
+      const nic = touched[i];
+      nic.touched = false;
+      try {
+        nic.backend.flush();
+      } catch (error) {
+        this.nicFailed(nic, error);
+      }
+    }
+    touched.length = 0;
+  }
+
+  nicFailed(nic: Nic, error: unknown): void {
+    this.onEvent({
+      type: 'nic-failed',
+      portId: nic.port.portId,
+      nicIndex: nic.nicIndex,
+      error: error instanceof Error ? error : new Error(String(error)),
+    });
+  }
+
+  /** A scratch batch; give it back empty. */
+  takeBatch(): Batch {
+    return this.#batches.pop() ?? new Batch();
+  }
+
+  giveBatch(batch: Batch): void {
+    batch.count = 0;
+    this.#batches.push(batch);
+  }
+
+  /** Packets that a slot holds. Looks at every context: not for hot code. */
+  heldBy(slotId: number): Packet[] {
+    const held: Packet[] = [];
+    for (const context of this.contexts.all) {
+      if (!context.free && context.holder === slotId && context.packet !== null) held.push(context.packet);
+    }
+    return held;
+  }
+
+  /** Recompute the arrays that hot code walks, from all flowing slots in order from the top. */
+  setChain(slots: readonly Slot[]): void {
+    this.ingressSlots = slots.filter((slot) => slot.hasIngress && !slot.forwarding);
+    this.egressSlots = slots.filter((slot) => slot.hasEgress && !slot.forwarding).reverse();
+    this.forwardingSlot = slots.find((slot) => slot.forwarding) ?? null;
+    this.completeSlots = slots.filter((slot) => typeof slot.extension.onIngressComplete === 'function').reverse();
+    this.returnSlots = slots.filter((slot) => typeof slot.extension.onEgressReturn === 'function');
+    for (const slot of slots) {
+      slot.ingressNext = this.ingressSlots.filter((other) => other.rank <= slot.rank).length;
+      slot.egressNext = this.egressSlots.filter((other) => other.rank >= slot.rank).length;
+    }
+  }
+
+  /** Recompute what depends on all ports, after a port, a NIC or a property changed. */
+  refreshPorts(): void {
+    this.reachablePorts = [];
+    this.monitorPorts = [];
+    this.anyIngressPolicy = false;
+    this.anyEgressPolicy = false;
+    this.anyMonitor = false;
+    this.anyExternal = false;
+    for (const port of this.ports) {
+      if (!port || port.portId === 0) continue;
+      port.refreshNics();
+      if (port.reachable) this.reachablePorts.push(port);
+      if (port.policy.hasIngressPolicy) this.anyIngressPolicy = true;
+      if (port.policy.hasEgressPolicy) this.anyEgressPolicy = true;
+      if (port.policy.monitorDestination && port.reachable) this.monitorPorts.push(port);
+      if (port.policy.monitorSource) this.anyMonitor = true;
+      if (port.external) this.anyExternal = true;
+    }
+    if (this.monitorPorts.length === 0) this.anyMonitor = false;
+  }
+}
+
+function ignoreFailure(): void {}
+function ignoreEvent(): void {}

@@ -1,0 +1,214 @@
+/**
+ * The miniport edge and the egress path: mirrors are added, packets turn around and go up through forwarding, the built-in
+ * egress policy, filtering and capturing extensions, and are handed to NICs.
+ */
+import type { Batch, Packet } from '../net/index.ts';
+import { ContextFlag, DestinationFlag, type ForwardingContext, NO_RANK, PacketFlag } from './context.ts';
+import type { Datapath } from './datapath.ts';
+import { addDestinationTo, hasDestination } from './destinations.ts';
+import { DropReason } from './drop-reason.ts';
+import { forwardNatively } from './native-forwarding.ts';
+import type { Nic } from './nic.ts';
+import { egressPolicyVerdict } from './policies/builtin.ts';
+import { VlanMode } from './policies/port-policy.ts';
+import { egressVlanVerdict, tagActionFor } from './policies/vlan.ts';
+import type { Port } from './port.ts';
+import type { Slot } from './slot.ts';
+import { hashBatch } from './verify.ts';
+
+/** Ethernet header and one tag: what an MTU does not count. */
+const MTU_ALLOWANCE = 18;
+
+/** Turn packets around: from here on their destinations are final. DESTINATION_GROUP from below forwarding ends here. */
+export function miniportEdge(datapath: Datapath, batch: Batch, flags: number): void {
+  const packets = batch.packets;
+  const count = batch.count;
+  let kept = 0;
+  for (let i = 0; i < count; i += 1) {
+    const packet = packets[i];
+    const context = packet.attachment as ForwardingContext;
+    context.holder = 0;
+    context.ingressBottom = NO_RANK;
+    if (
+      (context.flags & ContextFlag.NATIVE_FORWARDING) !== 0 &&
+      context.numDestinations === 0 &&
+      !forwardNatively(datapath, packet, context)
+    ) {
+      continue;
+    }
+    context.flags |= ContextFlag.EGRESS;
+    if (datapath.anyMonitor) addMirrors(datapath, context);
+    if (context.numDestinations === 0) {
+      datapath.dropPacket(packet, context, datapath.portOf(context), DropReason.NO_DESTINATION);
+      continue;
+    }
+    packets[kept] = packet;
+    kept += 1;
+  }
+  batch.count = kept;
+  if (kept === 0) return;
+  let upFlags = flags & PacketFlag.SINGLE_SOURCE;
+  if (datapath.egressSlots.length !== 0 || datapath.forwardingSlot?.hasEgress) upFlags |= destinationGroup(batch);
+  const forwarding = datapath.forwardingSlot;
+  if (forwarding?.hasEgress) callEgress(datapath, forwarding, batch, upFlags);
+  else egressAboveForwarding(datapath, batch, upFlags);
+}
+
+/** DESTINATION_GROUP when all packets have one and the same destination. */
+function destinationGroup(batch: Batch): number {
+  const first = batch.packets[0].attachment as ForwardingContext;
+  if (first.numDestinations !== 1) return 0;
+  for (let i = 1; i < batch.count; i += 1) {
+    const context = batch.packets[i].attachment as ForwardingContext;
+    if (context.numDestinations !== 1) return 0;
+    if (context.destinationPorts[0] !== first.destinationPorts[0]) return 0;
+    if (context.destinationNics[0] !== first.destinationNics[0]) return 0;
+  }
+  return PacketFlag.DESTINATION_GROUP;
+}
+
+/** Monitor ports get what goes in or out of monitored ports, once. */
+function addMirrors(datapath: Datapath, context: ForwardingContext): void {
+  let mirrored = context.sourcePort?.policy.monitorSource === true;
+  for (let i = 0; i < context.numDestinations && !mirrored; i += 1) {
+    mirrored = datapath.ports[context.destinationPorts[i]]?.policy.monitorSource === true;
+  }
+  if (!mirrored) return;
+  for (const port of datapath.monitorPorts) {
+    if (port === context.sourcePort || hasDestination(context, port.portId)) continue;
+    addDestinationTo(context, port, 0, DestinationFlag.MIRROR);
+  }
+}
+
+/** What lies above forwarding: the built-in egress policy, then the extensions. */
+export function egressAboveForwarding(datapath: Datapath, batch: Batch, flags: number): void {
+  if (datapath.anyEgressPolicy) applyEgressPolicy(datapath, batch);
+  egressFrom(datapath, 0, batch, flags);
+}
+
+/** Hand packets to the egress handler at a position of Datapath.egressSlots, or to the NICs. */
+export function egressFrom(datapath: Datapath, position: number, batch: Batch, flags: number): void {
+  if (position < datapath.egressSlots.length) callEgress(datapath, datapath.egressSlots[position], batch, flags);
+  else deliver(datapath, batch);
+}
+
+function callEgress(datapath: Datapath, slot: Slot, batch: Batch, flags: number): void {
+  const packets = batch.packets;
+  const count = batch.count;
+  for (let i = 0; i < count; i += 1) {
+    const context = packets[i].attachment as ForwardingContext;
+    context.holder = slot.id;
+    context.egressTop = slot.rank;
+  }
+  if (datapath.options.verifyData) hashBatch(batch);
+  try {
+    slot.extension.onEgress?.(batch, flags);
+  } catch (error) {
+    datapath.onFailure(slot, error, 'onEgress');
+  }
+  batch.count = 0;
+}
+
+/** Count and exclude one copy of a packet. */
+export function excludeCopy(
+  datapath: Datapath,
+  context: ForwardingContext,
+  index: number,
+  port: Port,
+  reason: number,
+): void {
+  context.destinationFlags[index] |= DestinationFlag.EXCLUDED;
+  port.drops[reason] += 1;
+  datapath.copiesDropped += 1;
+}
+
+function applyEgressPolicy(datapath: Datapath, batch: Batch): void {
+  const packets = batch.packets;
+  const ports = datapath.ports;
+  for (let i = 0; i < batch.count; i += 1) {
+    const packet = packets[i];
+    const context = packet.attachment as ForwardingContext;
+    for (let d = 0; d < context.numDestinations; d += 1) {
+      const port = ports[context.destinationPorts[d]];
+      if (!port?.policy.hasEgressPolicy) continue;
+      if ((context.destinationFlags[d] & (DestinationFlag.EXCLUDED | DestinationFlag.MIRROR)) !== 0) continue;
+      let reason: number = DropReason.NONE;
+      if (port.policy.vlanMode === VlanMode.TRUNK) reason = egressVlanVerdict(context, port.policy);
+      if (reason === DropReason.NONE) reason = egressPolicyVerdict(packet, port.policy, datapath.nowMs, true);
+      if (reason !== DropReason.NONE) excludeCopy(datapath, context, d, port, reason);
+    }
+  }
+}
+
+/** The NIC that a destination means: on an external port, index 0 spreads over the physical adapters by address. */
+export function destinationNic(port: Port, nicIndex: number, packet: Packet): Nic | null {
+  const team = port.team;
+  if (nicIndex === 0 && team.length !== 0) {
+    const bytes = packet.bytes;
+    const at = packet.offset;
+    return team[(bytes[at + 5] ^ bytes[at + 11]) % team.length];
+  }
+  return port.nics[nicIndex] ?? null;
+}
+
+/** Whether a frame is too large for a NIC. Super-packets are cut to fit on their way out. */
+export function exceedsMtu(packet: Packet, nic: Nic): boolean {
+  return nic.mtuBytes !== 0 && packet.gsoType === 0 && packet.length > nic.mtuBytes + MTU_ALLOWANCE;
+}
+
+/** Hand every copy to its NIC; the packets are done then. */
+function deliver(datapath: Datapath, batch: Batch): void {
+  const packets = batch.packets;
+  const count = batch.count;
+  const done = datapath.done;
+  const ports = datapath.ports;
+  for (let i = 0; i < count; i += 1) {
+    const packet = packets[i];
+    const context = packet.attachment as ForwardingContext;
+    const destinations = context.numDestinations;
+    context.holder = 0;
+    context.egressTop = -1;
+    let copies = 0;
+    for (let d = 0; d < destinations; d += 1) {
+      const flags = context.destinationFlags[d];
+      if ((flags & DestinationFlag.EXCLUDED) !== 0) continue;
+      const port = ports[context.destinationPorts[d]] as Port;
+      const nic = destinationNic(port, context.destinationNics[d], packet);
+      if (nic === null) {
+        excludeCopy(datapath, context, d, port, DropReason.NIC_NOT_CONNECTED);
+      } else if (exceedsMtu(packet, nic)) {
+        excludeCopy(datapath, context, d, port, DropReason.EXCEEDS_MTU);
+      } else if (transmit(datapath, nic, packet, tagActionFor(context, port.policy, flags))) {
+        copies += 1;
+        port.transmittedPackets += 1;
+        port.transmittedBytes += packet.length;
+      } else {
+        excludeCopy(datapath, context, d, port, DropReason.NIC_FAILED);
+      }
+    }
+    if (copies !== 0) {
+      context.flags |= ContextFlag.DELIVERED;
+      datapath.delivered += 1;
+      datapath.copiesDelivered += copies;
+    } else {
+      datapath.dropped += 1;
+      datapath.portOf(context).drops[DropReason.ALL_EXCLUDED] += 1;
+    }
+    done.push(packet);
+  }
+  batch.count = 0;
+}
+
+function transmit(datapath: Datapath, nic: Nic, packet: Packet, tag: number): boolean {
+  try {
+    nic.backend.transmit(packet, tag);
+  } catch (error) {
+    datapath.nicFailed(nic, error);
+    return false;
+  }
+  if (!nic.touched) {
+    nic.touched = true;
+    datapath.touched.push(nic);
+  }
+  return true;
+}

@@ -1,0 +1,307 @@
+/**
+ * The handle: what one extension holds of the switch. It only binds the extension's slot to the calls; the checks are in
+ * destination-calls.ts, traffic-calls.ts, references.ts and oid-path.ts.
+ */
+import { type Batch, type ClonePool, type Packet, type PacketPool, TagAction } from '../net/index.ts';
+import type { SwitchEvent } from './api.ts';
+import type { ForwardingContext } from './context.ts';
+import type { Datapath } from './datapath.ts';
+import * as destinations from './destination-calls.ts';
+import { floodTo } from './destinations.ts';
+import { DropReason, type DropReasonCode } from './drop-reason.ts';
+import { RuleError, SwitchError } from './errors.ts';
+import type {
+  Counter,
+  ExtensionHandle,
+  ExtensionType,
+  HostServices,
+  StandardPolicies,
+  TimerHandle,
+} from './extension.ts';
+import type { OidRequest, QueryKind, QueryOid, QueryResult, QueryValues, Status, StatusIndication } from './oid.ts';
+import type { OidPath } from './oid-path.ts';
+import { isQuery } from './oid-rules.ts';
+import { egressVlanVerdict, tagActionFor } from './policies/vlan.ts';
+import * as references from './references.ts';
+import type { Slot } from './slot.ts';
+import type { ExtensionStack } from './stack.ts';
+import { indicateStatus } from './status-path.ts';
+import * as traffic from './traffic-calls.ts';
+
+/** What handles of one switch share. */
+export interface HandleSurroundings {
+  readonly datapath: Datapath;
+  readonly stack: ExtensionStack;
+  readonly oids: OidPath;
+  readonly clones: ClonePool;
+  readonly pool: PacketPool;
+  readonly event: (event: SwitchEvent) => void;
+}
+
+/** The standard policies, bound to one extension. */
+class Policies implements StandardPolicies {
+  readonly #datapath: Datapath;
+  readonly #slot: Slot;
+
+  constructor(datapath: Datapath, slot: Slot) {
+    this.#datapath = datapath;
+    this.#slot = slot;
+  }
+
+  ingressVerdict(packet: Packet): DropReasonCode {
+    return (packet.attachment as ForwardingContext).verdict;
+  }
+
+  egressVerdict(packet: Packet, portId: number): DropReasonCode {
+    const port = this.#datapath.ports[portId];
+    if (!port?.reachable) return DropReason.NIC_NOT_CONNECTED;
+    return egressVlanVerdict(packet.attachment as ForwardingContext, port.policy);
+  }
+
+  destinationFlags(portId: number): number {
+    return this.#datapath.ports[portId]?.policy.destinationFlags ?? 0;
+  }
+
+  tagAction(packet: Packet, index: number): number {
+    const context = packet.attachment as ForwardingContext;
+    const port = this.#datapath.ports[context.destinationPorts[index]];
+    return port ? tagActionFor(context, port.policy, context.destinationFlags[index]) : TagAction.KEEP;
+  }
+
+  flood(packet: Packet): number {
+    destinations.checkMayAdd(this.#slot, packet);
+    return floodTo(this.#datapath, packet.attachment as ForwardingContext);
+  }
+}
+
+/** See {@link ExtensionHandle}. */
+export class Handle implements ExtensionHandle {
+  readonly name: string;
+  readonly type: ExtensionType;
+  readonly host: HostServices;
+  readonly policies: StandardPolicies;
+  readonly #datapath: Datapath;
+  readonly #slot: Slot;
+  readonly #around: HandleSurroundings;
+
+  constructor(around: HandleSurroundings, slot: Slot) {
+    this.#around = around;
+    this.#datapath = around.datapath;
+    this.#slot = slot;
+    this.name = slot.name;
+    this.type = slot.descriptor.type;
+    this.host = around.datapath.host;
+    this.policies = new Policies(around.datapath, slot);
+  }
+
+  allocateContext(packet: Packet): boolean {
+    return traffic.allocateContext(this.#datapath, this.#slot, packet);
+  }
+
+  freeContext(packet: Packet): void {
+    traffic.freeContext(this.#datapath, this.#slot, packet);
+  }
+
+  context(packet: Packet): ForwardingContext {
+    if (packet.attachment === null) throw new RuleError(10, 'the packet has no forwarding context');
+    return packet.attachment as ForwardingContext;
+  }
+
+  setSource(packet: Packet, portId: number, nicIndex: number): void {
+    destinations.setSource(this.#datapath, this.#slot, packet, portId, nicIndex);
+  }
+
+  addDestination(packet: Packet, portId: number, nicIndex: number, flags: number): void {
+    destinations.addDestination(this.#datapath, this.#slot, packet, portId, nicIndex, flags);
+  }
+
+  growDestinations(packet: Packet, count: number): boolean {
+    return destinations.growDestinations(this.#datapath, this.#slot, packet, count);
+  }
+
+  fillDestination(packet: Packet, index: number, portId: number, nicIndex: number, flags: number): void {
+    destinations.fillDestination(this.#datapath, this.#slot, packet, index, portId, nicIndex, flags);
+  }
+
+  updateDestinations(packet: Packet, count: number): void {
+    destinations.updateDestinations(this.#datapath, this.#slot, packet, count);
+  }
+
+  excludeDestination(packet: Packet, index: number, reason: DropReasonCode): void {
+    destinations.excludeDestination(this.#datapath, this.#slot, packet, index, reason);
+  }
+
+  copyInfo(target: Packet, source: Packet, preserveDestinations: boolean): void {
+    destinations.copyInfo(this.#datapath, this.#slot, target, source, preserveDestinations);
+  }
+
+  referencePort(portId: number): void {
+    references.referencePort(this.#datapath, this.#slot, portId);
+  }
+
+  dereferencePort(portId: number): void {
+    references.dereferencePort(this.#datapath, this.#slot, portId);
+  }
+
+  referenceNic(portId: number, nicIndex: number): void {
+    references.referenceNic(this.#datapath, this.#slot, portId, nicIndex);
+  }
+
+  dereferenceNic(portId: number, nicIndex: number): void {
+    references.dereferenceNic(this.#datapath, this.#slot, portId, nicIndex);
+  }
+
+  reportFiltered(batch: Batch, portId: number, reason: DropReasonCode, incoming: boolean): void {
+    traffic.reportFiltered(this.#datapath, this.#slot, batch, portId, reason, incoming);
+  }
+
+  dropIngress(batch: Batch, portId: number, reason: DropReasonCode, incoming: boolean): void {
+    traffic.reportFiltered(this.#datapath, this.#slot, batch, portId, reason, incoming);
+    traffic.endPackets(this.#datapath, this.#slot, batch, false);
+  }
+
+  setSwitchContext(packet: Packet, value: object | null): void {
+    const context = this.context(packet);
+    if (context.extensionContexts === null) context.extensionContexts = [];
+    context.extensionContexts[this.#slot.id] = value;
+  }
+
+  getSwitchContext(packet: Packet): object | null {
+    return this.context(packet).extensionContexts?.[this.#slot.id] ?? null;
+  }
+
+  sendIngress(batch: Batch, flags: number): void {
+    traffic.sendIngress(this.#datapath, this.#slot, batch, flags);
+  }
+
+  completeIngress(batch: Batch): void {
+    traffic.endPackets(this.#datapath, this.#slot, batch, false);
+  }
+
+  indicateEgress(batch: Batch, flags: number): void {
+    traffic.indicateEgress(this.#datapath, this.#slot, batch, flags);
+  }
+
+  returnEgress(batch: Batch): void {
+    traffic.endPackets(this.#datapath, this.#slot, batch, true);
+  }
+
+  injectIngress(batch: Batch, flags: number): void {
+    traffic.injectIngress(this.#datapath, this.#slot, batch, flags);
+  }
+
+  injectEgress(batch: Batch, flags: number): void {
+    traffic.injectEgress(this.#datapath, this.#slot, batch, flags);
+  }
+
+  allocate(): Packet | null {
+    return this.#around.pool.allocate();
+  }
+
+  clone(packet: Packet): Packet | null {
+    return traffic.duplicate(this.#datapath, this.#slot, packet, this.#around.clones, this.#around.pool, true);
+  }
+
+  copy(packet: Packet): Packet | null {
+    return traffic.duplicate(this.#datapath, this.#slot, packet, this.#around.clones, this.#around.pool, false);
+  }
+
+  isWritable(packet: Packet): boolean {
+    return traffic.isWritable(this.#slot, packet);
+  }
+
+  reclassify(packet: Packet): void {
+    traffic.reclassify(this.#datapath, this.#slot, packet);
+  }
+
+  forwardOid(request: OidRequest): void {
+    this.#around.oids.forward(this.#slot, request);
+  }
+
+  completeOid(request: OidRequest, status: Status): void {
+    this.#around.oids.complete(this.#slot, request, status);
+  }
+
+  query<K extends QueryKind>(oid: QueryOid & { readonly kind: K }, capacityBytes?: number): QueryResult<K> {
+    const asked: QueryOid = oid;
+    if (!isQuery(asked.kind)) throw new RuleError(33, `${this.name} originates ${asked.kind}`);
+    const needsActive = asked.kind === 'PORT_ARRAY' || asked.kind === 'NIC_ARRAY' || asked.kind === 'PROPERTY_ENUM';
+    if (needsActive && !this.#datapath.active) throw new RuleError(34, `${this.name} queries ${asked.kind} too early`);
+    if (asked.kind === 'PORT_PROPERTY_ENUM') this.#checkEnumeration(asked.portId);
+    let result: QueryResult<K> | null = null;
+    this.#around.oids.issue(
+      asked,
+      (flight, status) => {
+        const value = status === 'SUCCESS' ? (flight.output as QueryValues[K]) : null;
+        result = { status, value, bytesNeeded: flight.bytesNeeded };
+      },
+      capacityBytes,
+      this.#slot,
+    );
+    // An extension below may pend even a query; who asks synchronously then has no answer.
+    return result ?? { status: 'FAILURE', value: null, bytesNeeded: 0 };
+  }
+
+  #checkEnumeration(portId: number): void {
+    const port = this.#datapath.ports[portId];
+    if (port?.state !== 'created') throw new RuleError(35, `${this.name} enumerates port ${portId}`);
+    if ((port.references.get(this.#slot.id) ?? 0) === 0) {
+      throw new RuleError(35, `${this.name} enumerates port ${portId} without a reference`);
+    }
+  }
+
+  redirectNicRequest(request: OidRequest, portId: number, nicIndex: number): void {
+    const oid = request.oid;
+    if (oid.kind !== 'NIC_REQUEST') throw new RuleError(39, `${oid.kind} is no NIC request`);
+    if (!this.#slot.forwarding) throw new RuleError(39, `${this.name} redirects a NIC request`);
+    const port = this.#datapath.ports[portId];
+    if (!port?.external || !port.nics[nicIndex]?.connected) {
+      throw new RuleError(39, `a NIC request is redirected to port ${portId}, NIC ${nicIndex}`);
+    }
+    this.#around.oids.redirect(request, portId, nicIndex);
+  }
+
+  indicateStatus(indication: StatusIndication): void {
+    indicateStatus(this.#around.stack, this.#slot, indication, this.#around.event);
+  }
+
+  counter(name: string): Counter {
+    const known = this.#slot.counters.get(name);
+    if (known !== undefined) return known;
+    const counter = { value: 0 };
+    this.#slot.counters.set(name, counter);
+    return counter;
+  }
+
+  registerDropReason(name: string, text: string): DropReasonCode {
+    return this.#datapath.reasons.register(`${this.name}:${name}`, text);
+  }
+
+  setTimer(delayMs: number, callback: () => void): TimerHandle {
+    const start = this.host.setTimer;
+    if (start === undefined) {
+      throw new SwitchError('EXTENSION', `${this.name} needs timers, which this host does not have`);
+    }
+    const slot = this.#slot;
+    const datapath = this.#datapath;
+    const inner = start(delayMs, () => {
+      slot.timers.delete(outer);
+      if (slot.failed) return;
+      datapath.enter();
+      try {
+        callback();
+      } catch (error) {
+        datapath.onFailure(slot, error, 'timer');
+      }
+      datapath.leave();
+    });
+    const outer: TimerHandle = {
+      cancel: () => {
+        slot.timers.delete(outer);
+        inner.cancel();
+      },
+    };
+    slot.timers.add(outer);
+    return outer;
+  }
+}

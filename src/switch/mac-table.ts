@@ -1,0 +1,317 @@
+/**
+ * The MAC address table: which port an address was last seen behind, per forwarding domain. Open addressing in one typed
+ * array, four words an entry:
+ *
+ *      0: domain << 16 | first two MAC bytes     1: last four MAC bytes
+ *      2: 0 free, else USED | STATIC | nic << 16 | port     3: second of the last sighting
+ *
+ * Ageing costs nothing per packet: look-ups ignore old entries, and {@link MacTable.sweep} frees a part of the table a
+ * second. Used by native-forwarding.ts and by the learning extension.
+ */
+
+const USED = 0x4000_0000;
+const STATIC = 0x0100_0000;
+const WORDS = 4;
+/** Whole table swept in as many calls. */
+const SWEEP_PARTS = 8;
+
+/** What {@link MacTable.learn} did. */
+export const Learned = {
+  /** Known here; its age is renewed. */
+  KNOWN: 0,
+  NEW: 1,
+  /** Known behind another port until now. */
+  MOVED: 2,
+  /** Refused: the port has reached its limit. */
+  LIMIT: 3,
+  /** Refused: the table is full. */
+  FULL: 4,
+  /** Refused: a static entry says that it is behind another port. */
+  STATIC_ELSEWHERE: 5,
+} as const;
+
+/** One entry, for people and programs. */
+export interface MacEntry {
+  /** The forwarding domain: VLAN, or from 4096 on a virtual subnet. */
+  readonly vlan: number;
+  /** Six bytes. */
+  readonly macAddress: Uint8Array;
+  readonly portId: number;
+  readonly nicIndex: number;
+  readonly isStatic: boolean;
+  /** Seconds since the last sighting; 0 for static entries. */
+  readonly ageSeconds: number;
+}
+
+/** A table of fixed capacity. Addresses are passed as two integers: the first two bytes and the last four. */
+export class MacTable {
+  readonly capacity: number;
+  /** Seconds after which an address that was not seen is forgotten; 0: never. */
+  ageingSeconds: number;
+  readonly #mask: number;
+  readonly #table: Int32Array;
+  readonly #seed: number;
+  #perPort = new Int32Array(64);
+  #limits = new Int32Array(64);
+  #count = 0;
+  #sweepAt = 0;
+  #sweptSecond = -1;
+
+  /**
+   * @param options.capacity most entries; the table takes 32 to 64 bytes for each
+   * @param options.ageingSeconds see {@link ageingSeconds}
+   * @param options.seed makes collisions unpredictable; left out: random
+   */
+  constructor(options: { capacity: number; ageingSeconds: number; seed?: number }) {
+    if (!Number.isInteger(options.capacity) || options.capacity < 1 || options.capacity > 1 << 22) {
+      throw new RangeError(`MAC table capacity ${options.capacity} is not between 1 and ${1 << 22}`);
+    }
+    this.capacity = options.capacity;
+    this.ageingSeconds = options.ageingSeconds;
+    let slots = 8;
+    while (slots < options.capacity * 2) slots *= 2;
+    this.#mask = slots - 1;
+    this.#table = new Int32Array(slots * WORDS);
+    this.#seed = options.seed ?? Math.floor(Math.random() * 0x7fff_ffff);
+  }
+
+  /** Entries, those included that are old and not swept yet. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** Entries of one port. */
+  countOf(portId: number): number {
+    return portId < this.#perPort.length ? this.#perPort[portId] : 0;
+  }
+
+  /** Set the most dynamic entries that a port may have; 0: no limit. Entries that are there stay. */
+  setLimit(portId: number, limit: number): void {
+    this.#reachPort(portId);
+    this.#limits[portId] = limit;
+  }
+
+  /**
+   * Where an address is.
+   * @returns port id in the low 16 bits, NIC index in the next 8; 0 when it is not known
+   */
+  lookup(vlan: number, macHigh: number, macLow: number, nowSeconds: number): number {
+    const at = this.#find((vlan << 16) | macHigh, macLow);
+    if (at < 0) return 0;
+    const value = this.#table[at + 2];
+    if ((value & STATIC) === 0 && this.#expired(this.#table[at + 3], nowSeconds)) return 0;
+    return value & 0xff_ffff;
+  }
+
+  /**
+   * Note that an address was seen as a source.
+   * @returns one of {@link Learned}
+   */
+  learn(vlan: number, macHigh: number, macLow: number, portId: number, nicIndex: number, nowSeconds: number): number {
+    const table = this.#table;
+    const key = (vlan << 16) | macHigh;
+    const at = this.#find(key, macLow);
+    const place = (nicIndex << 16) | portId;
+    if (at >= 0) {
+      const value = table[at + 2];
+      if ((value & 0xff_ffff) === place) {
+        if (table[at + 3] !== nowSeconds) table[at + 3] = nowSeconds;
+        return Learned.KNOWN;
+      }
+      if ((value & STATIC) !== 0) return (value & 0xffff) === portId ? Learned.KNOWN : Learned.STATIC_ELSEWHERE;
+      const from = value & 0xffff;
+      if (from !== portId) {
+        if (this.#limited(portId)) return Learned.LIMIT;
+        this.#perPort[from] -= 1;
+        this.#perPort[portId] += 1;
+      }
+      const expired = this.#expired(table[at + 3], nowSeconds);
+      table[at + 2] = USED | place;
+      table[at + 3] = nowSeconds;
+      if (expired) return Learned.NEW;
+      return from === portId ? Learned.KNOWN : Learned.MOVED;
+    }
+    if (this.#limited(portId)) return Learned.LIMIT;
+    if (this.#count === this.capacity) return Learned.FULL;
+    this.#insert(~at, key, macLow, USED | place, nowSeconds);
+    return Learned.NEW;
+  }
+
+  /** What {@link learn} would return, changing nothing. */
+  wouldLearn(vlan: number, macHigh: number, macLow: number, portId: number, nowSeconds: number): number {
+    const at = this.#find((vlan << 16) | macHigh, macLow);
+    if (at >= 0) {
+      const value = this.#table[at + 2];
+      if ((value & 0xffff) === portId) return Learned.KNOWN;
+      if ((value & STATIC) !== 0) return Learned.STATIC_ELSEWHERE;
+      if (this.#limited(portId)) return Learned.LIMIT;
+      return this.#expired(this.#table[at + 3], nowSeconds) ? Learned.NEW : Learned.MOVED;
+    }
+    if (this.#limited(portId)) return Learned.LIMIT;
+    return this.#count === this.capacity ? Learned.FULL : Learned.NEW;
+  }
+
+  /** Enter an address for good; replaces what was there. @returns false when the table is full */
+  addStatic(vlan: number, macHigh: number, macLow: number, portId: number, nicIndex: number): boolean {
+    const key = (vlan << 16) | macHigh;
+    let at = this.#find(key, macLow);
+    if (at >= 0) {
+      this.#removeAt(at);
+      at = this.#find(key, macLow);
+    }
+    if (this.#count === this.capacity) return false;
+    this.#insert(~at, key, macLow, USED | STATIC | (nicIndex << 16) | portId, 0);
+    return true;
+  }
+
+  /** Forget one address, static or not. @returns whether it was there */
+  remove(vlan: number, macHigh: number, macLow: number): boolean {
+    const at = this.#find((vlan << 16) | macHigh, macLow);
+    if (at < 0) return false;
+    this.#removeAt(at);
+    return true;
+  }
+
+  /**
+   * Forget addresses.
+   * @param filter.vlan only of this domain
+   * @param filter.portId only behind this port
+   * @param filter.includeStatic static entries too
+   * @returns how many
+   */
+  flush(filter: { readonly vlan?: number; readonly portId?: number; readonly includeStatic?: boolean } = {}): number {
+    const table = this.#table;
+    let removed = 0;
+    // Removing shifts entries back, some of them past the end to the start; so go on until a round finds nothing.
+    for (let again = true; again; ) {
+      again = false;
+      for (let at = 0; at < table.length; at += WORDS) {
+        while (this.#flushes(at, filter)) {
+          this.#removeAt(at);
+          removed += 1;
+          again = true;
+        }
+      }
+    }
+    return removed;
+  }
+
+  #flushes(at: number, filter: { readonly vlan?: number; readonly portId?: number; readonly includeStatic?: boolean }) {
+    const value = this.#table[at + 2];
+    if (value === 0) return false;
+    if ((value & STATIC) !== 0 && filter.includeStatic !== true) return false;
+    if (filter.vlan !== undefined && this.#table[at] >>> 16 !== filter.vlan) return false;
+    return filter.portId === undefined || (value & 0xffff) === filter.portId;
+  }
+
+  /** Free old entries in a part of the table; call about once a second, more often does nothing. */
+  sweep(nowSeconds: number): void {
+    if (nowSeconds === this.#sweptSecond || this.ageingSeconds === 0) return;
+    this.#sweptSecond = nowSeconds;
+    const table = this.#table;
+    const part = Math.max(WORDS, table.length / SWEEP_PARTS);
+    const end = this.#sweepAt + part;
+    for (let at = this.#sweepAt; at < end; at += WORDS) {
+      while (table[at + 2] !== 0 && (table[at + 2] & STATIC) === 0 && this.#expired(table[at + 3], nowSeconds)) {
+        this.#removeAt(at);
+      }
+    }
+    this.#sweepAt = end >= table.length ? 0 : end;
+  }
+
+  /** Live entries, in no order. Allocates. */
+  entries(nowSeconds: number): MacEntry[] {
+    const table = this.#table;
+    const found: MacEntry[] = [];
+    for (let at = 0; at < table.length; at += WORDS) {
+      const value = table[at + 2];
+      if (value === 0) continue;
+      const isStatic = (value & STATIC) !== 0;
+      if (!isStatic && this.#expired(table[at + 3], nowSeconds)) continue;
+      const high = table[at] & 0xffff;
+      const low = table[at + 1];
+      found.push({
+        vlan: table[at] >>> 16,
+        macAddress: Uint8Array.of(high >> 8, high & 255, low >>> 24, (low >> 16) & 255, (low >> 8) & 255, low & 255),
+        portId: value & 0xffff,
+        nicIndex: (value >> 16) & 0xff,
+        isStatic,
+        ageSeconds: isStatic ? 0 : Math.max(0, nowSeconds - table[at + 3]),
+      });
+    }
+    return found;
+  }
+
+  #expired(stamp: number, nowSeconds: number): boolean {
+    return this.ageingSeconds !== 0 && nowSeconds - stamp > this.ageingSeconds;
+  }
+
+  #limited(portId: number): boolean {
+    return portId < this.#limits.length && this.#limits[portId] !== 0 && this.#perPort[portId] >= this.#limits[portId];
+  }
+
+  /** Index of the first word of the entry, or the complement of where it would go. */
+  #find(key: number, macLow: number): number {
+    const table = this.#table;
+    const mask = this.#mask;
+    let slot = this.#home(key, macLow);
+    for (;;) {
+      const at = slot << 2;
+      if (table[at + 2] === 0) return ~at;
+      if (table[at + 1] === macLow && table[at] === key) return at;
+      slot = (slot + 1) & mask;
+    }
+  }
+
+  #home(key: number, macLow: number): number {
+    let hash = Math.imul(macLow ^ this.#seed, 0x9e37_79b1) ^ Math.imul(key + this.#seed, 0x85eb_ca6b);
+    hash ^= hash >>> 15;
+    hash = Math.imul(hash, 0x2c1b_3c6d);
+    return (hash ^ (hash >>> 13)) & this.#mask;
+  }
+
+  #insert(at: number, key: number, macLow: number, value: number, nowSeconds: number): void {
+    const table = this.#table;
+    const portId = value & 0xffff;
+    this.#reachPort(portId);
+    table[at] = key;
+    table[at + 1] = macLow;
+    table[at + 2] = value;
+    table[at + 3] = nowSeconds;
+    this.#count += 1;
+    if ((value & STATIC) === 0) this.#perPort[portId] += 1;
+  }
+
+  /** Remove and close the gap, so that no tombstones slow later look-ups. */
+  #removeAt(at: number): void {
+    const table = this.#table;
+    const mask = this.#mask;
+    if ((table[at + 2] & STATIC) === 0) this.#perPort[table[at + 2] & 0xffff] -= 1;
+    this.#count -= 1;
+    let hole = at >> 2;
+    let slot = hole;
+    for (;;) {
+      slot = (slot + 1) & mask;
+      const next = slot << 2;
+      if (table[next + 2] === 0) break;
+      const home = this.#home(table[next], table[next + 1]);
+      // The entry may fill the hole unless its home lies cyclically behind the hole, up to where it is now.
+      if (((slot - home) & mask) >= ((slot - hole) & mask)) {
+        table.copyWithin(hole << 2, next, next + WORDS);
+        hole = slot;
+      }
+    }
+    table[(hole << 2) + 2] = 0;
+  }
+
+  #reachPort(portId: number): void {
+    if (portId < this.#perPort.length) return;
+    const size = Math.max(portId + 1, this.#perPort.length * 2);
+    const perPort = new Int32Array(size);
+    perPort.set(this.#perPort);
+    this.#perPort = perPort;
+    const limits = new Int32Array(size);
+    limits.set(this.#limits);
+    this.#limits = limits;
+  }
+}

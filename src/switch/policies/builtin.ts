@@ -1,0 +1,79 @@
+/**
+ * The built-in policies: on ingress access control, DHCP guard, router guard and address limit (after filters, before
+ * forwarding); on egress access control and bandwidth (after forwarding, before filters). They look into network and
+ * transport headers, so only ports that have such a policy pay for them.
+ */
+import { Fragment, HeaderOffsets, IpProtocol, Malformed, type Packet } from '../../net/index.ts';
+import { DropReason } from '../drop-reason.ts';
+import { AclVerdict } from './acl.ts';
+import type { PortPolicy } from './port-policy.ts';
+
+/** One instance serves all packets: the switch is single-threaded and no look outlives its packet. */
+const headers = new HeaderOffsets();
+
+/** ICMPv6 types of RFC 4861, ICMPv4 types of RFC 792 and RFC 1256. */
+const ICMPV6_ROUTER_ADVERTISEMENT = 134;
+const ICMPV6_REDIRECT = 137;
+const ICMPV4_REDIRECT = 5;
+const ICMPV4_ROUTER_ADVERTISEMENT = 9;
+
+const DHCPV4_SERVER_PORT = 67;
+const DHCPV4_CLIENT_PORT = 68;
+const DHCPV6_CLIENT_PORT = 546;
+const DHCPV6_SERVER_PORT = 547;
+
+/**
+ * What the built-in ingress policy says about a packet from a port.
+ * @param commit count hits and take places in limits; false only looks
+ * @returns a DropReason, NONE to pass
+ */
+export function ingressPolicyVerdict(packet: Packet, policy: PortPolicy, nowMs: number, commit: boolean): number {
+  // A header that lies about itself could hide what the policy looks for (RFC 7113, RFC 5722): not let through here.
+  if (headers.parse(packet) !== Malformed.NOTHING) return DropReason.BAD_LENGTH;
+  if (policy.dhcpGuard && isDhcpServerMessage()) return DropReason.DHCP_GUARD;
+  if (policy.routerGuard && isRouterMessage()) return DropReason.ROUTER_GUARD;
+  if (policy.aclIn !== null && policy.aclIn.verdict(packet, headers, commit) === AclVerdict.DENY) {
+    return DropReason.ACL_DENIED;
+  }
+  if (policy.addressLimit !== null && !policy.addressLimit.accepts(packet, headers, nowMs, commit)) {
+    return DropReason.ADDRESS_LIMIT;
+  }
+  return DropReason.NONE;
+}
+
+/** What the built-in egress policy says about a packet towards a port; as {@link ingressPolicyVerdict}. */
+export function egressPolicyVerdict(packet: Packet, policy: PortPolicy, nowMs: number, commit: boolean): number {
+  if (policy.aclOut !== null) {
+    if (headers.parse(packet) !== Malformed.NOTHING) return DropReason.BAD_LENGTH;
+    if (policy.aclOut.verdict(packet, headers, commit) === AclVerdict.DENY) return DropReason.ACL_DENIED;
+  }
+  const limit = policy.rateLimit;
+  if (limit !== null) {
+    const passes = commit ? limit.take(packet.length, nowMs) : limit.would(packet.length);
+    if (!passes) return DropReason.RATE_LIMIT;
+  }
+  return DropReason.NONE;
+}
+
+function isDhcpServerMessage(): boolean {
+  if (headers.ipProtocol !== IpProtocol.UDP || headers.fragment === Fragment.LATER) return false;
+  const from = headers.sourcePort;
+  const to = headers.destinationPort;
+  if (headers.ipVersion === 4) return from === DHCPV4_SERVER_PORT || to === DHCPV4_CLIENT_PORT;
+  return headers.ipVersion === 6 && (from === DHCPV6_SERVER_PORT || to === DHCPV6_CLIENT_PORT);
+}
+
+function isRouterMessage(): boolean {
+  if (headers.fragment === Fragment.LATER || headers.payloadOffset === -1) return false;
+  const type = headers.icmpType;
+  if (headers.ipVersion === 6) {
+    return (
+      headers.ipProtocol === IpProtocol.ICMPV6 && (type === ICMPV6_ROUTER_ADVERTISEMENT || type === ICMPV6_REDIRECT)
+    );
+  }
+  return (
+    headers.ipVersion === 4 &&
+    headers.ipProtocol === IpProtocol.ICMPV4 &&
+    (type === ICMPV4_REDIRECT || type === ICMPV4_ROUTER_ADVERTISEMENT)
+  );
+}

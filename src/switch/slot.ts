@@ -1,0 +1,86 @@
+/**
+ * A slot: one enabled extension in the stack of one switch, with everything that the switch knows about it. Neighbours:
+ * stack.ts orders slots and moves them through their states, ingress.ts and egress.ts call their handlers.
+ */
+import type { ExtensionInfo } from './api.ts';
+import { NO_RANK } from './context.ts';
+import type {
+  Counter,
+  Extension,
+  ExtensionDescriptor,
+  ExtensionFactory,
+  ExtensionHandle,
+  ExtensionState,
+  TimerHandle,
+} from './extension.ts';
+import type { OidFlight } from './oid-path.ts';
+
+/** Stands in until the factory has made the extension. */
+const NOTHING: Extension = {};
+
+/** One enabled extension. */
+export class Slot {
+  /** Never reused on a switch; contexts, ports and NICs remember it. */
+  readonly id: number;
+  readonly descriptor: ExtensionDescriptor;
+  readonly factory: ExtensionFactory;
+  readonly capturing: boolean;
+  readonly forwarding: boolean;
+  extension: Extension = NOTHING;
+  handle: ExtensionHandle | null = null;
+  state: ExtensionState = 'Detached';
+  /** Place in the whole stack, 0 on top. */
+  rank = NO_RANK;
+  failed = false;
+  failure: string | null = null;
+
+  /** Index into Datapath.ingressSlots of the next handler below, and into egressSlots of the next one above. */
+  ingressNext = 0;
+  egressNext = 0;
+  /** Which handlers there are, so that hot code does not ask. */
+  hasIngress = false;
+  hasEgress = false;
+
+  readonly counters = new Map<string, Counter>();
+  readonly timers = new Set<TimerHandle>();
+  /** OIDs that it pended. */
+  readonly pended = new Set<OidFlight>();
+
+  constructor(id: number, factory: ExtensionFactory) {
+    this.id = id;
+    this.factory = factory;
+    this.descriptor = factory.descriptor;
+    this.capturing = factory.descriptor.type === 'capturing';
+    this.forwarding = factory.descriptor.type === 'forwarding';
+  }
+
+  get name(): string {
+    return this.descriptor.name;
+  }
+
+  /** Packets and OIDs reach it, or it may still be getting rid of them. */
+  get flowing(): boolean {
+    return !this.failed && (this.state === 'Running' || this.state === 'Pausing' || this.state === 'Restarting');
+  }
+
+  /** Take over a new instance. */
+  setExtension(extension: Extension): void {
+    this.extension = extension;
+    this.hasIngress = typeof extension.onIngress === 'function';
+    this.hasEgress = typeof extension.onEgress === 'function';
+  }
+
+  info(position: number, heldPackets: number): ExtensionInfo {
+    const counters: Record<string, number> = {};
+    for (const [name, counter] of this.counters) counters[name] = counter.value;
+    return {
+      ...this.descriptor,
+      state: this.state,
+      enabled: !this.failed,
+      position,
+      heldPackets,
+      counters,
+      failure: this.failure,
+    };
+  }
+}

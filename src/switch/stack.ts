@@ -1,0 +1,378 @@
+/**
+ * The extension stack: which extensions are enabled, in which order, and their way through Detached, Attaching, Paused,
+ * Restarting, Running and Pausing. Any change pauses the whole stack, waits until nobody holds packets or OIDs, and restarts it.
+ * Neighbours: slot.ts is one place in it, datapath.ts walks the order, oid-path.ts the OIDs.
+ */
+import type { ExtensionInfo, SwitchEvent } from './api.ts';
+import { ContextFlag, type ForwardingContext, NO_RANK } from './context.ts';
+import type { Datapath } from './datapath.ts';
+import { DropReason } from './drop-reason.ts';
+import { egressFrom } from './egress.ts';
+import { messageOf, RuleError, SwitchError } from './errors.ts';
+import type { ExtensionFactory, ExtensionHandle, ExtensionState, ExtensionType } from './extension.ts';
+import { ingressFrom } from './ingress.ts';
+import type { OidPath } from './oid-path.ts';
+import { Operation } from './operation.ts';
+import { Slot } from './slot.ts';
+
+/** An extension that does not let go within this time of its pause is taken for broken. */
+const PAUSE_LIMIT_MS = 5_000;
+const TYPES: readonly ExtensionType[] = ['capturing', 'filtering', 'forwarding'];
+/** Failed extensions that are remembered for people. */
+const MAX_REMEMBERED = 32;
+
+/** A change that waits for the stack to be paused. */
+interface Change {
+  readonly apply: () => void;
+  readonly operation: Operation<void>;
+}
+
+/** The stack of one switch. */
+export class ExtensionStack {
+  readonly #datapath: Datapath;
+  readonly #makeHandle: (slot: Slot) => ExtensionHandle;
+  readonly #event: (event: SwitchEvent) => void;
+  #oids: OidPath | null = null;
+  #slots: Slot[] = [];
+  #failed: Slot[] = [];
+  #nextId = 1;
+  readonly #changes: Change[] = [];
+  #changing = false;
+  #inProgress = false;
+  #pauseStartedMs = 0;
+
+  constructor(datapath: Datapath, makeHandle: (slot: Slot) => ExtensionHandle, event: (event: SwitchEvent) => void) {
+    this.#datapath = datapath;
+    this.#makeHandle = makeHandle;
+    this.#event = event;
+    datapath.onFailure = (slot, error, where) => this.fail(slot, error, where);
+  }
+
+  /** Tell it the OID path, which needs the stack itself. */
+  connect(oids: OidPath): void {
+    this.#oids = oids;
+  }
+
+  /** Enabled extensions from the top. */
+  get slots(): readonly Slot[] {
+    return this.#slots;
+  }
+
+  /** Slots that OIDs and status reach. */
+  flowing(): readonly Slot[] {
+    return this.#slots.filter((slot) => slot.flowing);
+  }
+
+  /** A change is waiting for packets or OIDs. */
+  get changing(): boolean {
+    return this.#changing;
+  }
+
+  find(name: string): Slot {
+    const slot = this.#slots.find((candidate) => candidate.name === name);
+    if (slot === undefined) throw new SwitchError('NOT_FOUND', `no extension ${name} is enabled`);
+    return slot;
+  }
+
+  infos(): ExtensionInfo[] {
+    const enabled = this.#slots.map((slot, index) => slot.info(index, this.#datapath.heldBy(slot.id).length));
+    return [...enabled, ...this.#failed.map((slot) => slot.info(-1, 0))];
+  }
+
+  /** See VirtualSwitch.enableExtension. */
+  enable(factory: ExtensionFactory, configuration: unknown, position: number | undefined): Operation<void> {
+    const { name, type } = factory.descriptor;
+    if (!TYPES.includes(type)) {
+      return Operation.failed(new SwitchError('INVALID', `extension ${name} has the unknown type ${String(type)}`));
+    }
+    const taken = this.#slots.find((slot) => slot.name === name);
+    if (taken !== undefined) return Operation.failed(new SwitchError('EXISTS', `extension ${name} is enabled already`));
+    const forwarding = this.#slots.find((slot) => slot.forwarding);
+    if (type === 'forwarding' && forwarding !== undefined) {
+      return Operation.failed(new RuleError(2, `${name} cannot be enabled besides ${forwarding.name}`));
+    }
+    const slot = new Slot(this.#nextId, factory);
+    this.#nextId += 1;
+    try {
+      this.#instantiate(slot, configuration);
+    } catch (error) {
+      return Operation.failed(error instanceof Error ? error : new Error(String(error)));
+    }
+    return this.#change(() => {
+      const again = this.#slots.some((other) => other.name === name || (other.forwarding && slot.forwarding));
+      if (again) {
+        this.#detach(slot);
+        throw new SwitchError('EXISTS', `extension ${name} cannot be enabled twice, or besides another forwarding one`);
+      }
+      this.#insert(slot, position ?? 0);
+    });
+  }
+
+  /** Make and attach the instance: Detached, Attaching, Paused. */
+  #instantiate(slot: Slot, configuration: unknown): void {
+    const { factory, name } = slot;
+    const checked = parseConfiguration(factory, configuration);
+    this.#setState(slot, 'Attaching');
+    slot.handle = this.#makeHandle(slot);
+    try {
+      const extension = factory.create(slot.handle, checked);
+      slot.setExtension(extension);
+      extension.attach?.();
+    } catch (error) {
+      this.#setState(slot, 'Detached');
+      throw new SwitchError('EXTENSION', `extension ${name} could not attach: ${messageOf(error)}`, { cause: error });
+    }
+    this.#setState(slot, 'Paused');
+  }
+
+  /** Put a slot at a position within its type. */
+  #insert(slot: Slot, position: number): void {
+    const order = TYPES.indexOf(slot.descriptor.type);
+    const above = this.#slots.filter((other) => TYPES.indexOf(other.descriptor.type) < order);
+    const same = this.#slots.filter((other) => other.descriptor.type === slot.descriptor.type);
+    const below = this.#slots.filter((other) => TYPES.indexOf(other.descriptor.type) > order);
+    same.splice(Math.max(0, Math.min(position, same.length)), 0, slot);
+    this.#slots = [...above, ...same, ...below];
+  }
+
+  disable(name: string): Operation<void> {
+    let slot: Slot;
+    try {
+      slot = this.find(name);
+    } catch (error) {
+      return Operation.failed(error as Error);
+    }
+    return this.#change(() => {
+      this.#slots = this.#slots.filter((other) => other !== slot);
+      this.#detach(slot);
+    });
+  }
+
+  move(name: string, position: number): Operation<void> {
+    let slot: Slot;
+    try {
+      slot = this.find(name);
+    } catch (error) {
+      return Operation.failed(error as Error);
+    }
+    return this.#change(() => {
+      if (slot.failed) throw new SwitchError('NOT_FOUND', `extension ${name} has failed meanwhile`);
+      this.#slots = this.#slots.filter((other) => other !== slot);
+      this.#insert(slot, position);
+    });
+  }
+
+  /** See VirtualSwitch.reconfigureExtension. */
+  reconfigure(name: string, configuration: unknown): Operation<void> {
+    let slot: Slot;
+    let checked: unknown;
+    try {
+      slot = this.find(name);
+      checked = parseConfiguration(slot.factory, configuration);
+    } catch (error) {
+      return Operation.failed(error as Error);
+    }
+    if (slot.extension.reconfigure !== undefined) {
+      try {
+        slot.extension.reconfigure(checked);
+      } catch (error) {
+        this.fail(slot, error, 'reconfigure');
+        return Operation.failed(new SwitchError('EXTENSION', `extension ${name} failed: ${messageOf(error)}`));
+      }
+      return Operation.done<void>(undefined);
+    }
+    const fresh = new Slot(this.#nextId, slot.factory);
+    this.#nextId += 1;
+    return this.#change(() => {
+      const index = this.#slots.indexOf(slot);
+      if (index === -1) throw new SwitchError('NOT_FOUND', `extension ${name} has failed meanwhile`);
+      this.#instantiate(fresh, configuration);
+      this.#slots[index] = fresh;
+      this.#detach(slot);
+    });
+  }
+
+  /** Pause, apply, restart. */
+  #change(apply: () => void): Operation<void> {
+    const operation = new Operation<void>();
+    this.#changes.push({ apply, operation });
+    if (!this.#changing) {
+      this.#changing = true;
+      this.#pause();
+      this.proceed();
+    }
+    return operation;
+  }
+
+  #pause(): void {
+    this.#datapath.paused = true;
+    this.#datapath.readClock();
+    this.#pauseStartedMs = this.#datapath.nowMs;
+    for (const slot of [...this.#slots]) {
+      if (slot.state !== 'Running') continue;
+      this.#setState(slot, 'Pausing');
+      this.#call(slot, 'pause', () => slot.extension.pause?.());
+    }
+  }
+
+  /** Go on with a change if nothing holds it back any more. Called whenever packets or OIDs have completed. */
+  proceed(): void {
+    if (!this.#changing || this.#inProgress || !this.#datapath.paused) return;
+    this.#inProgress = true;
+    try {
+      this.#expirePause();
+      if (this.#datapath.contexts.inUse !== 0 || (this.#oids?.pending ?? 0) !== 0) return;
+      for (const slot of this.#slots) if (slot.state === 'Pausing') this.#setState(slot, 'Paused');
+      const settled: (() => void)[] = [];
+      for (let change = this.#changes.shift(); change !== undefined; change = this.#changes.shift()) {
+        const { apply, operation } = change;
+        try {
+          apply();
+          settled.push(() => operation.resolve(undefined));
+        } catch (error) {
+          settled.push(() => operation.reject(error instanceof Error ? error : new Error(String(error))));
+        }
+      }
+      this.#restart();
+      this.#changing = false;
+      for (const settle of settled) settle();
+    } finally {
+      this.#inProgress = false;
+    }
+  }
+
+  #restart(): void {
+    this.#rank();
+    for (const slot of [...this.#slots]) {
+      if (slot.state !== 'Paused') continue;
+      this.#setState(slot, 'Restarting');
+    }
+    this.#datapath.setChain(this.#slots);
+    this.#datapath.paused = false;
+    for (const slot of [...this.#slots]) {
+      if (slot.state !== 'Restarting') continue;
+      this.#call(slot, 'restart', () => slot.extension.restart?.());
+      if (!slot.failed) this.#setState(slot, 'Running');
+    }
+  }
+
+  #rank(): void {
+    this.#slots.forEach((slot, index) => {
+      slot.rank = index;
+    });
+  }
+
+  /** Take extensions that do not let go out of the way. */
+  #expirePause(): void {
+    this.#datapath.readClock();
+    if (this.#datapath.nowMs - this.#pauseStartedMs < PAUSE_LIMIT_MS) return;
+    for (const slot of [...this.#slots]) {
+      const held = this.#datapath.heldBy(slot.id).length;
+      if (slot.state !== 'Pausing' || (held === 0 && slot.pended.size === 0)) continue;
+      const error = new Error(
+        `still holds ${held} packets and ${slot.pended.size} OIDs ${PAUSE_LIMIT_MS} ms after pause`,
+      );
+      this.fail(slot, error, 'pause');
+    }
+  }
+
+  #detach(slot: Slot): void {
+    slot.rank = NO_RANK;
+    this.#call(slot, 'detach', () => slot.extension.detach?.());
+    this.#forget(slot);
+    this.#setState(slot, 'Detached');
+  }
+
+  /** Drop everything that the switch keeps for a slot. */
+  #forget(slot: Slot): void {
+    for (const timer of slot.timers) timer.cancel();
+    slot.timers.clear();
+    for (const port of this.#datapath.ports) {
+      if (!port) continue;
+      port.references.delete(slot.id);
+      for (const nic of port.nics) nic?.references.delete(slot.id);
+    }
+  }
+
+  /**
+   * An extension threw: it is disabled at once. Packets that it held are dropped under EXTENSION_FAILED, or go on when it only
+   * captured; OIDs that it pended go on; traffic continues without it.
+   */
+  fail(slot: Slot, thrown: unknown, where: string): void {
+    if (slot.failed) return;
+    const error = thrown instanceof Error ? thrown : new Error(messageOf(thrown));
+    slot.failed = true;
+    slot.failure = `${where}: ${error.message}`;
+    this.#slots = this.#slots.filter((other) => other !== slot);
+    this.#failed = [slot, ...this.#failed.filter((other) => other.name !== slot.name)].slice(0, MAX_REMEMBERED);
+    this.#datapath.setChain(this.#slots);
+    const heldPackets = this.#rescue(slot);
+    try {
+      slot.extension.detach?.();
+    } catch {
+      // It has failed already; that it also fails to clean up adds nothing.
+    }
+    this.#forget(slot);
+    this.#setState(slot, 'Detached');
+    this.#event({ type: 'extension-failed', name: slot.name, error, where, heldPackets });
+    this.#datapath.host.log('error', `extension ${slot.name} failed in ${where} and was disabled: ${error.message}`);
+    this.#oids?.release(slot);
+    this.#datapath.waiters?.();
+  }
+
+  /** Free the packets that a failed slot holds. @returns how many */
+  #rescue(slot: Slot): number {
+    const datapath = this.#datapath;
+    const held = datapath.heldBy(slot.id);
+    if (held.length === 0) return 0;
+    datapath.enter();
+    const down = datapath.takeBatch();
+    const up = datapath.takeBatch();
+    for (const packet of held) {
+      const context = packet.attachment as ForwardingContext;
+      if (!slot.capturing || context.origin === slot.id) {
+        datapath.dropPacket(packet, context, datapath.portOf(context), DropReason.EXTENSION_FAILED);
+      } else if ((context.flags & ContextFlag.EGRESS) !== 0) {
+        up.push(packet);
+      } else {
+        down.push(packet);
+      }
+    }
+    // The slot's own handler has left the arrays, so what followed it stands in its place.
+    if (down.count !== 0) ingressFrom(datapath, slot.ingressNext - (slot.hasIngress ? 1 : 0), down, 0);
+    if (up.count !== 0) egressFrom(datapath, slot.egressNext - (slot.hasEgress ? 1 : 0), up, 0);
+    datapath.giveBatch(down);
+    datapath.giveBatch(up);
+    datapath.leave();
+    return held.length;
+  }
+
+  /** Call into an extension outside the packet path. */
+  #call(slot: Slot, where: string, call: () => void): void {
+    try {
+      call();
+    } catch (error) {
+      this.fail(slot, error, where);
+    }
+  }
+
+  #setState(slot: Slot, state: ExtensionState): void {
+    if (slot.state === state) return;
+    slot.state = state;
+    this.#event({ type: 'extension', name: slot.name, state });
+  }
+}
+
+function parseConfiguration(factory: ExtensionFactory, configuration: unknown): unknown {
+  const { name } = factory.descriptor;
+  if (factory.parseConfiguration === undefined) {
+    if (configuration === undefined || configuration === null) return undefined;
+    if (typeof configuration === 'object' && Object.keys(configuration).length === 0) return undefined;
+    throw new SwitchError('INVALID', `extension ${name} takes no configuration`);
+  }
+  try {
+    return factory.parseConfiguration(configuration);
+  } catch (error) {
+    throw new SwitchError('INVALID', `configuration of extension ${name}: ${messageOf(error)}`, { cause: error });
+  }
+}

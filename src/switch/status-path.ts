@@ -1,0 +1,28 @@
+/** The way of a status indication: up the stack from the miniport edge, or from the extension that makes it. */
+import type { SwitchEvent } from './api.ts';
+import type { StatusIndication } from './oid.ts';
+import type { Slot } from './slot.ts';
+import type { ExtensionStack } from './stack.ts';
+
+/**
+ * Send an indication up; an extension may keep it, else it ends as an event of the switch.
+ * @param from the slot that makes it; null: the miniport edge
+ */
+export function indicateStatus(
+  stack: ExtensionStack,
+  from: Slot | null,
+  indication: StatusIndication,
+  event: (event: SwitchEvent) => void,
+): void {
+  const slots = stack.flowing();
+  for (let i = slots.length - 1; i >= 0; i -= 1) {
+    const slot = slots[i];
+    if (from !== null && slot.rank >= from.rank) continue;
+    try {
+      if (slot.extension.onStatus?.(indication) === false) return;
+    } catch (error) {
+      stack.fail(slot, error, 'onStatus');
+    }
+  }
+  event({ type: 'status', indication });
+}

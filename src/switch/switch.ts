@@ -1,0 +1,359 @@
+/**
+ * The switch: puts the parts together behind the control interface of api.ts. Look here for who does what.
+ */
+import { type Batch, ClonePool, type Packet, PacketPool } from '../net/index.ts';
+import type {
+  DropCount,
+  ExtensionInfo,
+  NicOptions,
+  PortInfo,
+  PortOptions,
+  SwitchCounters,
+  SwitchEvent,
+  SwitchOptions,
+  TraceStep,
+  VirtualSwitch,
+} from './api.ts';
+import { Control } from './control.ts';
+import { Datapath } from './datapath.ts';
+import type { DropReasonInfo } from './drop-reason.ts';
+import { messageOf, SwitchError } from './errors.ts';
+import type { ExtensionFactory } from './extension.ts';
+import { Handle, type HandleSurroundings } from './handle.ts';
+import { Miniport } from './miniport.ts';
+import type { NicRequest, SavedState, StatusIndication } from './oid.ts';
+import { OidPath } from './oid-path.ts';
+import { Operation } from './operation.ts';
+import { PortControl } from './port-control.ts';
+import type { JsonValue, PortPropertyType, SwitchProperty } from './properties.ts';
+import { PropertyControl } from './property-control.ts';
+import { SaveRestore } from './save-restore.ts';
+import { ExtensionStack } from './stack.ts';
+import { indicateStatus } from './status-path.ts';
+import { tracePacket } from './trace.ts';
+
+const DEFAULTS = {
+  maxContexts: 16_384,
+  maxVlanTags: 2,
+  macTableCapacity: 16_384,
+  macAgeingSeconds: 300,
+  extensionPackets: 1024,
+  extensionPacketBytes: 2048,
+} as const;
+
+/**
+ * Make a switch with no ports and no extensions, not active yet.
+ * @throws RangeError for an option that is out of range
+ */
+export function createSwitch(options: SwitchOptions): VirtualSwitch {
+  return new Switch(options);
+}
+
+class Switch implements VirtualSwitch {
+  readonly name: string;
+  readonly #datapath: Datapath;
+  readonly #stack: ExtensionStack;
+  readonly #oids: OidPath;
+  readonly #miniport: Miniport;
+  readonly #control: Control;
+  readonly #ports: PortControl;
+  readonly #properties: PropertyControl;
+  readonly #saved: SaveRestore;
+  readonly #listeners = new Set<(event: SwitchEvent) => void>();
+  #closed = false;
+
+  constructor(options: SwitchOptions) {
+    this.name = options.name;
+    this.#datapath = new Datapath({
+      host: options.host,
+      maxContexts: within('maxContexts', options.maxContexts ?? DEFAULTS.maxContexts, 1, 1 << 22),
+      maxVlanTags: within('maxVlanTags', options.maxVlanTags ?? DEFAULTS.maxVlanTags, 0, 2),
+      macTableCapacity: options.macTableCapacity ?? DEFAULTS.macTableCapacity,
+      macAgeingSeconds: within('macAgeingSeconds', options.macAgeingSeconds ?? DEFAULTS.macAgeingSeconds, 0, 1e9),
+      forwardLinkLocal: options.forwardLinkLocal ?? false,
+      hybridForwarding: options.hybridForwarding ?? true,
+      verifyData: options.verifyData ?? false,
+    });
+    const event = (happened: SwitchEvent): void => this.#emit(happened);
+    this.#stack = new ExtensionStack(this.#datapath, (slot) => new Handle(surroundings, slot), event);
+    this.#miniport = new Miniport(this.#datapath, options.name);
+    this.#oids = new OidPath({
+      slots: () => this.#stack.flowing(),
+      execute: (flight) => this.#miniport.execute(flight),
+      portReferences: (slot, portId) => this.#datapath.ports[portId]?.references.get(slot.id) ?? 0,
+      failed: (slot, error, where) => this.#stack.fail(slot, error, where),
+      event,
+      settled: () => this.#proceed(),
+    });
+    this.#stack.connect(this.#oids);
+    const surroundings: HandleSurroundings = {
+      datapath: this.#datapath,
+      stack: this.#stack,
+      oids: this.#oids,
+      clones: new ClonePool(this.#datapath.options.maxContexts),
+      pool: new PacketPool({
+        packets: within('extensionPackets', options.extensionPackets ?? DEFAULTS.extensionPackets, 1, 1 << 20),
+        bufferBytes: options.extensionPacketBytes ?? DEFAULTS.extensionPacketBytes,
+      }),
+      event,
+    };
+    this.#control = new Control(this.#datapath, this.#stack, this.#oids, event);
+    this.#ports = new PortControl(this.#control);
+    this.#properties = new PropertyControl(this.#control, this.#miniport);
+    this.#saved = new SaveRestore(this.#control);
+    this.#datapath.onEvent = event;
+    this.#datapath.waiters = () => this.#proceed();
+  }
+
+  get active(): boolean {
+    return this.#datapath.active;
+  }
+
+  get counters(): SwitchCounters {
+    const { received, originated, delivered, dropped, consumed, copiesDelivered, copiesDropped } = this.#datapath;
+    const contextsInUse = this.#datapath.contexts.inUse;
+    return { received, originated, delivered, dropped, consumed, copiesDelivered, copiesDropped, contextsInUse };
+  }
+
+  /** Whatever waited for packets, references or OIDs may be able to go on. */
+  #proceed(): void {
+    if (this.#stack.changing) this.#stack.proceed();
+    this.#control.proceed();
+  }
+
+  #emit(event: SwitchEvent): void {
+    for (const listener of [...this.#listeners]) {
+      try {
+        listener(event);
+      } catch (error) {
+        this.#datapath.host.log('error', `a listener of switch ${this.name} failed: ${messageOf(error)}`);
+      }
+    }
+  }
+
+  onEvent(listener: (event: SwitchEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  activate(): Operation<void> {
+    if (this.#closed) return Operation.failed(new SwitchError('CLOSED', `switch ${this.name} is closed`));
+    if (this.#datapath.active) return Operation.done<void>(undefined);
+    this.#datapath.active = true;
+    for (const slot of [...this.#stack.flowing()]) {
+      try {
+        slot.extension.switchActive?.();
+      } catch (error) {
+        this.#stack.fail(slot, error, 'switchActive');
+      }
+    }
+    return Operation.done<void>(undefined);
+  }
+
+  createPort(options: PortOptions): Operation<number> {
+    if (this.#closed) return Operation.failed(new SwitchError('CLOSED', `switch ${this.name} is closed`));
+    return this.#ports.createPort(options);
+  }
+
+  updatePort(portId: number, changes: { readonly name: string }): Operation<void> {
+    return this.#ports.updatePort(portId, changes);
+  }
+
+  teardownPort(portId: number): Operation<void> {
+    return this.#ports.teardownPort(portId);
+  }
+
+  deletePort(portId: number): Operation<void> {
+    return this.#ports.deletePort(portId);
+  }
+
+  removePort(portId: number): Operation<void> {
+    return this.#ports.removePort(portId);
+  }
+
+  createNic(portId: number, options: NicOptions): Operation<void> {
+    return this.#ports.createNic(portId, options);
+  }
+
+  connectNic(portId: number, nicIndex = 0): Operation<void> {
+    return this.#ports.connectNic(portId, nicIndex);
+  }
+
+  updateNic(
+    portId: number,
+    nicIndex: number,
+    changes: { readonly name?: string; readonly mtuBytes?: number; readonly macAddress?: Uint8Array },
+  ): Operation<void> {
+    return this.#ports.updateNic(portId, nicIndex, changes);
+  }
+
+  disconnectNic(portId: number, nicIndex = 0): Operation<void> {
+    return this.#ports.disconnectNic(portId, nicIndex);
+  }
+
+  deleteNic(portId: number, nicIndex = 0): Operation<void> {
+    return this.#ports.deleteNic(portId, nicIndex);
+  }
+
+  setPortProperty(portId: number, property: unknown): Operation<void> {
+    return this.#properties.setPortProperty(portId, property);
+  }
+
+  deletePortProperty(portId: number, type: PortPropertyType, propertyId?: string): Operation<void> {
+    return this.#properties.deletePortProperty(portId, type, propertyId);
+  }
+
+  addSwitchProperty(property: SwitchProperty): Operation<void> {
+    return this.#properties.addSwitchProperty(property);
+  }
+
+  updateSwitchProperty(property: SwitchProperty): Operation<void> {
+    return this.#properties.updateSwitchProperty(property);
+  }
+
+  deleteSwitchProperty(propertyId: string): Operation<void> {
+    return this.#properties.deleteSwitchProperty(propertyId);
+  }
+
+  switchProperties(): readonly SwitchProperty[] {
+    return [...this.#miniport.switchProperties.values()];
+  }
+
+  featureStatus(featureId: string, portId?: number): Operation<JsonValue> {
+    return this.#properties.featureStatus(featureId, portId);
+  }
+
+  ports(): readonly PortInfo[] {
+    const infos: PortInfo[] = [];
+    for (const port of this.#datapath.ports) if (port && port.portId !== 0) infos.push(port.info());
+    return infos;
+  }
+
+  port(portId: number): PortInfo {
+    return this.#control.anyPort(portId).info();
+  }
+
+  findPort(name: string): number | null {
+    return this.#datapath.ports.find((port) => port && port.portId !== 0 && port.name === name)?.portId ?? null;
+  }
+
+  drops(portId: number): readonly DropCount[] {
+    const port = portId === 0 ? this.#datapath.ports[0] : this.#control.anyPort(portId);
+    const counts: DropCount[] = [];
+    port?.drops.forEach((packets, code) => {
+      if (packets !== 0) counts.push({ ...this.#datapath.reasons.info(code), packets });
+    });
+    return counts;
+  }
+
+  dropReasons(): readonly DropReasonInfo[] {
+    return this.#datapath.reasons.list();
+  }
+
+  enableExtension(factory: ExtensionFactory, configuration?: unknown, position?: number): Operation<void> {
+    if (this.#closed) return Operation.failed(new SwitchError('CLOSED', `switch ${this.name} is closed`));
+    return this.#changed(this.#stack.enable(factory, configuration, position));
+  }
+
+  disableExtension(name: string): Operation<void> {
+    return this.#changed(this.#stack.disable(name));
+  }
+
+  reconfigureExtension(name: string, configuration: unknown): Operation<void> {
+    return this.#changed(this.#stack.reconfigure(name, configuration));
+  }
+
+  moveExtension(name: string, position: number): Operation<void> {
+    return this.#changed(this.#stack.move(name, position));
+  }
+
+  /** OIDs that were held back while the stack restarted go out now. */
+  #changed(operation: Operation<void>): Operation<void> {
+    operation.whenSettled(() => this.#control.proceed());
+    return operation;
+  }
+
+  extensions(): readonly ExtensionInfo[] {
+    return this.#stack.infos();
+  }
+
+  extensionStatus(name: string): JsonValue {
+    const slot = this.#stack.find(name);
+    try {
+      return slot.extension.status?.() ?? null;
+    } catch (error) {
+      this.#stack.fail(slot, error, 'status');
+      throw new SwitchError('EXTENSION', `extension ${name} failed: ${messageOf(error)}`, { cause: error });
+    }
+  }
+
+  extensionCommand(name: string, command: string, args: JsonValue): JsonValue {
+    const slot = this.#stack.find(name);
+    if (slot.extension.command === undefined) {
+      throw new SwitchError('INVALID', `extension ${name} has no commands`);
+    }
+    this.#datapath.enter();
+    try {
+      return slot.extension.command(command, args);
+    } catch (error) {
+      // A command that is refused is no failure: extensions throw for what they do not know.
+      throw new SwitchError('INVALID', `extension ${name}: ${messageOf(error)}`, { cause: error });
+    } finally {
+      this.#datapath.leave();
+    }
+  }
+
+  saveNic(portId: number, nicIndex: number): Operation<readonly SavedState[]> {
+    return this.#saved.save(portId, nicIndex);
+  }
+
+  restoreNic(portId: number, nicIndex: number, saved: readonly SavedState[]): Operation<readonly string[]> {
+    return this.#saved.restore(portId, nicIndex, saved);
+  }
+
+  nicRequest(request: NicRequest): Operation<JsonValue> {
+    return this.#control.issue<JsonValue>({ kind: 'NIC_REQUEST', request: { ...request } }, (done, error, flight) => {
+      if (error !== null) done.reject(error);
+      else done.resolve((flight.output ?? null) as JsonValue);
+    });
+  }
+
+  indicateNicStatus(indication: StatusIndication): void {
+    indicateStatus(this.#stack, null, indication, (event) => this.#emit(event));
+  }
+
+  receive(portId: number, nicIndex: number, batch: Batch): void {
+    this.#datapath.receive(portId, nicIndex, batch);
+  }
+
+  tick(): void {
+    this.#datapath.enter();
+    this.#datapath.leave();
+  }
+
+  trace(packet: Packet, portId: number, nicIndex = 0): readonly TraceStep[] {
+    return tracePacket(this.#datapath, this.#stack.flowing(), packet, portId, nicIndex);
+  }
+
+  close(): Operation<void> {
+    if (this.#closed) return Operation.done<void>(undefined);
+    this.#closed = true;
+    this.#datapath.active = false;
+    let operation = Operation.done<void>(undefined);
+    for (const slot of [...this.#stack.slots]) {
+      operation = operation.chain(() => this.#stack.disable(slot.name));
+    }
+    for (const port of [...this.#datapath.ports]) {
+      if (!port || port.portId === 0) continue;
+      operation = operation.chain(() => this.#ports.removePort(port.portId));
+    }
+    return this.#changed(operation);
+  }
+}
+
+function within(name: string, value: number, low: number, high: number): number {
+  if (!Number.isInteger(value) || value < low || value > high) {
+    throw new RangeError(`${name} of ${value} is not an integer from ${low} to ${high}`);
+  }
+  return value;
+}

@@ -1,0 +1,235 @@
+/**
+ * Trace: what would happen to a frame, step by step, with nothing forwarded, learned or counted. It asks the same judges as the
+ * datapath does, and extensions for their explanation.
+ */
+import type { Packet } from '../net/index.ts';
+import type { TraceStep } from './api.ts';
+import { judgeSource, readFrame } from './classify.ts';
+import { ContextFlag, DestinationFlag, ForwardingContext } from './context.ts';
+import type { Datapath } from './datapath.ts';
+import { DropReason } from './drop-reason.ts';
+import { destinationNic, exceedsMtu } from './egress.ts';
+import { messageOf } from './errors.ts';
+import type { Explanation } from './extension.ts';
+import { isNvgre } from './ingress.ts';
+import { Route, route, routeNatively } from './native-forwarding.ts';
+import { egressPolicyVerdict, ingressPolicyVerdict } from './policies/builtin.ts';
+import { VlanMode } from './policies/port-policy.ts';
+import { describeTagAction, egressVlanVerdict, tagActionFor } from './policies/vlan.ts';
+import type { Port } from './port.ts';
+import type { Slot } from './slot.ts';
+
+/** One trace under way. */
+class Tracer {
+  readonly steps: TraceStep[] = [];
+  readonly #datapath: Datapath;
+  readonly #packet: Packet;
+  readonly #context = new ForwardingContext();
+  readonly #slots: readonly Slot[];
+
+  constructor(datapath: Datapath, slots: readonly Slot[], packet: Packet) {
+    this.#datapath = datapath;
+    this.#slots = slots;
+    this.#packet = packet;
+  }
+
+  run(portId: number, nicIndex: number): void {
+    // Policies and extensions find the context on the packet; what hung there before is put back.
+    const before = this.#packet.attachment;
+    this.#packet.attachment = this.#context;
+    try {
+      if (this.#admit(portId, nicIndex) && this.#ingress() && this.#forward()) this.#egress();
+    } finally {
+      this.#packet.attachment = before;
+    }
+  }
+
+  #say(stage: string, text: string): void {
+    this.steps.push({ stage, text });
+  }
+
+  #drop(stage: string, reason: number, portId?: number): false {
+    const info = this.#datapath.reasons.info(reason);
+    this.steps.push({ stage, text: info.text, drop: info.name, ...(portId === undefined ? {} : { portId }) });
+    return false;
+  }
+
+  #admit(portId: number, nicIndex: number): boolean {
+    const datapath = this.#datapath;
+    const context = this.#context;
+    const port = datapath.ports[portId];
+    const nic = port?.nics[nicIndex];
+    if (!port || !nic) return this.#drop('ingress', DropReason.UNKNOWN_PORT);
+    this.#say('ingress', `in through port ${port.name} (${portId}), NIC ${nicIndex}, ${this.#packet.length} bytes`);
+    if (!nic.connected && nic.state !== 'created') return this.#drop('ingress', DropReason.NIC_NOT_CONNECTED, portId);
+    if (datapath.paused || !datapath.active) return this.#drop('ingress', DropReason.STACK_PAUSED, portId);
+    const reason = readFrame(context, this.#packet, datapath.options.maxVlanTags);
+    if (reason !== DropReason.NONE) return this.#drop('ingress', reason, portId);
+    context.packet = this.#packet;
+    context.sourcePort = port;
+    context.sourcePortId = portId;
+    context.sourceNicIndex = nicIndex;
+    context.flags = ContextFlag.SOURCE_SET;
+    judgeSource(context, this.#packet, port.policy, nic, datapath.privateVlans);
+    const tag = context.tagTci === -1 ? 'untagged' : `tagged with VLAN ${context.tagTci & 0xfff}`;
+    const secondary = context.secondaryVlan === 0 ? '' : `, secondary VLAN ${context.secondaryVlan}`;
+    this.#say('ingress', `${tag}; enters forwarding domain ${context.vlan}${secondary}, priority ${context.priority}`);
+    return true;
+  }
+
+  /** Capturing and filtering extensions, then the built-in ingress policy. */
+  #ingress(): boolean {
+    const context = this.#context;
+    for (const slot of this.#slots) {
+      if (slot.forwarding || !slot.hasIngress) continue;
+      const explanation = this.#explain(slot);
+      if (explanation?.drop !== undefined) return this.#drop(slot.name, explanation.drop);
+    }
+    const port = context.sourcePort;
+    if (port?.policy.hasIngressPolicy) {
+      const reason = ingressPolicyVerdict(this.#packet, port.policy, this.#datapath.nowMs, false);
+      if (reason !== DropReason.NONE) return this.#drop('policy', reason, port.portId);
+      this.#say('policy', 'access control and guards of the source port let it pass');
+    }
+    if (port?.external && this.#datapath.options.hybridForwarding && isNvgre(this.#packet, context)) {
+      context.flags |= ContextFlag.NATIVE_FORWARDING;
+      this.#say('policy', 'NVGRE from the external port: the switch itself forwards it');
+    }
+    return true;
+  }
+
+  #explain(slot: Slot): Explanation | null {
+    if (slot.extension.explain === undefined) {
+      this.#say(slot.name, 'sees the packet and does not explain what it does');
+      return null;
+    }
+    try {
+      const explanation = slot.extension.explain(this.#packet, this.#context);
+      for (const line of explanation.lines) this.#say(slot.name, line);
+      return explanation;
+    } catch (error) {
+      this.#say(slot.name, `could not explain itself: ${messageOf(error)}`);
+      return null;
+    }
+  }
+
+  #forward(): boolean {
+    const slot = this.#slots.find((candidate) => candidate.forwarding);
+    if (slot === undefined || (this.#context.flags & ContextFlag.NATIVE_FORWARDING) !== 0) {
+      if (!this.#forwardNatively()) return false;
+    } else {
+      const explanation = this.#explain(slot);
+      if (explanation?.drop !== undefined) return this.#drop(slot.name, explanation.drop);
+      for (const destination of explanation?.destinations ?? []) {
+        this.#add(destination.portId, destination.nicIndex, destination.flags);
+      }
+    }
+    this.#addMirrors();
+    if (this.#context.numDestinations === 0) return this.#drop('forwarding', DropReason.NO_DESTINATION);
+    return true;
+  }
+
+  #forwardNatively(): boolean {
+    const datapath = this.#datapath;
+    const context = this.#context;
+    routeNatively(datapath, this.#packet, context, false);
+    if (route.kind === Route.DROP) return this.#drop('forwarding', route.reason, route.dropPortId);
+    if (route.kind === Route.ONE) {
+      this.#say('forwarding', `the destination MAC address is known behind port ${this.#name(route.portId)}`);
+      this.#add(route.portId, route.nicIndex, datapath.ports[route.portId]?.policy.destinationFlags ?? 0);
+      return true;
+    }
+    this.#say('forwarding', 'group address or unknown destination: flooded within the forwarding domain');
+    for (const port of datapath.reachablePorts) {
+      if (port === context.sourcePort) continue;
+      const reason = egressVlanVerdict(context, port.policy);
+      if (reason === DropReason.NONE) this.#add(port.portId, 0, port.policy.destinationFlags);
+      else this.#say('forwarding', `not to port ${port.name}: ${datapath.reasons.info(reason).text}`);
+    }
+    return true;
+  }
+
+  #name(portId: number): string {
+    return this.#datapath.ports[portId]?.name ?? String(portId);
+  }
+
+  #add(portId: number, nicIndex: number, flags: number): void {
+    const context = this.#context;
+    if (!this.#datapath.ports[portId]) return;
+    if (context.numAvailable === 0) context.grow(1);
+    const index = context.numDestinations;
+    context.destinationPorts[index] = portId;
+    context.destinationNics[index] = nicIndex;
+    context.destinationFlags[index] = flags;
+    context.numDestinations += 1;
+    context.numAvailable -= 1;
+  }
+
+  #addMirrors(): void {
+    const datapath = this.#datapath;
+    const context = this.#context;
+    if (!datapath.anyMonitor) return;
+    const to = [...context.destinationPorts.subarray(0, context.numDestinations)];
+    const monitored =
+      context.sourcePort?.policy.monitorSource === true ||
+      to.some((portId) => datapath.ports[portId]?.policy.monitorSource === true);
+    if (!monitored) return;
+    for (const port of datapath.monitorPorts) {
+      if (port === context.sourcePort || to.includes(port.portId)) continue;
+      this.#say('forwarding', `mirrored to monitor port ${port.name}`);
+      this.#add(port.portId, 0, DestinationFlag.MIRROR);
+    }
+  }
+
+  /** Built-in egress policy, filters, delivery, for each destination. */
+  #egress(): void {
+    const context = this.#context;
+    context.flags |= ContextFlag.EGRESS;
+    const excluded = new Map<number, number>();
+    for (const slot of [...this.#slots].reverse()) {
+      if (slot.forwarding || !slot.hasEgress || slot.extension.explain === undefined) continue;
+      for (const exclusion of this.#explain(slot)?.excluded ?? []) excluded.set(exclusion.portId, exclusion.reason);
+    }
+    for (let i = 0; i < context.numDestinations; i += 1) {
+      const port = this.#datapath.ports[context.destinationPorts[i]];
+      if (port) this.#deliver(port, i, excluded.get(port.portId) ?? DropReason.NONE);
+    }
+  }
+
+  #deliver(port: Port, index: number, excluded: number): void {
+    const context = this.#context;
+    const flags = context.destinationFlags[index];
+    const nic = destinationNic(port, context.destinationNics[index], this.#packet);
+    let reason = excluded;
+    if (reason === DropReason.NONE && port.policy.hasEgressPolicy && (flags & DestinationFlag.MIRROR) === 0) {
+      if (port.policy.vlanMode === VlanMode.TRUNK) reason = egressVlanVerdict(context, port.policy);
+      if (reason === DropReason.NONE) {
+        reason = egressPolicyVerdict(this.#packet, port.policy, this.#datapath.nowMs, false);
+      }
+    }
+    if (reason === DropReason.NONE && nic === null) reason = DropReason.NIC_NOT_CONNECTED;
+    if (reason === DropReason.NONE && nic !== null && exceedsMtu(this.#packet, nic)) reason = DropReason.EXCEEDS_MTU;
+    if (reason !== DropReason.NONE) {
+      this.#drop('egress', reason, port.portId);
+      return;
+    }
+    const tag = describeTagAction(tagActionFor(context, port.policy, flags));
+    const nicIndex = nic?.nicIndex ?? 0;
+    const text = `out through port ${port.name} (${port.portId}), NIC ${nicIndex}; VLAN tag: ${tag}`;
+    this.steps.push({ stage: 'delivery', text, portId: port.portId, nicIndex, tag });
+  }
+}
+
+/** See VirtualSwitch.trace. @param slots flowing slots from the top */
+export function tracePacket(
+  datapath: Datapath,
+  slots: readonly Slot[],
+  packet: Packet,
+  portId: number,
+  nicIndex: number,
+): readonly TraceStep[] {
+  datapath.readClock();
+  const tracer = new Tracer(datapath, slots, packet);
+  tracer.run(portId, nicIndex);
+  return tracer.steps;
+}

@@ -1,0 +1,319 @@
+/**
+ * The calls of an extension that move packets: passing on, ending, injecting, cloning. Each is checked as a whole before
+ * anything changes. handle.ts puts them behind the extension's handle.
+ */
+import type { Batch, ClonePool, Packet, PacketPool } from '../net/index.ts';
+import { abandonContext } from './completion.ts';
+import { ContextFlag, type ForwardingContext, PacketFlag } from './context.ts';
+import type { Datapath } from './datapath.ts';
+import { classify, heldContext, setSourceUnchecked } from './destination-calls.ts';
+import { addDestinationTo } from './destinations.ts';
+import { DropReason } from './drop-reason.ts';
+import { egressAboveForwarding, egressFrom, miniportEdge } from './egress.ts';
+import { RuleError } from './errors.ts';
+import { ingressFrom } from './ingress.ts';
+import type { Port } from './port.ts';
+import type { Slot } from './slot.ts';
+import { verifyBatch } from './verify.ts';
+
+const WRONG_DIRECTION = ContextFlag.EGRESS | ContextFlag.REPORTED | ContextFlag.MALFORMED;
+
+/** Every packet is held by the slot, on the right path, and may go on. */
+function checkHeld(slot: Slot, batch: Batch, egress: boolean): void {
+  if (!slot.flowing) throw new RuleError(3, `${slot.name} sends packets while it is ${slot.state}`);
+  const packets = batch.packets;
+  const id = slot.id;
+  const right = egress ? ContextFlag.EGRESS : 0;
+  for (let i = 0; i < batch.count; i += 1) {
+    const context = packets[i].attachment as ForwardingContext | null;
+    if (context !== null && context.holder === id && (context.flags & WRONG_DIRECTION) === right) continue;
+    const held = heldContext(slot, packets[i]);
+    if ((held.flags & ContextFlag.REPORTED) !== 0)
+      throw new RuleError(16, 'a packet reported as filtered is passed on');
+    if ((held.flags & ContextFlag.MALFORMED) !== 0)
+      throw new RuleError(10, 'a packet is passed on without a valid frame');
+    throw new RuleError(3, `${slot.name} passes a packet on along the wrong path`);
+  }
+}
+
+/** The promises of list flags hold. */
+function checkFlags(slot: Slot, batch: Batch, flags: number): void {
+  if (batch.count === 0) return;
+  const first = batch.packets[0].attachment as ForwardingContext;
+  const group = (flags & PacketFlag.DESTINATION_GROUP) !== 0;
+  if (group && !slot.forwarding) throw new RuleError(24, `${slot.name} sets DESTINATION_GROUP`);
+  for (let i = 0; i < batch.count; i += 1) {
+    const context = batch.packets[i].attachment as ForwardingContext;
+    if (context.sourcePortId !== first.sourcePortId || context.sourceNicIndex !== first.sourceNicIndex) {
+      if ((flags & PacketFlag.SINGLE_SOURCE) !== 0) throw new RuleError(23, 'packets of a list have different sources');
+    }
+    if (!group) continue;
+    const same =
+      context.numDestinations === 1 &&
+      context.destinationPorts[0] === first.destinationPorts[0] &&
+      context.destinationNics[0] === first.destinationNics[0];
+    if (!same) throw new RuleError(24, 'packets of a list have different destinations');
+  }
+}
+
+/** NdisFSendNetBufferLists on ingress. */
+export function sendIngress(datapath: Datapath, slot: Slot, batch: Batch, flags: number): void {
+  checkHeld(slot, batch, false);
+  if (flags !== 0) checkFlags(slot, batch, flags);
+  if (datapath.options.verifyData) verifyBatch(batch, slot.capturing ? 4 : 19);
+  if (batch.count === 0) return;
+  datapath.enter();
+  passDown(datapath, slot, batch, flags);
+  datapath.leave();
+}
+
+function passDown(datapath: Datapath, slot: Slot, batch: Batch, flags: number): void {
+  if (slot.forwarding) miniportEdge(datapath, batch, flags);
+  else ingressFrom(datapath, slot.ingressNext, batch, flags & ~PacketFlag.DESTINATION_GROUP);
+  batch.count = 0;
+}
+
+/** NdisFIndicateReceiveNetBufferLists on egress. */
+export function indicateEgress(datapath: Datapath, slot: Slot, batch: Batch, flags: number): void {
+  checkHeld(slot, batch, true);
+  if (datapath.options.verifyData) verifyBatch(batch, slot.capturing ? 4 : 18);
+  if (batch.count === 0) return;
+  datapath.enter();
+  passUp(datapath, slot, batch, flags);
+  datapath.leave();
+}
+
+function passUp(datapath: Datapath, slot: Slot, batch: Batch, flags: number): void {
+  if (slot.forwarding) egressAboveForwarding(datapath, batch, flags);
+  else egressFrom(datapath, slot.egressNext, batch, flags);
+  batch.count = 0;
+}
+
+/** NdisFSendNetBufferListsComplete and NdisFReturnNetBufferLists for packets that go no further. */
+export function endPackets(datapath: Datapath, slot: Slot, batch: Batch, egress: boolean): void {
+  for (let i = 0; i < batch.count; i += 1) {
+    const context = heldContext(slot, batch.packets[i]);
+    if (slot.capturing && context.origin !== slot.id) throw new RuleError(4, `${slot.name} ends a packet`);
+    if (((context.flags & ContextFlag.EGRESS) !== 0) !== egress) {
+      throw new RuleError(3, `${slot.name} ends a packet on the wrong path`);
+    }
+  }
+  datapath.enter();
+  for (let i = 0; i < batch.count; i += 1) {
+    const packet = batch.packets[i];
+    const context = packet.attachment as ForwardingContext;
+    context.holder = 0;
+    if ((context.flags & (ContextFlag.CLONED | ContextFlag.REPORTED)) === ContextFlag.CLONED) {
+      datapath.consumed += 1;
+    } else {
+      datapath.dropped += 1;
+      if ((context.flags & ContextFlag.REPORTED) === 0) {
+        const reason = allExcluded(context) ? DropReason.ALL_EXCLUDED : DropReason.EXTENSION_UNREPORTED;
+        datapath.portOf(context).drops[reason] += 1;
+      }
+    }
+    datapath.done.push(packet);
+  }
+  batch.count = 0;
+  datapath.leave();
+}
+
+function allExcluded(context: ForwardingContext): boolean {
+  for (let i = 0; i < context.numDestinations; i += 1) if (!context.isExcluded(i)) return false;
+  return context.numDestinations !== 0;
+}
+
+/** ReportFilteredNetBufferLists. */
+export function reportFiltered(
+  datapath: Datapath,
+  slot: Slot,
+  batch: Batch,
+  portId: number,
+  reason: number,
+  incoming: boolean,
+): void {
+  if (slot.capturing) throw new RuleError(4, `${slot.name} filters packets`);
+  const port = datapath.ports[portId];
+  if (!port) throw new RuleError(16, `there is no port ${portId}`);
+  if (!datapath.reasons.has(reason)) throw new RuleError(16, `drop reason ${reason} is not registered`);
+  for (let i = 0; i < batch.count; i += 1) {
+    const context = heldContext(slot, batch.packets[i]);
+    if ((context.flags & ContextFlag.REPORTED) !== 0) throw new RuleError(16, 'a packet is reported twice');
+    if (incoming && context.sourcePortId !== portId) {
+      throw new RuleError(16, `a packet from port ${context.sourcePortId} is reported as incoming from ${portId}`);
+    }
+  }
+  for (let i = 0; i < batch.count; i += 1) {
+    (batch.packets[i].attachment as ForwardingContext).flags |= ContextFlag.REPORTED;
+  }
+  port.drops[reason] += batch.count;
+}
+
+/** Every packet was originated by the slot and still is its own. */
+function checkOwn(slot: Slot, batch: Batch): void {
+  for (let i = 0; i < batch.count; i += 1) {
+    const context = heldContext(slot, batch.packets[i]);
+    if (context.origin !== slot.id) throw new RuleError(11, `${slot.name} injects a packet of others`);
+  }
+}
+
+/** Send own packets down from here. */
+export function injectIngress(datapath: Datapath, slot: Slot, batch: Batch, flags: number): void {
+  checkOwn(slot, batch);
+  // The frame may have been written since its source was set.
+  for (let i = 0; i < batch.count; i += 1) {
+    classify(datapath, batch.packets[i], batch.packets[i].attachment as ForwardingContext);
+  }
+  checkHeld(slot, batch, false);
+  for (let i = 0; i < batch.count; i += 1) {
+    const context = batch.packets[i].attachment as ForwardingContext;
+    const nic = context.sourcePort?.nics[context.sourceNicIndex];
+    if (nic && !nic.connected) throw new RuleError(28, `packets of the NIC of port ${context.sourcePortId}`);
+    if (!slot.forwarding && context.numDestinations !== 0)
+      throw new RuleError(5, 'an injected packet has destinations');
+  }
+  if (flags !== 0) checkFlags(slot, batch, flags);
+  if (batch.count === 0) return;
+  datapath.enter();
+  for (let i = 0; i < batch.count; i += 1) {
+    const context = batch.packets[i].attachment as ForwardingContext;
+    context.ingressTop = slot.rank;
+    context.ingressBottom = slot.rank + 1;
+  }
+  passDown(datapath, slot, batch, flags);
+  datapath.leave();
+}
+
+/** Send own clones up from here; they must be what their parent is. */
+export function injectEgress(datapath: Datapath, slot: Slot, batch: Batch, flags: number): void {
+  if (slot.capturing) throw new RuleError(4, `${slot.name} originates on egress`);
+  if (!slot.flowing) throw new RuleError(3, `${slot.name} sends packets while it is ${slot.state}`);
+  checkOwn(slot, batch);
+  for (let i = 0; i < batch.count; i += 1) {
+    const packet = batch.packets[i];
+    const context = packet.attachment as ForwardingContext;
+    const parent = context.parent;
+    const parentContext = (parent?.attachment ?? null) as ForwardingContext | null;
+    if (parent === null || parentContext === null) throw new RuleError(18, 'an egress packet that is no clone');
+    if ((parentContext.flags & ContextFlag.EGRESS) === 0) throw new RuleError(18, 'a clone of a packet on ingress');
+    if (!sameFrame(packet, parent)) throw new RuleError(18, 'the data of an egress clone was changed');
+    if (!sameAddressing(context, parentContext)) {
+      throw new RuleError(18, 'source or destinations of an egress clone were changed');
+    }
+  }
+  if (batch.count === 0) return;
+  datapath.enter();
+  for (let i = 0; i < batch.count; i += 1) {
+    const context = batch.packets[i].attachment as ForwardingContext;
+    context.flags |= ContextFlag.EGRESS;
+    context.egressBottom = slot.rank;
+    context.egressTop = slot.rank - 1;
+  }
+  passUp(datapath, slot, batch, flags);
+  datapath.leave();
+}
+
+function sameFrame(a: Packet, b: Packet): boolean {
+  if (a.length !== b.length) return false;
+  if (a.bytes === b.bytes && a.offset === b.offset) return true;
+  for (let i = 0; i < a.length; i += 1) if (a.bytes[a.offset + i] !== b.bytes[b.offset + i]) return false;
+  return true;
+}
+
+function sameAddressing(a: ForwardingContext, b: ForwardingContext): boolean {
+  if (a.sourcePortId !== b.sourcePortId || a.sourceNicIndex !== b.sourceNicIndex) return false;
+  if (a.numDestinations !== b.numDestinations) return false;
+  for (let i = 0; i < a.numDestinations; i += 1) {
+    if (a.destinationPorts[i] !== b.destinationPorts[i] || a.destinationNics[i] !== b.destinationNics[i]) return false;
+  }
+  return true;
+}
+
+/** AllocateNetBufferListForwardingContext. */
+export function allocateContext(datapath: Datapath, slot: Slot, packet: Packet): boolean {
+  if (packet.attachment !== null) throw new RuleError(10, 'the packet has a forwarding context already');
+  const context = datapath.contexts.attach(packet);
+  if (context === null) return false;
+  context.holder = slot.id;
+  context.origin = slot.id;
+  // The default port is a valid source: trusted, until another one is set.
+  context.flags = ContextFlag.SOURCE_SET;
+  classify(datapath, packet, context);
+  datapath.originated += 1;
+  return true;
+}
+
+/** FreeNetBufferListForwardingContext. */
+export function freeContext(datapath: Datapath, slot: Slot, packet: Packet): void {
+  const context = heldContext(slot, packet);
+  if (context.origin !== slot.id) throw new RuleError(10, `${slot.name} frees the context of a packet of others`);
+  if (context.liveClones !== 0) throw new RuleError(19, 'the packet has clones that have not completed');
+  datapath.originated -= 1;
+  abandonContext(datapath, context);
+}
+
+/** A clone or copy with context, source and, on egress, destinations of the original. */
+export function duplicate(
+  datapath: Datapath,
+  slot: Slot,
+  packet: Packet,
+  clones: ClonePool,
+  pool: PacketPool,
+  share: boolean,
+): Packet | null {
+  if (slot.capturing) throw new RuleError(4, `${slot.name} clones a packet`);
+  const original = heldContext(slot, packet);
+  const made = share ? clones.clone(packet) : copyPacket(packet, pool);
+  if (made === null) return null;
+  const context = datapath.contexts.attach(made);
+  if (context === null) {
+    made.release();
+    return null;
+  }
+  context.holder = slot.id;
+  context.origin = slot.id;
+  if (share) {
+    context.parent = packet;
+    context.flags = ContextFlag.CLONE;
+    original.liveClones += 1;
+  } else {
+    context.flags = ContextFlag.PACKET_DATA_SAFE;
+  }
+  original.flags |= ContextFlag.CLONED;
+  datapath.originated += 1;
+  setSourceUnchecked(datapath, made, context, original.sourcePort, original.sourceNicIndex);
+  if ((original.flags & ContextFlag.EGRESS) !== 0) {
+    for (let i = 0; i < original.numDestinations; i += 1) {
+      const port = datapath.ports[original.destinationPorts[i]] as Port;
+      addDestinationTo(context, port, original.destinationNics[i], original.destinationFlags[i]);
+    }
+  }
+  return made;
+}
+
+function copyPacket(packet: Packet, pool: PacketPool): Packet | null {
+  if (packet.length > pool.maxFrameBytes) return null;
+  const copy = pool.allocate();
+  if (copy === null) return null;
+  copy.bytes.set(packet.bytes.subarray(packet.offset, packet.offset + packet.length), copy.offset);
+  copy.length = packet.length;
+  copy.copyMetadata(packet);
+  return copy;
+}
+
+/** Whether the bytes may be written. */
+export function isWritable(slot: Slot, packet: Packet): boolean {
+  const context = packet.attachment as ForwardingContext | null;
+  if (context === null || context.holder !== slot.id || slot.capturing) return false;
+  if ((context.flags & ContextFlag.EGRESS) !== 0) return false;
+  return packet.references === 1 && packet.parent === null;
+}
+
+/** The frame was written: classify it again. Its data counts as the extension's own from here on. */
+export function reclassify(datapath: Datapath, slot: Slot, packet: Packet): void {
+  const context = heldContext(slot, packet);
+  if (!isWritable(slot, packet)) throw new RuleError(19, `${slot.name} changes a packet that others share`);
+  if (context.numDestinations !== 0) throw new RuleError(13, 'the packet has committed destinations');
+  context.flags |= ContextFlag.PACKET_DATA_SAFE;
+  classify(datapath, packet, context);
+}
