@@ -1,0 +1,103 @@
+import { expect, test } from 'vitest';
+import { TestBench, tcp } from '../../../examples/testing.ts';
+import { randomFrame } from '../../net/match/testing.ts';
+import { fuzzRounds, randomNumbers } from '../../net/wire/testing.ts';
+import { filterExtension } from '../filter/index.ts';
+import { captureExtension } from './extension.ts';
+import { CaptureHub } from './hub.ts';
+import type { CaptureOptions } from './options.ts';
+import { CaptureFlag } from './ring.ts';
+
+function benchWith(...ports: string[]) {
+  const bench = new TestBench(...ports);
+  const hub = new CaptureHub(() => 1_700_000_000_000);
+  bench.virtualSwitch.enableExtension(captureExtension(hub)).result();
+  const open = (options: CaptureOptions = {}) => {
+    const session = hub.open(options);
+    return () => {
+      const seen: string[] = [];
+      session.take(10_000, (frame) => {
+        const port = bench.virtualSwitch.port(frame.portId).name;
+        const side = (frame.flags & CaptureFlag.OUT) === 0 ? 'from' : 'to';
+        seen.push(`${side} ${port} ${Buffer.from(frame.frame()).toString('hex').slice(24)}`);
+      });
+      return seen;
+    };
+  };
+  return { bench, hub, open };
+}
+
+const web = tcp('10.0.0.1', '10.0.0.2', [50_000, 80]);
+const body = Buffer.from(web.subarray(12)).toString('hex');
+
+test('a packet is seen once where it comes in and once for each port that it goes to', () => {
+  const { bench, open } = benchWith('a', 'b', 'c');
+  const seen = open();
+  bench.send('a', web);
+  expect(seen()).toEqual([`from a ${body}`, `to b ${body}`, `to c ${body}`]);
+  expect(bench.take('b')).toEqual([web]);
+});
+
+test('what a filter drops is seen on its way in only', () => {
+  const { bench, open } = benchWith('a', 'b', 'c');
+  const rules = [
+    { name: 'in', action: 'drop', direction: 'in', ports: ['b'] },
+    { name: 'out', action: 'drop', direction: 'out', ports: ['c'] },
+  ];
+  bench.virtualSwitch.enableExtension(filterExtension, { rules }).result();
+  const seen = open();
+  bench.send('b', web);
+  bench.send('a', web);
+  expect(seen()).toEqual([`from b ${body}`, `from a ${body}`, `to b ${body}`]);
+});
+
+test('a frame is recorded with the tag that its port gets', () => {
+  const { bench, open } = benchWith('access', 'trunk', 'other');
+  const access = { type: 'vlan', mode: 'access', vlanId: 10 };
+  const { virtualSwitch } = bench;
+  virtualSwitch.setPortProperty(bench.portId('access'), access).result();
+  virtualSwitch.setPortProperty(bench.portId('other'), access).result();
+  const trunk = { type: 'vlan', mode: 'trunk', nativeVlanId: 0, trunkVlanIds: 'all', pruneVlanIds: [] };
+  virtualSwitch.setPortProperty(bench.portId('trunk'), trunk).result();
+  const seen = open();
+  const tagged = open({ filter: 'vlan 10 and tcp' });
+  bench.send('access', web);
+  expect(seen()).toEqual([`from access ${body}`, `to trunk 8100000a${body}`, `to other ${body}`]);
+  expect(tagged()).toEqual([`to trunk 8100000a${body}`]);
+  bench.send(
+    'trunk',
+    Uint8Array.from(Buffer.concat([web.subarray(0, 12), Buffer.from('8100000a', 'hex'), web.subarray(12)])),
+  );
+  expect(seen()).toEqual([`from trunk 8100000a${body}`, `to access ${body}`, `to other ${body}`]);
+});
+
+test('sessions are listed, and can be closed by their number', () => {
+  const { bench, hub, open } = benchWith('a', 'b');
+  open({ filter: 'tcp', direction: 'in' });
+  bench.send('a', web);
+  const status = { sessions: [{ id: 1, filter: 'tcp', direction: 'in', capturedPackets: 1, lostPackets: 0 }] };
+  expect(bench.virtualSwitch.extensionStatus('capture')).toMatchObject(status);
+  const command = (name: string, args: { id: number }) => bench.virtualSwitch.extensionCommand('capture', name, args);
+  expect(() => command('close', { id: 7 })).toThrow('there is no capture session 7');
+  expect(() => command('open', { id: 1 })).toThrow('no command "open"');
+  expect(command('close', { id: 1 })).toEqual({ sessions: [] });
+  expect(hub.wantsIngress).toBe(false);
+});
+
+test('random and damaged frames are recorded as they are, and packets go on', () => {
+  const { bench, hub, open } = benchWith('a', 'b');
+  const seen = open({ direction: 'in' });
+  const web = hub.open({ filter: 'port 80 or net fd00::/16 or vlan 10' });
+  const random = randomNumbers(12);
+  const rounds = fuzzRounds(2000);
+  for (let round = 0; round < rounds; round += 1) {
+    const frame = randomFrame(random);
+    bench.send('a', frame);
+    bench.take('b');
+    for (const record of seen()) {
+      expect(record).toBe(`from a ${Buffer.from(frame).toString('hex').slice(24)}`);
+    }
+  }
+  expect(web.capturedPackets).toBeGreaterThan(rounds / 10);
+  expect(bench.virtualSwitch.counters).toMatchObject({ received: rounds, contextsInUse: 0 });
+});
