@@ -2,7 +2,7 @@
  * The eBPF program that drops everything, for isolation.ts and tc-filter.ts. It is given as bytes because host/ stands below
  * the assembler of bpf/.
  */
-import { FileDescriptor, lastErrno, NativeBlock, rawBpf, SystemError } from './sys/index.ts';
+import { Errno, FileDescriptor, lastErrno, NativeBlock, rawBpf, SystemError } from './sys/index.ts';
 
 /** Its name in `bpftool prog`; the kernel takes 15 bytes. */
 export const DROP_PROGRAM_NAME = 'millrace_drop';
@@ -10,6 +10,7 @@ export const DROP_PROGRAM_NAME = 'millrace_drop';
 const COMMAND_PROG_LOAD = 5;
 const PROG_TYPE_SCHED_CLS = 3;
 const TC_ACT_SHOT = 2;
+const LOAD_ATTEMPTS = 10;
 
 // Both live as long as the module: the kernel is given their addresses, which do not keep them from being collected.
 const code = new NativeBlock(16);
@@ -33,7 +34,12 @@ export function loadDropProgram(): FileDescriptor {
   attributes.setAddress(8, code.address);
   attributes.setAddress(16, license.address);
   attributes.setString(48, 16, DROP_PROGRAM_NAME);
-  const result = rawBpf(COMMAND_PROG_LOAD, attributes, 72);
-  if (result < 0) throw new SystemError('bpf', lastErrno(), 'load the program that keeps the kernel off a port');
-  return new FileDescriptor(result);
+  for (let attempt = 1; ; attempt += 1) {
+    const result = rawBpf(COMMAND_PROG_LOAD, attributes, 72);
+    if (result >= 0) return new FileDescriptor(result);
+    const errno = lastErrno();
+    // The verifier gives up when a signal is pending, such as a profiler's.
+    if (errno === Errno.EAGAIN && attempt < LOAD_ATTEMPTS) continue;
+    throw new SystemError('bpf', errno, 'load the program that keeps the kernel off a port');
+  }
 }

@@ -43,23 +43,25 @@ const tags = fc
 test('the vectors hold the virtio header and the frame as the tag action wants it; the frame itself is untouched', () => {
   const vectors = new FrameVectors(3);
   fc.assert(
-    fc.property(frames, tags, fc.nat(2), (frame, tag, index) => {
+    fc.property(frames, tags, fc.nat(2), fc.constantFrom(0, 9, 10, 128), (frame, tag, index, headroom) => {
       const packet = pool.allocate();
       if (packet === null) throw new Error('pool is empty');
       packet.bytes.set(frame, packet.offset);
       packet.length = frame.length;
+      packet.headroomStart = packet.offset - headroom;
       const count = vectors.set(index, packet, tag);
       const sent = gather(vectors, index, count);
       expect(sent.subarray(0, 10)).toEqual(new Uint8Array(10));
       expect(sent.subarray(10)).toEqual(expected(frame, tag));
       expect(vectors.lengths[index]).toBe(sent.length - 10);
       expect(packet.frame()).toEqual(frame);
+      if (tag === TagAction.KEEP) expect(count).toBe(headroom >= 10 ? 1 : 2);
       packet.release();
     }),
   );
 });
 
-test('the header of an entry is cleared when a plain frame follows a super-packet', () => {
+test('a plain frame after a super-packet has a clear header, and what is too short for a frame is refused', () => {
   const vectors = new FrameVectors(1);
   const packet = pool.allocate();
   if (packet === null) throw new Error('pool is empty');

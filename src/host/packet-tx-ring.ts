@@ -31,7 +31,7 @@ export class RingSender implements FrameSender {
   readonly #start: number;
   readonly #bytes: Uint8Array;
   readonly #words: Int32Array;
-  readonly #u16: Uint16Array;
+  readonly #view: DataView;
   #cursor = 0;
   #queued = 0;
   #queuedBytes = 0;
@@ -59,7 +59,7 @@ export class RingSender implements FrameSender {
     this.#listener = listener;
     this.#bytes = new Uint8Array(mapping.buffer);
     this.#words = new Int32Array(mapping.buffer);
-    this.#u16 = new Uint16Array(mapping.buffer);
+    this.#view = new DataView(mapping.buffer);
   }
 
   queue(packet: Packet, tag: number): void {
@@ -86,7 +86,7 @@ export class RingSender implements FrameSender {
     }
 
     const data = slot + DATA_AT;
-    writeVirtioHeader(this.#u16, data >>> 1, packet, shift);
+    writeVirtioHeader(this.#view, data, packet, shift);
     const to = data + VIRTIO_HEADER_BYTES;
     if (strip || push) {
       copy(this.#bytes, to, packet.bytes, packet.offset, 12);

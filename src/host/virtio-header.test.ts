@@ -12,8 +12,8 @@ function packet(length: number) {
   return made;
 }
 
-function bytesOf(words: Uint16Array): DataView {
-  return new DataView(words.buffer, words.byteOffset, VIRTIO_HEADER_BYTES);
+function header(): DataView {
+  return new DataView(new ArrayBuffer(VIRTIO_HEADER_BYTES));
 }
 
 test('what is written is read again', () => {
@@ -34,9 +34,9 @@ test('what is written is read again', () => {
         from.checksum = partial ? Checksum.PARTIAL : Checksum.UNKNOWN;
         from.checksumStart = partial ? start : 0;
         from.checksumOffset = partial ? 16 : 0;
-        const words = new Uint16Array(5);
+        const words = header();
         writeVirtioHeader(words, 0, from, 0);
-        expect(readVirtioHeader(bytesOf(words), 0, to)).toBe(true);
+        expect(readVirtioHeader(words, 0, to)).toBe(true);
         for (const field of [
           'gsoType',
           'gsoSizeBytes',
@@ -65,10 +65,10 @@ test('a tag that is pushed or stripped moves where summing starts and where head
     headerLengthBytes: 66,
   });
   for (const shift of [-4, 4]) {
-    const words = new Uint16Array(5);
+    const words = header();
     writeVirtioHeader(words, 0, from, shift);
     const to = packet(2000 + shift);
-    expect(readVirtioHeader(bytesOf(words), 0, to)).toBe(true);
+    expect(readVirtioHeader(words, 0, to)).toBe(true);
     expect([to.checksumStart, to.checksumOffset, to.headerLengthBytes]).toEqual([34 + shift, 16, 66 + shift]);
     to.release();
   }
@@ -96,10 +96,10 @@ test('any ten bytes are either refused or leave metadata that fits the frame', (
 test('a super-packet without a hint gets one, so that the kernel need not find 64 KB in one piece', () => {
   const from = packet(60_000);
   Object.assign(from, { gsoType: Gso.TCPV4, gsoSizeBytes: 1448 });
-  const words = new Uint16Array(5);
+  const words = header();
   writeVirtioHeader(words, 0, from, 0);
   const to = packet(60_000);
-  readVirtioHeader(bytesOf(words), 0, to);
+  readVirtioHeader(words, 0, to);
   expect(to.headerLengthBytes).toBe(128);
   from.release();
   to.release();

@@ -63,23 +63,28 @@ const assumedHeaderBytes = 128;
 
 /**
  * Write the header for a packet.
- * @param words the destination as 16-bit words
- * @param at index of its first word
+ * @param at where in the view it begins
  * @param shift how many bytes the tag action moves everything behind the MAC addresses: -4, 0 or 4
  */
-export function writeVirtioHeader(words: Uint16Array, at: number, packet: Packet, shift: number): void {
+export function writeVirtioHeader(view: DataView, at: number, packet: Packet, shift: number): void {
   const partial = packet.checksum === Checksum.PARTIAL;
-  const flags = partial ? FLAG_NEEDS_CSUM : 0;
   const gsoType = packet.gsoType;
-  words[at] = littleEndian ? flags | (gsoType << 8) : (flags << 8) | gsoType;
+  if (!partial && gsoType === 0) {
+    view.setUint32(at, 0);
+    view.setUint32(at + 4, 0);
+    view.setUint16(at + 8, 0);
+    return;
+  }
+  view.setUint8(at, partial ? FLAG_NEEDS_CSUM : 0);
+  view.setUint8(at + 1, gsoType);
   if (gsoType === 0) {
-    words[at + 1] = 0;
-    words[at + 2] = 0;
+    view.setUint32(at + 2, 0);
   } else {
     const hint = packet.headerLengthBytes;
-    words[at + 1] = hint > 0 ? hint + shift : Math.min(assumedHeaderBytes, packet.length + shift);
-    words[at + 2] = packet.gsoSizeBytes;
+    const headerLength = hint > 0 ? hint + shift : Math.min(assumedHeaderBytes, packet.length + shift);
+    view.setUint16(at + 2, headerLength, littleEndian);
+    view.setUint16(at + 4, packet.gsoSizeBytes, littleEndian);
   }
-  words[at + 3] = partial ? packet.checksumStart + shift : 0;
-  words[at + 4] = partial ? packet.checksumOffset : 0;
+  view.setUint16(at + 6, partial ? packet.checksumStart + shift : 0, littleEndian);
+  view.setUint16(at + 8, partial ? packet.checksumOffset : 0, littleEndian);
 }
