@@ -118,6 +118,8 @@ export interface StandardPolicies {
   egressVerdict(packet: Packet, portId: number): DropReasonCode;
   /** The DestinationFlag bits that suit the VLAN policy of a port. */
   destinationFlags(portId: number): number;
+  /** The NIC index to use for an address learned at a NIC: that one while it is connected, else 0. */
+  destinationNic(portId: number, nicIndex: number): number;
   /** What delivery will do to the frame's VLAN tag for one destination: a TagAction with the TCI in its low bits. */
   tagAction(packet: Packet, index: number): number;
   /**
@@ -125,6 +127,8 @@ export interface StandardPolicies {
    * @returns how many were added
    */
   flood(packet: Packet): number;
+  /** The ports that {@link flood} would add. Allocates: for explanations. */
+  floodPorts(packet: Packet): readonly number[];
 }
 
 /** The switch as one extension sees it. Misuse throws RuleError and changes nothing. */

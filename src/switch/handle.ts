@@ -62,6 +62,10 @@ class Policies implements StandardPolicies {
     return this.#datapath.ports[portId]?.policy.destinationFlags ?? 0;
   }
 
+  destinationNic(portId: number, nicIndex: number): number {
+    return nicIndex !== 0 && this.#datapath.ports[portId]?.nics[nicIndex]?.connected ? nicIndex : 0;
+  }
+
   tagAction(packet: Packet, index: number): number {
     const context = packet.attachment as ForwardingContext;
     const port = this.#datapath.ports[context.destinationPorts[index]];
@@ -71,6 +75,13 @@ class Policies implements StandardPolicies {
   flood(packet: Packet): number {
     destinations.checkMayAdd(this.#slot, packet);
     return floodTo(this.#datapath, packet.attachment as ForwardingContext);
+  }
+
+  floodPorts(packet: Packet): readonly number[] {
+    const context = packet.attachment as ForwardingContext;
+    return this.#datapath.reachablePorts
+      .filter((port) => port !== context.sourcePort && egressVlanVerdict(context, port.policy) === DropReason.NONE)
+      .map((port) => port.portId);
   }
 }
 

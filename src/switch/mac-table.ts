@@ -48,6 +48,8 @@ export class MacTable {
   readonly capacity: number;
   /** Seconds after which an address that was not seen is forgotten; 0: never. */
   ageingSeconds: number;
+  /** After {@link learn} said MOVED: the port that the address was behind before. */
+  movedFrom = 0;
   readonly #mask: number;
   readonly #table: Int32Array;
   readonly #seed: number;
@@ -129,7 +131,9 @@ export class MacTable {
       table[at + 2] = USED | place;
       table[at + 3] = nowSeconds;
       if (expired) return Learned.NEW;
-      return from === portId ? Learned.KNOWN : Learned.MOVED;
+      if (from === portId) return Learned.KNOWN;
+      this.movedFrom = from;
+      return Learned.MOVED;
     }
     if (this.#limited(portId)) return Learned.LIMIT;
     if (this.#count === this.capacity) return Learned.FULL;
