@@ -28,7 +28,18 @@ export {
 } from './asm/operands.ts';
 export type { SourceLine } from './asm/site.ts';
 export { Slot } from './asm/stack.ts';
+export { kernelFunctionId, kernelVariableId } from './btf/kernel.ts';
 export * from './errors.ts';
+export {
+  type FeatureLine,
+  type FeatureName,
+  featureReport,
+  haveFeature,
+  requireFeature,
+  requireMapType,
+  requireProgramType,
+} from './feature/probe.ts';
+export { haveHelper, haveMapType, haveProgramType } from './feature/raw.ts';
 export { adoptClsact, attachClsact, type ClsactAttachment, ClsactFilter } from './link/clsact.ts';
 export { Link, type LinkInfo } from './link/link.ts';
 export { linkIds, linkInfoById, programIds, programInfoById } from './link/objects.ts';
@@ -49,6 +60,7 @@ export { type Anchor, attachTcx, type TcxAttachment, type TcxPosition } from './
 export { attachXdp, type XdpAttachment, type XdpMode } from './link/xdp.ts';
 export { ArrayMap, type ArrayOptions, MappedValues } from './map/array.ts';
 export { MapHandle, type MapInfo, type MapOptions, type MapShape } from './map/handle.ts';
+export { HashMap, type HashOptions, LruHashMap, PerCpuHashMap } from './map/hash.ts';
 export {
   array,
   bytes,
@@ -66,6 +78,18 @@ export {
   u64,
   type ValueOf,
 } from './map/layout.ts';
+export { LpmTrieMap, type LpmTrieOptions, type Prefix, prefixKey } from './map/lpm-trie.ts';
+export { PerCpuArrayMap, type PerCpuArrayOptions } from './map/percpu.ts';
+export {
+  type Device,
+  DeviceHashMap,
+  DeviceMap,
+  MapArray,
+  type MapArrayOptions,
+  ProgramArrayMap,
+  XskMap,
+} from './map/references.ts';
+export { PerfEventArrayMap, RingBufferMap, type RingBufferOptions } from './map/ring.ts';
 export { type StructLayout, type StructValue, struct } from './map/struct.ts';
 export { Table } from './map/table.ts';
 export { type Code, loadProgram, type ProgramSpec } from './program/load.ts';
@@ -73,6 +97,9 @@ export { unpin } from './program/pin.ts';
 export { Program, type ProgramInfo } from './program/program.ts';
 export type { LiveFrames, TestRun, TestRunInput } from './program/test-run.ts';
 export { VerifierError } from './program/verifier.ts';
+export { EventRing, type EventRingOptions } from './reader/event-ring.ts';
+export { type PerfBufferOptions, PerfBufferReader, type SampleHandler } from './reader/perf-buffer.ts';
+export { type RecordHandler, RingBufferReader } from './reader/ring-buffer.ts';
 export type { FrameOptions, Variation, VlanTag } from './tools/frame.ts';
 export { type GenerateOptions, type GenerateResult, generate } from './tools/generate.ts';
 export {

@@ -7,7 +7,7 @@ import { Assembler } from '../asm/assembler.ts';
 import { encode } from '../asm/encode.ts';
 import { R0 } from '../asm/operands.ts';
 import { Attributes, blockOf, blockOfString, bpf, Errno } from '../sys/bpf.ts';
-import { COMMAND, MAP_FLAG } from '../uapi/commands.ts';
+import { COMMAND, LOAD_FLAG, MAP_FLAG } from '../uapi/commands.ts';
 import type { HelperName } from '../uapi/helpers.ts';
 import { ATTACH_TYPE, MAP_TYPE, type MapType, PROGRAM_TYPE, type ProgramType } from '../uapi/kinds.ts';
 
@@ -26,22 +26,33 @@ export function cached(key: string, ask: () => boolean): boolean {
 
 /**
  * Try to load a program.
- * @returns 0, or the negated errno; nothing stays loaded
+ * @param log where the verifier shall write
+ * @returns a descriptor that the caller closes, or the negated errno
  */
-export function tryProgram(type: number, code: Assembler, expectedAttachType = 0, log?: NativeBlock): number {
+export function loadProbe(type: number, code: Assembler, expectedAttachType = 0, log?: NativeBlock): number {
   const bytes = encode(code.instructions);
   const attributes = new Attributes(72);
   attributes.u32[0] = type;
   attributes.u32[1] = bytes.length / 8;
   attributes.point(8, blockOf(bytes));
   attributes.point(16, blockOfString('GPL'));
+  // Programs of the type 'syscall' are all sleepable.
+  if (type === PROGRAM_TYPE.syscall) attributes.u32[11] = LOAD_FLAG.SLEEPABLE;
   attributes.u32[17] = expectedAttachType;
   if (log !== undefined) {
     attributes.u32[6] = 1;
     attributes.u32[7] = log.bytes.length;
     attributes.point(32, log);
   }
-  const result = bpf(COMMAND.PROG_LOAD, attributes, 72);
+  return bpf(COMMAND.PROG_LOAD, attributes, 72);
+}
+
+/**
+ * Try to load a program, and let it go.
+ * @returns 0, or the negated errno
+ */
+export function tryProgram(type: number, code: Assembler, expectedAttachType = 0, log?: NativeBlock): number {
+  const result = loadProbe(type, code, expectedAttachType, log);
   if (result < 0) return result;
   closeDescriptor(result);
   return 0;
@@ -102,7 +113,9 @@ function isKnownBy(type: number, result: number): boolean {
  */
 export function tryMap(type: number, keyBytes: number, valueBytes: number, maxEntries: number, flags: number): number {
   const attributes = new Attributes(CREATE_BYTES);
-  attributes.u32.set([type, keyBytes, valueBytes, maxEntries, flags]);
+  // No descriptor of an inner map: maps of maps say EBADF, others do not look.
+  const inner = type === MAP_TYPE.array_of_maps || type === MAP_TYPE.hash_of_maps ? 0xffffffff : 0;
+  attributes.u32.set([type, keyBytes, valueBytes, maxEntries, flags, inner]);
   const result = bpf(COMMAND.MAP_CREATE, attributes, CREATE_BYTES);
   if (result < 0) return result;
   closeDescriptor(result);

@@ -6,7 +6,7 @@ import { FileDescriptor } from '../../host/sys/index.ts';
 import { AttachConflictError, UnsupportedError } from '../errors.ts';
 import type { Program } from '../program/program.ts';
 import { Errno, failure, kernelRelease } from '../sys/bpf.ts';
-import { netdevIndex } from '../sys/netdev.ts';
+import { netdevIndex, readLink } from '../sys/netdev.ts';
 import { COMMAND, XDP_FLAG } from '../uapi/commands.ts';
 import { ATTACH_TYPE } from '../uapi/kinds.ts';
 import { createLink, Link } from './link.ts';
@@ -57,5 +57,7 @@ export function attachXdp({ program, netdev, mode = 'auto' }: XdpAttachment): Li
       kernelRelease(),
     );
   }
+  // An interface that is not there is only EINVAL to the kernel.
+  if (result === -Errno.EINVAL) readLink(ifindex, doing);
   throw failure(COMMAND.LINK_CREATE, result, doing, `${netdev}`);
 }
