@@ -16,7 +16,7 @@ function benchWith(configuration: unknown, ...ports: string[]): TestBench {
 
 interface Shown {
   default: { action: string; packets: number; bytes: number };
-  rules: { name: string; packets: number; bytes: number; missingPorts: string[] }[];
+  rules: { name: string; packets: number; bytes: number; missingPorts: string[]; dropReason?: string }[];
 }
 
 function command(bench: TestBench, name: string, args: JsonValue = null): Shown {
@@ -148,6 +148,13 @@ test('more rule names than there are reasons share one', () => {
   const bench = benchWith({ rules });
   bench.send('client', tcp(CLIENT, SERVER, [1, 1]), tcp(CLIENT, SERVER, [1, 59]), tcp(CLIENT, SERVER, [1, 60]));
   expect(bench.drops('client')).toEqual({ 'filter:R0': 1, 'filter:RULE': 2 });
+  const shown = command(bench, 'show').rules.map((rule) => rule.dropReason);
+  expect([shown[0], shown[39], shown[40], shown[59]]).toEqual([
+    'filter:R0',
+    'filter:R39',
+    'filter:RULE',
+    'filter:RULE',
+  ]);
 });
 
 test('garbage frames never break the filter, and every packet is accounted for', () => {

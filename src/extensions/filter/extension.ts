@@ -136,7 +136,7 @@ class FilterExtension implements Extension {
         direction: rule.direction,
         packets: table.packets[number],
         bytes: table.bytes[number],
-        dropReason: rule.action === 'drop' ? this.#reasonOfRule[number] : null,
+        ...(rule.action === 'drop' ? { dropReason: this.#reasons.nameOf(rule.name) } : {}),
         missingPorts: (rule.ports ?? []).filter((name) => !this.#ports.ids.has(name)),
       })),
     };
