@@ -1,3 +1,2 @@
 /** extensions/filter: the filtering extension. The only door of this room. */
 export { filterExtension } from './extension.ts';
-export { FilterConfigurationError } from './schema.ts';
