@@ -5,8 +5,9 @@
 
 import { writeFileSync } from 'node:fs';
 import { cpus, release } from 'node:os';
+import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
-import { benchInMemory } from './in-memory.ts';
+import type { InMemoryResult } from './in-memory.ts';
 import { type Idle, measureIdle } from './measure/idle.ts';
 import { measureLatency } from './measure/latency.ts';
 import { measureSmallPackets } from './measure/small-packets.ts';
@@ -16,7 +17,7 @@ import { Millrace } from './peers/millrace.ts';
 import { OpenVSwitch } from './peers/open-vswitch.ts';
 import type { Peer } from './peers/peer.ts';
 import { type Figure, figureTable, type PeerResult, ratioFigure, sideBySide } from './report.ts';
-import { sleep } from './shell.ts';
+import { run, sleep } from './shell.ts';
 import { median } from './statistics.ts';
 import { TwoHosts } from './two-host.ts';
 
@@ -100,7 +101,9 @@ async function main(options: Options): Promise<void> {
     }
   }
   progress('in memory');
-  const memory = await benchInMemory({});
+  // A process of its own: what was compiled for the rounds before would not be what users run.
+  const inMemory = join(import.meta.dirname, 'in-memory.js');
+  const memory: InMemoryResult = JSON.parse(run(process.execPath, ['--expose-gc', inMemory], { timeoutMs: 120_000 }));
 
   const results = [...samples].map(([peer, own]) => summarize(peer, own));
   const of = (id: string) => results.find((r) => r.id === id);
