@@ -133,7 +133,7 @@ async function main(options: { once?: boolean; json?: boolean }): Promise<void> 
   let results: CheckResult[] = [];
   try {
     const client = await lab.up();
-    if (!quiet) process.stdout.write('Three hosts on one Millrace switch; checking:\n');
+    if (!quiet) process.stderr.write('Three hosts on one Millrace switch; checking:\n');
     results = await runChecks(lab.hosts, (result) => {
       if (!quiet)
         process.stdout.write(`  ${result.passed ? 'ok     ' : 'FAILED '} ${result.what} (${result.detail})\n`);
