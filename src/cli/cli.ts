@@ -10,6 +10,7 @@ interface GlobalOptions {
 /** The surroundings of one command. */
 export class Cli {
   readonly #program: Command;
+  readonly #clients: Client[] = [];
 
   constructor(program: Command) {
     this.#program = program;
@@ -28,19 +29,22 @@ export class Cli {
     return this.#program.opts<GlobalOptions>().socket !== undefined || (process.env.MILLRACE_SOCKET ?? '') !== '';
   }
 
-  /** Connect to the daemon. @throws DaemonNotRunning, Failure */
-  connect(): Promise<Client> {
-    return Client.connect(this.socketPath);
+  /** Connect to the daemon. The connection ends with the command. @throws DaemonNotRunning, Failure */
+  async connect(socketPath = this.socketPath): Promise<Client> {
+    const client = await Client.connect(socketPath);
+    this.#clients.push(client);
+    return client;
+  }
+
+  /** End all connections: the command is over, whether it worked or not. */
+  close(): void {
+    for (const client of this.#clients.splice(0)) client.close();
   }
 
   /** One call on a connection of its own. @throws DaemonNotRunning, Failure */
   async call<M extends MethodName>(method: M, params: Api[M]['params']): Promise<Api[M]['result']> {
     const client = await this.connect();
-    try {
-      return await client.call(method, params);
-    } finally {
-      client.close();
-    }
+    return client.call(method, params);
   }
 
   /**

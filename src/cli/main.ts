@@ -90,9 +90,9 @@ function finish(error: unknown, json: boolean): void {
   process.exitCode = exitCode;
 }
 
-/** The socket that a line to be completed names, else the usual one. */
+/** The socket that a line to be completed names, else the one that the shell's own call names, else the usual one. */
 function namedSocket(args: readonly string[]): string {
-  const at = args.indexOf('--socket');
+  const at = args.lastIndexOf('--socket');
   return at >= 0 && at + 1 < args.length ? args[at + 1] : defaultSocketPath();
 }
 
@@ -108,7 +108,7 @@ export async function main(args: readonly string[]): Promise<void> {
     return;
   }
   const { program, cli } = buildProgram();
-  const asking = args[0] === 'complete';
+  const asking = args[args[0] === '--socket' ? 2 : 0] === 'complete';
   const completing = asking || args.includes('completion');
   try {
     if (completing) {
@@ -125,5 +125,7 @@ export async function main(args: readonly string[]): Promise<void> {
     await program.parseAsync(args, { from: 'user' });
   } catch (error) {
     finish(error, cli.json);
+  } finally {
+    cli.close();
   }
 }

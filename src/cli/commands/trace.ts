@@ -58,7 +58,6 @@ Examples:
       const results: TraceResult[] = [];
       const client = await cli.connect();
       for (const frame of await framesOf(words, options)) results.push(await client.call('trace', { port, frame }));
-      client.close();
       cli.print(options.pcap === undefined ? results[0] : results, () => results.map(traceText).join('\n'));
     });
 }
@@ -71,7 +70,6 @@ export function injectCommand(cli: Cli): Command {
       const frames = await framesOf(words, options);
       const client = await cli.connect();
       for (const frame of frames) await client.call('inject', { port, frame });
-      client.close();
       cli.print(
         { port, frames: frames.length },
         () => `${frames.length === 1 ? 'One frame' : `${frames.length} frames`} went in through port ${port}.\n`,

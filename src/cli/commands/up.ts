@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Command, Option } from 'commander';
-import { Client, DaemonNotRunning, Failure, loadConfigTools, loadDaemon, messageOf } from '../../daemon/client.ts';
+import { type Client, DaemonNotRunning, Failure, loadConfigTools, loadDaemon, messageOf } from '../../daemon/client.ts';
 import type { Cli } from '../cli.ts';
 import { CliError, endingOf } from '../exit.ts';
 
@@ -45,28 +45,24 @@ async function socketOf(cli: Cli, file: string | null): Promise<string> {
 async function applyToRunning(cli: Cli, socket: string, file: string | null): Promise<boolean> {
   let client: Client;
   try {
-    client = await Client.connect(socket);
+    client = await cli.connect(socket);
   } catch (error) {
     if (error instanceof DaemonNotRunning) return false;
     throw error;
   }
-  try {
-    const { pid } = await client.call('status', {});
-    if (file === null) {
-      const hint =
-        'give a changed file with -f to apply it, stop the daemon with `millrace down`, or choose another --socket';
-      throw new Failure('exists', `a daemon (pid ${pid}) already serves ${socket}`, hint);
-    }
-    const result = await client.call('config.apply', { file, text: readText(file) });
-    cli.print({ pid, ...result }, () => {
-      const head = `The daemon (pid ${pid}) that serves ${socket}`;
-      if (result.steps.length === 0) return `${head} runs this configuration already; nothing was changed.\n`;
-      return `${head} took the changes:\n${result.steps.map((step) => `  ${step}\n`).join('')}`;
-    });
-    return true;
-  } finally {
-    client.close();
+  const { pid } = await client.call('status', {});
+  if (file === null) {
+    const hint =
+      'give a changed file with -f to apply it, stop the daemon with `millrace down`, or choose another --socket';
+    throw new Failure('exists', `a daemon (pid ${pid}) already serves ${socket}`, hint);
   }
+  const result = await client.call('config.apply', { file, text: readText(file) });
+  cli.print({ pid, ...result }, () => {
+    const head = `The daemon (pid ${pid}) that serves ${socket}`;
+    if (result.steps.length === 0) return `${head} runs this configuration already; nothing was changed.\n`;
+    return `${head} took the changes:\n${result.steps.map((step) => `  ${step}\n`).join('')}`;
+  });
+  return true;
 }
 
 /** Start a process of its own for the daemon and wait until it is ready, or has failed. */

@@ -212,13 +212,14 @@ export function eventsCommand(cli: Cli): Command {
           : `${clock(event.timeMs)}  ${event.type.padEnd(17)}  ${printable(event.message)}`;
         process.stdout.write(`${line}\n`);
       };
-      client.onEvent = print;
-      for (const event of await client.call(options.follow === true ? 'events.subscribe' : 'events.recent', { limit }))
-        print(event);
       if (options.follow !== true) {
-        client.close();
+        const recent = await client.call('events.recent', { limit });
+        if (cli.json) cli.print(recent, () => '');
+        else for (const event of recent) print(event);
         return;
       }
+      client.onEvent = print;
+      for (const event of await client.call('events.subscribe', { limit })) print(event);
       process.once('SIGINT', () => process.exit(0));
       await new Promise<void>((resolve) => {
         client.onClose = resolve;

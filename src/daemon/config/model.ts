@@ -3,7 +3,7 @@
  * can be compared (diff.ts); one can be written back as a file (`config show`).
  */
 import type { z } from 'zod';
-import type { ConfigFile, PortConfig, portSchema } from './schema.ts';
+import { type ConfigFile, INTERFACE_NAME, type PortConfig, type portSchema } from './schema.ts';
 
 /** One port with its device named. */
 export type Port = PortConfig & { device: string };
@@ -41,6 +41,12 @@ export const DEFAULT_FDB_MAXIMUM = 16384;
 /** A configuration without ports, with the learning extension: what a daemon starts with when it is given no file. */
 export function emptyConfig(): Config {
   return normalise({}, (path) => path);
+}
+
+/** What is wrong with the interface of a port that was not named itself: the port's own name may not be one. @returns null for nothing */
+export function deviceProblem(port: Port): string | null {
+  if (port.device === '' || INTERFACE_NAME.test(port.device)) return null;
+  return `"${port.device}" cannot be the name of an interface (1 to 15 characters): name one with "device"`;
 }
 
 /** Fill in what one port leaves out. */

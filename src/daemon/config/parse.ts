@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs';
 import { dirname, isAbsolute, resolve } from 'node:path';
 import { LineCounter, parseDocument } from 'yaml';
 import { type ConfigIssue, describeZod, formatIssue, Locator } from './issues.ts';
-import { BUILTIN_EXTENSIONS, type Config, normalise } from './model.ts';
+import { BUILTIN_EXTENSIONS, type Config, deviceProblem, normalise } from './model.ts';
 import { configSchema } from './schema.ts';
 import { nearest } from './suggest.ts';
 
@@ -80,6 +80,8 @@ function crossCheck(config: Config, data: unknown, locate: Locator): ConfigIssue
   const devices = new Map<string, string>();
   for (const [name, port] of config.ports) {
     if (port.kind !== 'netdev' && port.kind !== 'tap') continue;
+    const problem = deviceProblem(port);
+    if (problem !== null) issues.push(locate.atPath(['ports', name], problem, true));
     const key = port.kind === 'tap' && port.netns !== undefined ? `${port.netns} ${port.device}` : port.device;
     const earlier = devices.get(key);
     if (earlier === undefined) devices.set(key, name);

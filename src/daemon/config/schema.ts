@@ -6,7 +6,8 @@ import { isIP } from 'node:net';
 import { z } from 'zod';
 
 const NAME = /^(?!__)[A-Za-z0-9_][A-Za-z0-9_.:-]{0,62}$/;
-const INTERFACE = /^[^\s/]{1,15}$/;
+/** An interface name, as the kernel takes it. */
+export const INTERFACE_NAME = /^(?!\.{1,2}$)[^\s/:]{1,15}$/;
 const MAC = /^[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){5}$/;
 const VLAN_RANGE = /^\d{1,4}(?:-\d{1,4})?$/;
 
@@ -46,9 +47,16 @@ function label(what: string) {
 
 /** The name of a port, an extension or a switch. */
 export const nameSchema = text(NAME, 'a name of 1 to 63 letters, digits, or any of _ . : - (not first)');
-const interfaceName = text(INTERFACE, 'an interface name of 1 to 15 characters, without spaces and slashes');
+const interfaceName = text(
+  INTERFACE_NAME,
+  'an interface name of 1 to 15 characters, without blanks, slashes and colons',
+);
 export const macSchema = text(MAC, 'a MAC address such as 02:00:00:00:00:01').transform((value) => value.toLowerCase());
-export const vlanSchema = integer(1, 4094, 'a VLAN id');
+/** An address of one station, as a forwarding entry needs it. */
+export const stationSchema = macSchema.refine((value) => (Number.parseInt(value.slice(0, 2), 16) & 1) === 0, {
+  error: 'must be the address of one station, not of a group',
+});
+const vlanSchema = integer(1, 4094, 'a VLAN id');
 const vlanRange = z.string().refine(
   (value) => {
     if (!VLAN_RANGE.test(value)) return false;
@@ -162,6 +170,10 @@ const profile = z
 const learning = z
   .strictObject({
     limit: integer(0, 1_000_000).optional().describe('most addresses learned on this port; 0: no limit'),
+    onLimit: z
+      .enum(['flood', 'drop'], { error: 'must be flood or drop' })
+      .optional()
+      .describe('what becomes of packets from further addresses; flood when not given'),
     enabled: flag.optional().describe('whether addresses are learned on this port'),
   })
   .describe('MAC learning on this port');
@@ -292,7 +304,7 @@ export const extensionSchema = z.union([nameSchema, extensionObject], {
 
 /** A static forwarding entry. */
 export const staticEntrySchema = z.strictObject({
-  mac: macSchema,
+  mac: stationSchema,
   vlan: integer(0, 4094, '0: untagged').optional().describe('VLAN of the entry; 0, which is untagged, when not given'),
   port: nameSchema,
 });

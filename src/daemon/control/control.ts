@@ -7,7 +7,7 @@ import type { ApplyResult } from '../api.ts';
 import { diffConfigs, type Operation, type Step } from '../config/diff.ts';
 import { evolve } from '../config/evolve.ts';
 import { describeZod, PATHS_ONLY } from '../config/issues.ts';
-import { type Config, emptyConfig, normalisePort, type Port } from '../config/model.ts';
+import { type Config, deviceProblem, emptyConfig, normalisePort, type Port } from '../config/model.ts';
 import { ConfigError, parseConfig } from '../config/parse.ts';
 import { portSchema } from '../config/schema.ts';
 import { nearest } from '../config/suggest.ts';
@@ -108,7 +108,12 @@ function emptyConfigWithoutExtensions(): Config {
 /** Check one port's settings from outside. @throws Failure 'invalid-params' */
 export function checkPort(name: string, settings: unknown): Port {
   const checked = portSchema.safeParse(settings);
-  if (checked.success) return normalisePort(name, checked.data, (path) => path);
+  if (checked.success) {
+    const port = normalisePort(name, checked.data, (path) => path);
+    const problem = deviceProblem(port);
+    if (problem !== null) throw new Failure('invalid-params', problem);
+    return port;
+  }
   const issues = describeZod(checked.error, portSchema, settings, PATHS_ONLY);
   throw new Failure('invalid-params', `port "${name}": ${issues.join('; ')}`);
 }

@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import type { Api, ExtensionInfo, MethodName, PortInfo, Status } from '../api.ts';
 import { BUILTIN_EXTENSIONS, type Config, type Extension, toFile } from '../config/model.ts';
-import { macSchema, nameSchema } from '../config/schema.ts';
+import { macSchema, nameSchema, stationSchema } from '../config/schema.ts';
 import { mergePatch } from '../config/settings.ts';
 import type { Method } from '../rpc/dispatch.ts';
 import { Failure } from '../rpc/failure.ts';
@@ -221,7 +221,7 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
 
   add('fdb.show', fdbFilter, (filter) => thread.call('fdb-show', filter));
   add('fdb.flush', fdbFilter, (filter) => thread.call('fdb-flush', filter));
-  add('fdb.add', z.strictObject({ mac: macSchema, vlan, port: nameSchema }), async (entry) => {
+  add('fdb.add', z.strictObject({ mac: stationSchema, vlan, port: nameSchema }), async (entry) => {
     await control.change((running) => {
       requirePort(running, entry.port);
       const others = running.fdb.static.filter((other) => other.mac !== entry.mac || other.vlan !== entry.vlan);

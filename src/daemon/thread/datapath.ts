@@ -1,0 +1,286 @@
+/**
+ * The datapath: one switch with its ports, extensions and captures on one event loop. It answers the calls of the control thread; worker.ts
+ * brings them and takes the answers back.
+ */
+import { CaptureHub, captureExtension } from '../../extensions/capture/index.ts';
+import { filterExtension } from '../../extensions/filter/index.ts';
+import { learningExtension } from '../../extensions/learning/index.ts';
+import { type EventLoop, LinkWatch } from '../../host/index.ts';
+import { Batch } from '../../net/index.ts';
+import {
+  createSwitch,
+  type HostServices,
+  type JsonValue,
+  type SwitchEvent,
+  type VirtualSwitch,
+} from '../../switch/index.ts';
+import type { DaemonEvent, DropCount, PortCounters } from '../api.ts';
+import type { Operation as ConfigOperation } from '../config/diff.ts';
+import type { CallMessage, DatapathCall, DatapathCalls, DatapathSummary, UpMessage } from './calls.ts';
+import { DatapathCaptures } from './captures.ts';
+import { failureOf } from './failures.ts';
+import { ForwardingDatabase } from './fdb.ts';
+import { DatapathPorts } from './ports.ts';
+import { ExtensionStack } from './stack.ts';
+import { HandmadeFrames, traceFrame } from './trace.ts';
+
+/** How often the switch ages what it knows. */
+const TICK_MS = 1_000;
+
+/** What a call gives: its result now, or an operation of the switch that an extension may hold up. */
+type Answer<C extends DatapathCall> = DatapathCalls[C]['result'] | Pending;
+
+interface Pending {
+  readonly state: 'pending' | 'done' | 'failed';
+  readonly error: Error | null;
+  whenSettled(listener: () => void): void;
+}
+
+const isPending = (value: unknown): value is Pending =>
+  typeof value === 'object' && value !== null && 'whenSettled' in value;
+
+/** A running datapath. */
+export class Datapath {
+  readonly #loop: EventLoop;
+  readonly #up: (message: UpMessage) => void;
+  readonly #switch: VirtualSwitch;
+  readonly #ports: DatapathPorts;
+  readonly #stack: ExtensionStack;
+  readonly #fdb: ForwardingDatabase;
+  readonly #captures: DatapathCaptures;
+  readonly #links: LinkWatch;
+  readonly #frames = new HandmadeFrames();
+  #closed = false;
+
+  /** @param up takes what is said to the control thread */
+  constructor(loop: EventLoop, up: (message: UpMessage) => void) {
+    this.#loop = loop;
+    this.#up = up;
+    this.#switch = createSwitch({ name: 'default', host: this.#hostServices() });
+    this.#switch.onEvent((event) => this.#onSwitchEvent(event));
+    this.#switch.activate();
+    this.#ports = new DatapathPorts(this.#switch, loop, {
+      onState: (port, message) => this.#event('port-state', port.name, message),
+      onWarning: (port, message) => this.#event('warning', port, `port ${port}: ${message}`),
+      onLost: (port) => this.#fdb.forgetPort(port.name),
+    });
+    const hub = new CaptureHub();
+    const builtins = new Map(
+      [learningExtension, filterExtension, captureExtension(hub)].map((factory) => [factory.descriptor.name, factory]),
+    );
+    this.#stack = new ExtensionStack(this.#switch, builtins, (extension) => this.#fdb.settingsFor(extension));
+    this.#fdb = new ForwardingDatabase(this.#stack, this.#ports);
+    this.#captures = new DatapathCaptures(this.#switch, hub, () => this.#stack.running('capture'));
+    loop.timers.every(TICK_MS, { onTimer: () => this.#tick() });
+    this.#links = new LinkWatch();
+    loop.add(this.#links.fileDescriptor, {
+      onReady: () => {
+        if (this.#links.process().length > 0) this.#ports.reexamine();
+      },
+      onError: () => this.#ports.reexamine(),
+    });
+  }
+
+  /** Carry out a call and answer it, now or when it is done. */
+  handle(message: CallMessage): void {
+    const { id, call, params } = message;
+    const fail = (error: unknown) => {
+      const { kind, message: text, hint } = failureOf(error);
+      this.#up({ type: 'failure', id, kind, message: text, hint });
+    };
+    try {
+      const answer = this.#answer(call, params as never);
+      if (!isPending(answer)) {
+        this.#up({ type: 'reply', id, result: answer });
+        return;
+      }
+      answer.whenSettled(() => {
+        if (answer.error === null) this.#up({ type: 'reply', id, result: null });
+        else fail(answer.error);
+      });
+    } catch (error) {
+      fail(error);
+    }
+  }
+
+  /** Give every device back. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#loop.remove(this.#links.fileDescriptor);
+    this.#links.close();
+    this.#ports.close();
+    this.#switch.close();
+  }
+
+  #answer<C extends DatapathCall>(call: C, params: DatapathCalls[C]['params']): Answer<DatapathCall> {
+    const handlers: { [K in DatapathCall]: (given: DatapathCalls[K]['params']) => Answer<K> } = {
+      operate: (operation) => this.#operate(operation) ?? null,
+      summary: () => this.#summary(),
+      ports: () => this.#ports.list(),
+      extensions: () => this.#stack.list(),
+      'extension-status': ({ name }) => this.#stack.status(name),
+      'extension-command': ({ name, command, args }) => this.#stack.command(name, command, args as JsonValue),
+      drops: ({ port }) => this.#drops(port),
+      trace: ({ port, frame }) => {
+        const packet = this.#frames.make(frame);
+        try {
+          return traceFrame(this.#switch, this.#ports.get(port), packet, (id) => this.#ports.nameOf(id));
+        } finally {
+          packet.release();
+        }
+      },
+      inject: ({ port, frame }) => {
+        const batch = new Batch();
+        const { id } = this.#ports.get(port);
+        batch.push(this.#frames.make(frame));
+        this.#switch.receive(id, 0, batch);
+        return null;
+      },
+      'fdb-show': (filter) => this.#fdb.show(filter),
+      'fdb-flush': (filter) => ({ flushed: this.#fdb.flush(filter) }),
+      'capture-open': (request) => this.#captures.open(request, (name) => this.#ports.get(name).id),
+      'capture-close': ({ id }) => this.#captures.close(id),
+      stop: () => {
+        this.close();
+        this.#loop.stop();
+        return null;
+      },
+    };
+    return handlers[call](params);
+  }
+
+  #operate(operation: ConfigOperation): Pending | null {
+    switch (operation.op) {
+      case 'port-add':
+        return this.#then(this.#ports.add(operation.name, operation.port), () => {
+          this.#fdb.refresh();
+          this.#event('port-added', operation.name, `port ${operation.name} was added`);
+        });
+      case 'port-del':
+        return this.#then(this.#ports.remove(operation.name), () => {
+          this.#fdb.refresh();
+          this.#event('port-removed', operation.name, `port ${operation.name} was removed`);
+        });
+      case 'port-set':
+        return this.#then(this.#ports.set(operation.name, operation.port), () => this.#fdb.refresh());
+      case 'extension-add':
+        return this.#stackChange(() => this.#stack.add(operation.extension, operation.index));
+      case 'extension-del':
+        return this.#stackChange(() => this.#stack.remove(operation.name));
+      case 'extension-enable':
+        return this.#stackChange(() => this.#stack.setEnabled(operation.name, operation.enabled));
+      case 'extension-configure':
+        return this.#stackChange(() => this.#stack.configure(operation.name, operation.config));
+      case 'extension-move':
+        return this.#stack.move(operation.name, operation.index);
+      case 'fdb-settings':
+        return this.#fdb.setSettings(operation.ageingSeconds, operation.maximum);
+      case 'fdb-add':
+        return this.#fdb.addStatic(operation.entry);
+      case 'fdb-del':
+        return this.#fdb.removeStatic(operation.entry);
+    }
+  }
+
+  #then(pending: Pending, after: () => void): Pending {
+    pending.whenSettled(() => {
+      if (pending.error === null) after();
+    });
+    return pending;
+  }
+
+  /** Change the stack; a capture of ours must not run beside a configured one. */
+  #stackChange(change: () => Pending | null): Pending | null {
+    const pending = change();
+    if (pending === null) this.#captures.reconcile();
+    else pending.whenSettled(() => this.#captures.reconcile());
+    return pending;
+  }
+
+  #tick(): void {
+    this.#switch.tick();
+    for (const { subject, message } of this.#fdb.takeMoves()) this.#event('address-moved', subject, message);
+  }
+
+  #summary(): DatapathSummary {
+    const ports = this.#ports.list();
+    const counters: PortCounters = {
+      receivedPackets: 0,
+      receivedBytes: 0,
+      transmittedPackets: 0,
+      transmittedBytes: 0,
+      receiveDropped: 0,
+      transmitDropped: 0,
+    };
+    let drops = sumOf(this.#switch.drops(0));
+    for (const port of ports) {
+      for (const key of Object.keys(counters) as (keyof PortCounters)[]) counters[key] += port.counters[key];
+      drops += port.drops;
+    }
+    return {
+      ports: { total: ports.length, up: ports.filter((port) => port.state === 'up').length },
+      counters,
+      drops,
+      learnedAddresses: this.#fdb.count(),
+    };
+  }
+
+  #drops(only: string | null): DropCount[] {
+    const named = only === null ? [{ name: '', id: 0 }, ...this.#ports.all()] : [this.#ports.get(only)];
+    return named.flatMap(({ name, id }) =>
+      this.#switch.drops(id).map((drop) => ({ port: name, reason: drop.name, text: drop.text, packets: drop.packets })),
+    );
+  }
+
+  #onSwitchEvent(event: SwitchEvent): void {
+    switch (event.type) {
+      case 'extension-failed': {
+        const message = `the extension ${event.name} crashed in ${event.where} and is disabled: ${event.error.message}`;
+        this.#event('extension-crashed', event.name, message);
+        if (event.error.stack !== undefined) this.#log('debug', event.error.stack, { extension: event.name });
+        return;
+      }
+      case 'misuse':
+        this.#event('warning', event.name, `the extension ${event.name} broke rule ${event.rule}: ${event.message}`);
+        return;
+      case 'nic-failed':
+        this.#event(
+          'warning',
+          this.#ports.nameOf(event.portId),
+          `port ${this.#ports.nameOf(event.portId)}: ${event.error.message}`,
+        );
+        return;
+      case 'extension':
+        if (event.state === 'Running' || event.state === 'Detached') {
+          this.#event(
+            'extension-changed',
+            event.name,
+            `the extension ${event.name} is ${event.state === 'Running' ? 'running' : 'stopped'}`,
+          );
+        }
+        return;
+      default:
+    }
+  }
+
+  #event(type: DaemonEvent['type'], subject: string, message: string): void {
+    this.#up({ type: 'event', event: { timeMs: Date.now(), type, subject, message } });
+  }
+
+  #log(level: 'debug' | 'info' | 'warn' | 'error', message: string, fields: Record<string, unknown>): void {
+    this.#up({ type: 'log', level, message, fields });
+  }
+
+  #hostServices(): HostServices {
+    return {
+      nowMs: () => performance.now(),
+      log: (level, message, fields) => this.#log(level, message, { ...fields }),
+      setTimer: (delayMs, callback) => this.#loop.timers.once(delayMs, { onTimer: callback }),
+    };
+  }
+}
+
+function sumOf(drops: readonly { packets: number }[]): number {
+  return drops.reduce((sum, drop) => sum + drop.packets, 0);
+}

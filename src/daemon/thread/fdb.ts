@@ -1,0 +1,139 @@
+/**
+ * The forwarding database, which belongs to the learning extension: the configuration's settings, limits and static entries go into that
+ * extension's own configuration, and what it knows is asked of it by command. Both sides speak of ports by name.
+ */
+import type { ShownEntry } from '../../extensions/learning/index.ts';
+import type { JsonValue, Operation } from '../../switch/index.ts';
+import type { FdbEntry } from '../api.ts';
+import { DEFAULT_AGEING_SECONDS, DEFAULT_FDB_MAXIMUM, type Extension, type StaticAddress } from '../config/model.ts';
+import { Failure } from '../rpc/failure.ts';
+import type { FdbFilter } from './calls.ts';
+import type { DatapathPorts } from './ports.ts';
+import type { ExtensionStack } from './stack.ts';
+
+/** The extension that keeps addresses. */
+const LEARNING = 'learning';
+/** Most moves told of at once: a loop makes thousands. */
+const MOVES_TOLD = 8;
+
+/** Filters without what is left out, as commands want them. */
+function argumentsOf(filter: FdbFilter): { [key: string]: JsonValue } {
+  return Object.fromEntries(
+    Object.entries(filter).filter((pair): pair is [string, string | number] => pair[1] !== undefined),
+  );
+}
+
+/** The database of one switch. */
+export class ForwardingDatabase {
+  readonly #stack: ExtensionStack;
+  readonly #ports: DatapathPorts;
+  #ageingSeconds = DEFAULT_AGEING_SECONDS;
+  #maximum = DEFAULT_FDB_MAXIMUM;
+  #static: StaticAddress[] = [];
+  #movesTold = 0;
+
+  constructor(stack: ExtensionStack, ports: DatapathPorts) {
+    this.#stack = stack;
+    this.#ports = ports;
+  }
+
+  /** The settings that an extension of the stack is given; for learning, those of ports and database are added to its own. */
+  settingsFor(extension: Extension): Record<string, unknown> {
+    if (extension.name !== LEARNING || extension.module !== null) return extension.config;
+    const ports: Record<string, unknown> = {};
+    for (const { name, config } of this.#ports.all()) if (config.learning !== undefined) ports[name] = config.learning;
+    return {
+      ageingSeconds: this.#ageingSeconds,
+      maximum: this.#maximum,
+      ...extension.config,
+      ports: { ...(extension.config.ports as object | undefined), ...ports },
+      static: this.#static,
+    };
+  }
+
+  setSettings(ageingSeconds: number, maximum: number): Operation<void> | null {
+    this.#ageingSeconds = ageingSeconds;
+    this.#maximum = maximum;
+    return this.refresh();
+  }
+
+  addStatic(entry: StaticAddress): Operation<void> | null {
+    this.#static = [...this.#static, entry];
+    return this.refresh();
+  }
+
+  removeStatic({ mac, vlan }: StaticAddress): Operation<void> | null {
+    this.#static = this.#static.filter((entry) => entry.mac !== mac || entry.vlan !== vlan);
+    return this.refresh();
+  }
+
+  /** Limits or entries have changed: hand them to the extension, if it is there. */
+  refresh(): Operation<void> | null {
+    return this.#stack.running(LEARNING) ? this.#stack.refresh(LEARNING) : null;
+  }
+
+  show(filter: FdbFilter): FdbEntry[] {
+    this.#require();
+    const shown = this.#stack.command(LEARNING, 'show', argumentsOf(filter)) as unknown as ShownEntry[];
+    return shown.map((entry) => ({
+      mac: entry.mac,
+      vlan: entry.vlan,
+      port: entry.port,
+      static: entry.static,
+      ageSeconds: entry.static ? null : entry.ageSeconds,
+    }));
+  }
+
+  /** Forget learned addresses. @returns how many */
+  flush(filter: FdbFilter): number {
+    this.#require();
+    return (this.#stack.command(LEARNING, 'flush', argumentsOf(filter)) as { flushed: number }).flushed;
+  }
+
+  /** Forget what was learned behind a port, if anything keeps addresses now. */
+  forgetPort(port: string): void {
+    if (this.#stack.running(LEARNING)) this.#stack.command(LEARNING, 'flush', { port });
+  }
+
+  /** Addresses known now, static ones included. */
+  count(): number {
+    return this.#stack.running(LEARNING) ? this.#status().entries : 0;
+  }
+
+  /** Addresses that have moved from port to port since the last call, newest last; of many, the last ones and how many more. */
+  takeMoves(): { subject: string; message: string }[] {
+    if (!this.#stack.running(LEARNING)) {
+      this.#movesTold = 0;
+      return [];
+    }
+    const { moves, recentMoves } = this.#status();
+    const fresh = Math.max(0, moves - this.#movesTold);
+    this.#movesTold = moves;
+    const told = recentMoves.slice(0, Math.min(fresh, MOVES_TOLD)).reverse();
+    const events = told.map(({ mac, vlan, from, to }) => ({
+      subject: to,
+      message: `${mac} (VLAN ${vlan}) moved from port ${from} to port ${to}`,
+    }));
+    const more = fresh - told.length;
+    if (more > 0)
+      events.push({ subject: '', message: `${more} more addresses moved: is there a loop, or one address twice?` });
+    return events;
+  }
+
+  #status() {
+    return this.#stack.status(LEARNING) as unknown as {
+      entries: number;
+      moves: number;
+      recentMoves: { mac: string; vlan: number; from: string; to: string }[];
+    };
+  }
+
+  #require(): void {
+    if (this.#stack.running(LEARNING)) return;
+    throw new Failure(
+      'refused',
+      'the learning extension is not running, so that no addresses are kept',
+      'add or enable it with `millrace extension`',
+    );
+  }
+}

@@ -1,0 +1,127 @@
+/** Interfaces that are missing, taken, enslaved, renamed, pulled away under traffic and back again. */
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import type { DaemonEvent, PortInfo } from '../src/daemon/client.ts';
+import { must, until, World } from './daemon-world.ts';
+
+let world: World;
+beforeEach(() => {
+  world = new World();
+});
+afterEach(() => world.end());
+
+const state = (name: string) => world.json<PortInfo>('port', 'show', name).state;
+
+test('an interface that is pulled away under traffic makes its port missing, and coming back makes it work again', async () => {
+  world.host('a', '10.9.0.1/24');
+  world.host('b', '10.9.0.2/24');
+  world.host('c', '10.9.0.3/24');
+  world.up('ports: { a: { kind: netdev }, b: { kind: netdev }, c: { kind: netdev } }\n');
+  expect(world.pings('a', '10.9.0.2')).toBe(true);
+  const flood = world.spawn('ip', ['netns', 'exec', world.namespace('a'), 'ping', '-i', '0.002', '10.9.0.2']);
+  must('ip', '-n', world.middle, 'link', 'delete', 'dev', 'b');
+  await until('the port is missing', () => state('b') === 'missing');
+  expect(world.json<PortInfo>('port', 'show', 'b').reason).toBe('there is no interface b; the port waits for it');
+  expect(world.pings('a', '10.9.0.3')).toBe(true);
+
+  world.plug('b');
+  world.address('b', 'eth0', '10.9.0.2/24');
+  await until('the port is up again', () => state('b') === 'up');
+  await until('packets pass again', () => world.pings('a', '10.9.0.2', 1));
+  flood.kill();
+  const events = world
+    .json<DaemonEvent[]>('events')
+    .filter((event) => event.subject === 'b' && event.type === 'port-state');
+  expect(events.map((event) => event.message)).toEqual(
+    expect.arrayContaining([expect.stringContaining('port b is missing'), 'port b is up']),
+  );
+});
+
+test('a cable that is unplugged at the other end is told, and forgotten addresses are learned anew', async () => {
+  const b = world.host('b', '10.9.0.2/24');
+  world.host('a', '10.9.0.1/24');
+  world.up('ports: { a: { kind: netdev }, b: { kind: netdev } }\n');
+  expect(world.pings('a', '10.9.0.2')).toBe(true);
+  must('ip', '-n', b, 'link', 'set', 'eth0', 'down');
+  await until('the port is down', () => state('b') === 'down');
+  expect(world.json<PortInfo>('port', 'show', 'b').reason).toBe('the interface b has no carrier');
+  expect(world.json('fdb', 'show', '--port', 'b')).toEqual([]);
+  must('ip', '-n', b, 'link', 'set', 'eth0', 'up');
+  await until('the port is up', () => state('b') === 'up');
+  expect(world.pings('a', '10.9.0.2')).toBe(true);
+});
+
+test('a port follows the name of its interface, not the interface that had it', async () => {
+  world.host('a', '10.9.0.1/24');
+  world.host('b', '10.9.0.2/24');
+  world.up('ports: { a: { kind: netdev }, b: { kind: netdev } }\n');
+  for (const args of [
+    ['set', 'dev', 'b', 'down'],
+    ['set', 'dev', 'b', 'name', 'other'],
+  ])
+    must('ip', '-n', world.middle, 'link', ...args);
+  await until('the port is missing', () => state('b') === 'missing');
+  for (const args of [
+    ['set', 'dev', 'other', 'name', 'b'],
+    ['set', 'dev', 'b', 'up'],
+  ])
+    must('ip', '-n', world.middle, 'link', ...args);
+  await until('the port is up', () => state('b') === 'up');
+  await until('packets pass', () => world.pings('a', '10.9.0.2', 1));
+});
+
+test('a port can wait for an interface that is not there yet', async () => {
+  world.host('a', '10.9.0.1/24');
+  world.up('ports: { a: { kind: netdev }, late: { kind: netdev, wait: true } }\n');
+  expect(state('late')).toBe('missing');
+  world.host('late', '10.9.0.9/24');
+  await until('the port is up', () => state('late') === 'up');
+  await until('packets pass', () => world.pings('a', '10.9.0.9', 1));
+});
+
+test('what cannot be a port is refused in one sentence, and nothing of it is left', () => {
+  world.host('a');
+  world.host('b');
+  must('ip', '-n', world.middle, 'link', 'add', 'br0', 'type', 'bridge');
+  must('ip', '-n', world.middle, 'link', 'set', 'dev', 'b', 'master', 'br0');
+  world.up('ports: { a: { kind: netdev } }\n');
+  for (const [args, code, sentence] of [
+    [['nowhere'], 4, 'there is no interface nowhere'],
+    [['b'], 4, 'the interface b belongs to br0 already'],
+    [['again', '--device', 'a'], 4, 'the interface a belongs to port "a" already'],
+    [['a'], 4, 'there is a port "a" already'],
+    [['lo'], 2, 'lo is the loopback interface'],
+    [['br0', '--kind', 'tap'], 4, 'there is an interface br0 already'],
+    [['x', '--kind', 'tap', '--netns', 'nosuch'], 4, 'cannot open network namespace nosuch'],
+    [['x', 'vlan.mode=access'], 2, 'vlan.id'],
+    [['way-too-long-an-interface-name'], 2, 'cannot be the name of an interface'],
+  ] as const) {
+    const outcome = world.millrace('port', 'add', ...args);
+    expect([args, outcome.code, outcome.stderr]).toEqual([args, code, expect.stringContaining(sentence)]);
+    expect(outcome.stderr).not.toMatch(/\n\s+at /);
+  }
+  expect(world.json<PortInfo[]>('port', 'list').map((port) => port.name)).toEqual(['a']);
+});
+
+test('another daemon cannot take over an interface that is a port already', () => {
+  world.host('a');
+  world.up('ports: { a: { kind: netdev } }\n');
+  const outcome = world.millrace(
+    '--socket',
+    `${world.folder}/second.sock`,
+    'up',
+    '-f',
+    `${world.folder}/millrace.yaml`,
+  );
+  expect(outcome.code).toBe(4);
+  expect(outcome.stderr).toContain('take over a');
+});
+
+test('an MTU that changes under traffic is followed', async () => {
+  const a = world.host('a', '10.9.0.1/24');
+  const b = world.host('b', '10.9.0.2/24');
+  world.up('ports: { a: { kind: netdev }, b: { kind: netdev } }\n');
+  for (const name of ['a', 'b']) must('ip', '-n', world.middle, 'link', 'set', 'dev', name, 'mtu', '9000');
+  for (const host of [a, b]) must('ip', '-n', host, 'link', 'set', 'eth0', 'mtu', '9000');
+  await until('the ports know', () => world.json<PortInfo[]>('port', 'list').every((port) => port.mtuBytes === 9000));
+  must('ip', 'netns', 'exec', a, 'ping', '-c', '1', '-W', '1', '-M', 'do', '-s', '8900', '10.9.0.2');
+});

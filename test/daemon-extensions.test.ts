@@ -1,0 +1,151 @@
+/** Extensions of users: loaded from TypeScript, crashing under traffic, enabled, moved and edited at run time. */
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import type { DaemonEvent, ExtensionInfo, Status } from '../src/daemon/client.ts';
+import { until, World } from './daemon-world.ts';
+
+let world: World;
+beforeEach(() => {
+  world = new World();
+});
+afterEach(() => world.end());
+
+/** A filtering extension that counts packets, and throws when it has seen as many as its configuration says. */
+const counter = (reason: string) => `
+import { Batch } from 'millrace/net';
+import { type Extension, type ExtensionFactory, type ExtensionHandle, RuleError } from 'millrace/switch';
+
+interface Configuration { readonly crashAfter: number }
+
+class Counter implements Extension {
+  readonly #handle: ExtensionHandle;
+  readonly #seen: { value: number };
+  readonly #crashAfter: number;
+  constructor(handle: ExtensionHandle, configuration: Configuration) {
+    this.#handle = handle;
+    this.#seen = handle.counter('seen');
+    this.#crashAfter = configuration.crashAfter;
+  }
+  onIngress(batch: Batch, flags: number): void {
+    if (!(batch instanceof Batch)) throw new TypeError('this is another net room than the switch has');
+    this.#seen.value += batch.count;
+    if (this.#seen.value > this.#crashAfter) throw new Error('${reason}');
+    this.#handle.sendIngress(batch, flags);
+  }
+  status() { return { rules: typeof RuleError, crashAfter: this.#crashAfter }; }
+}
+
+const factory: ExtensionFactory<Configuration> = {
+  descriptor: { name: 'counter', type: 'filtering', version: '1.0.0' },
+  parseConfiguration(value) {
+    const { crashAfter = 1e9 } = (value ?? {}) as Partial<Configuration>;
+    if (typeof crashAfter !== 'number') throw new Error('crashAfter: must be a number');
+    return { crashAfter };
+  },
+  create: (handle, configuration) => new Counter(handle, configuration),
+};
+export default factory;
+`;
+
+const config = (settings: string) => `
+ports: { a: { kind: netdev }, b: { kind: netdev } }
+extensions:
+  - { name: counter, module: ./counter.ts, config: ${settings} }
+  - learning
+`;
+
+function twoHosts(): void {
+  world.host('a', '10.9.0.1/24');
+  world.host('b', '10.9.0.2/24');
+}
+
+const extension = (name: string) => world.json<ExtensionInfo[]>('extension', 'list').find((one) => one.name === name);
+
+test("a user's module sees packets, with the classes of the switch itself", () => {
+  twoHosts();
+  world.file('counter.ts', counter('unused'));
+  world.up(config('{ crashAfter: 1000000 }'));
+  expect(world.pings('a', '10.9.0.2')).toBe(true);
+  expect(extension('counter')).toMatchObject({ type: 'filtering', state: 'running', error: null });
+  expect(extension('counter')?.counters.seen).toBeGreaterThan(0);
+  expect(world.json<{ status: unknown }>('extension', 'show', 'counter').status).toEqual({
+    rules: 'function',
+    crashAfter: 1000000,
+  });
+});
+
+test('an extension that crashes under traffic is disabled and reported, and traffic goes on', async () => {
+  twoHosts();
+  world.file('counter.ts', counter('forty-two'));
+  world.up(config('{ crashAfter: 20 }'));
+  const ping = world.spawn('ip', ['netns', 'exec', world.namespace('a'), 'ping', '-i', '0.005', '10.9.0.2']);
+  await until('the extension has crashed', () => extension('counter')?.state === 'crashed');
+  expect(extension('counter')?.error).toContain('forty-two');
+  expect(world.pings('a', '10.9.0.2')).toBe(true);
+  ping.kill();
+
+  const crashes = world.json<DaemonEvent[]>('events').filter((event) => event.type === 'extension-crashed');
+  expect(crashes).toMatchObject([{ subject: 'counter', message: expect.stringContaining('forty-two') }]);
+  expect(world.json<Status>('status').extensions[0]).toMatchObject({ name: 'counter', state: 'crashed' });
+  expect(world.ok('status')).toContain('counter (crashed: ');
+  expect(world.log()).toContain('forty-two');
+
+  // Mended, and started again.
+  world.file('counter.ts', counter('forty-three').replace('> this.#crashAfter', '> 1e12'));
+  world.ok('extension', 'enable', 'counter');
+  expect(world.pings('a', '10.9.0.2')).toBe(true);
+  expect(extension('counter')).toMatchObject({ state: 'running', error: null });
+});
+
+test('extensions are disabled, enabled, moved, configured and removed while packets flow', () => {
+  twoHosts();
+  world.file('counter.ts', counter('unused'));
+  world.up(config('{}'));
+  world.ok('extension', 'disable', 'counter');
+  expect(world.pings('a', '10.9.0.2')).toBe(true);
+  expect(extension('counter')?.state).toBe('disabled');
+  world.ok('extension', 'enable', 'counter');
+  world.ok('extension', 'add', 'filter');
+  const order = () => world.json<ExtensionInfo[]>('extension', 'list').map((one) => one.name);
+  expect(order()).toEqual(['filter', 'counter', 'learning']);
+  world.ok('extension', 'move', 'filter', '2');
+  expect(order()).toEqual(['counter', 'filter', 'learning']);
+  world.ok('extension', 'set', 'counter', 'crashAfter=77');
+  expect(world.json<{ status: unknown }>('extension', 'show', 'counter').status).toMatchObject({ crashAfter: 77 });
+  const refused = world.millrace('extension', 'set', 'counter', 'crashAfter=x');
+  expect(refused.code).not.toBe(0);
+  expect(refused.stderr).toContain('crashAfter: must be a number');
+  expect(world.json<{ status: unknown }>('extension', 'show', 'counter').status).toMatchObject({ crashAfter: 77 });
+  world.ok('extension', 'del', 'filter');
+  expect(order()).toEqual(['counter', 'learning']);
+  // Without the forwarding extension the switch forwards by itself.
+  world.ok('extension', 'disable', 'learning');
+  expect(world.pings('a', '10.9.0.2')).toBe(true);
+});
+
+test('a module that cannot be loaded is refused with its path and what is wrong', () => {
+  twoHosts();
+  world.up('ports: { a: { kind: netdev }, b: { kind: netdev } }\n');
+  for (const [name, text, sentence] of [
+    ['syntax.ts', 'export default {', 'cannot load the extension'],
+    ['throws.ts', 'throw new Error("too early");', 'too early'],
+    ['nothing.ts', 'export const x = 1;', 'is not an extension'],
+    [
+      'half.ts',
+      'export default { descriptor: { name: "x", type: "filtering", version: "1" } };',
+      'no "create" function',
+    ],
+    [
+      'kind.ts',
+      'export default { descriptor: { name: "x", type: "odd", version: "1" }, create() { return {}; } };',
+      '"type"',
+    ],
+  ] as const) {
+    const outcome = world.millrace('extension', 'add', 'mine', '--module', world.file(name, text));
+    expect(outcome.code).toBe(2);
+    expect(outcome.stderr).toContain(name);
+    expect(outcome.stderr).toContain(sentence);
+  }
+  const unknown = world.millrace('extension', 'add', 'lerning');
+  expect([unknown.code, unknown.stderr]).toEqual([4, expect.stringContaining('did you mean "learning"?')]);
+  expect(world.pings('a', '10.9.0.2')).toBe(true);
+});
