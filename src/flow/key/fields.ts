@@ -141,6 +141,18 @@ export const FIELD_GROUPS: readonly FieldGroup[] = [
     field('sha', Word.ARP_MAC, 0, 6, 'mac'),
     field('tha', Word.ARP_MAC + 1, 2, 6, 'mac'),
   ]),
+  group(KeyAttribute.NSH, 'nsh', [
+    field('flags', Word.NSH_BASE, 0, 1, 'decimal'),
+    field('ttl', Word.NSH_BASE, 1, 1, 'decimal'),
+    field('mdtype', Word.NSH_BASE, 2, 1, 'decimal'),
+    field('np', Word.NSH_BASE, 3, 1, 'decimal'),
+    field('spi', Word.NSH_PATH, 0, 3, 'hex'),
+    field('si', Word.NSH_PATH, 3, 1, 'decimal'),
+    field('c1', Word.NSH_CONTEXT, 0, 4, 'hex'),
+    field('c2', Word.NSH_CONTEXT + 1, 0, 4, 'hex'),
+    field('c3', Word.NSH_CONTEXT + 2, 0, 4, 'hex'),
+    field('c4', Word.NSH_CONTEXT + 3, 0, 4, 'hex'),
+  ]),
   group(KeyAttribute.TCP, 'tcp', ports),
   group(KeyAttribute.TCP_FLAGS, 'tcp_flags', [field('', Word.TCP_FLAGS, 0, 2, 'tcp-flags', 0xfff)]),
   group(KeyAttribute.UDP, 'udp', ports),
@@ -153,6 +165,22 @@ export const FIELD_GROUPS: readonly FieldGroup[] = [
     field('tll', Word.ND_MAC + 1, 2, 6, 'mac'),
   ]),
 ];
+
+/** The plain fields of the tunnel; which addresses count is told by the IP version. Flags and options have a text of their own. */
+export const TUNNEL_FIELDS: readonly FlowField[] = [
+  field('tun_id', Word.TUNNEL_ID, 0, 8, 'hex'),
+  field('src', Word.TUNNEL_SOURCE, 0, 4, 'ipv4'),
+  field('dst', Word.TUNNEL_DESTINATION, 0, 4, 'ipv4'),
+  field('ipv6_src', Word.TUNNEL_SOURCE, 0, 16, 'ipv6'),
+  field('ipv6_dst', Word.TUNNEL_DESTINATION, 0, 16, 'ipv6'),
+  field('tos', Word.TUNNEL_IP, 1, 1, 'hex'),
+  field('ttl', Word.TUNNEL_IP, 2, 1, 'decimal'),
+  field('tp_src', Word.TUNNEL_PORTS, 0, 2, 'decimal'),
+  field('tp_dst', Word.TUNNEL_PORTS, 2, 2, 'decimal'),
+];
+
+/** The tunnel's flags, written with their names. */
+export const TUNNEL_FLAGS_FIELD = field('', Word.TUNNEL_FLAGS, 0, 2, 'tunnel-flags', 0xf);
 
 function group(attribute: number, name: string, fields: readonly FlowField[]): FieldGroup {
   return { attribute, name, fields };

@@ -1,0 +1,315 @@
+/** For tests: random keys with masks, and random action lists, as a flow of the kernel might have them. */
+import fc from 'fast-check';
+import { ActionBuilder } from './actions/builder.ts';
+import { CtFlag, NatFlag, setLayout } from './actions/encoding.ts';
+import { FIELD_GROUPS, groupNamed, hasAttribute, KeyAttribute, TUNNEL_FIELDS, writeField } from './key/fields.ts';
+import { KEY_WORDS, Word } from './key/layout.ts';
+import type { KeyAndMask } from './text/groups.ts';
+import { fullMask } from './text/values.ts';
+
+const ALL = 0xffff_ffff;
+const u32 = fc.integer({ min: 0, max: ALL });
+const u16 = fc.integer({ min: 0, max: 0xffff });
+const u8 = fc.integer({ min: 0, max: 0xff });
+/** Masks are mostly whole or nothing. */
+const maskByte = fc.constantFrom(0, 0xff, 0xff, 0xff, 0xf0, 0x01);
+
+/** EtherType and IP protocol with the groups that they bring. */
+const SHAPES: readonly [etherType: number, protocol: number, ports: number][] = [
+  [0x0800, 6, -1],
+  [0x0800, 17, -1],
+  [0x0800, 132, -1],
+  [0x0800, 1, -1],
+  [0x0800, 47, 0],
+  [0x86dd, 6, -1],
+  [0x86dd, 58, 135 << 16],
+  [0x86dd, 58, 128 << 16],
+  [0x0806, 1, 0],
+  [0x8847, 0, 0],
+  [0x894f, 0, 0],
+  [0x88cc, 0, 0],
+  [0x05ff, 0, 0],
+];
+
+const shapeWords = fc.record({
+  shape: fc.constantFrom(...SHAPES),
+  random: fc.array(u8, { minLength: 64, maxLength: 64 }),
+});
+
+/** Random bytes that never end. */
+function stream(bytes: readonly number[]): () => number {
+  let i = 0;
+  return () => bytes[i++ % bytes.length] ?? 0;
+}
+
+function fillGroup(
+  words: KeyAndMask,
+  name: string,
+  value: () => number,
+  mask: () => number,
+  exact: readonly string[] = [],
+): void {
+  for (const field of groupNamed(name)?.fields ?? []) {
+    const full = fullMask(field);
+    const maskBytes = full.map((byte) => byte & (exact.includes(field.name) ? 0xff : mask()));
+    if (field.format === 'fragment') maskBytes[0] = maskBytes[0] === 0 ? 0 : 0xff;
+    writeField(words.mask, field, maskBytes);
+    const bytes = maskBytes.map((byte) => byte & value());
+    if (field.format === 'fragment') bytes[0] = bytes[0] % 3;
+    if (!exact.includes(field.name)) writeField(words.key, field, bytes);
+  }
+}
+
+/** Keys with the bits outside their mask 0, whose masks have the prerequisites that they need. */
+export const keyAndMask: fc.Arbitrary<KeyAndMask> = fc
+  .record({
+    base: shapeWords,
+    masks: fc.array(maskByte, { minLength: 40, maxLength: 40 }),
+    tags: fc.integer({ min: 0, max: 2 }),
+    metadata: fc.subarray([
+      'recirc_id',
+      'dp_hash',
+      'skb_priority',
+      'in_port',
+      'skb_mark',
+      'ct_state',
+      'ct_zone',
+      'ct_mark',
+      'ct_label',
+      'ct_tuple4',
+      'ct_tuple6',
+    ]),
+    tunnel: fc.constantFrom(0, 0, 4, 6),
+    l3: fc.integer({ min: 0, max: 5 }),
+    labels: fc.integer({ min: 1, max: 3 }),
+  })
+  .map(({ base, masks, tags, metadata, tunnel, l3, labels }) => {
+    const words: KeyAndMask = { key: new Uint32Array(KEY_WORDS), mask: new Uint32Array(KEY_WORDS) };
+    const value = stream(base.random);
+    const mask = stream(masks);
+    const [etherType, protocol, ports] = base.shape;
+    const isL3 = l3 === 0 && etherType !== 0x05ff;
+    words.key[Word.ETH_TYPE] = (etherType << 16) | (isL3 ? 1 : 0);
+    words.mask[Word.ETH_TYPE] = 0xffff_00ff;
+    for (let tag = 0; tag < 2; tag += 1) {
+      words.mask[Word.VLAN + tag] = 0xffff;
+      if (isL3 || tag >= tags) continue;
+      const tci = (value() << 8) | value() | 0x1000;
+      words.key[Word.VLAN + tag] = ((tag === 0 ? 0x88a8 : 0x8100) << 16) | tci;
+      words.mask[Word.VLAN + tag] = ALL;
+    }
+    for (const name of metadata) {
+      const attribute = groupNamed(name)?.attribute ?? 0;
+      if (hasAttribute(words.key, attribute)) fillGroup(words, name, value, mask);
+    }
+    if (!isL3) fillGroup(words, 'eth', value, mask);
+    if (etherType === 0x8847) {
+      words.key[Word.MPLS_LABELS] = (1 << labels) - 1;
+      words.mask[Word.MPLS_LABELS] = (1 << labels) - 1;
+      for (let i = 0; i < labels; i += 1) {
+        words.mask[Word.MPLS + i] = (mask() << 24) | (mask() << 16) | (mask() << 8) | mask();
+        words.key[Word.MPLS + i] =
+          words.mask[Word.MPLS + i] & ((value() << 24) | (value() << 16) | (value() << 8) | value());
+      }
+    } else {
+      words.key[Word.IP] = protocol << 24;
+      words.key[Word.PORTS] = Math.max(ports, 0);
+      for (const group of FIELD_GROUPS.slice(FIELD_GROUPS.findIndex((each) => each.name === 'ipv4'))) {
+        if (!hasAttribute(words.key, group.attribute)) continue;
+        const exact = ports > 0 && group.name === 'icmpv6' ? ['type', 'code'] : ['proto'];
+        fillGroup(words, group.name, value, mask, exact);
+      }
+    }
+    if (tunnel !== 0) fillTunnel(words, tunnel, value, mask);
+    return words;
+  });
+
+function fillTunnel(words: KeyAndMask, version: number, value: () => number, mask: () => number): void {
+  words.key[Word.TUNNEL_IP] = version << 24;
+  words.mask[Word.TUNNEL_IP] = 0xff00_0000;
+  for (const field of TUNNEL_FIELDS) {
+    if (field.format === (version === 4 ? 'ipv6' : 'ipv4')) continue;
+    const maskBytes = new Uint8Array(field.widthBytes).map(mask);
+    writeField(words.mask, field, maskBytes);
+    writeField(
+      words.key,
+      field,
+      maskBytes.map((byte) => byte & value()),
+    );
+  }
+  words.mask[Word.TUNNEL_FLAGS] |= (mask() & 0xf) << 16;
+  words.key[Word.TUNNEL_FLAGS] |= words.mask[Word.TUNNEL_FLAGS] & (value() << 16);
+  const kind = value() % 4;
+  if (kind === 0) return;
+  const lengthBytes = kind === 1 ? 12 : kind === 2 ? 4 : 8;
+  words.key[Word.TUNNEL_IP] |= kind;
+  words.mask[Word.TUNNEL_IP] |= 0xff;
+  words.key[Word.TUNNEL_FLAGS] |= lengthBytes << 8;
+  words.mask[Word.TUNNEL_FLAGS] |= 0xff00;
+  const options = words.key.subarray(Word.TUNNEL_OPTIONS);
+  const optionMasks = words.mask.subarray(Word.TUNNEL_OPTIONS);
+  if (kind === 1) {
+    options.set([(value() << 16) | 0x0001, (value() << 8) | 5, 0xffff_0000]);
+    optionMasks.set([ALL, 0xffff, 0xffff_00ff]);
+    options[0] = 0x0102_8001;
+    options[1] &= 0xffff;
+    options[2] = 0x0304_0500;
+  } else if (kind === 2) {
+    options[0] = (value() << 16) | value();
+    optionMasks[0] = 0x00ff_ffff;
+  } else {
+    options.set([2, (1 << 8) | value()]);
+    optionMasks.set([ALL, 0xffff]);
+  }
+}
+
+const SETTABLE = [
+  'skb_priority',
+  'skb_mark',
+  'eth',
+  'ipv4',
+  'ipv6',
+  'tcp',
+  'udp',
+  'sctp',
+  'icmp',
+  'icmpv6',
+  'arp',
+  'nd',
+  'nsh',
+];
+
+type Step = (builder: ActionBuilder) => void;
+
+function step<T>(arguments_: fc.Arbitrary<T>, apply: (builder: ActionBuilder, value: T) => void): fc.Arbitrary<Step> {
+  return arguments_.map((value) => (builder: ActionBuilder) => apply(builder, value));
+}
+
+const randomKey = fc.array(u32, { minLength: KEY_WORDS, maxLength: KEY_WORDS }).map((words) => Uint32Array.from(words));
+
+/** A value and mask within what the attribute's fields can hold in text. */
+function settable(name: string, words: Uint32Array, wholeMask: boolean): KeyAndMask {
+  const result: KeyAndMask = { key: new Uint32Array(KEY_WORDS), mask: new Uint32Array(KEY_WORDS) };
+  const random = stream(Array.from(words, (word) => word >>> 24));
+  fillGroup(result, name, random, () => (wholeMask ? 0xff : [0, 0xff, 0x0f][random() % 3]));
+  const layout = setLayout(groupNamed(name)?.attribute ?? 0) ?? [];
+  for (const { word, writable } of layout) {
+    if (!wholeMask) result.mask[word] &= writable;
+    result.key[word] &= result.mask[word];
+  }
+  return result;
+}
+
+const leaf: fc.Arbitrary<Step> = fc.oneof(
+  step(u32, (b, port) => b.output(port)),
+  step(
+    fc.record({
+      pid: u32,
+      userdata: fc.option(fc.uint8Array({ maxLength: 40 }), { nil: undefined }),
+      port: fc.option(u32, { nil: undefined }),
+      actions: fc.boolean(),
+    }),
+    (b, { pid, userdata, port, actions }) =>
+      b.userspace(pid, {
+        ...(userdata === undefined ? {} : { userdata }),
+        ...(port === undefined ? {} : { tunnelPort: port }),
+        actions,
+      }),
+  ),
+  step(fc.tuple(fc.constantFrom(...SETTABLE), randomKey, fc.boolean()), (b, [name, words, whole]) => {
+    const { key, mask } = settable(name, words, whole);
+    const layout = setLayout(groupNamed(name)?.attribute ?? 0) ?? [];
+    // Text cannot tell a masked set of everything from a plain one.
+    const isWhole = layout.every((each) => (mask[each.word] & each.bits) >>> 0 === each.bits);
+    b.set(groupNamed(name)?.attribute ?? 0, key, whole || isWhole ? undefined : mask);
+  }),
+  step(fc.tuple(u32, fc.constantFrom(ALL, 0xffff_f000, 0x0000_00ff)), (b, [entry, mask]) => {
+    const key = new Uint32Array(KEY_WORDS).fill(entry);
+    b.set(KeyAttribute.MPLS, key, mask === ALL ? undefined : new Uint32Array(KEY_WORDS).fill(mask));
+  }),
+  step(fc.tuple(fc.array(u8, { minLength: 64, maxLength: 64 }), fc.constantFrom(4, 6)), (b, [bytes, version]) => {
+    const words: KeyAndMask = { key: new Uint32Array(KEY_WORDS), mask: new Uint32Array(KEY_WORDS) };
+    fillTunnel(words, version, stream(bytes), () => 0xff);
+    b.set(KeyAttribute.TUNNEL, words.key);
+  }),
+  step(fc.tuple(fc.constantFrom(0x8100, 0x88a8), u16), (b, [tpid, tci]) => b.pushVlan(tpid, tci)),
+  step(fc.constant(0), (b) => b.popVlan()),
+  step(fc.tuple(u32, fc.constantFrom(0x8847, 0x8848)), (b, [entry, type]) => b.pushMpls(entry, type)),
+  step(fc.tuple(u32, fc.constantFrom(0x8847, 0x8848), fc.integer({ min: 0, max: 1 })), (b, [entry, type, flags]) =>
+    b.addMpls(entry, type, flags),
+  ),
+  step(u16, (b, type) => b.popMpls(type)),
+  step(randomKey, (b, key) => b.pushEth(key)),
+  step(fc.constant(0), (b) => b.popEth()),
+  step(
+    fc.tuple(u8, u32, fc.uint8Array({ minLength: 16, maxLength: 16 }), fc.integer({ min: 0, max: 3 })),
+    (b, [np, path, md, words]) => {
+      const isMd1 = words === 0;
+      b.pushNsh((isMd1 ? 0x013f_0100 : 0x003f_0200) | np, path, isMd1 ? md : md.subarray(0, words * 4));
+    },
+  ),
+  step(fc.constant(0), (b) => b.popNsh()),
+  step(u32, (b, id) => b.recirc(id)),
+  step(fc.tuple(fc.constantFrom(0, 1), u32), (b, [algorithm, basis]) => b.hash(algorithm, basis)),
+  step(u32, (b, bytes) => b.trunc(bytes)),
+  step(u32, (b, id) => b.meter(id)),
+  step(fc.constant(0), (b) => b.ctClear()),
+  step(u32, (b, error) => b.drop(error)),
+  step(
+    fc.record({
+      flags: fc.integer({ min: 0, max: 127 }),
+      zone: u16,
+      mark: u32,
+      mask: u32,
+      label: fc.array(u32, { minLength: 8, maxLength: 8 }),
+      helper: fc.constantFrom('', 'ftp', 'tftp'),
+      timeout: fc.constantFrom('', 'policy-1'),
+      nat: fc.integer({ min: 0, max: 7 }),
+      ports: fc.tuple(u16, u16),
+    }),
+    (b, given) =>
+      b.ct({
+        flags: given.flags,
+        ...((given.flags & CtFlag.ZONE) === 0 ? {} : { zone: given.zone }),
+        ...((given.flags & CtFlag.MARK) === 0 ? {} : { mark: [given.mark, given.mask] as const }),
+        ...((given.flags & CtFlag.LABEL) === 0
+          ? {}
+          : { label: [given.label.slice(0, 4), given.label.slice(4)] as const }),
+        ...((given.flags & CtFlag.EVENT_MASK) === 0 ? {} : { eventMask: given.mark }),
+        ...((given.flags & CtFlag.NAT) === 0 ? {} : natOptions(given.nat, given.label, given.ports)),
+        helper: given.helper,
+        timeout: given.timeout,
+      }),
+  ),
+);
+
+function natOptions(kind: number, label: readonly number[], ports: readonly [number, number]) {
+  const isIpv6 = (kind & 1) !== 0;
+  const tail = isIpv6 ? 4 : 1;
+  const address = (from: number) => [...label.slice(from, from + tail), ...new Array<number>(4 - tail).fill(0)];
+  if (kind === 0) return {};
+  const flags = (kind & 2) !== 0 ? NatFlag.SOURCE : NatFlag.DESTINATION | NatFlag.PERSISTENT | NatFlag.PROTO_HASH;
+  const addresses = { natMinimum: address(0), natMaximum: address(4) };
+  const withAddresses = flags | (isIpv6 ? NatFlag.IPV6 : NatFlag.IPV4);
+  if ((kind & 4) === 0) return { natFlags: withAddresses, ...addresses };
+  return { natFlags: withAddresses | NatFlag.PORTS, ...addresses, natPorts: ports };
+}
+
+/** Lists of every action, well-formed but not necessarily valid. */
+export const actionList: fc.Arbitrary<Int32Array> = fc.letrec<{ list: Int32Array; step: Step }>((tie) => ({
+  step: fc.oneof(
+    { depthSize: 'small', withCrossShrink: true },
+    leaf,
+    step(fc.tuple(u32, tie('list')), (b, [probability, list]) => b.sample(probability, list)),
+    step(tie('list'), (b, list) => b.clone(list)),
+    step(fc.tuple(u16, tie('list'), tie('list')), (b, [size, greater, less]) =>
+      b.checkPacketLength(size, greater, less),
+    ),
+    step(tie('list'), (b, list) => b.decTtl(list)),
+  ),
+  list: fc.array(tie('step'), { maxLength: 4 }).map((steps) => {
+    const builder = new ActionBuilder();
+    for (const apply of steps) apply(builder);
+    return builder.finish();
+  }),
+})).list;
