@@ -23,6 +23,7 @@ export interface VerifierFindings {
 
 const instructionLine = /^(\d+): \([0-9a-f]{2}\) /;
 const stateLine = /^(?:from (\d+) to )?(\d+): (?:\(?[a-z ]*\)?\s*)?(R\d.*)$/;
+/** Lines that are no complaint. */
 const noise =
   /^(processed \d+ insns|verification time|stack depth|mark_precise|max_states|parent |last_idx|regs=|func#|Live regs|;|\d+: |from \d+ to|caller:|callee:|returning from|to caller|R\d+(_w)?=|BTF|arg#\d)/;
 
@@ -38,8 +39,13 @@ export function readVerifierLog(log: string): VerifierFindings {
       registers = new Map([...registers, ...pending]);
       pending = new Map();
       words.length = 0;
+      // A branch taken shows all registers at its target; else those that changed come after a semicolon.
+      const jumped = / \d+: (R\d.*)$/.exec(line)?.[1];
       const after = line.indexOf('; R');
-      if (after >= 0) pending = readRegisters(line.slice(after + 2));
+      if (jumped !== undefined) {
+        registers = new Map();
+        pending = readRegisters(jumped);
+      } else if (after >= 0) pending = readRegisters(line.slice(after + 2));
       continue;
     }
     const state = stateLine.exec(line);
@@ -136,7 +142,13 @@ function compose(
     );
   }
   if (registers.size > 0) {
-    lines.push(`  with ${[...registers].map(([name, value]) => `${name}=${value}`).join(' ')}`);
+    const sorted = [...registers].sort(([a], [b]) => rank(a) - rank(b));
+    lines.push(`  with ${sorted.map(([name, value]) => `${name}=${value}`).join(' ')}`);
   }
   return lines.join('\n');
+}
+
+/** R0 to R10, then the stack from the top down. */
+function rank(name: string): number {
+  return name.startsWith('R') ? Number(name.slice(1)) : 100 - Number(name.slice(2));
 }
