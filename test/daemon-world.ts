@@ -156,7 +156,12 @@ export class World {
 
   /** Start `millrace` in the switch's namespace without waiting. */
   start(args: readonly string[]): ChildProcess {
-    return this.spawn('ip', ['netns', 'exec', this.middle, process.execPath, bin, '--socket', this.socket, ...args]);
+    return this.startIn('sw', ['--socket', this.socket, ...args]);
+  }
+
+  /** Start `millrace` in any namespace of this world. `ip netns exec` becomes the command, so signals reach it. */
+  startIn(name: string, args: readonly string[]): ChildProcess {
+    return this.spawn('ip', ['netns', 'exec', this.namespace(name), process.execPath, bin, ...args]);
   }
 
   /** Start a command that ends with this world at the latest. */

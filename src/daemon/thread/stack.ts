@@ -105,16 +105,17 @@ export class ExtensionStack {
   }
 
   list(): ExtensionInfo[] {
-    const known = new Map(this.#switch.extensions().map((info) => [info.name, info]));
+    const known = this.#switch.extensions();
     return this.#entries.map(({ extension, factory, enabled }) => {
-      const info = known.get(extension.name);
-      const failure = enabled ? (info?.failure ?? null) : null;
+      // The switch lists those that run before those that failed, and remembers failures after a new start.
+      const info = known.find((one) => one.name === extension.name);
+      const crashed = enabled && info?.enabled !== true;
       return {
         name: extension.name,
         type: factory.descriptor.type,
         module: extension.module,
-        state: failure !== null ? 'crashed' : info?.enabled === true ? 'running' : 'disabled',
-        error: failure,
+        state: crashed ? 'crashed' : enabled ? 'running' : 'disabled',
+        error: crashed ? (info?.failure ?? 'it is not running') : null,
         counters: { ...info?.counters },
       };
     });
