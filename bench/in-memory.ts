@@ -2,7 +2,9 @@
  * The in-memory figure: 64-byte frames in batches of 64 through the switch with the learning extension, from generators to sinks
  * that count. No system call is made on the way, so this is what switch and extension cost by themselves.
  *
- *     node --expose-gc node_modules/.bin/jiti bench/in-memory.ts [packets]
+ * npm run bench compiles and runs it with the others; compiled, it also runs alone and prints JSON:
+ *
+ *     node --expose-gc dist-bench/bench/in-memory.js [packets]
  */
 import { performance } from 'node:perf_hooks';
 import { pathToFileURL } from 'node:url';
