@@ -1,7 +1,8 @@
 /** Extensions of users: loaded from TypeScript, crashing under traffic, enabled, moved and edited at run time. */
+import { existsSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { DaemonEvent, ExtensionInfo, Status } from '../src/daemon/client.ts';
-import { until, World } from './daemon-world.ts';
+import { must, until, World } from './daemon-world.ts';
 
 let world: World;
 beforeEach(() => {
@@ -148,4 +149,48 @@ test('a module that cannot be loaded is refused with its path and what is wrong'
   const unknown = world.millrace('extension', 'add', 'lerning');
   expect([unknown.code, unknown.stderr]).toEqual([4, expect.stringContaining('did you mean "learning"?')]);
   expect(world.pings('a', '10.9.0.2')).toBe(true);
+});
+
+/** An extension that does something bad with the first packet. */
+const villain = (deed: string) => `
+export default {
+  descriptor: { name: 'villain', type: 'filtering', version: '1.0.0' },
+  create: () => ({ onIngress() { ${deed} } }),
+};
+`;
+
+test('an extension that never returns stops the datapath, which is said, and the daemon can still be ended', () => {
+  twoHosts();
+  world.file('villain.ts', villain('for (;;);'));
+  world.up(
+    'ports: { a: { kind: netdev }, b: { kind: netdev } }\nextensions: [{ name: villain, module: ./villain.ts }, learning]\n',
+  );
+  world.pings('a', '10.9.0.2', 1);
+  const status = world.millrace('status');
+  expect([status.code, status.stderr]).toEqual([1, expect.stringContaining('the datapath did not answer within')]);
+  world.ok('down');
+  world.up('ports: { a: { kind: netdev }, b: { kind: netdev } }\n');
+  expect(world.pings('a', '10.9.0.2')).toBe(true);
+});
+
+test('an extension that ends its thread ends the daemon, which says so and leaves nothing', async () => {
+  twoHosts();
+  must('ip', '-n', world.middle, 'address', 'add', '10.9.0.254/24', 'dev', 'a');
+  world.file('villain.ts', villain('process.exit(7);'));
+  const file = world.file(
+    'villain.yaml',
+    'ports: { a: { kind: netdev }, b: { kind: netdev } }\nextensions: [{ name: villain, module: ./villain.ts }, learning]\n',
+  );
+  const daemon = world.start(['up', '-f', file]);
+  let log = '';
+  daemon.stderr?.on('data', (chunk) => {
+    log += chunk;
+  });
+  const ended = new Promise((resolve) => daemon.once('exit', resolve));
+  await until('it is up or has ended', () => log.includes('ready') || daemon.exitCode !== null);
+  world.pings('a', '10.9.0.2', 1);
+  expect(await ended).toBe(1);
+  expect(log).toContain('the datapath thread ended with code 7');
+  expect(existsSync(world.socket) || existsSync(`${world.socket}.lock`)).toBe(false);
+  await until('the kernel answers again', () => world.pings('a', '10.9.0.254', 1));
 });

@@ -7,7 +7,9 @@ import { captureCommand } from './commands/capture.ts';
 import { configCommand } from './commands/config.ts';
 import { extensionCommand } from './commands/extension.ts';
 import { fdbCommand } from './commands/fdb.ts';
+import { generateCommand } from './commands/generate.ts';
 import { portCommand } from './commands/port.ts';
+import { receiveCommand } from './commands/receive.ts';
 import { injectCommand, traceCommand } from './commands/trace.ts';
 import { downCommand, upCommand } from './commands/up.ts';
 import { dropsCommand, eventsCommand, statsCommand, statusCommand } from './commands/watch.ts';
@@ -56,6 +58,8 @@ function buildProgram(): { program: Command; cli: Cli } {
     injectCommand(cli),
     eventsCommand(cli),
     configCommand(cli),
+    generateCommand(cli),
+    receiveCommand(cli),
   ]) {
     program.addCommand(command);
   }

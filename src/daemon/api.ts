@@ -106,14 +106,6 @@ export interface TraceResult {
   drop: string | null;
 }
 
-export interface ConfigIssueInfo {
-  file: string;
-  line: number;
-  column: number;
-  path: string;
-  message: string;
-}
-
 /** What `config.apply` did. */
 export interface ApplyResult {
   /** Sentences, in order. */

@@ -9,7 +9,7 @@ import { LineReader } from './rpc/lines.ts';
 import { MAX_SOCKET_PATH_BYTES } from './socket-path.ts';
 
 export type * from './api.ts';
-export { Failure, type FailureKind, messageOf } from './rpc/failure.ts';
+export { Failure, messageOf } from './rpc/failure.ts';
 export { defaultSocketPath } from './socket-path.ts';
 
 /** Replies (a large forwarding database) are longer than requests. */

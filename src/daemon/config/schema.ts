@@ -353,6 +353,3 @@ export const configSchema = z
 
 export type ConfigFile = z.output<typeof configSchema>;
 export type PortConfig = z.output<typeof portSchema>;
-export type ExtensionEntry = z.output<typeof extensionObject>;
-export type StaticEntry = z.output<typeof staticEntrySchema>;
-export type PortKind = PortConfig['kind'];

@@ -116,7 +116,7 @@ async function serve(options: DaemonOptions, config: Config, log: Logger, lock: 
     options.onReady();
     const reason = await Promise.race([stopping.reason, thread.gone]);
     if (reason instanceof Error) {
-      log.fatal({ err: messageOf(reason) }, 'the datapath thread died; the daemon ends');
+      log.fatal({ err: messageOf(reason), stack: reason.stack }, 'the daemon ends because of a fault');
       return 1;
     }
     log.info({ why: reason ?? 'the datapath ended' }, 'stopping');
@@ -140,29 +140,30 @@ function reportLeftovers(log: Logger, lock: DaemonLock): void {
   );
 }
 
-/** SIGTERM, SIGINT, or `millrace down`. */
+/** Why the daemon ends: a signal, `millrace down`, or a fault of its own. */
 class StopRequest {
-  readonly reason: Promise<string>;
-  ask: (why: string) => void = () => {};
-  readonly #onTerm = () => this.ask('SIGTERM');
-  readonly #onInt = () => this.ask('SIGINT');
-  readonly #onHup = () => this.ask('SIGHUP');
+  /** A sentence, or the fault. */
+  readonly reason: Promise<string | Error>;
+  ask: (why: string | Error) => void = () => {};
+  readonly #onSignal = (signal: string) => this.ask(signal);
+  readonly #onFault = (fault: unknown) => this.ask(fault instanceof Error ? fault : new Error(String(fault)));
 
   constructor() {
     this.reason = new Promise((resolve) => {
       this.ask = resolve;
     });
-    process.on('SIGTERM', this.#onTerm);
-    process.on('SIGINT', this.#onInt);
-    process.on('SIGHUP', this.#onHup);
+    for (const signal of SIGNALS) process.on(signal, this.#onSignal);
+    for (const fault of FAULTS) process.on(fault, this.#onFault);
   }
 
   release(): void {
-    process.removeListener('SIGTERM', this.#onTerm);
-    process.removeListener('SIGINT', this.#onInt);
-    process.removeListener('SIGHUP', this.#onHup);
+    for (const signal of SIGNALS) process.removeListener(signal, this.#onSignal);
+    for (const fault of FAULTS) process.removeListener(fault, this.#onFault);
   }
 }
+
+const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
+const FAULTS = ['uncaughtException', 'unhandledRejection'] as const;
 
 /** What the datapath thread says on its own, passed to log and events. */
 class Announcements {

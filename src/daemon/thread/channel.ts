@@ -8,7 +8,7 @@ import { Failure } from '../rpc/failure.ts';
 import type { DatapathCall, DatapathCalls, UpMessage } from './calls.ts';
 
 /** A datapath that does not answer within this time is stuck, most likely in an extension. */
-const ANSWER_TIMEOUT_MS = 20_000;
+const ANSWER_TIMEOUT_MS = 10_000;
 const START_TIMEOUT_MS = 20_000;
 
 /** What the datapath thread says on its own. */
@@ -40,10 +40,13 @@ export class DatapathThread {
         this.#error = error;
       });
       worker.once('exit', (code) => {
-        const error = this.#error ?? new Error(`the datapath thread ended with code ${code}`);
+        // The descriptor may belong to something else from now on.
+        this.#wakeDescriptor = -1;
+        const why = this.#error === null ? `ended with code ${code}` : `died: ${this.#error.message}`;
+        const error = new Error(`the datapath thread ${why}`, { cause: this.#error });
         for (const waiting of this.#waiting.values()) {
           clearTimeout(waiting.timer);
-          waiting.reject(new Failure('failed', `the datapath thread died: ${error.message}`));
+          waiting.reject(new Failure('failed', error.message));
         }
         this.#waiting.clear();
         port.close();
