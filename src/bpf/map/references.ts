@@ -138,8 +138,8 @@ export class XskMap extends Table<number, number> {
 
   /**
    * Put a socket into a slot.
-   * @param socketFd descriptor of an AF_XDP socket that has its receive ring
-   * @throws SystemError: EOPNOTSUPP for a socket without one
+   * @param socketFd descriptor of an AF_XDP socket with a receive ring
+   * @throws SystemError: EOPNOTSUPP for another kind of socket
    */
   put(slot: number, socketFd: number): void {
     this.set(slot, socketFd);

@@ -11,6 +11,8 @@ import { MapHandle, type MapShape } from './handle.ts';
 import type { Layout } from './layout.ts';
 
 const ELEMENT_BYTES = 32;
+/** Deleting takes no value, and the kernel wants none shown. */
+const KEY_ONLY_BYTES = 16;
 const BATCH_BYTES = 56;
 const CHUNK_ENTRIES = 4096;
 
@@ -44,10 +46,10 @@ export class Table<K, V> extends MapHandle {
     this.#attributes.point(16, this.#value);
   }
 
-  #call(command: number, flags: number): number {
+  #call(command: number, flags: number, sizeBytes = ELEMENT_BYTES): number {
     this.#attributes.u32[0] = this.fd;
     this.#attributes.u32[6] = flags;
-    return bpf(command, this.#attributes, ELEMENT_BYTES);
+    return bpf(command, this.#attributes, sizeBytes);
   }
 
   #fail(command: number, result: number, doing: string): Error {
@@ -106,7 +108,7 @@ export class Table<K, V> extends MapHandle {
   /** Delete a key. @returns false when it was not there @throws SystemError: EINVAL for arrays, which cannot */
   delete(key: K): boolean {
     this.key.write(this.#key.view, 0, key);
-    const result = this.#call(COMMAND.MAP_DELETE_ELEM, 0);
+    const result = this.#call(COMMAND.MAP_DELETE_ELEM, 0, KEY_ONLY_BYTES);
     if (result === -Errno.ENOENT) return false;
     if (result < 0) throw this.#fail(COMMAND.MAP_DELETE_ELEM, result, 'delete from');
     return true;
