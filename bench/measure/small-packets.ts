@@ -31,7 +31,7 @@ export async function measureSmallPackets(
   const rate = options.ratePps === 'max' ? ['--max'] : ['--pps', String(options.ratePps)];
   const generator = runAside('ip', [
     ...['netns', 'exec', hosts.a, process.execPath, millrace, 'generate', '--netdev', 'e0', ...rate],
-    ...['--size', '60', '--flows', String(options.flows), '--duration', String(options.durationSeconds + 2)],
+    ...['--size', '60', '--flows', String(options.flows), '--duration', `${options.durationSeconds + 2}s`],
     ...['--src-mac', TwoHosts.macA, '--dst-mac', TwoHosts.macB],
     ...['--src-ip', TwoHosts.addressA, '--dst-ip', TwoHosts.addressB, '--json'],
   ]);
