@@ -76,6 +76,24 @@ test('a reader that goes away early ends a command quietly', () => {
   expect(outcome.stderr).toBe('');
 });
 
+test('rates are shown again and again, for programs one JSON a line', async () => {
+  const child = world.start(['--json', 'stats', 'web', '--watch', '--interval', '0.2']);
+  let text = '';
+  child.stdout?.on('data', (chunk) => {
+    text += chunk;
+  });
+  await until('packets are seen', () => {
+    world.ok('inject', 'web', 'ffffffffffff0200000000010800', '00'.repeat(46));
+    return text
+      .split('\n')
+      .some((line) => line.startsWith('[') && line.endsWith(']') && JSON.parse(line)[0].receivedPackets > 0);
+  });
+  expect(JSON.parse(text.split('\n')[0])).toMatchObject([{ port: 'web', state: 'up' }]);
+  const ended = new Promise((resolve) => child.once('exit', resolve));
+  child.kill('SIGINT');
+  expect(await ended).toBe(0);
+});
+
 test('output into a pipe has no colours', () => {
   expect(world.ok('port')).not.toContain('\u001b');
   expect(world.ok('stats')).not.toContain('\u001b');

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { PortInfo } from '../src/daemon/client.ts';
+import type { PortInfo, TraceResult } from '../src/daemon/client.ts';
 import { must, run, until, World } from './daemon-world.ts';
 
 const bin = join(import.meta.dirname, '../bin/millrace.js');
@@ -150,6 +150,9 @@ test('a capture file plays into the switch, and what comes back is written to an
     state: 'up',
     reason: 'the capture has been read to its end',
   });
+  const traces = world.json<TraceResult[]>('trace', 'a', '--pcap', recorded);
+  expect(traces.length).toBeGreaterThanOrEqual(4);
+  expect(world.ok('trace', 'a', '--pcap', recorded, '--number', '1')).toMatch(/^frame into port a\n/);
   world.pings('b', '10.9.0.77', 1);
   world.ok('port', 'del', 'replay');
   const written = tshark(join(world.folder, 'answers.pcapng'), 'frame.interface_name', 'eth.dst');

@@ -49,6 +49,16 @@ test('a killed daemon leaves nothing that hinders the next one, which says once 
   expect(world.log().match(/was killed; cleaned up/g)).toHaveLength(1);
 });
 
+test('an interface of a killed daemon that the next one does not want belongs to the kernel again', async () => {
+  twoHosts();
+  must('ip', '-n', world.middle, 'address', 'add', '10.9.0.254/24', 'dev', 'a');
+  world.up(twoPorts);
+  expect(world.pings('a', '10.9.0.254', 1)).toBe(false);
+  must('kill', '-9', String(world.pid()));
+  world.up('ports: { b: { kind: netdev } }\n');
+  await until('the kernel answers', () => world.pings('a', '10.9.0.254', 1));
+});
+
 test('SIGTERM ends the daemon cleanly and gives the interfaces back to the kernel', async () => {
   twoHosts();
   must('ip', '-n', world.middle, 'address', 'add', '10.9.0.254/24', 'dev', 'a');

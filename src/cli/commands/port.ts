@@ -1,4 +1,5 @@
 /** `millrace port`: the ports of the switch. */
+import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { loadConfigTools, type PortInfo } from '../../daemon/client.ts';
 import type { Cli } from '../cli.ts';
@@ -19,7 +20,6 @@ interface AddOptions extends PolicyOptions {
   device?: string;
   wait?: boolean;
   netns?: string;
-  persist?: boolean;
   read?: string;
   write?: string;
 }
@@ -118,6 +118,14 @@ async function showPort(cli: Cli, name: string): Promise<void> {
   });
 }
 
+/** The daemon runs in another folder: what is relative here is not there. */
+function resolvePaths(settings: Record<string, unknown>): void {
+  for (const key of ['read', 'write']) {
+    const path = settings[key];
+    if (typeof path === 'string') settings[key] = resolve(path);
+  }
+}
+
 function withPolicyOptions(command: Command): Command {
   return command
     .option('--access <vlan>', 'access port of this VLAN: its frames are untagged')
@@ -158,7 +166,6 @@ export function portCommand(cli: Cli): Command {
       .option('-d, --device <interface>', "interface behind the port; the port's name when not given")
       .option('--wait', 'netdev: add it although the interface is not there, and attach when it appears')
       .option('--netns <namespace>', 'tap: move it into this network namespace')
-      .option('--persist', 'tap: leave it behind when the port is removed')
       .option('--read <file>', 'pcap: file whose frames enter the switch')
       .option('--write <file>', 'pcap: file of the frames that leave through the port'),
   )
@@ -174,18 +181,14 @@ Examples:
     )
     .action(async (name: string, words: string[], options: AddOptions) => {
       const { parseSettings } = await loadConfigTools();
-      const { resolve } = await import('node:path');
       const settings: Record<string, unknown> = { ...parseSettings(words), kind: options.kind };
       const vlan = vlanOf(options);
       if (vlan !== undefined) settings.vlan = vlan;
-      for (const key of ['device', 'wait', 'netns', 'persist'] as const) {
+      for (const key of ['device', 'wait', 'netns'] as const) {
         if (options[key] !== undefined) settings[key] = options[key];
       }
-      // The daemon may run in another folder.
-      for (const key of ['read', 'write'] as const) {
-        const path = options[key] ?? settings[key];
-        if (typeof path === 'string') settings[key] = resolve(path);
-      }
+      for (const key of ['read', 'write'] as const) if (options[key] !== undefined) settings[key] = options[key];
+      resolvePaths(settings);
       const added = await cli.call('port.add', { name, port: settings });
       cli.print(added, () => `Added port ${name}, ${stateText(added)}.\n`);
     });
@@ -226,6 +229,7 @@ Examples:
       if (Object.keys(changes).length === 0) {
         throw new CliError('USAGE', 'nothing to change was given', 'see `millrace port set --help`');
       }
+      resolvePaths(changes);
       const changed = await cli.call('port.set', { name, changes });
       cli.print(changed, () => `Changed port ${name}, ${stateText(changed)}.\n`);
     });

@@ -87,7 +87,7 @@ async function startDetached(cli: Cli, socket: string, file: string | null, opti
   if (file !== null) args.push('-f', file);
   if (options.logLevel !== undefined) args.push('--log-level', options.logLevel);
   args.push('--log-style', options.logStyle);
-  const child = spawn(process.execPath, args, { detached: true, stdio: ['ignore', log, log, 'ipc'] });
+  const child = spawn(process.execPath, args, { detached: true, cwd: '/', stdio: ['ignore', log, log, 'ipc'] });
   closeSync(log);
   const report = await new Promise<ChildReport>((resolveReport) => {
     child.once('message', (message) => resolveReport(message as ChildReport));

@@ -233,7 +233,6 @@ const netdev = z.strictObject({
 const tap = z.strictObject({
   kind: z.literal('tap').describe('a TAP interface that Millrace makes'),
   device: interfaceName.optional().describe("name of the TAP; the port's name when not given"),
-  persist: flag.optional().describe('leave the TAP behind when the port or the daemon goes'),
   netns: z
     .string({ error: 'must be the name or path of a network namespace' })
     .min(1, { error: 'must be the name or path of a network namespace' })

@@ -16,6 +16,7 @@ import { buildMethods } from '../control/methods.ts';
 import { Failure, messageOf } from '../rpc/failure.ts';
 import { type Peer, RpcServer } from '../rpc/server.ts';
 import { type Announcement, DatapathThread } from '../thread/channel.ts';
+import { cleanUpAfter } from './leftovers.ts';
 import { DaemonLock } from './lock.ts';
 import { createLogger, type Logger, type LogLevel } from './log.ts';
 
@@ -80,7 +81,7 @@ export async function runDaemon(options: DaemonOptions): Promise<number> {
 
 async function serve(options: DaemonOptions, config: Config, log: Logger, lock: DaemonLock): Promise<number> {
   const startedAt = new Date();
-  reportLeftovers(log, lock);
+  if (lock.leftBehind !== null) cleanUpAfter(lock.leftBehind, log);
   const events = new EventLog();
   const announcements = new Announcements(log, events);
   const thread = await DatapathThread.start((message) => announcements.take(message));
@@ -127,17 +128,6 @@ async function serve(options: DaemonOptions, config: Config, log: Logger, lock: 
     await thread.stop();
     log.debug('stopped');
   }
-}
-
-/** Say once what a killed daemon left; the stale socket is replaced when the new one is bound. */
-function reportLeftovers(log: Logger, lock: DaemonLock): void {
-  const left = lock.leftBehind;
-  if (left === null) return;
-  const ports = left.ports.map((port) => port.name).join(', ');
-  log.warn(
-    { pid: left.pid, startedAt: left.startedAt, ports },
-    'the daemon before this one was killed; cleaned up after it',
-  );
 }
 
 /** Why the daemon ends: a signal, `millrace down`, or a fault of its own. */
