@@ -40,7 +40,8 @@ fi
 stamp=node_modules/.millrace-lock
 if ! cmp -s package-lock.json "$stamp"; then
   echo 'millrace: installing node modules'
-  npm ci --no-audit --no-fund --loglevel=error </dev/null
+  # Not `npm ci`: it refuses a lock file that was made where a registry has not every platform's optional packages.
+  npm install --no-save --no-audit --no-fund --loglevel=error </dev/null
   cp package-lock.json "$stamp"
 fi
 
