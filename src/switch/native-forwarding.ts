@@ -59,6 +59,10 @@ export function routeNatively(datapath: Datapath, packet: Packet, context: Forwa
     return;
   }
   const low = (bytes[at + 2] << 24) | (bytes[at + 3] << 16) | (bytes[at + 4] << 8) | bytes[at + 5];
+  if (high === sourceHigh && low === sourceLow) {
+    route.reason = DropReason.DESTINATION_IS_SOURCE;
+    return;
+  }
   const found = table.lookup(vlan, high, low, now);
   const portId = found & 0xffff;
   const port = portId === 0 ? null : datapath.ports[portId];

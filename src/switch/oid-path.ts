@@ -54,6 +54,14 @@ export class OidFlight implements OidRequest {
     throw new RuleError(39, `an extension replaces OID ${this.sequence}`);
   }
 
+  /** Who forwards does not answer: what it wrote all the same does not count. */
+  clearAnswer(): void {
+    this.output = null;
+    this.extensionId = '';
+    this.saveData = null;
+    this.bytesNeeded = 0;
+  }
+
   /** Send a NIC request elsewhere; who may was checked before. */
   redirect(portId: number, nicIndex: number): void {
     if (this.#oid.kind !== 'NIC_REQUEST') return;
@@ -131,6 +139,7 @@ export class OidPath {
         this.#complete(flight, action);
         return;
       }
+      flight.clearAnswer();
       flight.passed.push(slot);
       flight.position += 1;
     }
@@ -194,6 +203,7 @@ export class OidPath {
       checkForward(slot, this.#around.portReferences(slot, oid.nic.portId), flight.referencesBefore);
     }
     this.#unpend(slot, flight);
+    flight.clearAnswer();
     flight.passed.push(slot);
     flight.position += 1;
     this.#run(flight);

@@ -12,8 +12,9 @@ import { Operation } from './operation.ts';
 /** Room for one piece at first, and what an extension may ask for. */
 const FIRST_ROOM_BYTES = 4096;
 const MAX_ROOM_BYTES = 16 << 20;
-/** Pieces of one NIC: an extension that always has more would never end. */
-const MAX_PIECES = 1024;
+/** Pieces of one NIC, and times that one piece may ask for more room: an extension that always wants more would never end. */
+const MAX_PIECES = 256;
+const MAX_RETRIES = 8;
 
 /** Calls about saved state. */
 export class SaveRestore {
@@ -29,18 +30,18 @@ export class SaveRestore {
       const nic = this.#begin(portId, nicIndex);
       const pieces: SavedState[] = [];
       const operation = new Operation<readonly SavedState[]>();
-      const ask = (roomBytes: number): void => {
+      const ask = (roomBytes: number, retries: number): void => {
         const oid: Oid = { kind: 'NIC_SAVE', portId, nicIndex };
         this.#control.send(oid, roomBytes, (flight, status) => {
-          if (status === 'BUFFER_TOO_SHORT' && flight.bytesNeeded <= MAX_ROOM_BYTES) {
-            ask(flight.bytesNeeded);
+          if (status === 'BUFFER_TOO_SHORT' && flight.bytesNeeded <= MAX_ROOM_BYTES && retries < MAX_RETRIES) {
+            ask(flight.bytesNeeded, retries + 1);
             return;
           }
           let error: SwitchError | null = status === 'SUCCESS' ? null : statusError(oid, status);
           if (error === null && flight.saveData !== null) {
             pieces.push({ extensionId: flight.extensionId, data: flight.saveData.slice() });
             if (pieces.length < MAX_PIECES) {
-              ask(FIRST_ROOM_BYTES);
+              ask(FIRST_ROOM_BYTES, 0);
               return;
             }
             error = new SwitchError('FAILED', `${flight.extensionId} does not come to an end of its state`);
@@ -51,7 +52,7 @@ export class SaveRestore {
           });
         });
       };
-      ask(FIRST_ROOM_BYTES);
+      ask(FIRST_ROOM_BYTES, 0);
       return operation;
     });
   }
@@ -59,6 +60,12 @@ export class SaveRestore {
   /** See VirtualSwitch.restoreNic. */
   restore(portId: number, nicIndex: number, saved: readonly SavedState[]): Operation<readonly string[]> {
     return this.#control.attempt(() => {
+      if (saved.length > MAX_PIECES) {
+        throw new SwitchError(
+          'INVALID',
+          `${saved.length} pieces of saved state are more than the ${MAX_PIECES} of a NIC`,
+        );
+      }
       const nic = this.#begin(portId, nicIndex);
       const unclaimed: string[] = [];
       const operation = new Operation<readonly string[]>();

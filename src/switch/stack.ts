@@ -105,6 +105,7 @@ export class ExtensionStack {
         throw new SwitchError('EXISTS', `extension ${name} cannot be enabled twice, or besides another forwarding one`);
       }
       this.#insert(slot, position ?? 0);
+      this.#failed = this.#failed.filter((other) => other.name !== name);
     });
   }
 

@@ -55,6 +55,7 @@ export function explainForwarding(packet: Packet, context: ForwardingContext, st
   const text = formatMac(bytes, at);
   const destination = macKey(bytes.subarray(at, at + 6));
   const group = (destination.high & 0x0100) !== 0;
+  if (destination.high === source.high && destination.low === source.low) return drop(DropReason.DESTINATION_IS_SOURCE);
   const found = group ? 0 : database.table.lookup(context.vlan, destination.high, destination.low, nowSeconds);
   const portId = found & 0xffff;
   if (found !== 0) {

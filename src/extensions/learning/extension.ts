@@ -149,6 +149,7 @@ class LearningExtension implements Extension {
     }
     if ((high & 0x0100) !== 0) return this.#flood(packet);
     const low = (bytes[at + 2] << 24) | (bytes[at + 3] << 16) | (bytes[at + 4] << 8) | bytes[at + 5];
+    if (high === sourceHigh && low === sourceLow) return DropReason.DESTINATION_IS_SOURCE;
     const found = table.lookup(vlan, high, low, now);
     if (found === 0) return this.#flood(packet);
     const portId = found & 0xffff;
