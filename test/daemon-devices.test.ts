@@ -1,7 +1,7 @@
 /** Interfaces that are missing, taken, enslaved, renamed, pulled away under traffic and back again. */
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { DaemonEvent, PortInfo } from '../src/daemon/client.ts';
-import { must, until, World } from './daemon-world.ts';
+import { must, run, until, World } from './daemon-world.ts';
 
 let world: World;
 beforeEach(() => {
@@ -76,6 +76,19 @@ test('a port can wait for an interface that is not there yet', async () => {
   world.host('late', '10.9.0.9/24');
   await until('the port is up', () => state('late') === 'up');
   await until('packets pass', () => world.pings('a', '10.9.0.9', 1));
+});
+
+test('a TAP that somebody deletes is made anew, with its addresses', async () => {
+  world.host('a', '10.9.0.1/24');
+  const guest = world.namespace('g');
+  const mac = () => world.json<PortInfo>('port', 'show', 'g').mac;
+  world.up(`ports: { a: { kind: netdev }, g: { kind: tap, netns: ${guest}, addresses: [10.9.0.7/24] } }\n`);
+  await until('packets pass', () => world.pings('a', '10.9.0.7', 1));
+  const before = mac();
+  must('ip', '-n', guest, 'link', 'delete', 'dev', 'g');
+  await until('it is there again', () => run('ip', ['-n', guest, 'link', 'show', 'dev', 'g']).code === 0);
+  await until('packets pass again', () => world.pings('a', '10.9.0.7', 1));
+  expect(mac()).toBe(before);
 });
 
 test('what cannot be a port is refused in one sentence, and nothing of it is left', () => {

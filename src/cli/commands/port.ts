@@ -199,6 +199,8 @@ Examples:
     .argument('<ports...>')
     .description('remove ports; a netdev is given back to the kernel')
     .action(async (names: string[]) => {
+      // All or none: a name that is wrong is told before the first is removed.
+      for (const name of names) await cli.call('port.show', { name });
       for (const name of names) await cli.call('port.del', { name });
       cli.print(names, () => `Removed port ${names.join(', ')}.\n`);
     });

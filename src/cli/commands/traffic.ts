@@ -52,6 +52,7 @@ const endings: Partial<Record<BpfError['code'], ConstructorParameters<typeof Cli
   privilege: 'PRIVILEGE',
   'no-interface': 'REFUSED',
   'attach-conflict': 'REFUSED',
+  delivery: 'REFUSED',
   value: 'USAGE',
 };
 

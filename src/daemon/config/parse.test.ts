@@ -101,7 +101,7 @@ test('a configuration that is written back means the same', () => {
 daemon: { logLevel: debug }
 ports:
   a: { kind: netdev, device: eth0, vlan: { mode: trunk, allowed: [10, 20-30], native: 1 } }
-  b: { kind: tap, persist: true, acl: [{ action: deny, remoteIp: 10.0.0.0/8 }] }
+  b: { kind: tap, mtuBytes: 1400, acl: [{ action: deny, remoteIp: 10.0.0.0/8 }] }
   c: { kind: memory, dhcpGuard: true }
 extensions: [filter, { name: learning, enabled: false, config: { x: [1, 2] } }]
 fdb: { ageingSeconds: 10, static: [{ mac: "02:00:00:00:00:0A", vlan: 10, port: a }] }

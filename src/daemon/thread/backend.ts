@@ -18,8 +18,8 @@ import {
 } from '../../net/index.ts';
 import type { NicBackend } from '../../switch/index.ts';
 
-// Room for the segments of a few super-packets of 64 KB, and for frames that lack their checksum only.
-const SEGMENT_POOL = { packets: 256, bufferBytes: 2048 + 256 };
+// Segments of a few super-packets, of any MTU. Memory of buffers that are never used is never touched.
+const SEGMENT_POOL = { packets: 256, bufferBytes: 66_048 };
 
 /** Buffers of finished frames, shared by all ports, made when the first is needed. */
 let pool: PacketPool | null = null;

@@ -23,6 +23,8 @@ export class DatapathPort implements LoopHandler, Poller {
   reason: string | null = null;
   /** The NIC exists in the switch. */
   attached = false;
+  /** MAC address of the device before it went; null when none has gone. */
+  lastMac: string | null = null;
 
   readonly #switch: VirtualSwitch;
   readonly #loop: EventLoop;

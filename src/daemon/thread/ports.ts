@@ -4,7 +4,7 @@
  */
 import type { EventLoop } from '../../host/index.ts';
 import { type Adapter, formatMac, PcapAdapter } from '../../net/index.ts';
-import type { Operation, PortProperty, VirtualSwitch } from '../../switch/index.ts';
+import type { Operation, VirtualSwitch } from '../../switch/index.ts';
 import type { PortInfo, PortState } from '../api.ts';
 import type { Port } from '../config/model.ts';
 import { propertiesOf } from '../config/policies.ts';
@@ -12,6 +12,7 @@ import { Failure } from '../rpc/failure.ts';
 import { interfaceExists, isDevice, openMemory, openNetdev, openPcap, openTapPort } from './adapters.ts';
 import { failureOf } from './failures.ts';
 import { DatapathPort } from './port.ts';
+import { propertyCalls } from './port-properties.ts';
 import { type Call, sequence } from './sequence.ts';
 
 /** What the ports tell. */
@@ -24,10 +25,6 @@ export interface PortsListener {
 
 /** How often a port that should be there and cannot be opened is tried again. */
 const RETRY_MS = 2_000;
-
-/** Identity of a property among those of one port. */
-const propertyKey = (property: PortProperty) =>
-  property.type === 'custom' ? `custom ${property.propertyId}` : property.type;
 
 /** All ports of one switch. */
 export class DatapathPorts {
@@ -112,8 +109,7 @@ export class DatapathPorts {
   set(name: string, config: Port): Operation<null> {
     const port = this.get(name);
     const before = port.config;
-    const change = (from: Port, to: Port) =>
-      sequence(this.#propertyCalls(port.id, propertiesOf(from), propertiesOf(to)));
+    const change = (from: Port, to: Port) => sequence(propertyCalls(this.#switch, port.id, from, to));
     const changed = change(before, config);
     changed.whenSettled((operation) => {
       if (operation.error === null) port.config = config;
@@ -222,6 +218,7 @@ export class DatapathPorts {
   #detach(port: DatapathPort): void {
     if (!port.attached) return;
     port.attached = false;
+    port.lastMac = port.adapter === null ? null : formatMac(port.adapter.macAddress, 0);
     port.stop();
     this.#listener.onLost(port);
     const gone = sequence([() => this.#switch.disconnectNic(port.id), () => this.#switch.deleteNic(port.id)]);
@@ -234,7 +231,8 @@ export class DatapathPorts {
   #reexamine(port: DatapathPort): void {
     const { adapter, config } = port;
     if (adapter === null) {
-      if (config.kind === 'netdev' && port.state !== 'up' && interfaceExists(config.device)) this.#reattach(port);
+      // A TAP is made anew, an interface of others has to come by itself.
+      if (!port.attached && (config.kind === 'tap' || interfaceExists(config.device))) this.#reattach(port);
       return;
     }
     if (!isDevice(adapter)) {
@@ -257,8 +255,11 @@ export class DatapathPorts {
 
   #reattach(port: DatapathPort): void {
     let adapter: Adapter;
+    const { config, lastMac } = port;
     try {
-      adapter = this.#open(port.name, port.config);
+      // A TAP that is made anew keeps its address, so that its neighbours need not ask again.
+      const again = config.kind === 'tap' && lastMac !== null ? { ...config, mac: config.mac ?? lastMac } : config;
+      adapter = this.#open(port.name, again);
     } catch (error) {
       this.#setState(port, 'failed', failureOf(error).message);
       return;
@@ -270,10 +271,9 @@ export class DatapathPorts {
     });
   }
 
-  /** Interfaces that failed to open, because somebody else had them, are tried again now and then. */
+  /** What could not be opened, because somebody else had it or its namespace was not there, is tried again now and then. */
   #retry(): void {
-    for (const port of this.#ports.values())
-      if (port.state === 'failed' && port.adapter === null) this.#reexamine(port);
+    for (const port of this.#ports.values()) if (!port.attached && port.state === 'failed') this.#reexamine(port);
   }
 
   #updateState(port: DatapathPort): void {
@@ -304,22 +304,6 @@ export class DatapathPorts {
       port,
       reason === null ? `port ${port.name} is ${state}` : `port ${port.name} is ${state}: ${reason}`,
     );
-  }
-
-  #propertyCalls(id: number, from: readonly PortProperty[], to: readonly PortProperty[]): Call[] {
-    const wanted = new Map(to.map((property) => [propertyKey(property), property]));
-    const present = new Map(from.map((property) => [propertyKey(property), property]));
-    const calls: Call[] = [];
-    for (const [key, property] of present) {
-      if (wanted.has(key)) continue;
-      const propertyId = property.type === 'custom' ? property.propertyId : undefined;
-      calls.push(() => this.#switch.deletePortProperty(id, property.type, propertyId));
-    }
-    for (const [key, property] of wanted) {
-      if (JSON.stringify(present.get(key)) === JSON.stringify(property)) continue;
-      calls.push(() => this.#switch.setPortProperty(id, property));
-    }
-    return calls;
   }
 }
 
