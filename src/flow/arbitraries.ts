@@ -1,7 +1,8 @@
 /** For tests: random keys with masks, and random action lists, as a flow of the kernel might have them. */
 import fc from 'fast-check';
 import { ActionBuilder } from './actions/builder.ts';
-import { CtFlag, NatFlag, setLayout } from './actions/encoding.ts';
+import { actionLength, CtFlag, NatFlag, setLayout } from './actions/encoding.ts';
+import { validateActions } from './actions/validate.ts';
 import { FIELD_GROUPS, groupNamed, hasAttribute, KeyAttribute, TUNNEL_FIELDS, writeField } from './key/fields.ts';
 import { KEY_WORDS, Word } from './key/layout.ts';
 import type { KeyAndMask } from './text/groups.ts';
@@ -201,7 +202,7 @@ function settable(name: string, words: Uint32Array, wholeMask: boolean): KeyAndM
 }
 
 const leaf: fc.Arbitrary<Step> = fc.oneof(
-  step(u32, (b, port) => b.output(port)),
+  step(fc.integer({ min: 0, max: 65534 }), (b, port) => b.output(port)),
   step(
     fc.record({
       pid: u32,
@@ -313,3 +314,22 @@ export const actionList: fc.Arbitrary<Int32Array> = fc.letrec<{ list: Int32Array
     return builder.finish();
   }),
 })).list;
+
+/**
+ * Of some lists the actions that are valid for a key one after the other, an output behind each.
+ * @param key what validateActions takes
+ */
+export function validActions(lists: readonly Int32Array[], key: Uint32Array): Int32Array {
+  let built = new ActionBuilder().output(1).finish();
+  for (const list of lists) {
+    for (let at = 0; at < list.length; at += actionLength(list[at])) {
+      const tried = new ActionBuilder()
+        .append(built)
+        .append(list.subarray(at, at + actionLength(list[at])))
+        .output(1)
+        .finish();
+      if (validateActions(tried, key) === null) built = tried;
+    }
+  }
+  return built;
+}

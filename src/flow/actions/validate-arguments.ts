@@ -21,6 +21,9 @@ const TIMEOUT_MAXIMUM_BYTES = 31;
 const NSH_METADATA_MAXIMUM_BYTES = 244;
 const NSH_MD1_BYTES = 16;
 
+/** The bits of the key's NSH word that flags (2 bits) and TTL (6 bits) do not have in the header. */
+const NSH_FLAGS_TTL_EXCESS = 0xfcc0_0000;
+
 export function userspaceFlaw(words: Int32Array, at: number, length: number): string | null {
   if (length < Userspace.USERDATA) return `${length} words are too few`;
   const bytes = words[at + Userspace.USERDATA_BYTES];
@@ -40,6 +43,9 @@ export function setFlaw(words: Int32Array, at: number, type: number, length: num
     const value = words[at + 2 + i * 2];
     const mask = words[at + 3 + i * 2];
     if ((value & ~mask) !== 0) return 'a value has bits outside of its mask';
+    if (layout[i].word === Word.NSH_BASE && attribute === KeyAttribute.NSH && (value & NSH_FLAGS_TTL_EXCESS) !== 0) {
+      return 'flags or TTL are too large';
+    }
     if ((mask & ~layout[i].bits) !== 0) return 'a mask has bits that are not of the attribute';
     if (type === Action.SET_MASKED) {
       if ((mask & ~layout[i].writable) !== 0) return 'a mask covers a field that cannot be changed';
@@ -96,7 +102,7 @@ export function pushNshFlaw(words: Int32Array, at: number, length: number): stri
   const base = words[at + 1];
   const metadataBytes = words[at + 3];
   if (metadataBytes < 0 || length !== 4 + Math.ceil(metadataBytes / 4)) return 'its metadata does not fit';
-  if (base >>> 24 > 3 || ((base >>> 16) & 0xff) > 0x3f) return 'flags or TTL are too large';
+  if ((base & NSH_FLAGS_TTL_EXCESS) !== 0) return 'flags or TTL are too large';
   const metadataType = (base >>> 8) & 0xff;
   if (metadataType === 1) return metadataBytes === NSH_MD1_BYTES ? null : 'metadata of type 1 takes 16 bytes';
   if (metadataType !== 2) return `unknown metadata type ${metadataType}`;

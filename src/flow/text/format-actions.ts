@@ -147,7 +147,7 @@ function formatSet(words: Int32Array, at: number, end: number): string {
   const group = groupOf(attribute);
   if (group === undefined) return `attribute${attribute}()`;
   // A mask of nothing changes nothing, but it is an action all the same.
-  return formatGroup(group, set) || `${group.name}()`;
+  return formatGroup(group, set) || `${group.name}(${group.fields[0].name === '' ? '0/0x0' : ''})`;
 }
 
 const NSH_HEAD = groupOf(KeyAttribute.NSH)?.fields.slice(0, 6) ?? [];

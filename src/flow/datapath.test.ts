@@ -1,0 +1,395 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { Batch, type Packet } from '../net/index.ts';
+import { actionList, validActions } from './arbitraries.ts';
+import { MAXIMUM_DEFERRED, MAXIMUM_RECIRCULATIONS } from './engine/drops.ts';
+import { CtVerdict } from './engine/hooks.ts';
+import { FlowLab } from './engine/lab.ts';
+import { Extraction, extract } from './key/extract.ts';
+import { FlowKey } from './key/key.ts';
+import { CtState, TUNNEL_WORDS, Word } from './key/layout.ts';
+import {
+  arp,
+  ethernet,
+  fuzzRounds,
+  hex,
+  icmpv6,
+  ipv4,
+  ipv6,
+  packetOf,
+  randomNumbers,
+  sctp,
+  tcp,
+  udp,
+} from './testing.ts';
+import { formatFlow } from './text/flow.ts';
+import { formatFlowKey, parseFlowKey } from './text/flow-key.ts';
+import { parseActions } from './text/parse-actions.ts';
+
+const frame = ethernet(0x0800, ipv4(6, tcp({ flags: 0x12 })));
+const IP = 'in_port(1),eth_type(0x0800)';
+
+test('a packet that no flow matches goes to the miss hook; one nobody takes is lost by name', () => {
+  const lab = new FlowLab();
+  lab.receive(frame, 7);
+  expect(lab.missed).toEqual([7]);
+  const deaf = new FlowLab({ miss: () => false });
+  deaf.receive(frame);
+  expect(deaf.datapath.drops.toRecord()).toEqual({ 'upcall-lost': 1 });
+  expect(deaf.datapath.statistics()).toMatchObject({ hits: 0, misses: 1, lost: 1 });
+  expect([lab.held, deaf.held]).toEqual([0, 0]);
+});
+
+test('a hit counts packet, bytes, time and TCP flags', () => {
+  const lab = new FlowLab();
+  const slot = lab.flow(IP, '2');
+  lab.receive(frame);
+  lab.nowMs = 1500;
+  expect(formatFlow(lab.datapath.table, slot, 1500)).toBe(
+    `in_port(1),eth(),eth_type(0x0800), packets:1, bytes:${frame.length}, used:0.500s, flags:S., actions:2`,
+  );
+});
+
+test('an empty action list, a drop action and frames too short are drops by name', () => {
+  const lab = new FlowLab();
+  lab.flow('in_port(1),eth_type(0x0800)', '');
+  lab.flow('in_port(2),eth_type(0x0800)', 'drop(0)');
+  lab.flow('in_port(3),eth_type(0x0800)', '1,drop(5)');
+  for (const port of [1, 2, 3]) lab.receive(frame, port);
+  lab.receive([1, 2, 3]);
+  lab.receive(ethernet(0x894f, [1, 2, 3]));
+  lab.receive(ipv4(6, tcp()), 1, () => {}, 0x8100);
+  expect(lab.datapath.drops.toRecord()).toEqual({
+    flow: 1,
+    explicit: 1,
+    'explicit-error': 1,
+    'ethernet-truncated': 1,
+    'nsh-malformed': 1,
+    'tag-without-ethernet': 1,
+  });
+});
+
+test('recirculation looks the changed packet up under its new id', () => {
+  const lab = new FlowLab();
+  lab.flow(`recirc_id(0),${IP}`, 'push_mpls(label=5,tc=0,ttl=64,bos=1,eth_type=0x8847),recirc(7),1');
+  lab.flow(
+    'recirc_id(0x7),in_port(1),eth_type(0x8847),mpls(label=5,tc=0,ttl=64,bos=1)',
+    'pop_mpls(eth_type=0x0800),recirc(8)',
+  );
+  lab.flow(`recirc_id(0x8),${IP},ipv4(proto=6)`, 'set(ipv4(ttl=9)),2');
+  lab.receive(frame);
+  expect(lab.sent.map((each) => each.port)).toEqual([1, 2]);
+  expect(lab.sent[1].bytes).toEqual(ethernet(0x0800, ipv4(6, tcp({ flags: 0x12 }), { ttl: 9 })));
+  expect(lab.held).toBe(0);
+});
+
+test('a recirculation loop ends after its bound with a named drop', () => {
+  const lab = new FlowLab();
+  lab.flow(IP, '3,recirc(1)');
+  lab.receive(frame);
+  expect(lab.sent.length).toBe(MAXIMUM_RECIRCULATIONS + 1);
+  expect(lab.datapath.drops.toRecord()).toEqual({ 'recirculation-limit': 1 });
+  expect(lab.held).toBe(0);
+});
+
+test('a recirculation that doubles each time ends after its bound with a named drop', () => {
+  const lab = new FlowLab();
+  lab.flow(IP, 'recirc(1),recirc(2)');
+  lab.receive(frame);
+  expect(lab.datapath.statistics().hits).toBe(MAXIMUM_DEFERRED + 1);
+  expect(lab.datapath.drops.toRecord()['deferred-limit']).toBeGreaterThan(0);
+  expect(lab.held).toBe(0);
+});
+
+test('hash fills dp_hash, the same for one connection and, if symmetric, for both directions', () => {
+  const seen: number[] = [];
+  const lab = new FlowLab({ miss: (_packet, key) => seen.push(key.words[Word.DP_HASH]) > 0 });
+  lab.flow('recirc_id(0),in_port(1)', 'hash(l4(5)),recirc(1)');
+  lab.flow('recirc_id(0),in_port(2)', 'hash(sym_l4(5)),recirc(1)');
+  const back = ethernet(0x0800, ipv4(6, tcp({ src: 80, dst: 1000 }), { src: '10.0.0.2', dst: '10.0.0.1' }));
+  const other = ethernet(0x0800, ipv4(6, tcp({ src: 1001 })));
+  for (const bytes of [frame, frame, back, other]) {
+    lab.receive(bytes, 1);
+    lab.receive(bytes, 2);
+  }
+  expect(seen[0]).not.toBe(0);
+  expect([seen[2], seen[3]]).toEqual([seen[0], seen[1]]);
+  expect(seen[4]).not.toBe(seen[0]);
+  expect(seen[5]).toBe(seen[1]);
+  expect(seen[6]).not.toBe(seen[0]);
+});
+
+test('a meter that refuses drops the packet; one that does not exist passes it', () => {
+  const lab = new FlowLab({ meter: (id) => id !== 3 });
+  lab.flow('in_port(1)', 'meter(3),1');
+  lab.flow('in_port(2)', 'meter(4),1');
+  lab.receive(frame, 1);
+  lab.receive(frame, 2);
+  expect(lab.sent.length).toBe(1);
+  expect(lab.datapath.drops.toRecord()).toEqual({ meter: 1 });
+  const without = new FlowLab();
+  without.flow('in_port(1)', 'meter(3),1');
+  without.receive(frame);
+  expect(without.sent.length).toBe(1);
+});
+
+test('connection tracking fills the key, and what it translates is a copy when others hold the packet', () => {
+  const lab = new FlowLab({
+    track: (context) => {
+      if (!context.writable(0)) return CtVerdict.STOP;
+      context.packet.bytes[context.packet.offset + 5] = 0x77;
+      context.key.words[Word.CT] = (CtState.NEW | CtState.TRACKED) << 24;
+      context.key.words[Word.CT_MARK] = 5;
+      return CtVerdict.CONTINUE;
+    },
+  });
+  lab.keepOutputs();
+  lab.flow(`recirc_id(0),${IP}`, '4,ct(commit),recirc(1)');
+  lab.flow(`recirc_id(0x1),ct_state(+new+trk),ct_mark(0x5),${IP}`, '5,ct_clear,recirc(2)');
+  lab.flow(`recirc_id(0x2),ct_state(-trk),ct_mark(0),${IP}`, '6');
+  lab.receive(frame);
+  expect(lab.sent.map((each) => [each.port, each.bytes[5]])).toEqual([
+    [4, 2],
+    [5, 0x77],
+    [6, 0x77],
+  ]);
+  expect(lab.keptBytes()[0]).toEqual(frame);
+  lab.release();
+  expect(lab.held).toBe(0);
+});
+
+test('connections that are refused, or that nobody tracks, are drops by name; a stolen packet is the hook’s', () => {
+  const stolen: Packet[] = [];
+  const lab = new FlowLab({
+    track: (context) => {
+      if (context.key.inPort === 1) return CtVerdict.DROP;
+      context.packet.hold();
+      stolen.push(context.packet);
+      return CtVerdict.STOP;
+    },
+  });
+  lab.flow('in_port(1)', 'ct,1');
+  lab.flow('in_port(2)', 'ct,1');
+  lab.receive(frame, 1);
+  lab.receive(frame, 2);
+  expect(lab.datapath.drops.toRecord()).toEqual({ connection: 1 });
+  expect([lab.sent.length, lab.held, stolen[0].references]).toEqual([0, 1, 1]);
+  const without = new FlowLab();
+  without.flow('in_port(1)', 'ct,1');
+  without.receive(frame);
+  expect(without.datapath.drops.toRecord()).toEqual({ 'connection-unavailable': 1 });
+});
+
+test('a packet from a tunnel is matched by it, and set(tunnel) tells the output where to send it', () => {
+  const seen: string[] = [];
+  const lab = new FlowLab({
+    output: (_packet, port, key) => {
+      const words = new FlowKey();
+      words.words.set(key.egress, Word.TUNNEL);
+      seen.push(`${port} ${key.hasEgress ? words.words[Word.TUNNEL_DESTINATION].toString(16) : 'none'}`);
+    },
+  });
+  const set = 'set(tunnel(tun_id=0x7,dst=192.0.2.9,ttl=64,flags(key)))';
+  lab.flow('recirc_id(0),tunnel(tun_id=0x5,src=192.0.2.1,dst=192.0.2.2),in_port(4)', `1,${set},2,recirc(1)`);
+  lab.flow('recirc_id(0x1),tunnel(tun_id=0x5,src=192.0.2.1,dst=192.0.2.2),in_port(4)', '3');
+  const tunnel = new Uint32Array(TUNNEL_WORDS);
+  tunnel.set(parseFlowKey('tunnel(tun_id=0x5,src=192.0.2.1,dst=192.0.2.2)').key.subarray(Word.TUNNEL));
+  lab.datapath.receiveOne(packetOf(frame, lab.pool), 4, tunnel);
+  lab.datapath.receiveOne(packetOf(frame, lab.pool), 4, null);
+  expect(seen).toEqual(['1 none', '2 c0000209', '3 c0000209']);
+  expect(lab.missed).toEqual([4]);
+  expect(lab.held).toBe(0);
+});
+
+test('a miss hook may put the flow and execute the packet at once', () => {
+  const lab: FlowLab = new FlowLab({
+    miss: (packet, key) => {
+      lab.flow(`recirc_id(0),in_port(${key.inPort}),eth_type(0x0800)`, '9,recirc(3)');
+      lab.flow(`recirc_id(0x3),in_port(${key.inPort}),eth_type(0x0800)`, '8');
+      packet.hold();
+      lab.datapath.execute(packet, key, parseActions('9,recirc(3)'));
+      return true;
+    },
+  });
+  lab.receive(frame);
+  lab.receive(frame);
+  expect(lab.sent.map((each) => each.port)).toEqual([9, 8, 9, 8]);
+  expect(lab.datapath.statistics()).toMatchObject({ misses: 1, flows: 2 });
+  expect(lab.held).toBe(0);
+});
+
+test('an output may delete the flow whose actions are being run, and put others in its place', () => {
+  const lab: FlowLab = new FlowLab({
+    output: (packet, port) => {
+      lab.note(packet, port);
+      lab.datapath.table.flush();
+      for (let i = 0; i < 50; i += 1) lab.flow(`in_port(${100 + i})`, '77,77,77');
+    },
+  });
+  lab.flow('in_port(1)', '1,2,3');
+  lab.receive(frame);
+  expect(lab.sent.map((each) => each.port)).toEqual([1, 2, 3]);
+});
+
+test('two datapaths that feed each other in a loop end with a named drop', () => {
+  const lab: FlowLab = new FlowLab({
+    output: (packet) => {
+      packet.hold();
+      const batch = new Batch();
+      batch.push(packet);
+      lab.datapath.receive(batch, 1);
+    },
+  });
+  lab.flow('in_port(1)', '1');
+  lab.receive(frame);
+  expect(lab.datapath.drops.toRecord()).toEqual({ 'reentry-limit': 1 });
+  expect(lab.held).toBe(0);
+});
+
+test('a hook that throws leaves no packet behind, and the next packet goes its way', () => {
+  let broken = true;
+  const lab: FlowLab = new FlowLab({
+    output: (packet, port) => {
+      if (broken) throw new Error('output is broken');
+      lab.note(packet, port);
+    },
+  });
+  lab.flow('recirc_id(0),in_port(1)', 'recirc(1),clone(trunc(20),2),3');
+  lab.flow('recirc_id(0x1),in_port(1)', '4');
+  const batch = new Batch();
+  for (let i = 0; i < 3; i += 1) batch.push(packetOf(frame, lab.pool));
+  expect(() => lab.datapath.receive(batch, 1)).toThrow('output is broken');
+  expect(lab.held).toBe(0);
+  broken = false;
+  lab.receive(frame);
+  expect(lab.sent.map((each) => each.port)).toEqual([2, 3, 4]);
+  expect(lab.held).toBe(0);
+});
+
+/** Longer runs take their time. */
+const FUZZ_TIMEOUT_MS = 30_000 + fuzzRounds(1000) * 10;
+
+const ACTION_LISTS = fc.array(actionList, { minLength: 4, maxLength: 12 });
+
+/** Frames of every kind that the key knows, well-formed. */
+const FRAMES: readonly number[][] = [
+  frame,
+  ethernet(0x0800, ipv4(17, udp()), [[0x8100, 5]]),
+  ethernet(0x0800, ipv4(132, sctp()), [
+    [0x88a8, 5],
+    [0x8100, 6],
+  ]),
+  ethernet(0x86dd, ipv6(6, tcp())),
+  ethernet(
+    0x86dd,
+    ipv6(58, icmpv6(135, 0, [0, 0, 0, 0, ...hex('20010db8000000000000000000000009'), ...hex('0101 020000000011')])),
+  ),
+  ethernet(0x0806, arp()),
+  ethernet(0x8847, [...hex('00005040 00007140'), ...ipv4(6, tcp())]),
+  ethernet(0x894f, [...hex('0fc6 01 03 000010ff 00000001 00000002 00000003 00000004'), ...frame]),
+];
+
+test('after any valid actions the key that an output sees is the one that its packet has', {
+  timeout: FUZZ_TIMEOUT_MS,
+}, () => {
+  const own = new FlowKey();
+  let compared = 0;
+  const lab: FlowLab = new FlowLab({
+    output: (packet, _port, key) => {
+      own.copyFrom(key);
+      if (key.stale || packet.length < key.l3Offset + 60) return;
+      expect(extract(packet, own)).toBe(Extraction.DONE);
+      const from = key.words.slice(Word.L2, Word.TUNNEL);
+      const text = `${formatFlowKey(key.words)}\n${formatFlowKey(own.words)}`;
+      expect([text, own.words.slice(Word.L2, Word.TUNNEL)]).toEqual([text, from]);
+      compared += 1;
+    },
+  });
+  fc.assert(
+    fc.property(ACTION_LISTS, fc.constantFrom(...FRAMES), (lists, bytes) => {
+      const key = new FlowKey();
+      key.begin(1);
+      const packet = packetOf(bytes, lab.pool);
+      extract(packet, key);
+      lab.datapath.execute(packet, key, validActions(lists, key.words));
+      expect(lab.held).toBe(0);
+    }),
+    { numRuns: fuzzRounds(1000) },
+  );
+  expect(compared).toBeGreaterThan(fuzzRounds(1000));
+});
+
+test('garbage frames under any valid actions neither throw, leak, nor write outside their packet', {
+  timeout: FUZZ_TIMEOUT_MS,
+}, () => {
+  const random = randomNumbers(9);
+  const held: Packet[] = [];
+  const lab = new FlowLab({
+    output: (packet) => {
+      // Some outputs keep the packet for a while, as a transmit queue does.
+      if (random(4) !== 0 || held.length > 12) return;
+      packet.hold();
+      held.push(packet);
+    },
+    userspace: () => {},
+    track: () => random(3),
+  });
+  fc.assert(
+    fc.property(ACTION_LISTS, fc.constantFrom(...FRAMES), (lists, bytes) => {
+      const key = new FlowKey();
+      key.begin(1);
+      const mutated = Uint8Array.from(bytes.slice(0, random(3) === 0 ? random(bytes.length + 1) : bytes.length));
+      const whole = packetOf(bytes, lab.pool);
+      extract(whole, key);
+      whole.release();
+      // Validated for the sound frame, run over the broken one.
+      const actions = validActions(lists, key.words);
+      for (let change = random(5); change > 0 && mutated.length > 0; change -= 1)
+        mutated[random(mutated.length)] = random(256);
+      const packet = packetOf(mutated, lab.pool);
+      const end = packet.offset + packet.length;
+      packet.bytes.fill(0xa5, end, packet.limit);
+      const [region, limit] = [packet.bytes, packet.limit];
+      lab.datapath.execute(packet, key, actions);
+      for (let i = end; i < limit; i += 1)
+        if (region[i] !== 0xa5) expect(`byte ${i - end} behind the frame`).toBe('as it was');
+      while (held.length > random(12)) held.pop()?.release();
+    }),
+    { numRuns: fuzzRounds(1000) },
+  );
+  while (held.length > 0) held.pop()?.release();
+  expect(lab.held).toBe(0);
+});
+
+test('nothing is allocated per packet in the steady state', () => {
+  const lab = new FlowLab({ output: () => {} });
+  lab.flow(
+    'recirc_id(0),in_port(1),eth_type(0x0800),ipv4(proto=6)',
+    'set(ipv4(ttl=9)),push_vlan(vid=3,pcp=0),2,clone(pop_vlan,3),recirc(1)',
+  );
+  lab.flow(
+    'recirc_id(0x1),in_port(1),eth_type(0x8100),vlan(vid=3,pcp=0),encap(eth_type(0x0800),ipv4(proto=6))',
+    'trunc(40),4,set(tcp(dst=9)),5',
+  );
+  const batch = new Batch();
+  const packets = Array.from({ length: 16 }, () => packetOf(frame, lab.pool));
+  const base = packets.map((packet) => packet.offset);
+  const run = (rounds: number) => {
+    for (let round = 0; round < rounds; round += 1) {
+      for (let i = 0; i < packets.length; i += 1) {
+        const packet = packets[i];
+        packet.hold();
+        packet.offset = base[i];
+        packet.length = frame.length;
+        batch.push(packet);
+      }
+      lab.datapath.receive(batch, 1);
+    }
+  };
+  run(3000);
+  const before = process.memoryUsage().heapUsed;
+  run(3000);
+  // 48,000 packets, each with two look-ups and two copies: a single object a packet would be over a megabyte.
+  expect(process.memoryUsage().heapUsed - before).toBeLessThan(600_000);
+  expect(lab.copies.available).toBe(32);
+});

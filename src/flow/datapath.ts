@@ -1,0 +1,220 @@
+/**
+ * A datapath: packets come in through ports, are looked up in the flow table, and the actions of their flow are run. What is
+ * outside (ports, flow setup, meters, connection tracking, time) is handed in as hooks, so it runs anywhere: in an extension
+ * of the switch, under an offload's punt path, in a test.
+ */
+import type { Batch, ClonePool, Packet, PacketPool } from '../net/index.ts';
+import { Drop, type DropCounters, MAXIMUM_REENTRY } from './engine/drops.ts';
+import { ActionEngine, extractionDrop } from './engine/engine.ts';
+import type { FlowHooks } from './engine/hooks.ts';
+import { Extraction, extract } from './key/extract.ts';
+import { FlowKey } from './key/key.ts';
+import { TUNNEL_WORDS, Word } from './key/layout.ts';
+import { FlowTable } from './table/table.ts';
+
+export interface DatapathOptions {
+  hooks: FlowHooks;
+  /** Milliseconds of a monotonic clock: when flows were used. */
+  nowMs: () => number;
+  /** Buffers for the copies that actions make; a headroom of 128 bytes is enough for every action but the largest NSH header. */
+  pool: PacketPool;
+  /** Buffers for packets that are longer than those of `pool`, such as super-packets. */
+  largePool?: PacketPool;
+  clones: ClonePool;
+  /** A table of the caller's making; an own one when left out. */
+  table?: FlowTable;
+  sampleSeed?: number;
+}
+
+/** Counters in the terms of struct ovs_dp_stats and ovs_dp_megaflow_stats (linux/openvswitch.h). */
+export interface DatapathStatistics {
+  hits: number;
+  misses: number;
+  /** Misses that nobody heard of. */
+  lost: number;
+  flows: number;
+  masks: number;
+  masksTried: number;
+  cacheHits: number;
+}
+
+export class Datapath {
+  readonly table: FlowTable;
+  readonly #engine: ActionEngine;
+  readonly #hooks: FlowHooks;
+  readonly #nowMs: () => number;
+  /** Calls of receive and execute that are under way, one inside a hook of the other. */
+  #active = 0;
+  readonly #spare = new FlowKey();
+
+  constructor(options: DatapathOptions) {
+    this.table = options.table ?? new FlowTable();
+    this.#hooks = options.hooks;
+    this.#nowMs = options.nowMs;
+    this.#engine = new ActionEngine(options.hooks, options);
+  }
+
+  /** Packets dropped, by reason. */
+  get drops(): DropCounters {
+    return this.#engine.drops;
+  }
+
+  statistics(): DatapathStatistics {
+    return {
+      hits: this.table.hits,
+      misses: this.table.misses,
+      lost: this.#engine.drops.of(Drop.UPCALL_LOST),
+      flows: this.table.size,
+      masks: this.table.masks.length,
+      masksTried: this.table.masksTried,
+      cacheHits: this.table.cacheHits,
+    };
+  }
+
+  /**
+   * Take in packets of one port. Their references pass to the datapath, and the batch is empty afterwards.
+   * @param l3Type EtherType of packets that come without an Ethernet header; 0 for frames
+   */
+  receive(batch: Batch, port: number, l3Type = 0): void {
+    const nowMs = this.#nowMs();
+    const count = batch.count;
+    batch.count = 0;
+    let i = 0;
+    const entered = this.#enter();
+    const key = this.#engine.borrowKey();
+    try {
+      while (i < count) {
+        const packet = batch.packets[i];
+        i += 1;
+        key.begin(port, l3Type);
+        if (entered) this.#take(packet, key, nowMs);
+        else this.#engine.discard(packet, Drop.REENTRY_LIMIT);
+      }
+    } finally {
+      for (; i < count; i += 1) batch.packets[i].release();
+      this.#leave();
+    }
+  }
+
+  /**
+   * Take in one packet that came through a tunnel or with other metadata. Its reference passes to the datapath.
+   * @param tunnel the key's tunnel part from Word.TUNNEL on, or null
+   * @param l3Type as for {@link receive}
+   * @param mark the packet's mark, and `priority` its priority, as in the key
+   */
+  receiveOne(packet: Packet, port: number, tunnel: Uint32Array | null, l3Type = 0, mark = 0, priority = 0): void {
+    const entered = this.#enter();
+    const key = this.#engine.borrowKey();
+    try {
+      key.begin(port, l3Type);
+      key.words[Word.MARK] = mark;
+      key.words[Word.PRIORITY] = priority;
+      if (tunnel !== null) {
+        for (let i = 0; i < TUNNEL_WORDS; i += 1) key.words[Word.TUNNEL + i] = tunnel[i];
+        key.hasTunnel = true;
+      }
+      if (entered) this.#take(packet, key, this.#nowMs());
+      else this.#engine.discard(packet, Drop.REENTRY_LIMIT);
+    } finally {
+      this.#leave();
+    }
+  }
+
+  /**
+   * Run actions over a packet as if a flow had them: what Open vSwitch asks for after an upcall. Its reference passes to the
+   * datapath.
+   * @param metadata a key whose metadata, connection and tunnel parts are filled in; layers 2 to 4 are extracted
+   * @param actions a validated list
+   */
+  execute(packet: Packet, metadata: FlowKey, actions: Int32Array): void {
+    const entered = this.#enter();
+    const key = this.#engine.borrowKey();
+    try {
+      key.copyFrom(metadata);
+      const extraction = entered ? extract(packet, key) : Extraction.DONE;
+      if (!entered) this.#engine.discard(packet, Drop.REENTRY_LIMIT);
+      else if (extraction !== Extraction.DONE) this.#engine.discard(packet, extractionDrop(extraction));
+      else this.#run(packet, key, actions);
+    } finally {
+      this.#leave();
+    }
+  }
+
+  #run(packet: Packet, key: FlowKey, actions: Int32Array): void {
+    if (this.#active === 1) this.#engine.begin();
+    this.#engine.run(packet, key, actions, 0, actions.length);
+    if (this.#active === 1) this.#drain(this.#nowMs());
+  }
+
+  /** A packet that has just come in. */
+  #take(packet: Packet, key: FlowKey, nowMs: number): void {
+    const extraction = extract(packet, key);
+    if (extraction !== Extraction.DONE) {
+      this.#engine.discard(packet, extractionDrop(extraction));
+      return;
+    }
+    // A packet that a hook fed back counts to the one that the hook was called for.
+    if (this.#active > 1) {
+      this.#process(packet, key, nowMs);
+      return;
+    }
+    this.#engine.begin();
+    this.#process(packet, key, nowMs);
+    this.#drain(nowMs);
+  }
+
+  #process(packet: Packet, key: FlowKey, nowMs: number): void {
+    const slot = this.table.lookup(key);
+    if (slot === -1) {
+      this.#missed(packet, key);
+      return;
+    }
+    this.table.count(slot, packet.length, key.words[Word.TCP_FLAGS] >>> 16, nowMs);
+    const heap = this.table.heap;
+    const from = this.table.actionsOffset(slot);
+    const end = from === 0 ? 0 : from + heap.lengthAt(from);
+    this.#engine.run(packet, key, heap.words, from, end);
+  }
+
+  #missed(packet: Packet, key: FlowKey): void {
+    let heard = false;
+    try {
+      heard = this.#hooks.miss?.(packet, key) === true;
+    } finally {
+      if (heard) packet.release();
+      else this.#engine.discard(packet, Drop.UPCALL_LOST);
+    }
+  }
+
+  /** Look up what waits, until nothing does. */
+  #drain(nowMs: number): void {
+    const deferred = this.#engine.deferred;
+    if (deferred.isEmpty) return;
+    const key = this.#engine.borrowKey();
+    try {
+      while (!deferred.isEmpty) {
+        const packet = deferred.take(key);
+        this.#process(packet, key, nowMs);
+      }
+    } finally {
+      this.#engine.returnKey();
+    }
+  }
+
+  /** Always followed by {@link #leave}. @returns false when calls lie too deep inside each other */
+  #enter(): boolean {
+    this.#active += 1;
+    if (this.#active === 1) this.table.heap.beginRead();
+    return this.#active <= MAXIMUM_REENTRY;
+  }
+
+  #leave(): void {
+    this.#engine.returnKey();
+    this.#active -= 1;
+    if (this.#active > 0) return;
+    // Something waits still when a hook has thrown.
+    const deferred = this.#engine.deferred;
+    while (!deferred.isEmpty) deferred.take(this.#spare).release();
+    this.table.heap.endRead();
+  }
+}

@@ -1,0 +1,76 @@
+/** Why a packet went nowhere. Every packet that the room drops is counted under one of these. */
+
+export const Drop = {
+  /** Shorter than an Ethernet header. */
+  ETHERNET_TRUNCATED: 1,
+  NSH_MALFORMED: 2,
+  /** A VLAN tag where there is no Ethernet header. */
+  TAG_WITHOUT_ETHERNET: 3,
+  /** No flow matched and nobody took the upcall. */
+  UPCALL_LOST: 4,
+  /** The flow's action list is empty. */
+  FLOW: 5,
+  /** A drop action. */
+  EXPLICIT: 6,
+  /** A drop action with an error number: what Open vSwitch's pipeline could not do. */
+  EXPLICIT_ERROR: 7,
+  /** A meter's rate was exceeded. */
+  METER: 8,
+  /** Connection tracking refused the packet. */
+  CONNECTION: 9,
+  /** A ct action where nobody tracks connections. */
+  CONNECTION_UNAVAILABLE: 10,
+  /** dec_ttl brought the time to live to its end and no actions say what then. */
+  TIME_EXCEEDED: 11,
+  /** A packet was recirculated more often than {@link MAXIMUM_RECIRCULATIONS}. */
+  RECIRCULATION_LIMIT: 12,
+  /** One received packet led to more than {@link MAXIMUM_DEFERRED} recirculated ones. */
+  DEFERRED_LIMIT: 13,
+  /** A copy was needed and the pool had no buffer, or none that is long enough. */
+  NO_BUFFER: 14,
+  /** A header that an action changes is cut off, or is not the one that the flow promised. */
+  HEADER_MISSING: 15,
+  /** An action that this engine does not know: the list was not validated. */
+  ACTION_UNKNOWN: 16,
+  /** Hooks called back into the datapath, and from there again, more than {@link MAXIMUM_REENTRY} times. */
+  REENTRY_LIMIT: 17,
+} as const;
+
+/** Times that one packet may pass the table again. ovs-vswitchd's own translation ends after 64 resubmissions. */
+export const MAXIMUM_RECIRCULATIONS = 64;
+
+/** Recirculated packets that one received packet may lead to in all. */
+export const MAXIMUM_DEFERRED = 1024;
+
+/** Times that a hook may call the datapath, whose hooks call it again: two datapaths that feed each other in a loop end here. */
+export const MAXIMUM_REENTRY = 8;
+
+const NAMES: readonly string[] = Object.entries(Drop).reduce<string[]>((names, [name, reason]) => {
+  names[reason] = name.toLowerCase().replaceAll('_', '-');
+  return names;
+}, []);
+
+/** The name of a reason, such as 'recirculation-limit'. */
+export function dropName(reason: number): string {
+  return NAMES[reason] ?? `drop-${reason}`;
+}
+
+/** Packets dropped, by reason. */
+export class DropCounters {
+  readonly counts = new Float64Array(NAMES.length);
+
+  count(reason: number): void {
+    this.counts[reason] += 1;
+  }
+
+  of(reason: number): number {
+    return this.counts[reason] ?? 0;
+  }
+
+  /** All that are not 0, by name. */
+  toRecord(): Record<string, number> {
+    const record: Record<string, number> = {};
+    for (const [reason, name] of NAMES.entries()) if (this.counts[reason] > 0) record[name] = this.counts[reason];
+    return record;
+  }
+}

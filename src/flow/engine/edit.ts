@@ -1,0 +1,28 @@
+/**
+ * Bytes put into and taken out of a frame near its start. What lies before moves, the rest stays, and the offsets of offloads
+ * that count from the frame's start follow. Nothing here checks: the callers have room and the right to write.
+ */
+import type { Packet } from '../../net/index.ts';
+
+/** Open a gap of `count` bytes at `at`; the packet has that much headroom. Its bytes are whatever was there. */
+export function insertBytes(packet: Packet, at: number, count: number): void {
+  const bytes = packet.bytes;
+  const from = packet.offset;
+  const to = from - count;
+  for (let i = 0; i < at; i += 1) bytes[to + i] = bytes[from + i];
+  packet.offset = to;
+  packet.length += count;
+  if (packet.checksumStart >= at) packet.checksumStart += count;
+  if (packet.headerLengthBytes >= at) packet.headerLengthBytes += count;
+}
+
+/** Take `count` bytes out at `at`; the frame is at least that long. */
+export function removeBytes(packet: Packet, at: number, count: number): void {
+  const bytes = packet.bytes;
+  const from = packet.offset;
+  for (let i = at - 1; i >= 0; i -= 1) bytes[from + count + i] = bytes[from + i];
+  packet.offset = from + count;
+  packet.length -= count;
+  packet.checksumStart = Math.max(packet.checksumStart - count, 0);
+  packet.headerLengthBytes = Math.max(packet.headerLengthBytes - count, 0);
+}

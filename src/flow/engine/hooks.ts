@@ -1,0 +1,76 @@
+/**
+ * What the engine and the datapath ask of whoever uses them. Only output is mandatory. Every hook may keep a packet that it is
+ * handed: it calls hold, and from then on the engine copies before it changes a byte. Without a hold the packet is the hook's
+ * for the call alone. A hook may change the flow table; the list that is being run stays as it was.
+ */
+import type { Packet } from '../../net/index.ts';
+import type { FlowKey } from '../key/key.ts';
+
+/** What is being worked on: handed to connection tracking, which may change it. */
+export interface PacketContext {
+  /** The packet; another object after {@link writable}. */
+  readonly packet: Packet;
+  readonly key: FlowKey;
+  /**
+   * Make the packet one that may be written to, by copying it if somebody else holds it.
+   * @param headroomBytes free bytes that are needed before the frame
+   * @returns false when there is no buffer; the drop is counted, and the hook returns {@link CtVerdict.STOP}
+   */
+  writable(headroomBytes: number): boolean;
+}
+
+/** What connection tracking says of a packet. */
+export const CtVerdict = {
+  /** Go on; the key's connection fields are filled in. */
+  CONTINUE: 0,
+  /** Drop it, counted as such. */
+  DROP: 1,
+  /** It is the hook's now (a fragment that waits for the others, held by the hook), or dropped and counted already. */
+  STOP: 2,
+} as const;
+
+/** The hooks of a datapath. */
+export interface FlowHooks {
+  /**
+   * Send a packet. The tunnel that it is to be sent through, if any, is in the key's egress part.
+   * @param port as the action names it; the hook counts packets for ports that do not exist
+   */
+  output(packet: Packet, port: number, key: FlowKey): void;
+
+  /**
+   * No flow matches: tell whoever makes flows.
+   * @returns false when the upcall was lost
+   */
+  miss?(packet: Packet, key: FlowKey): boolean;
+
+  /**
+   * A userspace action.
+   * @param words the action list, and `at` where the action's head lies in it (see Userspace in actions/encoding.ts)
+   * @param list the bounds of the whole list, for actions that report it
+   * @param lengthBytes how much of the packet to report: less than its length behind a trunc action
+   */
+  userspace?(
+    packet: Packet,
+    key: FlowKey,
+    words: Int32Array,
+    at: number,
+    list: { readonly from: number; readonly end: number },
+    lengthBytes: number,
+  ): void;
+
+  /** @returns whether the packet may pass; a meter that does not exist lets it */
+  meter?(id: number, packet: Packet, key: FlowKey): boolean;
+
+  /**
+   * Track the connection.
+   * @param words the action list, and `at` where the ct action's head lies in it (see Ct in actions/encoding.ts)
+   * @returns one of {@link CtVerdict}
+   */
+  track?(context: PacketContext, words: Int32Array, at: number): number;
+
+  /** Forget the packet's connection. The key's fields are cleared by the engine. */
+  trackClear?(packet: Packet, key: FlowKey): void;
+
+  /** A packet was dropped for a reason of Drop; it is counted already. */
+  dropped?(packet: Packet, reason: number): void;
+}
