@@ -3,13 +3,7 @@
  */
 import type { Batch, Packet } from '../net/index.ts';
 import type { DropReasonInfo } from './drop-reason.ts';
-import type {
-  ExtensionDescriptor,
-  ExtensionFactory,
-  ExtensionState,
-  ExtensionType,
-  HostServices,
-} from './extension.ts';
+import type { ExtensionDescriptor, ExtensionFactory, ExtensionState, HostServices } from './extension.ts';
 import type { NicRequest, NicState, PortState, PortType, SavedState, Status, StatusIndication } from './oid.ts';
 import type { Operation } from './operation.ts';
 import type { JsonValue, PortProperty, PortPropertyType, SwitchProperty } from './properties.ts';
@@ -240,5 +234,3 @@ export interface VirtualSwitch {
   /** Disable extensions, remove ports. */
   close(): Operation<void>;
 }
-
-export type { ExtensionType };
