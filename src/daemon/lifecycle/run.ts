@@ -81,17 +81,18 @@ export async function runDaemon(options: DaemonOptions): Promise<number> {
 
 async function serve(options: DaemonOptions, config: Config, log: Logger, lock: DaemonLock): Promise<number> {
   const startedAt = new Date();
-  if (lock.leftBehind !== null) cleanUpAfter(lock.leftBehind, log);
-  const events = new EventLog();
-  const announcements = new Announcements(log, events);
-  const thread = await DatapathThread.start((message) => announcements.take(message));
-  const captures = new CaptureBroker(thread);
   const journal = (running: Config) =>
     lock.write({
       pid: process.pid,
       startedAt: startedAt.toISOString(),
       ports: [...running.ports].map(([name, port]) => ({ name, kind: port.kind, device: port.device })),
     });
+  journal(emptyConfig());
+  if (lock.leftBehind !== null) cleanUpAfter(lock.leftBehind, log);
+  const events = new EventLog();
+  const announcements = new Announcements(log, events);
+  const thread = await DatapathThread.start((message) => announcements.take(message));
+  const captures = new CaptureBroker(thread);
   const control = new Control(thread, events, journal);
   const stopping = new StopRequest();
   const server = new RpcServer({
@@ -109,7 +110,6 @@ async function serve(options: DaemonOptions, config: Config, log: Logger, lock: 
   });
   let listening = false;
   try {
-    journal(control.running);
     await control.apply(config, options.configFile);
     await server.listen();
     listening = true;
