@@ -148,15 +148,17 @@ export function tagActionFor(context: ForwardingContext, policy: PortPolicy, fla
   if ((flags & DestinationFlag.MIRROR) !== 0) return TagAction.KEEP;
   const tci = context.tagTci;
   let vlan = 0;
+  let stacked = false;
   if ((flags & DestinationFlag.PRESERVE_VLAN) !== 0) {
     vlan = wireVlan(context);
-    // The native VLAN of a trunk and the default id of an isolated port are the untagged ones.
-    if ((policy.vlanMode === VlanMode.TRUNK || policy.vlanMode === VlanMode.ISOLATION) && vlan === policy.vlanId) {
-      vlan = 0;
-    }
+    // The native VLAN of a trunk and the default id of an isolated port are the untagged ones. A frame with a second tag keeps
+    // the first even then: the second would be taken for its VLAN at the other end.
+    const native = policy.vlanMode === VlanMode.TRUNK || policy.vlanMode === VlanMode.ISOLATION;
+    stacked = context.tagCount > 1;
+    if (native && vlan === policy.vlanId && !stacked) vlan = 0;
   }
   const priority = (flags & DestinationFlag.PRESERVE_PRIORITY) === 0 ? 0 : context.priority;
-  if (vlan === 0 && priority === 0) {
+  if (vlan === 0 && priority === 0 && !stacked) {
     // A priority tag that says nothing stays only where tags are carried as they are.
     if (tci === -1) return TagAction.KEEP;
     return tci === 0 && policy.vlanMode === VlanMode.TRANSPARENT && flags !== 0 ? TagAction.KEEP : TagAction.STRIP;
