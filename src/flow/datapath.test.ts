@@ -1,13 +1,12 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { Batch, type Packet } from '../net/index.ts';
-import { actionList, validActions } from './arbitraries.ts';
 import { MAXIMUM_DEFERRED, MAXIMUM_RECIRCULATIONS } from './engine/drops.ts';
 import { CtVerdict } from './engine/hooks.ts';
-import { FlowLab } from './engine/lab.ts';
 import { Extraction, extract } from './key/extract.ts';
 import { FlowKey } from './key/key.ts';
 import { CtState, TUNNEL_WORDS, Word } from './key/layout.ts';
+import { actionList, validActions } from './testing/arbitraries.ts';
 import {
   arp,
   ethernet,
@@ -21,7 +20,8 @@ import {
   sctp,
   tcp,
   udp,
-} from './testing.ts';
+} from './testing/frames.ts';
+import { FlowLab } from './testing/lab.ts';
 import { formatFlow } from './text/flow.ts';
 import { formatFlowKey, parseFlowKey } from './text/flow-key.ts';
 import { parseActions } from './text/parse-actions.ts';

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { actionList } from '../arbitraries.ts';
 import { KEY_WORDS } from '../key/layout.ts';
-import { fuzzRounds, randomNumbers } from '../testing.ts';
+import { actionList } from '../testing/arbitraries.ts';
+import { fuzzRounds, randomNumbers } from '../testing/frames.ts';
 import { parseFlowKey } from '../text/flow-key.ts';
 import { parseActions } from '../text/parse-actions.ts';
 import { ActionBuilder } from './builder.ts';

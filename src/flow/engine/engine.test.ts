@@ -14,8 +14,8 @@ import {
   TARGET_MAC,
   tcp,
   udp,
-} from '../testing.ts';
-import { FlowLab } from './lab.ts';
+} from '../testing/frames.ts';
+import { FlowLab } from '../testing/lab.ts';
 
 const TCP = 'in_port(1),eth_type(0x0800),ipv4(proto=6,frag=no)';
 const UDP = 'in_port(1),eth_type(0x0800),ipv4(proto=17,frag=no)';

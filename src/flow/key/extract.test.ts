@@ -15,7 +15,7 @@ import {
   sctp,
   tcp,
   udp,
-} from '../testing.ts';
+} from '../testing/frames.ts';
 import { Extraction, extract } from './extract.ts';
 import { FlowKey } from './key.ts';
 import { ExtensionHeader, Word } from './layout.ts';

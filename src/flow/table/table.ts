@@ -139,7 +139,15 @@ export class FlowTable implements EntryPositions {
    * @returns its slot, or -1 when none matches
    */
   lookup(key: FlowKey): number {
-    const words = key.words;
+    // With a single mask the cache costs more than it saves.
+    if (this.#masks.count > 1) return this.#cachedLookup(key.words);
+    const found = this.#walk(key.words, null);
+    if (found === -1) this.misses += 1;
+    else this.hits += 1;
+    return found;
+  }
+
+  #cachedLookup(words: Uint32Array): number {
     const hash = hashConnection(words, this.#secret);
     const cache = this.#cache;
     const bucket = cache.bucket(hash);

@@ -18,7 +18,9 @@ export function formatEntry(entry: number, mask: number): string {
   return PARTS.map(({ name, bits, shift }) => {
     const full = 2 ** bits - 1;
     const value = (entry >>> shift) & full;
-    return isFull ? `${name}=${value}` : `${name}=${value}/0x${((mask >>> shift) & full).toString(16)}`;
+    // Open vSwitch writes the masks of the short parts without '0x'.
+    const prefix = bits < 8 ? '' : '0x';
+    return isFull ? `${name}=${value}` : `${name}=${value}/${prefix}${((mask >>> shift) & full).toString(16)}`;
   }).join(',');
 }
 

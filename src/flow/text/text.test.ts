@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { actionList, keyAndMask } from '../arbitraries.ts';
 import { Word } from '../key/layout.ts';
 import { FlowTable, PutMode } from '../table/table.ts';
-import { fuzzRounds, randomNumbers } from '../testing.ts';
+import { actionList, keyAndMask } from '../testing/arbitraries.ts';
+import { fuzzRounds, randomNumbers } from '../testing/frames.ts';
 import { formatFlow, formatUfid, parseUfid } from './flow.ts';
 import { formatFlowKey, parseFlowKey } from './flow-key.ts';
 import { formatActions } from './format-actions.ts';

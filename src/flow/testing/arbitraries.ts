@@ -1,12 +1,12 @@
 /** For tests: random keys with masks, and random action lists, as a flow of the kernel might have them. */
 import fc from 'fast-check';
-import { ActionBuilder } from './actions/builder.ts';
-import { actionLength, CtFlag, NatFlag, setLayout } from './actions/encoding.ts';
-import { validateActions } from './actions/validate.ts';
-import { FIELD_GROUPS, groupNamed, hasAttribute, KeyAttribute, TUNNEL_FIELDS, writeField } from './key/fields.ts';
-import { KEY_WORDS, Word } from './key/layout.ts';
-import type { KeyAndMask } from './text/groups.ts';
-import { fullMask } from './text/values.ts';
+import { ActionBuilder } from '../actions/builder.ts';
+import { actionLength, CtFlag, NatFlag, setLayout } from '../actions/encoding.ts';
+import { validateActions } from '../actions/validate.ts';
+import { FIELD_GROUPS, groupNamed, hasAttribute, KeyAttribute, TUNNEL_FIELDS, writeField } from '../key/fields.ts';
+import { KEY_WORDS, Word } from '../key/layout.ts';
+import type { KeyAndMask } from '../text/groups.ts';
+import { fullMask } from '../text/values.ts';
 
 const ALL = 0xffff_ffff;
 const u32 = fc.integer({ min: 0, max: ALL });

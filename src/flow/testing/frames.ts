@@ -1,5 +1,5 @@
 /** For this room's tests and benchmark only: small frames with right checksums, packets around them, repeatable random numbers. */
-import { internetChecksum, type Packet, PacketPool, sctpChecksum } from '../net/index.ts';
+import { internetChecksum, type Packet, PacketPool, sctpChecksum } from '../../net/index.ts';
 
 /** Numbers below `limit` from a 32-bit xorshift generator: the same seed gives the same run. */
 export function randomNumbers(seed: number): (limit: number) => number {
@@ -22,10 +22,6 @@ export function fuzzRounds(normally: number): number {
 export function hex(text: string): number[] {
   const digits = text.replaceAll(/\s/g, '');
   return Array.from({ length: digits.length / 2 }, (_, i) => Number.parseInt(digits.slice(i * 2, i * 2 + 2), 16));
-}
-
-export function toHex(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString('hex');
 }
 
 const pool = new PacketPool({ packets: 512, bufferBytes: 2048, headroomBytes: 128 });

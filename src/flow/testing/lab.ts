@@ -2,12 +2,12 @@
 import { Batch, ClonePool, type Packet, PacketPool } from '../../net/index.ts';
 import { validateActions } from '../actions/validate.ts';
 import { Datapath, type DatapathOptions } from '../datapath.ts';
+import type { FlowHooks } from '../engine/hooks.ts';
 import type { FlowKey } from '../key/key.ts';
 import { PutMode } from '../table/table.ts';
-import { packetOf } from '../testing.ts';
 import { parseFlowKey } from '../text/flow-key.ts';
 import { parseActions } from '../text/parse-actions.ts';
-import type { FlowHooks } from './hooks.ts';
+import { packetOf } from './frames.ts';
 
 export interface Sent {
   port: number;
