@@ -25,6 +25,11 @@ test('the device of a netdev port is the name of the port unless stated', () => 
   expect(config.ports.get('b')?.device).toBe('eth7');
 });
 
+test('a port of which nothing is said is the interface of its name', () => {
+  const config = parseConfig('ports:\n  eth1:\n  eth2: {}\n', 'millrace.yaml');
+  for (const name of ['eth1', 'eth2']) expect(config.ports.get(name)).toMatchObject({ kind: 'netdev', device: name });
+});
+
 test('an unknown key is reported at its place with the key that was probably meant', () => {
   expect(issuesOf('ports:\n  web:\n    kind: netdev\n    securty: {}\n')).toEqual([
     'millrace.yaml:4:5: ports.web.securty: unknown key; did you mean "security"?',
@@ -44,8 +49,8 @@ test('a value out of range is reported with the range and what was found', () =>
 });
 
 test('a missing key is reported at the mapping that lacks it', () => {
-  expect(issuesOf('ports:\n  web:\n    device: eth0\n')).toEqual([
-    'millrace.yaml:3:5: ports.web.kind: must be netdev, tap, pcap or memory; it is not given',
+  expect(issuesOf('ports:\n  web:\n    vlan: { mode: access }\n')).toEqual([
+    'millrace.yaml:3:11: ports.web.vlan.id: must be a whole number from 1 to 4094 (a VLAN id); it is not given',
   ]);
 });
 

@@ -43,6 +43,7 @@ export function parseConfig(text: string, file: string): Config {
   } catch (error) {
     throw new ConfigError([locate.at(0, [], error instanceof Error ? error.message : String(error))]);
   }
+  fillEmptyPorts(data);
   const checked = configSchema.safeParse(data);
   if (!checked.success) throw new ConfigError(describeZod(checked.error, configSchema, data, locate));
   const folder = dirname(resolve(file));
@@ -50,6 +51,15 @@ export function parseConfig(text: string, file: string): Config {
   const issues = crossCheck(config, data, locate);
   if (issues.length > 0) throw new ConfigError(issues);
   return config;
+}
+
+/** A port with nothing behind its colon has nothing to say: it is an interface of that name. */
+function fillEmptyPorts(data: unknown): void {
+  const ports: unknown = typeof data === 'object' && data !== null && 'ports' in data ? data.ports : null;
+  if (typeof ports !== 'object' || ports === null || Array.isArray(ports)) return;
+  for (const [name, port] of Object.entries(ports)) {
+    if (port === null) Object.assign(ports, { [name]: {} });
+  }
 }
 
 function yamlSentence(message: string): string {

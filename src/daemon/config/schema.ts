@@ -219,7 +219,11 @@ const ring = z
   .describe('the packet rings shared with the kernel');
 
 const netdev = z.strictObject({
-  kind: z.literal('netdev').describe('an interface that is there already'),
+  kind: z
+    .literal('netdev')
+    .optional()
+    .default('netdev')
+    .describe('an interface that is there already; what a port is when nothing is said'),
   device: interfaceName.optional().describe("the interface; the port's name when not given"),
   wait: flag
     .optional()
