@@ -1,10 +1,13 @@
 /**
- * What the table keeps of each flow besides its masked key: plain numbers in three arrays that grow together. Slots are
- * numbered from 0 and used again; a slot's generation tells its flows apart.
+ * What the table keeps of each flow besides its masked key: 64 bytes that a packet touches together, seen as integers and as
+ * floating-point counters by two views of one buffer. Slots are numbered from 0 and used again; a slot's generation tells its
+ * flows apart.
+ *
+ *     bytes 0 to 27: integers of Info; 32 to 55: counters of Stats
  */
 
-/** Words of a flow in {@link FlowSlots.info}. */
-export const INFO_SHIFT = 3;
+/** Words of a flow in {@link FlowSlots.info}, as a shift. */
+export const INFO_SHIFT = 4;
 export const Info = {
   /** Id of the flow's mask, or -1 for a free slot. */
   MASK: 0,
@@ -22,13 +25,13 @@ export const Info = {
   NEXT: 6,
 } as const;
 
-/** Numbers of a flow in {@link FlowSlots.stats}. */
-export const STATS_SHIFT = 2;
+/** Numbers of a flow in {@link FlowSlots.stats}, as a shift. */
+export const STATS_SHIFT = 3;
 export const Stats = {
-  PACKETS: 0,
-  BYTES: 1,
+  PACKETS: 4,
+  BYTES: 5,
   /** Milliseconds of the caller's monotonic clock; 0 for never. */
-  USED_MS: 2,
+  USED_MS: 6,
 } as const;
 
 export class FlowSlots {
@@ -40,7 +43,7 @@ export class FlowSlots {
   constructor(capacity: number) {
     this.capacity = capacity;
     this.info = new Int32Array(capacity << INFO_SHIFT);
-    this.stats = new Float64Array(capacity << STATS_SHIFT);
+    this.stats = new Float64Array(this.info.buffer);
     this.#linkFree(0);
   }
 
@@ -53,7 +56,6 @@ export class FlowSlots {
     const generation = this.info[at + Info.GENERATION];
     this.info.fill(0, at, at + (1 << INFO_SHIFT));
     this.info[at + Info.GENERATION] = (generation + 1) | 0;
-    this.stats.fill(0, slot << STATS_SHIFT, (slot + 1) << STATS_SHIFT);
     return slot;
   }
 
@@ -68,10 +70,8 @@ export class FlowSlots {
     const before = this.capacity;
     const info = new Int32Array(capacity << INFO_SHIFT);
     info.set(this.info);
-    const stats = new Float64Array(capacity << STATS_SHIFT);
-    stats.set(this.stats);
     this.info = info;
-    this.stats = stats;
+    this.stats = new Float64Array(info.buffer);
     this.capacity = capacity;
     this.#linkFree(before);
   }

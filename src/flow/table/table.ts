@@ -119,7 +119,7 @@ export class FlowTable implements EntryPositions {
 
   /** Bytes that the table takes, flow cache and spare room included. */
   get memoryBytes(): number {
-    let bytes = this.#cache.entries.byteLength + this.#slots.info.byteLength + this.#slots.stats.byteLength;
+    let bytes = this.#cache.entries.byteLength + this.#slots.info.byteLength;
     bytes += this.#ufids.bytes + this.#heap.words.byteLength;
     for (const mask of this.#masks.ordered) bytes += mask.tableBytes;
     return bytes;
@@ -268,7 +268,8 @@ export class FlowTable implements EntryPositions {
 
   /** Set packets, bytes, time and TCP flags back to none. */
   clearCounts(slot: number): void {
-    this.#slots.stats.fill(0, slot << STATS_SHIFT, (slot + 1) << STATS_SHIFT);
+    const at = slot << STATS_SHIFT;
+    this.#slots.stats.fill(0, at + Stats.PACKETS, at + Stats.USED_MS + 1);
     this.#slots.info[(slot << INFO_SHIFT) + Info.TCP_FLAGS] = 0;
   }
 
