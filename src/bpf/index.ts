@@ -1,6 +1,8 @@
 /** bpf/: eBPF from TypeScript with no compiler. The only door of this room; README.md says in which order to read it. */
-export { Assembler, type Operand } from './asm/assembler.ts';
-export { type Argument, type Body, type FunctionRef, ProgramBuilder } from './asm/builder.ts';
+export type { Operand } from './asm/arithmetic.ts';
+export { Assembler } from './asm/assembler.ts';
+export { type Argument, type FunctionRef, ProgramBuilder } from './asm/builder.ts';
+export type { Body } from './asm/control-flow.ts';
 export { disassemble, print as printInstruction } from './asm/disassemble.ts';
 export { decode, encode } from './asm/encode.ts';
 export { Instruction } from './asm/instruction.ts';

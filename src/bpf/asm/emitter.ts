@@ -15,7 +15,7 @@ export interface FunctionStart {
 
 /** How to gather instructions. */
 export interface EmitterOptions {
-  /** Record the source line of every instruction (about a microsecond each); true unless said otherwise. */
+  /** Record the source line of every instruction (a few microseconds each); true unless said otherwise. */
   readonly recordSites?: boolean;
 }
 
@@ -27,6 +27,8 @@ export class Emitter {
   readonly functions: FunctionStart[] = [];
   readonly name: string;
   readonly #recordSites: boolean;
+  /** Where the construct that is being written was asked for. */
+  #site: EmitSite | undefined = undefined;
   #reachable = true;
   #labels = 0;
 
@@ -108,9 +110,34 @@ export class Emitter {
       throw new AssemblyError(`offset ${offset} does not fit into 16 bits`);
     }
     const instruction = new Instruction(opcode, dst, src, offset, imm);
-    if (this.#recordSites) instruction.site = EmitSite.capture();
+    if (this.#recordSites) instruction.site = this.#site ?? EmitSite.capture();
     this.instructions.push(instruction);
     return instruction;
+  }
+
+  /** Write several instructions for one line of the user's: all have that line as theirs. */
+  protected construct(write: () => void): void {
+    if (this.#site !== undefined || !this.#recordSites) {
+      write();
+      return;
+    }
+    this.#site = EmitSite.capture();
+    try {
+      write();
+    } finally {
+      this.#site = undefined;
+    }
+  }
+
+  /** Write what the user writes inside a construct: its instructions have lines of their own. */
+  protected inner(write: () => void): void {
+    const site = this.#site;
+    this.#site = undefined;
+    try {
+      write();
+    } finally {
+      this.#site = site;
+    }
   }
 
   /** Append an instruction that goes to a label. */

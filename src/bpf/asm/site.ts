@@ -1,6 +1,6 @@
 /**
- * Where in the source an instruction was emitted. A stack is captured with every instruction, which costs about a
- * microsecond because V8 keeps it unformatted; it is turned into file and line only when somebody asks, which is after the
+ * Where in the source an instruction was emitted. A stack is captured with every instruction, which costs a few
+ * microseconds, as V8 keeps it unformatted; it is turned into file and line only when somebody asks, which is after the
  * verifier has refused a program. Neighbours: asm/assembler.ts captures, program/verifier.ts asks.
  */
 import { readFileSync } from 'node:fs';
@@ -18,8 +18,11 @@ export interface SourceLine {
   readonly text: string;
 }
 
-/** Frames kept: an instruction may be emitted a few closures and builder methods below the line that wants it. */
-const FRAMES = 14;
+/**
+ * Frames kept, which is what a capture costs: a few microseconds. The line that wants an instruction is at most five calls above; constructs
+ * of the builder, which go deeper, capture once at their entry.
+ */
+const FRAMES = 7;
 
 const ownDirectory = dirname(fileURLToPath(import.meta.url));
 

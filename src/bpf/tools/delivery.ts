@@ -4,7 +4,7 @@
  * Neighbours: tools/generate.ts asks before it sends; sys/netdev.ts does the ioctl.
  */
 import { readdirSync, statSync } from 'node:fs';
-import { CloneFlag, type FileDescriptor, Open, open, setns } from '../../host/sys/index.ts';
+import { CloneFlag, type FileDescriptor, Open, open, SystemError, setns } from '../../host/sys/index.ts';
 import {
   fields,
   getFamily,
@@ -113,7 +113,13 @@ function locatePeer(link: Link): Peer | undefined {
     const id = namespaceId(path);
     if (id !== linkNamespaceId) continue;
     const within = <T>(action: () => T): T => inNamespace(path, action);
-    return { name: within(() => nameOf(linkedIndex)), namespace: path.replace(/^\/run\/netns\//, ''), within };
+    try {
+      return { name: within(() => nameOf(linkedIndex)), namespace: path.replace(/^\/run\/netns\//, ''), within };
+    } catch (error) {
+      // Without the privilege to enter it, the peer is as good as not found.
+      if (error instanceof SystemError && error.code === 'EPERM') return undefined;
+      throw error;
+    }
   }
   return undefined;
 }

@@ -76,7 +76,7 @@ export async function generate(options: GenerateOptions): Promise<GenerateResult
   const count = within(options.count ?? Number.MAX_SAFE_INTEGER, 0, Number.MAX_SAFE_INTEGER, 'count');
   const durationMs = options.durationMs ?? Number.POSITIVE_INFINITY;
   const ifindex = netdevIndex(options.netdev, 'send frames');
-  const undo = ensureDelivery(options.netdev, options.prepare ?? false);
+  let undo = () => {};
   const streams: Stream[] = [];
   try {
     const run = Date.now() % 0x1_0000_0000;
@@ -89,6 +89,7 @@ export async function generate(options: GenerateOptions): Promise<GenerateResult
       );
       firstFlow += share;
     }
+    undo = ensureDelivery(options.netdev, options.prepare ?? false);
     const start = performance.now();
     const until = start + durationMs;
     const sent = () => streams.reduce((sum, stream) => sum + stream.sent, 0);
