@@ -7,7 +7,9 @@ import { writeFileSync } from 'node:fs';
 import { cpus, release } from 'node:os';
 import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
+import { figures } from './figures.ts';
 import type { InMemoryResult } from './in-memory.ts';
+import type { BpfFigures, FlowFigures } from './libraries.ts';
 import { type Idle, measureIdle } from './measure/idle.ts';
 import { measureLatency } from './measure/latency.ts';
 import { measureSmallPackets } from './measure/small-packets.ts';
@@ -16,7 +18,7 @@ import { LinuxBridge } from './peers/bridge.ts';
 import { Millrace } from './peers/millrace.ts';
 import { OpenVSwitch } from './peers/open-vswitch.ts';
 import type { Peer } from './peers/peer.ts';
-import { type Figure, figureTable, type PeerResult, ratioFigure, sideBySide } from './report.ts';
+import { figureTable, type PeerResult, sideBySide } from './report.ts';
 import { run, sleep } from './shell.ts';
 import { median } from './statistics.ts';
 import { TwoHosts } from './two-host.ts';
@@ -84,6 +86,14 @@ function summarize(peer: Peer, samples: Samples): PeerResult {
   return result;
 }
 
+const compiled = (file: string) => join(import.meta.dirname, file);
+
+/** Run a part in a process of its own: what was compiled for the parts before would not be what users run. */
+function alone<T>(title: string, args: string[]): T {
+  progress(title);
+  return JSON.parse(run(process.execPath, args, { timeoutMs: 180_000 })) as T;
+}
+
 async function main(options: Options): Promise<void> {
   const all: Peer[] = [
     new LinuxBridge(),
@@ -100,69 +110,30 @@ async function main(options: Options): Promise<void> {
       idle = (await measurePeer(peer, own, options, round)) ?? idle;
     }
   }
-  progress('in memory');
-  // A process of its own: what was compiled for the rounds before would not be what users run.
-  const inMemory = join(import.meta.dirname, 'in-memory.js');
-  const memory: InMemoryResult = JSON.parse(run(process.execPath, ['--expose-gc', inMemory], { timeoutMs: 120_000 }));
+  const wanted = (id: string) => options.only === undefined || options.only.includes(id);
+  const memory = wanted('memory')
+    ? alone<InMemoryResult>('in memory', ['--expose-gc', compiled('in-memory.js')])
+    : null;
+  const bpf = wanted('bpf') ? alone<BpfFigures>('bpf', [compiled('libraries.js'), 'bpf']) : null;
+  const flow = wanted('flow') ? alone<FlowFigures>('flow', [compiled('libraries.js'), 'flow']) : null;
 
-  const results = [...samples].map(([peer, own]) => summarize(peer, own));
-  const of = (id: string) => results.find((r) => r.id === id);
-  const ours = of('millrace');
-  const figures: Figure[] = [
-    ratioFigure('TCP, one stream, to Linux bridge', ours?.tcpOneBps, of('bridge')?.tcpOneBps, 0.75),
-    ratioFigure('TCP, one stream, to OVS userspace with TSO', ours?.tcpOneBps, of('ovs-tso')?.tcpOneBps, 1.1),
-    ratioFigure('TCP, one stream, to OVS userspace as installed', ours?.tcpOneBps, of('ovs')?.tcpOneBps, 10),
-    ratioFigure(
-      'Small packets delivered, to OVS userspace',
-      ours?.smallDeliveredPps,
-      of('ovs')?.smallDeliveredPps,
-      1.7,
-    ),
-  ].filter((figure) => figure !== null);
-  figures.push({
-    what: 'In memory, learning, 64-byte frames',
-    wanted: '>= 3.00 Mpps',
-    measured: `${(memory.packetsPerSecond / 1e6).toFixed(2)} Mpps`,
-    reached: memory.packetsPerSecond >= 3e6,
-  });
-  figures.push({
-    what: `Heap growth over ${memory.packets / 1e6} million packets`,
-    wanted: 'none',
-    measured: `${(memory.heapGrowthBytes / 1024).toFixed(0)} KiB`,
-    reached: memory.heapGrowthBytes <= 256 * 1024,
-  });
-  if (idle !== null) {
-    figures.push({
-      what: 'Idle processor',
-      wanted: '< 1 %',
-      measured: `${idle.cpuPercent.toFixed(2)} %`,
-      reached: idle.cpuPercent < 1,
-    });
-    const megabytes = idle.residentBytes / 1e6;
-    figures.push({
-      what: 'Idle resident memory',
-      wanted: '< 150 MB',
-      measured: `${megabytes.toFixed(0)} MB`,
-      reached: megabytes < 150,
-    });
-  }
+  const measurements = { peers: [...samples].map(([peer, own]) => summarize(peer, own)), memory, idle, bpf, flow };
+  const reached = figures(measurements);
   const machine = `${cpus().length} x ${cpus()[0]?.model ?? 'unknown processor'}, Linux ${release()}`;
   const report = {
     date: new Date().toISOString(),
     machine,
     rounds: options.rounds,
     secondsEach: options.seconds,
-    results,
-    figures,
-    idle,
-    memory,
+    ...measurements,
+    figures: reached,
   };
   if (options.json === true) {
     process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
     return;
   }
   process.stdout.write(`${machine}; medians of ${options.rounds} rounds of ${options.seconds} s\n`);
-  process.stdout.write(`${sideBySide(results)}\n${figureTable(figures)}\n`);
+  process.stdout.write(`${sideBySide(measurements.peers)}\n${figureTable(reached)}\n`);
   if (typeof options.json === 'string') writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`);
 }
 
@@ -176,7 +147,7 @@ const program = new Command('npm run bench --')
   .description('Measure Millrace beside the Linux bridge and Open vSwitch, in one run.')
   .option('--rounds <n>', 'rounds over all peers; figures are medians', positiveInteger, 3)
   .option('--seconds <n>', 'length of each measurement', positiveInteger, 4)
-  .option('--only <peers...>', 'only these: bridge, ovs, ovs-tso, millrace')
+  .option('--only <peers...>', 'only these: bridge, ovs, ovs-tso, millrace, memory, bpf, flow')
   .option('--json [file]', 'JSON instead of tables, or into a file beside them');
 program.action(main);
 await program.parseAsync();

@@ -1,5 +1,6 @@
 /** The bench's output: one side-by-side table, the figures that are asked for as ratios within the run, and JSON. */
 import Table from 'cli-table3';
+import type { Figure } from './figures.ts';
 
 /** All medians of one peer; absent where it was not measured. */
 export interface PeerResult {
@@ -14,14 +15,6 @@ export interface PeerResult {
   latencyP50Us?: number;
   latencyP99Us?: number;
   failure?: string;
-}
-
-/** One figure that the project holds itself to. */
-export interface Figure {
-  what: string;
-  wanted: string;
-  measured: string;
-  reached: boolean;
 }
 
 const dash = '-';
@@ -65,16 +58,4 @@ export function figureTable(figures: readonly Figure[]): string {
   const table = new Table({ head: ['figure', 'wanted', 'measured', ''], style: { head: [], border: [] } });
   for (const f of figures) table.push([f.what, f.wanted, f.measured, f.reached ? 'reached' : 'MISSED']);
   return table.toString();
-}
-
-/** A figure "at least `factor` times the other's value"; null when one of the two was not measured. */
-export function ratioFigure(
-  what: string,
-  ours: number | undefined,
-  theirs: number | undefined,
-  factor: number,
-): Figure | null {
-  if (ours === undefined || theirs === undefined || theirs === 0) return null;
-  const ratio = ours / theirs;
-  return { what, wanted: `>= ${factor} x`, measured: `${ratio.toFixed(2)} x`, reached: ratio >= factor };
 }
