@@ -1,12 +1,15 @@
 /**
  * Small packets through the switch: 60-byte UDP frames made inside A's kernel by Millrace's own generator, counted where B's
- * interface receives them. Offered is what reached the switch's side of A's cable.
+ * interface receives them. Offered is what reached the switch's side of A's cable. The frames are for a MAC address behind B's
+ * interface, not its own: B's stack drops them at once, and the processors are left to what is measured.
  */
 import { join } from 'node:path';
-import { runAside, sleep } from '../shell.ts';
+import { run, runAside, sleep } from '../shell.ts';
 import { busySeconds, TwoHosts } from '../two-host.ts';
 
 const millrace = join(import.meta.dirname, '../../../bin/millrace.js');
+
+const MAC_BEHIND_B = '02:00:00:00:0b:99';
 
 /** Result of one run at one offered rate. */
 export interface SmallPackets {
@@ -24,17 +27,36 @@ export async function measureSmallPackets(
   hosts: TwoHosts,
   options: { ratePps: number | 'max'; durationSeconds: number; flows: number },
 ): Promise<SmallPackets> {
-  hosts.inside(hosts.a, 'ping', ['-c', '2', '-i', '0.2', '-q', TwoHosts.addressB]);
   // A veth takes frames that are generated inside the kernel only while its peer polls, which GRO makes it do. It is off by
   // default, and stays off for all else: a userspace switch without super-packets could not take what GRO merges.
-  hosts.inside(hosts.middle, 'ethtool', ['-K', 'sa', 'gro', 'on']);
+  for (const port of ['sa', 'sb']) hosts.inside(hosts.middle, 'ethtool', ['-K', port, 'gro', 'on']);
+  const generate = (host: string, args: string[]) => [
+    ...[
+      'netns',
+      'exec',
+      host,
+      process.execPath,
+      millrace,
+      'generate',
+      '--netdev',
+      'e0',
+      '--size',
+      '60',
+      '--json',
+      ...args,
+    ],
+  ];
+  // Whoever learns addresses learns where the frames' destination is.
+  run('ip', generate(hosts.b, ['--count', '10', '--src-mac', MAC_BEHIND_B, '--dst-mac', TwoHosts.macA]));
   const rate = options.ratePps === 'max' ? ['--max'] : ['--pps', String(options.ratePps)];
-  const generator = runAside('ip', [
-    ...['netns', 'exec', hosts.a, process.execPath, millrace, 'generate', '--netdev', 'e0', ...rate],
-    ...['--size', '60', '--flows', String(options.flows), '--duration', `${options.durationSeconds + 2}s`],
-    ...['--src-mac', TwoHosts.macA, '--dst-mac', TwoHosts.macB],
-    ...['--src-ip', TwoHosts.addressA, '--dst-ip', TwoHosts.addressB, '--json'],
-  ]);
+  const generator = runAside(
+    'ip',
+    generate(hosts.a, [
+      ...[...rate, '--flows', String(options.flows), '--duration', `${options.durationSeconds + 2}s`],
+      ...['--src-mac', TwoHosts.macA, '--dst-mac', MAC_BEHIND_B],
+      ...['--src-ip', TwoHosts.addressA, '--dst-ip', TwoHosts.addressB],
+    ]),
+  );
   try {
     await sleep(1_200);
     const start = process.hrtime.bigint();
@@ -53,6 +75,6 @@ export async function measureSmallPackets(
     };
   } finally {
     await generator;
-    hosts.inside(hosts.middle, 'ethtool', ['-K', 'sa', 'gro', 'off']);
+    for (const port of ['sa', 'sb']) hosts.inside(hosts.middle, 'ethtool', ['-K', port, 'gro', 'off']);
   }
 }
