@@ -1,19 +1,28 @@
 /** Loading: what the kernel says of programs that it takes, and how refusals are explained. */
 import { expect, test } from 'vitest';
+import { cached } from '../src/bpf/feature/raw.ts';
 import {
+  ArrayMap,
   Assembler,
   at,
+  count64,
+  LayoutError,
   loadProgram,
   PrivilegeError,
+  Program,
   ProgramBuilder,
   R0,
   R1,
   R2,
   R6,
   R10,
+  requireProgramType,
+  UnsupportedError,
   VerifierError,
   XDP,
 } from '../src/bpf/index.ts';
+import { createMap } from '../src/bpf/map/handle.ts';
+import { BpfFileSystem } from './support/bpf-fs.ts';
 
 function refusal(write: (a: Assembler) => void): VerifierError {
   const a = new Assembler('refused');
@@ -161,4 +170,48 @@ test('test runs take a packet and a context and give both back, with the time', 
   expect(run.durationNs).toBeLessThan(1000);
   expect(() => program.run({ data: new Uint8Array(3) })).toThrow(/run program "rewrite".*EINVAL/);
   program.close();
+});
+
+test('live frames run the program once for each frame, and are dropped or passed on as it says', () => {
+  const counter = ArrayMap.create({ name: 'counter', value: count64, maxEntries: 1, mappable: true });
+  const b = new ProgramBuilder('live');
+  b.loadMapValue(R2, counter);
+  b.mov(R0, 1);
+  b.atomic('add', 'u64', at(R2), R0);
+  b.return(XDP.DROP);
+  const program = loadProgram({ type: 'xdp', code: b });
+  program.runLiveFrames({ data: new Uint8Array(60), count: 1000, batch: 7 });
+  expect(counter.get(0)).toBe(1000);
+  expect(() => program.runLiveFrames({ data: new Uint8Array(5000), count: 1 })).toThrow(LayoutError);
+  program.close();
+  counter.close();
+});
+
+test('a pinned program is opened again by its type', () => {
+  const pins = new BpfFileSystem();
+  try {
+    const b = new ProgramBuilder('kept');
+    b.return(XDP.TX);
+    const program = loadProgram({ type: 'xdp', code: b });
+    const { id } = program.info();
+    program.pin(pins.at('kept'));
+    program.close();
+    const again = Program.open(pins.at('kept'), 'xdp');
+    expect(again.info().id).toBe(id);
+    expect(again.run({ data: new Uint8Array(64) }).result).toBe(XDP.TX);
+    again.close();
+    expect(() => Program.open(pins.at('kept'), 'sched_cls')).toThrow('is xdp, not sched_cls');
+  } finally {
+    pins.close();
+  }
+});
+
+test('a kernel that does not know a type is named with the one that does', () => {
+  // The probes keep their answers: this one is given, as a kernel before 5.8 would.
+  cached('map ringbuf', () => false);
+  cached('program xdp', () => false);
+  expect(() => createMap('old', { type: 'ringbuf', keyBytes: 0, valueBytes: 0, maxEntries: 5000, flags: 0 })).toThrow(
+    /does not have map type ringbuf: it came with Linux 5\.8/,
+  );
+  expect(() => requireProgramType('xdp')).toThrow(UnsupportedError);
 });

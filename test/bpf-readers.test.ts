@@ -209,10 +209,15 @@ test('perf samples come whole over the end of their buffer, and lost ones are co
   expect(seen.sort((a, b) => a - b)).toEqual(sent);
   expect(reader.lost).toBe(0);
   seen.length = 0;
+  let total = 500;
   program.run({ data: numbered(1), repeat: 500 });
   take();
-  program.run({ data: numbered(2), repeat: 10 });
-  take();
+  // The kernel tells of a loss with the next sample on the same CPU, and we may be moved to another.
+  for (let tries = 0; tries < 500 && seen.length + reader.lost < total; tries++) {
+    program.run({ data: numbered(2), repeat: 10 });
+    total += 10;
+    take();
+  }
   expect(reader.lost).toBeGreaterThan(0);
-  expect(seen.length + reader.lost).toBe(510);
+  expect(seen.length + reader.lost).toBe(total);
 });

@@ -81,7 +81,7 @@ export class UnsupportedError extends BpfError {
   }
 }
 
-/** A map is not what the caller takes it for: type, key size, value size or flags differ. */
+/** A map, or another pinned object, is not what the caller takes it for: type, key size, value size or flags differ. */
 export class MapMismatchError extends BpfError {
   override readonly name = 'MapMismatchError';
 

@@ -154,7 +154,6 @@ export class Lab {
   readonly #hosts: Host[] = [];
   readonly #running: Running[] = [];
   readonly #cleanups: (() => void)[] = [];
-  #linkCount = 0;
   #closed = false;
 
   constructor() {
@@ -176,12 +175,6 @@ export class Lab {
   /** Make several. */
   hosts(count: number): Host[] {
     return Array.from({ length: count }, () => this.host());
-  }
-
-  /** A link name that no other lab uses: for links that two namespaces see one after the other. */
-  linkName(): string {
-    this.#linkCount += 1;
-    return `${this.prefix}l${this.#linkCount}`.slice(-15);
   }
 
   /** Connect two namespaces (or one with itself) by a veth pair, both ends up. */

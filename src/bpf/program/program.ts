@@ -3,11 +3,11 @@
  * Neighbours: program/load.ts makes it, program/test-run.ts runs it, link/ attaches it.
  */
 import { type FileDescriptor, NativeBlock } from '../../host/sys/index.ts';
-import { ClosedError } from '../errors.ts';
+import { ClosedError, MapMismatchError } from '../errors.ts';
 import { Attributes, bpf, must } from '../sys/bpf.ts';
 import { COMMAND } from '../uapi/commands.ts';
 import { type ProgramType, programTypeName } from '../uapi/kinds.ts';
-import { pinObject } from './pin.ts';
+import { openPinned, pinObject } from './pin.ts';
 import { type LiveFrames, runLiveFrames, type TestRun, type TestRunInput, testRun } from './test-run.ts';
 
 /** What the kernel says of a program (struct bpf_prog_info). */
@@ -44,6 +44,22 @@ export class Program {
     this.type = type;
     this.name = name;
     this.log = log;
+  }
+
+  /**
+   * Open a program that is pinned, such as by an earlier process.
+   * @throws MapMismatchError when it is of another type; SystemError when nothing is pinned there
+   */
+  static open(path: string, type: ProgramType): Program {
+    const descriptor = openPinned(path, 'program');
+    try {
+      const info = readProgramInfo(descriptor.number);
+      if (info.type !== type) throw new MapMismatchError(`the program pinned at ${path} is ${info.type}, not ${type}`);
+      return new Program(descriptor, type, info.name);
+    } catch (error) {
+      descriptor.close();
+      throw error;
+    }
   }
 
   /** The descriptor. @throws ClosedError */

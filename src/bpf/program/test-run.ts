@@ -3,7 +3,7 @@
  * which the kernel then treats as if a driver had received them. Neighbours: program/program.ts, tools/generate.ts.
  */
 import { NativeBlock } from '../../host/sys/index.ts';
-import { UnsupportedError } from '../errors.ts';
+import { LayoutError, UnsupportedError } from '../errors.ts';
 import { Attributes, blockOf, bpf, bpfOnThread, Errno, failure, kernelRelease, must } from '../sys/bpf.ts';
 import { COMMAND, TEST_FLAG } from '../uapi/commands.ts';
 import { XDP_MD } from '../uapi/kinds.ts';
@@ -37,6 +37,8 @@ export interface TestRun {
 }
 
 const SIZE_BYTES = 80;
+/** Frames up to this length fit on every kernel. */
+const SAFE_FRAME_BYTES = 3000;
 const EMPTY = new Uint8Array(0);
 
 /** Run a program. @see Program.run */
@@ -86,9 +88,11 @@ export interface LiveFrames {
 export class LiveFrameRun {
   readonly #attributes = new Attributes(SIZE_BYTES);
   readonly #name: string;
+  readonly #lengthBytes: number;
 
   constructor(fd: number, name: string, frames: Omit<LiveFrames, 'count'>) {
     this.#name = name;
+    this.#lengthBytes = frames.data.length;
     const context = new NativeBlock(24);
     context.view.setUint32(XDP_MD.dataEnd, frames.data.length, true);
     context.view.setUint32(XDP_MD.ingressIfindex, frames.ingressIfindex ?? 1, true);
@@ -105,7 +109,7 @@ export class LiveFrameRun {
   /**
    * Send on this thread.
    * @returns false when a signal cut it short
-   * @throws UnsupportedError before Linux 5.18, SystemError
+   * @throws UnsupportedError before Linux 5.18, LayoutError for a frame that is too long, SystemError
    */
   run(count: number): boolean {
     this.#attributes.u32[8] = count;
@@ -123,6 +127,10 @@ export class LiveFrameRun {
     if (result === -Errno.EINTR) return false;
     if (result === -Errno.EINVAL && olderThan(5, 18)) {
       throw new UnsupportedError('live frames in test runs', '5.18', kernelRelease());
+    }
+    if (result === -Errno.EINVAL && this.#lengthBytes > SAFE_FRAME_BYTES) {
+      const room = "a page has room for about 3400 bytes beside the kernel's own data";
+      throw new LayoutError(`a live frame of ${this.#lengthBytes} bytes is too long: ${room}`);
     }
     throw failure(COMMAND.PROG_TEST_RUN, result, `send live frames with program "${this.#name}"`);
   }

@@ -4,7 +4,7 @@
  */
 import { readdirSync, readlinkSync } from 'node:fs';
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
-import { BpfError } from '../errors.ts';
+import { BpfError, NoInterfaceError } from '../errors.ts';
 import { ArrayMap, type MappedValues } from '../map/array.ts';
 import { loadProgram } from '../program/load.ts';
 import type { Program } from '../program/program.ts';
@@ -63,7 +63,7 @@ const CHUNK_MS = { held: 10, unheld: 1000 } as const;
 
 /**
  * Send frames, and come back when all are sent, the time is over or the signal is given. The event loop stays free meanwhile.
- * @throws NoInterfaceError; DeliveryError when frames would not leave the interface, with what to do
+ * @throws NoInterfaceError, also when the interface goes away meanwhile; DeliveryError when frames would not leave the interface, with what to do
  * @throws BpfError for options out of range; PrivilegeError; UnsupportedError before Linux 5.18
  */
 export async function generate(options: GenerateOptions): Promise<GenerateResult> {
@@ -100,7 +100,12 @@ export async function generate(options: GenerateOptions): Promise<GenerateResult
         return count === Number.MAX_SAFE_INTEGER ? count : mine;
       });
       await Promise.all(
-        streams.map((stream, index) => stream.send(shares[index] ?? 0, pps / threads, until, options.signal)),
+        streams.map((stream, index) =>
+          stream.send(shares[index] ?? 0, pps / threads, until, () => {
+            checkThere(options.netdev, ifindex);
+            return options.signal?.aborted !== true;
+          }),
+        ),
       );
     } finally {
       clearInterval(beat);
@@ -126,6 +131,12 @@ export async function generate(options: GenerateOptions): Promise<GenerateResult
 function within(value: number, low: number, high: number, what: string): number {
   if (Number.isInteger(value) && value >= low && value <= high) return value;
   throw new BpfError('value', `${what} ${value} is outside ${low} to ${high}`);
+}
+
+/** Frames to an interface that is gone are lost without a word. @throws NoInterfaceError */
+function checkThere(netdev: string, ifindex: number): void {
+  const doing = 'go on sending frames';
+  if (netdevIndex(netdev, doing) !== ifindex) throw new NoInterfaceError(netdev, doing);
 }
 
 /**
@@ -174,11 +185,12 @@ class Stream {
     return this.#state.count(streamState.offsetOf('round')) * this.#flows + flow;
   }
 
-  async send(count: number, pps: number, untilMs: number, signal: AbortSignal | undefined): Promise<void> {
+  /** @param goesOn asked before every turn */
+  async send(count: number, pps: number, untilMs: number, goesOn: () => boolean): Promise<void> {
     const start = performance.now();
     const chunkMs = this.#release === undefined ? CHUNK_MS.unheld : CHUNK_MS.held;
     let chunk = FIRST_CHUNK;
-    while (signal?.aborted !== true) {
+    while (goesOn()) {
       const now = performance.now();
       const left = count - this.sent;
       if (left <= 0 || now >= untilMs) return;

@@ -3,7 +3,7 @@
  * them. What the generator did not send passes. Neighbours: tools/receive-program.ts is the program, tools/generate.ts the other end.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { BpfError } from '../errors.ts';
+import { BpfError, NoInterfaceError } from '../errors.ts';
 import { haveHelper } from '../feature/raw.ts';
 import type { Link } from '../link/link.ts';
 import { attachXdp, type XdpMode } from '../link/xdp.ts';
@@ -116,6 +116,11 @@ export class Receiver {
     return total;
   }
 
+  /** Is the interface gone, and the receiver deaf? */
+  get isDetached(): boolean {
+    return this.#link.info().ifindex === 0;
+  }
+
   /** The account as it stands. */
   read(): ReceiveResult {
     const flows: FlowCounts[] = [];
@@ -163,7 +168,7 @@ function expected(record: FlowRecord): number {
 
 /**
  * Count until one of the ends in the options is reached; without any, for ever.
- * @throws as {@link Receiver}
+ * @throws as {@link Receiver}; NoInterfaceError when the interface goes away meanwhile
  */
 export async function receive(options: ReceiveOptions): Promise<ReceiveResult> {
   const receiver = new Receiver(options);
@@ -181,6 +186,7 @@ export async function receive(options: ReceiveOptions): Promise<ReceiveResult> {
       if (now - start >= (options.durationMs ?? Number.POSITIVE_INFINITY)) break;
       if (received > 0 && now - movedAt >= (options.idleMs ?? Number.POSITIVE_INFINITY)) break;
       if (now - toldAt >= PROGRESS_MS) {
+        if (receiver.isDetached) throw new NoInterfaceError(options.netdev, 'go on receiving');
         toldAt = now;
         options.onProgress?.(receiver.read());
       }
