@@ -15,7 +15,7 @@ node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.ex
 # --- Debian packages: command -> package -------------------------------------------------------------------------
 needed=(ip:iproute2 ping:iputils-ping iperf3:iperf3)
 case $purpose in
-  test) needed+=(tcpdump:tcpdump tshark:tshark ethtool:ethtool) ;;
+  test) needed+=(tcpdump:tcpdump tshark:tshark ethtool:ethtool python3:python3) ;;
   bench) needed+=(ethtool:ethtool sockperf:sockperf ovs-vswitchd:openvswitch-switch) ;;
 esac
 PATH=$PATH:/usr/sbin:/sbin
