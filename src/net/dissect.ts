@@ -41,7 +41,7 @@ export const Malformed = {
   IPV6_PAYLOAD_LENGTH: 16,
   /** Ends inside an IPv6 extension header. */
   EXTENSION_TRUNCATED: 17,
-  /** More than {@link MAXIMUM_EXTENSION_HEADERS} extension headers. */
+  /** More than `MAXIMUM_EXTENSION_HEADERS` extension headers. */
   TOO_MANY_EXTENSIONS: 18,
   /** Ends inside the ARP packet for IPv4 over Ethernet. */
   ARP_TRUNCATED: 19,

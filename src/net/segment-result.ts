@@ -9,7 +9,7 @@ export const SegmentResult = {
   UNKNOWN_TYPE: 2,
   /** A segment size of zero, or under eight bytes for IP fragments. */
   SEGMENT_SIZE: 3,
-  /** More segments than {@link MAXIMUM_SEGMENTS}. */
+  /** More segments than `MAXIMUM_SEGMENTS`. */
   TOO_MANY_SEGMENTS: 4,
   /** The headers are malformed, or nest deeper than HeaderOffsets reads. */
   HEADERS: 5,

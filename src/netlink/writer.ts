@@ -49,7 +49,7 @@ export class MessageWriter {
 
   /**
    * Drop what was written behind a point, such as an object that did not fit into this datagram.
-   * @param length an earlier value of {@link length}, taken between messages
+   * @param length an earlier value of `length`, taken between messages
    */
   truncate(length: number): void {
     if (length < 0 || length > this.#length) {

@@ -81,7 +81,7 @@ export class ForwardingContext {
   vlan = 0;
   /** The secondary VLAN of a private VLAN, or 0. */
   secondaryVlan = 0;
-  /** One of {@link PrivateRole}. */
+  /** One of `PrivateRole`. */
   privateRole = 0;
   /** 802.1p priority, 0 to 7, after the source port's policy. */
   priority = 0;

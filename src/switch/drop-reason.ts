@@ -43,7 +43,7 @@ export const DropReason = {
   EXTENSION_OTHER: 34,
 } as const;
 
-/** A number of {@link DropReason}, or one that {@link DropReasons.register} gave out. */
+/** A number of {@link DropReason}, or one that `DropReasons.register` gave out. */
 export type DropReasonCode = number;
 
 /** Name and explanation of one reason. */

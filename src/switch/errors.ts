@@ -52,7 +52,7 @@ export const RULES: Readonly<Record<number, string>> = {
 
 /** An extension broke a rule of the switch; the call was refused and nothing changed. */
 export class RuleError extends Error {
-  /** Number of the rule, a key of {@link RULES}. */
+  /** Number of the rule, a key of `RULES`. */
   readonly rule: number;
 
   /**

@@ -200,7 +200,7 @@ export function packBytes(bytes: Uint8Array): number[] {
   return words;
 }
 
-/** The bytes behind {@link packBytes}. */
+/** The bytes behind `packBytes`. */
 export function unpackBytes(words: ArrayLike<number>, from: number, lengthBytes: number): Uint8Array {
   return Uint8Array.from({ length: lengthBytes }, (_, i) => words[from + (i >>> 2)] >>> (24 - ((i & 3) << 3)));
 }

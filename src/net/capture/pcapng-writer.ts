@@ -133,7 +133,7 @@ export class PcapngWriter {
   /**
    * Write a packet of the switch as it is now: the cheap way, with nothing allocated.
    * @param flags epb_flags, such as Direction.INBOUND
-   * @throws CaptureError as {@link packet}
+   * @throws CaptureError as `packet`
    */
   frame(interfaceIndex: number, packet: Packet, time: CaptureTime, flags: number): void {
     const on = this.#known(interfaceIndex);
@@ -155,7 +155,7 @@ export class PcapngWriter {
 
   /**
    * Write the counters of an interface, as of a time.
-   * @throws CaptureError as {@link packet}
+   * @throws CaptureError as `packet`
    */
   statistics(interfaceIndex: number, statistics: StatisticsToWrite): void {
     const on = this.#known(interfaceIndex);

@@ -57,7 +57,7 @@ export const ARP_SHAPE = 18;
 /** Shapes are 0 to this minus one, so that a set of them is the bits of one word. */
 export const SHAPE_COUNT = 19;
 
-/** The number of a shape: {@link NetworkShape} and {@link TransportShape} in one. ARP's is {@link ARP_SHAPE}. */
+/** The number of a shape: {@link NetworkShape} and {@link TransportShape} in one. ARP's is `ARP_SHAPE`. */
 export function shapeOf(network: number, transport: number): number {
   return network * TRANSPORT_SHAPES + transport;
 }
@@ -85,7 +85,7 @@ export const Need = {
 export class PacketFields {
   /** By {@link Field}. Words that the shape does not give are stale. */
   readonly words = new Int32Array(FIELD_COUNT);
-  /** The number of {@link shapeOf}, or {@link ARP_SHAPE}. */
+  /** The number of {@link shapeOf}, or `ARP_SHAPE`. */
   shape = 0;
   readonly #headers = new HeaderOffsets();
 
