@@ -29,9 +29,3 @@ export function setU32(bytes: Uint8Array, offset: number, value: number): void {
   bytes[offset + 2] = value >>> 8;
   bytes[offset + 3] = value;
 }
-
-/** Whether any bit is set in a stretch of bytes. */
-export function isZero(bytes: Uint8Array, offset: number, length: number): boolean {
-  for (let i = offset; i < offset + length; i += 1) if (bytes[i] !== 0) return false;
-  return true;
-}
