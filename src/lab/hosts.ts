@@ -8,6 +8,9 @@
  *   h3 eth0   10.77.20.3, 10.77.10.3   VLAN 20             --- access 20 ----------------- /
  */
 import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 
 /** One host of the lab. */
 export interface LabHost {
@@ -25,6 +28,45 @@ export function run(command: string, args: string[], timeoutMs = 30_000): string
     const detail = error instanceof Error && 'stderr' in error ? String(error.stderr).trim() : '';
     throw new Error(`${command} ${args.join(' ')} failed${detail === '' ? '' : `: ${detail}`}`);
   }
+}
+
+/** How the temporary folder of the lab with this tag begins. */
+export function labDirectoryPrefix(tag: string): string {
+  return `millrace-lab-${tag}-`;
+}
+
+/** Whether a process lives; one that has ended and that nobody has waited for does not. */
+function isRunning(pid: string): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return stat[stat.lastIndexOf(')') + 2] !== 'Z';
+  } catch {
+    return false;
+  }
+}
+
+/** What labs that were killed left behind: their namespaces, and the switches that still run in them. @returns the names */
+export function removeStaleLabs(): string[] {
+  const removed: string[] = [];
+  for (const line of run('ip', ['netns', 'list']).split('\n')) {
+    const name = line.split(' ', 1)[0];
+    const owner = /^lab(\d+)-(?:switch|h\d)$/.exec(name);
+    if (owner === null || isRunning(owner[1])) continue;
+    for (const pid of run('ip', ['netns', 'pids', name]).split('\n').filter(Boolean).map(Number)) {
+      try {
+        process.kill(pid, 'SIGTERM');
+      } catch {
+        // It has just ended.
+      }
+    }
+    run('ip', ['netns', 'delete', name]);
+    for (const entry of readdirSync(tmpdir())) {
+      if (entry.startsWith(labDirectoryPrefix(owner[1])))
+        rmSync(join(tmpdir(), entry), { recursive: true, force: true });
+    }
+    removed.push(name);
+  }
+  return removed;
 }
 
 /** The namespaces of one lab; several labs can run at once. */

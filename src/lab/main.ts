@@ -10,7 +10,7 @@ import Table from 'cli-table3';
 import { Command } from 'commander';
 import { Client } from '../daemon/client.ts';
 import { type CheckResult, runChecks } from './checks.ts';
-import { LabHosts, labConfiguration } from './hosts.ts';
+import { LabHosts, labConfiguration, labDirectoryPrefix, removeStaleLabs } from './hosts.ts';
 import { render, type Snapshot } from './view.ts';
 
 const millrace = join(import.meta.dirname, '../../bin/millrace.js');
@@ -19,8 +19,8 @@ const START_TIMEOUT_MS = 20_000;
 /** Everything that has to be taken down again. */
 class Lab {
   readonly hosts: LabHosts;
-  readonly #directory = mkdtempSync(join(tmpdir(), 'millrace-lab-'));
-  readonly socket = join(this.#directory, 'millrace.sock');
+  readonly #directory: string;
+  readonly socket: string;
   #daemon: ChildProcess | null = null;
   #log = '';
   #down = false;
@@ -28,9 +28,13 @@ class Lab {
 
   constructor(tag: string) {
     this.hosts = new LabHosts(tag);
+    this.#directory = mkdtempSync(join(tmpdir(), labDirectoryPrefix(tag)));
+    this.socket = join(this.#directory, 'millrace.sock');
   }
 
   async up(): Promise<Client> {
+    const stale = removeStaleLabs();
+    if (stale.length > 0) process.stderr.write(`Removed what a killed lab had left: ${stale.join(', ')}\n`);
     this.hosts.create();
     const config = join(this.#directory, 'millrace.yaml');
     writeFileSync(config, labConfiguration());
@@ -129,6 +133,8 @@ async function main(options: { once?: boolean; json?: boolean }): Promise<void> 
   const lab = new Lab(String(process.pid));
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop.abort());
+  // Whoever reads our output may stop reading: the lab is taken down all the same.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => stop.abort());
   const quiet = options.json === true;
   let results: CheckResult[] = [];
   try {
