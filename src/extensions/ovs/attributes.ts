@@ -1,0 +1,120 @@
+/**
+ * Attributes of requests, read with the leniency of the kernel towards Open vSwitch's families: unknown types are passed over, the
+ * last of several counts, what is too short for its kind is ERANGE. netlink/'s policies are stricter, and make an object each.
+ */
+import { Errno, OvsError } from './errors.ts';
+
+/** Where the attributes of one nest lie. */
+export class Attributes {
+  readonly bytes: Uint8Array;
+  readonly #starts: Int32Array;
+  readonly #ends: Int32Array;
+
+  /** Walk the attributes from `start` to `end`; those above `maximumType` are passed over. */
+  constructor(bytes: Uint8Array, start: number, end: number, maximumType: number) {
+    this.bytes = bytes;
+    this.#starts = new Int32Array(maximumType + 1).fill(-1);
+    this.#ends = new Int32Array(maximumType + 1);
+    eachAttribute(bytes, start, end, (type, from, to) => {
+      if (type > maximumType) return;
+      this.#starts[type] = from;
+      this.#ends[type] = to;
+    });
+  }
+
+  has(type: number): boolean {
+    return this.#starts[type] >= 0;
+  }
+
+  /** The content as a view, or null. @throws OvsError ERANGE when it is shorter than that */
+  content(type: number, minimumBytes = 0): Uint8Array | null {
+    const start = this.#starts[type];
+    if (start < 0) return null;
+    if (this.#ends[type] - start < minimumBytes) {
+      throw new OvsError(Errno.ERANGE, `attribute ${type} needs ${minimumBytes} bytes`);
+    }
+    return this.bytes.subarray(start, this.#ends[type]);
+  }
+
+  /** @throws OvsError EINVAL when it is missing, ERANGE when it is too short */
+  required(type: number, minimumBytes = 0): Uint8Array {
+    const content = this.content(type, minimumBytes);
+    if (content === null) throw new OvsError(Errno.EINVAL, `attribute ${type} is missing`);
+    return content;
+  }
+
+  /** @throws OvsError ERANGE when it is too short */
+  u32(type: number): number | null {
+    const content = this.content(type, 4);
+    return content === null ? null : u32At(content, 0);
+  }
+
+  /**
+   * A name that ends with a zero byte.
+   * @param maximumBytes without that byte
+   * @throws OvsError EINVAL when the zero is missing, ERANGE when it is too long
+   */
+  name(type: number, maximumBytes: number): string | null {
+    const content = this.content(type, 1);
+    if (content === null) return null;
+    const end = content.indexOf(0);
+    if (end < 0) throw new OvsError(Errno.EINVAL, `name in attribute ${type} does not end`);
+    if (end > maximumBytes) throw new OvsError(Errno.ERANGE, `name in attribute ${type} is too long`);
+    return new TextDecoder().decode(content.subarray(0, end));
+  }
+}
+
+/**
+ * Call back for every attribute.
+ * @returns the bytes behind the last whole one
+ */
+export function eachAttribute(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  visit: (type: number, from: number, to: number) => void,
+): number {
+  let at = start;
+  while (end - at >= 4) {
+    const length = bytes[at] | (bytes[at + 1] << 8);
+    if (length < 4 || length > end - at) return end - at;
+    visit((bytes[at + 2] | (bytes[at + 3] << 8)) & 0x3fff, at + 4, at + length);
+    at += (length + 3) & ~3;
+  }
+  return Math.max(0, end - at);
+}
+
+/** A nest whose attributes must fill it: malformed ones are refused, as Open vSwitch's own parsers do. @throws OvsError EINVAL */
+export function eachNested(content: Uint8Array, visit: (type: number, content: Uint8Array) => void): void {
+  const rest = eachAttribute(content, 0, content.length, (type, from, to) => visit(type, content.subarray(from, to)));
+  if (rest > 0) throw new OvsError(Errno.EINVAL, `${rest} bytes are no attribute`);
+}
+
+/** A number in the host's order, which is little-endian on every machine that Millrace runs on. */
+export function u32At(bytes: Uint8Array, at: number): number {
+  return (bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (bytes[at + 3] << 24)) >>> 0;
+}
+
+export function u16At(bytes: Uint8Array, at: number): number {
+  return bytes[at] | (bytes[at + 1] << 8);
+}
+
+/** Big-endian numbers. */
+export function be32At(bytes: Uint8Array, at: number): number {
+  return ((bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3]) >>> 0;
+}
+
+export function be16At(bytes: Uint8Array, at: number): number {
+  return (bytes[at] << 8) | bytes[at + 1];
+}
+
+/** Words of numbers that are small enough for a double, as 64 bits each in host order: struct ovs_flow_stats and the like. */
+export function counters(...values: number[]): Uint8Array {
+  const bytes = new Uint8Array(values.length * 8);
+  const view = new DataView(bytes.buffer);
+  values.forEach((value, i) => {
+    view.setUint32(i * 8, value % 0x1_0000_0000, true);
+    view.setUint32(i * 8 + 4, Math.floor(value / 0x1_0000_0000), true);
+  });
+  return bytes;
+}

@@ -1,0 +1,161 @@
+/**
+ * One netlink socket of a program: its port id, its groups, and what waits to be sent to it. pseudo-device.ts keeps them all.
+ * Answers go out first and in order; then notifications; then upcalls, fairly by port.
+ */
+import { Frame } from '../abi.ts';
+import { u32At } from '../attributes.ts';
+import { Errno } from '../errors.ts';
+import { Queued, UpcallQueue } from './upcall-queue.ts';
+
+/** The way to the program: a SOCK_SEQPACKET connection, or memory in tests. */
+export interface PseudoDeviceTransport {
+  /**
+   * Send one datagram, which is copied before the call returns.
+   * @returns false when there is no room now; {@link Connection.onWritable} is to be called when there is
+   */
+  send(frame: Uint8Array): boolean;
+  /** End the connection; {@link Connection.onClose} is to be called once it has ended, by whomever. */
+  close(): void;
+}
+
+/** Counts of everything that was lost on the way to programs. */
+export interface DeviceLosses {
+  /** Upcalls for a port id that nobody has. */
+  upcallNoSocket: number;
+  /** Upcalls beyond what may wait for one socket, and for one port on it. */
+  upcallSocketFull: number;
+  upcallPortFull: number;
+  /** Upcalls and notifications that waited when their socket was closed. */
+  closed: number;
+  /** Notifications beyond what may wait. */
+  notificationFull: number;
+}
+
+/** What a connection asks of the device. */
+export interface ConnectionOwner {
+  readonly losses: DeviceLosses;
+  request(connection: Connection, datagram: Uint8Array): void;
+  join(connection: Connection, group: number): boolean;
+  leave(connection: Connection, group: number): boolean;
+  closed(connection: Connection): void;
+}
+
+/** Answers that may wait: a program that asks for dumps and never reads is cut off. */
+const ANSWERS_MAXIMUM_BYTES = 256 << 20;
+const NOTIFICATIONS_MAXIMUM = 1024;
+
+export class Connection {
+  /** Netlink port id. */
+  readonly port: number;
+  readonly groups = new Set<number>();
+  readonly #owner: ConnectionOwner;
+  readonly #transport: PseudoDeviceTransport;
+  #answers: Uint8Array[] = [];
+  #answerBytes = 0;
+  #firstAnswer = 0;
+  #notifications: Uint8Array[] = [];
+  readonly #upcalls = new UpcallQueue();
+  #open = true;
+
+  constructor(port: number, transport: PseudoDeviceTransport, owner: ConnectionOwner) {
+    this.port = port;
+    this.#transport = transport;
+    this.#owner = owner;
+    this.#answer(wordFrame(Frame.HELLO, port));
+  }
+
+  /** A frame from the program. Anything that is none ends the connection. */
+  onDatagram(frame: Uint8Array): void {
+    const kind = frame.length < 4 ? -1 : u32At(frame, 0);
+    let errno = 0;
+    switch (kind) {
+      case Frame.DATAGRAM:
+        this.#owner.request(this, frame.subarray(4));
+        break;
+      case Frame.JOIN:
+      case Frame.LEAVE: {
+        const group = frame.length >= 8 ? u32At(frame, 4) : 0;
+        const known = kind === Frame.JOIN ? this.#owner.join(this, group) : this.#owner.leave(this, group);
+        errno = known ? 0 : Errno.ENOENT;
+        break;
+      }
+      case Frame.WHO:
+        this.#answer(wordFrame(Frame.HELLO, this.port));
+        break;
+      default:
+        this.#transport.close();
+        return;
+    }
+    this.#answer(wordFrame(Frame.DONE, errno));
+  }
+
+  onWritable(): void {
+    this.#flush();
+  }
+
+  onClose(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.#owner.losses.closed += this.#upcalls.clear() + this.#notifications.length;
+    this.#answers = [];
+    this.#notifications = [];
+    this.#owner.closed(this);
+  }
+
+  /** Part of the answer to the present request. @param frame with the kind before the datagram; copied if it must wait */
+  reply(frame: Uint8Array): void {
+    this.#answer(frame);
+  }
+
+  /** @param frame copied if it must wait */
+  notify(frame: Uint8Array): void {
+    if (!this.#open) return;
+    if (this.#notifications.length >= NOTIFICATIONS_MAXIMUM) {
+      this.#owner.losses.notificationFull += 1;
+      return;
+    }
+    if (this.#isIdle && this.#transport.send(frame)) return;
+    this.#notifications.push(frame.slice());
+  }
+
+  /** @param vport whose turn it takes @param frame copied if it must wait @returns false when it is lost, which is counted */
+  upcall(vport: number, frame: Uint8Array): boolean {
+    if (!this.#open) return false;
+    if (this.#isIdle && this.#transport.send(frame)) return true;
+    const queued = this.#upcalls.add(vport, frame.slice());
+    if (queued === Queued.SOCKET_FULL) this.#owner.losses.upcallSocketFull += 1;
+    else if (queued === Queued.PORT_FULL) this.#owner.losses.upcallPortFull += 1;
+    return queued === Queued.YES;
+  }
+
+  get #isIdle(): boolean {
+    return this.#answers.length === 0 && this.#notifications.length === 0 && this.#upcalls.size === 0;
+  }
+
+  #answer(frame: Uint8Array): void {
+    if (!this.#open) return;
+    if (this.#answers.length === 0 && this.#transport.send(frame)) return;
+    this.#answers.push(frame.slice());
+    this.#answerBytes += frame.length;
+    if (this.#answerBytes > ANSWERS_MAXIMUM_BYTES) this.#transport.close();
+  }
+
+  #flush(): void {
+    while (this.#firstAnswer < this.#answers.length) {
+      if (!this.#transport.send(this.#answers[this.#firstAnswer])) return;
+      this.#answerBytes -= this.#answers[this.#firstAnswer].length;
+      this.#firstAnswer += 1;
+    }
+    this.#answers = [];
+    this.#firstAnswer = 0;
+    while (this.#notifications.length > 0) {
+      if (!this.#transport.send(this.#notifications[0])) return;
+      this.#notifications.shift();
+    }
+    this.#upcalls.drain((frame) => this.#transport.send(frame));
+  }
+}
+
+function wordFrame(kind: number, word: number): Uint8Array {
+  return new Uint8Array(Uint32Array.of(kind, word).buffer);
+}

@@ -1,0 +1,101 @@
+/** Answers to one request: single objects, parts of a dump, notifications. netlink-server.ts makes one per message. */
+import { type Message, MessageWriter, NlmFlag, writeAcknowledgement, writeDone } from '../../../netlink/index.ts';
+import { Frame } from '../abi.ts';
+import type { Connection } from './connection.ts';
+
+const DATAGRAM = new Uint8Array(Uint32Array.of(Frame.DATAGRAM).buffer);
+/** A dump's datagrams end behind the message that passes this: readers have 64 KiB. */
+const DUMP_BYTES = 16 * 1024;
+
+/** The headers of an object: generic netlink's and Open vSwitch's own. */
+export interface ObjectHeader {
+  readonly family: number;
+  readonly command: number;
+  readonly version: number;
+  readonly interfaceIndex: number;
+}
+
+/** A writer that begins with the frame's kind, and a message begun with its headers. */
+export function beginObject(
+  writer: MessageWriter,
+  header: ObjectHeader,
+  flags: number,
+  sequence: number,
+  port: number,
+): void {
+  writer.begin(header.family, flags, sequence, port);
+  const bytes = new Uint8Array(8);
+  bytes[0] = header.command;
+  bytes[1] = header.version;
+  new DataView(bytes.buffer).setInt32(4, header.interfaceIndex, true);
+  writer.raw(bytes);
+}
+
+/** Empty a writer and put the frame's kind in. */
+export function beginFrame(writer: MessageWriter): void {
+  writer.reset();
+  writer.raw(DATAGRAM);
+}
+
+const writer = new MessageWriter({ initialBytes: 64 * 1024 });
+
+export class Reply {
+  readonly connection: Connection;
+  readonly request: Message;
+
+  constructor(connection: Connection, request: Message) {
+    this.connection = connection;
+    this.request = request;
+  }
+
+  /** Whether the program wants to see what came of a change (NLM_F_ECHO). */
+  get wantsEcho(): boolean {
+    return (this.request.flags & NlmFlag.ECHO) !== 0;
+  }
+
+  /** Send one object. */
+  object(header: ObjectHeader, write: (writer: MessageWriter) => void): void {
+    beginFrame(writer);
+    beginObject(writer, header, 0, this.request.sequence, this.connection.port);
+    write(writer);
+    writer.end();
+    this.connection.reply(writer.view());
+  }
+
+  /** Send many objects, several to a datagram, and the end of the dump. */
+  dump<T>(objects: Iterable<T>, header: ObjectHeader, write: (writer: MessageWriter, object: T) => void): void {
+    this.dumpObjects(objects, () => header, write);
+  }
+
+  /** As {@link dump}, for objects whose headers differ. */
+  dumpObjects<T>(
+    objects: Iterable<T>,
+    headerOf: (object: T) => ObjectHeader,
+    write: (writer: MessageWriter, object: T) => void,
+  ): void {
+    beginFrame(writer);
+    for (const object of objects) {
+      beginObject(writer, headerOf(object), NlmFlag.MULTI, this.request.sequence, this.connection.port);
+      write(writer, object);
+      writer.end();
+      if (writer.length >= DUMP_BYTES) {
+        this.connection.reply(writer.view());
+        beginFrame(writer);
+      }
+    }
+    writeDone(writer, this.#addressed());
+    this.connection.reply(writer.view());
+  }
+
+  /** @param errno 0 for success */
+  acknowledge(errno: number): void {
+    beginFrame(writer);
+    writeAcknowledgement(writer, this.#addressed(), errno);
+    this.connection.reply(writer.view());
+  }
+
+  /** Requests carry port id 0 or anything; answers carry that of the socket. */
+  #addressed(): Message {
+    return { ...this.request, port: this.connection.port };
+  }
+}

@@ -1,0 +1,138 @@
+/** Family ovs_datapath: datapaths come, change, go and are counted. */
+import type { MessageWriter } from '../../../netlink/index.ts';
+import { DatapathAttribute as A, Command, Family, FEATURES_KNOWN, Feature, Group, VportType } from '../abi.ts';
+import { counters, u32At } from '../attributes.ts';
+import { Errno, OvsError } from '../errors.ts';
+import { LOCAL_PORT, OvsDatapath } from '../ovs-datapath.ts';
+import { announce } from './notify.ts';
+import { type FamilyRequest, unsupported } from './request.ts';
+
+export const DATAPATH_ATTRIBUTES = 9;
+const NAME_MAXIMUM_BYTES = 15;
+const CACHE_MAXIMUM = 0x1_0000;
+
+/** @throws OvsError */
+export function handleDatapath(request: FamilyRequest): void {
+  switch (request.command) {
+    case Command.NEW:
+      create(request);
+      break;
+    case Command.DEL: {
+      const datapath = find(request);
+      const header = headerOf(datapath, Command.DEL);
+      announce(request, Group.DATAPATH, header, (writer) => write(writer, datapath));
+      request.state.datapaths.delete(datapath.interfaceIndex);
+      datapath.close();
+      break;
+    }
+    case Command.GET:
+      if (request.isDump) {
+        dump(request);
+        return;
+      }
+      answer(request, find(request));
+      break;
+    case Command.SET: {
+      const datapath = find(request);
+      change(datapath, readChange(request));
+      announce(request, Group.DATAPATH, headerOf(datapath, Command.SET), (writer) => write(writer, datapath));
+      break;
+    }
+    default:
+      unsupported(request);
+  }
+}
+
+function dump(request: FamilyRequest): void {
+  const datapaths = [...request.state.datapaths.values()];
+  request.reply.dumpObjects(datapaths, (datapath) => headerOf(datapath, Command.NEW), write);
+}
+
+function answer(request: FamilyRequest, datapath: OvsDatapath): void {
+  request.reply.object(headerOf(datapath, Command.NEW), (writer) => write(writer, datapath));
+}
+
+interface Change {
+  readonly features: number;
+  readonly cpuPids: readonly number[] | null;
+  readonly cacheSize: number | null;
+}
+
+/** @throws OvsError EOPNOTSUPP for features that are not there, EINVAL, ERANGE */
+function readChange(request: FamilyRequest): Change {
+  const { attributes } = request;
+  const features = attributes.u32(A.USER_FEATURES) ?? 0;
+  if ((features & ~FEATURES_KNOWN) !== 0) throw new OvsError(Errno.EOPNOTSUPP, `features ${features.toString(16)}`);
+  const cacheSize = attributes.u32(A.MASKS_CACHE_SIZE);
+  if (cacheSize !== null && cacheSize > CACHE_MAXIMUM) throw new OvsError(Errno.ERANGE, `mask cache of ${cacheSize}`);
+  const pids = attributes.content(A.PER_CPU_PIDS);
+  if (pids === null || (features & Feature.DISPATCH_UPCALL_PER_CPU) === 0)
+    return { features, cpuPids: null, cacheSize };
+  return { features, cpuPids: readPids(pids), cacheSize };
+}
+
+/** Upcall sockets. @throws OvsError EINVAL when they are no whole number, or none */
+export function readPids(content: Uint8Array): number[] {
+  if (content.length === 0 || content.length % 4 !== 0) throw new OvsError(Errno.EINVAL, 'upcall sockets');
+  return Array.from({ length: content.length / 4 }, (_, i) => u32At(content, i * 4));
+}
+
+function change(datapath: OvsDatapath, wanted: Change): void {
+  datapath.userFeatures = wanted.features;
+  if (wanted.cpuPids !== null) datapath.cpuPids = wanted.cpuPids;
+  if (wanted.cacheSize !== null) datapath.masksCacheSize = wanted.cacheSize;
+}
+
+function create(request: FamilyRequest): void {
+  const { attributes, state } = request;
+  const name = attributes.name(A.NAME, NAME_MAXIMUM_BYTES);
+  const upcallPid = attributes.content(A.UPCALL_PID, 4);
+  if (name === null || upcallPid === null) throw new OvsError(Errno.EINVAL, 'name or upcall socket is missing');
+  const wanted = readChange(request);
+  for (const datapath of state.datapaths.values()) {
+    if (datapath.portNamed(name) === undefined) continue;
+    // A program that knows no features takes over what it finds: it must not be surprised by them.
+    if (datapath.name === name && request.version < 2) datapath.userFeatures = 0;
+    throw new OvsError(Errno.EEXIST, `${name} exists`);
+  }
+  const datapath = new OvsDatapath(name, state.host, state.device, state.buffers);
+  change(datapath, wanted);
+  datapath.addPort(LOCAL_PORT, {
+    type: VportType.INTERNAL,
+    name,
+    upcallPids: readPids(upcallPid),
+    destinationPort: 0,
+  });
+  state.datapaths.set(datapath.interfaceIndex, datapath);
+  announce(request, Group.DATAPATH, headerOf(datapath, Command.NEW), (writer) => write(writer, datapath));
+}
+
+/** By name, or by the header's index. @throws OvsError ENODEV */
+function find(request: FamilyRequest): OvsDatapath {
+  const { attributes, state } = request;
+  const name = attributes.name(A.NAME, NAME_MAXIMUM_BYTES);
+  if (name === null) {
+    const datapath = state.datapaths.get(request.interfaceIndex);
+    if (datapath !== undefined) return datapath;
+  } else {
+    for (const datapath of state.datapaths.values()) if (datapath.name === name) return datapath;
+  }
+  throw new OvsError(Errno.ENODEV, `no datapath ${name ?? request.interfaceIndex}`);
+}
+
+function headerOf(datapath: OvsDatapath, command: number) {
+  return { family: Family.DATAPATH, command, version: 2, interfaceIndex: datapath.interfaceIndex };
+}
+
+function write(writer: MessageWriter, datapath: OvsDatapath): void {
+  const statistics = datapath.flows.statistics();
+  writer.string(A.NAME, datapath.name);
+  writer.bytes(A.STATS, counters(statistics.hits, statistics.misses, statistics.lost, statistics.flows));
+  // n_masks and the padding behind it are 32 bits each, which a 64-bit number of little-endian order fills.
+  writer.bytes(A.MEGAFLOW_STATS, counters(statistics.masksTried, statistics.masks, statistics.cacheHits, 0));
+  writer.u32(A.USER_FEATURES, datapath.userFeatures);
+  writer.u32(A.MASKS_CACHE_SIZE, datapath.masksCacheSize);
+  if ((datapath.userFeatures & Feature.DISPATCH_UPCALL_PER_CPU) !== 0 && datapath.cpuPids.length > 0) {
+    writer.bytes(A.PER_CPU_PIDS, new Uint8Array(Uint32Array.from(datapath.cpuPids).buffer));
+  }
+}

@@ -1,0 +1,160 @@
+/** Family ovs_flow: megaflows by key or identifier, put, changed, read, dumped, deleted. */
+import { FlowError, KEY_WORDS, PutMode } from '../../../flow/index.ts';
+import { type MessageWriter, NlmFlag } from '../../../netlink/index.ts';
+import { FlowAttribute as A, Command, Family, Group, UfidFlag } from '../abi.ts';
+import { counters } from '../attributes.ts';
+import type { ObjectHeader } from '../device/reply.ts';
+import { Errno, OvsError } from '../errors.ts';
+import type { OvsDatapath } from '../ovs-datapath.ts';
+import { decodeActions } from '../translate/actions-decode.ts';
+import { encodeActions } from '../translate/actions-encode.ts';
+import { decodeKey, decodeMatch, type KeyCapabilities } from '../translate/key-decode.ts';
+import { encodeKey } from '../translate/key-encode.ts';
+import { announce } from './notify.ts';
+import { datapathOf, type FamilyRequest, unsupported } from './request.ts';
+
+export const FLOW_ATTRIBUTES = 11;
+const UFID_MAXIMUM_BYTES = 16;
+const CAPABILITIES: KeyCapabilities = { connections: false };
+
+/** @throws OvsError */
+export function handleFlow(request: FamilyRequest): void {
+  switch (request.command) {
+    case Command.NEW:
+      put(request);
+      break;
+    case Command.SET:
+      change(request);
+      break;
+    case Command.GET:
+      if (request.isDump) {
+        dump(request);
+      } else {
+        const datapath = datapathOf(request);
+        const slot = find(request, datapath);
+        const flags = ufidFlags(request);
+        request.reply.object(headerOf(datapath, Command.NEW), (writer) => write(writer, datapath, slot, flags));
+      }
+      break;
+    case Command.DEL:
+      remove(request);
+      break;
+    default:
+      unsupported(request);
+  }
+}
+
+/** @throws OvsError EINVAL for an identifier that is empty or too long */
+function ufidOf(request: FamilyRequest): Uint8Array | null {
+  const ufid = request.attributes.content(A.UFID);
+  // The kernel goes by the key when the length makes no sense.
+  if (ufid === null || ufid.length === 0 || ufid.length > UFID_MAXIMUM_BYTES) return null;
+  return ufid;
+}
+
+function ufidFlags(request: FamilyRequest): number {
+  return request.attributes.u32(A.UFID_FLAGS) ?? 0;
+}
+
+function put(request: FamilyRequest): void {
+  const { attributes } = request;
+  const content = attributes.content(A.KEY);
+  const list = attributes.content(A.ACTIONS);
+  if (content === null || list === null) throw new OvsError(Errno.EINVAL, 'key or actions are missing');
+  const { key, mask } = decodeMatch(content, attributes.content(A.MASK), CAPABILITIES);
+  const actions = decodeActions(list, masked(key, mask));
+  const datapath = datapathOf(request);
+  const isNew = (request.flags & (NlmFlag.CREATE | NlmFlag.EXCL)) !== 0;
+  const mode = isNew ? PutMode.CREATE : PutMode.CREATE_OR_MODIFY;
+  const slot = datapath.flows.table.put({ key, mask, actions, ufid: ufidOf(request), mode });
+  if (slot < 0) throw new OvsError(-slot, slot === FlowError.EXISTS ? 'the flow exists' : 'the flow was not put');
+  if (attributes.has(A.CLEAR)) datapath.flows.table.clearCounts(slot);
+  tell(request, datapath, slot, Command.NEW);
+}
+
+function change(request: FamilyRequest): void {
+  const { attributes } = request;
+  const content = attributes.content(A.KEY);
+  if (content === null) throw new OvsError(Errno.EINVAL, 'the key is missing');
+  const list = attributes.content(A.ACTIONS);
+  const { key, mask } = decodeMatch(content, attributes.content(A.MASK), CAPABILITIES);
+  const actions = list === null ? null : decodeActions(list, masked(key, mask));
+  const datapath = datapathOf(request);
+  const table = datapath.flows.table;
+  const ufid = ufidOf(request);
+  const slot = ufid === null ? table.findExact(key) : table.findUfid(ufid);
+  if (slot < 0) throw new OvsError(Errno.ENOENT, 'no such flow');
+  if (actions !== null) table.setActions(slot, actions);
+  if (attributes.has(A.CLEAR)) table.clearCounts(slot);
+  tell(request, datapath, slot, Command.NEW);
+}
+
+function remove(request: FamilyRequest): void {
+  const { attributes } = request;
+  const datapath = datapathOf(request);
+  if (!attributes.has(A.KEY) && ufidOf(request) === null) {
+    datapath.flows.table.flush();
+    return;
+  }
+  const slot = find(request, datapath);
+  tell(request, datapath, slot, Command.DEL);
+  datapath.flows.table.remove(slot);
+}
+
+/** @throws OvsError ENOENT, and EINVAL for a key that is none */
+function find(request: FamilyRequest, datapath: OvsDatapath): number {
+  const table = datapath.flows.table;
+  const ufid = ufidOf(request);
+  const content = request.attributes.content(A.KEY);
+  const key = content === null ? null : decodeKey(content, CAPABILITIES);
+  if (ufid === null && key === null) throw new OvsError(Errno.EINVAL, 'neither key nor identifier');
+  let slot = -1;
+  if (ufid !== null) slot = table.findUfid(ufid);
+  else if (key !== null) slot = table.findExact(key);
+  if (slot < 0) throw new OvsError(Errno.ENOENT, 'no such flow');
+  return slot;
+}
+
+function dump(request: FamilyRequest): void {
+  const datapath = datapathOf(request);
+  const flags = ufidFlags(request);
+  request.reply.dump(slotsOf(datapath), headerOf(datapath, Command.NEW), (writer, slot) =>
+    write(writer, datapath, slot, flags),
+  );
+}
+
+function* slotsOf(datapath: OvsDatapath): Generator<number> {
+  const table = datapath.flows.table;
+  for (let slot = table.next(0); slot !== -1; slot = table.next(slot + 1)) yield slot;
+}
+
+function tell(request: FamilyRequest, datapath: OvsDatapath, slot: number, command: number): void {
+  const flags = ufidFlags(request);
+  announce(request, Group.FLOW, headerOf(datapath, command), (writer) => write(writer, datapath, slot, flags));
+}
+
+function headerOf(datapath: OvsDatapath, command: number): ObjectHeader {
+  return { family: Family.FLOW, command, version: 1, interfaceIndex: datapath.interfaceIndex };
+}
+
+function masked(key: Uint32Array, mask: Uint32Array): Uint32Array {
+  return key.map((word, i) => word & mask[i]);
+}
+
+const key = new Uint32Array(KEY_WORDS);
+
+function write(writer: MessageWriter, datapath: OvsDatapath, slot: number, flags: number): void {
+  const table = datapath.flows.table;
+  const ufid = table.ufidOf(slot);
+  if (ufid !== null) writer.bytes(A.UFID, ufid);
+  const omits = (flag: number) => ufid !== null && (flags & flag) !== 0;
+  table.readKey(slot, key);
+  if (!omits(UfidFlag.OMIT_KEY)) encodeKey(writer, A.KEY, key, key, false);
+  if (!omits(UfidFlag.OMIT_MASK)) encodeKey(writer, A.MASK, key, table.maskOf(slot).words, false);
+  if (table.usedMsOf(slot) > 0) writer.bytes(A.USED, counters(Math.floor(table.usedMsOf(slot))));
+  if (table.packetsOf(slot) > 0) writer.bytes(A.STATS, counters(table.packetsOf(slot), table.bytesOf(slot)));
+  if ((table.tcpFlagsOf(slot) & 0xff) !== 0) writer.u8(A.TCP_FLAGS, table.tcpFlagsOf(slot) & 0xff);
+  if (omits(UfidFlag.OMIT_ACTIONS)) return;
+  const from = table.actionsOffset(slot);
+  encodeActions(writer, A.ACTIONS, table.heap.words, from, from === 0 ? 0 : from + table.heap.lengthAt(from));
+}

@@ -1,0 +1,46 @@
+/** Family ovs_packet, the way down: a packet with actions to carry out over it. upcall.ts is the way up. */
+import { Extraction, extract, FlowKey, Word } from '../../../flow/index.ts';
+import { PacketAttribute as A, PacketCommand } from '../abi.ts';
+import { Errno, OvsError } from '../errors.ts';
+import { LOCAL_PORT } from '../ovs-datapath.ts';
+import { decodeActions } from '../translate/actions-decode.ts';
+import { decodeMetadata } from '../translate/key-decode.ts';
+import { datapathOf, type FamilyRequest, unsupported } from './request.ts';
+
+export const PACKET_ATTRIBUTES = 11;
+const ETHERNET_BYTES = 14;
+
+/** @throws OvsError */
+export function handlePacket(request: FamilyRequest): void {
+  if (request.command !== PacketCommand.EXECUTE) unsupported(request);
+  const { attributes, state } = request;
+  const content = attributes.content(A.PACKET, ETHERNET_BYTES);
+  const key = attributes.content(A.KEY);
+  const list = attributes.content(A.ACTIONS);
+  if (content === null || key === null || list === null)
+    throw new OvsError(Errno.EINVAL, 'packet, key or actions are missing');
+  const { words, l3Type } = decodeMetadata(key, { connections: false });
+  const { pool, largePool } = state.buffers;
+  const packet = (content.length <= pool.maxFrameBytes ? pool : largePool).allocate();
+  if (packet === null) throw new OvsError(Errno.ENOBUFS, 'no buffer');
+  let isOurs = true;
+  try {
+    if (content.length > packet.limit - packet.offset) throw new OvsError(Errno.EMSGSIZE, `${content.length} bytes`);
+    packet.bytes.set(content, packet.offset);
+    packet.length = content.length;
+    const metadata = new FlowKey();
+    metadata.words.set(words);
+    metadata.hasTunnel = words[Word.TUNNEL_IP] !== 0;
+    metadata.l3Type = l3Type;
+    if (extract(packet, metadata) !== Extraction.DONE) throw new OvsError(Errno.EINVAL, 'the packet is malformed');
+    const actions = decodeActions(list, metadata.words);
+    const datapath = datapathOf(request);
+    if (!datapath.ports.has(metadata.words[Word.IN_PORT]) && !datapath.ports.has(LOCAL_PORT)) {
+      throw new OvsError(Errno.ENODEV, 'no input port');
+    }
+    isOurs = false;
+    datapath.execute(packet, metadata, actions);
+  } finally {
+    if (isOurs) packet.release();
+  }
+}

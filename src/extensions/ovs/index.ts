@@ -1,0 +1,6 @@
+/** extensions/ovs: the datapath that Open vSwitch's own programs drive. The only door of this room. */
+export type { Connection, DeviceLosses, PseudoDeviceTransport } from './device/connection.ts';
+export { Errno as OvsErrno, OvsError } from './errors.ts';
+export type { DeviceKind, OvsDevice, OvsHost } from './host.ts';
+export { OvsServer } from './netlink-server.ts';
+export type { Buffers as OvsBuffers } from './plain.ts';

@@ -1,0 +1,213 @@
+/**
+ * One datapath of Open vSwitch: ports, features and upcall sockets around flow/'s Datapath. The families in family/ change it at the
+ * wish of programs; packets come in from devices and leave through them.
+ */
+
+import { Datapath, Drop, type FlowHooks, type FlowKey, Userspace, Word } from '../../flow/index.ts';
+import { Batch, type Packet, requiredOffloads } from '../../net/index.ts';
+import { Feature, PID_BY_CPU, PORTS_MAXIMUM, VportType } from './abi.ts';
+import type { PseudoDevice } from './device/pseudo-device.ts';
+import { Errno, OvsError } from './errors.ts';
+import type { OvsDevice, OvsHost } from './host.ts';
+import { Meters } from './meters.ts';
+import { type Buffers, plainPackets } from './plain.ts';
+import { UpcallSender } from './upcall.ts';
+import { Vport } from './vport.ts';
+
+/** Number of the port that has the datapath's own name. */
+export const LOCAL_PORT = 0;
+
+/** What a new port is to be. */
+export interface VportRequest {
+  readonly type: number;
+  readonly name: string;
+  readonly upcallPids: readonly number[];
+  /** UDP port of a tunnel. */
+  readonly destinationPort: number;
+}
+
+export class OvsDatapath implements FlowHooks {
+  readonly name: string;
+  readonly ports = new Map<number, Vport>();
+  readonly meters = new Meters();
+  readonly flows: Datapath;
+  /** Bits of Feature. */
+  userFeatures = 0;
+  /** Upcall sockets by processor, for Feature.DISPATCH_UPCALL_PER_CPU. */
+  cpuPids: readonly number[] = [];
+  /** Entries of the mask cache as asked for; the flow cache here has its own size. */
+  masksCacheSize = 256;
+  /** Packets for ports that do not exist. */
+  outputNoPort = 0;
+  /** Packets whose offloads a device does not take and software could not finish. */
+  outputOffload = 0;
+  readonly #host: OvsHost;
+  readonly #buffers: Buffers;
+  readonly #upcalls: UpcallSender;
+  /** Packets that were queued at devices, held until these are flushed. */
+  readonly #sent = new Batch();
+  readonly #segments = new Batch();
+  readonly #dirty = new Set<OvsDevice>();
+  #depth = 0;
+
+  constructor(name: string, host: OvsHost, device: PseudoDevice, buffers: Buffers) {
+    this.name = name;
+    this.#host = host;
+    this.#buffers = buffers;
+    this.#upcalls = new UpcallSender(device, buffers);
+    this.flows = new Datapath({ hooks: this, nowMs: () => host.nowMs(), ...buffers });
+  }
+
+  /** The number that programs name the datapath by: that of its local port's device. */
+  get interfaceIndex(): number {
+    return this.ports.get(LOCAL_PORT)?.device?.interfaceIndex ?? 0;
+  }
+
+  get nowMs(): number {
+    return this.#host.nowMs();
+  }
+
+  portNamed(name: string): Vport | undefined {
+    for (const port of this.ports.values()) if (port.name === name) return port;
+    return undefined;
+  }
+
+  /** The lowest port number that is free, or -1. */
+  freeNumber(): number {
+    for (let number = 1; number < PORTS_MAXIMUM; number += 1) if (!this.ports.has(number)) return number;
+    return -1;
+  }
+
+  /** Add a port. @throws OvsError, and then nothing has changed */
+  addPort(number: number, request: VportRequest): Vport {
+    if (this.ports.has(number)) throw new OvsError(Errno.EBUSY, `port ${number} is taken`);
+    if (this.portNamed(request.name) !== undefined) throw new OvsError(Errno.EEXIST, `port ${request.name} exists`);
+    const { type, name } = request;
+    const isDevice = type === VportType.NETDEV || type === VportType.INTERNAL;
+    const receive = (batch: Batch) => this.receive(batch, number);
+    const device = isDevice ? this.#host.open(type === VportType.NETDEV ? 'netdev' : 'internal', name, receive) : null;
+    const port = new Vport(number, type, name, request.upcallPids, device, request.destinationPort);
+    this.ports.set(number, port);
+    return port;
+  }
+
+  removePort(port: Vport): void {
+    this.ports.delete(port.number);
+    if (port.device === null) return;
+    this.#flush();
+    port.device.close();
+  }
+
+  /** Close all devices and forget all flows. */
+  close(): void {
+    for (const port of [...this.ports.values()]) this.removePort(port);
+    this.flows.table.flush();
+  }
+
+  /** Take in packets of a port. Their references pass over, and the batch is empty afterwards. */
+  receive(batch: Batch, port: number): void {
+    this.#depth += 1;
+    try {
+      this.flows.receive(batch, port);
+    } finally {
+      this.#leave();
+    }
+  }
+
+  /** Run actions over a packet, whose reference passes over. */
+  execute(packet: Packet, metadata: FlowKey, actions: Int32Array): void {
+    this.#depth += 1;
+    try {
+      this.flows.execute(packet, metadata, actions);
+    } finally {
+      this.#leave();
+    }
+  }
+
+  output(packet: Packet, number: number, _key: FlowKey): void {
+    const port = this.ports.get(number);
+    if (port === undefined) {
+      this.outputNoPort += 1;
+      return;
+    }
+    const device = port.device;
+    if (device === null) {
+      port.unsent += 1;
+      return;
+    }
+    this.#dirty.add(device);
+    if ((requiredOffloads(packet) & ~device.offloads) === 0) {
+      packet.hold();
+      this.#queue(device, packet);
+      return;
+    }
+    const segments = this.#segments;
+    if (!plainPackets(packet, this.#buffers, segments)) {
+      this.outputOffload += 1;
+      return;
+    }
+    for (let i = 0; i < segments.count; i += 1) this.#queue(device, segments.packets[i]);
+    segments.clear();
+  }
+
+  miss(packet: Packet, key: FlowKey): boolean {
+    return this.#upcalls.send(this.interfaceIndex, this.#pidFor(key), packet, key, null);
+  }
+
+  userspace(
+    packet: Packet,
+    key: FlowKey,
+    words: Int32Array,
+    at: number,
+    list: { readonly from: number; readonly end: number },
+    lengthBytes: number,
+  ): void {
+    const named = words[at + Userspace.PID] >>> 0;
+    const pid =
+      (this.userFeatures & Feature.DISPATCH_UPCALL_PER_CPU) !== 0 || named === PID_BY_CPU ? this.#pidByCpu(key) : named;
+    const sent = this.#upcalls.send(this.interfaceIndex, pid, packet, key, { words, at, list, lengthBytes });
+    if (!sent) this.flows.drops.count(Drop.UPCALL_LOST);
+  }
+
+  meter(id: number, packet: Packet): boolean {
+    return this.meters.allows(id, packet.length, this.#host.nowMs());
+  }
+
+  #pidFor(key: FlowKey): number {
+    if ((this.userFeatures & Feature.DISPATCH_UPCALL_PER_CPU) !== 0) return this.#pidByCpu(key);
+    const pids = this.ports.get(key.words[Word.IN_PORT])?.upcallPids ?? [];
+    return pids.length === 0 ? 0 : pids[spread(key) % pids.length];
+  }
+
+  /** One thread serves all packets, so flows are spread over the sockets instead of processors: a flow's upcalls stay in order. */
+  #pidByCpu(key: FlowKey): number {
+    return this.cpuPids.length === 0 ? 0 : this.cpuPids[spread(key) % this.cpuPids.length];
+  }
+
+  #queue(device: OvsDevice, packet: Packet): void {
+    device.transmit(packet);
+    this.#sent.push(packet);
+  }
+
+  #leave(): void {
+    this.#depth -= 1;
+    if (this.#depth === 0) this.#flush();
+  }
+
+  #flush(): void {
+    if (this.#dirty.size > 0) {
+      for (const device of this.#dirty) device.flush();
+      this.#dirty.clear();
+    }
+    this.#sent.releaseAll();
+  }
+}
+
+/** A number that is equal for the packets of one connection and direction. */
+function spread(key: FlowKey): number {
+  const words = key.words;
+  let hash = words[Word.IN_PORT] ^ words[Word.MAC + 1] ^ words[Word.MAC + 2];
+  for (let i = Word.PORTS; i < Word.IPV6_LABEL; i += 1) hash ^= words[i];
+  hash = Math.imul(hash ^ (hash >>> 16), 0x45d9_f3b5);
+  return (hash ^ (hash >>> 13)) >>> 0;
+}

@@ -1,0 +1,33 @@
+/** A port of a datapath: its number, its kind, who hears its upcalls, and the device behind it. */
+import type { OvsDevice } from './host.ts';
+
+export class Vport {
+  readonly number: number;
+  /** One of VportType. */
+  readonly type: number;
+  readonly name: string;
+  /** Netlink port ids of upcall sockets; 0 for nobody. */
+  upcallPids: readonly number[];
+  /** Null for tunnels. */
+  readonly device: OvsDevice | null;
+  /** UDP port of a tunnel; 0 for others. */
+  destinationPort: number;
+  /** Packets for a port that cannot send them: a tunnel without encapsulation. */
+  unsent = 0;
+
+  constructor(
+    number: number,
+    type: number,
+    name: string,
+    upcallPids: readonly number[],
+    device: OvsDevice | null,
+    destinationPort = 0,
+  ) {
+    this.number = number;
+    this.type = type;
+    this.name = name;
+    this.upcallPids = upcallPids;
+    this.device = device;
+    this.destinationPort = destinationPort;
+  }
+}
