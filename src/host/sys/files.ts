@@ -21,10 +21,6 @@ const writeBytesCall = bindLibc<[number, Uint8Array, number]>('int64_t write(int
 
 /** Read into memory given by address. @returns bytes, or negative with lastErrno */
 export const rawRead = bindLibc<[number, number, number]>('int64_t read(int fd, intptr_t to, size_t length)');
-/** Write from memory given by address. @returns bytes, or negative with lastErrno */
-export const rawWrite = bindLibc<[number, number, number]>('int64_t write(int fd, intptr_t from, size_t length)');
-/** Read into an array of struct iovec given by address. @returns bytes, or negative with lastErrno */
-export const rawReadv = bindLibc<[number, number, number]>('int64_t readv(int fd, intptr_t iovecs, int count)');
 /** Write from an array of struct iovec given by address. @returns bytes, or negative with lastErrno */
 export const rawWritev = bindLibc<[number, number, number]>('int64_t writev(int fd, intptr_t iovecs, int count)');
 

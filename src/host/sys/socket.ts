@@ -28,11 +28,6 @@ export const rawSendmmsg = bindLibc<[number, number, number, number]>(
 export const rawSend = bindLibc<[number, number, number, number]>(
   'int64_t send(int fd, intptr_t from, size_t length, int flags)',
 );
-/** recvmsg(2) by address of a struct msghdr. @returns bytes, or negative with lastErrno */
-export const rawRecvmsg = bindLibc<[number, number, number]>('int64_t recvmsg(int fd, intptr_t message, int flags)');
-/** sendmsg(2) by address of a struct msghdr. @returns bytes, or negative with lastErrno */
-export const rawSendmsg = bindLibc<[number, number, number]>('int64_t sendmsg(int fd, intptr_t message, int flags)');
-
 /** Numbers of sys/socket.h that Millrace uses. */
 export const Socket = {
   AF_UNIX: 1,

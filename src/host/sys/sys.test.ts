@@ -1,4 +1,8 @@
-import { readdirSync } from 'node:fs';
+import { once } from 'node:events';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import {
   addressOf,
@@ -15,6 +19,7 @@ import {
   Open,
   open,
   openDescriptors,
+  peerCredentials,
   read,
   SystemError,
   write,
@@ -108,4 +113,23 @@ test('clocks tell the time', () => {
   const first = steady.milliseconds();
   expect(steady.milliseconds()).toBeGreaterThanOrEqual(first);
   expect(steady.nanoseconds).toBeLessThan(1e9);
+});
+
+test('a Unix socket tells who is at its other end', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'millrace-'));
+  const server = createServer().listen(join(directory, 's'));
+  await once(server, 'listening');
+  const client = connect(join(directory, 's'));
+  const [connection] = await once(server, 'connection');
+  expect(peerCredentials(connection._handle.fd)).toEqual({
+    pid: process.pid,
+    uid: process.getuid?.(),
+    gid: process.getgid?.(),
+  });
+  client.destroy();
+  server.close();
+  rmSync(directory, { recursive: true });
+  expect(() => peerCredentials(-1)).toThrow(
+    /cannot ask who is at the other end of a Unix socket: getsockopt failed with EBADF/,
+  );
 });
