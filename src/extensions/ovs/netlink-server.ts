@@ -105,7 +105,13 @@ export class OvsServer {
     const command = message.bytes.length > HEADER_BYTES ? message.bytes[HEADER_BYTES] : 0;
     const dumps = isDump && command === GET;
     if (dumps && !family.dumps) throw new OvsError(Errno.EOPNOTSUPP, 'this cannot be dumped');
-    family.handle(parseRequest(message, dumps, family.attributes, reply, this.#state));
+    const request = parseRequest(message, dumps, family.attributes, reply, this.#state);
+    try {
+      family.handle(request);
+    } catch (error) {
+      if (!dumps || !(error instanceof OvsError)) throw error;
+      reply.failDump(error.errno);
+    }
     return dumps;
   }
 }

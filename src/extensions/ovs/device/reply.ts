@@ -87,6 +87,13 @@ export class Reply {
     this.connection.reply(writer.view());
   }
 
+  /** End a dump that could not be made: the error stands in its end, where the kernel puts it. */
+  failDump(errno: number): void {
+    beginFrame(writer);
+    writeDone(writer, this.#addressed(), errno);
+    this.connection.reply(writer.view());
+  }
+
   /** @param errno 0 for success */
   acknowledge(errno: number): void {
     beginFrame(writer);

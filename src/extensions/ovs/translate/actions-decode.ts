@@ -239,7 +239,9 @@ function decodeCheckLength(builder: ActionBuilder, content: Uint8Array, depth: n
     else refuse('check_pkt_len', type === 1 ? Errno.ERANGE : Errno.EINVAL);
   });
   const [greater, lessOrEqual] = lists;
-  if (length <= 0 || greater === undefined || lessOrEqual === undefined) return refuse('check_pkt_len is incomplete');
+  if (length <= 0 || greater === undefined || lessOrEqual === undefined) {
+    throw new OvsError(Errno.EINVAL, 'actions: check_pkt_len is incomplete');
+  }
   builder.checkPacketLength(length, decodeList(greater, depth + 1), decodeList(lessOrEqual, depth + 1));
 }
 

@@ -1,0 +1,136 @@
+/** A server whose devices are memory, and a program that talks to it: for the tests of this room. */
+import { type Batch, ClonePool, newCounters, type Packet, PacketPool } from '../../net/index.ts';
+import { MessageWriter } from '../../netlink/index.ts';
+import { Frame } from './abi.ts';
+import type { Connection } from './device/connection.ts';
+import { Errno, OvsError } from './errors.ts';
+import type { DeviceKind, OvsDevice } from './host.ts';
+import { OvsServer } from './netlink-server.ts';
+
+/** A device that keeps what was sent. */
+export class MemoryDevice implements OvsDevice {
+  readonly interfaceIndex: number;
+  readonly offloads = 0;
+  readonly counters = newCounters();
+  readonly receive: (batch: Batch) => void;
+  readonly sent: Uint8Array[] = [];
+  isOpen = true;
+
+  constructor(interfaceIndex: number, receive: (batch: Batch) => void) {
+    this.interfaceIndex = interfaceIndex;
+    this.receive = receive;
+  }
+
+  transmit(packet: Packet): void {
+    this.sent.push(packet.frame().slice());
+    this.counters.transmittedPackets += 1;
+  }
+
+  flush(): void {}
+
+  close(): void {
+    this.isOpen = false;
+  }
+}
+
+/** One netlink message of an answer. */
+export interface Answer {
+  readonly type: number;
+  readonly flags: number;
+  readonly sequence: number;
+  readonly bytes: Uint8Array;
+  /** Of NLMSG_ERROR, positive; 0 else. */
+  readonly errno: number;
+}
+
+/** A program with one netlink socket. */
+export class Program {
+  readonly connection: Connection;
+  #frames: Uint8Array[] = [];
+
+  constructor(server: OvsServer) {
+    this.connection = server.device.accept({
+      send: (frame) => {
+        this.#frames.push(frame.slice());
+        return true;
+      },
+      close: () => this.connection.onClose(),
+    });
+  }
+
+  /** Send a netlink datagram. @returns every message that came by its "done", and before it unasked */
+  request(datagram: Uint8Array): Answer[] {
+    this.connection.onDatagram(Uint8Array.of(Frame.DATAGRAM, 0, 0, 0, ...datagram));
+    return this.take();
+  }
+
+  /** What has arrived. */
+  take(): Answer[] {
+    const frames = this.#frames;
+    this.#frames = [];
+    return frames.filter((frame) => frame[0] === Frame.DATAGRAM).flatMap((frame) => messages(frame.subarray(4)));
+  }
+}
+
+function messages(datagram: Uint8Array): Answer[] {
+  const view = new DataView(datagram.buffer, datagram.byteOffset);
+  const answers: Answer[] = [];
+  for (let at = 0; at < datagram.length; ) {
+    const length = view.getUint32(at, true);
+    const type = view.getUint16(at + 4, true);
+    answers.push({
+      type,
+      flags: view.getUint16(at + 6, true),
+      sequence: view.getUint32(at + 8, true),
+      bytes: datagram.subarray(at, at + length),
+      errno: type === 2 ? Math.abs(view.getInt32(at + 16, true)) : 0,
+    });
+    at += (length + 3) & ~3;
+  }
+  return answers;
+}
+
+/** A request to a family. */
+export function request(
+  family: number,
+  command: number,
+  flags: number,
+  interfaceIndex: number,
+  write: (writer: MessageWriter) => void = () => {},
+): Uint8Array {
+  const writer = new MessageWriter();
+  writer.begin(family, flags | 1, 9);
+  const header = new Uint8Array(8);
+  header[0] = command;
+  header[1] = 2;
+  new DataView(header.buffer).setUint32(4, interfaceIndex, true);
+  writer.raw(header);
+  write(writer);
+  writer.end();
+  return writer.take();
+}
+
+/** A server in memory. Devices whose name begins with "no" do not exist. */
+export class MemoryWorld {
+  readonly devices = new Map<string, MemoryDevice>();
+  readonly pool = new PacketPool({ packets: 64, bufferBytes: 2304 });
+  readonly largePool = new PacketPool({ packets: 4, bufferBytes: 66_048 });
+  readonly server: OvsServer;
+  nowMs = 1000;
+
+  /** @param firstIndex interface index of the first device */
+  constructor(firstIndex = 10) {
+    let index = firstIndex;
+    const open = (_kind: DeviceKind, name: string, receive: (batch: Batch) => void): OvsDevice => {
+      if (name.startsWith('no')) throw new OvsError(Errno.ENODEV, name);
+      const device = new MemoryDevice(index, receive);
+      index += 1;
+      this.devices.set(name, device);
+      return device;
+    };
+    this.server = new OvsServer(
+      { processors: 2, nowMs: () => this.nowMs, open },
+      { pool: this.pool, largePool: this.largePool, clones: new ClonePool(64) },
+    );
+  }
+}

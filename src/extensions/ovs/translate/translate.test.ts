@@ -1,0 +1,138 @@
+/** Keys, masks and actions: what is written is read back; what makes no sense is refused; garbage gives nothing but OvsError. */
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { formatActions, formatFlowKey, KEY_WORDS, parseActions, parseFlowKey } from '../../../flow/index.ts';
+import { MessageWriter } from '../../../netlink/index.ts';
+import { eachNested } from '../attributes.ts';
+import { OvsError } from '../errors.ts';
+import { decodeActions } from './actions-decode.ts';
+import { encodeActions } from './actions-encode.ts';
+import { decodeMatch, decodeMetadata } from './key-decode.ts';
+import { encodeKey } from './key-encode.ts';
+
+const runs = Number(process.env.MILLRACE_FUZZ ?? 1) * 2000;
+const NOTHING = { connections: false };
+
+/** What lies inside of the one attribute that is written. */
+function written(write: (writer: MessageWriter) => void): Uint8Array {
+  const writer = new MessageWriter();
+  write(writer);
+  return writer.take().slice(4);
+}
+
+function key(words: Uint32Array, output = words): Uint8Array {
+  return written((writer) => encodeKey(writer, 1, words, output, false));
+}
+
+const FLOWS = [
+  'in_port(3),eth(src=00:01:02:03:04:05,dst=10:11:12:13:14:15),eth_type(0x0800),ipv4(src=10.0.0.1,dst=10.0.0.2,proto=6,tos=0x4,ttl=64,frag=no),tcp(src=80,dst=8080),tcp_flags(syn)',
+  'recirc_id(0x7),dp_hash(0x5),skb_priority(0x9),in_port(2),skb_mark(0x8),eth(src=00:01:02:03:04:05,dst=10:11:12:13:14:15),eth_type(0x86dd),ipv6(src=fe80::1,dst=fe80::2,label=0x12345,proto=58,tclass=0x1,hlimit=255,frag=no),icmpv6(type=135,code=0),nd(target=fe80::3,sll=00:01:02:03:04:05,tll=00:00:00:00:00:00)',
+  'in_port(1),eth(src=00:01:02:03:04:05,dst=ff:ff:ff:ff:ff:ff),eth_type(0x0806),arp(sip=10.0.0.1,tip=10.0.0.2,op=1,sha=00:01:02:03:04:05,tha=00:00:00:00:00:00)',
+  'in_port(1),eth(src=00:01:02:03:04:05,dst=10:11:12:13:14:15),eth_type(0x8100),vlan(vid=5,pcp=3),encap(eth_type(0x0800),ipv4(src=1.2.3.4,dst=5.6.7.8,proto=17,tos=0,ttl=9,frag=first),udp(src=1,dst=2))',
+  'in_port(1),eth(src=00:01:02:03:04:05,dst=10:11:12:13:14:15),eth_type(0x8847),mpls(label=100,tc=3,ttl=64,bos=1)',
+  'in_port(4),eth(src=00:01:02:03:04:05,dst=10:11:12:13:14:15),eth_type(0x0800),ipv4(src=1.2.3.4,dst=5.6.7.8,proto=1,tos=0,ttl=9,frag=no),icmp(type=8,code=0)',
+];
+
+test.each(FLOWS)('a key survives the way to attributes and back: %s', (text) => {
+  const { key: words, mask } = parseFlowKey(text);
+  const decoded = decodeMatch(key(words), null, NOTHING);
+  expect(formatFlowKey(decoded.key, mask)).toBe(formatFlowKey(words, mask));
+  expect(decoded.key).toEqual(words);
+  // And the mask that was made for it survives, too.
+  const again = decodeMatch(key(decoded.key), key(decoded.key, decoded.mask), NOTHING);
+  expect(again.mask).toEqual(decoded.mask);
+});
+
+test('a mask of layer 3 needs the EtherType matched, one of layer 4 the protocol', () => {
+  const { key: words } = parseFlowKey(FLOWS[0]);
+  const mask = decodeMatch(key(words), null, NOTHING).mask.slice();
+  const bytes = (without: number) => {
+    const writer = new MessageWriter();
+    eachNested(key(words, mask), (type, content) => {
+      if (type !== without) writer.bytes(type, content);
+    });
+    return writer.take();
+  };
+  expect(() => decodeMatch(key(words), bytes(6), NOTHING)).toThrow(OvsError);
+  expect(() => decodeMatch(key(words), bytes(7), NOTHING)).toThrow(OvsError);
+  expect(decodeMatch(key(words), bytes(9), NOTHING).mask.length).toBe(KEY_WORDS);
+});
+
+test('attributes that come twice, are not known or have a wrong length are EINVAL', () => {
+  const attribute = (type: number, length: number) => {
+    const writer = new MessageWriter();
+    writer.bytes(type, new Uint8Array(length).fill(1));
+    return writer.take();
+  };
+  const twice = Uint8Array.of(...attribute(15, 4), ...attribute(15, 4));
+  for (const bad of [twice, attribute(29, 4), attribute(33, 4), attribute(15, 5), attribute(22, 4), Uint8Array.of(9)]) {
+    expect(() => decodeMatch(bad, null, NOTHING)).toThrow(expect.objectContaining({ errno: 22 }));
+  }
+});
+
+const LISTS = [
+  '1,2',
+  'set(tunnel(tun_id=0x5,dst=1.2.3.4,ttl=64,flags(df|key))),3',
+  'push_vlan(vid=5,pcp=1),2,pop_vlan',
+  'set(ipv4(src=1.1.1.1/255.255.255.0)),set(eth(dst=00:00:00:00:00:09)),1',
+  'sample(sample=50.0%,actions(1)),2',
+  'clone(push_vlan(vid=9,pcp=0),4),5',
+  'check_pkt_len(size=200,gt(1),le(2))',
+  'trunc(100),1',
+  'userspace(pid=7,userdata(0102030405)),recirc(0x3)',
+  'hash(hash_l4(9)),recirc(0x1)',
+  'meter(3),1',
+];
+
+test.each(LISTS)('actions survive the way to attributes and back: %s', (text) => {
+  const { key: flow } = parseFlowKey(FLOWS[0]);
+  const list = parseActions(text);
+  const decoded = decodeActions(
+    written((writer) => encodeActions(writer, 2, list)),
+    flow,
+  );
+  expect(formatActions(decoded)).toBe(formatActions(list));
+  expect(decoded).toEqual(list);
+});
+
+test('lists that lie too deep inside each other are EOVERFLOW', () => {
+  const { key: flow } = parseFlowKey(FLOWS[0]);
+  let content: Uint8Array = new Uint8Array(0);
+  for (let depth = 0; depth < 30; depth += 1) {
+    const inner = content;
+    content = written((writer) => {
+      const nest = writer.beginNested(0);
+      writer.bytes(20, inner);
+      writer.endNested(nest);
+    });
+  }
+  expect(() => decodeActions(content, flow)).toThrow(expect.objectContaining({ errno: 75 }));
+});
+
+test('no bytes, however malformed, give anything but a list, a key or OvsError', () => {
+  const samples = [
+    ...FLOWS.map((text) => key(parseFlowKey(text).key)),
+    ...LISTS.map((text) => written((writer) => encodeActions(writer, 2, parseActions(text)))),
+  ];
+  const { key: flow } = parseFlowKey(FLOWS[0]);
+  const changes = fc.array(fc.tuple(fc.nat(200), fc.nat(255)), { maxLength: 4 });
+  fc.assert(
+    fc.property(fc.nat(samples.length - 1), changes, fc.nat(200), (which, edits, cut) => {
+      const bytes = samples[which].slice(0, Math.max(0, samples[which].length - (cut > 100 ? 0 : cut)));
+      for (const [at, value] of edits) if (at < bytes.length) bytes[at] = value;
+      for (const decode of [
+        () => decodeMatch(bytes, null, NOTHING),
+        () => decodeMatch(samples[0], bytes, NOTHING),
+        () => decodeMetadata(bytes, NOTHING),
+        () => decodeActions(bytes, flow),
+      ]) {
+        try {
+          decode();
+        } catch (error) {
+          if (!(error instanceof OvsError)) throw error;
+        }
+      }
+    }),
+    { numRuns: runs },
+  );
+});

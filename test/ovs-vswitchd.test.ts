@@ -1,0 +1,116 @@
+/** Scenarios with the unmodified ovs-vswitchd on a Millrace datapath: the first bridge, forwarding, flows, restarts, ends. */
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { hasOpenVSwitch, OvsWorld, until } from './ovs-world.ts';
+
+const here = test.runIf(hasOpenVSwitch());
+
+/** Warnings that say something of the machine and nothing of the datapath. */
+const OF_THE_MACHINE = /netdev_max_backlog|ethtool|linux-sock|reconnect|timeval|poll_loop|dpdk|tc_|Dropped \d+ log/;
+
+let world: OvsWorld;
+let hosts: [string, string];
+
+beforeAll(async () => {
+  if (!hasOpenVSwitch()) return;
+  world = new OvsWorld();
+  hosts = [world.host('va', '10.9.0.1/24'), world.host('vb', '10.9.0.2/24')];
+  await world.startDatapath();
+  await world.startDatabase();
+  await world.startVswitchd();
+  world.vsctl('add-br', 'br0', '--', 'add-port', 'br0', 'va', '--', 'add-port', 'br0', 'vb');
+});
+
+afterAll(async () => {
+  await world?.close();
+});
+
+function ping(from: string, to: string, count = 3): number {
+  const outcome = world.run('ip', ['netns', 'exec', from, 'ping', '-c', `${count}`, '-i', '0.1', '-W', '2', to]);
+  return Number(/(\d+) received/.exec(outcome.stdout)?.[1] ?? 0);
+}
+
+function warnings(): string[] {
+  return world.log.split('\n').filter((line) => /\|(WARN|ERR|EMER)\|/.test(line) && !OF_THE_MACHINE.test(line));
+}
+
+here('hosts reach each other over NORMAL forwarding, and the bridge over its internal port', () => {
+  const middle = world.namespace('sw');
+  world.must('ip', '-n', middle, 'link', 'set', 'br0', 'up');
+  world.must('ip', '-n', middle, 'addr', 'add', '10.9.0.3/24', 'dev', 'br0');
+  expect(ping(hosts[0], '10.9.0.2')).toBe(3);
+  expect(ping(hosts[1], '10.9.0.3')).toBe(3);
+});
+
+here('ovs-dpctl under the shim and ovs-appctl see the same ports and flows', () => {
+  ping(hosts[0], '10.9.0.2', 5);
+  const shown = world.shimmed('ovs-dpctl', 'show');
+  expect(shown.stderr).toBe('');
+  expect(shown.stdout).toMatch(/port 0: ovs-system \(internal\)/);
+  expect(shown.stdout).toMatch(/port \d+: br0 \(internal\)/);
+  expect(shown.stdout).toMatch(/port \d+: va/);
+  const flows = world.shimmed('ovs-dpctl', 'dump-flows');
+  expect(flows.stdout).toMatch(
+    /eth_type\(0x0800\),ipv4\(frag=no\), packets:[1-9]\d*, bytes:\d+, used:[\d.]+s, actions:\d/,
+  );
+  const stable = (text: string) =>
+    text
+      .replaceAll(/ (packets|bytes|used):[^,]+,/g, '')
+      .split('\n')
+      .sort();
+  expect(stable(world.appctl('dpctl/dump-flows'))).toEqual(stable(world.shimmed('ovs-dpctl', 'dump-flows').stdout));
+});
+
+here('a flow that ovs-dpctl adds, changes and deletes is there, changed and gone', () => {
+  world.shimmed('ovs-dpctl', 'add-dp', 'dp1');
+  const match = 'in_port(0),eth(),eth_type(0x0800),ipv4(dst=10.1.0.0/255.255.0.0)';
+  const add = world.shimmed('ovs-dpctl', 'add-flow', 'dp1', match, 'push_vlan(vid=5,pcp=0),0');
+  expect(add.stderr).toBe('');
+  const dump = world.shimmed('ovs-dpctl', 'dump-flows', 'dp1').stdout;
+  expect(dump).toContain('ipv4(dst=10.1.0.0/255.255.0.0');
+  expect(dump).toContain('actions:push_vlan(vid=5,pcp=0),0');
+  expect(world.shimmed('ovs-dpctl', 'mod-flow', 'dp1', match, '0').stderr).toBe('');
+  expect(world.shimmed('ovs-dpctl', 'dump-flows', 'dp1').stdout).toMatch(/actions:0$/m);
+  expect(world.shimmed('ovs-dpctl', 'add-flow', 'dp1', match, 'pop_mpls(eth_type=0x800)').stderr).toMatch(
+    /Invalid argument|File exists/,
+  );
+  expect(world.shimmed('ovs-dpctl', 'del-flow', 'dp1', match).code).toBe(0);
+  expect(world.shimmed('ovs-dpctl', 'dump-flows', 'dp1').stdout).toBe('');
+  expect(world.shimmed('ovs-dpctl', 'del-dp', 'dp1').code).toBe(0);
+  expect(world.shimmed('ovs-dpctl', 'show', 'dp1').code).not.toBe(0);
+});
+
+here('meters drop what is too much', () => {
+  const br0 = `unix:${world.folder}/br0.mgmt`;
+  world.must('ovs-ofctl', '-O', 'OpenFlow13', 'add-meter', br0, 'meter=1 pktps bands=type=drop rate=1');
+  world.must('ovs-ofctl', '-O', 'OpenFlow13', 'add-flow', br0, 'priority=9,icmp,actions=meter:1,NORMAL');
+  // A second's rate and a burst pass, then one a second: most of thirty echoes in three seconds do not.
+  expect(ping(hosts[0], '10.9.0.2', 30)).toBeLessThan(15);
+  world.must('ovs-ofctl', '-O', 'OpenFlow13', 'del-flows', br0, 'icmp');
+  world.must('ovs-ofctl', '-O', 'OpenFlow13', 'del-meters', br0);
+  expect(ping(hosts[0], '10.9.0.2')).toBe(3);
+});
+
+here('a port that is deleted carries nothing, and again when it comes back', () => {
+  world.vsctl('del-port', 'br0', 'vb');
+  expect(ping(hosts[0], '10.9.0.2', 1)).toBe(0);
+  world.vsctl('add-port', 'br0', 'vb');
+  expect(ping(hosts[0], '10.9.0.2')).toBe(3);
+});
+
+here('installed flows carry traffic while ovs-vswitchd is gone, and a new one takes over', async () => {
+  ping(hosts[0], '10.9.0.2', 5);
+  const pid = Number(world.must('cat', `${world.folder}/vswitchd.pid`));
+  process.kill(pid, 'SIGKILL');
+  await until('ovs-vswitchd is gone', () => world.run('kill', ['-0', `${pid}`]).code !== 0);
+  expect(ping(hosts[0], '10.9.0.2')).toBe(3);
+  await world.startVswitchd();
+  await until(
+    'the bridge is back',
+    () => ping(hosts[0], '10.9.0.2', 1) === 1 && world.vsctl('list-ports', 'br0').includes('vb'),
+  );
+  expect(ping(hosts[1], '10.9.0.1')).toBe(3);
+});
+
+here('the log has no warning that is about the datapath', () => {
+  expect(warnings()).toEqual([]);
+});
