@@ -14,6 +14,7 @@ const rooms = {
   'extensions/learning': ['switch', 'flow', 'net'],
   'extensions/capture': ['switch', 'flow', 'net'],
   'extensions/filter': ['switch', 'flow', 'net'],
+  'extensions/ovs': ['switch', 'flow', 'netlink', 'net'],
   daemon: [
     'net',
     'netlink',
@@ -26,6 +27,7 @@ const rooms = {
     'extensions/learning',
     'extensions/capture',
     'extensions/filter',
+    'extensions/ovs',
   ],
   cli: ['daemon', 'bpf'],
   lab: ['daemon', 'host', 'net'],

@@ -15,7 +15,10 @@ node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.ex
 # --- Debian packages: command -> package -------------------------------------------------------------------------
 needed=(ip:iproute2 ping:iputils-ping iperf3:iperf3)
 case $purpose in
-  test) needed+=(tcpdump:tcpdump tshark:tshark ethtool:ethtool python3:python3) ;;
+  test)
+    needed+=(tcpdump:tcpdump tshark:tshark ethtool:ethtool python3:python3 ovs-vswitchd:openvswitch-switch cc:gcc)
+    [ -f /usr/include/stdio.h ] || needed+=(missing-headers:libc6-dev)
+    ;;
   bench) needed+=(ethtool:ethtool sockperf:sockperf ovs-vswitchd:openvswitch-switch) ;;
 esac
 PATH=$PATH:/usr/sbin:/sbin
@@ -50,4 +53,10 @@ if [ ! -f dist/.built ] || [ -n "$(find src tsconfig*.json package-lock.json -ne
   [ -d dist ] || echo 'millrace: building'
   node_modules/.bin/tsc -p tsconfig.build.json
   touch dist/.built
+fi
+
+# --- the shim for Open vSwitch's programs: needs a compiler; all else works without --------------------------------
+shim_stamp=native/build/.built
+if command -v cc >/dev/null && { [ ! -f "$shim_stamp" ] || [ native/millrace-shim.c -nt "$shim_stamp" ]; }; then
+  sh native/build.sh >/dev/null && touch "$shim_stamp"
 fi
