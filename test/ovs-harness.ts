@@ -84,7 +84,7 @@ function open(kind: DeviceKind, name: string, receive: (batch: Batch) => void): 
 }
 
 const server = new OvsServer(
-  { processors: 2, nowMs, open },
+  { nowMs, open },
   {
     pool: new PacketPool({ packets: 2048, bufferBytes: 2304 }),
     largePool: new PacketPool({ packets: 64, bufferBytes: 66_048 }),

@@ -90,7 +90,7 @@ test('a message that is only peeked at stays', () => {
 test('a socket that a program inherits through exec has its port id and works', () => {
   const outcome = script(`
     const fd = open(); fcntl(fd, 2, 0);
-    const child = require('node:child_process').spawnSync(process.execPath, ['-e', \`${inheritor()}\`, String(process.argv0)], { stdio: ['ignore', 'pipe', 'inherit', fd] });
+    const child = require('node:child_process').spawnSync(process.execPath, ['-e', \`${inheritor()}\`], { stdio: ['ignore', 'pipe', 'inherit', fd] });
     return [port(fd)[1], Number(child.stdout.toString())];
   `) as [number, number];
   expect(outcome[1]).toBe(outcome[0]);

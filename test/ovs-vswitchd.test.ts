@@ -90,6 +90,40 @@ here('meters drop what is too much', () => {
   expect(ping(hosts[0], '10.9.0.2')).toBe(3);
 });
 
+here('access ports of one VLAN reach each other, those of different ones do not', () => {
+  world.vsctl('set', 'port', 'va', 'tag=10', '--', 'set', 'port', 'vb', 'tag=20');
+  expect(ping(hosts[0], '10.9.0.2', 1)).toBe(0);
+  world.vsctl('set', 'port', 'vb', 'tag=10');
+  expect(ping(hosts[0], '10.9.0.2')).toBe(3);
+  world.vsctl('clear', 'port', 'va', 'tag', '--', 'clear', 'port', 'vb', 'tag');
+});
+
+here('rules of several tables with registers and groups decide where packets go', () => {
+  const br0 = `unix:${world.folder}/br0.mgmt`;
+  const ofctl = (...args: string[]) => world.must('ovs-ofctl', '-O', 'OpenFlow13', ...args);
+  ofctl('add-flow', br0, 'table=0,priority=5,icmp,in_port=va,actions=load:0x1->NXM_NX_REG1[],resubmit(,1)');
+  const vb = world.vsctl('get', 'interface', 'vb', 'ofport').trim();
+  ofctl('add-group', br0, `group_id=1,type=select,bucket=weight=1,actions=output:${vb}`);
+  ofctl('add-flow', br0, 'table=1,reg1=1,actions=group:1');
+  expect(ping(hosts[0], '10.9.0.2')).toBe(3);
+  // The group is chosen by a hash, for which the packet passes the datapath twice.
+  expect(world.appctl('dpctl/dump-flows')).toMatch(/recirc_id\(0x[0-9a-f]+\),dp_hash\(/);
+  ofctl('add-flow', br0, 'table=1,reg1=1,actions=drop');
+  expect(ping(hosts[0], '10.9.0.2', 1)).toBe(0);
+  ofctl('del-flows', br0, 'icmp');
+  ofctl('del-flows', br0, 'table=1');
+  ofctl('del-groups', br0);
+  expect(ping(hosts[0], '10.9.0.2')).toBe(3);
+});
+
+here('a tunnel is a port of the datapath and no device of the kernel', () => {
+  world.vsctl('add-port', 'br0', 'tun', '--', 'set', 'interface', 'tun', 'type=vxlan', 'options:remote_ip=10.9.0.99');
+  expect(world.shimmed('ovs-dpctl', 'show').stdout).toMatch(/vxlan_sys_4789 \(vxlan/);
+  expect(world.run('ip', ['-n', world.namespace('sw'), 'link', 'show', 'vxlan_sys_4789']).code).not.toBe(0);
+  world.vsctl('del-port', 'br0', 'tun');
+  expect(world.shimmed('ovs-dpctl', 'show').stdout).not.toContain('vxlan_sys_4789');
+});
+
 here('a port that is deleted carries nothing, and again when it comes back', () => {
   world.vsctl('del-port', 'br0', 'vb');
   expect(ping(hosts[0], '10.9.0.2', 1)).toBe(0);

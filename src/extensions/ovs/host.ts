@@ -19,8 +19,6 @@ export interface OvsDevice {
 export type DeviceKind = 'netdev' | 'internal';
 
 export interface OvsHost {
-  /** Processors that ovs-vswitchd counts on this machine: it gives an upcall socket for each. */
-  readonly processors: number;
   /** Milliseconds of CLOCK_MONOTONIC. */
   nowMs(): number;
   /**

@@ -129,7 +129,7 @@ export class MemoryWorld {
       return device;
     };
     this.server = new OvsServer(
-      { processors: 2, nowMs: () => this.nowMs, open },
+      { nowMs: () => this.nowMs, open },
       { pool: this.pool, largePool: this.largePool, clones: new ClonePool(64) },
     );
   }
