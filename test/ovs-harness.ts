@@ -11,9 +11,9 @@ import {
   openPacketSocket,
   openTap,
   type PortAdapter,
+  SeqpacketServer,
   SystemError,
 } from '../src/host/index.ts';
-import { SeqpacketServer } from '../src/host/seqpacket-server.ts';
 import { BATCH_SIZE, Batch, ClonePool, type Packet, PacketPool, TagAction } from '../src/net/index.ts';
 
 const loop = new EventLoop();

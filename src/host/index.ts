@@ -15,6 +15,7 @@ export { NetlinkSocket } from './netlink-socket.ts';
 export { openPacketSocket, PacketSocket, type PacketSocketOptions } from './packet-socket.ts';
 export type { PortAdapter, PortCounters, PortState } from './port.ts';
 export { RouteClient, withRouteClient } from './route-client.ts';
+export { SeqpacketConnection, type SeqpacketHandler, SeqpacketServer } from './seqpacket-server.ts';
 export * from './sys/index.ts';
 export { openTap, Tap, type TapOptions } from './tap.ts';
 export { Timer, type TimerHandler, Timers } from './timers.ts';
