@@ -2,12 +2,14 @@
  * FaultInjector: a bad link around a good adapter. Frames are lost, doubled, delayed behind later ones, or have a bit flipped, each with its own
  * probability and per direction; the same seed gives the same faults for the same frames.
  */
-import type { Adapter, AdapterCounters } from '../adapter.ts';
+
+import type { Adapter } from '../adapter.ts';
 import type { Batch } from '../batch.ts';
 import { copyPacket } from '../copy.ts';
 import type { Packet } from '../packet.ts';
 import { PacketPool } from '../pool.ts';
 import { applyTagAction, TagResult } from '../vlan.ts';
+import { AdapterAround } from './around.ts';
 import { PacketQueue } from './packet-queue.ts';
 import { bufferSettings } from './settings.ts';
 
@@ -32,8 +34,7 @@ export interface FaultCounters {
 const HELD_PACKETS = 64;
 
 /** An adapter around another one. */
-export class FaultInjector implements Adapter {
-  readonly inner: Adapter;
+export class FaultInjector extends AdapterAround {
   readonly received: FaultCounters = { lost: 0, corrupted: 0, duplicated: 0, reordered: 0 };
   readonly transmitted: FaultCounters = { lost: 0, corrupted: 0, duplicated: 0, reordered: 0 };
 
@@ -52,36 +53,14 @@ export class FaultInjector implements Adapter {
    * @throws RangeError for a probability that is none
    */
   constructor(inner: Adapter, options: { seed: number; receive?: FaultRates; transmit?: FaultRates }) {
-    this.inner = inner;
+    super(inner);
     this.#receiveRates = checkedRates(options.receive ?? {});
     this.#transmitRates = checkedRates(options.transmit ?? {});
     this.#pool = new PacketPool({ packets: 4 * HELD_PACKETS, ...bufferSettings(inner.mtuBytes, inner.offloads) });
     this.#state = options.seed | 0 || 1;
   }
 
-  get name(): string {
-    return this.inner.name;
-  }
-  get kind(): string {
-    return this.inner.kind;
-  }
-  get macAddress(): Uint8Array {
-    return this.inner.macAddress;
-  }
-  get mtuBytes(): number {
-    return this.inner.mtuBytes;
-  }
-  get offloads(): number {
-    return this.inner.offloads;
-  }
-  get fileDescriptor(): number {
-    return this.inner.fileDescriptor;
-  }
-  get counters(): AdapterCounters {
-    return this.inner.counters;
-  }
-
-  receive(batch: Batch, limit: number): number {
+  override receive(batch: Batch, limit: number): number {
     const first = batch.count;
     const late = this.#heldReceived;
     const fetched = limit - late.ready;
@@ -101,7 +80,7 @@ export class FaultInjector implements Adapter {
     return batch.count - first;
   }
 
-  transmit(packet: Packet, tag: number): void {
+  override transmit(packet: Packet, tag: number): void {
     const rates = this.#transmitRates;
     const counters = this.transmitted;
     if (this.#happens(rates.loss)) {
@@ -135,7 +114,7 @@ export class FaultInjector implements Adapter {
     this.inner.transmit(packet, tag);
   }
 
-  flush(): void {
+  override flush(): void {
     this.inner.flush();
     for (const packet of this.#inFlight) packet.release();
     this.#inFlight.length = 0;
@@ -146,7 +125,7 @@ export class FaultInjector implements Adapter {
     this.#heldTransmitted.length = 0;
   }
 
-  close(): void {
+  override close(): void {
     this.#heldReceived.releaseAll();
     for (const packet of this.#heldTransmitted) packet.release();
     this.#heldTransmitted.length = 0;
