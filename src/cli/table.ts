@@ -24,6 +24,10 @@ const NO_FRAME = {
   middle: '  ',
 };
 
+// Written here, because the table's own colours depend on what its library thinks of the environment.
+const BOLD = '\u001b[1m';
+const NOT_BOLD = '\u001b[22m';
+
 /** A column: its heading and to which side it is set. */
 export interface Column {
   head: string;
@@ -45,10 +49,10 @@ export function table(
   colours = wantsColours(),
 ): string {
   const layout = new Table({
-    head: columns.map((column) => column.head),
+    head: columns.map((column) => (colours ? `${BOLD}${column.head}${NOT_BOLD}` : column.head)),
     colAligns: columns.map((column) => column.align ?? 'left'),
     chars: NO_FRAME,
-    style: { 'padding-left': 0, 'padding-right': 0, head: colours ? ['bold'] : [], border: [], compact: true },
+    style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [], compact: true },
   });
   for (const row of rows) layout.push(row.map(printable));
   return `${layout
