@@ -28,6 +28,8 @@ export interface PortInfo {
   state: PortState;
   /** Why the state is not `up`, or what else is to be known about it; null for nothing. */
   reason: string | null;
+  /** The extension that uses the port under a name of its own, such as `ovs`; null for none. */
+  user: string | null;
   mac: string | null;
   mtuBytes: number | null;
   counters: PortCounters;
@@ -177,6 +179,8 @@ export interface Api {
   'extension.disable': { params: { name: string }; result: ExtensionInfo[] };
   /** Positions count from 1. */
   'extension.move': { params: { name: string; position: number }; result: ExtensionInfo[] };
+  /** Let Open vSwitch forward, in the place of learning. The socket is where its programs connect. @returns its status */
+  'ovs.enable': { params: { socket?: string }; result: unknown };
   'fdb.show': { params: { port?: string; vlan?: number; mac?: string }; result: FdbEntry[] };
   'fdb.flush': { params: { port?: string; vlan?: number; mac?: string }; result: { flushed: number } };
   'fdb.add': { params: { mac: string; vlan: number; port: string }; result: null };

@@ -180,6 +180,11 @@ export interface ExtensionHandle {
   sendIngress(batch: Batch, flags: number): void;
   /** End packets here; the batch is empty afterwards. */
   completeIngress(batch: Batch): void;
+  /**
+   * End packets whose content went on by another way: to a program, into a tunnel, in changed copies. They count as consumed,
+   * not as dropped; the batch is empty afterwards.
+   */
+  consumeIngress(batch: Batch): void;
   /** Pass packets up; the batch is empty afterwards. */
   indicateEgress(batch: Batch, flags: number): void;
   /** End packets here; the batch is empty afterwards. */

@@ -189,6 +189,10 @@ export class Handle implements ExtensionHandle {
     traffic.endPackets(this.#datapath, this.#slot, batch, false);
   }
 
+  consumeIngress(batch: Batch): void {
+    traffic.consumePackets(this.#datapath, this.#slot, batch);
+  }
+
   indicateEgress(batch: Batch, flags: number): void {
     traffic.indicateEgress(this.#datapath, this.#slot, batch, flags);
   }

@@ -4,7 +4,7 @@
  */
 import type { Batch, ClonePool, Packet, PacketPool } from '../net/index.ts';
 import { abandonContext } from './completion.ts';
-import { ContextFlag, type ForwardingContext, PacketFlag } from './context.ts';
+import { ContextFlag, contextOf, type ForwardingContext, PacketFlag } from './context.ts';
 import type { Datapath } from './datapath.ts';
 import { classify, heldContext, setSourceUnchecked } from './destination-calls.ts';
 import { addDestinationTo } from './destinations.ts';
@@ -116,6 +116,14 @@ export function endPackets(datapath: Datapath, slot: Slot, batch: Batch, egress:
   }
   batch.count = 0;
   datapath.leave();
+}
+
+/** End packets whose content went on by another way. */
+export function consumePackets(datapath: Datapath, slot: Slot, batch: Batch): void {
+  if (slot.capturing) throw new RuleError(4, `${slot.name} ends a packet`);
+  for (let i = 0; i < batch.count; i += 1) heldContext(slot, batch.packets[i]);
+  for (let i = 0; i < batch.count; i += 1) contextOf(batch.packets[i]).flags |= ContextFlag.CLONED;
+  endPackets(datapath, slot, batch, false);
 }
 
 function allExcluded(context: ForwardingContext): boolean {

@@ -42,6 +42,7 @@ const POLICY_KEYS = [
   'profile',
   'custom',
   'learning',
+  'ovsName',
 ] as const;
 
 function withoutPolicies(port: Port): object {

@@ -33,7 +33,7 @@ export interface Config {
 }
 
 /** Extensions that come with Millrace; the configuration names them without a module. */
-export const BUILTIN_EXTENSIONS: readonly string[] = ['learning', 'capture', 'filter'];
+export const BUILTIN_EXTENSIONS: readonly string[] = ['learning', 'capture', 'filter', 'ovs'];
 
 export const DEFAULT_AGEING_SECONDS = 300;
 export const DEFAULT_FDB_MAXIMUM = 16384;

@@ -204,6 +204,7 @@ const policies = {
     .optional()
     .describe('properties that only extensions understand, by their id'),
   learning: learning.optional(),
+  ovsName: interfaceName.optional().describe('the name under which Open vSwitch knows the port'),
 };
 
 const slots = integer(1, 16384);

@@ -49,6 +49,21 @@ function find<T>(items: readonly T[], wanted: string, nameOf: (item: T) => strin
   throw new Failure('not-found', `there is no ${what} "${wanted}"`, helpForName(wanted, items.map(nameOf), `${what}s`));
 }
 
+/** The stack with the extension ovs in the place of the switch's own forwarding. */
+function withOpenVSwitch(stack: readonly Extension[], socket: string | undefined): Extension[] {
+  const others = stack.map((extension) =>
+    extension.name === 'learning' && extension.module === null ? { ...extension, enabled: false } : extension,
+  );
+  const there = others.find((extension) => extension.name === 'ovs');
+  if (there === undefined) {
+    return [...others, { name: 'ovs', module: null, enabled: true, config: socket === undefined ? {} : { socket } }];
+  }
+  return others.map((extension) => {
+    if (extension !== there) return extension;
+    return { ...extension, enabled: true, config: socket === undefined ? extension.config : { socket } };
+  });
+}
+
 /** All methods, ready for the dispatcher. */
 export function buildMethods(services: MethodServices): ReadonlyMap<string, Method<Connection>> {
   const { control, captures } = services;
@@ -219,6 +234,13 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
     return extensions();
   });
 
+  add('ovs.enable', z.strictObject({ socket: z.string().min(1).max(107).optional() }), async ({ socket }) => {
+    await control.change((running) => ({ ...running, extensions: withOpenVSwitch(running.extensions, socket) }));
+    const info = find(await extensions(), 'ovs', (extension) => extension.name, 'extension');
+    if (info.state !== 'running') throw new Failure('failed', `the extension ovs is not running: ${info.error ?? ''}`);
+    return thread.call('extension-status', { name: 'ovs' });
+  });
+
   add('fdb.show', fdbFilter, (filter) => thread.call('fdb-show', filter));
   add('fdb.flush', fdbFilter, (filter) => thread.call('fdb-flush', filter));
   add('fdb.add', z.strictObject({ mac: stationSchema, vlan, port: nameSchema }), async (entry) => {
@@ -242,15 +264,15 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
   });
 
   add('drops', z.strictObject({ port: nameSchema.optional() }), async ({ port }) => {
-    if (port !== undefined) requirePort(control.running, port);
+    if (port !== undefined) await portInfo(port);
     return thread.call('drops', { port: port ?? null });
   });
-  add('trace', portFrame, ({ port, frame }) => {
-    requirePort(control.running, port);
+  add('trace', portFrame, async ({ port, frame }) => {
+    await portInfo(port);
     return thread.call('trace', { port, frame: hexFrame(frame) });
   });
-  add('inject', portFrame, ({ port, frame }) => {
-    requirePort(control.running, port);
+  add('inject', portFrame, async ({ port, frame }) => {
+    await portInfo(port);
     return thread.call('inject', { port, frame: hexFrame(frame) });
   });
 
@@ -271,7 +293,7 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
       filter: z.string().max(1024).optional(),
     }),
     async ({ ports, format, snapLengthBytes, count, filter }, connection) => {
-      for (const port of ports ?? []) requirePort(control.running, port);
+      for (const port of ports ?? []) await portInfo(port);
       const request = { ports: ports ?? [], snapLengthBytes: snapLengthBytes ?? null, filter: filter ?? '' };
       await captures.start(connection, request, format, count ?? 0);
       return { format };

@@ -63,7 +63,7 @@ function openNamespace(nameOrPath: string): NetworkNamespace {
 }
 
 /** Make a TAP. @throws Failure, SystemError, RangeError */
-export function openTapPort(name: string, port: PortOf<'tap'>): PortAdapter {
+export function openTapPort(name: string, port: PortOf<'tap'>, up = true): PortAdapter {
   const { device } = port;
   if (interfaceExists(device)) {
     const hint = 'choose another with `device` (--device), or take it over as it is: kind netdev';
@@ -74,6 +74,7 @@ export function openTapPort(name: string, port: PortOf<'tap'>): PortAdapter {
     const tap = openTap({
       interfaceName: device,
       name,
+      up,
       ...(namespace === null ? {} : { namespace }),
       ...(port.mac === undefined ? {} : { macAddress: parseMac(port.mac) }),
       ...(port.mtuBytes === undefined ? {} : { mtuBytes: port.mtuBytes }),

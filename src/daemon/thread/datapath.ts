@@ -5,10 +5,12 @@
 import { CaptureHub, captureExtension } from '../../extensions/capture/index.ts';
 import { filterExtension } from '../../extensions/filter/index.ts';
 import { learningExtension } from '../../extensions/learning/index.ts';
+import { ovsExtension } from '../../extensions/ovs/index.ts';
 import { type EventLoop, LinkWatch } from '../../host/index.ts';
 import { Batch } from '../../net/index.ts';
 import {
   createSwitch,
+  type ExtensionFactory,
   type HostServices,
   type JsonValue,
   type SwitchEvent,
@@ -20,6 +22,7 @@ import type { CallMessage, DatapathCall, DatapathCalls, DatapathSummary, UpMessa
 import { DatapathCaptures } from './captures.ts';
 import { failureOf } from './failures.ts';
 import { ForwardingDatabase } from './fdb.ts';
+import { ovsSurroundings } from './ovs.ts';
 import { DatapathPorts } from './ports.ts';
 import { ExtensionStack } from './stack.ts';
 import { HandmadeFrames, traceFrame } from './trace.ts';
@@ -66,7 +69,9 @@ export class Datapath {
     });
     const hub = new CaptureHub();
     const builtins = new Map(
-      [learningExtension, filterExtension, captureExtension(hub)].map((factory) => [factory.descriptor.name, factory]),
+      [learningExtension, filterExtension, captureExtension(hub), ovsExtension].map(
+        (factory): [string, ExtensionFactory] => [factory.descriptor.name, factory as ExtensionFactory],
+      ),
     );
     this.#stack = new ExtensionStack(this.#switch, builtins, (extension) => this.#fdb.settingsFor(extension));
     this.#fdb = new ForwardingDatabase(this.#stack, this.#ports);
@@ -276,6 +281,7 @@ export class Datapath {
     return {
       nowMs: () => performance.now(),
       log: (level, message, fields) => this.#log(level, message, { ...fields }),
+      services: { ovs: ovsSurroundings(this.#loop, () => this.#ports) },
       setTimer: (delayMs, callback) => this.#loop.timers.once(delayMs, { onTimer: callback }),
     };
   }

@@ -12,6 +12,13 @@ import { PortBackend } from './backend.ts';
 /** Told when a port should be looked at: its descriptor reports an error, or its capture has been read. */
 export type TroubleListener = (port: DatapathPort) => void;
 
+/** Who uses a port, beside the switch. */
+export interface PortUser {
+  readonly name: string;
+  /** The device of a port that was made for this user has vanished. */
+  onGone(): void;
+}
+
 /** A port that exists in the switch. */
 export class DatapathPort implements LoopHandler, Poller {
   readonly name: string;
@@ -23,6 +30,10 @@ export class DatapathPort implements LoopHandler, Poller {
   reason: string | null = null;
   /** The NIC exists in the switch. */
   attached = false;
+  /** The extension that uses the port under a name of its own, such as Open vSwitch; null for none. */
+  user: PortUser | null = null;
+  /** It was made for its user, not by the configuration: it goes with its device. */
+  ownedByUser = false;
   /** MAC address of the device before it went; null when none has gone. */
   lastMac: string | null = null;
 

@@ -5,13 +5,13 @@
 import type { EventLoop } from '../../host/index.ts';
 import { type Adapter, formatMac, PcapAdapter } from '../../net/index.ts';
 import type { Operation, VirtualSwitch } from '../../switch/index.ts';
-import type { PortInfo, PortState } from '../api.ts';
+import type { PortCounters, PortInfo, PortState } from '../api.ts';
 import type { Port } from '../config/model.ts';
 import { propertiesOf } from '../config/policies.ts';
 import { Failure } from '../rpc/failure.ts';
 import { interfaceExists, isDevice, openMemory, openNetdev, openPcap, openTapPort } from './adapters.ts';
 import { failureOf } from './failures.ts';
-import { DatapathPort } from './port.ts';
+import { DatapathPort, type PortUser } from './port.ts';
 import { propertyCalls } from './port-properties.ts';
 import { type Call, sequence } from './sequence.ts';
 
@@ -56,19 +56,29 @@ export class DatapathPorts {
     return this.#byId.get(id)?.name ?? '';
   }
 
-  /** Make a port. On failure nothing is left of it. */
-  add(name: string, config: Port): Operation<null> {
+  has(name: string): boolean {
+    return this.#ports.has(name);
+  }
+
+  /**
+   * Make a port. On failure nothing is left of it.
+   * @param user for whom it is made, when it is not of the configuration; a TAP of such a port is left down
+   */
+  add(name: string, config: Port, user: PortUser | null = null): Operation<null> {
     let adapter: Adapter | null = null;
     let port: DatapathPort | null = null;
     const calls: Call[] = [
       () => {
-        adapter = this.#openFirst(name, config);
+        adapter = this.#openFirst(name, config, user === null);
         return null;
       },
       () => {
         const created = this.#switch.createPort({ name });
         created.whenSettled((operation) => {
-          if (operation.error === null) port = this.#register(name, operation.result(), config);
+          if (operation.error !== null) return;
+          port = this.#register(name, operation.result(), config);
+          port.user = user;
+          port.ownedByUser = user !== null;
         });
         return created;
       },
@@ -134,6 +144,14 @@ export class DatapathPorts {
     this.#byId.clear();
   }
 
+  /** Frames and bytes of a port, seen from the switch, and what its devices have lost. */
+  countersOf(port: DatapathPort): PortCounters {
+    const { receivedPackets, receivedBytes, transmittedPackets, transmittedBytes } = this.#switch.port(
+      port.id,
+    ).counters;
+    return { receivedPackets, receivedBytes, transmittedPackets, transmittedBytes, ...port.losses() };
+  }
+
   #describe(port: DatapathPort): PortInfo {
     const info = this.#switch.port(port.id);
     const { adapter } = port;
@@ -146,15 +164,10 @@ export class DatapathPorts {
       device: file,
       state: port.state,
       reason: port.reason,
+      user: port.user?.name ?? null,
       mac: adapter === null ? null : formatMac(adapter.macAddress, 0),
       mtuBytes: adapter?.mtuBytes ?? null,
-      counters: {
-        receivedPackets: info.counters.receivedPackets,
-        receivedBytes: info.counters.receivedBytes,
-        transmittedPackets: info.counters.transmittedPackets,
-        transmittedBytes: info.counters.transmittedBytes,
-        ...port.losses(),
-      },
+      counters: this.countersOf(port),
       drops: info.counters.droppedPackets,
       config,
     };
@@ -175,17 +188,17 @@ export class DatapathPorts {
   }
 
   /** Open the adapter of a new port; null when it waits for its interface. */
-  #openFirst(name: string, config: Port): Adapter | null {
+  #openFirst(name: string, config: Port, up: boolean): Adapter | null {
     if (config.kind === 'netdev' && config.wait === true && !interfaceExists(config.device)) return null;
-    return this.#open(name, config);
+    return this.#open(name, config, up);
   }
 
-  #open(name: string, config: Port): Adapter {
+  #open(name: string, config: Port, up = true): Adapter {
     switch (config.kind) {
       case 'netdev':
         return openNetdev(name, config);
       case 'tap':
-        return openTapPort(name, config);
+        return openTapPort(name, config, up);
       case 'memory':
         return openMemory(name);
       case 'pcap':
@@ -232,7 +245,8 @@ export class DatapathPorts {
     const { adapter, config } = port;
     if (adapter === null) {
       // A TAP is made anew, an interface of others has to come by itself.
-      if (!port.attached && (config.kind === 'tap' || interfaceExists(config.device))) this.#reattach(port);
+      if (!port.ownedByUser && !port.attached && (config.kind === 'tap' || interfaceExists(config.device)))
+        this.#reattach(port);
       return;
     }
     if (!isDevice(adapter)) {
@@ -244,7 +258,8 @@ export class DatapathPorts {
     if (adapter.refresh() === 'gone' || (config.kind === 'netdev' && adapter.interfaceName !== config.device)) {
       // Gone, or renamed: the port follows the name, as its configuration says.
       this.#detach(port);
-      this.#reexamine(port);
+      if (port.ownedByUser) port.user?.onGone();
+      else this.#reexamine(port);
       return;
     }
     if (adapter.mtuBytes !== mtuBytes || formatMac(adapter.macAddress, 0) !== mac) {

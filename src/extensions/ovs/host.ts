@@ -27,4 +27,6 @@ export interface OvsHost {
    * @throws OvsError with the errno that openvswitch.ko would give: ENODEV, EBUSY, EEXIST
    */
   open(kind: DeviceKind, name: string, receive: (batch: Batch) => void): OvsDevice;
+  /** Optional: a packet of a port was dropped, for a reason of flow/'s Drop. */
+  dropped?(packet: Packet, reason: number): void;
 }

@@ -3,7 +3,7 @@
  * something is wrong or when asked to, and by the end of the dump for dumps.
  */
 import { CONTROLLER_FAMILY, type Message, NetlinkError, NlmFlag, Nlmsg } from '../../netlink/index.ts';
-import { Family } from './abi.ts';
+import { Family, VportType } from './abi.ts';
 import { u16At, u32At } from './attributes.ts';
 import type { Connection } from './device/connection.ts';
 import { PseudoDevice } from './device/pseudo-device.ts';
@@ -17,7 +17,7 @@ import { handlePacket, PACKET_ATTRIBUTES } from './family/packet.ts';
 import { type FamilyRequest, type OvsState, parseRequest, unsupported } from './family/request.ts';
 import { handleVport, VPORT_ATTRIBUTES } from './family/vport.ts';
 import type { OvsHost } from './host.ts';
-import type { OvsDatapath } from './ovs-datapath.ts';
+import { LOCAL_PORT, OvsDatapath } from './ovs-datapath.ts';
 import type { Buffers } from './plain.ts';
 
 const HEADER_BYTES = 16;
@@ -50,6 +50,23 @@ export class OvsServer {
   constructor(host: OvsHost, buffers: Buffers) {
     this.device = new PseudoDevice((connection, datagram) => this.#datagram(connection, datagram));
     this.#state = { datapaths: this.datapaths, device: this.device, host, buffers };
+  }
+
+  /** Make a datapath that no program has asked for. @throws OvsError EEXIST, and what the host says of its local port */
+  addDatapath(name: string): OvsDatapath {
+    const { host, device, buffers } = this.#state;
+    for (const other of this.datapaths.values()) {
+      if (other.portNamed(name) !== undefined) throw new OvsError(Errno.EEXIST, `${name} exists`);
+    }
+    const datapath = new OvsDatapath(name, host, device, buffers);
+    datapath.addPort(LOCAL_PORT, { type: VportType.INTERNAL, name, upcallPids: [0], destinationPort: 0 });
+    this.datapaths.set(datapath.interfaceIndex, datapath);
+    return datapath;
+  }
+
+  removeDatapath(datapath: OvsDatapath): void {
+    this.datapaths.delete(datapath.interfaceIndex);
+    datapath.close();
   }
 
   /** Close all datapaths. */

@@ -169,6 +169,10 @@ export class OvsDatapath implements FlowHooks {
     if (!sent) this.flows.drops.count(Drop.UPCALL_LOST);
   }
 
+  dropped(packet: Packet, reason: number): void {
+    this.#host.dropped?.(packet, reason);
+  }
+
   meter(id: number, packet: Packet): boolean {
     return this.meters.allows(id, packet.length, this.#host.nowMs());
   }

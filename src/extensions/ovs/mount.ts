@@ -1,0 +1,268 @@
+/**
+ * The datapath as a forwarding extension of the switch. Packets that come down are taken by the vport of their source port;
+ * outputs become destinations. A packet that no action changes goes on as it is, whatever the number of its outputs; changed
+ * copies, and what programs send, are originated here. Neighbours: mount-port.ts is a port, mount-host.ts what the daemon gives.
+ */
+import { dropName } from '../../flow/index.ts';
+import { Batch, ClonePool, type Packet, PacketPool } from '../../net/index.ts';
+import {
+  ContextFlag,
+  type Counter,
+  contextOf,
+  DropReason,
+  type Extension,
+  type ExtensionFactory,
+  type ExtensionHandle,
+  type ForwardingContext,
+  type JsonValue,
+  PacketFlag,
+  RuleError,
+} from '../../switch/index.ts';
+import { runOvsCommand } from './dpctl.ts';
+import type { DeviceKind, OvsDevice, OvsHost } from './host.ts';
+import { type OvsSurroundings, surroundingsOf } from './mount-host.ts';
+import { MountedPort, type PortTransmitter } from './mount-port.ts';
+import { type OvsConfiguration, parseOvsConfiguration } from './mount-settings.ts';
+import { OvsServer } from './netlink-server.ts';
+import { describeServer } from './status.ts';
+
+const BUFFERS = { packets: 4096, bufferBytes: 2304, largePackets: 128, largeBufferBytes: 66_048, clones: 4096 };
+
+class OvsExtension implements Extension, OvsHost, PortTransmitter {
+  readonly #handle: ExtensionHandle;
+  readonly #surroundings: OvsSurroundings;
+  readonly #socket: string;
+  readonly #server: OvsServer;
+  /** By the switch's port number. */
+  readonly #ports: (MountedPort | undefined)[] = [];
+  readonly #reasons = new Map<number, number>();
+  readonly #noVport: number;
+  readonly #unsent: Counter;
+  /** Packets of one source on their way into the datapath. */
+  readonly #work = new Batch();
+  /** Packets of ours, with destinations, that go down at the next flush. */
+  readonly #originated = new Batch();
+  readonly #dropped = new Batch();
+  /** Packets of the present list that the datapath dropped, in their order, and why. */
+  readonly #refused: Packet[] = [];
+  readonly #refusals: number[] = [];
+  #sourcePortId = 0;
+  #sourceNicIndex = 0;
+  #listener: { close(): void } | null = null;
+
+  constructor(handle: ExtensionHandle, configuration: OvsConfiguration) {
+    this.#handle = handle;
+    this.#surroundings = surroundingsOf(handle.host.services);
+    this.#socket = configuration.socket;
+    this.#noVport = handle.registerDropReason('NO_VPORT', 'The port was not added to a bridge of Open vSwitch.');
+    this.#unsent = handle.counter('unsent');
+    this.#server = new OvsServer(this, {
+      pool: new PacketPool({ packets: BUFFERS.packets, bufferBytes: BUFFERS.bufferBytes }),
+      largePool: new PacketPool({ packets: BUFFERS.largePackets, bufferBytes: BUFFERS.largeBufferBytes }),
+      clones: new ClonePool(BUFFERS.clones),
+    });
+  }
+
+  restart(): void {
+    this.#listener ??= this.#surroundings.listen(this.#socket, (transport) => this.#server.device.accept(transport));
+  }
+
+  detach(): void {
+    this.#listener?.close();
+    this.#listener = null;
+    this.#server.close();
+  }
+
+  nowMs(): number {
+    return this.#surroundings.nowMs();
+  }
+
+  open(kind: DeviceKind, name: string, receive: (batch: Batch) => void, onGone: () => void = () => {}): OvsDevice {
+    const port = new MountedPort(this.#surroundings.open(kind, name, onGone), this, receive);
+    this.#ports[port.portId] = port;
+    return port;
+  }
+
+  closed(port: MountedPort): void {
+    this.#ports[port.portId] = undefined;
+  }
+
+  /** Told by the datapath: a packet of the present list, or a copy of one, was dropped. */
+  dropped(packet: Packet, reason: number): void {
+    if (packet.attachment === null) return;
+    this.#refused.push(packet);
+    this.#refusals.push(reason);
+  }
+
+  onIngress(batch: Batch, flags: number): void {
+    const { packets, count } = batch;
+    let i = 0;
+    while (i < count) {
+      const first = contextOf(packets[i]);
+      let end = i + 1;
+      if ((flags & PacketFlag.SINGLE_SOURCE) !== 0) end = count;
+      else while (end < count && sameSource(contextOf(packets[end]), first)) end += 1;
+      this.#take(packets, i, end, first);
+      i = end;
+    }
+    this.#settle(batch, flags);
+  }
+
+  /** Run packets of one source through their vport. */
+  #take(packets: readonly Packet[], from: number, end: number, source: ForwardingContext): void {
+    const port = this.#ports[source.sourcePortId];
+    if (port === undefined) return;
+    this.#sourcePortId = source.sourcePortId;
+    this.#sourceNicIndex = source.sourceNicIndex;
+    const work = this.#work;
+    for (let i = from; i < end; i += 1) {
+      const packet = packets[i];
+      if (contextOf(packet).verdict !== DropReason.NONE) continue;
+      // The switch's reference stays with the list, so that whatever changes the packet changes a copy.
+      packet.hold();
+      work.push(packet);
+    }
+    try {
+      port.receive(work);
+    } finally {
+      this.#sourcePortId = 0;
+      this.#sourceNicIndex = 0;
+    }
+  }
+
+  /** Pass on what has destinations, and end the rest: dropped, or sent up, or sent as changed copies. */
+  #settle(batch: Batch, flags: number): void {
+    const { packets, count } = batch;
+    const rest = this.#work;
+    let kept = 0;
+    let refusal = 0;
+    for (let i = 0; i < count; i += 1) {
+      const packet = packets[i];
+      const context = contextOf(packet);
+      let reason: number = DropReason.NONE;
+      while (refusal < this.#refused.length && this.#refused[refusal] === packet) {
+        reason = this.#reasonOf(this.#refusals[refusal]);
+        refusal += 1;
+      }
+      if (context.numDestinations !== 0) {
+        packets[kept] = packet;
+        kept += 1;
+      } else if (context.verdict !== DropReason.NONE) this.#drop(packet, context, context.verdict);
+      else if (this.#ports[context.sourcePortId] === undefined) this.#drop(packet, context, this.#noVport);
+      else if (reason !== DropReason.NONE) this.#drop(packet, context, reason);
+      else rest.push(packet);
+    }
+    this.#refused.length = 0;
+    this.#refusals.length = 0;
+    batch.count = kept;
+    if (rest.count !== 0) this.#handle.consumeIngress(rest);
+    if (kept !== 0) this.#handle.sendIngress(batch, flags & PacketFlag.SINGLE_SOURCE);
+  }
+
+  #drop(packet: Packet, context: ForwardingContext, reason: number): void {
+    this.#dropped.push(packet);
+    this.#handle.dropIngress(this.#dropped, context.sourcePortId, reason, true);
+  }
+
+  /** The switch's number for a reason of the datapath. */
+  #reasonOf(drop: number): number {
+    let reason = this.#reasons.get(drop);
+    if (reason === undefined) {
+      const name = dropName(drop);
+      const text = `The Open vSwitch datapath dropped it: ${name.replaceAll('-', ' ')}.`;
+      reason = this.#handle.registerDropReason(name.toUpperCase().replaceAll('-', '_'), text);
+      this.#reasons.set(drop, reason);
+    }
+    return reason;
+  }
+
+  forward(packet: Packet, portId: number): void {
+    if (packet.attachment === null && !this.#originate(packet)) return;
+    const { policies } = this.#handle;
+    if (policies.egressVerdict(packet, portId) !== DropReason.NONE) {
+      this.#unsent.value += 1;
+      return;
+    }
+    this.#handle.addDestination(packet, portId, 0, policies.destinationFlags(portId));
+  }
+
+  /** Give a packet of ours a context, and the source of what is being received. */
+  #originate(packet: Packet): boolean {
+    const handle = this.#handle;
+    if (!handle.allocateContext(packet)) {
+      this.#unsent.value += 1;
+      return false;
+    }
+    if (this.#sourcePortId !== 0) handle.setSource(packet, this.#sourcePortId, this.#sourceNicIndex);
+    if ((contextOf(packet).flags & ContextFlag.MALFORMED) !== 0) {
+      handle.freeContext(packet);
+      this.#unsent.value += 1;
+      return false;
+    }
+    packet.hold();
+    this.#originated.push(packet);
+    return true;
+  }
+
+  /** Send what was originated. */
+  flush(): void {
+    const batch = this.#originated;
+    const { packets, count } = batch;
+    if (count === 0) return;
+    let kept = 0;
+    for (let i = 0; i < count; i += 1) {
+      const packet = packets[i];
+      if (contextOf(packet).numDestinations !== 0) {
+        packets[kept] = packet;
+        kept += 1;
+      } else {
+        this.#handle.freeContext(packet);
+        packet.release();
+      }
+    }
+    batch.count = kept;
+    if (kept === 0) return;
+    try {
+      this.#handle.injectIngress(batch, PacketFlag.NONE);
+    } catch (error) {
+      // Between pause and restart nothing can be sent.
+      if (!(error instanceof RuleError)) throw error;
+      this.#abandon(batch);
+    }
+  }
+
+  #abandon(batch: Batch): void {
+    for (let i = 0; i < batch.count; i += 1) {
+      this.#handle.freeContext(batch.packets[i]);
+      batch.packets[i].release();
+    }
+    this.#unsent.value += batch.count;
+    batch.count = 0;
+  }
+
+  status(): JsonValue {
+    return describeServer(this.#server, this.#socket);
+  }
+
+  command(name: string, args: JsonValue): JsonValue {
+    return runOvsCommand(this.#server, name, args);
+  }
+}
+
+function sameSource(a: ForwardingContext, b: ForwardingContext): boolean {
+  return a.sourcePortId === b.sourcePortId && a.sourceNicIndex === b.sourceNicIndex;
+}
+
+/** The built-in forwarding extension `ovs`. */
+export const ovsExtension: ExtensionFactory<OvsConfiguration> = {
+  descriptor: {
+    name: 'ovs',
+    type: 'forwarding',
+    version: '1.0.0',
+    description: 'forwards as Open vSwitch says',
+  },
+  parseConfiguration: parseOvsConfiguration,
+  create(handle: ExtensionHandle, configuration: OvsConfiguration): Extension {
+    return new OvsExtension(handle, configuration);
+  },
+};
