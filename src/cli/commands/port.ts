@@ -13,6 +13,7 @@ interface PolicyOptions {
   trunk?: string;
   native?: string;
   vlan?: boolean;
+  ovsName?: string;
 }
 
 interface AddOptions extends PolicyOptions {
@@ -130,7 +131,8 @@ function withPolicyOptions(command: Command): Command {
   return command
     .option('--access <vlan>', 'access port of this VLAN: its frames are untagged')
     .option('--trunk <vlans>', 'trunk of these VLANs, such as 10,20-30, or all')
-    .option('--native <vlan>', 'with --trunk: the VLAN of untagged frames');
+    .option('--native <vlan>', 'with --trunk: the VLAN of untagged frames')
+    .option('--ovs-name <name>', 'the name under which Open vSwitch knows the port; empty to remove it');
 }
 
 /** `millrace port ...` */
@@ -184,6 +186,7 @@ Examples:
       const settings: Record<string, unknown> = { ...parseSettings(words), kind: options.kind };
       const vlan = vlanOf(options);
       if (vlan !== undefined) settings.vlan = vlan;
+      if (options.ovsName !== undefined && options.ovsName !== '') settings.ovsName = options.ovsName;
       for (const key of ['device', 'wait', 'netns'] as const) {
         if (options[key] !== undefined) settings[key] = options[key];
       }
@@ -228,6 +231,7 @@ Examples:
       const changes = parseSettings(words);
       const vlan = options.vlan === false ? null : vlanOf(options);
       if (vlan !== undefined) changes.vlan = vlan;
+      if (options.ovsName !== undefined) changes.ovsName = options.ovsName === '' ? null : options.ovsName;
       if (Object.keys(changes).length === 0) {
         throw new CliError('USAGE', 'nothing to change was given', 'see `millrace port set --help`');
       }

@@ -34,6 +34,8 @@ export class DatapathPort implements LoopHandler, Poller {
   user: PortUser | null = null;
   /** It was made for its user, not by the configuration: it goes with its device. */
   ownedByUser = false;
+  /** The further name that its interface was given for Open vSwitch; null for none. */
+  givenName: string | null = null;
   /** MAC address of the device before it went; null when none has gone. */
   lastMac: string | null = null;
 

@@ -11,6 +11,7 @@ import { propertiesOf } from '../config/policies.ts';
 import { Failure } from '../rpc/failure.ts';
 import { interfaceExists, isDevice, openMemory, openNetdev, openPcap, openTapPort } from './adapters.ts';
 import { failureOf } from './failures.ts';
+import { renameForOvs } from './ovs-name.ts';
 import { DatapathPort, type PortUser } from './port.ts';
 import { propertyCalls } from './port-properties.ts';
 import { type Call, sequence } from './sequence.ts';
@@ -104,6 +105,7 @@ export class DatapathPorts {
     return sequence([
       () => {
         // Packets stop first; the adapter goes when the switch has let go of the NIC.
+        renameForOvs(port, undefined);
         port.stop();
         return this.#switch.removePort(port.id);
       },
@@ -119,7 +121,14 @@ export class DatapathPorts {
   set(name: string, config: Port): Operation<null> {
     const port = this.get(name);
     const before = port.config;
-    const change = (from: Port, to: Port) => sequence(propertyCalls(this.#switch, port.id, from, to));
+    const change = (from: Port, to: Port) =>
+      sequence([
+        () => {
+          renameForOvs(port, to.ovsName);
+          return null;
+        },
+        ...propertyCalls(this.#switch, port.id, from, to),
+      ]);
     const changed = change(before, config);
     changed.whenSettled((operation) => {
       if (operation.error === null) port.config = config;
@@ -139,7 +148,10 @@ export class DatapathPorts {
 
   /** Remove all, without waiting for anybody. */
   close(): void {
-    for (const port of this.#ports.values()) port.stop();
+    for (const port of this.#ports.values()) {
+      renameForOvs(port, undefined);
+      port.stop();
+    }
     this.#ports.clear();
     this.#byId.clear();
   }
@@ -220,6 +232,10 @@ export class DatapathPorts {
       () => {
         port.start(adapter);
         this.#updateState(port);
+        return null;
+      },
+      () => {
+        renameForOvs(port, port.config.ovsName);
         return null;
       },
     ]);

@@ -21,6 +21,8 @@ export const Rtm = {
   NEWTFILTER: 44,
   DELTFILTER: 45,
   GETTFILTER: 46,
+  NEWLINKPROP: 108,
+  DELLINKPROP: 109,
 } as const;
 
 /** Multicast groups (RTNLGRP_*), for NETLINK_ADD_MEMBERSHIP. */

@@ -140,6 +140,26 @@ export function newVlan(
   return newLink({ ...changes, name, linkedIndex, info: { kind: 'vlan', vlan: { id: vlanId, protocol } } });
 }
 
+/** Give a link a further name, of up to 127 bytes, that it answers to like its own. */
+export function addAlternativeName(index: number, name: string): Request {
+  return {
+    type: Rtm.NEWLINKPROP,
+    flags: NlmFlag.CREATE | NlmFlag.EXCL,
+    doing: `name link ${index} ${name} as well`,
+    write: (writer) => writeLink(writer, { index, properties: { alternativeNames: [name] } }),
+  };
+}
+
+/** Take a further name from a link. */
+export function removeAlternativeName(index: number, name: string): Request {
+  return {
+    type: Rtm.DELLINKPROP,
+    flags: 0,
+    doing: `take the name ${name} from link ${index}`,
+    write: (writer) => writeLink(writer, { index, properties: { alternativeNames: [name] } }),
+  };
+}
+
 /** Delete a link, and with a veth its peer. */
 export function deleteLink(link: LinkSelector): Request {
   return {

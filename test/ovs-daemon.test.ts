@@ -1,0 +1,148 @@
+/** Open vSwitch on the daemon, as a user starts it: its programs, its bridges, ports by their names, restarts, and the end. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { PortInfo } from '../src/daemon/client.ts';
+import { must, run, World } from './daemon-world.ts';
+import { buildShim, hasOpenVSwitch } from './ovs-world.ts';
+
+const here = test.runIf(hasOpenVSwitch());
+
+let world: World;
+const before = { ...process.env };
+
+beforeAll(() => {
+  if (!hasOpenVSwitch()) return;
+  buildShim();
+  world = new World();
+  for (const name of ['OVS_RUNDIR', 'OVS_DBDIR', 'OVS_LOGDIR']) process.env[name] = world.folder;
+  world.host('a', '10.8.0.1/24');
+  world.host('b', '10.8.0.2/24');
+});
+
+afterAll(async () => {
+  if (world === undefined) return;
+  if (existsSync(world.socket)) world.millrace('ovs', 'stop');
+  await world.end();
+  process.env = before;
+});
+
+const pseudoDevice = () => join(world.folder, 'nl.sock');
+const start = () => world.ok('ovs', 'start', '--pseudo-device', pseudoDevice());
+const inside = (...command: string[]) => must('ip', 'netns', 'exec', world.middle, ...command);
+const vsctl = (...args: string[]) => inside('ovs-vsctl', '--timeout=20', ...args);
+const appctl = (...args: string[]) => inside('ovs-appctl', '-t', 'ovs-vswitchd', ...args);
+
+here('one command starts everything, and plain ovs-vsctl makes a bridge that forwards', () => {
+  expect(start()).toMatch(
+    /Open vSwitch runs on Millrace\. Started the daemon, made the database .*started ovs-vswitchd/,
+  );
+  vsctl('add-br', 'br0', '--', 'add-port', 'br0', 'a', '--', 'add-port', 'br0', 'b');
+  expect(world.pings('a', '10.8.0.2', 3)).toBe(true);
+  expect(start()).toContain('Everything was running.');
+  must('ip', '-n', world.middle, 'link', 'set', 'br0', 'up');
+  must('ip', '-n', world.middle, 'address', 'add', '10.8.0.9/24', 'dev', 'br0');
+  expect(world.pings('b', '10.8.0.9')).toBe(true);
+});
+
+here('the ports of bridges are ports of the switch: listed, counted, captured, and not of the configuration', () => {
+  const ports = world.json<PortInfo[]>('port', 'list');
+  expect(ports.map((port) => [port.name, port.kind, port.user]).sort()).toEqual([
+    ['a', 'netdev', 'ovs'],
+    ['b', 'netdev', 'ovs'],
+    ['br0', 'tap', 'ovs'],
+    ['ovs-system', 'tap', 'ovs'],
+  ]);
+  expect(ports.find((port) => port.name === 'a')?.counters.receivedPackets).toBeGreaterThan(2);
+  expect(world.ok('config', 'show')).not.toContain('br0');
+  const capture = world.start(['capture', 'a', '--json', '--count', '2', '--filter', 'ip and icmp']);
+  let seen = '';
+  capture.stdout?.on('data', (text) => {
+    seen += text;
+  });
+  return new Promise<void>((done, fail) => {
+    setTimeout(() => world.pings('a', '10.8.0.2', 2), 500);
+    capture.once('exit', (code) => {
+      if (code === 0 && seen.includes('10.8.0.')) done();
+      else fail(new Error(`capture ended with ${code}: ${seen}`));
+    });
+  });
+});
+
+here('dpctl without Open vSwitch shows what ovs-dpctl shows', () => {
+  world.pings('a', '10.8.0.2', 3);
+  const stable = (text: string) =>
+    text
+      .split('\n')
+      .filter((line) => line.includes('eth_type(0x0800)'))
+      .map((line) => line.replaceAll(/tunnel\(\),| (packets|bytes|used):[^,]+,/g, ''))
+      .sort();
+  const ours = world.ok('ovs', 'dpctl', 'dump-flows');
+  expect(stable(ours).length).toBeGreaterThan(0);
+  expect(stable(ours)).toEqual(stable(world.ok('ovs', 'exec', '--', 'ovs-dpctl', 'dump-flows')));
+  expect(world.ok('ovs', 'dpctl', 'dump-dps')).toBe('system@ovs-system\n');
+  expect(world.ok('ovs', 'dpctl', 'show')).toMatch(/port \d+: a\n/);
+  expect(world.ok('ovs', 'dpctl', 'dump-ports')).toMatch(/br0 \(internal\)\n {4}RX packets:\d+/);
+});
+
+here('flows are added, read, changed and deleted in the syntax of ovs-dpctl; what is wrong is said', () => {
+  const flow = 'in_port(1),eth(),eth_type(0x0800),ipv4(dst=10.1.0.0/255.255.0.0)';
+  world.ok('ovs', 'dpctl', 'add-dp', 'dp9');
+  world.ok('ovs', 'dpctl', 'add-flow', 'dp9', flow, 'push_vlan(vid=5,pcp=0),2');
+  expect(world.ok('ovs', 'dpctl', 'get-flow', 'dp9', flow)).toContain('actions:push_vlan(vid=5,pcp=0),2');
+  world.ok('ovs', 'dpctl', 'mod-flow', 'dp9', flow, '3');
+  expect(world.json<{ actions: string }[]>('ovs', 'dpctl', 'dump-flows', 'dp9')).toMatchObject([{ actions: '3' }]);
+  expect(world.millrace('ovs', 'dpctl', 'add-flow', 'dp9', flow, '3').stderr).toContain('there already');
+  expect(world.millrace('ovs', 'dpctl', 'add-flow', 'dp9', 'eth(,', '3').code).not.toBe(0);
+  expect(
+    world.millrace('ovs', 'dpctl', 'add-flow', 'dp9', 'eth(),eth_type(0x1234)', 'pop_mpls(eth_type=0x800)').stderr,
+  ).toContain('not valid');
+  expect(world.millrace('ovs', 'dpctl', 'show', 'dp8').stderr).toContain('there is no datapath dp8');
+  expect(world.ok('ovs', 'dpctl', 'del-flows', 'dp9')).toBe('Deleted 1 flow.\n');
+  world.ok('ovs', 'dpctl', 'del-dp', 'dp9');
+});
+
+here('a port of the configuration is known to Open vSwitch by its OVS-port-name', () => {
+  world.host('c', '10.8.0.3/24');
+  world.ok('port', 'add', 'web', '--device', 'c', '--ovs-name', 'web0');
+  expect(must('ip', '-n', world.middle, 'link', 'show', 'c')).toContain('altname web0');
+  vsctl('add-port', 'br0', 'web0');
+  expect(world.pings('a', '10.8.0.3')).toBe(true);
+  expect(world.json<PortInfo[]>('port', 'list').find((port) => port.name === 'web')?.user).toBe('ovs');
+  vsctl('del-port', 'br0', 'web0');
+  expect(world.ok('port', 'show', 'web')).toContain('ovsName: web0');
+  expect(world.pings('a', '10.8.0.3', 1)).toBe(false);
+  world.ok('port', 'set', 'web', '--ovs-name', '');
+  expect(must('ip', '-n', world.middle, 'link', 'show', 'c')).not.toContain('altname');
+  expect(world.millrace('port', 'set', 'web', '--ovs-name', 'b').stderr).toContain('there is an interface b already');
+  world.ok('port', 'del', 'web');
+});
+
+here('without the daemon programs fail cleanly, and start brings the same bridges back', () => {
+  const { pid } = world.json<{ pid: number }>('status');
+  process.kill(pid, 'SIGKILL');
+  const orphan = run('ip', [
+    ...['netns', 'exec', world.middle, 'env', `LD_PRELOAD=${buildShim()}`, `MILLRACE_OVS_SOCKET=${pseudoDevice()}`],
+    ...['ovs-dpctl', 'show'],
+  ]);
+  expect(orphan.code).toBe(1);
+  expect(orphan.stderr).not.toBe('');
+  expect(vsctl('list-br')).toBe('br0\n');
+  expect(start()).toContain('Bridges: br0');
+  expect(world.pings('a', '10.8.0.2', 3)).toBe(true);
+});
+
+here('ovs-vswitchd that runs on something else is left alone, and said', () => {
+  const outcome = world.millrace('ovs', 'start', '--pseudo-device', join(world.folder, 'other.sock'));
+  expect(outcome.code).toBe(4);
+  expect(outcome.stderr).toMatch(/ovs-vswitchd \(pid \d+\) runs on another Millrace/);
+});
+
+here('stop ends the programs and takes their ports away; down leaves the machine as it was', () => {
+  expect(appctl('version')).toContain('ovs-vswitchd');
+  expect(world.ok('ovs', 'stop')).toBe('Ended ovs-vswitchd and ovsdb-server.\n');
+  expect(world.json<PortInfo[]>('port', 'list').map((port) => port.name)).toEqual([]);
+  world.ok('down');
+  const links = must('ip', '-n', world.middle, '-o', 'link').trim().split('\n');
+  expect(links.map((line) => line.split(':')[1].trim().split('@')[0]).sort()).toEqual(['a', 'b', 'c', 'lo']);
+});
