@@ -14,6 +14,14 @@ export {
 export { NetlinkSocket } from './netlink-socket.ts';
 export { openPacketSocket, PacketSocket, type PacketSocketOptions } from './packet-socket.ts';
 export type { PortAdapter, PortCounters, PortState } from './port.ts';
+export {
+  openPuntChannel,
+  type PuntChannel,
+  type PuntChannelOptions,
+  type PuntCounters,
+  type PuntHandler,
+} from './punt-channel.ts';
+export { removeLeftPuntPair } from './punt-pair.ts';
 export { RouteClient, withRouteClient } from './route-client.ts';
 export { SeqpacketConnection, type SeqpacketHandler, SeqpacketServer } from './seqpacket-server.ts';
 export * from './sys/index.ts';

@@ -51,6 +51,18 @@ export class NetworkNamespace {
     return new NetworkNamespace(OWN, 'of this thread');
   }
 
+  /** A new one that nothing but this reference, and what is opened inside, keeps alive. @throws SystemError EPERM */
+  static make(label: string): NetworkNamespace {
+    const home = NetworkNamespace.current();
+    try {
+      unshare(CloneFlag.NEWNET, `make network namespace ${label}`);
+      return new NetworkNamespace(OWN, label);
+    } finally {
+      home.enter();
+      home.close();
+    }
+  }
+
   /** One made by `ip netns add` or {@link createNamespace}. @throws SystemError ENOENT; RangeError for an impossible name */
   static byName(name: string): NetworkNamespace {
     return new NetworkNamespace(namedPath(name), name);
@@ -129,8 +141,18 @@ export function namespaceNames(): string[] {
  */
 export function createNamespace(name: string): void {
   const path = namedPath(name);
-  const doing = `make network namespace ${name}`;
-  shareDirectory(doing);
+  shareDirectory(`make network namespace ${name}`);
+  createNamespaceAt(path, name);
+}
+
+/**
+ * Make a namespace that lives as long as a file is there, whatever becomes of the process. `ip netns` does not list it.
+ * @param path of the file, which must not exist; its directory must
+ * @param label for messages
+ * @throws SystemError EEXIST, ENOENT, EPERM
+ */
+export function createNamespaceAt(path: string, label = path): void {
+  const doing = `make network namespace ${label}`;
   const flags = Open.RDONLY | Open.CREAT | Open.EXCL;
   open(path, flags, doing).close();
   const home = NetworkNamespace.current();
@@ -165,14 +187,22 @@ function shareDirectory(doing: string): void {
  * @throws SystemError; RangeError
  */
 export function deleteNamespace(name: string): boolean {
-  const path = namedPath(name);
+  return deleteNamespaceAt(namedPath(name), name);
+}
+
+/**
+ * Delete a namespace made by {@link createNamespaceAt}, and the file.
+ * @returns whether the file was there
+ * @throws SystemError
+ */
+export function deleteNamespaceAt(path: string, label = path): boolean {
   try {
     closeSync(openSync(path, 'r'));
   } catch {
     return false;
   }
   try {
-    unmount(path, MountFlag.DETACH, `delete network namespace ${name}`);
+    unmount(path, MountFlag.DETACH, `delete network namespace ${label}`);
   } catch (error) {
     // EINVAL: nothing is mounted, an empty file was left by somebody who was interrupted.
     if (!(error instanceof SystemError) || error.errno !== Errno.EINVAL) throw error;

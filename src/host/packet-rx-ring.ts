@@ -14,11 +14,20 @@ import type { Mapping } from './sys/index.ts';
 import { readVirtioHeader, VIRTIO_HEADER_BYTES } from './virtio-header.ts';
 
 /** Bits of tp_status on receive. */
-const Status = { KERNEL: 0, USER: 1, LOSING: 4, VLAN_VALID: 0x10, VLAN_TPID_VALID: 0x40 } as const;
+const Status = {
+  KERNEL: 0,
+  USER: 1,
+  LOSING: 4,
+  VLAN_VALID: 0x10,
+  VLAN_TPID_VALID: 0x40,
+  SOFTWARE_TIME: 0x2000_0000,
+} as const;
 
 // struct tpacket2_hdr, offsets in bytes.
 const Header = { LENGTH: 4, SNAPPED: 8, MAC: 12, SECONDS: 16, NANOSECONDS: 20, VLAN_TCI: 24, VLAN_TPID: 26 } as const;
 
+/** sockaddr_ll.sll_ifindex in a slot. */
+const ADDRESS_IFINDEX_AT = 36;
 /** Where headroom begins in a slot: behind tpacket2_hdr and sockaddr_ll (20 bytes). */
 const HEADROOM_AT = 64;
 
@@ -146,6 +155,19 @@ export class ReceiveRing implements PacketOwner {
     // The kernel counted both from the frame without the tag.
     if (packet.checksum === Checksum.PARTIAL) packet.checksumStart += 4;
     if (packet.headerLengthBytes > 0) packet.headerLengthBytes += 4;
+  }
+
+  /**
+   * The device that a packet of this ring, not yet released, came from: what a program wrote into the packet's time of arrival
+   * (seconds 0, nanoseconds the interface index), else what the kernel put into the sender's address.
+   */
+  originOf(packet: Packet): number {
+    const word = (packet.slot * this.#geometry.slotBytes) >>> 2;
+    const words = this.#words;
+    if (packet.timestampSeconds === 0 && (words[word] & Status.SOFTWARE_TIME) !== 0) {
+      return packet.timestampNanoseconds;
+    }
+    return words[word + (ADDRESS_IFINDEX_AT >>> 2)];
   }
 
   recycle(packet: Packet): void {

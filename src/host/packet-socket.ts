@@ -39,6 +39,7 @@ const Option = {
   ADD_MEMBERSHIP: 1,
   RX_RING: 5,
   STATISTICS: 6,
+  ORIGINAL_DEVICE: 9,
   VERSION: 10,
   RESERVE: 12,
   TX_RING: 13,
@@ -70,6 +71,10 @@ export interface PacketSocketOptions {
   name?: string;
   /** Slots of the receive ring, of 68 KB each, rounded up to a multiple of 15; by default 128. */
   receiveSlots?: number;
+  /** False for a port whose frames come in by another way (punt-channel.ts): it only sends, and has no receive ring. */
+  receive?: boolean;
+  /** Tell with {@link PacketSocket.originOf} by which device a packet came into the system; false by default. */
+  originalDevice?: boolean;
   /** How frames leave: 'sendmmsg' (the default) or 'ring'. */
   transmit?: 'sendmmsg' | 'ring';
   /** Slots of the transmit ring when there is one; 64 by default. */
@@ -107,7 +112,7 @@ export class PacketSocket implements PortAdapter, LinkFailureListener {
   readonly #resources: { close(): void }[] = [];
   readonly #socket: FileDescriptor;
   readonly #control: DeviceControl;
-  readonly #ring: ReceiveRing;
+  readonly #ring: ReceiveRing | null = null;
   readonly #sender: FrameSender;
   readonly #ringSender: RingSender | null;
   readonly #statistics = new NativeBlock(8);
@@ -127,13 +132,16 @@ export class PacketSocket implements PortAdapter, LinkFailureListener {
       this.#refuseUnsuitable();
       this.#own(lockPort(this.interfaceIndex, this.interfaceName));
 
-      const receive = geometry(options.receiveSlots ?? 128, 'receiveSlots');
+      const receive = options.receive === false ? null : geometry(options.receiveSlots ?? 128, 'receiveSlots');
       const transmit = options.transmit === 'ring' ? geometry(options.transmitSlots ?? 64, 'transmitSlots') : null;
+      this.#setOptions(options.originalDevice ?? false, transmit !== null, doing);
       const mapping = this.#makeRings(receive, transmit, doing);
-      this.#ring = this.#own(new ReceiveRing(mapping, receive, this.#counters));
-      const start = receive.slots * receive.slotBytes;
+      if (receive !== null && mapping !== null) {
+        this.#ring = this.#own(new ReceiveRing(mapping, receive, this.#counters));
+      } else if (mapping !== null) this.#own({ close: mapping.unmap });
+      const start = receive === null ? 0 : receive.slots * receive.slotBytes;
       const fd = this.#socket.number;
-      this.#ringSender = transmit && new RingSender(fd, mapping, start, transmit, this.#counters, this);
+      this.#ringSender = transmit && mapping && new RingSender(fd, mapping, start, transmit, this.#counters, this);
       this.#sender = this.#ringSender ?? new MessageSender(fd, this.#counters, this);
 
       const isolation: Isolation | null =
@@ -143,7 +151,7 @@ export class PacketSocket implements PortAdapter, LinkFailureListener {
       this.isolation = isolation?.means ?? 'none';
       if (isolation !== null) this.warnings.push(...isolation.warnings);
       this.#bringUp();
-      this.#bind(options.promiscuous ?? true, doing);
+      this.#bind(receive !== null, options.promiscuous ?? true, doing);
       this.refresh();
     } catch (error) {
       this.close();
@@ -162,10 +170,20 @@ export class PacketSocket implements PortAdapter, LinkFailureListener {
   }
 
   receive(batch: Batch, limit: number): number {
-    if (this.#closed) return 0;
-    const count = this.#ring.receive(batch, limit);
-    if (this.#ring.losing) this.#readStatistics();
+    const ring = this.#ring;
+    if (this.#closed || ring === null) return 0;
+    const count = ring.receive(batch, limit);
+    if (ring.losing) this.#readStatistics();
     return count;
+  }
+
+  /**
+   * The interface index of the device by which a packet came into the system, for a socket opened with `originalDevice`. It differs from
+   * this socket's device when a program or a stacked device (bond, VLAN) handed the packet on.
+   * @param packet received from this socket and not yet released
+   */
+  originOf(packet: Packet): number {
+    return this.#ring === null ? 0 : this.#ring.originOf(packet);
   }
 
   transmit(packet: Packet, tag: number): void {
@@ -251,7 +269,7 @@ export class PacketSocket implements PortAdapter, LinkFailureListener {
     });
   }
 
-  #makeRings(receive: RingGeometry, transmit: RingGeometry | null, doing: string): Mapping {
+  #setOptions(originalDevice: boolean, hasTransmitRing: boolean, doing: string): void {
     const fd = this.#socket.number;
     const set = (option: number, value: number) => setNumberOption(fd, Socket.SOL_PACKET, option, value, doing);
     set(Option.VERSION, TPACKET_V2);
@@ -260,14 +278,19 @@ export class PacketSocket implements PortAdapter, LinkFailureListener {
     set(Option.QDISC_BYPASS, 1);
     // Linux 4.20; older kernels would hand us our own frames, which a switch must not see.
     set(Option.IGNORE_OUTGOING, 1);
+    if (originalDevice) set(Option.ORIGINAL_DEVICE, 1);
     if (!tryNumberOption(fd, Socket.SOL_SOCKET, Socket.SO_SNDBUFFORCE, SEND_BUFFER_BYTES)) {
       tryNumberOption(fd, Socket.SOL_SOCKET, Socket.SO_SNDBUF, SEND_BUFFER_BYTES);
     }
     // Skip frames that are not acceptable, rather than stop at them. Only before there is a ring.
-    if (transmit !== null) set(Option.LOSS, 1);
-    this.#setRing(Option.RX_RING, receive, doing);
+    if (hasTransmitRing) set(Option.LOSS, 1);
+  }
+
+  #makeRings(receive: RingGeometry | null, transmit: RingGeometry | null, doing: string): Mapping | null {
+    if (receive !== null) this.#setRing(Option.RX_RING, receive, doing);
     if (transmit !== null) this.#setRing(Option.TX_RING, transmit, doing);
-    return mmap(fd, (receive.slots + (transmit?.slots ?? 0)) * SLOT_BYTES, { doing });
+    const slots = (receive?.slots ?? 0) + (transmit?.slots ?? 0);
+    return slots === 0 ? null : mmap(this.#socket.number, slots * SLOT_BYTES, { doing });
   }
 
   #setRing(option: number, ring: RingGeometry, doing: string): void {
@@ -286,7 +309,7 @@ export class PacketSocket implements PortAdapter, LinkFailureListener {
     this.#broughtUp = true;
   }
 
-  #bind(promiscuous: boolean, doing: string): void {
+  #bind(receives: boolean, promiscuous: boolean, doing: string): void {
     const fd = this.#socket.number;
     if (promiscuous) {
       // struct packet_mreq: index, type, address length, address; it ends with the socket.
@@ -297,15 +320,16 @@ export class PacketSocket implements PortAdapter, LinkFailureListener {
     }
     const address = new NativeBlock(SOCKADDR_LL_BYTES);
     address.u16[0] = Socket.AF_PACKET;
-    address.u16[1] = hostToNetwork16(ETH_P_ALL);
+    // Protocol 0 ties the socket to the device for sending alone.
+    address.u16[1] = receives ? hostToNetwork16(ETH_P_ALL) : 0;
     address.i32[1] = this.interfaceIndex;
     bind(fd, address, SOCKADDR_LL_BYTES, doing);
   }
 
   /** Fold the kernel's count of frames without a slot into ours; reading it sets it back to zero. */
   #readStatistics(): void {
+    if (this.#closed || this.#ring === null) return;
     this.#ring.losing = false;
-    if (this.#closed) return;
     try {
       getOption(this.#socket.number, Socket.SOL_PACKET, Option.STATISTICS, this.#statistics, 8, 'read ring statistics');
     } catch (error) {

@@ -234,6 +234,8 @@ export const SK_BUFF = {
   dataEnd: 80,
   napiId: 84,
   dataMeta: 140,
+  tstamp: 152,
+  wireLen: 160,
   gsoSegs: 164,
   gsoSize: 176,
 } as const;

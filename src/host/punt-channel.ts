@@ -1,0 +1,232 @@
+/**
+ * The punt channel: packets that eBPF programs on the ports hand up, all ports through one ring. A packet arrives as a packet socket on
+ * its port would have received it: super-packets whole, checksums partial, tags inside. The port it came in by goes with it.
+ * Neighbours: punt-pair.ts has the devices; packet-socket.ts the ring. The programs are other rooms' business.
+ *
+ * Which port: the kernel remembers the first device that a packet came in by (PACKET_ORIGDEV). For a port on top of another device (VLAN,
+ * macvlan, bond) that is the lower one; a program there writes its own interface index into `__sk_buff.tstamp` before it redirects, which
+ * the ring shows as the time of arrival. A packet without that mark has its true time.
+ */
+import { BATCH_SIZE, Batch, type Packet } from '../net/index.ts';
+import { type Isolation, isolate } from './isolation.ts';
+import type { NetworkNamespace } from './namespace.ts';
+import { openPacketSocket, type PacketSocket } from './packet-socket.ts';
+import { INNER_NAME, openPuntPair, type PuntPair, removePuntPair } from './punt-pair.ts';
+import { Clock, ClockId } from './sys/index.ts';
+
+/** Told of packets of one port. */
+export interface PuntHandler {
+  /**
+   * Packets in the order in which they came in by the port.
+   * @param batch their references pass to the handler; the batch itself is the channel's, which empties it afterwards
+   */
+  onPunted(batch: Batch): void;
+}
+
+/** How to open a channel. */
+export interface PuntChannelOptions {
+  /** Name of the device that programs redirect to, in the namespace of the ports, where the calling thread must be. */
+  interfaceName: string;
+  /**
+   * Path of a file that keeps the devices, so that they outlive the process and the next one finds them (interface index included);
+   * null, the default, for devices that go with the process.
+   */
+  namespacePath?: string | null;
+  /** Slots of the ring, of 68 KB each; 255 by default. */
+  receiveSlots?: number;
+}
+
+/** What has come through a channel. */
+export interface PuntCounters {
+  receivedPackets: number;
+  receivedBytes: number;
+  /** Packets that the kernel found no free slot for. */
+  ringFull: number;
+  /** Packets longer than a slot. */
+  truncated: number;
+  /** Packets whose offload metadata contradicts them. */
+  malformed: number;
+  /** Packets of interfaces that no handler is for, such as of a port that was just removed. */
+  unclaimed: number;
+}
+
+/** One port's end of the channel. */
+interface Claim {
+  handler: PuntHandler | null;
+  readonly batch: Batch;
+}
+
+/**
+ * Open the channel: find its devices or make them, and take what comes.
+ * @throws SystemError: EPERM, EEXIST when another interface has the name, EBUSY when another process has the channel; RangeError for an impossible name
+ */
+export function openPuntChannel(options: PuntChannelOptions): PuntChannel {
+  return new PuntChannel(options);
+}
+
+/** An open punt channel; made by {@link openPuntChannel}. */
+export class PuntChannel {
+  /** What programs redirect to, with bpf_redirect_peer. */
+  readonly interfaceIndex: number;
+  readonly interfaceName: string;
+  /** The devices were there already, under the same interface index: programs that know it need not be changed. */
+  readonly adopted: boolean;
+  readonly warnings: readonly string[];
+  readonly #path: string | null;
+  readonly #pair: PuntPair;
+  readonly #socket: PacketSocket;
+  readonly #isolation: Isolation;
+  readonly #claims = new Map<number, Claim>();
+  readonly #batch = new Batch();
+  readonly #touched: Claim[] = [];
+  readonly #clock = new Clock(ClockId.REALTIME);
+  #unclaimed = 0;
+  #closed = false;
+
+  constructor(options: PuntChannelOptions) {
+    this.interfaceName = options.interfaceName;
+    this.#path = options.namespacePath ?? null;
+    this.#pair = openPuntPair(options.interfaceName, this.#path);
+    this.interfaceIndex = this.#pair.outerIndex;
+    this.adopted = this.#pair.adopted;
+    try {
+      this.#socket = this.#pair.namespace.run(() =>
+        openPacketSocket({
+          interfaceName: INNER_NAME,
+          name: options.interfaceName,
+          originalDevice: true,
+          promiscuous: false,
+          receiveSlots: options.receiveSlots ?? 255,
+        }),
+      );
+    } catch (error) {
+      // Somebody who has the channel keeps it.
+      if (this.adopted) this.#pair.namespace.close();
+      else removePuntPair(this.#pair, this.#path);
+      throw error;
+    }
+    this.#isolation = isolate(this.interfaceIndex, this.interfaceName);
+    this.warnings = [...this.#socket.warnings, ...this.#isolation.warnings];
+  }
+
+  /** To wait for packets with epoll. */
+  get fileDescriptor(): number {
+    return this.#socket.fileDescriptor;
+  }
+
+  /** The private namespace, for tests and tools. */
+  get namespace(): NetworkNamespace {
+    return this.#pair.namespace;
+  }
+
+  /** Counters; reading them asks the kernel for the packets it had no slot for. */
+  get counters(): PuntCounters {
+    const counters = this.#socket.counters;
+    return {
+      receivedPackets: counters.receivedPackets,
+      receivedBytes: counters.receivedBytes,
+      ringFull: counters.receiveRingFull,
+      truncated: counters.receiveTruncated,
+      malformed: counters.receiveMalformed,
+      unclaimed: this.#unclaimed,
+    };
+  }
+
+  /**
+   * Take the packets of a port from now on.
+   * @param interfaceIndex of the port's device
+   * @throws RangeError when somebody has them already
+   */
+  claim(interfaceIndex: number, handler: PuntHandler): void {
+    if (this.#claims.has(interfaceIndex))
+      throw new RangeError(`packets of interface ${interfaceIndex} are claimed already`);
+    this.#claims.set(interfaceIndex, { handler, batch: new Batch() });
+  }
+
+  /** Packets of this port are dropped and counted from now on, also those that are being handed out. No claim is no error. */
+  disclaim(interfaceIndex: number): void {
+    const claim = this.#claims.get(interfaceIndex);
+    if (claim === undefined) return;
+    claim.handler = null;
+    this.#claims.delete(interfaceIndex);
+  }
+
+  /**
+   * Take packets from the ring and hand them to their ports' handlers, to each one batch.
+   * @param limit most packets to take
+   * @returns how many were taken; less than the limit means that the ring was empty then
+   */
+  receive(limit: number = BATCH_SIZE): number {
+    const batch = this.#batch;
+    const count = this.#socket.receive(batch, limit);
+    if (count === 0) return 0;
+    const touched = this.#touched;
+    let marked = false;
+    let lastOrigin = -1;
+    let claim: Claim | undefined;
+    for (let i = 0; i < count; i += 1) {
+      const packet = batch.packets[i];
+      const origin = this.#socket.originOf(packet);
+      if (origin !== lastOrigin) {
+        claim = this.#claims.get(origin);
+        lastOrigin = origin;
+      }
+      if (claim === undefined) {
+        this.#unclaimed += 1;
+        packet.release();
+        continue;
+      }
+      if (packet.timestampSeconds === 0) marked = this.#stamp(packet, marked);
+      if (claim.batch.count === 0) touched.push(claim);
+      claim.batch.push(packet);
+    }
+    batch.clear();
+    this.#handOut();
+    return count;
+  }
+
+  /** A packet that brought its port in place of its time came in just now. @param read whether the clock has been read for this batch */
+  #stamp(packet: Packet, read: boolean): true {
+    if (!read) this.#clock.read();
+    packet.timestampSeconds = this.#clock.seconds;
+    packet.timestampNanoseconds = this.#clock.nanoseconds;
+    return true;
+  }
+
+  #handOut(): void {
+    const touched = this.#touched;
+    for (let i = 0; i < touched.length; i += 1) {
+      const { handler, batch } = touched[i];
+      if (handler !== null) {
+        handler.onPunted(batch);
+        batch.clear();
+      } else {
+        this.#unclaimed += batch.count;
+        batch.releaseAll();
+      }
+    }
+    touched.length = 0;
+  }
+
+  /**
+   * Stop receiving. Devices that a file keeps stay, and programs may go on redirecting to them: what comes meanwhile is lost. Others go.
+   * Closing twice is harmless.
+   */
+  close(): void {
+    this.#end(false);
+  }
+
+  /** Stop receiving, and take the devices away, kept or not. */
+  remove(): void {
+    this.#end(true);
+  }
+
+  #end(remove: boolean): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#socket.close();
+    this.#isolation.close();
+    if (remove || this.#path === null) removePuntPair(this.#pair, this.#path);
+    else this.#pair.namespace.close();
+  }
+}

@@ -1,0 +1,184 @@
+/**
+ * The pair of devices by which the kernel hands packets up: eBPF programs on the ports send a packet to the outer end with
+ * bpf_redirect_peer, and it appears, whole, at the inner end in a private network namespace, where punt-channel.ts has a ring.
+ *
+ *      port --program--> outer end (namespace of the ports) ... inner end (private namespace) --> ring
+ *
+ * No packet ever crosses the pair itself. The private namespace has no address and no other device, so that no stack answers there. It is kept
+ * by a file when the pair is to outlive the process, so that programs that go on working have somewhere to send misses to.
+ */
+import { mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { type Link, NlmFlag, type Request, writeLink } from '../netlink/index.ts';
+import { createNamespaceAt, deleteNamespaceAt, NetworkNamespace } from './namespace.ts';
+import { withRouteClient } from './route-client.ts';
+import { Errno, SystemError } from './sys/index.ts';
+
+/** The inner end's name, in its own namespace. */
+export const INNER_NAME = 'punt';
+
+/**
+ * The inner end's number. Numbers count in each namespace for itself, so that one chosen by the kernel would be some port's, too, and frames
+ * that the inner end really receives could be taken for that port's.
+ */
+export const INNER_INDEX = 0x7fff_0000;
+
+const RTM_NEWLINK = 16;
+const ADDRESS_MODE_NONE = 1;
+// The kernel takes away the pair of a process that died some tens of milliseconds later.
+const VANISH_TIMEOUT_MS = 3000;
+const VANISH_STEP_MS = 20;
+
+/** A pair that exists. */
+export interface PuntPair {
+  /** Interface index of the outer end, which programs redirect to. */
+  readonly outerIndex: number;
+  /** The private namespace, open. */
+  readonly namespace: NetworkNamespace;
+  /** It was there already. */
+  readonly adopted: boolean;
+}
+
+/**
+ * Find the pair, or make it.
+ * @param name of the outer end, in the calling thread's namespace
+ * @param path of the file that keeps the private namespace; null when the process alone shall
+ * @throws SystemError EEXIST when another interface has the name; EPERM
+ */
+export function openPuntPair(name: string, path: string | null): PuntPair {
+  const { namespace, isNew } = path === null ? { namespace: makePrivate(), isNew: true } : openKept(path);
+  try {
+    const existing = isNew ? null : findPair(name, namespace);
+    const outerIndex = existing ?? makePair(name, namespace);
+    settle(outerIndex, namespace);
+    return { outerIndex, namespace, adopted: existing !== null };
+  } catch (error) {
+    namespace.close();
+    if (path !== null && isNew) deleteNamespaceAt(path);
+    throw error;
+  }
+}
+
+/** Remove the pair for good. What is gone already is no error. */
+export function removePuntPair(pair: PuntPair, path: string | null): void {
+  withRouteClient((client) => {
+    const outer = client.findLink(pair.outerIndex);
+    if (outer !== null && isOuter(outer)) client.deleteLink(pair.outerIndex);
+  });
+  pair.namespace.close();
+  if (path !== null) deleteNamespaceAt(path);
+}
+
+/**
+ * Remove a pair of an earlier process that nobody adopts.
+ * @param path of the file that kept its namespace
+ * @returns whether there was one
+ * @throws SystemError
+ */
+export function removeLeftPuntPair(name: string, path: string): boolean {
+  let found = false;
+  withRouteClient((client) => {
+    const outer = client.findLink(name);
+    if (outer === null || !isOuter(outer)) return;
+    client.deleteLink(outer.index);
+    found = true;
+  });
+  return deleteNamespaceAt(path) || found;
+}
+
+function makePrivate(): NetworkNamespace {
+  return NetworkNamespace.make('for punted packets');
+}
+
+function openKept(path: string): { namespace: NetworkNamespace; isNew: boolean } {
+  const kept = findKept(path);
+  if (kept !== null) return { namespace: kept, isNew: false };
+  mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+  createNamespaceAt(path);
+  return { namespace: NetworkNamespace.byPath(path), isNew: true };
+}
+
+/** The namespace that a file keeps. A file that is none, as a restart of the machine leaves it, is removed. */
+function findKept(path: string): NetworkNamespace | null {
+  let namespace: NetworkNamespace;
+  try {
+    namespace = NetworkNamespace.byPath(path);
+  } catch (error) {
+    if (error instanceof SystemError && error.code === 'ENOENT') return null;
+    throw error;
+  }
+  try {
+    namespace.run(() => undefined);
+    return namespace;
+  } catch (error) {
+    namespace.close();
+    if (!(error instanceof SystemError) || error.code !== 'EINVAL') throw error;
+    deleteNamespaceAt(path);
+    return null;
+  }
+}
+
+/** @returns the outer end's index, or null when the pair is not whole; what there is of it is removed then */
+function findPair(name: string, namespace: NetworkNamespace): number | null {
+  const inner = namespace.run(() => withRouteClient((client) => client.findLink(INNER_INDEX)));
+  const outer = withRouteClient((client) => client.findLink(name));
+  if (inner === null) return null;
+  if (outer !== null && isOuter(outer) && inner.linkedIndex === outer.index) return outer.index;
+  namespace.run(() => withRouteClient((client) => client.deleteLink(INNER_INDEX)));
+  return null;
+}
+
+function isOuter(link: Link): boolean {
+  return link.info?.kind === 'veth' && link.linkedIndex === INNER_INDEX;
+}
+
+function makePair(name: string, namespace: NetworkNamespace): number {
+  const home = NetworkNamespace.current();
+  try {
+    const outer = { name, namespaceDescriptor: home.fileDescriptor };
+    // The kernel takes a number for the first end alone: so the inner one is made first, in its namespace.
+    const request: Request = {
+      type: RTM_NEWLINK,
+      flags: NlmFlag.CREATE | NlmFlag.EXCL,
+      doing: `make the punt device ${name}`,
+      write: (writer) =>
+        writeLink(writer, { index: INNER_INDEX, name: INNER_NAME, info: { kind: 'veth', peer: outer } }),
+    };
+    namespace.run(() => makeWhenFree(request, name, home));
+    return withRouteClient((client) => client.link(name).index);
+  } finally {
+    home.close();
+  }
+}
+
+function makeWhenFree(request: Request, name: string, home: NetworkNamespace): void {
+  const deadline = performance.now() + VANISH_TIMEOUT_MS;
+  for (;;) {
+    try {
+      withRouteClient((client) => client.request(request));
+      return;
+    } catch (error) {
+      if (!(error instanceof SystemError) || error.errno !== Errno.EEXIST) throw error;
+      const other = home.run(() => withRouteClient((client) => client.findLink(name)));
+      if (other === null) continue;
+      if (!isOuter(other) || performance.now() > deadline) {
+        const advice =
+          'another interface has this name; if a Millrace that is not running left it, delete it (ip link delete)';
+        throw new SystemError('rtnetlink', Errno.EEXIST, request.doing, advice);
+      }
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, VANISH_STEP_MS);
+    }
+  }
+}
+
+/** Both ends up and silent: no address of their own making, no ARP. */
+function settle(outerIndex: number, namespace: NetworkNamespace): void {
+  const quiet = { ipv6AddressGenerationMode: ADDRESS_MODE_NONE, arp: false };
+  const wake = (index: number) =>
+    withRouteClient((client) => {
+      client.changeLink(index, { ...quiet, alias: 'Millrace: packets for the engine' });
+      client.changeLink(index, { up: true });
+    });
+  wake(outerIndex);
+  namespace.run(() => wake(INNER_INDEX));
+}

@@ -1,0 +1,360 @@
+/**
+ * The punt channel against the running kernel: programs on ports hand packets up, and they arrive as a socket on the port would have got
+ * them, with their port, in order; nothing else lives at the far end; a killed process leaves the devices to the next.
+ */
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterEach, expect, test } from 'vitest';
+import { attachTcx, loadProgram, ProgramBuilder, R1, R6 } from '../src/bpf/index.ts';
+import {
+  openPacketSocket,
+  openPuntChannel,
+  type PacketSocket,
+  type PuntChannel,
+  type PuntChannelOptions,
+  removeLeftPuntPair,
+  withRouteClient,
+} from '../src/host/index.ts';
+import { BATCH_SIZE, Batch, Checksum, type Packet, TagAction } from '../src/net/index.ts';
+import { emitPunt, type PuntOrigin } from '../src/offload/punt/punt.ts';
+import {
+  eventually,
+  FrameSource,
+  type Host,
+  hex,
+  isTestFrame,
+  Lab,
+  labLoop,
+  runWhile,
+  sleep,
+  testFrame,
+} from './support/index.ts';
+import { transfer } from './support/transfer.ts';
+
+let lab = new Lab();
+afterEach(() => {
+  lab.close();
+  lab = new Lab();
+});
+
+const source = new FrameSource();
+
+function openChannel(middle: Host, options: Partial<PuntChannelOptions> = {}): PuntChannel {
+  return lab.own(middle.inside(() => openPuntChannel({ interfaceName: 'mrpunt', ...options })));
+}
+
+function indexOf(host: Host, name: string): number {
+  return host.inside(() => withRouteClient((client) => client.link(name).index));
+}
+
+/** Have everything that comes in by a device go up. */
+function puntFrom(host: Host, name: string, channel: PuntChannel, origin: PuntOrigin = 'marked'): void {
+  const b = new ProgramBuilder('punt_all');
+  b.mov(R6, R1);
+  emitPunt(b, R6, channel.interfaceIndex, origin);
+  host.inside(() => {
+    const program = lab.own(loadProgram({ type: 'sched_cls', code: b }));
+    lab.own(attachTcx({ program, netdev: name, direction: 'ingress', position: 'first' }));
+  });
+}
+
+/** What a packet is, as a handler sees it. */
+interface Seen {
+  frame: Uint8Array;
+  checksum: number;
+  gsoType: number;
+  timestampSeconds: number;
+}
+
+function take(channel: PuntChannel, interfaceIndex: number, look: (packet: Packet) => void = () => {}): Seen[] {
+  const seen: Seen[] = [];
+  channel.claim(interfaceIndex, {
+    onPunted(batch) {
+      for (let i = 0; i < batch.count; i += 1) {
+        const packet = batch.packets[i];
+        look(packet);
+        const { checksum, gsoType, timestampSeconds } = packet;
+        if (isTestFrame(packet.frame())) {
+          seen.push({ frame: packet.frame().slice(), checksum, gsoType, timestampSeconds });
+        }
+      }
+      batch.releaseAll();
+    },
+  });
+  return seen;
+}
+
+/** Two hosts on ports whose packets all go up, and are sent out of the other port. */
+function twoHosts(look: (packet: Packet) => void = () => {}) {
+  const [a, b, middle] = lab.hosts(3);
+  lab.veth(middle, 'sa', a, 'eth0');
+  lab.veth(middle, 'sb', b, 'eth0');
+  for (const [host, last] of [
+    [a, 1],
+    [b, 2],
+  ] as const) {
+    host.address('eth0', `10.0.0.${last}/24`);
+    host.address('eth0', `fd00::${last}/64`);
+  }
+  const channel = openChannel(middle);
+  const loop = labLoop(lab);
+  loop.add(channel.fileDescriptor, { onReady: () => void channel.receive(), onError: () => {} });
+  const open = (interfaceName: string): PacketSocket =>
+    lab.own(middle.inside(() => openPacketSocket({ interfaceName, receive: false })));
+  const [sa, sb] = [open('sa'), open('sb')];
+  const join = (from: PacketSocket, to: PacketSocket): void => {
+    puntFrom(middle, from.interfaceName, channel);
+    channel.claim(from.interfaceIndex, {
+      onPunted(batch) {
+        for (let i = 0; i < batch.count; i += 1) {
+          look(batch.packets[i]);
+          to.transmit(batch.packets[i], TagAction.KEEP);
+        }
+        to.flush();
+        batch.releaseAll();
+      },
+    });
+  };
+  join(sa, sb);
+  join(sb, sa);
+  return { a, b, middle, channel, loop, sa, sb };
+}
+
+test('TCP passes in super-packets with partial checksums, UDP and ping too, every byte as it was', async () => {
+  let longest = 0;
+  let partial = 0;
+  const { a, b, channel, loop, sa } = twoHosts((packet) => {
+    longest = Math.max(longest, packet.length);
+    if (packet.checksum === Checksum.PARTIAL) partial += 1;
+  });
+  for (const address of ['10.0.0.2', 'fd00::2']) {
+    const { sent, received } = await runWhile(loop, transfer(a, b, address, 24 << 20));
+    expect(received).toBe(sent);
+  }
+  expect(longest).toBeGreaterThan(20_000);
+  expect(partial).toBeGreaterThan(100);
+  const server = b.start('iperf3', ['-s', '-1', '--forceflush']);
+  await server.printed(/listening/);
+  const client = a.start('iperf3', ['-u', '-b', '20M', '-t', '1', '-c', '10.0.0.2']);
+  const report = await runWhile(loop, client.result());
+  expect(report).toMatch(/ 0\/\d+ \(0%\) {2}receiver/);
+  await server.result();
+  expect(channel.counters).toMatchObject({ ringFull: 0, truncated: 0, malformed: 0, unclaimed: 0 });
+  expect(channel.counters.receivedBytes).toBeGreaterThan(48 << 20);
+  // What only sends has received nothing, and still knows its device.
+  expect(sa.counters.receivedPackets).toBe(0);
+  expect(sa.refresh()).toBe('up');
+}, 60_000);
+
+test.each(['first-device', 'marked'] as const)(
+  'tagged frames of two ports at once keep port and order: %s',
+  (origin) => {
+    const [a, b, middle] = lab.hosts(3);
+    lab.veth(middle, 'sa', a, 'eth0');
+    lab.veth(middle, 'sb', b, 'eth0');
+    const channel = openChannel(middle);
+    const open = (host: Host) => lab.own(host.inside(() => openPacketSocket({ interfaceName: 'eth0' })));
+    const [fromA, fromB] = [open(a), open(b)];
+    const ports = ['sa', 'sb'].map((name) => {
+      puntFrom(middle, name, channel, origin);
+      return take(channel, indexOf(middle, name));
+    });
+    const frames = (base: number): Uint8Array[] =>
+      [...Array(40).keys()].map((i) => {
+        const plain = testFrame(100 + i, base + i);
+        const tags = [[], hex('8100 6007'), hex('88a8 0064 8100 2007')][i % 3] ?? [];
+        return new Uint8Array([...plain.subarray(0, 12), ...tags, ...plain.subarray(12)]);
+      });
+    for (let i = 0; i < 40; i += 1) {
+      source.send(fromA, [frames(0)[i]]);
+      source.send(fromB, [frames(100)[i]]);
+    }
+    const before = Math.floor(Date.now() / 1000) - 5;
+    for (let turn = 0; turn < 20 && channel.receive() > 0; turn += 1);
+    expect(ports[0].map(({ frame }) => frame)).toEqual(frames(0));
+    expect(ports[1].map(({ frame }) => frame)).toEqual(frames(100));
+    for (const { timestampSeconds } of ports.flat()) expect(timestampSeconds).toBeGreaterThan(before);
+  },
+);
+
+test('a port on top of another device is told by its mark, though the packet first came in below', async () => {
+  const [a, middle] = lab.hosts(2);
+  lab.veth(middle, 'lower', a, 'eth0');
+  middle.ip('link add link lower name upper type macvlan mode private');
+  middle.ip('link set upper up');
+  const channel = openChannel(middle);
+  puntFrom(middle, 'upper', channel, 'first-device');
+  const upper = take(channel, indexOf(middle, 'upper'));
+  const lower = take(channel, indexOf(middle, 'lower'));
+  const far = lab.own(a.inside(() => openPacketSocket({ interfaceName: 'eth0' })));
+  const frame = testFrame(80, 1);
+  frame.set(hex(middle.macAddress('upper').replaceAll(':', '')));
+  source.send(far, [frame]);
+  await eventually('the frame comes up', () => channel.receive() > 0 && lower.length + upper.length === 1);
+  expect(lower.length).toBe(1);
+  puntFrom(middle, 'upper', channel, 'marked');
+  source.send(far, [frame]);
+  await eventually('the frame comes up', () => channel.receive() > 0 && lower.length + upper.length === 2);
+  expect(upper.map((seen) => seen.frame)).toEqual([frame]);
+});
+
+test('nothing at the far end answers, sends or is seen, while the channel is open and when it is not', async () => {
+  const [a, middle] = lab.hosts(2);
+  lab.veth(middle, 'sa', a, 'eth0');
+  a.address('eth0', '10.0.0.1/24');
+  a.address('eth0', 'fd00::1/64');
+  const folder = mkdtempSync(join(tmpdir(), 'millrace-punt-'));
+  lab.onClose(() => rmSync(folder, { recursive: true, force: true }));
+  const namespacePath = join(folder, 'punt');
+  const channel = openChannel(middle, { namespacePath });
+  lab.onClose(() => removeLeftInside(middle, namespacePath));
+  puntFrom(middle, 'sa', channel);
+  const addresses = channel.namespace.run(() => withRouteClient((client) => client.links().map((link) => link.name)));
+  expect(addresses.sort()).toEqual(['lo', 'punt']);
+  const counts = () =>
+    middle.inside(() => withRouteClient((client) => client.link('mrpunt').statistics))?.receivedPackets ?? -1;
+  for (const open of [true, false]) {
+    if (!open) channel.close();
+    for (const address of ['10.0.0.9', '10.0.0.255', 'fd00::9', '255.255.255.255']) {
+      expect(a.ping(address, { count: 1, timeoutMs: 100 })).toBe(false);
+    }
+    a.ip('neigh flush all');
+    await sleep(50);
+    // What the inner end's stack sent would have come out of the outer end.
+    expect(counts()).toBe(0);
+  }
+});
+
+function removeLeftInside(host: Host, path: string): void {
+  host.inside(() => removeLeftPuntPair('mrpunt', path));
+}
+
+test('packets of ports that nobody claims are counted and let go, also when a port is given up while it is served', async () => {
+  const [a, middle] = lab.hosts(2);
+  lab.veth(middle, 'sa', a, 'eth0');
+  const channel = openChannel(middle, { receiveSlots: 15 });
+  puntFrom(middle, 'sa', channel);
+  const far = lab.own(a.inside(() => openPacketSocket({ interfaceName: 'eth0' })));
+  const seen = take(channel, indexOf(middle, 'sa'), () => channel.disclaim(indexOf(middle, 'sa')));
+  expect(() => take(channel, indexOf(middle, 'sa'))).toThrow(/claimed already/);
+  for (let round = 0; round < 10; round += 1) {
+    source.send(far, [testFrame(60, round), testFrame(60, round + 1)]);
+    channel.receive();
+  }
+  expect(seen.length).toBe(2);
+  expect(channel.counters.unclaimed).toBeGreaterThanOrEqual(18);
+  expect(channel.counters.ringFull).toBe(0);
+});
+
+test('packets that find the ring full are counted as lost', async () => {
+  const [a, middle] = lab.hosts(2);
+  lab.veth(middle, 'sa', a, 'eth0');
+  const channel = openChannel(middle, { receiveSlots: 15 });
+  puntFrom(middle, 'sa', channel);
+  const seen = take(channel, indexOf(middle, 'sa'));
+  const far = lab.own(a.inside(() => openPacketSocket({ interfaceName: 'eth0' })));
+  for (let i = 0; i < 40; i += 1) source.send(far, [testFrame(60, i)]);
+  while (channel.receive() > 0);
+  expect(seen.length).toBe(15);
+  expect(channel.counters.ringFull).toBeGreaterThanOrEqual(25);
+});
+
+test('the devices outlive a process that is killed, with the same number, and the next process takes up; removing leaves nothing', async () => {
+  const [a, middle] = lab.hosts(2);
+  lab.veth(middle, 'sa', a, 'eth0');
+  const folder = mkdtempSync(join(tmpdir(), 'millrace-punt-'));
+  lab.onClose(() => rmSync(folder, { recursive: true, force: true }));
+  const namespacePath = join(folder, 'punt');
+  lab.onClose(() => removeLeftInside(middle, namespacePath));
+  const script = fileURLToPath(new URL('support/hold-punt.ts', import.meta.url));
+  // `ip netns exec` would give it mounts of its own, which end with it.
+  const holder = lab.start('nsenter', [
+    `--net=/run/netns/${middle.name}`,
+    ...[process.execPath, '--import', 'jiti/register', script, 'mrpunt', namespacePath],
+  ]);
+  await holder.printed(/holds \d+ false/, 20_000);
+  const index = Number(/holds (\d+)/.exec(holder.output())?.[1]);
+  expect(() => openChannel(middle, { namespacePath })).toThrow(/EBUSY|another Millrace/);
+  await holder.stop('SIGKILL');
+
+  const channel = openChannel(middle, { namespacePath });
+  expect(channel).toMatchObject({ adopted: true, interfaceIndex: index });
+  puntFrom(middle, 'sa', channel);
+  const seen = take(channel, indexOf(middle, 'sa'));
+  const far = lab.own(a.inside(() => openPacketSocket({ interfaceName: 'eth0' })));
+  source.send(far, [testFrame(60, 1)]);
+  await eventually('the frame comes up', () => channel.receive() > 0 && seen.length === 1);
+  channel.remove();
+  expect(middle.ip('link')).not.toContain('mrpunt');
+  expect(existsSync(namespacePath)).toBe(false);
+});
+
+test('a file that keeps no namespace any more, and half a pair, are replaced; a stranger with the name is left alone', () => {
+  const middle = lab.host();
+  const folder = mkdtempSync(join(tmpdir(), 'millrace-punt-'));
+  lab.onClose(() => rmSync(folder, { recursive: true, force: true }));
+  const namespacePath = join(folder, 'punt');
+  lab.onClose(() => removeLeftInside(middle, namespacePath));
+  writeFileSync(namespacePath, '');
+  const first = openChannel(middle, { namespacePath });
+  expect(first.adopted).toBe(false);
+  first.close();
+  middle.ip('link delete mrpunt');
+  const second = openChannel(middle, { namespacePath });
+  expect(second.adopted).toBe(false);
+  second.remove();
+  middle.ip('link add mrpunt type ifb');
+  expect(() => openChannel(middle)).toThrow(/another interface has this name/);
+  expect(() => openChannel(middle, { namespacePath })).toThrow(/another interface has this name/);
+  expect(existsSync(namespacePath)).toBe(false);
+  expect(middle.inside(() => removeLeftPuntPair('mrpunt', namespacePath))).toBe(false);
+  expect(middle.ip('link')).toContain('mrpunt');
+});
+
+test('a punted packet costs about as much as one that a socket on the port receives', () => {
+  const [a, middle] = lab.hosts(2);
+  lab.veth(middle, 'sa', a, 'eth0');
+  lab.veth(middle, 'sb', a, 'eth1');
+  const channel = openChannel(middle);
+  puntFrom(middle, 'sa', channel);
+  let punted = 0;
+  channel.claim(indexOf(middle, 'sa'), {
+    onPunted(batch) {
+      punted += batch.count;
+      batch.releaseAll();
+    },
+  });
+  const open = (host: Host, interfaceName: string) => lab.own(host.inside(() => openPacketSocket({ interfaceName })));
+  const direct = open(middle, 'sb');
+  const batch = new Batch();
+  let received = 0;
+  const receiveDirectly = (): number => {
+    const count = direct.receive(batch, BATCH_SIZE);
+    received += count;
+    batch.releaseAll();
+    return count;
+  };
+  const frames = [...Array(BATCH_SIZE).keys()].map((mark) => testFrame(60, mark));
+  const round = (port: PacketSocket, receive: () => number): number => {
+    const start = performance.now();
+    for (let i = 0; i < 20; i += 1) {
+      source.send(port, frames);
+      while (receive() > 0);
+    }
+    return performance.now() - start;
+  };
+  const [toPunt, toDirect] = [open(a, 'eth0'), open(a, 'eth1')];
+  let [puntMs, directMs] = [Infinity, Infinity];
+  for (let i = 0; i < 60; i += 1) {
+    directMs = Math.min(directMs, round(toDirect, receiveDirectly));
+    puntMs = Math.min(
+      puntMs,
+      round(toPunt, () => channel.receive()),
+    );
+  }
+  expect(punted).toBeGreaterThanOrEqual(60 * 20 * BATCH_SIZE);
+  expect(received).toBeGreaterThanOrEqual(60 * 20 * BATCH_SIZE);
+  expect(puntMs).toBeLessThan(directMs * 1.3);
+});
