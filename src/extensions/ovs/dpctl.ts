@@ -189,7 +189,8 @@ function describeFlow(datapath: OvsDatapath, slot: number) {
   const usedMs = table.usedMsOf(slot);
   return {
     ufid: ufid === null ? null : formatUfid(ufid),
-    match: formatFlowKey(key, table.maskOf(slot).words),
+    // That there is no tunnel is nothing that ovs-dpctl writes.
+    match: formatFlowKey(key, table.maskOf(slot).words).replace('tunnel(),', ''),
     packets: table.packetsOf(slot),
     bytes: table.bytesOf(slot),
     usedSeconds: table.packetsOf(slot) === 0 ? null : Math.max(0, (datapath.nowMs - usedMs) / 1000),
