@@ -1,0 +1,335 @@
+/**
+ * What outlives the process: maps, programs and links, pinned in one folder of a bpf file system, and a manifest that describes them. The kernel goes
+ * on forwarding by them when the process is killed; the next one adopts them.
+ *
+ *      folder/manifest            which generation is in use (manifest.ts)
+ *      folder/links/tc-ingress-7  one link for each program on an interface
+ *      folder/3/maps/ports        maps and programs of generation 3
+ *      folder/3/programs/tc
+ *
+ * A generation is a set of maps and programs that belong together. When tables grow or programs change, the next generation is made beside the present
+ * one, the links are switched to its programs one after the other, and the manifest is written: a process that is killed at any moment
+ * leaves a folder that can be adopted. Links that then run a program of another generation are told, and go on forwarding until they are switched.
+ *
+ * Neighbours: hook.ts attaches; program/ and table/ say what is in maps and programs.
+ */
+import { existsSync, mkdirSync, readdirSync, rmSync, statfsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { BpfError, Link, type MapHandle, Program, type ProgramType, unpin } from '../../bpf/index.ts';
+import { SystemError } from '../../host/sys/index.ts';
+import { Attachment, type AttachRequest, type AttachResult, attach, HOOKS, type Hook, LINK_TYPE } from './hook.ts';
+import { type Json, Manifest, type ManifestContent } from './manifest.ts';
+
+/** statfs(2) of a bpf file system. */
+const BPF_FS_MAGIC = 0xcafe4a11;
+
+/** The folder cannot hold pins, or not these. */
+export class PinningError extends Error {
+  override readonly name = 'PinningError';
+}
+
+/**
+ * Check that things can be pinned in a folder that need not exist yet.
+ * @throws PinningError with what to do
+ */
+export function checkPinFolder(folder: string): void {
+  let there = folder;
+  while (!existsSync(there) && there !== dirname(there)) there = dirname(there);
+  // The kernel gives a signed word on some architectures.
+  if (statfsSync(there).type >>> 0 === BPF_FS_MAGIC) return;
+  throw new PinningError(
+    `${folder} is not on a bpf file system, so that nothing can be pinned there; mount one: mount -t bpf bpf /sys/fs/bpf`,
+  );
+}
+
+/** What a new or an adopted state is opened with. */
+export interface StateOptions {
+  /** Below a mounted bpf file system, and for this alone: everything in it is removed when it does not fit. Its name has no dot. */
+  readonly folder: string;
+  /** Must be the same for a state to be adopted: say in it whatever the layout of the maps depends on. */
+  readonly layout: string;
+}
+
+/** A state found in a folder; or none, with the reason when there was something, which has been removed. */
+export type Adoption =
+  | { readonly state: OffloadState; readonly data: Json }
+  | { readonly state: null; readonly reason: string | null };
+
+/** The pinned maps, programs and links of one datapath. */
+export class OffloadState {
+  readonly folder: string;
+  readonly layout: string;
+  readonly #manifest: Manifest;
+  readonly #attachments = new Map<string, Attachment>();
+  #generation: number;
+
+  private constructor(options: StateOptions, manifest: Manifest, generation: number) {
+    this.folder = options.folder;
+    this.layout = options.layout;
+    this.#manifest = manifest;
+    this.#generation = generation;
+  }
+
+  /**
+   * Begin afresh. Whatever is in the folder is removed.
+   * @throws PinningError, PrivilegeError, SystemError
+   */
+  static create(options: StateOptions): OffloadState {
+    checkPinFolder(options.folder);
+    removeOffloadState(options.folder);
+    mkdirSync(join(options.folder, 'links'), { recursive: true, mode: 0o700 });
+    return new OffloadState(options, Manifest.create(join(options.folder, 'manifest')), 0);
+  }
+
+  /**
+   * Take up what an earlier process left. What does not fit is taken off the interfaces and removed.
+   * @throws PinningError, PrivilegeError; SystemError when it cannot be removed
+   */
+  static adopt(options: StateOptions): Adoption {
+    checkPinFolder(options.folder);
+    if (!existsSync(options.folder)) return { state: null, reason: null };
+    const found = inspect(options);
+    if ('reason' in found) {
+      removeOffloadState(options.folder);
+      return { state: null, reason: `what was pinned in ${options.folder} is not taken up: ${found.reason}` };
+    }
+    const state = new OffloadState(options, found.manifest, found.content.generation);
+    try {
+      state.#adoptLinks();
+      state.#removeOtherGenerations();
+    } catch (error) {
+      state.close();
+      throw error;
+    }
+    return { state, data: found.content.data };
+  }
+
+  /** The number of the generation in use; 0 before the first is committed. */
+  get generation(): number {
+    return this.#generation;
+  }
+
+  /** Everything that is attached, or was when it was last looked at. */
+  get attachments(): readonly Attachment[] {
+    return [...this.#attachments.values()];
+  }
+
+  /**
+   * Open a map of the generation in use.
+   * @param open such as `(path) => ArrayMap.open(path, options)`, which checks the map's shape
+   * @throws what `open` throws: MapMismatchError, SystemError ENOENT
+   */
+  openMap<M>(name: string, open: (path: string) => M): M {
+    return open(this.#path(this.#generation, 'maps', name));
+  }
+
+  /** Open a program of the generation in use. @throws MapMismatchError for another type; SystemError ENOENT */
+  openProgram(name: string, type: ProgramType): Program {
+    return Program.open(this.#path(this.#generation, 'programs', name), type);
+  }
+
+  /** Begin the next generation, which is in use once it is committed. One at a time: a former one that was not committed is dropped. */
+  begin(): Generation {
+    const number = this.#generation + 1;
+    rmSync(join(this.folder, `${number}`), { recursive: true, force: true });
+    for (const kind of ['maps', 'programs']) mkdirSync(join(this.folder, `${number}`, kind), { recursive: true });
+    return {
+      number,
+      pinMap: (name, map) => map.pin(this.#path(number, 'maps', name)),
+      pinProgram: (name, program) => program.pin(this.#path(number, 'programs', name)),
+      commit: (data) => this.#commit(number, data),
+      abandon: () => rmSync(join(this.folder, `${number}`), { recursive: true, force: true }),
+    };
+  }
+
+  /** Change what the next process is told, within the generation. @throws RangeError when it is too long */
+  note(data: Json): void {
+    this.#manifest.write({ generation: this.#generation, layout: this.layout, data });
+  }
+
+  #commit(generation: number, data: Json): void {
+    this.#manifest.write({ generation, layout: this.layout, data });
+    this.#generation = generation;
+    this.#removeOtherGenerations();
+  }
+
+  /**
+   * Attach a program and keep it attached beyond the process.
+   * @returns as {@link attach}; refused, too, when this state has the place already
+   * @throws PrivilegeError, SystemError
+   */
+  attach(request: AttachRequest): AttachResult {
+    const result = attach(request);
+    const { attachment } = result;
+    if (attachment === null) return result;
+    const key = linkName(attachment.hook, attachment.ifindex);
+    try {
+      this.#forget(key);
+      attachment.pin(join(this.folder, 'links', key));
+    } catch (error) {
+      attachment.detach();
+      throw error;
+    }
+    this.#attachments.set(key, attachment);
+    return result;
+  }
+
+  /** What this state has attached at a place, if the interface is still there; what is left of one that is gone is removed. */
+  find(ifindex: number, hook: Hook): Attachment | undefined {
+    const key = linkName(hook, ifindex);
+    const attachment = this.#attachments.get(key);
+    if (attachment === undefined || attachment.present) return attachment;
+    this.#forget(key);
+    return undefined;
+  }
+
+  /** Take a program off its interface for good. */
+  detach(attachment: Attachment): void {
+    this.#forget(linkName(attachment.hook, attachment.ifindex));
+  }
+
+  /**
+   * Remove what is left of interfaces that are gone.
+   * @returns the indexes that they had
+   */
+  sweep(): number[] {
+    const gone = this.attachments.filter(({ present }) => !present);
+    for (const attachment of gone) this.detach(attachment);
+    return gone.map(({ ifindex }) => ifindex);
+  }
+
+  /** Let go: everything stays as it is, for the next process. Closing twice is harmless. */
+  close(): void {
+    for (const attachment of this.#attachments.values()) attachment.close();
+    this.#attachments.clear();
+    this.#manifest.close();
+  }
+
+  /** Take everything off the interfaces and remove it. */
+  removeAll(): void {
+    this.close();
+    removeOffloadState(this.folder);
+  }
+
+  #adoptLinks(): void {
+    for (const key of list(join(this.folder, 'links'))) {
+      const path = join(this.folder, 'links', key);
+      const place = placeOf(key);
+      const link = openLink(path, place);
+      if (place === undefined || link === undefined || link.info().ifindex !== place.ifindex) {
+        // Its interface is gone, or has moved to another namespace; or it is none of ours.
+        link?.close();
+        unpin(path);
+      } else this.#attachments.set(key, new Attachment(link, place.hook, place.ifindex));
+    }
+  }
+
+  #forget(key: string): void {
+    this.#attachments.get(key)?.detach();
+    this.#attachments.delete(key);
+    unpin(join(this.folder, 'links', key));
+  }
+
+  #removeOtherGenerations(): void {
+    for (const entry of readdirSync(this.folder)) {
+      if (/^\d+$/.test(entry) && Number(entry) !== this.#generation) {
+        rmSync(join(this.folder, entry), { recursive: true, force: true });
+      }
+    }
+  }
+
+  #path(generation: number, kind: 'maps' | 'programs', name: string): string {
+    if (!/^[A-Za-z0-9_-]+$/.test(name)) throw new RangeError(`'${name}' is no name for a pin`);
+    return join(this.folder, `${generation}`, kind, name);
+  }
+}
+
+/** A generation that is being made. */
+export interface Generation {
+  readonly number: number;
+  /** @throws SystemError EEXIST */
+  pinMap(name: string, map: MapHandle): void;
+  /** @throws SystemError EEXIST */
+  pinProgram(name: string, program: Program): void;
+  /**
+   * Take it into use. Switch the links first: what is not of this generation is unpinned.
+   * @param data for the next process
+   * @throws RangeError when the data are too long
+   */
+  commit(data: Json): void;
+  /** Drop it. */
+  abandon(): void;
+}
+
+/**
+ * Take everything in a folder off its interfaces, and remove the folder.
+ * @returns whether there was one
+ * @throws PinningError when it is not on a bpf file system; SystemError
+ */
+export function removeOffloadState(folder: string): boolean {
+  if (!existsSync(folder)) return false;
+  checkPinFolder(folder);
+  for (const key of list(join(folder, 'links'))) {
+    const link = openLink(join(folder, 'links', key), placeOf(key));
+    // Without this the kernel would detach when it comes to it.
+    link?.detach();
+    link?.close();
+  }
+  rmSync(folder, { recursive: true, force: true });
+  return true;
+}
+
+function inspect(
+  options: StateOptions,
+): { readonly manifest: Manifest; readonly content: ManifestContent } | { readonly reason: string } {
+  let manifest: Manifest;
+  try {
+    manifest = Manifest.open(join(options.folder, 'manifest'));
+  } catch (error) {
+    return { reason: `it has no manifest (${error instanceof Error ? error.message : error})` };
+  }
+  const content = manifest.read();
+  if ('reason' in content) {
+    manifest.close();
+    return content;
+  }
+  if (content.layout !== options.layout) {
+    manifest.close();
+    return { reason: `its layout is "${content.layout}", and this Millrace's is "${options.layout}"` };
+  }
+  if (content.generation > 0 && !existsSync(join(options.folder, `${content.generation}`))) {
+    manifest.close();
+    return { reason: `generation ${content.generation} is missing` };
+  }
+  return { manifest, content };
+}
+
+/** @returns undefined for something that is no link of ours */
+function openLink(path: string, place: Place | undefined): Link | undefined {
+  if (place === undefined) return undefined;
+  try {
+    return Link.open(path, LINK_TYPE[place.hook]);
+  } catch (error) {
+    if (error instanceof BpfError || error instanceof SystemError) return undefined;
+    throw error;
+  }
+}
+
+function list(folder: string): string[] {
+  return existsSync(folder) ? readdirSync(folder) : [];
+}
+
+function linkName(hook: Hook, ifindex: number): string {
+  return `${hook}-${ifindex}`;
+}
+
+interface Place {
+  readonly hook: Hook;
+  readonly ifindex: number;
+}
+
+function placeOf(key: string): Place | undefined {
+  const [, name, digits] = /^(.+)-(\d+)$/.exec(key) ?? [];
+  const hook = HOOKS.find((candidate) => candidate === name);
+  return hook === undefined ? undefined : { hook, ifindex: Number(digits) };
+}
