@@ -22,10 +22,11 @@ import {
   u64,
   XDP,
 } from '../src/bpf/index.ts';
-import { inUserNamespace, openPacketSocket } from '../src/host/index.ts';
+import { inUserNamespace, openPacketSocket, openTap } from '../src/host/index.ts';
 import { type Attachment, attach, type Hook } from '../src/offload/attach/hook.ts';
 import { OffloadState, PinningError, removeOffloadState } from '../src/offload/attach/state.ts';
 import { offloadSupport } from '../src/offload/attach/support.ts';
+import { xdpTarget } from '../src/offload/attach/xdp-target.ts';
 import { BpfFileSystem } from './support/bpf-fs.ts';
 import { type Host, Lab } from './support/index.ts';
 
@@ -81,6 +82,17 @@ describe('one program on one interface', () => {
     ours.detach();
     ours.detach();
     expect(namesAt(a, 'ingress')).toEqual(['first_other', 'millrace_drop', 'late_other']);
+  });
+
+  test('a port that is opened behind our own program warns of others only', () => {
+    const { a, b } = wired();
+    attached(a, tcProgram('millrace_tc'), 'tc-ingress');
+    attached(b, tcProgram('their_tc'), 'tc-ingress');
+    const open = (host: Host) =>
+      lab.own(host.inside(() => openPacketSocket({ interfaceName: 'eth0', receive: false })));
+    expect(open(a).warnings).toEqual([]);
+    expect(open(b).warnings).toEqual([expect.stringMatching(/eBPF programs .* of others/)]);
+    expect(namesAt(a, 'ingress')).toEqual(['millrace_tc', 'millrace_drop']);
   });
 
   test.each(['tc-ingress', 'tc-egress', 'xdp'] as const)('%s: it is exchanged for another and detached', (hook) => {
@@ -350,3 +362,33 @@ test('what is possible here is found, and what is not is said in one sentence', 
 function manifestBytes() {
   return bytes(1 << 16);
 }
+
+test('whether XDP can send to a port is decided by its driver, for a veth by the peer, where it can be arranged and undone', () => {
+  const [far, middle] = lab.hosts(2);
+  lab.veth(middle, 'port', far, 'eth0');
+  const decide = (netdev: string, arrange: boolean) => middle.inside(() => xdpTarget(netdev, arrange));
+  const gro = () => /generic-receive-offload: (\w+)/.exec(far.run('ethtool', ['-k', 'eth0']))?.[1];
+  expect(decide('port', false)).toMatchObject({
+    possible: false,
+    reason: expect.stringMatching(new RegExp(`peer \\(eth0 in namespace ${far.name}\\) has neither GRO`)),
+  });
+  // What the port itself has does not matter.
+  middle.run('ethtool', ['-K', 'port', 'gro', 'on']);
+  attached(middle, xdpProgram('millrace_xdp'), 'xdp', 'port');
+  expect(decide('port', false).possible).toBe(false);
+
+  const arranged = decide('port', true);
+  expect(arranged.possible).toBe(true);
+  expect(gro()).toBe('on');
+  expect(decide('port', false)).toEqual({ possible: true, undo: undefined });
+  if (arranged.possible) middle.inside(() => arranged.undo?.());
+  expect(gro()).toBe('off');
+  far.inside(() => lab.own(attachXdp({ program: xdpProgram('their_xdp'), netdev: 'eth0' })));
+  expect(decide('port', false)).toEqual({ possible: true, undo: undefined });
+
+  middle.ip('link add other type ifb');
+  expect(decide('other', true)).toMatchObject({ possible: false, reason: expect.stringMatching(/driver of other/) });
+  expect(() => decide('nowhere', true)).toThrow(/nowhere/);
+  const tap = middle.inside(() => lab.own(openTap({ interfaceName: 'tap0' })));
+  expect(decide(tap.interfaceName, false)).toEqual({ possible: true, undo: undefined });
+});

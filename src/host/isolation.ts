@@ -9,10 +9,10 @@
  * The program goes behind those that are there: nobody else's is displaced. Any of them that ends the chain with a verdict of
  * its own (TCX_PASS, a redirect) acts before our drop; that they exist is reported as a warning.
  */
-import { loadDropProgram } from './drop-program.ts';
+import { DROP_PROGRAM_NAME, loadDropProgram } from './drop-program.ts';
 import { type FileDescriptor, SystemError } from './sys/index.ts';
 import { FilterPair } from './tc-filter.ts';
-import { attachTcx, TcxHook, tcxPrograms } from './tcx.ts';
+import { attachTcx, programName, TcxHook, tcxPrograms } from './tcx.ts';
 
 /** How the kernel is kept off a port. */
 export type IsolationMeans = 'tcx' | 'tc-filter' | 'none';
@@ -64,7 +64,7 @@ function byLinks(program: FileDescriptor, interfaceIndex: number, name: string):
   try {
     const warnings: string[] = [];
     for (const hook of [TcxHook.INGRESS, TcxHook.EGRESS]) {
-      const others = tcxPrograms(interfaceIndex, hook);
+      const others = tcxPrograms(interfaceIndex, hook).filter((id) => !isFastPath(programName(id)));
       if (others.length > 0) warnings.push(othersWarning(name, `eBPF programs (ids ${others.join(', ')})`));
       links.push(attachTcx(program, interfaceIndex, hook));
     }
@@ -73,6 +73,11 @@ function byLinks(program: FileDescriptor, interfaceIndex: number, name: string):
     close();
     throw error;
   }
+}
+
+/** Programs of Millrace's own fast path have names that begin so; they stand before ours and are no news. */
+function isFastPath(name: string): boolean {
+  return name.startsWith('millrace') && name !== DROP_PROGRAM_NAME;
 }
 
 /** @throws SystemError */

@@ -2,9 +2,13 @@
  * TCX: eBPF programs at a device's traffic-control hooks, attached by links (Linux 6.6, bpf(2), BPF_LINK_CREATE).
  * A link is its descriptor: when that is closed, by us or by the end of the process, the program is detached.
  */
-import { FileDescriptor, lastErrno, NativeBlock, rawBpf, SystemError } from './sys/index.ts';
+import { closeDescriptor, FileDescriptor, lastErrno, NativeBlock, rawBpf, SystemError } from './sys/index.ts';
 
-const Command = { PROG_QUERY: 16, LINK_CREATE: 28 } as const;
+const Command = { PROG_GET_FD_BY_ID: 13, OBJ_GET_INFO_BY_FD: 15, PROG_QUERY: 16, LINK_CREATE: 28 } as const;
+
+/** struct bpf_prog_info up to the name, and where that is. */
+const INFO_BYTES = 80;
+const NAME_AT = 64;
 
 /** enum bpf_attach_type. */
 export const TcxHook = { INGRESS: 46, EGRESS: 47 } as const;
@@ -22,6 +26,23 @@ export function tcxPrograms(interfaceIndex: number, hook: number): number[] {
   const result = rawBpf(Command.PROG_QUERY, attributes, 64);
   if (result < 0) throw new SystemError('bpf', lastErrno(), `list the programs of interface ${interfaceIndex}`);
   return [...ids.u32.subarray(0, Math.min(attributes.u32[6], MOST_PROGRAMS))];
+}
+
+/** The name of a program; empty when it has none, or is gone, or may not be looked at. */
+export function programName(id: number): string {
+  const attributes = new NativeBlock(128);
+  attributes.u32[0] = id;
+  const fd = rawBpf(Command.PROG_GET_FD_BY_ID, attributes, 12);
+  if (fd < 0) return '';
+  try {
+    const info = new NativeBlock(INFO_BYTES);
+    attributes.u32[0] = fd;
+    attributes.u32[1] = INFO_BYTES;
+    attributes.setAddress(8, info.address);
+    return rawBpf(Command.OBJ_GET_INFO_BY_FD, attributes, 16) < 0 ? '' : info.getString(NAME_AT, 16);
+  } finally {
+    closeDescriptor(fd);
+  }
 }
 
 /**

@@ -71,6 +71,47 @@ export function ensureDelivery(netdev: string, prepare: boolean): () => void {
   }
   const peer = locatePeer(link);
   if (!prepare || peer === undefined) throw new DeliveryError(adviceFor(netdev, peer));
+  return turnOnGro(peer);
+}
+
+/** Whether an interface sends frames that XDP programs redirect to it, now. */
+export type XdpTransmission =
+  | { readonly possible: true }
+  | {
+      readonly possible: false;
+      /** One sentence. */
+      readonly reason: string;
+      /**
+       * Arranges it, where that can be done from here: turns GRO on at a veth's peer, whichever namespace it is in.
+       * @returns what undoes it
+       * @throws SystemError
+       */
+      readonly arrange: (() => () => void) | undefined;
+    };
+
+/**
+ * Ask whether an interface sends frames that XDP programs redirect to it.
+ * @throws NoInterfaceError, SystemError
+ */
+export function xdpTransmission(netdev: string | number): XdpTransmission {
+  const link = readLink(netdev, 'ask about XDP');
+  if (canTransmit(link)) return { possible: true };
+  const name = link.name ?? `${netdev}`;
+  if (link.info?.kind !== 'veth') {
+    const reason = `the driver of ${name} does not send frames for XDP (ndo_xdp_xmit), or not before a program is attached to it`;
+    return { possible: false, reason, arrange: undefined };
+  }
+  const peer = locatePeer(link);
+  if (peer === undefined) {
+    const reason = `${name} is a veth whose peer has neither GRO nor an XDP program, and is in a network namespace that cannot be entered from here`;
+    return { possible: false, reason, arrange: undefined };
+  }
+  const where = peer.namespace === undefined ? '' : ` in namespace ${peer.namespace}`;
+  const reason = `${name} is a veth whose peer (${peer.name}${where}) has neither GRO nor an XDP program`;
+  return { possible: false, reason, arrange: () => turnOnGro(peer) };
+}
+
+function turnOnGro(peer: Peer): () => void {
   peer.within(() => setGro(peer.name, true));
   return () => peer.within(() => setGro(peer.name, false));
 }

@@ -16,7 +16,6 @@
 import { existsSync, mkdirSync, readdirSync, rmSync, statfsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { BpfError, Link, type MapHandle, Program, type ProgramType, unpin } from '../../bpf/index.ts';
-import { SystemError } from '../../host/sys/index.ts';
 import { Attachment, type AttachRequest, type AttachResult, attach, HOOKS, type Hook, LINK_TYPE } from './hook.ts';
 import { type Json, Manifest, type ManifestContent } from './manifest.ts';
 
@@ -310,7 +309,7 @@ function openLink(path: string, place: Place | undefined): Link | undefined {
   try {
     return Link.open(path, LINK_TYPE[place.hook]);
   } catch (error) {
-    if (error instanceof BpfError || error instanceof SystemError) return undefined;
+    if (error instanceof BpfError || (error instanceof Error && 'errno' in error)) return undefined;
     throw error;
   }
 }
