@@ -4,7 +4,7 @@
  */
 
 import { Datapath, Drop, type FlowHooks, type FlowKey, Userspace, Word } from '../../flow/index.ts';
-import { Batch, type Packet, requiredOffloads } from '../../net/index.ts';
+import { Batch, Offload, type Packet, requiredOffloads } from '../../net/index.ts';
 import { Feature, PID_BY_CPU, PORTS_MAXIMUM, VportType } from './abi.ts';
 import type { PseudoDevice } from './device/pseudo-device.ts';
 import { Errno, OvsError } from './errors.ts';
@@ -48,6 +48,8 @@ export class OvsDatapath implements FlowHooks {
   readonly #sent = new Batch();
   readonly #segments = new Batch();
   readonly #dirty = new Set<OvsDevice>();
+  /** The device that was put in there last: most packets of a batch go to one. */
+  #lastDirty: OvsDevice | null = null;
   #depth = 0;
 
   constructor(name: string, host: OvsHost, device: PseudoDevice, buffers: Buffers) {
@@ -135,7 +137,15 @@ export class OvsDatapath implements FlowHooks {
       port.unsent += 1;
       return;
     }
-    this.#dirty.add(device);
+    if (device !== this.#lastDirty) {
+      this.#dirty.add(device);
+      this.#lastDirty = device;
+    }
+    if (device.offloads === Offload.ALL) {
+      packet.hold();
+      this.#queue(device, packet);
+      return;
+    }
     if ((requiredOffloads(packet) & ~device.offloads) === 0) {
       packet.hold();
       this.#queue(device, packet);
@@ -202,6 +212,7 @@ export class OvsDatapath implements FlowHooks {
     if (this.#dirty.size > 0) {
       for (const device of this.#dirty) device.flush();
       this.#dirty.clear();
+      this.#lastDirty = null;
     }
     this.#sent.releaseAll();
   }
