@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, expect, test } from 'vitest';
 import { attachTcx, loadProgram, ProgramBuilder, R1, R6 } from '../src/bpf/index.ts';
 import {
+  openDescriptors,
   openPacketSocket,
   openPuntChannel,
   type PacketSocket,
@@ -313,6 +314,31 @@ test('a file that keeps no namespace any more, and half a pair, are replaced; a 
   expect(middle.ip('link')).toContain('mrpunt');
 });
 
+test('devices that somebody deletes are noticed, and a channel opens anew; nothing stays open', async () => {
+  const middle = lab.host();
+  const folder = mkdtempSync(join(tmpdir(), 'millrace-punt-'));
+  lab.onClose(() => rmSync(folder, { recursive: true, force: true }));
+  const before = openDescriptors();
+  for (const namespacePath of [null, join(folder, 'punt')]) {
+    for (let round = 0; round < 3; round += 1) {
+      const channel = openChannel(middle, { namespacePath });
+      const loop = labLoop(lab);
+      let errors = 0;
+      loop.add(channel.fileDescriptor, { onReady: () => {}, onError: () => (errors += 1) });
+      expect(channel.refresh()).toBe('up');
+      middle.ip('link delete mrpunt');
+      while (loop.poll(10));
+      expect(errors).toBeGreaterThan(0);
+      expect(channel.refresh()).toBe('gone');
+      expect(channel.receive()).toBe(0);
+      loop.close();
+      channel.remove();
+      channel.close();
+    }
+  }
+  expect(openDescriptors()).toBe(before);
+});
+
 test('a punted packet costs about as much as one that a socket on the port receives', () => {
   const [a, middle] = lab.hosts(2);
   lab.veth(middle, 'sa', a, 'eth0');
@@ -320,7 +346,7 @@ test('a punted packet costs about as much as one that a socket on the port recei
   const channel = openChannel(middle);
   puntFrom(middle, 'sa', channel);
   let punted = 0;
-  channel.claim(indexOf(middle, 'sa'), {
+  const claim = channel.claim(indexOf(middle, 'sa'), {
     onPunted(batch) {
       punted += batch.count;
       batch.releaseAll();
@@ -354,6 +380,7 @@ test('a punted packet costs about as much as one that a socket on the port recei
       round(toPunt, () => channel.receive()),
     );
   }
+  expect(claim.handled).toBe(punted);
   expect(punted).toBeGreaterThanOrEqual(60 * 20 * BATCH_SIZE);
   expect(received).toBeGreaterThanOrEqual(60 * 20 * BATCH_SIZE);
   expect(puntMs).toBeLessThan(directMs * 1.3);

@@ -22,7 +22,7 @@ import {
   u64,
   XDP,
 } from '../src/bpf/index.ts';
-import { inUserNamespace, openPacketSocket, openTap } from '../src/host/index.ts';
+import { inUserNamespace, openDescriptors, openPacketSocket, openTap } from '../src/host/index.ts';
 import { type Attachment, attach, type Hook } from '../src/offload/attach/hook.ts';
 import { OffloadState, PinningError, removeOffloadState } from '../src/offload/attach/state.ts';
 import { offloadSupport } from '../src/offload/attach/support.ts';
@@ -283,6 +283,22 @@ describe('what is pinned', () => {
     expect(again.state?.attachments).toEqual([]);
     expect(readdirSync(`${folder}/links`)).toEqual([]);
     again.state?.removeAll();
+  });
+
+  test('leaves no descriptor open in this process, however often it is left and taken up', () => {
+    const { a } = wired();
+    const folder = left(a);
+    const before = openDescriptors();
+    for (let round = 0; round < 5; round += 1) {
+      const found = a.inside(() => OffloadState.adopt({ folder, layout: 'layout 1' }));
+      if (found.state === null) throw new Error(`${found.reason}`);
+      expect(found.state.attachments.length).toBe(1);
+      found.state.close();
+      expect(OffloadState.adopt({ folder, layout: 'layout 1' }).state?.close()).toBeUndefined();
+    }
+    expect(openDescriptors()).toBe(before);
+    removeOffloadState(folder);
+    expect(openDescriptors()).toBe(before);
   });
 
   test('needs a bpf file system', () => {

@@ -11,6 +11,7 @@ import { BATCH_SIZE, Batch, type Packet } from '../net/index.ts';
 import { type Isolation, isolate } from './isolation.ts';
 import type { NetworkNamespace } from './namespace.ts';
 import { openPacketSocket, type PacketSocket } from './packet-socket.ts';
+import type { PortState } from './port.ts';
 import { INNER_NAME, openPuntPair, type PuntPair, removePuntPair } from './punt-pair.ts';
 import { Clock, ClockId } from './sys/index.ts';
 
@@ -51,8 +52,14 @@ export interface PuntCounters {
 }
 
 /** One port's end of the channel. */
+export interface PuntClaim {
+  /** Packets that the port's handler has been through: each is counted when the handler has returned. */
+  readonly handled: number;
+}
+
 interface Claim {
   handler: PuntHandler | null;
+  handled: number;
   readonly batch: Batch;
 }
 
@@ -114,6 +121,11 @@ export class PuntChannel {
     return this.#socket.fileDescriptor;
   }
 
+  /** Look at the devices, such as when the loop reports an error of the descriptor. @returns 'gone' when somebody deleted them: open another channel */
+  refresh(): PortState {
+    return this.#socket.refresh();
+  }
+
   /** The private namespace, for tests and tools. */
   get namespace(): NetworkNamespace {
     return this.#pair.namespace;
@@ -135,12 +147,16 @@ export class PuntChannel {
   /**
    * Take the packets of a port from now on.
    * @param interfaceIndex of the port's device
+   * @returns how far the handler has come. A program that counts what it hands up can tell by it whether something of a port is still on its way,
+   *   as long as the channel's counters tell of no loss
    * @throws RangeError when somebody has them already
    */
-  claim(interfaceIndex: number, handler: PuntHandler): void {
+  claim(interfaceIndex: number, handler: PuntHandler): PuntClaim {
     if (this.#claims.has(interfaceIndex))
       throw new RangeError(`packets of interface ${interfaceIndex} are claimed already`);
-    this.#claims.set(interfaceIndex, { handler, batch: new Batch() });
+    const claim: Claim = { handler, handled: 0, batch: new Batch() };
+    this.#claims.set(interfaceIndex, claim);
+    return claim;
   }
 
   /** Packets of this port are dropped and counted from now on, also those that are being handed out. No claim is no error. */
@@ -196,12 +212,15 @@ export class PuntChannel {
   #handOut(): void {
     const touched = this.#touched;
     for (let i = 0; i < touched.length; i += 1) {
-      const { handler, batch } = touched[i];
+      const claim = touched[i];
+      const { handler, batch } = claim;
+      const count = batch.count;
       if (handler !== null) {
         handler.onPunted(batch);
         batch.clear();
+        claim.handled += count;
       } else {
-        this.#unclaimed += batch.count;
+        this.#unclaimed += count;
         batch.releaseAll();
       }
     }
