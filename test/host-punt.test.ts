@@ -18,7 +18,7 @@ import {
   removeLeftPuntPair,
   withRouteClient,
 } from '../src/host/index.ts';
-import { BATCH_SIZE, Batch, Checksum, type Packet, TagAction } from '../src/net/index.ts';
+import { BATCH_SIZE, Batch, Checksum, Gso, type Packet, TagAction } from '../src/net/index.ts';
 import { emitPunt, type PuntOrigin } from '../src/offload/punt/punt.ts';
 import {
   eventually,
@@ -179,6 +179,80 @@ test.each(['first-device', 'marked'] as const)(
     for (const { timestampSeconds } of ports.flat()) expect(timestampSeconds).toBeGreaterThan(before);
   },
 );
+
+test('frames, super-packets, partial checksums and tags are, bit for bit, what a socket on the port gives', async () => {
+  const [a, middle] = lab.hosts(2);
+  lab.veth(middle, 'sa', a, 'eth0');
+  lab.veth(middle, 'sb', a, 'eth1');
+  const channel = openChannel(middle);
+  puntFrom(middle, 'sa', channel);
+  const punted: ReturnType<typeof all>[] = [];
+  channel.claim(indexOf(middle, 'sa'), {
+    onPunted(batch) {
+      for (let i = 0; i < batch.count; i += 1) punted.push(all(batch.packets[i]));
+      batch.releaseAll();
+    },
+  });
+  const direct = lab.own(middle.inside(() => openPacketSocket({ interfaceName: 'sb' })));
+  const senders = ['eth0', 'eth1'].map((interfaceName) => lab.own(a.inside(() => openPacketSocket({ interfaceName }))));
+  for (const [gsoType, tags, lengthBytes] of [
+    [Gso.NONE, '', 60],
+    [Gso.NONE, '8100 0007', 1500],
+    [Gso.TCPV4, '', 3000],
+    [Gso.TCPV4 | Gso.ECN, '', 40_000],
+    [Gso.TCPV4, '8100 6007', 65_000],
+    [Gso.UDP_L4, '88a8 0007', 20_000],
+    [Gso.UDP_L4, '88a8 0007 8100 0008', 9000],
+  ] as const) {
+    for (const sender of senders) {
+      const packet = superPacket(gsoType, hex(tags), lengthBytes);
+      sender.transmit(packet, TagAction.KEEP);
+      sender.flush();
+      packet.release();
+    }
+  }
+  const received: ReturnType<typeof all>[] = [];
+  const batch = new Batch();
+  await eventually('both have all', () => {
+    channel.receive();
+    direct.receive(batch, BATCH_SIZE);
+    for (let i = 0; i < batch.count; i += 1) received.push(all(batch.packets[i]));
+    batch.releaseAll();
+    return received.length >= 7 && punted.length >= 7;
+  });
+  expect(punted).toEqual(received);
+  expect(punted.filter(({ gsoType }) => gsoType !== Gso.NONE).length).toBe(5);
+  expect(punted.filter(({ checksum }) => checksum === Checksum.PARTIAL).length).toBe(5);
+});
+
+/** All that a packet says, but the time. */
+function all(packet: Packet) {
+  const { checksum, checksumStart, checksumOffset, gsoType, gsoSizeBytes, headerLengthBytes } = packet;
+  const frame = Buffer.from(packet.frame()).toString('hex');
+  return { frame, checksum, checksumStart, checksumOffset, gsoType, gsoSizeBytes, headerLengthBytes };
+}
+
+/** An IPv4 packet that its receiver would have to cut, or a plain one. */
+function superPacket(gsoType: number, tags: Uint8Array, lengthBytes: number): Packet {
+  const isTcp = (gsoType & ~Gso.ECN) === Gso.TCPV4;
+  const frame = new Uint8Array(lengthBytes);
+  frame.set(hex('020000000002 020000000001'));
+  frame.set(tags, 12);
+  const ip = 14 + tags.length;
+  frame.set(hex(`0800 4500 0000 0000 4000 40${isTcp ? '06' : '11'} 0000 0a000001 0a000002`), ip - 2);
+  new DataView(frame.buffer).setUint16(ip + 2, lengthBytes - ip);
+  frame.set(isTcp ? hex('0400 0400 00000001 00000001 5010 ffff 0000 0000') : hex('0400 0400 0000 0000'), ip + 20);
+  if (!isTcp) new DataView(frame.buffer).setUint16(ip + 24, lengthBytes - ip - 20);
+  const packet = source.packet(frame);
+  if (gsoType === Gso.NONE) return packet;
+  packet.gsoType = gsoType;
+  packet.gsoSizeBytes = 1000;
+  packet.checksum = Checksum.PARTIAL;
+  packet.checksumStart = ip + 20;
+  packet.checksumOffset = isTcp ? 16 : 6;
+  packet.headerLengthBytes = ip + 20 + (isTcp ? 20 : 8);
+  return packet;
+}
 
 test('a port on top of another device is told by its mark, though the packet first came in below', async () => {
   const [a, middle] = lab.hosts(2);

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import {
   ArrayMap,
+  attachClsact,
   attachTcx,
   attachXdp,
   bytes,
@@ -23,7 +24,7 @@ import {
   XDP,
 } from '../src/bpf/index.ts';
 import { inUserNamespace, openDescriptors, openPacketSocket, openTap } from '../src/host/index.ts';
-import { type Attachment, attach, type Hook } from '../src/offload/attach/hook.ts';
+import { type Attachment, attach, foreignPrograms, type Hook } from '../src/offload/attach/hook.ts';
 import { OffloadState, PinningError, removeOffloadState } from '../src/offload/attach/state.ts';
 import { offloadSupport } from '../src/offload/attach/support.ts';
 import { xdpTarget } from '../src/offload/attach/xdp-target.ts';
@@ -82,6 +83,25 @@ describe('one program on one interface', () => {
     ours.detach();
     ours.detach();
     expect(namesAt(a, 'ingress')).toEqual(['first_other', 'millrace_drop', 'late_other']);
+  });
+
+  test('all programs of others on an interface are listed, ours and the isolation left out', () => {
+    const { a } = wired();
+    const ours = attached(a, tcProgram('millrace_tc'), 'tc-ingress');
+    const listed = a.inside(() => {
+      lab.own(attachXdp({ program: xdpProgram('their_xdp'), netdev: 'eth0' }));
+      lab.own(attachTcx({ program: tcProgram('their_egress'), netdev: 'eth0', direction: 'egress' }));
+      lab.own(openPacketSocket({ interfaceName: 'eth0', receive: false }));
+      const filter = attachClsact({ program: tcProgram('their_filter'), netdev: 'eth0', direction: 'ingress' });
+      const found = foreignPrograms('eth0', [ours.programId]);
+      filter.detach();
+      return found;
+    });
+    expect(listed.map(({ name, hook }) => `${name} at ${hook}`)).toEqual([
+      'their_xdp at xdp',
+      'their_filter at clsact-ingress',
+      'their_egress at tc-egress',
+    ]);
   });
 
   test('a port that is opened behind our own program warns of others only', () => {

@@ -16,6 +16,7 @@ import {
   type Link,
   NoInterfaceError,
   type Program,
+  queryNetdev,
   queryTcx,
   queryXdp,
   type TcxPosition,
@@ -44,8 +45,11 @@ export interface ForeignProgram {
   /** The name that the kernel keeps, up to 15 characters; may be empty. */
   readonly name: string;
   readonly id: number;
-  readonly hook: Hook;
+  readonly hook: Hook | ClassicHook;
 }
+
+/** Where filters with programs are on an interface: behind all of tc's list, so that they see only what ours lets pass. */
+export type ClassicHook = 'clsact-ingress' | 'clsact-egress';
 
 /** What to attach where. */
 export interface AttachRequest {
@@ -179,6 +183,28 @@ function foreignAt({ netdev, hook }: AttachRequest): ForeignProgram[] {
   return programsAt(netdev, hook)
     .filter(({ name }) => name !== ISOLATION_PROGRAM)
     .map((program) => foreign(program, hook));
+}
+
+/**
+ * All programs of others on an interface, at any hook, for listings: XDP first, then those of tc in the order in which they run.
+ * @param netdev name or index, in the calling thread's network namespace
+ * @param ours ids of programs that are Millrace's, such as `attachment.programId`
+ * @throws NoInterfaceError, PrivilegeError, SystemError
+ */
+export function foreignPrograms(netdev: string | number, ours: readonly number[]): ForeignProgram[] {
+  const { xdp, tcx, clsact } = queryNetdev(netdev);
+  const found: ForeignProgram[] = [];
+  const note = (programs: readonly { name: string; programId: number }[], hook: Hook | ClassicHook): void => {
+    for (const { name, programId } of programs) {
+      if (name !== ISOLATION_PROGRAM && !ours.includes(programId)) found.push({ name, id: programId, hook });
+    }
+  };
+  note(xdp === undefined ? [] : [xdp], 'xdp');
+  note(tcx?.ingress.programs ?? [], 'tc-ingress');
+  note(clsact.ingress, 'clsact-ingress');
+  note(tcx?.egress.programs ?? [], 'tc-egress');
+  note(clsact.egress, 'clsact-egress');
+  return found;
 }
 
 /** In the order in which they run; none where there is no interface. */
