@@ -65,6 +65,7 @@ export {
   TunnelOptions,
   Word,
 } from './key/layout.ts';
+export { type FlowRegistration, type FlowRegistry, type FlowSource, flowRegistryOf } from './source.ts';
 export type { FlowMask } from './table/mask.ts';
 export {
   FlowError,

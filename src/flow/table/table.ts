@@ -58,6 +58,8 @@ export interface FlowObserver {
   flowRemoved(slot: number): void;
   /** All flows at once are about to go; no flowRemoved is called for them. */
   flowsFlushed(): void;
+  /** Somebody is about to read statistics: of one flow, or of all for -1. Bring what was counted elsewhere, see addCounts. */
+  statisticsWanted?(slot: number): void;
 }
 
 export interface FlowTableOptions {
@@ -125,8 +127,18 @@ export class FlowTable implements EntryPositions {
     return bytes;
   }
 
-  observe(observer: FlowObserver): void {
+  /** @returns call to stop */
+  observe(observer: FlowObserver): () => void {
     this.#observers.push(observer);
+    return () => {
+      const at = this.#observers.indexOf(observer);
+      if (at !== -1) this.#observers.splice(at, 1);
+    };
+  }
+
+  /** Bring statistics up to date before they are read. @param slot -1 for those of all flows */
+  refreshCounts(slot = -1): void {
+    for (const observer of this.#observers) observer.statisticsWanted?.(slot);
   }
 
   unobserve(observer: FlowObserver): void {

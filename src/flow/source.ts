@@ -1,0 +1,40 @@
+/**
+ * How whoever decides about packets offers its flow table to whoever runs flows elsewhere, such as in the kernel. Neither knows
+ * the other: both are given the registry by what puts them together.
+ */
+import type { FlowTable } from './table/table.ts';
+
+/** A flow table with what its port numbers mean. */
+export interface FlowSource {
+  /** For people, such as `learning` or the name of a datapath. */
+  readonly name: string;
+  readonly table: FlowTable;
+  /** The secret of its hash action, when it has one. */
+  readonly hashSecret?: { readonly low: number; readonly high: number };
+  /** The switch's port for a number in keys and outputs; -1 for none that frames can simply be sent to, such as a tunnel. */
+  portIdOf(number: number): number;
+  /** The number in keys for a port of the switch; -1 when the table says nothing about its packets. */
+  numberOf(portId: number): number;
+  /** Told what was carried elsewhere by a flow since it was last told. */
+  carried?(slot: number, packets: number, bytes: number): void;
+}
+
+/** What a source gets for its table. */
+export interface FlowRegistration {
+  /** Ports have come, gone or got other numbers. */
+  portsChanged(): void;
+  close(): void;
+}
+
+/** Takes flow tables: the service `flows` of a switch's host services, where there is one. */
+export interface FlowRegistry {
+  register(source: FlowSource): FlowRegistration;
+}
+
+/** The registry among the services of a switch's surroundings; null when flows run nowhere else. */
+export function flowRegistryOf(services: Readonly<Record<string, unknown>> | undefined): FlowRegistry | null {
+  const service = services?.flows;
+  const isRegistry =
+    typeof service === 'object' && service !== null && typeof Reflect.get(service, 'register') === 'function';
+  return isRegistry ? (service as FlowRegistry) : null;
+}
