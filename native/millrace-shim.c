@@ -4,15 +4,23 @@
  * A generic netlink socket becomes a connection to a Unix SOCK_SEQPACKET socket whose path is in MILLRACE_OVS_SOCKET. Every
  * datagram on it is a frame: a 32-bit kind and a payload.
  *
- *     to the daemon     0 a netlink datagram    2 join a group (u32)    3 leave a group (u32)    4 who am I
- *     from the daemon   0 a netlink datagram    1 done (s32 errno)      9 hello (u32 port id)
+ *     to the daemon     0 a netlink datagram          2 join a group (u32)          3 leave a group (u32)
+ *                       4 who am I                    5 more of the dump (u32 room of the reader)
+ *     from the daemon   0 a netlink datagram          1 done (s32 errno, u32 flags: DONE_GOES_ON)
+ *                       9 hello (u32 port id, u32 PROTOCOL_VERSION)
  *
  * The daemon says hello to every new connection, and answers each frame of ours with any number of datagrams and one "done".
  * A send returns only after "done": programs rely on replies being readable by then. Datagrams that arrive meanwhile wait in a
  * queue of ours, and later reads take from it first.
  *
+ * Dumps come in parts: "done" says that one goes on, and reads ask for the next part. A part is asked for when the one before
+ * is read, so that daemon and program work at the same time. To a program EAGAIN means that a dump is over, so a read waits
+ * for its part even when it was told not to wait.
+ *
  * Of what the daemon does not serve (families below FAMILY_FIRST, names that do not begin with "ovs_") the kernel is asked
- * over a netlink socket of a moment. Routing netlink goes to the kernel, but for one probe: see compat_probe.
+ * over a netlink socket of a moment. Routing netlink goes to the kernel, but for one probe: see compat_probe. Netfilter's
+ * sockets are the kernel's, but for messages about connections: those go to the daemon over a connection of a moment, so that
+ * a program sees the connections of its datapath and never touches those of the machine.
  *
  * Neighbours: src/extensions/ovs/ is the other end of the connection.
  */
@@ -21,6 +29,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/genetlink.h>
+#include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <poll.h>
@@ -30,11 +39,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { FRAME_DATAGRAM = 0, FRAME_DONE = 1, FRAME_JOIN = 2, FRAME_LEAVE = 3, FRAME_WHO = 4, FRAME_HELLO = 9 };
+enum {
+    FRAME_DATAGRAM = 0, FRAME_DONE = 1, FRAME_JOIN = 2, FRAME_LEAVE = 3, FRAME_WHO = 4, FRAME_MORE = 5, FRAME_HELLO = 9
+};
+#define DONE_GOES_ON 1u
+/* Shim and daemon must be of one make. */
+#define PROTOCOL_VERSION 2u
 
 /* The daemon's families and groups have numbers from here on: above any of the kernel's. */
 #define FAMILY_FIRST 0x7000
@@ -51,17 +65,35 @@ struct datagram {
     char bytes[];
 };
 
+enum kind {
+    KIND_GENERIC = 1,        /* the descriptor is a connection to the daemon */
+    KIND_ROUTE = 2,          /* the kernel's; only the probe is watched for */
+    KIND_NETFILTER = 4       /* the kernel's; messages about connections are the daemon's */
+};
+
+/* What is known of a dump. */
+enum dump { DUMP_NONE, DUMP_WAITS, DUMP_ASKED };
+
 /* What a descriptor stands for; descriptors that dup made share one. */
 struct shim_socket {
     int references;
-    int is_route;            /* a routing socket that only the probe is watched for */
+    enum kind kind;
     uint32_t port;           /* netlink port id */
-    pthread_mutex_t lock;    /* serialises requests; guards the queue */
+    pthread_mutex_t lock;    /* serialises requests; guards what is below */
+    enum dump dump;
+    uint32_t room;           /* of the largest read so far */
+    int side;                /* KIND_NETFILTER: the connection over which a dump goes on, or -1 */
     struct datagram *head, **tail;
 };
 
 static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct shim_socket *table[FD_MAX];
+
+/*
+ * The process that the table belongs to. A child of vfork runs in its parent's memory: what it does to descriptors before it
+ * calls exec must leave the table alone.
+ */
+static pid_t table_owner;
 
 /* The next definition of a function: that of the C library. */
 #define REAL(name)                                                    \
@@ -97,13 +129,14 @@ static int raw_poll(int fd, short events)
 
 /* ---- The table. ---- */
 
-static struct shim_socket *socket_new(uint32_t port, int is_route)
+static struct shim_socket *socket_new(uint32_t port, enum kind kind)
 {
     struct shim_socket *s = calloc(1, sizeof *s);
     if (s != NULL) {
         s->references = 1;
         s->port = port;
-        s->is_route = is_route;
+        s->kind = kind;
+        s->side = -1;
         s->tail = &s->head;
         pthread_mutex_init(&s->lock, NULL);
     }
@@ -113,7 +146,7 @@ static struct shim_socket *socket_new(uint32_t port, int is_route)
 /* Take a reference to what a descriptor stands for; NULL for a descriptor that is none of ours. */
 static struct shim_socket *socket_get(int fd)
 {
-    if (fd < 0 || fd >= FD_MAX || __atomic_load_n(&table[fd], __ATOMIC_ACQUIRE) == NULL) {
+    if (fd < 0 || fd >= FD_MAX || __atomic_load_n(&table[fd], __ATOMIC_ACQUIRE) == NULL || getpid() != table_owner) {
         return NULL;
     }
     pthread_mutex_lock(&table_lock);
@@ -136,6 +169,9 @@ static void socket_put(struct shim_socket *s)
             s->head = d->next;
             free(d);
         }
+        if (s->side >= 0) {
+            raw_close(s->side);
+        }
         pthread_mutex_destroy(&s->lock);
         free(s);
     }
@@ -150,6 +186,9 @@ static void table_set(int fd, struct shim_socket *s)
         }
         return;
     }
+    if (s == NULL && (__atomic_load_n(&table[fd], __ATOMIC_ACQUIRE) == NULL || getpid() != table_owner)) {
+        return;
+    }
     pthread_mutex_lock(&table_lock);
     struct shim_socket *before = table[fd];
     __atomic_store_n(&table[fd], s, __ATOMIC_RELEASE);
@@ -159,15 +198,21 @@ static void table_set(int fd, struct shim_socket *s)
     }
 }
 
-/* As socket_get, but only for netlink sockets that the daemon serves. */
-static struct shim_socket *served_get(int fd)
+/* As socket_get, but only for sockets of these kinds. */
+static struct shim_socket *kind_get(int fd, int kinds)
 {
     struct shim_socket *s = socket_get(fd);
-    if (s != NULL && s->is_route) {
+    if (s != NULL && !(s->kind & kinds)) {
         socket_put(s);
         return NULL;
     }
     return s;
+}
+
+/* As socket_get, but only for connections to the daemon. */
+static struct shim_socket *served_get(int fd)
+{
+    return kind_get(fd, KIND_GENERIC);
 }
 
 static int queue_add(struct shim_socket *s, const void *bytes, size_t length)
@@ -198,6 +243,7 @@ static void after_fork_parent(void)
 
 static void after_fork_child(void)
 {
+    table_owner = getpid();
     pthread_mutex_init(&table_lock, NULL);
     for (int fd = 0; fd < FD_MAX; fd++) {
         if (table[fd] != NULL) {
@@ -208,11 +254,21 @@ static void after_fork_child(void)
 
 /* ---- Frames. ---- */
 
+/* Each thread has a buffer, which goes when the thread ends. */
+static pthread_key_t buffer_key;
+static pthread_once_t buffer_once = PTHREAD_ONCE_INIT;
+
+static void buffer_key_make(void)
+{
+    pthread_key_create(&buffer_key, free);
+}
+
 static char *frame_buffer(void)
 {
-    static __thread char *buffer;
-    if (buffer == NULL) {
-        buffer = malloc(FRAME_MAX);
+    pthread_once(&buffer_once, buffer_key_make);
+    char *buffer = pthread_getspecific(buffer_key);
+    if (buffer == NULL && (buffer = malloc(FRAME_MAX)) != NULL) {
+        pthread_setspecific(buffer_key, buffer);
     }
     return buffer;
 }
@@ -242,11 +298,26 @@ static int frame_send(int fd, uint32_t kind, const struct iovec *iov, size_t cou
     }
 }
 
+/* Give the messages of a datagram our port id. */
+static void readdress(char *bytes, size_t length, uint32_t port)
+{
+    for (size_t at = 0; at + sizeof(struct nlmsghdr) <= length;) {
+        struct nlmsghdr h;
+        memcpy(&h, bytes + at, sizeof h);
+        h.nlmsg_pid = port;
+        memcpy(bytes + at, &h, sizeof h);
+        if (h.nlmsg_len < sizeof h) {
+            break;
+        }
+        at += NLMSG_ALIGN(h.nlmsg_len);
+    }
+}
+
 /*
- * Send a frame and wait for its "done"; datagrams on the way are queued. The socket's lock is held.
+ * Wait for a "done"; datagrams on the way are queued. The socket's lock is held.
  * Returns 0, or -1 with errno: the daemon's, or ECONNRESET when the daemon is gone.
  */
-static int frame_exchange(int fd, struct shim_socket *s, uint32_t kind, const struct iovec *iov, size_t count)
+static int await_done(int fd, struct shim_socket *s)
 {
     char *buffer = frame_buffer();
     int trouble = 0;
@@ -254,12 +325,9 @@ static int frame_exchange(int fd, struct shim_socket *s, uint32_t kind, const st
         errno = ENOMEM;
         return -1;
     }
-    if (frame_send(fd, kind, iov, count) < 0) {
-        return -1;
-    }
     for (;;) {
         ssize_t n = raw_recv(fd, buffer, FRAME_MAX, 0);
-        uint32_t word[2];
+        uint32_t word[3] = { 0, 0, 0 };
         if (n < 0 && errno == EINTR) {
             continue;
         }
@@ -268,21 +336,59 @@ static int frame_exchange(int fd, struct shim_socket *s, uint32_t kind, const st
             continue;
         }
         if (n < (ssize_t) sizeof word[0]) {
+            s->dump = DUMP_NONE;
             errno = ECONNRESET;
             return -1;
         }
-        memcpy(word, buffer, n < (ssize_t) sizeof word ? sizeof word[0] : sizeof word);
+        memcpy(word, buffer, n < (ssize_t) sizeof word ? (size_t) n : sizeof word);
         if (word[0] == FRAME_DATAGRAM) {
+            if (s->kind != KIND_GENERIC) {
+                readdress(buffer + sizeof word[0], n - sizeof word[0], s->port);
+            }
             int error = queue_add(s, buffer + sizeof word[0], n - sizeof word[0]);
             trouble = error != 0 ? ENOBUFS : trouble;
-        } else if (word[0] == FRAME_HELLO && n >= (ssize_t) sizeof word) {
+        } else if (word[0] == FRAME_HELLO && n == sizeof word) {
             s->port = word[1];
-        } else if (word[0] == FRAME_DONE && n >= (ssize_t) sizeof word) {
+        } else if (word[0] == FRAME_DONE && n == sizeof word) {
             int error = word[1] != 0 ? (int) word[1] : trouble;
+            s->dump = word[2] & DONE_GOES_ON ? DUMP_WAITS : DUMP_NONE;
             errno = error;
             return error != 0 ? -1 : 0;
         }
     }
+}
+
+/* Send a frame and wait for its "done", as await_done says. A part of a dump that was asked for comes before. */
+static int frame_exchange(int fd, struct shim_socket *s, uint32_t kind, const struct iovec *iov, size_t count)
+{
+    if (s->dump == DUMP_ASKED && await_done(fd, s) < 0) {
+        return -1;
+    }
+    return frame_send(fd, kind, iov, count) < 0 ? -1 : await_done(fd, s);
+}
+
+/* ---- Dumps. ---- */
+
+/* Ask for the next part of a dump, if there is one, without waiting for it. The socket's lock is held. */
+static void ask_more(int fd, struct shim_socket *s)
+{
+    struct iovec iov = { &s->room, sizeof s->room };
+    if (s->dump == DUMP_WAITS && frame_send(fd, FRAME_MORE, &iov, 1) == 0) {
+        s->dump = DUMP_ASKED;
+    }
+}
+
+/* Wait until the queue holds something or no dump goes on. The socket's lock is held. Returns 0, or -1 with errno. */
+static int fetch_dump(int fd, struct shim_socket *s)
+{
+    while (s->head == NULL && s->dump != DUMP_NONE) {
+        ask_more(fd, s);
+        if (s->dump == DUMP_WAITS || await_done(fd, s) < 0) {
+            s->dump = DUMP_NONE;
+            return -1;
+        }
+    }
+    return 0;
 }
 
 /* ---- What the kernel answers itself. ---- */
@@ -365,16 +471,7 @@ static int ask_kernel(struct shim_socket *s, const char *bytes, size_t length)
             result = n < 0 && errno != EAGAIN ? -1 : 0;
             break;
         }
-        for (size_t at = 0; at + sizeof(struct nlmsghdr) <= (size_t) n;) {
-            struct nlmsghdr h;
-            memcpy(&h, buffer + at, sizeof h);
-            h.nlmsg_pid = s->port;
-            memcpy(buffer + at, &h, sizeof h);
-            if (h.nlmsg_len < sizeof h) {
-                break;
-            }
-            at += NLMSG_ALIGN(h.nlmsg_len);
-        }
+        readdress(buffer, n, s->port);
         if (queue_add(s, buffer, n) != 0) {
             errno = ENOBUFS;
             result = -1;
@@ -393,7 +490,7 @@ static int ask_kernel(struct shim_socket *s, const char *bytes, size_t length)
 /* Read the hello of a new connection. Returns the port id, or 0. */
 static uint32_t read_hello(int fd)
 {
-    uint32_t hello[2];
+    uint32_t hello[3];
     ssize_t n;
     do {
         n = raw_recv(fd, hello, sizeof hello, 0);
@@ -402,7 +499,15 @@ static uint32_t read_hello(int fd)
             errno = EINTR;
         }
     } while (n < 0 && errno == EINTR);
-    return n == sizeof hello && hello[0] == FRAME_HELLO ? hello[1] : 0;
+    if (n < 2 * (ssize_t) sizeof hello[0] || hello[0] != FRAME_HELLO) {
+        errno = ECONNRESET;
+        return 0;
+    }
+    if (n != sizeof hello || hello[2] != PROTOCOL_VERSION) {
+        errno = EPROTO;
+        return 0;
+    }
+    return hello[1];
 }
 
 static int daemon_address(struct sockaddr_un *address)
@@ -417,57 +522,68 @@ static int daemon_address(struct sockaddr_un *address)
     return 0;
 }
 
-int socket(int domain, int type, int protocol)
+/*
+ * Connect to the daemon. flags are those of socket(2). Returns a descriptor and the port id, or -1 with errno: ECONNREFUSED or
+ * ENOENT without a daemon, ECONNRESET when it ended at once, EPROTO when it is not of our make.
+ */
+static int daemon_connect(const struct sockaddr_un *address, int flags, uint32_t *port)
 {
     REAL(socket);
     REAL(connect);
-    struct sockaddr_un address;
-    if (domain != AF_NETLINK || daemon_address(&address) < 0) {
-        return real_socket(domain, type, protocol);
-    }
-    if (protocol == NETLINK_ROUTE) {
-        int fd = real_socket(domain, type, protocol);
-        if (fd >= 0) {
-            table_set(fd, socket_new(0, 1));
-        }
-        return fd;
-    }
-    if (protocol != NETLINK_GENERIC) {
-        return real_socket(domain, type, protocol);
-    }
-    int fd = real_socket(AF_UNIX, SOCK_SEQPACKET | (type & (SOCK_CLOEXEC | SOCK_NONBLOCK)), 0);
+    int fd = real_socket(AF_UNIX, SOCK_SEQPACKET | flags, 0);
     if (fd < 0) {
         return -1;
     }
     /* A batch of requests must fit. */
     int room = FRAME_MAX;
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
-    uint32_t port = 0;
     int connected;
     do {
-        connected = real_connect(fd, (struct sockaddr *) &address, sizeof address);
+        connected = real_connect(fd, (const struct sockaddr *) address, sizeof *address);
         if (connected < 0 && errno == EAGAIN) {
             usleep(1000);    /* the daemon's backlog is full */
             errno = EINTR;
         }
     } while (connected < 0 && errno == EINTR);
-    if (connected < 0) {
-        goto failed;
+    *port = connected < 0 ? 0 : read_hello(fd);
+    if (*port == 0) {
+        int error = errno;
+        raw_close(fd);
+        errno = error;
+        return -1;
     }
-    port = read_hello(fd);
-    struct shim_socket *s = port != 0 && fd < FD_MAX ? socket_new(port, 0) : NULL;
+    return fd;
+}
+
+/* Let a descriptor stand for a new socket. Returns the descriptor, or -1 with errno and the descriptor closed. */
+static int watch(int fd, uint32_t port, enum kind kind)
+{
+    struct shim_socket *s = fd < FD_MAX ? socket_new(port, kind) : NULL;
     if (s == NULL) {
-        errno = port == 0 ? ECONNRESET : ENFILE;
-        goto failed;
+        raw_close(fd);
+        errno = fd < FD_MAX ? ENOMEM : EMFILE;
+        return -1;
     }
     table_set(fd, s);
     return fd;
+}
 
-failed:;
-    int error = errno;
-    raw_close(fd);
-    errno = error;
-    return -1;
+int socket(int domain, int type, int protocol)
+{
+    REAL(socket);
+    struct sockaddr_un address;
+    int kernel_kind = protocol == NETLINK_ROUTE ? KIND_ROUTE : protocol == NETLINK_NETFILTER ? KIND_NETFILTER : 0;
+    if (domain != AF_NETLINK || (protocol != NETLINK_GENERIC && kernel_kind == 0) || daemon_address(&address) < 0
+        || getpid() != table_owner) {
+        return real_socket(domain, type, protocol);
+    }
+    if (kernel_kind != 0) {
+        int fd = real_socket(domain, type, protocol);
+        return fd < 0 ? fd : watch(fd, 0, kernel_kind);
+    }
+    uint32_t port = 0;
+    int fd = daemon_connect(&address, type & (SOCK_CLOEXEC | SOCK_NONBLOCK), &port);
+    return fd < 0 ? fd : watch(fd, port, KIND_GENERIC);
 }
 
 int close(int fd)
@@ -476,10 +592,29 @@ int close(int fd)
     return raw_close(fd);
 }
 
+int close_range(unsigned int first, unsigned int last, int flags)
+{
+    REAL(close_range);
+    if (real_close_range == NULL) {
+        errno = ENOSYS;
+        return -1;
+    }
+    int result = real_close_range(first, last, flags);
+    for (unsigned int fd = first; result == 0 && !(flags & CLOSE_RANGE_CLOEXEC) && fd <= last && fd < FD_MAX; fd++) {
+        table_set(fd, NULL);
+    }
+    return result;
+}
+
+void closefrom(int first)
+{
+    close_range(first < 0 ? 0 : first, ~0u, 0);
+}
+
 /* Both descriptors stand for the same socket afterwards. */
 static int copied(int from, int to)
 {
-    if (to >= 0 && to != from) {
+    if (to >= 0 && to != from && getpid() == table_owner) {
         table_set(to, socket_get(from));
     }
     return to;
@@ -530,15 +665,32 @@ int fcntl64(int fd, int command, ...)
     return any_fcntl("fcntl64", fd, command, argument);
 }
 
+/*
+ * Netfilter's groups that tell of connections and expectations: 1 to 6. Nobody hears there of the machine's connections: joining
+ * succeeds, and nothing comes.
+ */
+#define CONNECTION_GROUPS 0x3fu
+#define CONNECTION_GROUP_LAST 6u
+
 int bind(int fd, const struct sockaddr *address, socklen_t length)
 {
     REAL(bind);
-    struct shim_socket *s = served_get(fd);
+    struct shim_socket *s = kind_get(fd, KIND_GENERIC | KIND_NETFILTER);
     if (s == NULL) {
         return real_bind(fd, address, length);
     }
+    enum kind kind = s->kind;
     socket_put(s);
-    return 0;
+    if (kind == KIND_GENERIC) {
+        return 0;
+    }
+    struct sockaddr_nl own;
+    if (length < sizeof own) {
+        return real_bind(fd, address, length);
+    }
+    memcpy(&own, address, sizeof own);
+    own.nl_groups &= ~CONNECTION_GROUPS;
+    return real_bind(fd, (struct sockaddr *) &own, sizeof own);
 }
 
 int connect(int fd, const struct sockaddr *address, socklen_t length)
@@ -587,12 +739,18 @@ int getpeername(int fd, struct sockaddr *address, socklen_t *length)
 int setsockopt(int fd, int level, int option, const void *value, socklen_t length)
 {
     REAL(setsockopt);
-    struct shim_socket *s = level == SOL_NETLINK ? served_get(fd) : NULL;
+    struct shim_socket *s = level == SOL_NETLINK ? kind_get(fd, KIND_GENERIC | KIND_NETFILTER) : NULL;
     if (s == NULL) {
         return real_setsockopt(fd, level, option, value, length);
     }
     int result = 0;
-    if (option == NETLINK_ADD_MEMBERSHIP || option == NETLINK_DROP_MEMBERSHIP) {
+    if (s->kind == KIND_NETFILTER) {
+        uint32_t group = 0;
+        memcpy(&group, value, length < sizeof group ? length : sizeof group);
+        if (option != NETLINK_ADD_MEMBERSHIP || group == 0 || group > CONNECTION_GROUP_LAST) {
+            result = real_setsockopt(fd, level, option, value, length);
+        }
+    } else if (option == NETLINK_ADD_MEMBERSHIP || option == NETLINK_DROP_MEMBERSHIP) {
         uint32_t group = 0;
         memcpy(&group, value, length < sizeof group ? length : sizeof group);
         if (group < FAMILY_FIRST) {
@@ -643,30 +801,32 @@ static size_t total_length(const struct msghdr *m)
     return length;
 }
 
+/* Copy the beginning of what a message holds. Returns how much there was. */
+static size_t gather(void *to, size_t length, const struct msghdr *m)
+{
+    size_t got = 0;
+    for (size_t i = 0; i < m->msg_iovlen && got < length; i++) {
+        size_t part = m->msg_iov[i].iov_len < length - got ? m->msg_iov[i].iov_len : length - got;
+        memcpy((char *) to + got, m->msg_iov[i].iov_base, part);
+        got += part;
+    }
+    return got;
+}
+
 static ssize_t send_datagram(int fd, struct shim_socket *s, const struct msghdr *m)
 {
     size_t length = total_length(m);
     struct nlmsghdr first;
-    size_t got = 0;
-    memset(&first, 0, sizeof first);
-    for (size_t i = 0; i < m->msg_iovlen && got < sizeof first; i++) {
-        size_t part = m->msg_iov[i].iov_len < sizeof first - got ? m->msg_iov[i].iov_len : sizeof first - got;
-        memcpy((char *) &first + got, m->msg_iov[i].iov_base, part);
-        got += part;
-    }
     int result;
+    memset(&first, 0, sizeof first);
+    size_t got = gather(&first, sizeof first, m);
     pthread_mutex_lock(&s->lock);
     if (got == sizeof first && first.nlmsg_type < FAMILY_FIRST && length < FRAME_MAX) {
         char *whole = malloc(length);
-        size_t at = 0;
-        for (size_t i = 0; whole != NULL && i < m->msg_iovlen; i++) {
-            memcpy(whole + at, m->msg_iov[i].iov_base, m->msg_iov[i].iov_len);
-            at += m->msg_iov[i].iov_len;
-        }
         if (whole == NULL) {
             errno = ENOMEM;
             result = -1;
-        } else if (for_kernel(whole, length)) {
+        } else if (gather(whole, length, m), for_kernel(whole, length)) {
             result = ask_kernel(s, whole, length);
         } else {
             result = frame_exchange(fd, s, FRAME_DATAGRAM, m->msg_iov, m->msg_iovlen);
@@ -679,6 +839,46 @@ static ssize_t send_datagram(int fd, struct shim_socket *s, const struct msghdr 
     return result < 0 ? -1 : (ssize_t) length;
 }
 
+/* Whether a datagram for netfilter is about connections: the daemon's affair. */
+static int about_connections(const struct msghdr *m)
+{
+    struct nlmsghdr first;
+    if (gather(&first, sizeof first, m) != sizeof first) {
+        return 0;
+    }
+    int subsystem = NFNL_SUBSYS_ID(first.nlmsg_type);
+    return subsystem == NFNL_SUBSYS_CTNETLINK || subsystem == NFNL_SUBSYS_CTNETLINK_EXP
+           || subsystem == NFNL_SUBSYS_CTNETLINK_TIMEOUT;
+}
+
+/* Put a datagram about connections to the daemon, over a connection that lives until all has been answered. */
+static ssize_t send_side(int fd, struct shim_socket *s, const struct msghdr *m)
+{
+    REAL(getsockname);
+    struct sockaddr_un address;
+    struct sockaddr_nl own = { .nl_pid = 0 };
+    socklen_t own_length = sizeof own;
+    uint32_t port;
+    int result = -1;
+    real_getsockname(fd, (struct sockaddr *) &own, &own_length);
+    pthread_mutex_lock(&s->lock);
+    s->port = own.nl_pid;
+    if (s->side < 0 && daemon_address(&address) == 0) {
+        s->side = daemon_connect(&address, SOCK_CLOEXEC, &port);
+    }
+    if (s->side >= 0) {
+        result = frame_exchange(s->side, s, FRAME_DATAGRAM, m->msg_iov, m->msg_iovlen);
+        int error = errno;
+        if (s->dump == DUMP_NONE) {
+            raw_close(s->side);
+            s->side = -1;
+        }
+        errno = error;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return result < 0 ? -1 : (ssize_t) total_length(m);
+}
+
 ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 {
     struct shim_socket *s = socket_get(fd);
@@ -686,10 +886,14 @@ ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
         return raw_sendmsg(fd, m, flags);
     }
     ssize_t result;
-    if (s->is_route) {
-        result = compat_probe(fd, m) ? (ssize_t) total_length(m) : raw_sendmsg(fd, m, flags);
-    } else {
+    if (s->kind == KIND_GENERIC) {
         result = send_datagram(fd, s, m);
+    } else if (s->kind == KIND_NETFILTER && about_connections(m)) {
+        result = send_side(fd, s, m);
+    } else if (s->kind == KIND_ROUTE && compat_probe(fd, m)) {
+        result = (ssize_t) total_length(m);
+    } else {
+        result = raw_sendmsg(fd, m, flags);
     }
     socket_put(s);
     return result;
@@ -698,15 +902,14 @@ ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 ssize_t sendto(int fd, const void *bytes, size_t length, int flags, const struct sockaddr *to, socklen_t to_length)
 {
     REAL(sendto);
-    struct shim_socket *s = served_get(fd);
+    struct shim_socket *s = kind_get(fd, KIND_GENERIC | KIND_NETFILTER);
     if (s == NULL) {
         return real_sendto(fd, bytes, length, flags, to, to_length);
     }
     struct iovec iov = { (void *) bytes, length };
-    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
-    ssize_t result = send_datagram(fd, s, &m);
+    struct msghdr m = { .msg_name = (void *) to, .msg_namelen = to_length, .msg_iov = &iov, .msg_iovlen = 1 };
     socket_put(s);
-    return result;
+    return sendmsg(fd, &m, flags);
 }
 
 ssize_t send(int fd, const void *bytes, size_t length, int flags)
@@ -717,12 +920,24 @@ ssize_t send(int fd, const void *bytes, size_t length, int flags)
 ssize_t write(int fd, const void *bytes, size_t length)
 {
     REAL(write);
-    struct shim_socket *s = served_get(fd);
+    struct shim_socket *s = kind_get(fd, KIND_GENERIC | KIND_NETFILTER);
     if (s == NULL) {
         return real_write(fd, bytes, length);
     }
     socket_put(s);
     return sendto(fd, bytes, length, 0, NULL, 0);
+}
+
+ssize_t writev(int fd, const struct iovec *iov, int count)
+{
+    REAL(writev);
+    struct shim_socket *s = kind_get(fd, KIND_GENERIC | KIND_NETFILTER);
+    if (s == NULL) {
+        return real_writev(fd, iov, count);
+    }
+    socket_put(s);
+    struct msghdr m = { .msg_iov = (struct iovec *) iov, .msg_iovlen = count };
+    return sendmsg(fd, &m, 0);
 }
 
 /* ---- Receiving. ---- */
@@ -744,9 +959,33 @@ static ssize_t scatter(struct msghdr *m, const char *bytes, size_t length, int f
     return flags & MSG_TRUNC ? (ssize_t) length : (ssize_t) done;
 }
 
+/* Hand out the head of the queue. The socket's lock is held; link is its connection to the daemon. */
+static ssize_t take(int link, struct shim_socket *s, struct msghdr *m, int flags)
+{
+    struct datagram *d = s->head;
+    ssize_t result = scatter(m, d->bytes, d->length, flags);
+    if (!(flags & MSG_PEEK)) {
+        s->head = d->next;
+        if (s->head == NULL) {
+            s->tail = &s->head;
+            ask_more(link, s);
+        }
+        free(d);
+    }
+    return result;
+}
+
+static void note_room(struct shim_socket *s, const struct msghdr *m)
+{
+    size_t room = total_length(m);
+    if (room > s->room) {
+        s->room = room < FRAME_MAX ? room : FRAME_MAX;
+    }
+}
+
 /*
- * One datagram from the queue or the connection. The lock is never held while waiting, so that a request of another thread on
- * the same socket goes on, and its "done" is not taken by us.
+ * One datagram from the queue or the connection. The lock is never held while waiting for what nobody asked for, so that a
+ * request of another thread on the same socket goes on, and its "done" is not taken by us.
  */
 static ssize_t receive(int fd, struct shim_socket *s, struct msghdr *m, int flags)
 {
@@ -757,6 +996,11 @@ static ssize_t receive(int fd, struct shim_socket *s, struct msghdr *m, int flag
     }
     for (;;) {
         pthread_mutex_lock(&s->lock);
+        note_room(s, m);
+        if (fetch_dump(fd, s) < 0) {
+            pthread_mutex_unlock(&s->lock);
+            return -1;
+        }
         if (s->head == NULL) {
             ssize_t n = raw_recv(fd, buffer, FRAME_MAX, MSG_DONTWAIT);
             uint32_t kind = FRAME_DONE;
@@ -777,16 +1021,8 @@ static ssize_t receive(int fd, struct shim_socket *s, struct msghdr *m, int flag
                 return -1;
             }
         }
-        struct datagram *d = s->head;
-        if (d != NULL) {
-            ssize_t result = scatter(m, d->bytes, d->length, flags);
-            if (!(flags & MSG_PEEK)) {
-                s->head = d->next;
-                if (s->head == NULL) {
-                    s->tail = &s->head;
-                }
-                free(d);
-            }
+        if (s->head != NULL) {
+            ssize_t result = take(fd, s, m, flags);
             pthread_mutex_unlock(&s->lock);
             return result;
         }
@@ -802,6 +1038,28 @@ static ssize_t receive(int fd, struct shim_socket *s, struct msghdr *m, int flag
     }
 }
 
+/* As receive, for a socket of netfilter: what the daemon has answered comes first, then what the kernel has. */
+static ssize_t receive_side(int fd, struct shim_socket *s, struct msghdr *m, int flags)
+{
+    REAL(recvmsg);
+    ssize_t result = 0;
+    pthread_mutex_lock(&s->lock);
+    note_room(s, m);
+    int failed = fetch_dump(s->side, s) < 0;
+    int ours = !failed && s->head != NULL;
+    if (ours) {
+        result = take(s->side, s, m, flags);
+    }
+    int error = errno;
+    if (s->side >= 0 && s->dump == DUMP_NONE) {
+        raw_close(s->side);
+        s->side = -1;
+    }
+    pthread_mutex_unlock(&s->lock);
+    errno = error;
+    return failed ? -1 : ours ? result : real_recvmsg(fd, m, flags);
+}
+
 ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 {
     REAL(recvmsg);
@@ -814,11 +1072,11 @@ ssize_t recvmsg(int fd, struct msghdr *m, int flags)
         probe_fd = -1;
         return scatter(m, (const char *) &answer, sizeof answer, flags);
     }
-    struct shim_socket *s = served_get(fd);
+    struct shim_socket *s = kind_get(fd, KIND_GENERIC | KIND_NETFILTER);
     if (s == NULL) {
         return real_recvmsg(fd, m, flags);
     }
-    ssize_t result = receive(fd, s, m, flags);
+    ssize_t result = s->kind == KIND_GENERIC ? receive(fd, s, m, flags) : receive_side(fd, s, m, flags);
     socket_put(s);
     return result;
 }
@@ -826,13 +1084,13 @@ ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 ssize_t recvfrom(int fd, void *to, size_t length, int flags, struct sockaddr *from, socklen_t *from_length)
 {
     REAL(recvfrom);
-    struct shim_socket *s = served_get(fd);
+    struct shim_socket *s = kind_get(fd, KIND_GENERIC | KIND_NETFILTER);
     if (s == NULL) {
         return real_recvfrom(fd, to, length, flags, from, from_length);
     }
     struct iovec iov = { to, length };
     struct msghdr m = { .msg_name = from, .msg_namelen = from_length != NULL ? *from_length : 0, .msg_iov = &iov, .msg_iovlen = 1 };
-    ssize_t result = receive(fd, s, &m, flags);
+    ssize_t result = s->kind == KIND_GENERIC ? receive(fd, s, &m, flags) : receive_side(fd, s, &m, flags);
     if (from_length != NULL) {
         *from_length = m.msg_namelen;
     }
@@ -848,7 +1106,7 @@ ssize_t recv(int fd, void *to, size_t length, int flags)
 ssize_t read(int fd, void *to, size_t length)
 {
     REAL(read);
-    struct shim_socket *s = served_get(fd);
+    struct shim_socket *s = kind_get(fd, KIND_GENERIC | KIND_NETFILTER);
     if (s == NULL) {
         return real_read(fd, to, length);
     }
@@ -856,36 +1114,113 @@ ssize_t read(int fd, void *to, size_t length)
     return recvfrom(fd, to, length, 0, NULL, NULL);
 }
 
+ssize_t readv(int fd, const struct iovec *iov, int count)
+{
+    REAL(readv);
+    struct shim_socket *s = kind_get(fd, KIND_GENERIC | KIND_NETFILTER);
+    if (s == NULL) {
+        return real_readv(fd, iov, count);
+    }
+    socket_put(s);
+    struct msghdr m = { .msg_iov = (struct iovec *) iov, .msg_iovlen = count };
+    return recvmsg(fd, &m, 0);
+}
+
+/* ---- Waiting. ---- */
+
+/* Whether a read would find something that the kernel's poll does not see. */
+static int holds(const struct pollfd *p)
+{
+    struct shim_socket *s = p->events & POLLIN ? kind_get(p->fd, KIND_GENERIC | KIND_NETFILTER) : NULL;
+    if (s == NULL) {
+        return 0;
+    }
+    int found = __atomic_load_n(&s->head, __ATOMIC_RELAXED) != NULL || __atomic_load_n(&s->dump, __ATOMIC_RELAXED) != DUMP_NONE;
+    socket_put(s);
+    return found;
+}
+
+static int any_holds(const struct pollfd *descriptors, nfds_t count)
+{
+    for (nfds_t i = 0; i < count; i++) {
+        if (holds(&descriptors[i])) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Add what the kernel's poll, which found so many, has not seen. */
+static int add_held(struct pollfd *descriptors, nfds_t count, int ready)
+{
+    for (nfds_t i = 0; i < count && ready >= 0; i++) {
+        if (!(descriptors[i].revents & POLLIN) && holds(&descriptors[i])) {
+            ready += descriptors[i].revents == 0;
+            descriptors[i].revents |= POLLIN;
+        }
+    }
+    return ready;
+}
+
 /*
- * Datagrams in our queue are not seen by the kernel's poll. epoll is left alone: Open vSwitch uses it only for upcall sockets,
- * which never send and so never have a queue.
+ * epoll is left alone: Open vSwitch uses it only for upcall sockets, which never send and so never have a queue. While a dump
+ * goes on, its next part is asked for ahead, so that epoll sees it.
  */
 int poll(struct pollfd *descriptors, nfds_t count, int timeout_ms)
 {
     REAL(poll);
-    int waiting = 0;
-    for (nfds_t i = 0; i < count; i++) {
-        struct shim_socket *s = descriptors[i].events & POLLIN ? served_get(descriptors[i].fd) : NULL;
-        if (s != NULL) {
-            waiting |= __atomic_load_n(&s->head, __ATOMIC_RELAXED) != NULL;
-            socket_put(s);
-        }
+    if (!any_holds(descriptors, count)) {
+        return real_poll(descriptors, count, timeout_ms);
     }
-    int ready = real_poll(descriptors, count, waiting ? 0 : timeout_ms);
-    if (!waiting || ready < 0) {
-        return ready;
+    return add_held(descriptors, count, real_poll(descriptors, count, 0));
+}
+
+int ppoll(struct pollfd *descriptors, nfds_t count, const struct timespec *timeout, const sigset_t *signals)
+{
+    REAL(ppoll);
+    if (!any_holds(descriptors, count)) {
+        return real_ppoll(descriptors, count, timeout, signals);
     }
-    for (nfds_t i = 0; i < count; i++) {
-        struct shim_socket *s = descriptors[i].events & POLLIN ? served_get(descriptors[i].fd) : NULL;
-        if (s != NULL && s->head != NULL) {
-            ready += descriptors[i].revents == 0;
-            descriptors[i].revents |= POLLIN;
-        }
-        if (s != NULL) {
-            socket_put(s);
-        }
+    static const struct timespec now = { 0, 0 };
+    return add_held(descriptors, count, real_ppoll(descriptors, count, &now, signals));
+}
+
+/* ---- The names by which programs built with _FORTIFY_SOURCE call the same functions: room is what the compiler knows of. ---- */
+
+ssize_t __read_chk(int fd, void *to, size_t length, size_t room);
+ssize_t __recv_chk(int fd, void *to, size_t length, size_t room, int flags);
+ssize_t __recvfrom_chk(int fd, void *to, size_t length, size_t room, int flags, struct sockaddr *from, socklen_t *from_length);
+int __poll_chk(struct pollfd *descriptors, nfds_t count, int timeout_ms, size_t room);
+
+static void check_room(size_t length, size_t room)
+{
+    if (length > room) {
+        abort();
     }
-    return ready;
+}
+
+ssize_t __read_chk(int fd, void *to, size_t length, size_t room)
+{
+    check_room(length, room);
+    return read(fd, to, length);
+}
+
+ssize_t __recv_chk(int fd, void *to, size_t length, size_t room, int flags)
+{
+    check_room(length, room);
+    return recv(fd, to, length, flags);
+}
+
+ssize_t __recvfrom_chk(int fd, void *to, size_t length, size_t room, int flags, struct sockaddr *from, socklen_t *from_length)
+{
+    check_room(length, room);
+    return recvfrom(fd, to, length, flags, from, from_length);
+}
+
+int __poll_chk(struct pollfd *descriptors, nfds_t count, int timeout_ms, size_t room)
+{
+    check_room(count, room / sizeof *descriptors);
+    return poll(descriptors, count, timeout_ms);
 }
 
 /* ---- Start: connections that were inherited through exec. ---- */
@@ -903,23 +1238,30 @@ static void adopt(int fd, const struct sockaddr_un *daemon)
         || getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_length) < 0 || type != SOCK_SEQPACKET) {
         return;
     }
-    struct shim_socket *s = socket_new(0, 0);
-    if (s == NULL || frame_exchange(fd, s, FRAME_WHO, NULL, 0) < 0) {
-        if (s != NULL) {
-            socket_put(s);
-        }
+    struct shim_socket *s = socket_new(0, KIND_GENERIC);
+    if (s == NULL) {
         return;
     }
-    table_set(fd, s);
+    /* A part of a dump that was asked for before exec comes first, with a "done" of its own. */
+    int failed = frame_exchange(fd, s, FRAME_WHO, NULL, 0) < 0;
+    while (!failed && s->port == 0) {
+        failed = await_done(fd, s) < 0;
+    }
+    if (failed) {
+        socket_put(s);
+    } else {
+        table_set(fd, s);
+    }
 }
 
 __attribute__((constructor)) static void start(void)
 {
     struct sockaddr_un daemon;
+    table_owner = getpid();
+    pthread_atfork(before_fork, after_fork_parent, after_fork_child);
     if (daemon_address(&daemon) < 0) {
         return;
     }
-    pthread_atfork(before_fork, after_fork_parent, after_fork_child);
     for (int fd = 0; fd < 1024; fd++) {
         adopt(fd, &daemon);
     }

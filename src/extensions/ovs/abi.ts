@@ -1,7 +1,13 @@
 /** The numbers of linux/openvswitch.h, and those that are ours: family ids, groups and the frames of the pseudo device. */
 
 /** Kinds of frames on the pseudo device; native/millrace-shim.c has the drawing. */
-export const Frame = { DATAGRAM: 0, DONE: 1, JOIN: 2, LEAVE: 3, WHO: 4, HELLO: 9 } as const;
+export const Frame = { DATAGRAM: 0, DONE: 1, JOIN: 2, LEAVE: 3, WHO: 4, MORE: 5, HELLO: 9 } as const;
+
+/** The second word of a DONE, behind the errno: a dump goes on, of which MORE asks for the next part. */
+export const DONE_GOES_ON = 1;
+
+/** The second word of a HELLO, behind the port id: shim and daemon must be of one make. */
+export const PROTOCOL_VERSION = 2;
 
 /** Family ids. Above the range that a kernel hands out, so that the shim can tell them from the kernel's own. */
 export const Family = {
@@ -31,6 +37,7 @@ export const DatapathAttribute = {
   USER_FEATURES: 5,
   MASKS_CACHE_SIZE: 7,
   PER_CPU_PIDS: 8,
+  IFINDEX: 9,
 } as const;
 
 /** Bits of USER_FEATURES. */
@@ -44,8 +51,14 @@ export const VportAttribute = {
   OPTIONS: 4,
   UPCALL_PID: 5,
   STATS: 6,
+  PAD: 7,
   IFINDEX: 8,
+  NETNSID: 9,
+  UPCALL_STATS: 10,
 } as const;
+
+/** Attributes inside of VportAttribute.UPCALL_STATS. */
+export const UpcallStatistic = { SUCCESS: 0, FAIL: 1 } as const;
 
 export const VportType = { NETDEV: 1, INTERNAL: 2, GRE: 3, VXLAN: 4, GENEVE: 5 } as const;
 
@@ -75,16 +88,24 @@ export const PacketAttribute = {
   MRU: 9,
   LEN: 10,
   HASH: 11,
+  UPCALL_PID: 12,
 } as const;
+
+/** Bits of the upper word of PacketAttribute.HASH: computed by software, and over layer 4. */
+export const PacketHash = { SOFTWARE: 1, LAYER_4: 2 } as const;
 
 export const MeterAttribute = {
   ID: 1,
   KBPS: 2,
   STATS: 3,
   BANDS: 4,
+  USED: 5,
+  CLEAR: 6,
   MAX_METERS: 7,
   MAX_BANDS: 8,
 } as const;
+
+export const CtLimitCommand = { SET: 1, DEL: 2, GET: 3 } as const;
 
 /** Port numbers are below this. */
 export const PORTS_MAXIMUM = 0xffff;

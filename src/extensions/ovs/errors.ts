@@ -4,6 +4,7 @@
 export const Errno = {
   EPERM: 1,
   ENOENT: 2,
+  ENOMEM: 12,
   EBUSY: 16,
   EEXIST: 17,
   ENODEV: 19,

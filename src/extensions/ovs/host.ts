@@ -5,6 +5,10 @@ import type { AdapterCounters, Batch, Packet } from '../../net/index.ts';
 export interface OvsDevice {
   /** The kernel's number for it; 0 when the kernel does not know it. */
   readonly interfaceIndex: number;
+  /** Optional: its name now, when that can change; else it is the one that it was opened by. */
+  readonly name?: string;
+  /** Optional: the kernel's id for the network namespace that it is in; null for that of the datapath. */
+  readonly namespaceId?: number | null;
   /** What it takes as it is: bits of net/'s Offload. */
   readonly offloads: number;
   /** Seen from the datapath: received came in through it. */
@@ -24,9 +28,11 @@ export interface OvsHost {
   /**
    * Open a device, or make one.
    * @param receive to be called with packets that come in; their references pass to it, and the batch is empty afterwards
+   * @param onGone to be called when the device has vanished; `close` is called from within. Not for a device that was closed.
+   *   Of other changes (link, MTU, name) nothing is told: programs hear of them over routing netlink, as with the kernel's datapath
    * @throws OvsError with the errno that openvswitch.ko would give: ENODEV, EBUSY, EEXIST
    */
-  open(kind: DeviceKind, name: string, receive: (batch: Batch) => void): OvsDevice;
+  open(kind: DeviceKind, name: string, receive: (batch: Batch) => void, onGone: () => void): OvsDevice;
   /** Optional: a packet of a port was dropped, for a reason of flow/'s Drop. */
   dropped?(packet: Packet, reason: number): void;
 }

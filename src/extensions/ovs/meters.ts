@@ -8,6 +8,8 @@ export interface MeterBand {
   readonly burst: number;
   packets: number;
   bytes: number;
+  /** Whether what exceeds it is dropped; bands of other types only count. */
+  readonly drops: boolean;
   /** Thousandths of the unit (bits, or thousandths of packets) that are left. */
   tokens: number;
 }
@@ -19,6 +21,8 @@ export interface Meter {
   packets: number;
   bytes: number;
   usedMs: number;
+  /** Whether its counts are told to the program that puts another in its place. */
+  readonly keepsCounts: boolean;
 }
 
 export const METERS_MAXIMUM = 4096;
@@ -66,11 +70,11 @@ export class Meters {
     if (exceeded === null) return true;
     exceeded.packets += 1;
     exceeded.bytes += lengthBytes;
-    return false;
+    return !exceeded.drops;
   }
 }
 
-/** A bucket holds its burst and the rate of one second. */
-export function bucketSize(band: { rate: number; burst: number }): number {
-  return (band.burst + band.rate) * 1000;
+/** A bucket holds its burst, in thousandths. */
+export function bucketSize(band: { burst: number }): number {
+  return band.burst * 1000;
 }

@@ -10,15 +10,18 @@ import { PseudoDevice } from './device/pseudo-device.ts';
 import { Reply } from './device/reply.ts';
 import { Errno, OvsError } from './errors.ts';
 import { handleController } from './family/controller.ts';
-import { DATAPATH_ATTRIBUTES, handleDatapath } from './family/datapath.ts';
+import { ConnectionLimits, CT_LIMIT_ATTRIBUTES, handleCtLimit } from './family/ct-limit.ts';
+import { announceDatapathGone, DATAPATH_ATTRIBUTES, handleDatapath } from './family/datapath.ts';
 import { FLOW_ATTRIBUTES, handleFlow } from './family/flow.ts';
 import { handleMeter, METER_ATTRIBUTES } from './family/meter.ts';
+import { handleNetfilter, isConnectionMessage } from './family/netfilter.ts';
 import { handlePacket, PACKET_ATTRIBUTES } from './family/packet.ts';
-import { type FamilyRequest, type OvsState, parseRequest, unsupported } from './family/request.ts';
-import { handleVport, VPORT_ATTRIBUTES } from './family/vport.ts';
+import { type FamilyRequest, type OvsState, parseRequest } from './family/request.ts';
+import { announceGone, handleVport, VPORT_ATTRIBUTES } from './family/vport.ts';
 import type { OvsHost } from './host.ts';
 import { LOCAL_PORT, OvsDatapath } from './ovs-datapath.ts';
 import type { Buffers } from './plain.ts';
+import type { Vport } from './vport.ts';
 
 const HEADER_BYTES = 16;
 
@@ -37,8 +40,14 @@ const FAMILIES = new Map<number, FamilyEntry>([
   [Family.FLOW, { attributes: FLOW_ATTRIBUTES, dumps: true, handle: handleFlow }],
   [Family.PACKET, { attributes: PACKET_ATTRIBUTES, dumps: false, handle: handlePacket }],
   [Family.METER, { attributes: METER_ATTRIBUTES, dumps: false, handle: handleMeter }],
-  // Connections are not tracked, so there is nothing to limit.
-  [Family.CT_LIMIT, { attributes: 1, dumps: false, handle: unsupported }],
+  [
+    Family.CT_LIMIT,
+    {
+      attributes: CT_LIMIT_ATTRIBUTES,
+      dumps: false,
+      handle: (request) => handleCtLimit(request, request.state.limits),
+    },
+  ],
 ]);
 
 /** Open vSwitch's kernel side: the pseudo device with the datapaths behind it. */
@@ -49,16 +58,23 @@ export class OvsServer {
 
   constructor(host: OvsHost, buffers: Buffers) {
     this.device = new PseudoDevice((connection, datagram) => this.#datagram(connection, datagram));
-    this.#state = { datapaths: this.datapaths, device: this.device, host, buffers };
+    this.#state = {
+      datapaths: this.datapaths,
+      device: this.device,
+      host,
+      buffers,
+      limits: new ConnectionLimits(),
+      onPortGone: (datapath, port) => this.#portGone(datapath, port),
+    };
   }
 
   /** Make a datapath that no program has asked for. @throws OvsError EEXIST, and what the host says of its local port */
   addDatapath(name: string): OvsDatapath {
-    const { host, device, buffers } = this.#state;
+    const { host, device, buffers, onPortGone } = this.#state;
     for (const other of this.datapaths.values()) {
       if (other.portNamed(name) !== undefined) throw new OvsError(Errno.EEXIST, `${name} exists`);
     }
-    const datapath = new OvsDatapath(name, host, device, buffers);
+    const datapath = new OvsDatapath(name, host, device, buffers, onPortGone);
     datapath.addPort(LOCAL_PORT, { type: VportType.INTERNAL, name, upcallPids: [0], destinationPort: 0 });
     this.datapaths.set(datapath.interfaceIndex, datapath);
     return datapath;
@@ -73,6 +89,17 @@ export class OvsServer {
   close(): void {
     for (const datapath of this.datapaths.values()) datapath.close();
     this.datapaths.clear();
+  }
+
+  /** The device of a port has vanished, and with the local port's its datapath. */
+  #portGone(datapath: OvsDatapath, port: Vport): void {
+    if (port.number === LOCAL_PORT) {
+      announceDatapathGone(this.device, datapath);
+      this.removeDatapath(datapath);
+    } else {
+      announceGone(this.device, datapath, port);
+      datapath.removePort(port);
+    }
   }
 
   /** As netlink_rcv_skb: a message whose length makes no sense ends the datagram, those before it are carried out. */
@@ -116,12 +143,14 @@ export class OvsServer {
       handleController(message, reply);
       return false;
     }
+    if (isConnectionMessage(message.type)) return handleNetfilter(message, isDump, reply);
     const family = FAMILIES.get(message.type);
     if (family === undefined) throw new OvsError(Errno.ENOENT, `no family ${message.type}`);
     // NEW and DEL have other flags in the same bits.
     const command = message.bytes.length > HEADER_BYTES ? message.bytes[HEADER_BYTES] : 0;
     const dumps = isDump && command === GET;
     if (dumps && !family.dumps) throw new OvsError(Errno.EOPNOTSUPP, 'this cannot be dumped');
+    if (dumps && reply.connection.isDumping) throw new OvsError(Errno.EBUSY, 'another dump goes on');
     const request = parseRequest(message, dumps, family.attributes, reply, this.#state);
     try {
       family.handle(request);

@@ -3,15 +3,15 @@
  * wish of programs; packets come in from devices and leave through them.
  */
 
-import { Datapath, Drop, type FlowHooks, type FlowKey, Userspace, Word } from '../../flow/index.ts';
+import { Datapath, Drop, type FlowHooks, type FlowKey, Userspace, UserspaceFlag, Word } from '../../flow/index.ts';
 import { Batch, Offload, type Packet, requiredOffloads } from '../../net/index.ts';
-import { Feature, PID_BY_CPU, PORTS_MAXIMUM, VportType } from './abi.ts';
+import { Feature, PacketHash, PID_BY_CPU, PORTS_MAXIMUM, VportType } from './abi.ts';
 import type { PseudoDevice } from './device/pseudo-device.ts';
 import { Errno, OvsError } from './errors.ts';
 import type { OvsDevice, OvsHost } from './host.ts';
 import { Meters } from './meters.ts';
 import { type Buffers, plainPackets } from './plain.ts';
-import { UpcallSender } from './upcall.ts';
+import { type EgressPort, UpcallSender, type UserspaceAction } from './upcall.ts';
 import { Vport } from './vport.ts';
 
 /** Number of the port that has the datapath's own name. */
@@ -24,6 +24,18 @@ export interface VportRequest {
   readonly upcallPids: readonly number[];
   /** UDP port of a tunnel. */
   readonly destinationPort: number;
+  /** Whether a VXLAN tunnel carries group policies. */
+  readonly groupPolicy?: boolean;
+}
+
+/** What a program says of a packet that it hands in to be executed, besides its key: upcalls on the way carry it. */
+export interface Execution {
+  /** Most bytes that a fragment of it had; 0 when it never was in fragments. */
+  readonly maximumReceivedUnit: number;
+  /** The 64 bits of PacketAttribute.HASH; null to compute it. */
+  readonly hash: readonly [low: number, high: number] | null;
+  /** The socket for upcalls; 0 for the usual. */
+  readonly upcallPid: number;
 }
 
 export class OvsDatapath implements FlowHooks {
@@ -41,7 +53,12 @@ export class OvsDatapath implements FlowHooks {
   outputNoPort = 0;
   /** Packets whose offloads a device does not take and software could not finish. */
   outputOffload = 0;
+  /** The number that programs name the datapath by: that of its local port's device when it was made. */
+  interfaceIndex = 0;
   readonly #host: OvsHost;
+  readonly #onPortGone: (datapath: OvsDatapath, port: Vport) => void;
+  /** Of the packet that is being executed for a program. */
+  #execution: Execution | null = null;
   readonly #buffers: Buffers;
   readonly #upcalls: UpcallSender;
   /** Packets that were queued at devices, held until these are flushed. */
@@ -52,17 +69,20 @@ export class OvsDatapath implements FlowHooks {
   #lastDirty: OvsDevice | null = null;
   #depth = 0;
 
-  constructor(name: string, host: OvsHost, device: PseudoDevice, buffers: Buffers) {
+  /** @param onPortGone told when a port's device has vanished; is to remove the port, or for the local port the datapath */
+  constructor(
+    name: string,
+    host: OvsHost,
+    device: PseudoDevice,
+    buffers: Buffers,
+    onPortGone: (datapath: OvsDatapath, port: Vport) => void,
+  ) {
     this.name = name;
     this.#host = host;
     this.#buffers = buffers;
+    this.#onPortGone = onPortGone;
     this.#upcalls = new UpcallSender(device, buffers);
     this.flows = new Datapath({ hooks: this, nowMs: () => host.nowMs(), ...buffers });
-  }
-
-  /** The number that programs name the datapath by: that of its local port's device. */
-  get interfaceIndex(): number {
-    return this.ports.get(LOCAL_PORT)?.device?.interfaceIndex ?? 0;
   }
 
   get nowMs(): number {
@@ -72,6 +92,14 @@ export class OvsDatapath implements FlowHooks {
   portNamed(name: string): Vport | undefined {
     for (const port of this.ports.values()) if (port.name === name) return port;
     return undefined;
+  }
+
+  /** Whether there is a tunnel of that type at that UDP port. */
+  hasTunnel(type: number, destinationPort: number): boolean {
+    for (const port of this.ports.values()) {
+      if (port.type === type && port.destinationPort === destinationPort) return true;
+    }
+    return false;
   }
 
   /** The lowest port number that is free, or -1. */
@@ -87,9 +115,16 @@ export class OvsDatapath implements FlowHooks {
     const { type, name } = request;
     const isDevice = type === VportType.NETDEV || type === VportType.INTERNAL;
     const receive = (batch: Batch) => this.receive(batch, number);
-    const device = isDevice ? this.#host.open(type === VportType.NETDEV ? 'netdev' : 'internal', name, receive) : null;
-    const port = new Vport(number, type, name, request.upcallPids, device, request.destinationPort);
+    const gone = () => {
+      const present = this.ports.get(number);
+      if (present !== undefined && present === port) this.#onPortGone(this, present);
+    };
+    const kind = type === VportType.NETDEV ? 'netdev' : 'internal';
+    const device = isDevice ? this.#host.open(kind, name, receive, gone) : null;
+    const { upcallPids, destinationPort, groupPolicy } = request;
+    const port = new Vport(number, type, name, upcallPids, device, destinationPort, groupPolicy);
     this.ports.set(number, port);
+    if (number === LOCAL_PORT) this.interfaceIndex = device?.interfaceIndex ?? 0;
     return port;
   }
 
@@ -117,11 +152,13 @@ export class OvsDatapath implements FlowHooks {
   }
 
   /** Run actions over a packet, whose reference passes over. */
-  execute(packet: Packet, metadata: FlowKey, actions: Int32Array): void {
+  execute(packet: Packet, metadata: FlowKey, actions: Int32Array, execution: Execution): void {
     this.#depth += 1;
+    this.#execution = execution;
     try {
       this.flows.execute(packet, metadata, actions);
     } finally {
+      this.#execution = null;
       this.#leave();
     }
   }
@@ -161,7 +198,12 @@ export class OvsDatapath implements FlowHooks {
   }
 
   miss(packet: Packet, key: FlowKey): boolean {
-    return this.#upcalls.send(this.interfaceIndex, this.#pidFor(key), packet, key, null);
+    const port = this.ports.get(key.words[Word.IN_PORT]);
+    const hash = spread(key);
+    let pid = this.#execution?.upcallPid ?? 0;
+    if (pid === 0 && this.#dispatchesByCpu) pid = this.#pidByCpu(hash);
+    if (pid === 0 && !this.#dispatchesByCpu) pid = port === undefined ? 0 : pick(port.upcallPids, hash);
+    return this.#upcall(pid, packet, key, hash, null);
   }
 
   userspace(
@@ -172,11 +214,31 @@ export class OvsDatapath implements FlowHooks {
     list: { readonly from: number; readonly end: number },
     lengthBytes: number,
   ): void {
-    const named = words[at + Userspace.PID] >>> 0;
-    const pid =
-      (this.userFeatures & Feature.DISPATCH_UPCALL_PER_CPU) !== 0 || named === PID_BY_CPU ? this.#pidByCpu(key) : named;
-    const sent = this.#upcalls.send(this.interfaceIndex, pid, packet, key, { words, at, list, lengthBytes });
+    const hash = spread(key);
+    let pid = this.#execution?.upcallPid ?? 0;
+    if (pid === 0) pid = words[at + Userspace.PID] >>> 0;
+    if (this.#dispatchesByCpu || pid === PID_BY_CPU) pid = this.#execution?.upcallPid || this.#pidByCpu(hash);
+    let egress: EgressPort | null = null;
+    if ((words[at + Userspace.FLAGS] & UserspaceFlag.TUNNEL_PORT) !== 0) {
+      const tunnel = this.ports.get(words[at + Userspace.TUNNEL_PORT] >>> 0);
+      if (tunnel !== undefined && tunnel.type >= VportType.GRE) egress = { destinationPort: tunnel.destinationPort };
+    }
+    const sent = this.#upcall(pid, packet, key, hash, { words, at, list, lengthBytes, egress });
     if (!sent) this.flows.drops.count(Drop.UPCALL_LOST);
+  }
+
+  #upcall(pid: number, packet: Packet, key: FlowKey, hash: number, action: UserspaceAction | null): boolean {
+    const sent = this.#upcalls.send(this.interfaceIndex, pid, packet, key, {
+      action,
+      maximumReceivedUnit: this.#execution?.maximumReceivedUnit ?? 0,
+      hash: this.#execution?.hash ?? [hash, PacketHash.SOFTWARE | PacketHash.LAYER_4],
+    });
+    const port = this.ports.get(key.words[Word.IN_PORT]);
+    if (port !== undefined) {
+      if (sent) port.upcallsSent += 1;
+      else port.upcallsLost += 1;
+    }
+    return sent;
   }
 
   dropped(packet: Packet, reason: number): void {
@@ -187,15 +249,13 @@ export class OvsDatapath implements FlowHooks {
     return this.meters.allows(id, packet.length, this.#host.nowMs());
   }
 
-  #pidFor(key: FlowKey): number {
-    if ((this.userFeatures & Feature.DISPATCH_UPCALL_PER_CPU) !== 0) return this.#pidByCpu(key);
-    const pids = this.ports.get(key.words[Word.IN_PORT])?.upcallPids ?? [];
-    return pids.length === 0 ? 0 : pids[spread(key) % pids.length];
+  get #dispatchesByCpu(): boolean {
+    return (this.userFeatures & Feature.DISPATCH_UPCALL_PER_CPU) !== 0;
   }
 
   /** One thread serves all packets, so flows are spread over the sockets instead of processors: a flow's upcalls stay in order. */
-  #pidByCpu(key: FlowKey): number {
-    return this.cpuPids.length === 0 ? 0 : this.cpuPids[spread(key) % this.cpuPids.length];
+  #pidByCpu(hash: number): number {
+    return pick(this.cpuPids, hash);
   }
 
   #queue(device: OvsDevice, packet: Packet): void {
@@ -216,6 +276,11 @@ export class OvsDatapath implements FlowHooks {
     }
     this.#sent.releaseAll();
   }
+}
+
+/** One of some sockets; 0 when there is none. */
+function pick(pids: readonly number[], hash: number): number {
+  return pids.length === 0 ? 0 : pids[hash % pids.length];
 }
 
 /** A number that is equal for the packets of one connection and direction. */

@@ -3,6 +3,7 @@ import { type Batch, ClonePool, newCounters, type Packet, PacketPool } from '../
 import { MessageWriter } from '../../netlink/index.ts';
 import { Frame } from './abi.ts';
 import type { Connection } from './device/connection.ts';
+import { PART_MAXIMUM_BYTES } from './device/dump.ts';
 import { Errno, OvsError } from './errors.ts';
 import type { DeviceKind, OvsDevice } from './host.ts';
 import { OvsServer } from './netlink-server.ts';
@@ -16,7 +17,11 @@ export class MemoryDevice implements OvsDevice {
   readonly sent: Uint8Array[] = [];
   isOpen = true;
 
-  constructor(interfaceIndex: number, receive: (batch: Batch) => void) {
+  /** The device vanishes. */
+  readonly vanish: () => void;
+
+  constructor(interfaceIndex: number, receive: (batch: Batch) => void, onGone: () => void) {
+    this.vanish = onGone;
     this.interfaceIndex = interfaceIndex;
     this.receive = receive;
   }
@@ -60,8 +65,16 @@ export class Program {
 
   /** Send a netlink datagram. @returns every message that came by its "done", and before it unasked */
   request(datagram: Uint8Array): Answer[] {
-    this.connection.onDatagram(Uint8Array.of(Frame.DATAGRAM, 0, 0, 0, ...datagram));
-    return this.take();
+    const frame = new Uint8Array(datagram.length + 4);
+    frame.set(datagram, 4);
+    this.connection.onDatagram(frame);
+    const answers = this.take();
+    // As the shim: parts of a dump are asked for one by one.
+    while (this.connection.isDumping) {
+      this.connection.onDatagram(new Uint8Array(Uint32Array.of(Frame.MORE, PART_MAXIMUM_BYTES).buffer));
+      answers.push(...this.take());
+    }
+    return answers;
   }
 
   /** What has arrived. */
@@ -121,9 +134,9 @@ export class MemoryWorld {
   /** @param firstIndex interface index of the first device */
   constructor(firstIndex = 10) {
     let index = firstIndex;
-    const open = (_kind: DeviceKind, name: string, receive: (batch: Batch) => void): OvsDevice => {
+    const open = (_kind: DeviceKind, name: string, receive: (batch: Batch) => void, onGone: () => void): OvsDevice => {
       if (name.startsWith('no')) throw new OvsError(Errno.ENODEV, name);
-      const device = new MemoryDevice(index, receive);
+      const device = new MemoryDevice(index, receive, onGone);
       index += 1;
       this.devices.set(name, device);
       return device;

@@ -5,13 +5,18 @@ export class Vport {
   readonly number: number;
   /** One of VportType. */
   readonly type: number;
-  readonly name: string;
+  readonly #name: string;
   /** Netlink port ids of upcall sockets; 0 for nobody. */
   upcallPids: readonly number[];
   /** Null for tunnels. */
   readonly device: OvsDevice | null;
   /** UDP port of a tunnel; 0 for others. */
-  destinationPort: number;
+  readonly destinationPort: number;
+  /** Whether a VXLAN tunnel carries group policies. */
+  readonly groupPolicy: boolean;
+  /** Upcalls for packets that came in through it: those that programs got or will get, and those that were lost. */
+  upcallsSent = 0;
+  upcallsLost = 0;
   /** Packets for a port that cannot send them: a tunnel without encapsulation. */
   unsent = 0;
 
@@ -22,12 +27,19 @@ export class Vport {
     upcallPids: readonly number[],
     device: OvsDevice | null,
     destinationPort = 0,
+    groupPolicy = false,
   ) {
     this.number = number;
     this.type = type;
-    this.name = name;
+    this.#name = name;
     this.upcallPids = upcallPids;
     this.device = device;
     this.destinationPort = destinationPort;
+    this.groupPolicy = groupPolicy;
+  }
+
+  /** The device's present name: devices may be renamed. */
+  get name(): string {
+    return this.device?.name ?? this.#name;
   }
 }

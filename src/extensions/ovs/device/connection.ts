@@ -2,9 +2,11 @@
  * One netlink socket of a program: its port id, its groups, and what waits to be sent to it. pseudo-device.ts keeps them all.
  * Answers go out first and in order; then notifications; then upcalls, fairly by port.
  */
-import { Frame } from '../abi.ts';
+import { MessageWriter } from '../../../netlink/index.ts';
+import { DONE_GOES_ON, Frame, PROTOCOL_VERSION } from '../abi.ts';
 import { u32At } from '../attributes.ts';
-import { Errno } from '../errors.ts';
+import { Errno, OvsError } from '../errors.ts';
+import { type Dump, PART_MINIMUM_BYTES } from './dump.ts';
 import { Queued, UpcallQueue } from './upcall-queue.ts';
 
 /** The way to the program: a SOCK_SEQPACKET connection, or memory in tests. */
@@ -40,9 +42,13 @@ export interface ConnectionOwner {
   closed(connection: Connection): void;
 }
 
-/** Answers that may wait: a program that asks for dumps and never reads is cut off. */
-const ANSWERS_MAXIMUM_BYTES = 256 << 20;
+/** Answers that may wait: a program that asks and never reads is cut off. Dumps wait in parts, so this is for single objects. */
+const ANSWERS_MAXIMUM_BYTES = 16 << 20;
 const NOTIFICATIONS_MAXIMUM = 1024;
+
+const DATAGRAM = new Uint8Array(Uint32Array.of(Frame.DATAGRAM).buffer);
+/** For parts of dumps, of all connections in turn. */
+const partWriter = new MessageWriter({ initialBytes: 128 * 1024 });
 
 export class Connection {
   /** Netlink port id. */
@@ -55,13 +61,14 @@ export class Connection {
   #firstAnswer = 0;
   #notifications: Uint8Array[] = [];
   readonly #upcalls = new UpcallQueue();
+  #dump: Dump | null = null;
   #open = true;
 
   constructor(port: number, transport: PseudoDeviceTransport, owner: ConnectionOwner) {
     this.port = port;
     this.#transport = transport;
     this.#owner = owner;
-    this.#answer(wordFrame(Frame.HELLO, port));
+    this.#hello();
   }
 
   /** A frame from the program. Anything that is none ends the connection. */
@@ -72,6 +79,9 @@ export class Connection {
       case Frame.DATAGRAM:
         this.#owner.request(this, frame.subarray(4));
         break;
+      case Frame.MORE:
+        this.#nextPart(frame.length >= 8 ? u32At(frame, 4) : 0);
+        break;
       case Frame.JOIN:
       case Frame.LEAVE: {
         const group = frame.length >= 8 ? u32At(frame, 4) : 0;
@@ -80,13 +90,13 @@ export class Connection {
         break;
       }
       case Frame.WHO:
-        this.#answer(wordFrame(Frame.HELLO, this.port));
+        this.#hello();
         break;
       default:
         this.#transport.close();
         return;
     }
-    this.#answer(wordFrame(Frame.DONE, errno));
+    this.#answer(wordFrame(Frame.DONE, errno, this.isDumping ? DONE_GOES_ON : 0));
   }
 
   onWritable(): void {
@@ -99,12 +109,25 @@ export class Connection {
     this.#owner.losses.closed += this.#upcalls.clear() + this.#notifications.length;
     this.#answers = [];
     this.#notifications = [];
+    this.#dump = null;
     this.#owner.closed(this);
   }
 
   /** Part of the answer to the present request. @param frame with the kind before the datagram; copied if it must wait */
   reply(frame: Uint8Array): void {
     this.#answer(frame);
+  }
+
+  /** Whether a dump goes on: the program gets its next part when it asks for it. */
+  get isDumping(): boolean {
+    return this.#dump !== null;
+  }
+
+  /** Begin to answer with a dump; its first part goes out at once. @throws OvsError EBUSY while another goes on */
+  beginDump(dump: Dump): void {
+    if (this.#dump !== null) throw new OvsError(Errno.EBUSY, 'another dump goes on');
+    this.#dump = dump;
+    this.#nextPart(PART_MINIMUM_BYTES);
   }
 
   /** @param frame copied if it must wait */
@@ -140,6 +163,21 @@ export class Connection {
     if (this.#answerBytes > ANSWERS_MAXIMUM_BYTES) this.#transport.close();
   }
 
+  /** @param roomBytes of the reader */
+  #nextPart(roomBytes: number): void {
+    const dump = this.#dump;
+    if (dump === null) return;
+    partWriter.reset();
+    partWriter.raw(DATAGRAM);
+    dump.writePart(partWriter, roomBytes);
+    if (dump.isOver) this.#dump = null;
+    this.#answer(partWriter.view());
+  }
+
+  #hello(): void {
+    this.#answer(wordFrame(Frame.HELLO, this.port, PROTOCOL_VERSION));
+  }
+
   #flush(): void {
     while (this.#firstAnswer < this.#answers.length) {
       if (!this.#transport.send(this.#answers[this.#firstAnswer])) return;
@@ -156,6 +194,6 @@ export class Connection {
   }
 }
 
-function wordFrame(kind: number, word: number): Uint8Array {
-  return new Uint8Array(Uint32Array.of(kind, word).buffer);
+function wordFrame(kind: number, first: number, second: number): Uint8Array {
+  return new Uint8Array(Uint32Array.of(kind, first, second).buffer);
 }

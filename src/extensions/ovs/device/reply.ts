@@ -2,10 +2,10 @@
 import { type Message, MessageWriter, NlmFlag, writeAcknowledgement, writeDone } from '../../../netlink/index.ts';
 import { Frame } from '../abi.ts';
 import type { Connection } from './connection.ts';
+import { Dump } from './dump.ts';
 
+const EMPTY = new Uint8Array(0);
 const DATAGRAM = new Uint8Array(Uint32Array.of(Frame.DATAGRAM).buffer);
-/** A dump's datagrams end behind the message that passes this: readers have 64 KiB. */
-const DUMP_BYTES = 16 * 1024;
 
 /** The headers of an object: generic netlink's and Open vSwitch's own. */
 export interface ObjectHeader {
@@ -62,7 +62,10 @@ export class Reply {
     this.connection.reply(writer.view());
   }
 
-  /** Send many objects, several to a datagram, and the end of the dump. */
+  /**
+   * Send many objects, in parts as the program takes them, and the end of the dump.
+   * @param objects looked at bit by bit while the dump goes on; may throw OvsError, which ends it
+   */
   dump<T>(objects: Iterable<T>, header: ObjectHeader, write: (writer: MessageWriter, object: T) => void): void {
     this.dumpObjects(objects, () => header, write);
   }
@@ -73,18 +76,24 @@ export class Reply {
     headerOf: (object: T) => ObjectHeader,
     write: (writer: MessageWriter, object: T) => void,
   ): void {
-    beginFrame(writer);
-    for (const object of objects) {
-      beginObject(writer, headerOf(object), NlmFlag.MULTI, this.request.sequence, this.connection.port);
-      write(writer, object);
-      writer.end();
-      if (writer.length >= DUMP_BYTES) {
-        this.connection.reply(writer.view());
-        beginFrame(writer);
-      }
-    }
-    writeDone(writer, this.#addressed());
-    this.connection.reply(writer.view());
+    const iterator = objects[Symbol.iterator]();
+    const { sequence } = this.request;
+    const { port } = this.connection;
+    const source = (to: MessageWriter) => {
+      const step = iterator.next();
+      if (step.done === true) return false;
+      beginObject(to, headerOf(step.value), NlmFlag.MULTI, sequence, port);
+      write(to, step.value);
+      to.end();
+      return true;
+    };
+    // The request's bytes are gone when the next part is made.
+    this.connection.beginDump(new Dump({ ...this.#addressed(), bytes: EMPTY }, source));
+  }
+
+  /** Answer a dump that finds nothing. */
+  dumpNothing(): void {
+    this.failDump(0);
   }
 
   /** End a dump that could not be made: the error stands in its end, where the kernel puts it. */

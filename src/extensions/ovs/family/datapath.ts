@@ -2,14 +2,16 @@
 import type { MessageWriter } from '../../../netlink/index.ts';
 import { DatapathAttribute as A, Command, Family, FEATURES_KNOWN, Feature, Group, VportType } from '../abi.ts';
 import { counters, u32At } from '../attributes.ts';
+import type { PseudoDevice } from '../device/pseudo-device.ts';
 import { Errno, OvsError } from '../errors.ts';
 import { LOCAL_PORT, OvsDatapath } from '../ovs-datapath.ts';
-import { announce } from './notify.ts';
+import { announce, announceUnasked } from './notify.ts';
 import { type FamilyRequest, unsupported } from './request.ts';
 
 export const DATAPATH_ATTRIBUTES = 9;
 const NAME_MAXIMUM_BYTES = 15;
-const CACHE_MAXIMUM = 0x1_0000;
+/** Entries of a mask cache that fit the kernel's memory of one processor. */
+const CACHE_MAXIMUM = 4096;
 
 /** @throws OvsError */
 export function handleDatapath(request: FamilyRequest): void {
@@ -44,12 +46,12 @@ export function handleDatapath(request: FamilyRequest): void {
 }
 
 function dump(request: FamilyRequest): void {
-  const datapaths = [...request.state.datapaths.values()];
-  request.reply.dumpObjects(datapaths, (datapath) => headerOf(datapath, Command.NEW), write);
+  // The map's own iterator goes on over what comes and goes meanwhile.
+  request.reply.dumpObjects(request.state.datapaths.values(), (datapath) => headerOf(datapath, Command.GET), write);
 }
 
 function answer(request: FamilyRequest, datapath: OvsDatapath): void {
-  request.reply.object(headerOf(datapath, Command.NEW), (writer) => write(writer, datapath));
+  request.reply.object(headerOf(datapath, Command.GET), (writer) => write(writer, datapath));
 }
 
 interface Change {
@@ -65,6 +67,7 @@ function readChange(request: FamilyRequest): Change {
   if ((features & ~FEATURES_KNOWN) !== 0) throw new OvsError(Errno.EOPNOTSUPP, `features ${features.toString(16)}`);
   const cacheSize = attributes.u32(A.MASKS_CACHE_SIZE);
   if (cacheSize !== null && cacheSize > CACHE_MAXIMUM) throw new OvsError(Errno.ERANGE, `mask cache of ${cacheSize}`);
+  if (cacheSize !== null && (cacheSize & (cacheSize - 1)) !== 0) throw new OvsError(Errno.ENOMEM, 'mask cache size');
   const pids = attributes.content(A.PER_CPU_PIDS);
   if (pids === null || (features & Feature.DISPATCH_UPCALL_PER_CPU) === 0)
     return { features, cpuPids: null, cacheSize };
@@ -89,13 +92,14 @@ function create(request: FamilyRequest): void {
   const upcallPid = attributes.content(A.UPCALL_PID, 4);
   if (name === null || upcallPid === null) throw new OvsError(Errno.EINVAL, 'name or upcall socket is missing');
   const wanted = readChange(request);
+  if ((attributes.u32(A.IFINDEX) ?? 0) !== 0) throw new OvsError(Errno.EOPNOTSUPP, 'the kernel chooses the index');
   for (const datapath of state.datapaths.values()) {
     if (datapath.portNamed(name) === undefined) continue;
     // A program that knows no features takes over what it finds: it must not be surprised by them.
     if (datapath.name === name && request.version < 2) datapath.userFeatures = 0;
     throw new OvsError(Errno.EEXIST, `${name} exists`);
   }
-  const datapath = new OvsDatapath(name, state.host, state.device, state.buffers);
+  const datapath = new OvsDatapath(name, state.host, state.device, state.buffers, state.onPortGone);
   change(datapath, wanted);
   datapath.addPort(LOCAL_PORT, {
     type: VportType.INTERNAL,
@@ -118,6 +122,11 @@ function find(request: FamilyRequest): OvsDatapath {
     for (const datapath of state.datapaths.values()) if (datapath.name === name) return datapath;
   }
   throw new OvsError(Errno.ENODEV, `no datapath ${name ?? request.interfaceIndex}`);
+}
+
+/** Tell the group that a datapath goes although no program asked for it. It must still be whole. */
+export function announceDatapathGone(device: PseudoDevice, datapath: OvsDatapath): void {
+  announceUnasked(device, Group.DATAPATH, headerOf(datapath, Command.DEL), (writer) => write(writer, datapath));
 }
 
 function headerOf(datapath: OvsDatapath, command: number) {

@@ -33,7 +33,7 @@ export function handleFlow(request: FamilyRequest): void {
         const datapath = datapathOf(request);
         const slot = find(request, datapath);
         const flags = ufidFlags(request);
-        request.reply.object(headerOf(datapath, Command.NEW), (writer) => write(writer, datapath, slot, flags));
+        request.reply.object(headerOf(datapath, Command.GET), (writer) => write(writer, datapath, slot, flags));
       }
       break;
     case Command.DEL:
@@ -75,18 +75,20 @@ function put(request: FamilyRequest): void {
 function change(request: FamilyRequest): void {
   const { attributes } = request;
   const content = attributes.content(A.KEY);
-  if (content === null) throw new OvsError(Errno.EINVAL, 'the key is missing');
   const list = attributes.content(A.ACTIONS);
-  const { key, mask } = decodeMatch(content, attributes.content(A.MASK), CAPABILITIES);
-  const actions = list === null ? null : decodeActions(list, masked(key, mask));
+  const ufid = ufidOf(request);
+  if (content === null && (ufid === null || list !== null)) throw new OvsError(Errno.EINVAL, 'the key is missing');
+  const match = content === null ? null : decodeMatch(content, attributes.content(A.MASK), CAPABILITIES);
+  const actions = list === null || match === null ? null : decodeActions(list, masked(match.key, match.mask));
   const datapath = datapathOf(request);
   const table = datapath.flows.table;
-  const ufid = ufidOf(request);
-  const slot = ufid === null ? table.findExact(key) : table.findUfid(ufid);
+  let slot = -1;
+  if (ufid !== null) slot = table.findUfid(ufid);
+  else if (match !== null) slot = table.findExact(match.key);
   if (slot < 0) throw new OvsError(Errno.ENOENT, 'no such flow');
-  if (actions !== null) table.setActions(slot, actions);
+  if (actions !== null && table.setActions(slot, actions) < 0) throw new OvsError(Errno.EINVAL, 'too many actions');
+  tell(request, datapath, slot, Command.SET);
   if (attributes.has(A.CLEAR)) table.clearCounts(slot);
-  tell(request, datapath, slot, Command.NEW);
 }
 
 function remove(request: FamilyRequest): void {
@@ -118,14 +120,20 @@ function find(request: FamilyRequest, datapath: OvsDatapath): number {
 function dump(request: FamilyRequest): void {
   const datapath = datapathOf(request);
   const flags = ufidFlags(request);
-  request.reply.dump(slotsOf(datapath), headerOf(datapath, Command.NEW), (writer, slot) =>
+  request.reply.dump(slotsOf(request, datapath), headerOf(datapath, Command.GET), (writer, slot) =>
     write(writer, datapath, slot, flags),
   );
 }
 
-function* slotsOf(datapath: OvsDatapath): Generator<number> {
+/** The slots of all flows that are there from now on to the end of the dump. @throws OvsError ENODEV when the datapath has gone */
+function* slotsOf(request: FamilyRequest, datapath: OvsDatapath): Generator<number> {
+  const { interfaceIndex, state } = request;
   const table = datapath.flows.table;
-  for (let slot = table.next(0); slot !== -1; slot = table.next(slot + 1)) yield slot;
+  const end = table.slotEnd;
+  for (let slot = table.next(0, end); slot !== -1; slot = table.next(slot + 1, end)) {
+    yield slot;
+    if (state.datapaths.get(interfaceIndex) !== datapath) throw new OvsError(Errno.ENODEV, 'the datapath has gone');
+  }
 }
 
 function tell(request: FamilyRequest, datapath: OvsDatapath, slot: number, command: number): void {

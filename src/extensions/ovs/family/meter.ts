@@ -1,7 +1,7 @@
 /** Family ovs_meter: what meters can do, and setting, reading and deleting them. meters.ts is what they do. */
 import type { MessageWriter } from '../../../netlink/index.ts';
 import { MeterAttribute as A, Family, MeterCommand } from '../abi.ts';
-import { Attributes, counters, eachNested } from '../attributes.ts';
+import { Attributes, counters, eachNested, u32At } from '../attributes.ts';
 import type { ObjectHeader } from '../device/reply.ts';
 import { Errno, OvsError } from '../errors.ts';
 import { bucketSize, METERS_MAXIMUM, type Meter, type MeterBand } from '../meters.ts';
@@ -31,7 +31,7 @@ export function handleMeter(request: FamilyRequest): void {
       const before = datapath.meters.get(id);
       const meter = readMeter(request, id, datapath.nowMs);
       if (!datapath.meters.set(meter)) throw new OvsError(Errno.EFBIG, 'too many meters');
-      reply.object(header, (writer) => write(writer, id, before));
+      reply.object(header, (writer) => write(writer, id, before?.keepsCounts === true ? before : undefined));
       break;
     }
     case MeterCommand.GET: {
@@ -63,10 +63,21 @@ function readMeter(request: FamilyRequest, id: number, nowMs: number): Meter {
     const burst = band.u32(Band.BURST);
     if (type === null || rate === null || burst === null) throw new OvsError(Errno.EINVAL, 'a band is incomplete');
     if (rate === 0) throw new OvsError(Errno.EINVAL, 'a band without rate');
-    bands.push({ rate, burst, packets: 0, bytes: 0, tokens: bucketSize({ rate, burst }) });
+    bands.push({ rate, burst, packets: 0, bytes: 0, drops: type === BAND_DROP, tokens: bucketSize({ burst }) });
   });
   if (bands.length > BANDS_MAXIMUM) throw new OvsError(Errno.EINVAL, 'too many bands');
-  return { id, isKbps: attributes.has(A.KBPS), bands, packets: 0, bytes: 0, usedMs: nowMs };
+  const keepsCounts = !attributes.has(A.CLEAR);
+  // A meter that is put in place of another may go on with its counts, which the program brings along.
+  const stats = keepsCounts ? attributes.content(A.STATS, 16) : null;
+  const isKbps = attributes.has(A.KBPS);
+  const packets = stats === null ? 0 : countAt(stats, 0);
+  const bytes = stats === null ? 0 : countAt(stats, 8);
+  return { id, isKbps, bands, packets, bytes, usedMs: nowMs, keepsCounts };
+}
+
+/** A 64-bit counter. */
+function countAt(bytes: Uint8Array, at: number): number {
+  return u32At(bytes, at) + u32At(bytes, at + 4) * 0x1_0000_0000;
 }
 
 function headerOf(datapath: OvsDatapath, command: number): ObjectHeader {
@@ -88,6 +99,7 @@ function write(writer: MessageWriter, id: number, meter: Meter | undefined): voi
   writer.u32(A.ID, id);
   if (meter === undefined) return;
   writer.bytes(A.STATS, counters(meter.packets, meter.bytes));
+  writer.bytes(A.USED, counters(Math.floor(meter.usedMs)));
   const bands = writer.beginNested(A.BANDS);
   meter.bands.forEach((band, i) => {
     const nest = writer.beginNested(i + 1);

@@ -1,13 +1,14 @@
 /** Family ovs_packet, the way down: a packet with actions to carry out over it. upcall.ts is the way up. */
 import { Extraction, extract, FlowKey, Word } from '../../../flow/index.ts';
 import { PacketAttribute as A, PacketCommand } from '../abi.ts';
+import { u16At, u32At } from '../attributes.ts';
 import { Errno, OvsError } from '../errors.ts';
 import { LOCAL_PORT } from '../ovs-datapath.ts';
 import { decodeActions } from '../translate/actions-decode.ts';
 import { decodeMetadata } from '../translate/key-decode.ts';
 import { datapathOf, type FamilyRequest, unsupported } from './request.ts';
 
-export const PACKET_ATTRIBUTES = 11;
+export const PACKET_ATTRIBUTES = 12;
 const ETHERNET_BYTES = 14;
 
 /** @throws OvsError */
@@ -19,6 +20,14 @@ export function handlePacket(request: FamilyRequest): void {
   const list = attributes.content(A.ACTIONS);
   if (content === null || key === null || list === null)
     throw new OvsError(Errno.EINVAL, 'packet, key or actions are missing');
+  const mru = attributes.content(A.MRU, 2);
+  const hash = attributes.content(A.HASH);
+  if (hash !== null && hash.length < 8) throw new OvsError(Errno.EINVAL, 'hash');
+  const execution = {
+    maximumReceivedUnit: mru === null ? 0 : u16At(mru, 0),
+    hash: hash === null ? null : ([u32At(hash, 0), u32At(hash, 4)] as const),
+    upcallPid: attributes.u32(A.UPCALL_PID) ?? 0,
+  };
   const { words, l3Type } = decodeMetadata(key, { connections: false });
   const { pool, largePool } = state.buffers;
   const packet = (content.length <= pool.maxFrameBytes ? pool : largePool).allocate();
@@ -39,7 +48,7 @@ export function handlePacket(request: FamilyRequest): void {
       throw new OvsError(Errno.ENODEV, 'no input port');
     }
     isOurs = false;
-    datapath.execute(packet, metadata, actions);
+    datapath.execute(packet, metadata, actions, execution);
   } finally {
     if (isOurs) packet.release();
   }

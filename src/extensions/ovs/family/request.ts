@@ -7,6 +7,8 @@ import { Errno, OvsError } from '../errors.ts';
 import type { OvsHost } from '../host.ts';
 import type { OvsDatapath } from '../ovs-datapath.ts';
 import type { Buffers } from '../plain.ts';
+import type { Vport } from '../vport.ts';
+import type { ConnectionLimits } from './ct-limit.ts';
 
 /** Everything that requests can reach. */
 export interface OvsState {
@@ -15,6 +17,9 @@ export interface OvsState {
   readonly device: PseudoDevice;
   readonly host: OvsHost;
   readonly buffers: Buffers;
+  readonly limits: ConnectionLimits;
+  /** For new datapaths: a port's device has vanished. */
+  readonly onPortGone: (datapath: OvsDatapath, port: Vport) => void;
 }
 
 /** Bytes of the headers before attributes: nlmsghdr, genlmsghdr, ovs_header. */

@@ -1,19 +1,32 @@
 /** Family ovs_vport: ports come, change and go, are counted, and tell their group. */
 import type { MessageWriter } from '../../../netlink/index.ts';
-import { VportAttribute as A, Command, Family, Feature, Group, PORTS_MAXIMUM, VportType } from '../abi.ts';
+import {
+  VportAttribute as A,
+  Command,
+  Family,
+  Feature,
+  Group,
+  PORTS_MAXIMUM,
+  UpcallStatistic,
+  VportType,
+} from '../abi.ts';
 import { Attributes, counters, u16At } from '../attributes.ts';
+import type { PseudoDevice } from '../device/pseudo-device.ts';
 import type { ObjectHeader } from '../device/reply.ts';
 import { Errno, OvsError } from '../errors.ts';
 import { LOCAL_PORT, type OvsDatapath } from '../ovs-datapath.ts';
 import type { Vport } from '../vport.ts';
 import { readPids } from './datapath.ts';
-import { announce } from './notify.ts';
+import { announce, announceUnasked } from './notify.ts';
 import { datapathOf, type FamilyRequest, unsupported } from './request.ts';
 
-export const VPORT_ATTRIBUTES = 9;
+export const VPORT_ATTRIBUTES = 10;
 const NAME_MAXIMUM_BYTES = 15;
-/** OVS_TUNNEL_ATTR_DST_PORT. */
+/** OVS_TUNNEL_ATTR_*. */
 const TUNNEL_PORT = 1;
+const TUNNEL_EXTENSION = 2;
+/** OVS_VXLAN_EXT_GBP. */
+const VXLAN_GROUP_POLICY = 1;
 
 /** @throws OvsError */
 export function handleVport(request: FamilyRequest): void {
@@ -34,16 +47,27 @@ export function handleVport(request: FamilyRequest): void {
     case Command.GET: {
       if (request.isDump) {
         const datapath = datapathOf(request);
-        const ports = [...datapath.ports.values()].sort((a, b) => a.number - b.number);
-        request.reply.dump(ports, headerOf(datapath, Command.NEW), (writer, port) => write(writer, datapath, port));
+        const header = headerOf(datapath, Command.GET);
+        request.reply.dump(portsOf(request, datapath), header, (writer, port) => writeVport(writer, datapath, port));
         return;
       }
       const { datapath, port } = find(request);
-      request.reply.object(headerOf(datapath, Command.NEW), (writer) => write(writer, datapath, port));
+      request.reply.object(headerOf(datapath, Command.GET), (writer) => writeVport(writer, datapath, port));
       break;
     }
     default:
       unsupported(request);
+  }
+}
+
+/** Ports by number, as of the beginning of the dump, but for those that go meanwhile. @throws OvsError ENODEV when the datapath has gone */
+function* portsOf(request: FamilyRequest, datapath: OvsDatapath): Generator<Vport> {
+  const { interfaceIndex, state } = request;
+  const numbers = [...datapath.ports.keys()].sort((a, b) => a - b);
+  for (const number of numbers) {
+    const port = datapath.ports.get(number);
+    if (port !== undefined) yield port;
+    if (state.datapaths.get(interfaceIndex) !== datapath) throw new OvsError(Errno.ENODEV, 'the datapath has gone');
   }
 }
 
@@ -54,34 +78,49 @@ function create(request: FamilyRequest): void {
   const pids = attributes.content(A.UPCALL_PID);
   if (name === null || type === null || pids === null)
     throw new OvsError(Errno.EINVAL, 'name, type or socket is missing');
-  const number = attributes.u32(A.PORT_NO);
-  if (number !== null && number >= PORTS_MAXIMUM) throw new OvsError(Errno.EFBIG, `port ${number}`);
+  // 0 is the local port's number, and stands for any.
+  const number = attributes.u32(A.PORT_NO) ?? 0;
+  if (attributes.has(A.IFINDEX)) throw new OvsError(Errno.EOPNOTSUPP, 'the kernel chooses the index');
+  if (number >= PORTS_MAXIMUM) throw new OvsError(Errno.EFBIG, `port ${number}`);
   const datapath = datapathOf(request);
-  if (number !== null && datapath.ports.has(number)) throw new OvsError(Errno.EBUSY, `port ${number} is taken`);
+  if (number !== 0 && datapath.ports.has(number)) throw new OvsError(Errno.EBUSY, `port ${number} is taken`);
   if (type < VportType.NETDEV || type > VportType.GENEVE) throw new OvsError(Errno.EAFNOSUPPORT, `port type ${type}`);
   for (const other of state.datapaths.values()) {
     if (other.portNamed(name) !== undefined) {
       throw new OvsError(type === VportType.NETDEV ? Errno.EBUSY : Errno.EEXIST, `${name} is a port already`);
     }
   }
-  const needsPort = type === VportType.VXLAN || type === VportType.GENEVE;
-  const chosen = number ?? datapath.freeNumber();
+  const chosen = number !== 0 ? number : datapath.freeNumber();
   if (chosen < 0) throw new OvsError(Errno.EFBIG, 'all port numbers are taken');
+  const tunnel = readTunnelOptions(attributes, type);
+  for (const other of state.datapaths.values()) {
+    if (tunnel.destinationPort !== 0 && other.hasTunnel(type, tunnel.destinationPort)) {
+      throw new OvsError(Errno.EEXIST, `UDP port ${tunnel.destinationPort} has its tunnel already`);
+    }
+  }
   const port = datapath.addPort(chosen, {
     type,
     name,
     upcallPids: readPids(pids),
-    destinationPort: needsPort ? readTunnelPort(attributes) : 0,
+    ...tunnel,
   });
   tell(request, Command.NEW, datapath, port);
 }
 
 /** @throws OvsError EINVAL */
-function readTunnelPort(attributes: Attributes): number {
-  const options = attributes.required(A.OPTIONS);
-  const port = new Attributes(options, 0, options.length, 2).required(TUNNEL_PORT);
-  if (port.length < 2) throw new OvsError(Errno.EINVAL, 'UDP port of a tunnel');
-  return u16At(port, 0);
+function readTunnelOptions(attributes: Attributes, type: number): { destinationPort: number; groupPolicy: boolean } {
+  if (type !== VportType.VXLAN && type !== VportType.GENEVE) return { destinationPort: 0, groupPolicy: false };
+  const content = attributes.required(A.OPTIONS);
+  const options = new Attributes(content, 0, content.length, 2);
+  const port = options.required(TUNNEL_PORT);
+  if (port.length !== 2) throw new OvsError(Errno.EINVAL, 'UDP port of a tunnel');
+  const extension = type === VportType.VXLAN ? options.content(TUNNEL_EXTENSION) : null;
+  let groupPolicy = false;
+  if (extension !== null) {
+    if (extension.length < 4) throw new OvsError(Errno.EINVAL, 'extension of a tunnel');
+    groupPolicy = new Attributes(extension, 0, extension.length, 1).has(VXLAN_GROUP_POLICY);
+  }
+  return { destinationPort: u16At(port, 0), groupPolicy };
 }
 
 function change(request: FamilyRequest): void {
@@ -89,12 +128,9 @@ function change(request: FamilyRequest): void {
   const { datapath, port } = find(request);
   const type = attributes.u32(A.TYPE);
   if (type !== null && type !== port.type) throw new OvsError(Errno.EINVAL, 'a port keeps its type');
-  const isTunnel = port.type >= VportType.GRE;
-  if (attributes.has(A.OPTIONS) && !isTunnel) throw new OvsError(Errno.EOPNOTSUPP, 'this port has no options');
+  if (attributes.has(A.OPTIONS)) throw new OvsError(Errno.EOPNOTSUPP, 'a port keeps its options');
   const pids = attributes.content(A.UPCALL_PID);
-  const wanted = pids === null ? port.upcallPids : readPids(pids);
-  if (attributes.has(A.OPTIONS) && port.type !== VportType.GRE) port.destinationPort = readTunnelPort(attributes);
-  port.upcallPids = wanted;
+  if (pids !== null) port.upcallPids = readPids(pids);
   tell(request, Command.SET, datapath, port);
 }
 
@@ -123,20 +159,28 @@ function find(request: FamilyRequest): { datapath: OvsDatapath; port: Vport } {
 
 function tell(request: FamilyRequest, command: number, datapath: OvsDatapath, port: Vport): void {
   const header = headerOf(datapath, command);
-  announce(request, Group.VPORT, header, (writer) => write(writer, datapath, port));
+  announce(request, Group.VPORT, header, (writer) => writeVport(writer, datapath, port));
+}
+
+/** Tell the group that a port has gone although no program asked for it. It must still be whole. */
+export function announceGone(device: PseudoDevice, datapath: OvsDatapath, port: Vport): void {
+  announceUnasked(device, Group.VPORT, headerOf(datapath, Command.DEL), (writer) => writeVport(writer, datapath, port));
 }
 
 function headerOf(datapath: OvsDatapath, command: number): ObjectHeader {
   return { family: Family.VPORT, command, version: 1, interfaceIndex: datapath.interfaceIndex };
 }
 
-function write(writer: MessageWriter, datapath: OvsDatapath, port: Vport): void {
+function writeVport(writer: MessageWriter, datapath: OvsDatapath, port: Vport): void {
+  const { device } = port;
   writer.u32(A.PORT_NO, port.number);
   writer.u32(A.TYPE, port.type);
   writer.string(A.NAME, port.name);
-  const index = port.device?.interfaceIndex ?? 0;
+  const index = device?.interfaceIndex ?? 0;
   if (index !== 0) writer.u32(A.IFINDEX, index);
-  const counted = port.device?.counters;
+  const namespace = device?.namespaceId ?? null;
+  if (namespace !== null) writer.s32(A.NETNSID, namespace);
+  const counted = device?.counters;
   writer.bytes(
     A.STATS,
     counters(
@@ -150,11 +194,20 @@ function write(writer: MessageWriter, datapath: OvsDatapath, port: Vport): void 
       (counted?.transmitDropped ?? 0) + port.unsent,
     ),
   );
+  const upcalls = writer.beginNested(A.UPCALL_STATS);
+  writer.bytes(UpcallStatistic.SUCCESS, counters(port.upcallsSent));
+  writer.bytes(UpcallStatistic.FAIL, counters(port.upcallsLost));
+  writer.endNested(upcalls);
   const pids = (datapath.userFeatures & Feature.VPORT_PIDS) !== 0 ? port.upcallPids : port.upcallPids.slice(0, 1);
   writer.bytes(A.UPCALL_PID, new Uint8Array(Uint32Array.from(pids).buffer));
   if (port.destinationPort !== 0) {
     const nest = writer.beginNested(A.OPTIONS);
     writer.u16(TUNNEL_PORT, port.destinationPort);
+    if (port.groupPolicy) {
+      const extension = writer.beginNested(TUNNEL_EXTENSION);
+      writer.flag(VXLAN_GROUP_POLICY);
+      writer.endNested(extension);
+    }
     writer.endNested(nest);
   }
 }
