@@ -206,6 +206,20 @@ test('a pinned program is opened again by its type', () => {
   }
 });
 
+test('a program of anybody is opened by its id and type', () => {
+  const b = new ProgramBuilder('by_id');
+  b.return(XDP.TX);
+  const program = loadProgram({ type: 'xdp', code: b });
+  const { id } = program.info();
+  const again = Program.byId(id, 'xdp');
+  expect(again.name).toBe('by_id');
+  expect(() => Program.byId(id, 'sched_cls')).toThrow('is xdp, not sched_cls');
+  program.close();
+  expect(again.run({ data: new Uint8Array(64) }).result).toBe(XDP.TX);
+  again.close();
+  expect(() => Program.byId(0x7fff_ffff, 'xdp')).toThrow('ENOENT');
+});
+
 test('a kernel that does not know a type is named with the one that does', () => {
   // The probes keep their answers: this one is given, as a kernel before 5.8 would.
   cached('map ringbuf', () => false);

@@ -2,7 +2,7 @@
  * A loaded program: the handle that links, prog arrays and test runs take.
  * Neighbours: program/load.ts makes it, program/test-run.ts runs it, link/ attaches it.
  */
-import { type FileDescriptor, NativeBlock } from '../../host/sys/index.ts';
+import { FileDescriptor, NativeBlock } from '../../host/sys/index.ts';
 import { ClosedError, MapMismatchError } from '../errors.ts';
 import { Attributes, bpf, must } from '../sys/bpf.ts';
 import { COMMAND } from '../uapi/commands.ts';
@@ -55,6 +55,27 @@ export class Program {
     try {
       const info = readProgramInfo(descriptor.number);
       if (info.type !== type) throw new MapMismatchError(`the program pinned at ${path} is ${info.type}, not ${type}`);
+      return new Program(descriptor, type, info.name);
+    } catch (error) {
+      descriptor.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Open a program of anybody by its id, such as one that `queryNetdev` names.
+   * @throws MapMismatchError when it is of another type; SystemError ENOENT when there is none
+   */
+  static byId(id: number, type: ProgramType): Program {
+    const attributes = new Attributes(12);
+    attributes.u32[0] = id;
+    const command = COMMAND.PROG_GET_FD_BY_ID;
+    const descriptor = new FileDescriptor(
+      must(bpf(command, attributes, 12), command, `open the program with id ${id}`),
+    );
+    try {
+      const info = readProgramInfo(descriptor.number);
+      if (info.type !== type) throw new MapMismatchError(`the program with id ${id} is ${info.type}, not ${type}`);
       return new Program(descriptor, type, info.name);
     } catch (error) {
       descriptor.close();
