@@ -59,6 +59,11 @@ export class Datapath {
     return this.#engine.drops;
   }
 
+  /** The secret of the hash action, for an offload that is to give the same hashes. */
+  get hashSecret(): { readonly low: number; readonly high: number } {
+    return this.#engine.hashSecret;
+  }
+
   statistics(): DatapathStatistics {
     return {
       hits: this.table.hits,

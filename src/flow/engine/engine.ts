@@ -63,6 +63,8 @@ export class ActionEngine implements PacketContext {
   packet: Packet;
   key: FlowKey;
   readonly drops = new DropCounters();
+  /** The secret of the hash action: whoever runs it elsewhere for the same packets needs the same. */
+  readonly hashSecret = new HashSecret();
   /** Packets that wait for their next look-up. */
   readonly deferred = new DeferredQueue();
 
@@ -70,7 +72,6 @@ export class ActionEngine implements PacketContext {
   readonly #pool: PacketPool;
   readonly #largePool: PacketPool | null;
   readonly #clones: ClonePool;
-  readonly #secret = new HashSecret();
   /** Keys of lists inside lists: a stack that grows to the deepest nesting ever seen and stays. */
   readonly #keys: FlowKey[] = [];
   #keysInUse = 0;
@@ -410,7 +411,7 @@ export class ActionEngine implements PacketContext {
       const half = type === EtherType.IPV4 ? 1 : 4;
       for (let i = 0; i < half * 2; i += 1) hash = (hash + Math.imul(words[Word.IPV4_SOURCE + i], 0x9e37_79b1)) | 0;
     } else {
-      hash = hashMasked(words, HASH_WORDS, HASH_MASKS, type === EtherType.IPV4 ? 4 : 10, this.#secret);
+      hash = hashMasked(words, HASH_WORDS, HASH_MASKS, type === EtherType.IPV4 ? 4 : 10, this.hashSecret);
     }
     hash = Math.imul(hash ^ (hash >>> 16), 0x85eb_ca6b) ^ Math.imul(basis, 0xc2b2_ae35);
     hash ^= hash >>> 13;

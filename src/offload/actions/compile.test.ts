@@ -1,0 +1,128 @@
+import { expect, test } from 'vitest';
+import { parseActions, parseFlowKey, validateActions } from '../../flow/index.ts';
+import { compileActions } from './compile.ts';
+import type { CompileContext, OffloadHook } from './contract.ts';
+
+const TCP = 'in_port(1),recirc_id(0),eth(),eth_type(0x0800),ipv4(proto=6,frag=no),tcp()';
+const ANY_IP = 'in_port(1),recirc_id(0),eth(),eth_type(0x0800),ipv4(frag=no)';
+const TAGGED = 'in_port(1),recirc_id(0),eth(),eth_type(0x8100),vlan(vid=5,pcp=0),encap(eth_type(0x0800),ipv4(frag=no))';
+
+function context(hook: OffloadHook): CompileContext {
+  return {
+    hook,
+    port: (number) => (number > 9 ? null : { ifindex: 100 + number, ingress: number === 9, xdp: number < 8 }),
+  };
+}
+
+function compile(flow: string, actions: string, hook: OffloadHook = 'tc', given: Partial<CompileContext> = {}) {
+  const { key, mask } = parseFlowKey(flow);
+  const list = parseActions(actions);
+  const masked = key.map((word, i) => word & mask[i]);
+  expect(validateActions(list, masked)).toBeNull();
+  return compileActions(list, masked, mask, { ...context(hook), ...given });
+}
+
+function shape(flow: string, actions: string, hook: OffloadHook = 'tc') {
+  const compiled = compile(flow, actions, hook);
+  if ('reason' in compiled) throw new Error(compiled.reason);
+  return compiled;
+}
+
+function reason(flow: string, actions: string, hook: OffloadHook = 'tc'): string {
+  const compiled = compile(flow, actions, hook);
+  return 'reason' in compiled ? compiled.reason : `carried as ${compiled.shape.id}`;
+}
+
+test('flows that differ in numbers alone share a shape', () => {
+  const list = (mac: string, ttl: number, port: number) => `set(eth(dst=${mac})),set(ipv4(ttl=${ttl}/0xff)),${port}`;
+  const one = shape(TCP, list('02:00:00:00:00:01', 63, 2));
+  const other = shape(TCP, list('02:00:00:00:00:02', 7, 3));
+  expect(other.shape.id).toBe(one.shape.id);
+  expect(other.parameters).toHaveLength(one.shape.parameterWords);
+  expect(other.parameters).not.toEqual(one.parameters);
+});
+
+test('a set in part is another shape than a whole one', () => {
+  expect(shape(TCP, 'set(tcp(src=1,dst=2)),2').shape.id).toContain('tcp4(f)');
+  expect(shape(TCP, 'set(tcp(src=1/0xffff)),2').shape.id).toContain('tcp4(m)');
+});
+
+test('the parameters of an output are interface and direction', () => {
+  expect(Array.from(shape(TCP, '3').parameters)).toEqual([103, 0]);
+  expect(Array.from(shape(TCP, '9').parameters)).toEqual([109, 1]);
+});
+
+test('all outputs but the last are copies, and only tc makes them', () => {
+  expect(shape(TCP, '1,2,3').shape.id).toBe('tc | copy copy output');
+  expect(reason(TCP, '1,2,3', 'xdp')).toBe('output to several ports');
+});
+
+test('what is done behind the last output is left out, but not its checks', () => {
+  const { shape: found, parameters } = shape(TCP, '1,set(ipv4(src=10.0.0.1/255.255.255.255))');
+  expect(found.steps).toEqual([{ kind: 'output', last: true }]);
+  expect(parameters).toHaveLength(2);
+  expect(found.checks.layer3Bytes).toBe(40);
+});
+
+test('addresses of packets of any protocol change whatever checksum there is', () => {
+  expect(shape(ANY_IP, 'set(ipv4(src=10.0.0.1/255.255.255.255)),2').shape.id).toContain('any)');
+  expect(shape(TCP, 'set(ipv4(src=10.0.0.1/255.255.255.255)),2').shape.id).toContain('tcp)');
+});
+
+test('a time to live that would run out goes up, and one that was set is counted down at once', () => {
+  expect(shape(TCP, 'dec_ttl(le_1()),dec_ttl(le_1()),2').shape.checks.ttlAbove).toBe(2);
+  const set = shape(TCP, 'set(ipv4(ttl=64/0xff)),dec_ttl(le_1()),2').shape;
+  expect(set.checks.ttlAbove).toBe(0);
+  expect(set.steps.map((step) => step.kind)).toEqual(['ipv4', 'ipv4', 'output']);
+  expect(reason(TCP, 'set(ipv4(ttl=1/0xff)),dec_ttl(le_1()),2')).toBe('a time to live that runs out');
+});
+
+test('a tag that the flow knows of is popped', () => {
+  expect(shape(TAGGED, 'pop_vlan,2').shape.id).toBe('tc need tags=one | pop_vlan output');
+  expect(shape(TAGGED, 'pop_vlan,push_vlan(vid=7,pcp=0),2', 'xdp').shape.id).toBe(
+    'xdp need tags=one | pop_vlan push_vlan output',
+  );
+});
+
+test('an empty list drops, and so does a drop action, each under its reason', () => {
+  expect(shape(TCP, 'drop').shape.steps).toEqual([{ kind: 'drop', reason: 5 }]);
+  expect(shape(TCP, 'drop(7)').shape.steps).toEqual([{ kind: 'drop', reason: 7 }]);
+});
+
+test('recirculation that comes first is carried, with the hash of the engine where its secret is known', () => {
+  expect(shape(TCP, 'recirc(0x5)').shape.steps).toEqual([{ kind: 'recirculate' }]);
+  const hashed = compile(TCP, 'hash(hash_l4(3)),recirc(0x5)', 'tc', { hashSecret: { low: 1, high: 2 } });
+  if ('reason' in hashed) throw new Error(hashed.reason);
+  expect(hashed.shape.id).toBe('tc | hash0(ipv4) recirc');
+  expect(hashed.shape.keyWords).toEqual([27, 26, 29, 30]);
+});
+
+test.each([
+  ['ct(commit),2', 'action ct'],
+  ['meter(1),2', 'action meter'],
+  ['userspace(pid=1)', 'action userspace'],
+  ['sample(sample=50.0%,actions(2)),3', 'action sample'],
+  ['set(tunnel(tun_id=0x1,src=1.1.1.1,dst=2.2.2.2,ttl=64,flags(key))),2', 'output to a tunnel'],
+  ['10', 'output to port 10, which has no interface'],
+  ['hash(hash_l4(3)),recirc(0x5)', 'action hash'],
+  ['2,recirc(0x5)', 'recirculation behind an output'],
+  ['set(tcp(src=1,dst=2)),recirc(0x5)', 'recirculation of a changed packet'],
+  ['clone(set(eth(dst=02:00:00:00:00:01)),2),3', 'a clone that does more than output'],
+  ['trunc(100),2,3', 'actions behind a truncated output'],
+])('%s is refused: %s', (actions, expected) => {
+  expect(reason(TCP, actions)).toBe(expected);
+});
+
+test('what XDP cannot do is refused there', () => {
+  expect(reason(TCP, '8', 'xdp')).toBe('output to port 8, which XDP cannot send to');
+  expect(reason(TCP, 'set(skb_mark(0x1)),2', 'xdp')).toBe("set of the packet's mark");
+});
+
+test('a flow that does not say what a packet is has no headers set', () => {
+  const { key, mask } = parseFlowKey(TCP);
+  mask[20] = 0;
+  const actions = parseActions('set(ipv4(src=10.0.0.1/255.255.255.255)),2');
+  expect(compileActions(actions, key, mask, context('tc'))).toEqual({
+    reason: 'set of IPv4 without a match on the EtherType',
+  });
+});

@@ -1,0 +1,59 @@
+/**
+ * What the program generator and the code of action lists agree on. `compileActions` (compile.ts) turns a flow's list into a
+ * shape and parameters, or says why not; `emitShape` (emit.ts) writes the code of a shape, once for all flows that share it.
+ */
+import type { Address, Label, MapReference, ProgramBuilder } from '../../bpf/index.ts';
+import type { Shape } from './shape.ts';
+
+/** Where a program hangs: "tc" is sched_cls on TCX, "xdp" is XDP. */
+export type OffloadHook = 'tc' | 'xdp';
+
+/** What a port number is, for the kernel. */
+export interface OutputTarget {
+  readonly ifindex: number;
+  /** Frames for it come in at the interface instead of going out (BPF_F_INGRESS): a port whose other end is the host itself. */
+  readonly ingress: boolean;
+  /** Whether XDP may send frames to it. */
+  readonly xdp: boolean;
+}
+
+/** What action lists are compiled for. */
+export interface CompileContext {
+  readonly hook: OffloadHook;
+  /** The interface of a port; null when eBPF cannot reach it, and a flow that sends there is refused. */
+  port(number: number): OutputTarget | null;
+  /** The secret that the engine's hash action uses; without it flows that hash are refused. */
+  readonly hashSecret?: { readonly low: number; readonly high: number };
+}
+
+/** What became of an action list. The parameters are as many words as the shape says. */
+export type Compiled = { readonly shape: Shape; readonly parameters: Uint32Array } | { readonly reason: string };
+
+/**
+ * What the generator has ready when the code of a shape begins: R6 is the context, R7 the address of the entry's first parameter
+ * word, a map value; R8 and R9 are the shape's own. Every path ends with a return, a jump, or one of the functions given here.
+ */
+export interface EmitContext {
+  readonly hook: OffloadHook;
+  /** For shapes with `needsLayer3`: a u32 on the stack, where layer 3 begins in the packet as it lies in the buffer. */
+  readonly layer3: Address;
+  /** A word of the flow key on the stack, in host order; asked for words of `shape.keyWords` alone. */
+  key(word: number): Address;
+  /** Where packets go that the engine is to have: only while they are unchanged and nothing of them was sent. */
+  readonly punt: Label;
+  /** Where packets go that can no longer be punted, and are lost: a helper has failed. Counted. */
+  readonly failed: Label;
+  /** Write the end of a path of a packet that its flow drops, counted under a reason of flow/'s Drop, or under none for 0. */
+  drop(reason: number): void;
+  /** Code for a copy that could not be sent; what follows goes on. R6 to R9 must stay. */
+  lost?(): void;
+  /** DEVMAP_HASH of interfaces by ifindex, for XDP. */
+  readonly devices?: MapReference;
+  /** Write the end of a path that looks the packet up again. The id is in R8; the hash of the packet, if it has one now, in R9, else 0. */
+  recirculate?(): void;
+  /** For tests: write what is about to be sent. The ifindex is at `ifindex`; R6 to R9 must stay. */
+  observe?(ifindex: Address): void;
+}
+
+/** Writes the code of one shape. */
+export type EmitShape = (b: ProgramBuilder, shape: Shape, emit: EmitContext) => void;

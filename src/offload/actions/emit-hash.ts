@@ -1,0 +1,98 @@
+/** The hash action: the engine's number, from the words of the key. Part of emit.ts; flow/engine/engine.ts has the twin. */
+import { R0, R1, R2, R3, R4, R5, R9, type Register } from '../../bpf/index.ts';
+import { HashAlgorithm, Word } from '../../flow/index.ts';
+import type { ShapeWriter } from './emit.ts';
+
+const SIP_2 = 0x6c79_6765;
+const SIP_3 = 0x7465_6462;
+
+/** R9 becomes the hash. Uses R0 to R5. */
+export function emitHash(writer: ShapeWriter, algorithm: number, over: 'ipv4' | 'ipv6' | 'ethernet'): void {
+  const { b } = writer;
+  const basis = writer.next();
+  const low = writer.next();
+  const high = writer.next();
+  const key = (word: number, into: Register) => b.load(into, 'u32', writer.emit.key(word));
+  const addressWords = over === 'ipv4' ? 2 : 8;
+  if (over === 'ethernet') {
+    key(Word.MAC, R9);
+    for (const word of [Word.MAC + 1, Word.MAC + 2, Word.ETH_TYPE]) {
+      key(word, R1);
+      b.xor32(R9, R1);
+    }
+  } else if (algorithm === HashAlgorithm.SYMMETRIC_L4) {
+    key(Word.PORTS, R9);
+    b.mov32(R1, R9);
+    b.shr32(R9, 16);
+    b.and32(R1, 0xffff);
+    b.xor32(R9, R1);
+    key(Word.IP, R1);
+    b.shr32(R1, 24);
+    b.xor32(R9, R1);
+    for (let i = 0; i < addressWords; i += 1) {
+      key(Word.IPV4_SOURCE + i, R1);
+      b.mul32(R1, 0x9e37_79b1);
+      b.add32(R9, R1);
+    }
+  } else {
+    const words: number[] = [Word.PORTS, Word.IP];
+    for (let i = 0; i < addressWords; i += 1) words.push(Word.IPV4_SOURCE + i);
+    b.load(R1, 'u32', low);
+    b.load(R2, 'u32', high);
+    b.mov32(R3, R1);
+    b.xor32(R3, SIP_2);
+    b.mov32(R4, R2);
+    b.xor32(R4, SIP_3);
+    for (const word of words) {
+      key(word, R5);
+      if (word === Word.IP) b.and32(R5, 0xff00_0000);
+      b.xor32(R4, R5);
+      round(writer);
+      b.xor32(R1, R5);
+    }
+    const last = words.length << 26;
+    b.xor32(R4, last);
+    round(writer);
+    b.xor32(R1, last);
+    b.xor32(R3, 0xff);
+    for (let turn = 0; turn < 3; turn += 1) round(writer);
+    b.mov32(R9, R2);
+    b.xor32(R9, R4);
+  }
+  b.mov32(R1, R9);
+  b.shr32(R1, 16);
+  b.xor32(R9, R1);
+  b.mul32(R9, 0x85eb_ca6b);
+  b.load(R1, 'u32', basis);
+  b.xor32(R9, R1);
+  b.mov32(R1, R9);
+  b.shr32(R1, 13);
+  b.xor32(R9, R1);
+  b.if(R9, '==', 0, () => b.mov(R9, 1));
+  writer.hashed = true;
+}
+
+/** One round of HalfSipHash over R1 to R4. */
+function round(writer: ShapeWriter): void {
+  const { b } = writer;
+  const rotate = (register: Register, bits: number) => {
+    b.mov32(R0, register);
+    b.shl32(register, bits);
+    b.shr32(R0, 32 - bits);
+    b.or32(register, R0);
+  };
+  b.add32(R1, R2);
+  rotate(R2, 5);
+  b.xor32(R2, R1);
+  rotate(R1, 16);
+  b.add32(R3, R4);
+  rotate(R4, 8);
+  b.xor32(R4, R3);
+  b.add32(R1, R4);
+  rotate(R4, 7);
+  b.xor32(R4, R1);
+  b.add32(R3, R2);
+  rotate(R2, 13);
+  b.xor32(R2, R3);
+  rotate(R3, 16);
+}

@@ -1,0 +1,162 @@
+/**
+ * Random frames of the formats that flow/ knows, mostly sound, sometimes cut off, with options, fragments, extension headers or wrong
+ * checksums. A frame can be varied: the same headers with other numbers, which the same flows are likely to match.
+ */
+import { pseudoHeaderSum4, pseudoHeaderSum6, sumBytes } from '../../net/index.ts';
+import type { RandomSource } from './random.ts';
+
+const half = (value: number): number[] => [(value >>> 8) & 0xff, value & 0xff];
+
+/** Values that matter in checksum arithmetic come often. */
+function anyHalf(random: RandomSource): number {
+  return random.once(4) ? random.pick([0, 1, 0xff, 0xff00, 0xffff]) : random.below(0x1_0000);
+}
+
+const address = (random: RandomSource): number[] => [...half(anyHalf(random)), ...half(anyHalf(random))];
+
+/** What a frame is made of, so that it can be made again with other numbers. */
+export interface FrameKind {
+  readonly tags: number;
+  readonly snap: boolean;
+  readonly network: 'ipv4' | 'ipv6' | 'arp' | 'mpls' | 'other';
+  readonly protocol: number;
+  readonly fragment: number;
+  readonly options: boolean;
+  readonly labels: number;
+}
+
+/** A kind of frame. IP with TCP or UDP comes most often. */
+export function randomKind(random: RandomSource): FrameKind {
+  return {
+    tags: random.pick([0, 0, 0, 1, 1, 2]),
+    snap: random.once(25),
+    network: random.pick(['ipv4', 'ipv4', 'ipv4', 'ipv6', 'ipv6', 'arp', 'mpls', 'other'] as const),
+    protocol: random.pick([6, 6, 6, 17, 17, 17, 1, 58, 132, 47]),
+    fragment: random.pick([0, 0, 0, 0, 0, 0x2000, 0x2010, 0x0010]),
+    options: random.once(12),
+    labels: 1 + random.below(3),
+  };
+}
+
+function transport(random: RandomSource, protocol: number): number[] {
+  const payload = random.bytes(random.below(40));
+  const ports = [...half(anyHalf(random)), ...half(anyHalf(random))];
+  if (protocol === 6) {
+    const numbers = random.bytes(8);
+    return [...ports, ...numbers, 0x50, random.below(64), ...half(anyHalf(random)), 0, 0, 0, 0, ...payload];
+  }
+  if (protocol === 17) return [...ports, ...half(8 + payload.length), 0, 0, ...payload];
+  if (protocol === 132) return [...ports, ...random.bytes(8), ...payload];
+  if (protocol === 58 || protocol === 1)
+    return [random.pick([8, 128, 135, 136]), 0, 0, 0, ...random.bytes(4), ...payload];
+  return payload;
+}
+
+/** Where a protocol's checksum lies; -1 when it has none over a pseudo header. */
+function sumOffset(protocol: number): number {
+  return protocol === 6 ? 16 : protocol === 17 ? 6 : protocol === 58 ? 2 : -1;
+}
+
+/** Fill in the transport checksum; UDP may go without. */
+function seal(random: RandomSource, ip: number[], start: number, protocol: number, isIpv6: boolean): void {
+  const offset = sumOffset(protocol);
+  if (offset === -1 || start + offset + 2 > ip.length) return;
+  if (protocol === 17 && random.once(5)) return;
+  const bytes = Uint8Array.from(ip);
+  const length = ip.length - start;
+  const pseudo = isIpv6 ? pseudoHeaderSum6(bytes, 8, protocol, length) : pseudoHeaderSum4(bytes, 12, protocol, length);
+  let sum = ~sumBytes(bytes, start, length, pseudo) & 0xffff;
+  if (random.once(20)) sum = random.pick([0, 0xffff, 0xfffe, 1]);
+  if (protocol === 17 && sum === 0) sum = 0xffff;
+  ip[start + offset] = sum >>> 8;
+  ip[start + offset + 1] = sum & 0xff;
+}
+
+function ipv4(random: RandomSource, kind: FrameKind): number[] {
+  const options = kind.options ? [1, 1, 1, 0] : [];
+  const body = transport(random, kind.protocol);
+  const headerBytes = 20 + options.length;
+  const ip = [
+    0x40 | (headerBytes >>> 2),
+    random.below(256),
+    ...half(headerBytes + body.length),
+    ...half(anyHalf(random)),
+    ...half(kind.fragment),
+    random.pick([0, 1, 2, 3, 64, 255, random.below(256)]),
+    kind.protocol,
+    0,
+    0,
+    ...address(random),
+    ...address(random),
+    ...options,
+  ];
+  const sum = ~sumBytes(Uint8Array.from(ip), 0, ip.length) & 0xffff;
+  ip[10] = sum >>> 8;
+  ip[11] = sum & 0xff;
+  const packet = [...ip, ...body];
+  if ((kind.fragment & 0x1fff) === 0) seal(random, packet, headerBytes, kind.protocol, false);
+  return packet;
+}
+
+function ipv6(random: RandomSource, kind: FrameKind): number[] {
+  const body = transport(random, kind.protocol);
+  let next = kind.protocol;
+  let extension: number[] = [];
+  if (kind.options) {
+    extension = [next, 0, 1, 4, 0, 0, 0, 0];
+    next = random.pick([0, 60]);
+  } else if (kind.fragment !== 0 && random.once(2)) {
+    extension = [next, 0, ...half(((kind.fragment & 0x1fff) << 3) | (kind.fragment >>> 13)), 0, 0, 0, 7];
+    next = 44;
+  }
+  const ip = [
+    0x60 | random.below(16),
+    random.below(256),
+    ...half(anyHalf(random)),
+    ...half(extension.length + body.length),
+    next,
+    random.pick([0, 1, 2, 3, 64, 255, random.below(256)]),
+  ];
+  for (let i = 0; i < 8; i += 1) ip.push(...address(random));
+  const packet = [...ip, ...extension, ...body];
+  seal(random, packet, 40 + extension.length, kind.protocol, true);
+  return packet;
+}
+
+function arp(random: RandomSource): number[] {
+  return [0, 1, 8, 0, 6, 4, 0, 1 + random.below(3), ...random.bytes(20)];
+}
+
+function mpls(random: RandomSource, kind: FrameKind): number[] {
+  const stack: number[] = [];
+  for (let i = 1; i <= kind.labels; i += 1) {
+    stack.push(...half(anyHalf(random)), (random.below(128) << 1) | (i === kind.labels ? 1 : 0), random.below(256));
+  }
+  return [...stack, ...ipv4(random, { ...kind, options: false })];
+}
+
+const ETHER_TYPES = { ipv4: 0x0800, ipv6: 0x86dd, arp: 0x0806, mpls: 0x8847, other: 0x88b5 } as const;
+
+/** A frame of a kind, with random numbers; once in a while cut off. At least 15 bytes. */
+export function randomFrame(random: RandomSource, kind: FrameKind): number[] {
+  const network =
+    kind.network === 'ipv4'
+      ? ipv4(random, kind)
+      : kind.network === 'ipv6'
+        ? ipv6(random, kind)
+        : kind.network === 'arp'
+          ? arp(random)
+          : kind.network === 'mpls'
+            ? mpls(random, kind)
+            : random.bytes(random.below(60));
+  const tags: number[] = [];
+  for (let i = kind.tags; i > 0; i -= 1) {
+    tags.push(...half(i === 2 ? 0x88a8 : random.pick([0x8100, 0x8100, 0x88a8])), ...half(anyHalf(random)));
+  }
+  const type = half(ETHER_TYPES[kind.network]);
+  const inner = kind.snap ? [...half(8 + network.length), 0xaa, 0xaa, 3, 0, 0, 0, ...type] : type;
+  const frame = [2, ...random.bytes(5), 2, ...random.bytes(5), ...tags, ...inner, ...network];
+  if (random.once(12)) frame.length = Math.min(frame.length, 15 + random.below(60));
+  while (frame.length < 15 + kind.tags * 4) frame.push(0);
+  return frame;
+}

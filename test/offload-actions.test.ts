@@ -1,0 +1,47 @@
+/** Action lists as eBPF: random flows and frames through the engine and through generated programs, at tc and at xdp. */
+import { beforeAll, expect, test } from 'vitest';
+import { NetworkNamespace } from '../src/host/index.ts';
+import { ActionsDifferential, type ActionsTally, emptyTally } from '../src/offload/differential/actions-rounds.ts';
+import { OUTPUT_PORTS } from '../src/offload/differential/flows.ts';
+import { runSeed } from '../src/offload/differential/random.ts';
+import { type Host, useLab } from './support/index.ts';
+
+const lab = useLab();
+let host: Host;
+const ifindexes: number[] = [];
+
+/** Rounds of some thousand cases; MILLRACE_FUZZ multiplies them. */
+const ROUNDS = 20 * Math.max(1, Number(process.env.MILLRACE_FUZZ) || 1);
+
+beforeAll(() => {
+  [host] = lab.hosts(1);
+  for (let port = 1; port <= OUTPUT_PORTS; port += 1) {
+    host.ip(`tuntap add dev out${port} mode tap`);
+    host.ip(`link set out${port} up`);
+    const [line] = host.ip(`-o link show dev out${port}`).split(':');
+    ifindexes.push(Number(line));
+  }
+});
+
+function differential(hook: 'tc' | 'xdp'): ActionsTally {
+  const tally = emptyTally();
+  const seed = runSeed();
+  const rounds = process.env.MILLRACE_SEED === undefined ? ROUNDS : 1;
+  const namespace = NetworkNamespace.byName(host.name);
+  try {
+    namespace.run(() => {
+      const both = new ActionsDifferential(ifindexes);
+      for (let i = 0; i < rounds; i += 1) both.round(hook, seed + i, tally);
+    });
+  } finally {
+    namespace.close();
+  }
+  if (process.env.MILLRACE_FUZZ !== undefined) console.log(hook, seed, tally);
+  return tally;
+}
+
+test.each(['tc', 'xdp'] as const)('%s does with every packet what the engine does, and carries most', (hook) => {
+  const tally = differential(hook);
+  if (process.env.MILLRACE_SEED !== undefined) return;
+  expect(tally.carried / tally.cases).toBeGreaterThan(0.6);
+});
