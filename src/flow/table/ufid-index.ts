@@ -89,7 +89,9 @@ export class UfidIndex {
   read(slot: number): Uint8Array | null {
     const length = this.#lengths[slot];
     if (length === 0) return null;
-    return Uint8Array.from({ length }, (_, i) => this.#ids[slot * UFID_WORDS + (i >>> 2)] >>> (24 - ((i & 3) << 3)));
+    const ufid = new Uint8Array(length);
+    for (let i = 0; i < length; i += 1) ufid[i] = this.#ids[slot * UFID_WORDS + (i >>> 2)] >>> (24 - ((i & 3) << 3));
+    return ufid;
   }
 
   clear(): void {
