@@ -2,24 +2,31 @@
 import type { InMemoryResult } from './in-memory.ts';
 import type { BpfFigures, FlowFigures } from './libraries.ts';
 import type { Idle } from './measure/idle.ts';
-import type { PeerResult } from './report.ts';
+import type { OffloadFigures } from './offload.ts';
+import type { OvsFigures } from './ovs.ts';
+import { deliveredOf, type PeerResult, USUAL_FLOWS } from './report.ts';
 
 /** One figure. */
 export interface Figure {
   what: string;
   wanted: string;
   measured: string;
-  reached: boolean;
+  /** Null when there is nothing to reach, or nothing was measured. */
+  reached: boolean | null;
 }
 
 /** All that a run measured; null where it was left out. */
 export interface Measurements {
   peers: PeerResult[];
+  ovs: OvsFigures | null;
+  offload: OffloadFigures | null;
   memory: InMemoryResult | null;
   idle: Idle | null;
   bpf: BpfFigures | null;
   flow: FlowFigures | null;
 }
+
+const thousands = (n: number) => Math.round(n).toLocaleString('en');
 
 function atLeast(what: string, value: number, wanted: number, unit: string, digits = 2): Figure {
   const text = (n: number) => `${n.toFixed(digits)} ${unit}`;
@@ -31,22 +38,114 @@ function below(what: string, value: number, wanted: number, unit: string, digits
   return { what, wanted: `< ${text(wanted)}`, measured: text(value), reached: value < wanted };
 }
 
+/** Something that is told, and of which nothing is asked. */
+function told(what: string, measured: string): Figure {
+  return { what, wanted: '', measured, reached: null };
+}
+
 /** "At least `factor` times the other's value"; nothing when one of the two was not measured. */
 function ratio(what: string, ours: number | undefined, theirs: number | undefined, factor: number): Figure[] {
   if (ours === undefined || theirs === undefined || theirs === 0) return [];
   return [atLeast(what, ours / theirs, factor, 'x')];
 }
 
+/** "At most `factor` times the other's value"; nothing when one of the two was not measured. */
+function ratioBelow(what: string, ours: number | undefined, theirs: number | undefined, factor: number): Figure[] {
+  if (ours === undefined || theirs === undefined || theirs === 0) return [];
+  const value = ours / theirs;
+  return [{ what, wanted: `<= ${factor.toFixed(2)} x`, measured: `${value.toFixed(2)} x`, reached: value <= factor }];
+}
+
 /** Compare what was measured with what is wanted. */
 export function figures(m: Measurements): Figure[] {
-  const of = (id: string) => m.peers.find((peer) => peer.id === id);
+  return [
+    ...engineFigures(m.peers),
+    ...openVSwitchFigures(m.peers, m.ovs),
+    ...offloadFigures(m.peers, m.offload),
+    ...roomFigures(m),
+  ];
+}
+
+/** The complete path, in TypeScript. */
+function engineFigures(peers: readonly PeerResult[]): Figure[] {
+  const of = (id: string) => peers.find((peer) => peer.id === id);
   const [ours, bridge, ovs, ovsTso] = ['millrace', 'bridge', 'ovs', 'ovs-tso'].map(of);
-  const all = [
+  const small = (peer: PeerResult | undefined) => deliveredOf(peer, USUAL_FLOWS);
+  return [
     ...ratio('TCP, one stream, to Linux bridge', ours?.tcpOneBps, bridge?.tcpOneBps, 0.75),
     ...ratio('TCP, one stream, to OVS userspace with TSO', ours?.tcpOneBps, ovsTso?.tcpOneBps, 1.1),
     ...ratio('TCP, one stream, to OVS userspace as installed', ours?.tcpOneBps, ovs?.tcpOneBps, 10),
-    ...ratio('Small packets delivered, to OVS userspace', ours?.smallDeliveredPps, ovs?.smallDeliveredPps, 1.7),
+    ...ratio('Small packets delivered, to OVS userspace', small(ours), small(ovs), 1.7),
   ];
+}
+
+/** Open vSwitch in charge of Millrace. */
+function openVSwitchFigures(peers: readonly PeerResult[], m: OvsFigures | null): Figure[] {
+  const of = (id: string) => peers.find((peer) => peer.id === id);
+  const [learning, normal] = ['millrace', 'millrace-ovs'].map(of);
+  const small = (peer: PeerResult | undefined) => deliveredOf(peer, USUAL_FLOWS);
+  const all = [
+    ...ratio('ovs-vswitchd NORMAL, TCP, to learning', normal?.tcpOneBps, learning?.tcpOneBps, 0.9),
+    ...ratio('ovs-vswitchd NORMAL, small packets, to learning', small(normal), small(learning), 0.9),
+  ];
+  if (m === null) return all;
+  const { ovs, 'millrace-ovs': ours, 'millrace-ovs-tc': offloaded } = m.setUpPerSecond;
+  all.push(...ratio('Flow set-up, to OVS userspace', ours, ovs, 0.5));
+  all.push(...ratio('Flow set-up with offload tc, to OVS userspace', offloaded, ovs, 0.5));
+  for (const [id, rate] of Object.entries(m.setUpPerSecond))
+    all.push(told(`Flow set-up, ${id}`, `${thousands(rate)} /s`));
+  if (m.table !== undefined) {
+    const flows = thousands(m.table.flows);
+    all.push(below(`ovs-dpctl dump-flows of ${flows} flows`, m.table.dumpSeconds, 3, 's'));
+    all.push(told(`ovs-dpctl add-flows of ${flows} flows`, `${thousands(m.table.putPerSecond)} /s`));
+  }
+  all.push(...missing(m.notAvailable));
+  return all;
+}
+
+/** Flows in the kernel. */
+function offloadFigures(peers: readonly PeerResult[], m: OffloadFigures | null): Figure[] {
+  const of = (id: string) => peers.find((peer) => peer.id === id);
+  const [tc, xdp, bareTc, bareXdp] = ['millrace-tc', 'millrace-xdp', 'tc-redirect', 'xdp-redirect'].map(of);
+  const [bridge, ovs, dpdk] = ['bridge', 'ovs', 'ovs-dpdk'].map(of);
+  const small = (peer: PeerResult | undefined, flows = USUAL_FLOWS) => deliveredOf(peer, flows);
+  const all = [
+    ...ratio('Offload tc, TCP, one stream, to bare TC redirect', tc?.tcpOneBps, bareTc?.tcpOneBps, 0.95),
+    ...ratioBelow('Offload tc, RTT p99, to Linux bridge', tc?.latencyP99Us, bridge?.latencyP99Us, 1),
+    ...ratio('Offload tc, small packets, to bare TC redirect', small(tc), small(bareTc), 0.8),
+    ...ratio('Offload tc, small packets, to Linux bridge', small(tc), small(bridge), 1.5),
+    ...ratio(
+      'Offload xdp, 1 mask, 1,000 flows, to bare XDP redirect',
+      small(of('flows-xdp-1x1000'), 1000),
+      small(bareXdp, 1000),
+      0.75,
+    ),
+    ...ratio(
+      'Offload xdp, 8 masks, 100,000 flows, to bare XDP redirect',
+      small(of('flows-xdp-8x100000'), 65_536),
+      small(bareXdp, 65_536),
+      0.55,
+    ),
+    ...ratio('Offload xdp, small packets, to OVS userspace', small(xdp), small(ovs), 12),
+    ...ratio('Offload xdp, small packets, to OVS-DPDK', small(xdp), small(dpdk), 3),
+  ];
+  if (m === null) return all;
+  for (const hook of ['tc', 'xdp'] as const) {
+    const cost = m.cost[hook];
+    if (cost === undefined) continue;
+    all.push(told(`Program at ${hook}, in memory`, `${cost.programNs} ns; empty one ${cost.emptyNs} ns`));
+  }
+  all.push(...missing(m.notAvailable));
+  return all;
+}
+
+function missing(notAvailable: Readonly<Record<string, string>>): Figure[] {
+  return Object.entries(notAvailable).map(([what, reason]) => told(what, `not available: ${reason.slice(0, 80)}`));
+}
+
+/** Rooms by themselves. */
+function roomFigures(m: Measurements): Figure[] {
+  const all: Figure[] = [];
   if (m.memory !== null) {
     const million = `${m.memory.packets / 1e6} million packets`;
     all.push(atLeast('In memory, learning, 64-byte frames', m.memory.packetsPerSecond / 1e6, 3, 'Mpps'));

@@ -1,6 +1,16 @@
 /** Running the tools that the benchmarks drive: short commands to their end, servers in the background. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 
+/** A command that ended with an error; what it said of it is apart. */
+export class CommandError extends Error {
+  readonly said: string;
+
+  constructor(command: string, said: string) {
+    super(`${command}: ${said}`);
+    this.said = said;
+  }
+}
+
 /** Run a command to its end and return its standard output. Throws with the command and its standard error. */
 export function run(
   command: string,
@@ -17,14 +27,22 @@ export function run(
     });
   } catch (error) {
     const detail = error instanceof Error && 'stderr' in error ? String(error.stderr).trim() : String(error);
-    throw new Error(`${command} ${args.join(' ')}: ${detail}`);
+    throw new CommandError(`${command} ${args.join(' ')}`, detail);
   }
 }
 
-/** Run a command to its end beside this program and resolve to its standard output. */
-export function runAside(command: string, args: string[], options: { timeoutMs?: number } = {}): Promise<string> {
+/** Run a command to its end, or until the signal is given, beside this program and resolve to its standard output. */
+export function runAside(
+  command: string,
+  args: string[],
+  options: { timeoutMs?: number; signal?: AbortSignal } = {},
+): Promise<string> {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], timeout: options.timeoutMs ?? 60_000 });
+    const child = spawn(command, args, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      timeout: options.timeoutMs ?? 60_000,
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
+    });
     let output = '';
     let errors = '';
     child.stdout.on('data', (chunk: Buffer) => {
@@ -78,4 +96,9 @@ export async function until(what: string, timeoutMs: number, attempt: () => bool
     if (Date.now() > end) throw new Error(`${what}: not within ${timeoutMs} ms`);
     await sleep(50);
   }
+}
+
+/** Say what goes on. */
+export function progress(text: string): void {
+  process.stderr.write(`${text}\n`);
 }

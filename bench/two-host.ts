@@ -7,6 +7,9 @@
 import { readFileSync } from 'node:fs';
 import { run } from './shell.ts';
 
+/** A station that is not there: B's interface receives frames for it, and its stack drops them at once. */
+export const MAC_BEHIND_B = '02:00:00:00:0b:99';
+
 /** The three namespaces of one bench. */
 export class TwoHosts {
   readonly a: string;
@@ -65,6 +68,11 @@ export class TwoHosts {
   offeredByA(): number {
     return interfaceCounter(this, this.middle, 'sa', 'rx');
   }
+}
+
+/** The kernel's number of an interface within its namespace. */
+export function interfaceIndex(hosts: TwoHosts, namespace: string, name: string): number {
+  return JSON.parse(hosts.inside(namespace, 'ip', ['-j', 'link', 'show', 'dev', name]))[0].ifindex;
 }
 
 function interfaceCounter(hosts: TwoHosts, namespace: string, name: string, direction: 'rx' | 'tx'): number {

@@ -15,28 +15,42 @@ node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.ex
 # --- Debian packages: command -> package -------------------------------------------------------------------------
 needed=(ip:iproute2 ping:iputils-ping iperf3:iperf3)
 case $purpose in
-  test)
-    needed+=(tcpdump:tcpdump tshark:tshark ethtool:ethtool python3:python3 ovs-vswitchd:openvswitch-switch cc:gcc)
-    [ -f /usr/include/stdio.h ] || needed+=(missing-headers:libc6-dev)
-    ;;
-  bench) needed+=(ethtool:ethtool sockperf:sockperf ovs-vswitchd:openvswitch-switch) ;;
+  test) needed+=(tcpdump:tcpdump tshark:tshark ethtool:ethtool python3:python3 ovs-vswitchd:openvswitch-switch cc:gcc) ;;
+  bench) needed+=(ethtool:ethtool sysctl:procps sockperf:sockperf ovs-vswitchd:openvswitch-switch cc:gcc) ;;
 esac
+[ "$purpose" = start ] || [ -f /usr/include/stdio.h ] || needed+=(missing-headers:libc6-dev)
 PATH=$PATH:/usr/sbin:/sbin
 missing=()
 for pair in "${needed[@]}"; do
   command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
+if [ "$(id -u)" = 0 ]; then run=(); else run=(sudo -n); fi
+apt=("${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -q)
 if [ ${#missing[@]} -gt 0 ]; then
   command -v apt-get >/dev/null || fail "install these first, by your system's own means: ${missing[*]}"
-  if [ "$(id -u)" = 0 ]; then run=(); elif sudo -n true 2>/dev/null; then run=(sudo -n); else
+  "${run[@]}" true 2>/dev/null ||
     fail "these Debian packages are missing: ${missing[*]}; run as root once, or: apt-get install ${missing[*]}"
-  fi
   printf 'millrace: installing Debian packages: %s\n' "${missing[*]}"
   apt_log=$(mktemp)
-  apt=("${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -q)
   "${apt[@]}" update >"$apt_log" 2>&1 </dev/null || { tail -5 "$apt_log" >&2; fail 'apt-get update failed.'; }
   "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >>"$apt_log" 2>&1 </dev/null || { tail -15 "$apt_log" >&2; fail 'apt-get install failed.'; }
   rm -f "$apt_log"
+fi
+
+# --- OVS-DPDK, one of the bench's peers: where it cannot be had, the bench says so and goes on ---------------------
+# Its drivers are packages of their own, named after the version of DPDK. Which ovs-vswitchd the machine runs stays as it was.
+if [ "$purpose" = bench ] && [ ! -x /usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk ] &&
+  command -v apt-get >/dev/null && "${run[@]}" true 2>/dev/null; then
+  abi=$(apt-cache depends openvswitch-switch-dpdk 2>/dev/null | sed -n 's/.*librte-eal\([0-9.]*\).*/\1/p' | head -1)
+  chosen=$(readlink /etc/alternatives/ovs-vswitchd || true)
+  if [ -n "$abi" ]; then
+    echo 'millrace: installing OVS-DPDK to measure against'
+    "${apt[@]}" install -y --no-install-recommends openvswitch-switch-dpdk "librte-net-af-xdp$abi" "librte-mempool-ring$abi" \
+      >/dev/null 2>&1 </dev/null || echo 'millrace: OVS-DPDK could not be installed; it will not be measured'
+  fi
+  if [ -n "$chosen" ] && [ "$(readlink /etc/alternatives/ovs-vswitchd)" != "$chosen" ]; then
+    "${run[@]}" update-alternatives --set ovs-vswitchd "$chosen" >/dev/null
+  fi
 fi
 
 # --- node modules ------------------------------------------------------------------------------------------------

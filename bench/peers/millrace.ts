@@ -1,42 +1,72 @@
-/** Millrace itself: the daemon as a user would start it, with a learning switch over sa and sb. */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { run } from '../shell.ts';
+/**
+ * Millrace itself, the daemon as a user would start it over sa and sb: with the learning extension, or with Open vSwitch in charge,
+ * with packets going through the engine or through the kernel. Neighbours: daemon.ts runs `millrace`, flows.ts puts flows by itself.
+ */
+
 import type { TwoHosts } from '../two-host.ts';
-import type { Peer } from './peer.ts';
+import { DaemonUnderTest } from './daemon.ts';
+import { bridged, type Measures, type Peer } from './peer.ts';
+import { prepareHostsForXdp } from './redirect.ts';
 
-const root = join(import.meta.dirname, '../../..');
-const millrace = join(root, 'bin/millrace.js');
+/** Where packets are forwarded: `off` is the TypeScript engine. */
+export type OffloadHook = 'off' | 'tc' | 'xdp';
 
-/** `millrace up --daemon` in the bench's middle namespace. */
+const TITLES: Record<'learning' | 'ovs', Record<OffloadHook, string>> = {
+  learning: {
+    off: 'Millrace, learning extension',
+    tc: 'Millrace, learning, offload tc',
+    xdp: 'Millrace, learning, offload xdp',
+  },
+  ovs: {
+    off: 'Millrace, ovs-vswitchd NORMAL',
+    tc: 'Millrace, ovs-vswitchd NORMAL, offload tc',
+    xdp: 'Millrace, ovs-vswitchd NORMAL, offload xdp',
+  },
+};
+
+const MEASURES: Record<OffloadHook, Measures> = {
+  off: { tcpStreams: [1, 4], small: [bridged(16)], steady: true, latency: true },
+  tc: { tcpStreams: [1, 4], small: [bridged(1), bridged(16), bridged(1000)], steady: true, latency: true },
+  // Super-packets and unfinished checksums are what XDP does not carry.
+  xdp: { tcpStreams: [], small: [bridged(1), bridged(16), bridged(1000)], steady: true, latency: true },
+};
+
+/** One way of running Millrace. */
 export class Millrace implements Peer {
-  readonly id = 'millrace';
-  readonly title = 'Millrace, learning extension';
-  #directory = '';
-  /** Process id of the running daemon. */
-  daemonPid = 0;
+  readonly id: string;
+  readonly title: string;
+  readonly measures: Measures;
+  readonly receiver: 'stack' | 'xdp';
+  readonly #brain: 'learning' | 'ovs';
+  readonly #hook: OffloadHook;
+  readonly #daemon = new DaemonUnderTest();
 
-  async start(hosts: TwoHosts): Promise<void> {
-    this.#directory = mkdtempSync(join(tmpdir(), 'millrace-bench-'));
-    const config = join(this.#directory, 'millrace.yaml');
-    writeFileSync(config, 'ports:\n  sa: { kind: netdev }\n  sb: { kind: netdev }\nextensions: [learning]\n');
-    this.#millrace(hosts, ['up', '--daemon', '-f', config]);
-    this.daemonPid = Number(JSON.parse(this.#millrace(hosts, ['status', '--json'])).pid);
+  constructor(brain: 'learning' | 'ovs', hook: OffloadHook) {
+    this.#brain = brain;
+    this.#hook = hook;
+    this.id = ['millrace', ...(brain === 'ovs' ? ['ovs'] : []), ...(hook === 'off' ? [] : [hook])].join('-');
+    this.title = TITLES[brain][hook];
+    this.measures = MEASURES[hook];
+    this.receiver = hook === 'xdp' ? 'xdp' : 'stack';
   }
 
-  async stop(hosts: TwoHosts): Promise<void> {
-    this.#millrace(hosts, ['down']);
-    rmSync(this.#directory, { recursive: true, force: true });
+  /** Process id of the running daemon. */
+  get daemonPid(): number {
+    return this.#daemon.pid;
+  }
+
+  async start(hosts: TwoHosts): Promise<void> {
+    if (this.#hook === 'xdp') prepareHostsForXdp(hosts);
+    this.#daemon.start(hosts, { brain: this.#brain, hook: this.#hook });
+    if (this.#brain === 'ovs') this.#daemon.startOpenVSwitch();
+    if (this.#hook !== 'off') this.#daemon.requireOffload(this.#hook);
+  }
+
+  async stop(): Promise<void> {
+    this.#daemon.stop();
   }
 
   describe(): string {
-    const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
-    return `millrace ${version} on Node.js ${process.versions.node}`;
-  }
-
-  #millrace(hosts: TwoHosts, args: string[]): string {
-    const command = [process.execPath, millrace, '--socket', join(this.#directory, 'bench.sock'), ...args];
-    return run('ip', ['netns', 'exec', hosts.middle, ...command]);
+    return this.#daemon.describe();
   }
 }

@@ -1,0 +1,135 @@
+/**
+ * What flows in the kernel cost by themselves: the daemon's own program on a flow it knows, run in memory (BPF_PROG_TEST_RUN), beside
+ * a program that does nothing at the same hook.
+ */
+import { loadProgram, Program, ProgramBuilder, SK_BUFF, TC, XDP, XDP_MD } from '../src/bpf/index.ts';
+import { NetworkNamespace } from '../src/host/index.ts';
+import type { Pace } from './forward.ts';
+import { generatorArguments, showStationBehindB } from './measure/small-packets.ts';
+import { DaemonUnderTest } from './peers/daemon.ts';
+import { NotAvailable } from './peers/peer.ts';
+import { prepareHostsForXdp } from './peers/redirect.ts';
+import { progress, run, sleep } from './shell.ts';
+import { median } from './statistics.ts';
+import { interfaceIndex, MAC_BEHIND_B, TwoHosts } from './two-host.ts';
+
+/** Nanoseconds of one run. */
+export interface ProgramCost {
+  readonly programNs: number;
+  readonly emptyNs: number;
+}
+
+/** Medians; absent where it could not be measured, with the reason in `notAvailable`. */
+export interface OffloadFigures {
+  readonly cost: Readonly<Partial<Record<'tc' | 'xdp', ProgramCost>>>;
+  readonly notAvailable: Readonly<Record<string, string>>;
+}
+
+const REPEAT = 1_000_000;
+/** Of `struct __sk_buff` and `struct xdp_md`. */
+const CONTEXT_BYTES = { tc: 192, xdp: 24 } as const;
+const TYPE = { tc: 'sched_cls', xdp: 'xdp' } as const;
+const REDIRECTED = { tc: TC.REDIRECT, xdp: XDP.REDIRECT } as const;
+const SOURCE_PORT = 4000;
+
+/** A frame of the traffic that the flow was learned from: 60 bytes, UDP from A to the station behind B. */
+function frame(): Uint8Array {
+  const bytes = new Uint8Array(60);
+  const mac = (text: string) => text.split(':').map((part) => Number.parseInt(part, 16));
+  bytes.set([...mac(MAC_BEHIND_B), ...mac(TwoHosts.macA), 8, 0], 0);
+  bytes.set([0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0, 10, 9, 0, 1, 10, 9, 0, 2], 14);
+  bytes.set([SOURCE_PORT >>> 8, SOURCE_PORT & 0xff, 0, 9, 0, 26], 34);
+  const view = new DataView(bytes.buffer);
+  let sum = 0;
+  for (let at = 14; at < 34; at += 2) sum += view.getUint16(at);
+  view.setUint16(24, ~((sum & 0xffff) + (sum >>> 16)) & 0xffff);
+  return bytes;
+}
+
+function emptyProgram(hook: 'tc' | 'xdp'): Program {
+  const b = new ProgramBuilder('empty');
+  b.return(hook === 'tc' ? TC.OK : XDP.PASS);
+  return loadProgram({ type: TYPE[hook], code: b });
+}
+
+async function measureCost(hook: 'tc' | 'xdp', round: number): Promise<ProgramCost> {
+  const hosts = new TwoHosts(`o${round}`);
+  const daemon = new DaemonUnderTest();
+  try {
+    hosts.create();
+    if (hook === 'xdp') prepareHostsForXdp(hosts);
+    daemon.start(hosts, { brain: 'learning', hook });
+    const programId = daemon.requireOffload(hook).find(({ port }) => port === 'sa')?.program;
+    if (programId === undefined || programId === null)
+      throw new NotAvailable('offload show names no program of port sa');
+    for (const name of ['sa', 'sb']) hosts.inside(hosts.middle, 'ethtool', ['-K', name, 'gro', 'on']);
+    showStationBehindB(hosts);
+    const traffic = ['--count', '2000', '--pps', '2000', '--src-port', String(SOURCE_PORT), '--src-mac', TwoHosts.macA];
+    const target = ['--dst-mac', MAC_BEHIND_B, '--src-ip', TwoHosts.addressA, '--dst-ip', TwoHosts.addressB];
+    run('ip', generatorArguments(hosts.a, [...traffic, ...target]));
+    await sleep(100);
+    return runBoth(hook, hosts, programId);
+  } finally {
+    daemon.stop();
+    hosts.destroy();
+  }
+}
+
+function runBoth(hook: 'tc' | 'xdp', hosts: TwoHosts, programId: number): ProgramCost {
+  const context = new Uint8Array(CONTEXT_BYTES[hook]);
+  const view = new DataView(context.buffer);
+  const data = frame();
+  const index = interfaceIndex(hosts, hosts.middle, 'sa');
+  if (hook === 'tc') view.setUint32(SK_BUFF.ifindex, index, true);
+  else {
+    view.setUint32(XDP_MD.dataEnd, data.length, true);
+    view.setUint32(XDP_MD.ingressIfindex, index, true);
+  }
+  const program = Program.byId(programId, TYPE[hook]);
+  const empty = emptyProgram(hook);
+  const namespace = NetworkNamespace.byName(hosts.middle);
+  try {
+    return namespace.run(() => {
+      const input = { data, context, repeat: REPEAT };
+      const [ours, nothing] = [program.run(input), empty.run(input)];
+      if (ours.result !== REDIRECTED[hook]) {
+        throw new NotAvailable(
+          `the program of port sa does not forward a frame of a known flow: verdict ${ours.result}`,
+        );
+      }
+      return { programNs: ours.durationNs, emptyNs: nothing.durationNs };
+    });
+  } finally {
+    namespace.close();
+    empty.close();
+    program.close();
+  }
+}
+
+/** Measure all of it, in turns. */
+export async function benchOffload(pace: Pace): Promise<OffloadFigures> {
+  const samples = { tc: [] as ProgramCost[], xdp: [] as ProgramCost[] };
+  const notAvailable: Record<string, string> = {};
+  for (let round = 0; round < pace.rounds; round += 1) {
+    for (const hook of ['tc', 'xdp'] as const) {
+      if (hook in notAvailable) continue;
+      progress(`round ${round + 1} of ${pace.rounds}: cost of the program, ${hook}`);
+      try {
+        samples[hook].push(await measureCost(hook, round));
+      } catch (error) {
+        const text = error instanceof Error ? error.message : String(error);
+        notAvailable[hook] = error instanceof NotAvailable ? text : `failed: ${text}`;
+        progress(`  ${hook}: ${notAvailable[hook]}`);
+      }
+    }
+  }
+  const cost: Partial<Record<'tc' | 'xdp', ProgramCost>> = {};
+  for (const hook of ['tc', 'xdp'] as const) {
+    if (samples[hook].length === 0) continue;
+    cost[hook] = {
+      programNs: median(samples[hook].map((one) => one.programNs)),
+      emptyNs: median(samples[hook].map((one) => one.emptyNs)),
+    };
+  }
+  return { cost, notAvailable };
+}
