@@ -1,15 +1,9 @@
 /** Set actions for compile.ts: which words they change, whole or in part, what of the packet they need, and their parameters. */
 import { isMpls } from '../../flow/index.ts';
 import { EtherType, Fragment, IpProtocol } from '../../net/index.ts';
-import type { Compilation, PacketState } from './compile.ts';
+import type { Compilation, PacketState, Piece } from './compilation.ts';
 import { network16, network32 } from './order.ts';
-import type { Step, Transport, WordForm } from './shape.ts';
-
-/** Steps with their parameters, while they are being gathered. */
-export interface Piece {
-  readonly steps: Step[];
-  readonly parameters: number[];
-}
+import type { Transport, WordForm } from './shape.ts';
 
 /** The form of one word, its parameters added. */
 function word(piece: Piece, value: number, mask: number): WordForm {

@@ -18,59 +18,17 @@ import {
   Word,
 } from '../../flow/index.ts';
 import { EtherType } from '../../net/index.ts';
-import { type Piece, setEthernet, setIpv4, setIpv6, setMetadata, setMpls, setPorts } from './compile-set.ts';
+import { Compilation, type PacketState, type Piece } from './compilation.ts';
+import { setEthernet, setIpv4, setIpv6, setMetadata, setMpls, setPorts } from './compile-set.ts';
 import type { CompileContext, Compiled } from './contract.ts';
 import { network16, network32 } from './order.ts';
-import { type Checks, noChecks, type Step, shapeId } from './shape.ts';
+import { type Step, shapeId } from './shape.ts';
 
 /** Longest parameters: the entries of the tables have a fixed length. */
 export const MAXIMUM_PARAMETERS = 64;
 
 /** The kernel cuts no packet within its headers, which are never longer than this; behind an output it is too late to find out. */
 const SAFE_LIMIT_BYTES = 256;
-
-/** What is known of the packet at some point of the list. */
-export interface PacketState {
-  /** -1 when the flow does not say. */
-  etherType: number;
-  protocol: number;
-  /** nw_frag, -1 when the flow does not say. */
-  fragment: number;
-  /** Whether layer 3 is still the one that the key describes. */
-  keyHolds: boolean;
-  /** Tags, -1 when the flow does not say. */
-  tags: number;
-  /** Time to live: a number that was set, or -1 for the packet's less `decrements`, or -2 for neither. */
-  ttl: number;
-  decrements: number;
-  changed: boolean;
-  sent: boolean;
-  /** Label stack entries taken off. */
-  popped: number;
-  /** tc: whether the offset of layer 3 is known again after tags were put on or taken off. */
-  layer3Known: boolean;
-}
-
-/** What all lists of one flow share. */
-export class Compilation {
-  readonly context: CompileContext;
-  readonly checks: Checks = noChecks();
-  readonly keyWords: number[] = [];
-  needsLayer3 = false;
-  reason: string | null = null;
-  /** The tags that packets of the flow begin with, -1 when it does not say. */
-  readonly firstTags: number;
-
-  constructor(context: CompileContext, firstTags: number) {
-    this.context = context;
-    this.firstTags = firstTags;
-  }
-
-  refuse(reason: string): false {
-    this.reason ??= reason;
-    return false;
-  }
-}
 
 /**
  * Compile a list.

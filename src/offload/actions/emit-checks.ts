@@ -1,8 +1,8 @@
 /** The checks of a shape: all that could go wrong is found before the first change, and such packets are punted. Part of emit.ts. */
 import { type Address, at, R1, R2, R3, R6, R8, SK_BUFF } from '../../bpf/index.ts';
 import { EtherType, IpProtocol } from '../../net/index.ts';
-import { LAYER3_MAXIMUM, type ShapeWriter } from './emit.ts';
 import { network16 } from './order.ts';
+import { LAYER3_MAXIMUM, type ShapeWriter } from './writer.ts';
 
 /** IPv6 extension headers that hide the transport header. */
 const EXTENSIONS = [

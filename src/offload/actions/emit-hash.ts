@@ -1,7 +1,7 @@
 /** The hash action: the engine's number, from the words of the key. Part of emit.ts; flow/engine/engine.ts has the twin. */
 import { R0, R1, R2, R3, R4, R5, R9, type Register } from '../../bpf/index.ts';
 import { HashAlgorithm, Word } from '../../flow/index.ts';
-import type { ShapeWriter } from './emit.ts';
+import type { ShapeWriter } from './writer.ts';
 
 const SIP_2 = 0x6c79_6765;
 const SIP_3 = 0x7465_6462;

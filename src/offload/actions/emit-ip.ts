@@ -5,11 +5,11 @@
  */
 import { at, R0, R1, R2, R3, R4, R5, R6, R8, R9, type Register } from '../../bpf/index.ts';
 import { IpProtocol } from '../../net/index.ts';
-import type { ShapeWriter } from './emit.ts';
 import { header, loadWindow } from './emit-checks.ts';
 import { difference, fold32, setHalf, setWord, updateSum } from './emit-sum.ts';
 import { network16 } from './order.ts';
 import type { Step, Transport } from './shape.ts';
+import type { ShapeWriter } from './writer.ts';
 
 /** Flags of bpf_l4_csum_replace: the change is of the pseudo header; 0 means no checksum. */
 const PSEUDO_HEADER = 0x10;

@@ -4,10 +4,10 @@
  */
 import { at, R1, R2, R3, R4, R6, R8 } from '../../bpf/index.ts';
 import { EtherType } from '../../net/index.ts';
-import type { ShapeWriter } from './emit.ts';
 import { setWord } from './emit-sum.ts';
 import { network16 } from './order.ts';
 import type { WordForm } from './shape.ts';
+import type { ShapeWriter } from './writer.ts';
 
 /** Flag of bpf_skb_store_bytes: see emit-ip.ts. */
 const RECOMPUTE = 1;

@@ -3,8 +3,8 @@
  * 64-bit register and is folded at the end. Bytes stay in network order, which ones' complement sums do not mind. Part of emit.ts.
  */
 import { type Address, type Label, type ProgramBuilder, R1, R2, R3, type Register } from '../../bpf/index.ts';
-import type { ShapeWriter } from './emit.ts';
 import type { WordForm } from './shape.ts';
+import type { ShapeWriter } from './writer.ts';
 
 /**
  * Set a 32-bit field as its form says, and add what that changes to sums. Uses R1 to R3.

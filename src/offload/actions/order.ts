@@ -1,7 +1,6 @@
 /** Byte order: parameters hold values as the packet has them, so that programs copy them without turning them round. */
-import { hostToNetwork16 } from '../../host/sys/index.ts';
 
-const isLittleEndian = hostToNetwork16(1) !== 1;
+const isLittleEndian = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 
 /** A 32-bit number as its bytes lie in a packet. @returns an unsigned number */
 export function network32(value: number): number {
