@@ -8,6 +8,7 @@ import { configCommand } from './commands/config.ts';
 import { extensionCommand } from './commands/extension.ts';
 import { fdbCommand } from './commands/fdb.ts';
 import { generateCommand } from './commands/generate.ts';
+import { offloadCommand } from './commands/offload.ts';
 import { ovsCommand } from './commands/ovs.ts';
 import { portCommand } from './commands/port.ts';
 import { receiveCommand } from './commands/receive.ts';
@@ -59,6 +60,7 @@ function buildProgram(): { program: Command; cli: Cli } {
     injectCommand(cli),
     eventsCommand(cli),
     configCommand(cli),
+    offloadCommand(cli),
     ovsCommand(cli),
     generateCommand(cli),
     receiveCommand(cli),

@@ -108,6 +108,56 @@ export interface TraceResult {
   drop: string | null;
 }
 
+/** What the kernel carries of one port. */
+export interface OffloadPort {
+  port: string;
+  /** Where the program sits; null when the port's packets all go through the engine. */
+  hook: 'tc' | 'xdp' | null;
+  /** The kernel's number of the program; null without one. */
+  program: number | null;
+  /** Programs of others on the same interface, which are left in place. */
+  foreign: string[];
+  /** Packets that the kernel forwarded or dropped by a flow. */
+  carriedPackets: number;
+  carriedBytes: number;
+  /** Packets handed up to the engine. */
+  puntedPackets: number;
+  /** Packets that were none of the switch's business. */
+  passedPackets: number;
+  /** Packets lost on the way up, by cause. */
+  lost: Record<string, number>;
+  /** Why there is no hook, or not the one that was asked for; null for nothing to say. */
+  reason: string | null;
+}
+
+/** One flow table that is offloaded. */
+export interface OffloadTable {
+  /** Whose flows they are: `learning`, or a datapath of Open vSwitch. */
+  name: string;
+  /** In the order in which they are looked up. */
+  masks: { fields: string; flows: number; hits: number }[];
+  flows: number;
+  flowsInKernel: number;
+  /** Why the others are not there. */
+  reasons: { reason: string; flows: number }[];
+}
+
+export interface OffloadInfo {
+  mode: 'auto' | 'off' | 'require';
+  /** What the kernel lacks; null when flows can run in it. */
+  missing: string | null;
+  tables: OffloadTable[];
+  ports: OffloadPort[];
+}
+
+/** A flow that is not in the kernel. */
+export interface OffloadRefusal {
+  table: string;
+  match: string;
+  actions: string;
+  reason: string;
+}
+
 /** What `config.apply` did. */
 export interface ApplyResult {
   /** Sentences, in order. */
@@ -185,6 +235,11 @@ export interface Api {
   'fdb.flush': { params: { port?: string; vlan?: number; mac?: string }; result: { flushed: number } };
   'fdb.add': { params: { mac: string; vlan: number; port: string }; result: null };
   'fdb.del': { params: { mac: string; vlan: number }; result: null };
+  'offload.show': { params: Record<never, never>; result: OffloadInfo };
+  /** Flows that are not in the kernel, at most `limit`. */
+  'offload.refused': { params: { limit?: number }; result: OffloadRefusal[] };
+  /** The program of a port with comments, or the log of its verification. */
+  'offload.dump': { params: { port: string; verifier?: boolean }; result: { text: string } };
   drops: { params: { port?: string }; result: DropCount[] };
   trace: { params: { port: string; frame: string }; result: TraceResult };
   /** Send a frame into the switch as if it had come in through the port. */

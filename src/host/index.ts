@@ -1,4 +1,5 @@
 /** host/: Linux: system calls, epoll, packet sockets, TAPs, namespaces. The only door of this room. */
+export { isBpfFileSystem, mountBpfFileSystem, unmountBpfFileSystem } from './bpf-file-system.ts';
 export { type Isolation, type IsolationMeans, isolate } from './isolation.ts';
 export type { LinkEvent, LinkProperty, LinkState } from './link-state.ts';
 export { LinkWatch, pollLinks } from './link-watch.ts';
@@ -18,6 +19,7 @@ export {
   openPuntChannel,
   type PuntChannel,
   type PuntChannelOptions,
+  type PuntClaim,
   type PuntCounters,
   type PuntHandler,
 } from './punt-channel.ts';

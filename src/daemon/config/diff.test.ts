@@ -24,9 +24,11 @@ const anyConfig: fc.Arbitrary<Config> = fc
     ports: fc.uniqueArray(fc.tuple(fc.constantFrom(...names), port), { selector: ([name]) => name }),
     extensions: fc.uniqueArray(extension, { selector: ({ name }) => name }),
     ageingSeconds: fc.nat(2),
+    offload: fc.constantFrom('auto', 'off', 'require'),
     addresses: fc.uniqueArray(fc.constantFrom('02:00:00:00:00:01', '02:00:00:00:00:02')),
   })
-  .map(({ ports, extensions, ageingSeconds, addresses }) => ({
+  .map(({ ports, extensions, ageingSeconds, addresses, offload }) => ({
+    offload,
     daemon: { socket: null, logLevel: null },
     ports: new Map(ports),
     extensions,
@@ -42,6 +44,7 @@ function comparable(value: Config) {
   return {
     ports: Object.fromEntries(value.ports),
     extensions: value.extensions,
+    offload: value.offload,
     ageingSeconds: value.fdb.ageingSeconds,
     static: [...value.fdb.static].sort((a, b) => a.mac.localeCompare(b.mac)),
   };

@@ -3,7 +3,7 @@
  * sends the operations to the datapath (../control/apply.ts); the order is such that each is valid when its turn comes.
  */
 import { isDeepStrictEqual } from 'node:util';
-import type { Config, Extension, Port, StaticAddress } from './model.ts';
+import type { Config, Extension, OffloadMode, Port, StaticAddress } from './model.ts';
 
 /** One change of the running switch. */
 export type Operation =
@@ -19,7 +19,8 @@ export type Operation =
   | { op: 'extension-move'; name: string; index: number }
   | { op: 'fdb-settings'; ageingSeconds: number; maximum: number }
   | { op: 'fdb-add'; entry: StaticAddress }
-  | { op: 'fdb-del'; entry: StaticAddress };
+  | { op: 'fdb-del'; entry: StaticAddress }
+  | { op: 'offload'; mode: OffloadMode };
 
 /** An operation, what undoes it, and a sentence for people. */
 export interface Step {
@@ -43,6 +44,7 @@ const POLICY_KEYS = [
   'custom',
   'learning',
   'ovsName',
+  'offload',
 ] as const;
 
 function withoutPolicies(port: Port): object {
@@ -171,6 +173,13 @@ export function diffConfigs(from: Config, to: Config): Step[] {
   const entriesOn = to.fdb.static.filter((entry) => !isKept(entry, from.fdb.static));
 
   const steps: Step[] = [];
+  if (from.offload !== to.offload) {
+    steps.push({
+      operation: { op: 'offload', mode: to.offload },
+      undo: { op: 'offload', mode: from.offload },
+      text: `set offload to ${to.offload}`,
+    });
+  }
   for (const entry of entriesOff) {
     steps.push({
       operation: { op: 'fdb-del', entry },

@@ -3,7 +3,7 @@
  * can be compared (diff.ts); one can be written back as a file (`config show`).
  */
 import type { z } from 'zod';
-import { type ConfigFile, INTERFACE_NAME, type PortConfig, type portSchema } from './schema.ts';
+import { type ConfigFile, INTERFACE_NAME, type OFFLOAD_MODES, type PortConfig, type portSchema } from './schema.ts';
 
 /** One port with its device named. */
 export type Port = PortConfig & { device: string };
@@ -30,7 +30,11 @@ export interface Config {
   ports: Map<string, Port>;
   extensions: Extension[];
   fdb: { ageingSeconds: number; maximum: number; static: StaticAddress[] };
+  offload: OffloadMode;
 }
+
+/** Whether flows run in the kernel: where it allows that, nowhere, or else nothing starts. */
+export type OffloadMode = (typeof OFFLOAD_MODES)[number];
 
 /** Extensions that come with Millrace; the configuration names them without a module. */
 export const BUILTIN_EXTENSIONS: readonly string[] = ['learning', 'capture', 'filter', 'ovs'];
@@ -87,6 +91,7 @@ export function normalise(file: ConfigFile, resolvePath: (path: string) => strin
       maximum: file.fdb?.maximum ?? DEFAULT_FDB_MAXIMUM,
       static: (file.fdb?.static ?? []).map((entry) => ({ mac: entry.mac, vlan: entry.vlan ?? 0, port: entry.port })),
     },
+    offload: file.offload ?? 'auto',
   };
 }
 
@@ -117,5 +122,6 @@ export function toFile(config: Config): ConfigFile {
     fdb: { ageingSeconds: config.fdb.ageingSeconds, maximum: config.fdb.maximum, static: config.fdb.static },
   };
   if (Object.keys(daemon).length > 0) file.daemon = daemon;
+  if (config.offload !== 'auto') file.offload = config.offload;
   return file;
 }

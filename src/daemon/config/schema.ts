@@ -219,6 +219,13 @@ const ring = z
   })
   .describe('the packet rings shared with the kernel');
 
+const portOffload = z
+  .enum(['tc', 'xdp', 'off'], { error: 'must be tc, xdp or off' })
+  .optional()
+  .describe(
+    'where the kernel runs the flows of this port: tc carries super-packets (when not given), xdp is for small packets',
+  );
+
 const netdev = z.strictObject({
   kind: z
     .literal('netdev')
@@ -232,6 +239,7 @@ const netdev = z.strictObject({
   ring: ring.optional(),
   promiscuous: flag.optional().describe('receive frames for all MAC addresses; true unless stated otherwise'),
   isolate: flag.optional().describe("keep the kernel's own stack off the interface; true unless stated otherwise"),
+  offload: portOffload,
   ...policies,
 });
 
@@ -251,6 +259,10 @@ const tap = z.strictObject({
     .max(64, { error: 'has more than 64 entries' })
     .optional()
     .describe('IP addresses to give the interface'),
+  offload: z
+    .enum(['tc', 'off'], { error: 'must be tc or off' })
+    .optional()
+    .describe('whether the kernel runs the flows of this port: tc when not given'),
   ...policies,
 });
 
@@ -338,6 +350,9 @@ const daemon = z
   })
   .describe('the daemon itself; changes take effect when it starts');
 
+/** Whether flows run in the kernel. */
+export const OFFLOAD_MODES = ['auto', 'off', 'require'] as const;
+
 /** A whole configuration file. */
 export const configSchema = z
   .strictObject({
@@ -352,6 +367,12 @@ export const configSchema = z
       .optional()
       .describe('the extension stack from the top (nearest to the ports); [learning] when not given'),
     fdb: fdb.optional(),
+    offload: z
+      .enum(OFFLOAD_MODES, { error: `must be ${OFFLOAD_MODES.join(', ')}` })
+      .optional()
+      .describe(
+        'flows run in the kernel: auto where it allows that (when not given), off nowhere, require: do not start without',
+      ),
   })
   .describe('configuration of a Millrace switch');
 

@@ -241,6 +241,15 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
     return thread.call('extension-status', { name: 'ovs' });
   });
 
+  add('offload.show', none, () => thread.call('offload-show', null));
+  add('offload.refused', z.strictObject({ limit: z.int().min(1).max(10_000).optional() }), ({ limit }) =>
+    thread.call('offload-refused', { limit: limit ?? 1_000 }),
+  );
+  add('offload.dump', z.strictObject({ port: nameSchema, verifier: z.boolean().optional() }), async (params) => {
+    await portInfo(params.port);
+    return thread.call('offload-dump', { port: params.port, verifier: params.verifier === true });
+  });
+
   add('fdb.show', fdbFilter, (filter) => thread.call('fdb-show', filter));
   add('fdb.flush', fdbFilter, (filter) => thread.call('fdb-flush', filter));
   add('fdb.add', z.strictObject({ mac: stationSchema, vlan, port: nameSchema }), async (entry) => {

@@ -91,7 +91,7 @@ async function serve(options: DaemonOptions, config: Config, log: Logger, lock: 
   if (lock.leftBehind !== null) cleanUpAfter(lock.leftBehind, log);
   const events = new EventLog();
   const announcements = new Announcements(log, events);
-  const thread = await DatapathThread.start((message) => announcements.take(message));
+  const thread = await DatapathThread.start((message) => announcements.take(message), options.socketPath);
   const captures = new CaptureBroker(thread);
   const control = new Control(thread, events, journal);
   const stopping = new StopRequest();

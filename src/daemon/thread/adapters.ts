@@ -30,8 +30,12 @@ export function interfaceExists(name: string): boolean {
   return withRouteClient((client) => client.findLink(name) !== null);
 }
 
-/** Take over an existing interface. @throws Failure, SystemError, RangeError */
-export function openNetdev(name: string, port: PortOf<'netdev'>): PortAdapter {
+/**
+ * Take over an existing interface.
+ * @param receive false when its frames come in by another way
+ * @throws Failure, SystemError, RangeError
+ */
+export function openNetdev(name: string, port: PortOf<'netdev'>, receive = true): PortAdapter {
   const { device, ring } = port;
   withRouteClient((client) => {
     const link = client.findLink(device);
@@ -49,6 +53,7 @@ export function openNetdev(name: string, port: PortOf<'netdev'>): PortAdapter {
   return openPacketSocket({
     interfaceName: device,
     name,
+    receive,
     ...(ring?.receiveSlots === undefined ? {} : { receiveSlots: ring.receiveSlots }),
     ...(ring?.transmit === undefined ? {} : { transmit: ring.transmit }),
     ...(ring?.transmitSlots === undefined ? {} : { transmitSlots: ring.transmitSlots }),

@@ -2,7 +2,17 @@
  * What the control thread and the datapath thread say to each other. Calls go down with a number and come back as replies; the
  * datapath also speaks on its own: logs and events. Plain data only, as it is cloned on its way.
  */
-import type { DaemonEvent, DropCount, ExtensionInfo, FdbEntry, PortCounters, PortInfo, TraceResult } from '../api.ts';
+import type {
+  DaemonEvent,
+  DropCount,
+  ExtensionInfo,
+  FdbEntry,
+  OffloadInfo,
+  OffloadRefusal,
+  PortCounters,
+  PortInfo,
+  TraceResult,
+} from '../api.ts';
 import type { Operation } from '../config/diff.ts';
 import type { FailureKind } from '../rpc/failure.ts';
 
@@ -47,6 +57,9 @@ export interface DatapathCalls {
   drops: { params: { port: string | null }; result: DropCount[] };
   trace: { params: { port: string; frame: Uint8Array }; result: TraceResult };
   inject: { params: { port: string; frame: Uint8Array }; result: null };
+  'offload-show': { params: null; result: OffloadInfo };
+  'offload-refused': { params: { limit: number }; result: OffloadRefusal[] };
+  'offload-dump': { params: { port: string; verifier: boolean }; result: { text: string } };
   'fdb-show': { params: FdbFilter; result: FdbEntry[] };
   'fdb-flush': { params: FdbFilter; result: { flushed: number } };
   'capture-open': { params: CaptureRequest; result: OpenCapture };

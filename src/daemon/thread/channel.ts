@@ -58,14 +58,15 @@ export class DatapathThread {
   /**
    * Start the thread and wait until its loop runs.
    * @param announce told what the thread says on its own
+   * @param identity path that names this daemon among others
    * @throws Error when it does not come up
    */
-  static async start(announce: (message: Announcement) => void): Promise<DatapathThread> {
+  static async start(announce: (message: Announcement) => void, identity: string): Promise<DatapathThread> {
     const { port1, port2 } = new MessageChannel();
     const source = import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js';
     const worker = new Worker(new URL(source, import.meta.url), {
       name: 'millrace-datapath',
-      workerData: { port: port2 },
+      workerData: { port: port2, identity },
       transferList: [port2],
       // Packets live outside the JavaScript heap. A small young generation is collected often and stays in the cache.
       resourceLimits: { maxYoungGenerationSizeMb: 8, maxOldGenerationSizeMb: 512 },

@@ -6,6 +6,7 @@ import { CaptureHub, captureExtension } from '../../extensions/capture/index.ts'
 import { filterExtension } from '../../extensions/filter/index.ts';
 import { learningExtension } from '../../extensions/learning/index.ts';
 import { ovsExtension } from '../../extensions/ovs/index.ts';
+import type { FlowSource } from '../../flow/index.ts';
 import { type EventLoop, LinkWatch } from '../../host/index.ts';
 import { Batch } from '../../net/index.ts';
 import {
@@ -22,6 +23,7 @@ import type { CallMessage, DatapathCall, DatapathCalls, DatapathSummary, UpMessa
 import { DatapathCaptures } from './captures.ts';
 import { failureOf } from './failures.ts';
 import { ForwardingDatabase } from './fdb.ts';
+import { DatapathOffload } from './offload/offload.ts';
 import { ovsSurroundings } from './ovs.ts';
 import { DatapathPorts } from './ports.ts';
 import { ExtensionStack } from './stack.ts';
@@ -47,6 +49,7 @@ export class Datapath {
   readonly #loop: EventLoop;
   readonly #up: (message: UpMessage) => void;
   readonly #switch: VirtualSwitch;
+  readonly #offload: DatapathOffload;
   readonly #ports: DatapathPorts;
   readonly #stack: ExtensionStack;
   readonly #fdb: ForwardingDatabase;
@@ -55,14 +58,23 @@ export class Datapath {
   readonly #frames = new HandmadeFrames();
   #closed = false;
 
-  /** @param up takes what is said to the control thread */
-  constructor(loop: EventLoop, up: (message: UpMessage) => void) {
+  /**
+   * @param up takes what is said to the control thread
+   * @param identity path that names this daemon among others
+   */
+  constructor(loop: EventLoop, up: (message: UpMessage) => void, identity: string) {
     this.#loop = loop;
     this.#up = up;
     this.#switch = createSwitch({ name: 'default', host: this.#hostServices() });
     this.#switch.onEvent((event) => this.#onSwitchEvent(event));
     this.#switch.activate();
-    this.#ports = new DatapathPorts(this.#switch, loop, {
+    this.#offload = new DatapathOffload({
+      loop,
+      virtualSwitch: this.#switch,
+      identity,
+      warn: (message) => this.#event('warning', '', message),
+    });
+    this.#ports = new DatapathPorts(this.#switch, loop, this.#offload, {
       onState: (port, message) => this.#event('port-state', port.name, message),
       onWarning: (port, message) => this.#event('warning', port, `port ${port}: ${message}`),
       onLost: (port) => this.#fdb.forgetPort(port.name),
@@ -116,6 +128,7 @@ export class Datapath {
     this.#links.close();
     this.#ports.close();
     this.#switch.close();
+    this.#offload.close();
   }
 
   #answer<C extends DatapathCall>(call: C, params: DatapathCalls[C]['params']): Answer<DatapathCall> {
@@ -146,6 +159,9 @@ export class Datapath {
       'fdb-flush': (filter) => ({ flushed: this.#fdb.flush(filter) }),
       'capture-open': (request) => this.#captures.open(request, (name) => this.#ports.get(name).id),
       'capture-close': ({ id }) => this.#captures.close(id),
+      'offload-show': () => this.#offload.show(),
+      'offload-refused': ({ limit }) => this.#offload.refused(limit),
+      'offload-dump': ({ port, verifier }) => ({ text: this.#offload.dump(this.#ports.get(port), verifier) }),
       stop: () => {
         this.close();
         this.#loop.stop();
@@ -185,6 +201,8 @@ export class Datapath {
         return this.#fdb.addStatic(operation.entry);
       case 'fdb-del':
         return this.#fdb.removeStatic(operation.entry);
+      case 'offload':
+        return this.#ports.setOffload(operation.mode);
     }
   }
 
@@ -281,7 +299,10 @@ export class Datapath {
     return {
       nowMs: () => performance.now(),
       log: (level, message, fields) => this.#log(level, message, { ...fields }),
-      services: { ovs: ovsSurroundings(this.#loop, () => this.#ports) },
+      services: {
+        ovs: ovsSurroundings(this.#loop, () => this.#ports),
+        flows: { register: (source: FlowSource) => this.#offload.register(source) },
+      },
       setTimer: (delayMs, callback) => this.#loop.timers.once(delayMs, { onTimer: callback }),
     };
   }

@@ -6,11 +6,12 @@ import type { EventLoop } from '../../host/index.ts';
 import { type Adapter, formatMac, PcapAdapter } from '../../net/index.ts';
 import type { Operation, VirtualSwitch } from '../../switch/index.ts';
 import type { PortCounters, PortInfo, PortState } from '../api.ts';
-import type { Port } from '../config/model.ts';
+import type { OffloadMode, Port } from '../config/model.ts';
 import { propertiesOf } from '../config/policies.ts';
 import { Failure } from '../rpc/failure.ts';
 import { interfaceExists, isDevice, openMemory, openNetdev, openPcap, openTapPort } from './adapters.ts';
 import { failureOf } from './failures.ts';
+import type { DatapathOffload } from './offload/offload.ts';
 import { renameForOvs } from './ovs-name.ts';
 import { DatapathPort, type PortUser } from './port.ts';
 import { propertyCalls } from './port-properties.ts';
@@ -31,13 +32,15 @@ const RETRY_MS = 2_000;
 export class DatapathPorts {
   readonly #switch: VirtualSwitch;
   readonly #loop: EventLoop;
+  readonly #offload: DatapathOffload;
   readonly #listener: PortsListener;
   readonly #ports = new Map<string, DatapathPort>();
   readonly #byId = new Map<number, DatapathPort>();
 
-  constructor(virtualSwitch: VirtualSwitch, loop: EventLoop, listener: PortsListener) {
+  constructor(virtualSwitch: VirtualSwitch, loop: EventLoop, offload: DatapathOffload, listener: PortsListener) {
     this.#switch = virtualSwitch;
     this.#loop = loop;
+    this.#offload = offload;
     this.#listener = listener;
     loop.timers.every(RETRY_MS, { onTimer: () => this.#retry() });
   }
@@ -106,7 +109,7 @@ export class DatapathPorts {
       () => {
         // Packets stop first; the adapter goes when the switch has let go of the NIC.
         renameForOvs(port, undefined);
-        port.stop();
+        this.#stop(port);
         return this.#switch.removePort(port.id);
       },
       () => {
@@ -137,6 +140,23 @@ export class DatapathPorts {
     return changed;
   }
 
+  /** Change whether flows run in the kernel; ports whose packets then come by another way are opened anew. */
+  setOffload(mode: OffloadMode): Operation<null> {
+    const before = this.#offload.mode;
+    if (mode === before) return sequence([]);
+    this.#offload.setMode(mode);
+    return sequence([...this.#ports.values()].map((port) => () => this.#reopen(port)));
+  }
+
+  /** Open the adapter of a port again: how its packets come in has changed. */
+  #reopen(port: DatapathPort): Operation<null> | null {
+    const { adapter, config } = port;
+    if (adapter === null || config.kind !== 'netdev') return null;
+    this.#stop(port);
+    this.#start(port, this.#open(port.name, config));
+    return null;
+  }
+
   list(): PortInfo[] {
     return [...this.#ports.values()].map((port) => this.#describe(port));
   }
@@ -150,7 +170,7 @@ export class DatapathPorts {
   close(): void {
     for (const port of this.#ports.values()) {
       renameForOvs(port, undefined);
-      port.stop();
+      this.#stop(port);
     }
     this.#ports.clear();
     this.#byId.clear();
@@ -193,7 +213,7 @@ export class DatapathPorts {
   }
 
   #forget(port: DatapathPort): void {
-    port.stop();
+    this.#stop(port);
     this.#ports.delete(port.name);
     this.#byId.delete(port.id);
     this.#switch.removePort(port.id);
@@ -208,7 +228,7 @@ export class DatapathPorts {
   #open(name: string, config: Port, up = true): Adapter {
     switch (config.kind) {
       case 'netdev':
-        return openNetdev(name, config);
+        return openNetdev(name, config, !this.#offload.takes(config));
       case 'tap':
         return openTapPort(name, config, up);
       case 'memory':
@@ -230,7 +250,7 @@ export class DatapathPorts {
         }),
       () => this.#switch.connectNic(port.id),
       () => {
-        port.start(adapter);
+        this.#start(port, adapter);
         this.#updateState(port);
         return null;
       },
@@ -243,12 +263,34 @@ export class DatapathPorts {
     return attached;
   }
 
+  /** Let packets in: through a program of the kernel where that is possible, else from the adapter itself. */
+  #start(port: DatapathPort, adapter: Adapter): void {
+    const { config } = port;
+    if (config.kind !== 'netdev' || !isDevice(adapter) || !this.#offload.takes(config)) {
+      port.start(adapter);
+      return;
+    }
+    if (this.#offload.begin(port, adapter.interfaceIndex, false)) {
+      port.start(adapter);
+      return;
+    }
+    // It was opened to send alone.
+    adapter.close();
+    port.start(openNetdev(port.name, config));
+  }
+
+  /** Let no more packets in. */
+  #stop(port: DatapathPort): void {
+    this.#offload.end(port);
+    port.stop();
+  }
+
   /** The device is gone: take the NIC away and wait. */
   #detach(port: DatapathPort): void {
     if (!port.attached) return;
     port.attached = false;
     port.lastMac = port.adapter === null ? null : formatMac(port.adapter.macAddress, 0);
-    port.stop();
+    this.#stop(port);
     this.#listener.onLost(port);
     const gone = sequence([() => this.#switch.disconnectNic(port.id), () => this.#switch.deleteNic(port.id)]);
     gone.whenSettled((operation) => {

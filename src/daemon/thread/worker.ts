@@ -7,11 +7,11 @@ import { EventLoop } from '../../host/index.ts';
 import type { CallMessage, UpMessage } from './calls.ts';
 import { Datapath } from './datapath.ts';
 
-const { port } = workerData as { port: MessagePort };
+const { port, identity } = workerData as { port: MessagePort; identity: string };
 const up = (message: UpMessage) => port.postMessage(message);
 
 const loop = new EventLoop();
-const datapath = new Datapath(loop, up);
+const datapath = new Datapath(loop, up, identity);
 loop.wakeHandler = {
   onWake() {
     for (let got = receiveMessageOnPort(port); got !== undefined; got = receiveMessageOnPort(port)) {

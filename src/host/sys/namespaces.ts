@@ -11,7 +11,16 @@ const umountCall = bindLibc<[string, number]>('int umount2(const char *target, i
 /** Flags of clone(2) that name kinds of namespaces. */
 export const CloneFlag = { NEWNS: 0x20000, NEWUSER: 0x10000000, NEWNET: 0x40000000 } as const;
 /** Flags of mount(2) and umount2(2). */
-export const MountFlag = { BIND: 0x1000, REC: 0x4000, SHARED: 0x100000, DETACH: 2 } as const;
+export const MountFlag = {
+  NOSUID: 2,
+  NODEV: 4,
+  NOEXEC: 8,
+  BIND: 0x1000,
+  REC: 0x4000,
+  SHARED: 0x100000,
+  /** Of umount2(2). */
+  DETACH: 2,
+} as const;
 
 /** Move the calling thread into a namespace. @throws SystemError */
 export function setns(fd: number, type: number, doing: string): void {
