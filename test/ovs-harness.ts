@@ -1,12 +1,18 @@
 /**
  * A datapath process for tests: an event loop, the pseudo device's socket and real devices, with no daemon around it. Run by
  * ovs-world.ts with the path of the socket; prints "ready" when it listens, and ends with its parent.
+ *
+ * OVS_HARNESS_FLOWS=n: it begins with a datapath "big" that has n flows under 8 masks.
+ * OVS_HARNESS_TRACE=path: every netlink datagram of programs is appended there, a line of hexadecimal digits each.
  */
+import { appendFileSync } from 'node:fs';
 import { type DeviceKind, type OvsDevice, OvsErrno, OvsError, OvsServer } from '../src/extensions/ovs/index.ts';
+import { type FlowTable, PutMode, parseActions, parseFlowKey } from '../src/flow/index.ts';
 import {
   Clock,
   ClockId,
   EventLoop,
+  LinkWatch,
   type LoopHandler,
   openPacketSocket,
   openTap,
@@ -24,15 +30,24 @@ function nowMs(): number {
   return clock.seconds * 1000 + clock.nanoseconds / 1e6;
 }
 
+const devices = new Set<Device>();
+
 class Device implements OvsDevice, LoopHandler {
   readonly #adapter: PortAdapter;
   readonly #receive: (batch: Batch) => void;
+  readonly #onGone: () => void;
   readonly #batch = new Batch();
 
-  constructor(adapter: PortAdapter, receive: (batch: Batch) => void) {
+  constructor(adapter: PortAdapter, receive: (batch: Batch) => void, onGone: () => void) {
     this.#adapter = adapter;
     this.#receive = receive;
+    this.#onGone = onGone;
     loop.add(adapter.fileDescriptor, this);
+    devices.add(this);
+  }
+
+  get name(): string {
+    return this.#adapter.interfaceName;
   }
 
   get interfaceIndex(): number {
@@ -56,6 +71,7 @@ class Device implements OvsDevice, LoopHandler {
   }
 
   close(): void {
+    devices.delete(this);
     loop.remove(this.#adapter.fileDescriptor);
     this.#adapter.close();
   }
@@ -65,17 +81,26 @@ class Device implements OvsDevice, LoopHandler {
   }
 
   onError(): void {
-    this.#adapter.refresh();
+    if (this.#adapter.refresh() === 'gone') this.#onGone();
   }
 }
 
-function open(kind: DeviceKind, name: string, receive: (batch: Batch) => void): OvsDevice {
+const links = new LinkWatch();
+loop.add(links.fileDescriptor, {
+  onReady() {
+    const changed = new Set(links.process().map(({ link }) => link.index));
+    for (const device of [...devices]) if (changed.has(device.interfaceIndex)) device.onError();
+  },
+  onError() {},
+});
+
+function open(kind: DeviceKind, name: string, receive: (batch: Batch) => void, onGone: () => void): OvsDevice {
   try {
     const adapter =
       kind === 'internal'
         ? openTap({ interfaceName: name, up: false })
         : openPacketSocket({ interfaceName: name, receiveSlots: 60 });
-    return new Device(adapter, receive);
+    return new Device(adapter, receive, onGone);
   } catch (error) {
     if (error instanceof SystemError) throw new OvsError(error.errno, error.message);
     if (error instanceof RangeError) throw new OvsError(OvsErrno.EINVAL, error.message);
@@ -91,9 +116,23 @@ const server = new OvsServer(
     clones: new ClonePool(4096),
   },
 );
+const trace = process.env.OVS_HARNESS_TRACE;
 const listener = new SeqpacketServer(loop, process.argv[2], (transport) => {
-  transport.handler = server.device.accept(transport);
+  const connection = server.device.accept(transport);
+  transport.handler =
+    trace === undefined
+      ? connection
+      : {
+          onDatagram(frame) {
+            if (frame[0] === 0) appendFileSync(trace, `${Buffer.from(frame.subarray(4)).toString('hex')}\n`);
+            connection.onDatagram(frame);
+          },
+          onWritable: () => connection.onWritable(),
+          onClose: () => connection.onClose(),
+        };
 });
+const flows = Number(process.env.OVS_HARNESS_FLOWS ?? 0);
+if (flows > 0) fill(server.addDatapath('big').flows.table, flows);
 process.stdout.write('ready\n');
 const parent = process.ppid;
 // The loop blocks Node's own, and with it signals that Node would handle: the parent's end of life is looked for instead.
@@ -101,3 +140,20 @@ while (process.ppid === parent) loop.poll(200);
 listener.close();
 server.close();
 loop.close();
+
+/** Flows as a switch of many connections has them: under 8 masks, with identifiers. */
+function fill(table: FlowTable, count: number): void {
+  const actions = parseActions('set(ipv4(ttl=63)),2');
+  for (let i = 0; i < count; i += 1) {
+    const bits = 32 - (i % 8);
+    const mask = [24, 16, 8, 0].map((shift) => ((0xffff_ffff << (32 - bits)) >>> shift) & 0xff).join('.');
+    const address = `10.${i >>> 16}.${(i >>> 8) & 255}.${i & 255}`;
+    const text = `in_port(1),eth(src=00:01:02:03:04:05,dst=10:11:12:13:14:15),eth_type(0x0800),ipv4(src=${address},dst=10.0.0.1/${mask},proto=6,frag=no),tcp(src=${i & 0xffff},dst=80)`;
+    const ufid = new Uint8Array(16);
+    new DataView(ufid.buffer).setUint32(0, i + 1);
+    const { key, mask: maskWords } = parseFlowKey(text);
+    const slot = table.put({ key, mask: maskWords, actions, ufid, mode: PutMode.CREATE });
+    if (slot < 0) throw new Error(`flow ${i} was not put: ${slot}`);
+    table.count(slot, 64, 0x10, nowMs());
+  }
+}

@@ -113,9 +113,11 @@ export class OvsWorld {
     return this.must('ovs-appctl', '-t', join(this.folder, 'vswitchd.ctl'), ...args);
   }
 
-  /** Start the datapath process. */
-  async startDatapath(): Promise<ChildProcess> {
-    const child = this.#spawn(process.execPath, [jiti, join(root, 'test/ovs-harness.ts'), this.socket]);
+  /** Start the datapath process. @param variables for ovs-harness.ts */
+  async startDatapath(variables: Readonly<Record<string, string>> = {}): Promise<ChildProcess> {
+    const settings = Object.entries(variables).map(([name, value]) => `${name}=${value}`);
+    const harness = [process.execPath, jiti, join(root, 'test/ovs-harness.ts'), this.socket];
+    const child = this.#spawn('env', [...settings, ...harness]);
     let printed = '';
     child.stdout?.on('data', (text) => {
       printed += text;

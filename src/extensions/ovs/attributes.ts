@@ -108,13 +108,20 @@ export function be16At(bytes: Uint8Array, at: number): number {
   return (bytes[at] << 8) | bytes[at + 1];
 }
 
-/** Words of numbers that are small enough for a double, as 64 bits each in host order: struct ovs_flow_stats and the like. */
+/** Arrays by their number of counters, written again and again. */
+const COUNTERS = Array.from({ length: 9 }, (_, count) => new Uint32Array(count * 2));
+const COUNTER_BYTES = COUNTERS.map((words) => new Uint8Array(words.buffer));
+
+/**
+ * Words of numbers that are small enough for a double, as 64 bits each in host order: struct ovs_flow_stats and the like.
+ * @param values at most 8
+ * @returns an array that the next call with as many values overwrites
+ */
 export function counters(...values: number[]): Uint8Array {
-  const bytes = new Uint8Array(values.length * 8);
-  const view = new DataView(bytes.buffer);
-  values.forEach((value, i) => {
-    view.setUint32(i * 8, value % 0x1_0000_0000, true);
-    view.setUint32(i * 8 + 4, Math.floor(value / 0x1_0000_0000), true);
-  });
-  return bytes;
+  const words = COUNTERS[values.length];
+  for (let i = 0; i < values.length; i += 1) {
+    words[i * 2] = values[i];
+    words[i * 2 + 1] = Math.floor(values[i] / 0x1_0000_0000);
+  }
+  return COUNTER_BYTES[values.length];
 }

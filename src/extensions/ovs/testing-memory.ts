@@ -85,7 +85,8 @@ export class Program {
   }
 }
 
-function messages(datagram: Uint8Array): Answer[] {
+/** The messages of a datagram. */
+export function messages(datagram: Uint8Array): Answer[] {
   const view = new DataView(datagram.buffer, datagram.byteOffset);
   const answers: Answer[] = [];
   for (let at = 0; at < datagram.length; ) {

@@ -7,6 +7,10 @@ import { Dump } from './dump.ts';
 const EMPTY = new Uint8Array(0);
 const DATAGRAM = new Uint8Array(Uint32Array.of(Frame.DATAGRAM).buffer);
 
+/** The family headers of the message that is begun. */
+const HEADER_WORDS = new Uint32Array(2);
+const HEADER = new Uint8Array(HEADER_WORDS.buffer);
+
 /** The headers of an object: generic netlink's and Open vSwitch's own. */
 export interface ObjectHeader {
   readonly family: number;
@@ -24,11 +28,9 @@ export function beginObject(
   port: number,
 ): void {
   writer.begin(header.family, flags, sequence, port);
-  const bytes = new Uint8Array(8);
-  bytes[0] = header.command;
-  bytes[1] = header.version;
-  new DataView(bytes.buffer).setInt32(4, header.interfaceIndex, true);
-  writer.raw(bytes);
+  HEADER_WORDS[0] = header.command | (header.version << 8);
+  HEADER_WORDS[1] = header.interfaceIndex;
+  writer.raw(HEADER);
 }
 
 /** Empty a writer and put the frame's kind in. */

@@ -124,6 +124,10 @@ function encodeUserspace(writer: MessageWriter, words: Int32Array, at: number): 
   writer.endNested(nest);
 }
 
+/** Scratch keys of encodeSet, all 0 between its calls. */
+const value = new Uint32Array(KEY_WORDS);
+const mask = new Uint32Array(KEY_WORDS);
+
 function encodeSet(writer: MessageWriter, type: number, words: Int32Array, at: number, end: number): void {
   const attribute = words[at + 1];
   const nest = writer.beginNested(type);
@@ -134,22 +138,34 @@ function encodeSet(writer: MessageWriter, type: number, words: Int32Array, at: n
     writer.endNested(nest);
     return;
   }
-  const value = new Uint32Array(KEY_WORDS);
-  const mask = new Uint32Array(KEY_WORDS);
-  (setLayout(attribute) ?? []).forEach(({ word }, i) => {
-    value[word] = words[at + 2 + i * 2];
-    mask[word] = words[at + 3 + i * 2];
-  });
+  const layout = setLayout(attribute) ?? [];
+  for (let i = 0; i < layout.length; i += 1) {
+    value[layout[i].word] = words[at + 2 + i * 2];
+    mask[layout[i].word] = words[at + 3 + i * 2];
+  }
   if (attribute === KeyAttribute.NSH) {
     if (type === Action.SET) encodeNshKey(writer, attribute, value);
     else encodeMaskedNsh(writer, value, mask);
   } else {
-    const read = (from: Uint32Array) =>
-      attribute === KeyAttribute.MPLS ? unpackBytes(from, Word.MPLS, 4) : readStructure(attribute, from);
-    const content = read(value);
-    writer.bytes(attribute, type === Action.SET ? content : Uint8Array.of(...content, ...read(mask)));
+    const content = readSet(attribute, value);
+    if (type === Action.SET) {
+      writer.bytes(attribute, content);
+    } else {
+      const both = new Uint8Array(content.length * 2);
+      both.set(content);
+      both.set(readSet(attribute, mask), content.length);
+      writer.bytes(attribute, both);
+    }
+  }
+  for (let i = 0; i < layout.length; i += 1) {
+    value[layout[i].word] = 0;
+    mask[layout[i].word] = 0;
   }
   writer.endNested(nest);
+}
+
+function readSet(attribute: number, words: Uint32Array): Uint8Array {
+  return attribute === KeyAttribute.MPLS ? unpackBytes(words, Word.MPLS, 4) : readStructure(attribute, words);
 }
 
 function encodeMaskedNsh(writer: MessageWriter, value: Uint32Array, mask: Uint32Array): void {

@@ -2,7 +2,7 @@
  * One attribute of a flow key, between its structure in linux/openvswitch.h and the words of flow/'s keys. Both directions go by the
  * layouts here, so what is written can be read. key-decode.ts and key-encode.ts put whole keys together; actions use single ones.
  */
-import { groupOf, KeyAttribute, keyByte, setKeyByte, Word } from '../../../flow/index.ts';
+import { groupOf, KeyAttribute, setKeyByte, Word } from '../../../flow/index.ts';
 
 /** Which byte of the key's byte string each byte of an attribute's structure is; -1 for padding. */
 const BYTES = new Map<number, readonly number[]>();
@@ -88,10 +88,27 @@ export function paddingIsZero(attribute: number, content: Uint8Array): boolean {
   return places.every((place, i) => place >= 0 || content[i] === 0);
 }
 
-/** A key's structure, in a new array. */
+/** By attribute: its places, and an array of its length that is written again and again. */
+const READERS: (Reader | undefined)[] = [];
+for (const [attribute, places] of BYTES) {
+  READERS[attribute] = { places: Int32Array.from(places), content: new Uint8Array(places.length) };
+}
+
+interface Reader {
+  readonly places: Int32Array;
+  readonly content: Uint8Array;
+}
+
+const NOTHING = new Uint8Array(0);
+
+/** A key's structure, in an array that the next call for the same attribute overwrites. */
 export function readStructure(attribute: number, words: Uint32Array): Uint8Array {
-  const places = BYTES.get(attribute) ?? [];
-  const content = new Uint8Array(places.length);
-  for (let i = 0; i < places.length; i += 1) if (places[i] >= 0) content[i] = keyByte(words, places[i]);
+  const reader = READERS[attribute];
+  if (reader === undefined) return NOTHING;
+  const { places, content } = reader;
+  for (let i = 0; i < places.length; i += 1) {
+    const place = places[i];
+    if (place >= 0) content[i] = words[place >> 2] >>> (24 - ((place & 3) << 3));
+  }
   return content;
 }

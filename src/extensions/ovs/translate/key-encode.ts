@@ -1,22 +1,20 @@
 /** Flow keys and masks as attributes, in the order in which openvswitch.ko writes them. key-decode.ts reads them back. */
 
-import { hasAttribute, KeyAttribute, L3_MARKER, unpackBytes, Word } from '../../../flow/index.ts';
-import { EtherType } from '../../../net/index.ts';
+import {
+  FlowEtherType,
+  hasAttribute,
+  isMpls,
+  KeyAttribute,
+  L3_MARKER,
+  unpackBytes,
+  Word,
+} from '../../../flow/index.ts';
+import { EtherType, Fragment, IpProtocol } from '../../../net/index.ts';
 import type { MessageWriter } from '../../../netlink/index.ts';
 import { PORTS_MAXIMUM } from '../abi.ts';
 import { readStructure } from './key-attribute.ts';
 import { encodeNshKey } from './nsh.ts';
 import { encodeTunnel } from './tunnel.ts';
-
-const LAYER_4: readonly number[] = [
-  KeyAttribute.TCP,
-  KeyAttribute.TCP_FLAGS,
-  KeyAttribute.UDP,
-  KeyAttribute.SCTP,
-  KeyAttribute.ICMP,
-  KeyAttribute.ICMPV6,
-  KeyAttribute.ND,
-];
 
 /**
  * Write a key, or the mask that belongs to it, inside an attribute.
@@ -43,17 +41,22 @@ export function encodeKey(
   if (connections) encodeConnection(writer, key, output);
 
   const etherType = key[Word.ETH_TYPE] >>> 16;
-  const open: number[] = [];
+  let tags = 0;
+  let outer = 0;
+  let inner = 0;
   if ((key[Word.ETH_TYPE] & L3_MARKER) === 0) {
     put(writer, KeyAttribute.ETHERNET, output);
-    for (let tag = 0; tag < 2 && key[Word.VLAN + tag] !== 0; tag += 1) {
-      writer.be16(KeyAttribute.ETHERTYPE, isMask ? 0xffff : key[Word.VLAN + tag] >>> 16);
-      writer.be16(KeyAttribute.VLAN, output[Word.VLAN + tag] & 0xffff);
-      open.push(writer.beginNested(KeyAttribute.ENCAP));
-      if ((key[Word.VLAN + tag] & 0xffff) === 0) break;
+    while (tags < 2 && key[Word.VLAN + tags] !== 0) {
+      writer.be16(KeyAttribute.ETHERTYPE, isMask ? 0xffff : key[Word.VLAN + tags] >>> 16);
+      writer.be16(KeyAttribute.VLAN, output[Word.VLAN + tags] & 0xffff);
+      const nest = writer.beginNested(KeyAttribute.ENCAP);
+      if (tags === 0) outer = nest;
+      else inner = nest;
+      tags += 1;
+      if ((key[Word.VLAN + tags - 1] & 0xffff) === 0) break;
     }
   }
-  const cutTag = open.length > 0 && (key[Word.VLAN + open.length - 1] & 0xffff) === 0;
+  const cutTag = tags > 0 && (key[Word.VLAN + tags - 1] & 0xffff) === 0;
   if (etherType === EtherType.LLC) {
     // Frames without an EtherType have no such attribute in their key, and a full one in the mask.
     if (isMask && output[Word.ETH_TYPE] >>> 16 !== 0) put(writer, KeyAttribute.ETHERTYPE, output);
@@ -61,7 +64,8 @@ export function encodeKey(
     put(writer, KeyAttribute.ETHERTYPE, output);
     encodeLayer3(writer, key, output);
   }
-  while (open.length > 0) writer.endNested(open.pop() ?? 0);
+  if (tags > 1) writer.endNested(inner);
+  if (tags > 0) writer.endNested(outer);
   writer.endNested(nest);
 }
 
@@ -80,18 +84,56 @@ function encodeConnection(writer: MessageWriter, key: Uint32Array, output: Uint3
 }
 
 function encodeLayer3(writer: MessageWriter, key: Uint32Array, output: Uint32Array): void {
-  if (hasAttribute(key, KeyAttribute.MPLS)) {
-    const labels = 32 - Math.clz32(key[Word.MPLS_LABELS]);
-    writer.bytes(KeyAttribute.MPLS, unpackBytes(output, Word.MPLS, Math.max(1, labels) * 4));
-    return;
+  const etherType = key[Word.ETH_TYPE] >>> 16;
+  switch (etherType) {
+    case EtherType.IPV4:
+      put(writer, KeyAttribute.IPV4, output);
+      encodeLayer4(writer, key, output, false);
+      break;
+    case EtherType.IPV6:
+      put(writer, KeyAttribute.IPV6, output);
+      encodeLayer4(writer, key, output, true);
+      break;
+    case EtherType.ARP:
+    case FlowEtherType.REVERSE_ARP:
+      put(writer, KeyAttribute.ARP, output);
+      break;
+    case FlowEtherType.NSH:
+      encodeNshKey(writer, KeyAttribute.NSH, output);
+      break;
+    default:
+      if (!isMpls(etherType)) break;
+      writer.bytes(
+        KeyAttribute.MPLS,
+        unpackBytes(output, Word.MPLS, Math.max(1, 32 - Math.clz32(key[Word.MPLS_LABELS])) * 4),
+      );
   }
-  if (hasAttribute(key, KeyAttribute.NSH)) {
-    encodeNshKey(writer, KeyAttribute.NSH, output);
-    return;
+}
+
+function encodeLayer4(writer: MessageWriter, key: Uint32Array, output: Uint32Array, isIpv6: boolean): void {
+  if ((key[Word.IP] & 0xff) === Fragment.LATER) return;
+  switch (key[Word.IP] >>> 24) {
+    case IpProtocol.TCP:
+      put(writer, KeyAttribute.TCP, output);
+      put(writer, KeyAttribute.TCP_FLAGS, output);
+      break;
+    case IpProtocol.UDP:
+      put(writer, KeyAttribute.UDP, output);
+      break;
+    case IpProtocol.SCTP:
+      put(writer, KeyAttribute.SCTP, output);
+      break;
+    case IpProtocol.ICMPV4:
+      if (!isIpv6) put(writer, KeyAttribute.ICMP, output);
+      break;
+    case IpProtocol.ICMPV6: {
+      if (!isIpv6) break;
+      put(writer, KeyAttribute.ICMPV6, output);
+      const type = key[Word.PORTS] >>> 16;
+      if (type === 135 || type === 136) put(writer, KeyAttribute.ND, output);
+      break;
+    }
+    default:
+      break;
   }
-  for (const attribute of [KeyAttribute.IPV4, KeyAttribute.IPV6, KeyAttribute.ARP]) {
-    if (hasAttribute(key, attribute)) put(writer, attribute, output);
-  }
-  if ((key[Word.IP] & 0xff) === 2) return;
-  for (const attribute of LAYER_4) if (hasAttribute(key, attribute)) put(writer, attribute, output);
 }
