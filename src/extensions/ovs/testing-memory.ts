@@ -15,12 +15,15 @@ export class MemoryDevice implements OvsDevice {
   readonly counters = newCounters();
   readonly receive: (batch: Batch) => void;
   readonly sent: Uint8Array[] = [];
+  name: string;
+  namespaceId: number | null = null;
   isOpen = true;
 
   /** The device vanishes. */
   readonly vanish: () => void;
 
-  constructor(interfaceIndex: number, receive: (batch: Batch) => void, onGone: () => void) {
+  constructor(name: string, interfaceIndex: number, receive: (batch: Batch) => void, onGone: () => void) {
+    this.name = name;
     this.vanish = onGone;
     this.interfaceIndex = interfaceIndex;
     this.receive = receive;
@@ -137,7 +140,7 @@ export class MemoryWorld {
     let index = firstIndex;
     const open = (_kind: DeviceKind, name: string, receive: (batch: Batch) => void, onGone: () => void): OvsDevice => {
       if (name.startsWith('no')) throw new OvsError(Errno.ENODEV, name);
-      const device = new MemoryDevice(index, receive, onGone);
+      const device = new MemoryDevice(name, index, receive, onGone);
       index += 1;
       this.devices.set(name, device);
       return device;
