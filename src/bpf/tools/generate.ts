@@ -190,13 +190,16 @@ class Stream {
     const start = performance.now();
     const chunkMs = this.#release === undefined ? CHUNK_MS.unheld : CHUNK_MS.held;
     let chunk = FIRST_CHUNK;
+    // A run in the kernel has a price: paced frames leave a millisecond's worth at a time, and the processor rests in between.
+    const burst = pps === Number.POSITIVE_INFINITY ? 1 : Math.max(1, Math.min(FIRST_CHUNK, Math.floor(pps / 1000)));
     while (goesOn()) {
       const now = performance.now();
       const left = count - this.sent;
       if (left <= 0 || now >= untilMs) return;
       const due = pps === Number.POSITIVE_INFINITY ? chunk : Math.floor(((now - start) * pps) / 1000) + 1 - this.sent;
-      if (due <= 0) {
-        await sleep(Math.min(1 + (-due * 1000) / pps, Math.max(1, untilMs - now), 100));
+      if (due < Math.min(burst, left)) {
+        const waitMs = Math.max(1, ((burst - 1 - due) * 1000) / pps);
+        await sleep(Math.min(waitMs, Math.max(1, untilMs - now), 100));
         continue;
       }
       const many = Math.min(due, left, chunk);
