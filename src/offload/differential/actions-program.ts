@@ -37,7 +37,18 @@ export interface CompiledFlow {
 export const Verdict = { PUNT: 77, FAILED: 78, RECIRCULATE: 79, DROP: 200 } as const;
 
 /** Places in the input, in words. */
-const Input = { FLOW: 0, LAYER3: 1, TAG: 2, TPID: 3, TCI: 4, SENT: 5, RECIRC_ID: 6, HASH: 7, KEY: 8 } as const;
+const Input = {
+  FLOW: 0,
+  LAYER3: 1,
+  TAG: 2,
+  TPID: 3,
+  TCI: 4,
+  SENT: 5,
+  RECIRC_ID: 6,
+  HASH: 7,
+  RESULT: 8,
+  KEY: 9,
+} as const;
 const INPUT_WORDS = Input.KEY + KEY_WORDS;
 
 /** Places in a record of what was sent, in words; then the bytes. */
@@ -131,6 +142,13 @@ export class ActionsProgram {
 
   /** Run it on a frame. At tc an outer tag is taken out of the frame and put beside it, as the kernel does on reception. */
   run(frame: Uint8Array, input: ActionsInput): ActionsRun {
+    const data = this.arm(frame, input);
+    const { result } = this.program.run({ data });
+    return { ...this.taken(), result };
+  }
+
+  /** Tell the program what the next frame is. @returns the frame as a test run has to have it, without a tag beside it */
+  arm(frame: Uint8Array, input: ActionsInput): Uint8Array {
     const words = this.#in.u32;
     const hasTag = this.hook === 'tc' && input.key[24] !== 0;
     words[Input.FLOW] = input.flow;
@@ -140,11 +158,16 @@ export class ActionsProgram {
     words[Input.TCI] = (frame[14] << 8) | frame[15];
     words[Input.SENT] = 0;
     words.set(input.key, Input.KEY);
-    const data = hasTag ? Uint8Array.from([...frame.subarray(0, 12), ...frame.subarray(16)]) : frame;
-    const { result } = this.program.run({ data });
+    words[Input.RESULT] = 0;
+    return hasTag ? Uint8Array.from([...frame.subarray(0, 12), ...frame.subarray(16)]) : frame;
+  }
+
+  /** What has become of the frame; the result is 0 when it was sent. */
+  taken(): ActionsRun {
+    const words = this.#in.u32;
     const sent: SentFrame[] = [];
     for (let i = 0; i < words[Input.SENT]; i += 1) sent.push(this.#sent(i));
-    return { result, sent, recircId: words[Input.RECIRC_ID], hash: words[Input.HASH] };
+    return { result: words[Input.RESULT], sent, recircId: words[Input.RECIRC_ID], hash: words[Input.HASH] };
   }
 
   #sent(index: number): SentFrame {
@@ -181,6 +204,9 @@ export class ActionsProgram {
     b.store('u32', layer3, R1);
     if (isTc) {
       b.load(R1, 'u32', at(R7, Input.TAG * 4));
+      // On a real interface the kernel has put the tag beside the packet already.
+      b.load(R2, 'u32', at(R6, SK_BUFF.vlanPresent));
+      b.if(R2, '!=', 0, () => b.mov(R1, 0));
       b.if(R1, '!=', 0, () => {
         b.load(R2, 'u32', at(R7, Input.TPID * 4));
         b.load(R3, 'u32', at(R7, Input.TCI * 4));
@@ -208,13 +234,13 @@ export class ActionsProgram {
             key: (word) => key.at(word * 4),
             punt,
             failed,
-            drop: (reason) => b.return(Verdict.DROP + reason),
+            drop: (reason) => this.#end(b, Verdict.DROP + reason),
             ...(this.#devices === null ? {} : { devices: this.#devices }),
             recirculate: () => {
               b.loadMapValue(R1, this.#input);
               b.store('u32', at(R1, Input.RECIRC_ID * 4), R8);
               b.store('u32', at(R1, Input.HASH * 4), R9);
-              b.return(Verdict.RECIRCULATE);
+              this.#end(b, Verdict.RECIRCULATE);
             },
             observe: (ifindex) => this.#observe(b, ifindex, record),
           }),
@@ -222,10 +248,16 @@ export class ActionsProgram {
     );
     if (b.reachable) b.jump(failed);
     b.place(punt);
-    b.return(Verdict.PUNT);
+    this.#end(b, Verdict.PUNT);
     b.place(failed);
-    b.return(Verdict.FAILED);
+    this.#end(b, Verdict.FAILED);
     return b;
+  }
+
+  #end(b: ProgramBuilder, verdict: number): void {
+    b.loadMapValue(R1, this.#input);
+    b.store('u32', at(R1, Input.RESULT * 4), verdict);
+    b.return(verdict);
   }
 
   #observe(

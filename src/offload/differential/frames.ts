@@ -23,6 +23,10 @@ export interface FrameKind {
   readonly fragment: number;
   readonly options: boolean;
   readonly labels: number;
+  /** Bytes behind the transport header; random and few when left out. */
+  readonly payloadBytes?: number;
+  /** Never cut off. */
+  readonly whole?: boolean;
 }
 
 /** A kind of frame. IP with TCP or UDP comes most often. */
@@ -38,8 +42,8 @@ export function randomKind(random: RandomSource): FrameKind {
   };
 }
 
-function transport(random: RandomSource, protocol: number): number[] {
-  const payload = random.bytes(random.below(40));
+function transport(random: RandomSource, { protocol, payloadBytes }: FrameKind): number[] {
+  const payload = random.bytes(payloadBytes ?? random.below(40));
   const ports = [...half(anyHalf(random)), ...half(anyHalf(random))];
   if (protocol === 6) {
     const numbers = random.bytes(8);
@@ -74,7 +78,7 @@ function seal(random: RandomSource, ip: number[], start: number, protocol: numbe
 
 function ipv4(random: RandomSource, kind: FrameKind): number[] {
   const options = kind.options ? [1, 1, 1, 0] : [];
-  const body = transport(random, kind.protocol);
+  const body = transport(random, kind);
   const headerBytes = 20 + options.length;
   const ip = [
     0x40 | (headerBytes >>> 2),
@@ -99,7 +103,7 @@ function ipv4(random: RandomSource, kind: FrameKind): number[] {
 }
 
 function ipv6(random: RandomSource, kind: FrameKind): number[] {
-  const body = transport(random, kind.protocol);
+  const body = transport(random, kind);
   let next = kind.protocol;
   let extension: number[] = [];
   if (kind.options) {
@@ -137,6 +141,32 @@ function mpls(random: RandomSource, kind: FrameKind): number[] {
 
 const ETHER_TYPES = { ipv4: 0x0800, ipv6: 0x86dd, arp: 0x0806, mpls: 0x8847, other: 0x88b5 } as const;
 
+/** A kind of TCP or UDP packet without fragments and options, as hosts make them. */
+export function hostKind(random: RandomSource, payloadBytes: number): FrameKind {
+  const kind = { ...randomKind(random), snap: false, fragment: 0, options: false, whole: true, payloadBytes };
+  return { ...kind, network: random.pick(['ipv4', 'ipv6'] as const), protocol: random.pick([6, 17]) };
+}
+
+/** Where layer 3 of a frame of {@link hostKind} lies, and where its transport header. */
+export function hostOffsets(kind: FrameKind): { readonly layer3: number; readonly layer4: number } {
+  const layer3 = 14 + kind.tags * 4;
+  return { layer3, layer4: layer3 + (kind.network === 'ipv4' ? 20 : 40) };
+}
+
+/** Make the checksum of a frame of {@link hostKind} a partial one: the pseudo header's sum, not inverted. */
+export function makePartial(frame: number[], kind: FrameKind): void {
+  const { layer3, layer4 } = hostOffsets(kind);
+  const bytes = Uint8Array.from(frame);
+  const length = frame.length - layer4;
+  const sum =
+    kind.network === 'ipv4'
+      ? pseudoHeaderSum4(bytes, layer3 + 12, kind.protocol, length)
+      : pseudoHeaderSum6(bytes, layer3 + 8, kind.protocol, length);
+  const field = layer4 + sumOffset(kind.protocol);
+  frame[field] = sum >>> 8;
+  frame[field + 1] = sum & 0xff;
+}
+
 /** A frame of a kind, with random numbers; once in a while cut off. At least 15 bytes. */
 export function randomFrame(random: RandomSource, kind: FrameKind): number[] {
   const network =
@@ -156,7 +186,7 @@ export function randomFrame(random: RandomSource, kind: FrameKind): number[] {
   const type = half(ETHER_TYPES[kind.network]);
   const inner = kind.snap ? [...half(8 + network.length), 0xaa, 0xaa, 3, 0, 0, 0, ...type] : type;
   const frame = [2, ...random.bytes(5), 2, ...random.bytes(5), ...tags, ...inner, ...network];
-  if (random.once(12)) frame.length = Math.min(frame.length, 15 + random.below(60));
+  if (kind.whole !== true && random.once(12)) frame.length = Math.min(frame.length, 15 + random.below(60));
   while (frame.length < 15 + kind.tags * 4) frame.push(0);
   return frame;
 }
