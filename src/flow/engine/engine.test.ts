@@ -263,6 +263,16 @@ test('sample takes about its share', () => {
   expect(lab.sent.length).toBeLessThan(600);
 });
 
+test('what trunc leaves of a partial checksum is completed on egress, unless its field is cut off', () => {
+  const lab = new FlowLab();
+  lab.run(TCP, 'trunc(53),1,trunc(51),2,3', frame, (packet: Packet) => {
+    packet.checksum = Checksum.PARTIAL;
+    packet.checksumStart = 34;
+    packet.checksumOffset = 16;
+  });
+  expect(lab.sent.map((each) => each.checksum)).toEqual([Checksum.PARTIAL, Checksum.UNKNOWN, Checksum.PARTIAL]);
+});
+
 test('trunc shortens the next output alone, and what userspace is told', () => {
   const lengths: number[] = [];
   const lab = new FlowLab({ userspace: (_packet, _key, _words, _at, _list, length) => lengths.push(length) });

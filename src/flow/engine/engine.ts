@@ -4,6 +4,7 @@
  * Recirculated packets wait in a queue for the datapath to look them up; lists inside lists run at once.
  */
 import {
+  Checksum,
   type ClonePool,
   copyPacket,
   EtherType,
@@ -297,10 +298,11 @@ export class ActionEngine implements PacketContext {
       this.#hooks.dropped?.(packet, Drop.NO_BUFFER);
       return true;
     }
-    // What is cut off cannot be summed or segmented any more.
+    // What is cut off cannot be segmented any more. A partial checksum is completed over what is left, as in the kernel.
     clone.length = limit;
     clone.limit = clone.offset + limit;
-    clone.checksum = 0;
+    const isSummed = clone.checksum === Checksum.PARTIAL && clone.checksumStart + clone.checksumOffset + 2 <= limit;
+    if (!isSummed || clone.gsoType !== Gso.NONE) clone.checksum = Checksum.UNKNOWN;
     clone.gsoType = 0;
     clone.gsoSizeBytes = 0;
     try {
