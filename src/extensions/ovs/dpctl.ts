@@ -184,6 +184,7 @@ const key = new Uint32Array(KEY_WORDS);
 
 function describeFlow(datapath: OvsDatapath, slot: number) {
   const { table } = datapath.flows;
+  table.refreshCounts(slot);
   table.readKey(slot, key);
   const ufid = table.ufidOf(slot);
   const usedMs = table.usedMsOf(slot);

@@ -1,4 +1,5 @@
 /** What the extension needs from outside: devices and the time. The daemon hands it in; tests do with memory. */
+import type { FlowRegistry } from '../../flow/index.ts';
 import type { AdapterCounters, Batch, Packet } from '../../net/index.ts';
 
 /** An open device. Nothing here blocks or throws. */
@@ -7,6 +8,8 @@ export interface OvsDevice {
   readonly interfaceIndex: number;
   /** Optional: its name now, when that can change; else it is the one that it was opened by. */
   readonly name?: string;
+  /** Optional: the switch's number of the port that it is. */
+  readonly portId?: number;
   /** Optional: the kernel's id for the network namespace that it is in; null for that of the datapath. */
   readonly namespaceId?: number | null;
   /** What it takes as it is: bits of net/'s Offload. */
@@ -33,6 +36,8 @@ export interface OvsHost {
    * @throws OvsError with the errno that openvswitch.ko would give: ENODEV, EBUSY, EEXIST
    */
   open(kind: DeviceKind, name: string, receive: (batch: Batch) => void, onGone: () => void): OvsDevice;
+  /** Optional: takes the flow tables of datapaths, to run their flows elsewhere; null for nobody. */
+  readonly flows?: FlowRegistry | null;
   /** Optional: a packet of a port was dropped, for a reason of flow/'s Drop. */
   dropped?(packet: Packet, reason: number): void;
 }

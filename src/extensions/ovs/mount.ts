@@ -3,7 +3,7 @@
  * outputs become destinations. A packet that no action changes goes on as it is, whatever the number of its outputs; changed
  * copies, and what programs send, are originated here. Neighbours: mount-port.ts is a port, mount-host.ts what the daemon gives.
  */
-import { dropName } from '../../flow/index.ts';
+import { dropName, type FlowRegistry, flowRegistryOf } from '../../flow/index.ts';
 import { Batch, ClonePool, type Packet, PacketPool } from '../../net/index.ts';
 import {
   ContextFlag,
@@ -33,6 +33,7 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
   readonly #surroundings: OvsSurroundings;
   readonly #socket: string;
   readonly #server: OvsServer;
+  readonly flows: FlowRegistry | null;
   /** By the switch's port number. */
   readonly #ports: (MountedPort | undefined)[] = [];
   readonly #reasons = new Map<number, number>();
@@ -54,6 +55,7 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
     this.#handle = handle;
     this.#surroundings = surroundingsOf(handle.host.services);
     this.#socket = configuration.socket;
+    this.flows = flowRegistryOf(handle.host.services);
     this.#noVport = handle.registerDropReason('NO_VPORT', 'The port was not added to a bridge of Open vSwitch.');
     this.#unsent = handle.counter('unsent');
     this.#server = new OvsServer(this, {

@@ -3,7 +3,16 @@
  * wish of programs; packets come in from devices and leave through them.
  */
 
-import { Datapath, Drop, type FlowHooks, type FlowKey, Userspace, UserspaceFlag, Word } from '../../flow/index.ts';
+import {
+  Datapath,
+  Drop,
+  type FlowHooks,
+  type FlowKey,
+  type FlowRegistration,
+  Userspace,
+  UserspaceFlag,
+  Word,
+} from '../../flow/index.ts';
 import { Batch, Offload, type Packet, requiredOffloads } from '../../net/index.ts';
 import { Feature, PacketHash, PID_BY_CPU, PORTS_MAXIMUM, VportType } from './abi.ts';
 import type { PseudoDevice } from './device/pseudo-device.ts';
@@ -56,6 +65,7 @@ export class OvsDatapath implements FlowHooks {
   /** The number that programs name the datapath by: that of its local port's device when it was made. */
   interfaceIndex = 0;
   readonly #host: OvsHost;
+  readonly #registration: FlowRegistration | null;
   readonly #onPortGone: (datapath: OvsDatapath, port: Vport) => void;
   /** Of the packet that is being executed for a program. */
   #execution: Execution | null = null;
@@ -83,6 +93,19 @@ export class OvsDatapath implements FlowHooks {
     this.#onPortGone = onPortGone;
     this.#upcalls = new UpcallSender(device, buffers);
     this.flows = new Datapath({ hooks: this, nowMs: () => host.nowMs(), ...buffers });
+    this.#registration =
+      host.flows?.register({
+        name,
+        table: this.flows.table,
+        hashSecret: this.flows.hashSecret,
+        portIdOf: (number) => this.ports.get(number)?.device?.portId ?? -1,
+        numberOf: (portId) => this.#numberOf(portId),
+      }) ?? null;
+  }
+
+  #numberOf(portId: number): number {
+    for (const port of this.ports.values()) if (port.device?.portId === portId) return port.number;
+    return -1;
   }
 
   get nowMs(): number {
@@ -125,11 +148,13 @@ export class OvsDatapath implements FlowHooks {
     const port = new Vport(number, type, name, upcallPids, device, destinationPort, groupPolicy);
     this.ports.set(number, port);
     if (number === LOCAL_PORT) this.interfaceIndex = device?.interfaceIndex ?? 0;
+    this.#registration?.portsChanged();
     return port;
   }
 
   removePort(port: Vport): void {
     this.ports.delete(port.number);
+    this.#registration?.portsChanged();
     if (port.device === null) return;
     this.#flush();
     port.device.close();
@@ -139,6 +164,7 @@ export class OvsDatapath implements FlowHooks {
   close(): void {
     for (const port of [...this.ports.values()]) this.removePort(port);
     this.flows.table.flush();
+    this.#registration?.close();
   }
 
   /** Take in packets of a port. Their references pass over, and the batch is empty afterwards. */

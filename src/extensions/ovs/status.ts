@@ -25,6 +25,7 @@ export function describePort(port: Vport) {
 
 /** A datapath as `show` gives it. */
 export function describeDatapath(datapath: OvsDatapath) {
+  datapath.flows.table.refreshCounts();
   const { hits, misses, lost, flows, masks, masksTried, cacheHits } = datapath.flows.statistics();
   return {
     name: datapath.name,

@@ -231,10 +231,11 @@ export class FlowTable implements EntryPositions {
     if ((info[flags] | tcpFlags) !== info[flags]) info[flags] |= tcpFlags;
   }
 
-  /** Add what was counted elsewhere, such as by an offloaded copy of the flow. */
+  /** Add what was counted elsewhere, such as by an offloaded copy of the flow: look-ups that found it there, too. */
   addCounts(slot: number, packets: number, bytes: number, tcpFlags: number, usedMs: number): void {
     const stats = this.#slots.stats;
     const at = slot << STATS_SHIFT;
+    this.hits += packets;
     stats[at + Stats.PACKETS] += packets;
     stats[at + Stats.BYTES] += bytes;
     stats[at + Stats.USED_MS] = Math.max(stats[at + Stats.USED_MS], usedMs);

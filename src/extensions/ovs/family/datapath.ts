@@ -134,6 +134,7 @@ function headerOf(datapath: OvsDatapath, command: number) {
 }
 
 function write(writer: MessageWriter, datapath: OvsDatapath): void {
+  datapath.flows.table.refreshCounts();
   const statistics = datapath.flows.statistics();
   writer.string(A.NAME, datapath.name);
   writer.bytes(A.STATS, counters(statistics.hits, statistics.misses, statistics.lost, statistics.flows));

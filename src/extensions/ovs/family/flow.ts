@@ -153,6 +153,7 @@ const key = new Uint32Array(KEY_WORDS);
 
 function write(writer: MessageWriter, datapath: OvsDatapath, slot: number, flags: number): void {
   const table = datapath.flows.table;
+  table.refreshCounts(slot);
   const ufid = table.ufidOf(slot);
   if (ufid !== null) writer.bytes(A.UFID, ufid);
   const omits = (flag: number) => ufid !== null && (flags & flag) !== 0;
