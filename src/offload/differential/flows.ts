@@ -7,6 +7,9 @@ const ALL = 0xffff_ffff;
 /** Ports that actions send to are 1 to this; one more has no interface. */
 export const OUTPUT_PORTS = 4;
 
+/** Recirculation ids that actions use are 1 to this. */
+export const RECIRCULATION_IDS = 4;
+
 export interface RandomFlow {
   readonly key: Uint32Array;
   readonly mask: Uint32Array;
@@ -17,7 +20,7 @@ export interface RandomFlow {
  * A mask as brains make them: what decides how the packet is built is exact, numbers mostly are not.
  * @param loose how seldom a number is matched
  */
-function randomMask(random: RandomSource, loose: number): Uint32Array {
+export function randomMask(random: RandomSource, loose: number): Uint32Array {
   const mask = new Uint32Array(KEY_WORDS);
   mask[Word.IN_PORT] = ALL;
   mask[Word.RECIRC_ID] = ALL;
@@ -91,7 +94,7 @@ function randomStep(random: RandomSource, key: Uint32Array, depth: number): Acti
   if (kind < 24) return builder.popMpls(random.pick([0x0800, 0x8847, 0x86dd]));
   if (kind < 27) return builder.decTtl(new Int32Array(0));
   if (kind === 27) return builder.trunc(random.pick([14 + random.below(80), 256, 1000]));
-  if (kind === 28) return builder.hash(random.below(2), random.word()).recirc(1 + random.below(1000));
+  if (kind === 28) return builder.hash(random.below(2), random.word()).recirc(1 + random.below(RECIRCULATION_IDS));
   if (kind === 29 && depth === 0) {
     const outputs = new ActionBuilder();
     for (let i = random.below(3); i >= 0; i -= 1) outputs.output(1 + random.below(OUTPUT_PORTS));
@@ -108,7 +111,8 @@ function randomStep(random: RandomSource, key: Uint32Array, depth: number): Acti
   return random.once(4) ? builder.drop(random.below(2)) : builder.output(1);
 }
 
-function randomList(random: RandomSource, key: Uint32Array, depth = 0): Int32Array {
+/** A valid list, most often with an output at its end. */
+export function randomList(random: RandomSource, key: Uint32Array, depth = 0): Int32Array {
   let built = new ActionBuilder().finish();
   for (let i = random.below(5); i > 0; i -= 1) {
     const tried = new ActionBuilder()

@@ -1,0 +1,187 @@
+/**
+ * Rounds of the differential test of all of offload/: a random flow table goes into the engine's datapath and into a table that is
+ * offloaded, and random frames through both. What the program carries must be what the engine does, and in the end the same counters
+ * must stand at every flow. What it punts says nothing, is not counted anywhere, and is told apart by whether it could have been carried.
+ */
+import { Datapath, FlowTable, formatActions, KEY_WORDS, PutMode } from '../../flow/index.ts';
+import { Batch, ClonePool, PacketPool } from '../../net/index.ts';
+import type { OffloadHook } from '../actions/contract.ts';
+import { Divergence } from './actions-rounds.ts';
+import { randomFrame } from './frames.ts';
+import { RandomSource } from './random.ts';
+import { keyOf, packetOf, randomTable } from './tables.ts';
+
+/** One frame that a program sent, as it is on a wire. */
+export interface CarriedFrame {
+  readonly ifindex: number;
+  readonly frame: Uint8Array;
+}
+
+/** What a program did with a frame. */
+export interface Carried {
+  /** Lost is what must never be: a packet that could neither be carried to its end nor punted any more. */
+  readonly verdict: 'punted' | 'sent' | 'dropped' | 'lost';
+  readonly sent: readonly CarriedFrame[];
+}
+
+/** The offload under test, over one flow table. */
+export interface Carrier {
+  /** Run the program as if a frame had come in at a port. */
+  run(frame: Uint8Array, port: number): Carried;
+  /** Bring what the program counted into the flow table. */
+  sync(): void;
+  close(): void;
+}
+
+/** Offload a table. @param ifindexes of the ports, from port 1 on */
+export type MakeCarrier = (
+  table: FlowTable,
+  hook: OffloadHook,
+  hashSecret: { readonly low: number; readonly high: number },
+  ifindexes: readonly number[],
+) => Carrier;
+
+/** What came of the cases. */
+export interface TableTally {
+  cases: number;
+  carried: number;
+  /** Punted though the engine found a flow. */
+  punted: number;
+  /** Punted for lack of a flow. */
+  missed: number;
+  flows: number;
+}
+
+export function emptyTableTally(): TableTally {
+  return { cases: 0, carried: 0, punted: 0, missed: 0, flows: 0 };
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('hex');
+}
+
+/** What the engine did with one frame. */
+class Reference {
+  readonly table = new FlowTable();
+  readonly datapath: Datapath;
+  sent: string[] = [];
+  missed = false;
+  dropped = 0;
+  readonly #batch = new Batch();
+  readonly #ifindexes: readonly number[];
+
+  constructor(ifindexes: readonly number[]) {
+    this.#ifindexes = ifindexes;
+    this.datapath = new Datapath({
+      table: this.table,
+      hooks: {
+        output: (packet, port) => this.sent.push(`${this.#ifindexes[port - 1]} ${hex(packet.frame())}`),
+        miss: () => {
+          this.missed = true;
+          return true;
+        },
+        dropped: () => {
+          this.dropped += 1;
+        },
+      },
+      nowMs: () => 1,
+      pool: new PacketPool({ packets: 64, bufferBytes: 2048 }),
+      clones: new ClonePool(64),
+    });
+  }
+
+  run(frame: readonly number[], port: number): void {
+    this.sent = [];
+    this.missed = false;
+    this.dropped = 0;
+    this.#batch.push(packetOf(frame));
+    this.datapath.receive(this.#batch, port);
+  }
+}
+
+/**
+ * One table, and many frames.
+ * @param ifindexes of the ports, from port 1 on
+ * @throws Divergence
+ */
+export function tableRound(
+  make: MakeCarrier,
+  hook: OffloadHook,
+  ifindexes: readonly number[],
+  seed: number,
+  tally: TableTally,
+  frames = 2000,
+): void {
+  const random = new RandomSource(seed);
+  const engine = new Reference(ifindexes);
+  const table = new FlowTable();
+  const { flows, kinds } = randomTable(random, ifindexes.length, 20 + random.below(120));
+  for (const flow of flows) {
+    for (const each of [engine.table, table]) each.put({ ...flow, ufid: null, mode: PutMode.CREATE });
+  }
+  tally.flows += flows.length;
+  const carrier = make(table, hook, engine.datapath.hashSecret, ifindexes);
+  try {
+    for (let i = 0; i < frames; i += 1) {
+      const frame = randomFrame(random, random.pick(kinds));
+      const port = 1 + random.below(ifindexes.length);
+      const run = carrier.run(Uint8Array.from(frame), port);
+      tally.cases += 1;
+      if (run.verdict === 'punted' && run.sent.length === 0) {
+        // A flow of the engine's table that a look-up finds without counting tells whether it is a miss.
+        tally[hasFlow(engine.table, frame, port) ? 'punted' : 'missed'] += 1;
+        continue;
+      }
+      engine.run(frame, port);
+      const expected = engine.missed
+        ? 'a miss'
+        : [engine.sent.length > 0 ? 'sent' : 'dropped', ...engine.sent].join('\n    ');
+      const found = [run.verdict, ...run.sent.map((each) => `${each.ifindex} ${hex(each.frame)}`)].join('\n    ');
+      if (found !== expected) {
+        throw new Divergence(
+          `MILLRACE_SEED=${seed} (${hook}): port ${port}, frame ${hex(Uint8Array.from(frame))}\n` +
+            `engine  ${expected}\nprogram ${found}\n${listing(engine.table)}`,
+        );
+      }
+      tally.carried += 1;
+    }
+    carrier.sync();
+    compareCounters(engine.table, table, `MILLRACE_SEED=${seed} (${hook})`);
+  } finally {
+    carrier.close();
+  }
+}
+
+function hasFlow(table: FlowTable, frame: readonly number[], port: number): boolean {
+  return table.match(keyOf(frame, port).words) !== -1;
+}
+
+/** Both tables were filled in the same order, so that their slots are the same. */
+function compareCounters(engine: FlowTable, offloaded: FlowTable, where: string): void {
+  for (let slot = engine.next(0); slot !== -1; slot = engine.next(slot + 1)) {
+    const counters = (table: FlowTable) =>
+      `${table.packetsOf(slot)} packets, ${table.bytesOf(slot)} bytes, TCP flags ${table.tcpFlagsOf(slot)}`;
+    if (counters(engine) !== counters(offloaded)) {
+      throw new Divergence(
+        `${where}: flow ${slot}, actions ${formatActions(engine.actionsOf(slot))}\n` +
+          `engine  ${counters(engine)}\nprogram ${counters(offloaded)}`,
+      );
+    }
+  }
+}
+
+/** The flows, each with the words that it matches. */
+function listing(table: FlowTable): string {
+  const lines: string[] = [];
+  const key = new Uint32Array(KEY_WORDS);
+  for (let slot = table.next(0); slot !== -1; slot = table.next(slot + 1)) {
+    const { words } = table.maskOf(slot);
+    table.readKey(slot, key);
+    const matches: string[] = [];
+    words.forEach((mask, i) => {
+      if (mask !== 0) matches.push(`${i}=${(key[i] & mask).toString(16)}/${mask.toString(16)}`);
+    });
+    lines.push(`flow ${slot}: ${matches.join(' ')} actions ${formatActions(table.actionsOf(slot))}`);
+  }
+  return lines.join('\n');
+}

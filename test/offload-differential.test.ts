@@ -1,0 +1,43 @@
+/** Whole flow tables: random tables and frames through the engine and through what is offloaded, same verdicts, bytes, ports, counters. */
+import { beforeAll, expect, test } from 'vitest';
+import { LookUpCarrier } from '../src/offload/differential/look-up-carrier.ts';
+import { runSeed } from '../src/offload/differential/random.ts';
+import { emptyTableTally, type MakeCarrier, tableRound } from '../src/offload/differential/table-rounds.ts';
+import { type Host, useLab } from './support/index.ts';
+
+const lab = useLab();
+const PORTS = 4;
+let host: Host;
+const ifindexes: number[] = [];
+
+/** Tables of 2,000 frames each; MILLRACE_FUZZ multiplies them, MILLRACE_SEED is the seed of one table, as a failure tells it. */
+const TABLES = 12 * Math.max(1, Number(process.env.MILLRACE_FUZZ) || 1);
+
+beforeAll(() => {
+  [host] = lab.hosts(1);
+  for (let port = 1; port <= PORTS; port += 1) {
+    host.ip(`tuntap add dev port${port} mode tap`);
+    host.ip(`link set port${port} up`);
+    ifindexes.push(Number(host.ip(`-o link show dev port${port}`).split(':')[0]));
+  }
+});
+
+const lookUp: MakeCarrier = (...of) => new LookUpCarrier(...of);
+
+test.each([
+  ['tc', 'actions alone', lookUp],
+  ['xdp', 'actions alone', lookUp],
+] as const)(
+  '%s, %s: tables act and count as in the engine, and most packets with a flow are carried',
+  (hook, _what, make) => {
+    const seed = runSeed();
+    const tables = process.env.MILLRACE_SEED === undefined ? TABLES : 1;
+    const tally = emptyTableTally();
+    host.inside(() => {
+      for (let i = 0; i < tables; i += 1) tableRound(make, hook, ifindexes, seed + i, tally);
+    });
+    if (process.env.MILLRACE_FUZZ !== undefined) console.log(hook, seed, tally);
+    expect(tally.missed).toBeLessThan(tally.cases);
+    if (tables > 1) expect(tally.carried / (tally.carried + tally.punted)).toBeGreaterThan(0.4);
+  },
+);
