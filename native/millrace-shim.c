@@ -510,16 +510,21 @@ static uint32_t read_hello(int fd)
     return hello[1];
 }
 
+/* Where the daemon listens. Returns 1, 0 when nothing is said about that, or -1 with errno for a path that cannot be one. */
 static int daemon_address(struct sockaddr_un *address)
 {
     const char *path = getenv("MILLRACE_OVS_SOCKET");
     memset(address, 0, sizeof *address);
     address->sun_family = AF_UNIX;
-    if (path == NULL || *path == '\0' || strlen(path) >= sizeof address->sun_path) {
+    if (path == NULL || *path == '\0') {
+        return 0;
+    }
+    if (strlen(path) >= sizeof address->sun_path) {
+        errno = ENAMETOOLONG;
         return -1;
     }
     strcpy(address->sun_path, path);
-    return 0;
+    return 1;
 }
 
 /*
@@ -573,9 +578,15 @@ int socket(int domain, int type, int protocol)
     REAL(socket);
     struct sockaddr_un address;
     int kernel_kind = protocol == NETLINK_ROUTE ? KIND_ROUTE : protocol == NETLINK_NETFILTER ? KIND_NETFILTER : 0;
-    if (domain != AF_NETLINK || (protocol != NETLINK_GENERIC && kernel_kind == 0) || daemon_address(&address) < 0
-        || getpid() != table_owner) {
+    if (domain != AF_NETLINK || (protocol != NETLINK_GENERIC && kernel_kind == 0) || getpid() != table_owner) {
         return real_socket(domain, type, protocol);
+    }
+    int known = daemon_address(&address);
+    if (known == 0) {
+        return real_socket(domain, type, protocol);
+    }
+    if (known < 0 && kernel_kind == 0) {
+        return -1;
     }
     if (kernel_kind != 0) {
         int fd = real_socket(domain, type, protocol);
@@ -863,7 +874,7 @@ static ssize_t send_side(int fd, struct shim_socket *s, const struct msghdr *m)
     real_getsockname(fd, (struct sockaddr *) &own, &own_length);
     pthread_mutex_lock(&s->lock);
     s->port = own.nl_pid;
-    if (s->side < 0 && daemon_address(&address) == 0) {
+    if (s->side < 0 && daemon_address(&address) > 0) {
         s->side = daemon_connect(&address, SOCK_CLOEXEC, &port);
     }
     if (s->side >= 0) {
@@ -1259,7 +1270,7 @@ __attribute__((constructor)) static void start(void)
     struct sockaddr_un daemon;
     table_owner = getpid();
     pthread_atfork(before_fork, after_fork_parent, after_fork_child);
-    if (daemon_address(&daemon) < 0) {
+    if (daemon_address(&daemon) <= 0) {
         return;
     }
     for (int fd = 0; fd < 1024; fd++) {

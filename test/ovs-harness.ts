@@ -7,7 +7,7 @@
  */
 import { appendFileSync } from 'node:fs';
 import { type DeviceKind, type OvsDevice, OvsErrno, OvsError, OvsServer } from '../src/extensions/ovs/index.ts';
-import { type FlowTable, PutMode, parseActions, parseFlowKey } from '../src/flow/index.ts';
+import { type FlowTable, PutMode, parseActions, parseFlowKey, Word } from '../src/flow/index.ts';
 import {
   Clock,
   ClockId,
@@ -116,6 +116,7 @@ const server = new OvsServer(
     clones: new ClonePool(4096),
   },
 );
+const FLOW = 'in_port(1),eth(src=00:01:02:03:04:05,dst=10:11:12:13:14:15),eth_type(0x0800),';
 const trace = process.env.OVS_HARNESS_TRACE;
 const listener = new SeqpacketServer(loop, process.argv[2], (transport) => {
   const connection = server.device.accept(transport);
@@ -144,15 +145,16 @@ loop.close();
 /** Flows as a switch of many connections has them: under 8 masks, with identifiers. */
 function fill(table: FlowTable, count: number): void {
   const actions = parseActions('set(ipv4(ttl=63)),2');
+  const masks = Array.from({ length: 8 }, (_, i) => {
+    const dotted = [24, 16, 8, 0].map((shift) => ((0xffff_ffff << i) >>> shift) & 0xff).join('.');
+    return parseFlowKey(`${FLOW}ipv4(src=10.0.0.0,dst=10.0.0.1/${dotted},proto=6,frag=no),tcp(src=1,dst=80)`);
+  });
   for (let i = 0; i < count; i += 1) {
-    const bits = 32 - (i % 8);
-    const mask = [24, 16, 8, 0].map((shift) => ((0xffff_ffff << (32 - bits)) >>> shift) & 0xff).join('.');
-    const address = `10.${i >>> 16}.${(i >>> 8) & 255}.${i & 255}`;
-    const text = `in_port(1),eth(src=00:01:02:03:04:05,dst=10:11:12:13:14:15),eth_type(0x0800),ipv4(src=${address},dst=10.0.0.1/${mask},proto=6,frag=no),tcp(src=${i & 0xffff},dst=80)`;
+    const { key, mask } = masks[i % 8];
+    key[Word.IPV4_SOURCE] = 0x0a00_0000 + i;
     const ufid = new Uint8Array(16);
     new DataView(ufid.buffer).setUint32(0, i + 1);
-    const { key, mask: maskWords } = parseFlowKey(text);
-    const slot = table.put({ key, mask: maskWords, actions, ufid, mode: PutMode.CREATE });
+    const slot = table.put({ key, mask, actions, ufid, mode: PutMode.CREATE });
     if (slot < 0) throw new Error(`flow ${i} was not put: ${slot}`);
     table.count(slot, 64, 0x10, nowMs());
   }

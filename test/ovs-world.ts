@@ -102,7 +102,7 @@ export class OvsWorld {
 
   /** Run a program beside the datapath, under the shim. */
   shimmed(command: string, ...args: string[]): Outcome {
-    return this.run('ip', this.#shimArguments(command, args));
+    return this.run('ip', this.shimArguments(command, args));
   }
 
   vsctl(...args: string[]): string {
@@ -141,7 +141,7 @@ export class OvsWorld {
     const control = join(this.folder, 'vswitchd.ctl');
     rmSync(control, { force: true });
     const args = [`unix:${join(this.folder, 'db.sock')}`, `--unixctl=${control}`];
-    const shimmed = this.#shimArguments('ovs-vswitchd', [
+    const shimmed = this.shimArguments('ovs-vswitchd', [
       ...args,
       `--pidfile=${join(this.folder, 'vswitchd.pid')}`,
       `--log-file=${join(this.folder, 'vswitchd.log')}`,
@@ -167,7 +167,8 @@ export class OvsWorld {
     rmSync(this.folder, { recursive: true, force: true });
   }
 
-  #shimArguments(command: string, args: readonly string[]): string[] {
+  /** Arguments of ip that run a program beside the datapath, under the shim. */
+  shimArguments(command: string, args: readonly string[]): string[] {
     const variables = [`LD_PRELOAD=${this.shim}`, `MILLRACE_OVS_SOCKET=${this.socket}`];
     return ['netns', 'exec', this.namespace('sw'), 'env', ...variables, command, ...args];
   }
