@@ -84,6 +84,11 @@ export class DaemonUnderTest {
     );
   }
 
+  /** Path of ovs-vswitchd's control socket. */
+  get control(): string {
+    return this.file(`ovs-vswitchd.${readFileSync(this.file('ovs-vswitchd.pid'), 'utf8').trim()}.ctl`);
+  }
+
   stop(): void {
     if (this.#directory === '') return;
     try {

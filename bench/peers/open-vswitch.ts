@@ -62,7 +62,7 @@ export class OpenVSwitch implements Peer {
     for (const setting of this.#settings()) {
       this.vsctl('--no-wait', 'set', 'Open_vSwitch', '.', `other_config:${setting}`);
     }
-    this.#serve(hosts, [daemon, this.#socket, `--unixctl=${this.#control}`, '--log-file=/dev/null', '-vconsole:off']);
+    this.#serve(hosts, [daemon, this.#socket, `--unixctl=${this.control}`, '--log-file=/dev/null', '-vconsole:off']);
     this.vsctl('add-br', 'br0', '--', 'set', 'bridge', 'br0', 'datapath_type=netdev');
     for (const port of ['sa', 'sb']) this.vsctl('add-port', 'br0', ...this.#device(port));
     if (this.#kind !== 'tso') {
@@ -87,11 +87,6 @@ export class OpenVSwitch implements Peer {
     return run('ovs-vsctl', [`--db=${this.#socket}`, '--timeout=15', ...args], { env: this.#environment });
   }
 
-  /** ovs-appctl on this peer's ovs-vswitchd. */
-  appctl(...args: string[]): string {
-    return run('ovs-appctl', ['-t', this.#control, ...args], { env: this.#environment });
-  }
-
   /** ovs-ofctl. */
   ofctl(...args: string[]): string {
     return run('ovs-ofctl', args, { env: this.#environment });
@@ -101,7 +96,8 @@ export class OpenVSwitch implements Peer {
     return `unix:${join(this.#directory, 'db.sock')}`;
   }
 
-  get #control(): string {
+  /** Path of ovs-vswitchd's control socket. */
+  get control(): string {
     return join(this.#directory, 'vswitchd.ctl');
   }
 
