@@ -34,6 +34,11 @@ export class Meters {
     return this.#byId.size;
   }
 
+  /** In the order in which they were first set. */
+  all(): Iterable<Meter> {
+    return this.#byId.values();
+  }
+
   get(id: number): Meter | undefined {
     return this.#byId.get(id);
   }

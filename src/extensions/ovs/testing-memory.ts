@@ -135,12 +135,15 @@ export class MemoryWorld {
   readonly server: OvsServer;
   nowMs = 1000;
 
-  /** @param firstIndex interface index of the first device */
-  constructor(firstIndex = 10) {
+  /**
+   * @param firstIndex interface index of the first device
+   * @param indexes those of devices with certain names
+   */
+  constructor(firstIndex = 10, indexes: Readonly<Record<string, number>> = {}) {
     let index = firstIndex;
     const open = (_kind: DeviceKind, name: string, receive: (batch: Batch) => void, onGone: () => void): OvsDevice => {
       if (name.startsWith('no')) throw new OvsError(Errno.ENODEV, name);
-      const device = new MemoryDevice(name, index, receive, onGone);
+      const device = new MemoryDevice(name, indexes[name] ?? index, receive, onGone);
       index += 1;
       this.devices.set(name, device);
       return device;
