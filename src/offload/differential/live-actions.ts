@@ -12,7 +12,10 @@ import { OUTPUT_PORTS, type RandomFlow, randomFlow } from './flows.ts';
 import { type FrameKind, hostKind, hostOffsets, makePartial, randomFrame } from './frames.ts';
 import { RandomSource } from './random.ts';
 
-/** A TAP, and its interface. */
+/** Where packets meet the program: as they come in at the interface, or as the host sends them through it. */
+export type LiveDirection = 'ingress' | 'egress';
+
+/** An adapter, and its interface. */
 export interface LivePort {
   readonly adapter: Adapter;
   readonly ifindex: number;
@@ -45,8 +48,11 @@ export class LiveActions {
   #expected: string[] = [];
   #ended = false;
 
+  readonly #direction: LiveDirection;
+
   /** @param outputs of the ports 1 to OUTPUT_PORTS */
-  constructor(input: LivePort, outputs: readonly LivePort[]) {
+  constructor(input: LivePort, direction: LiveDirection, outputs: readonly LivePort[]) {
+    this.#direction = direction;
     this.#input = input;
     this.#outputs = outputs;
     this.#datapath = new Datapath({
@@ -83,7 +89,7 @@ export class LiveActions {
       candidates.map(({ compiled }) => compiled),
       [],
     );
-    const link = attachTcx({ program: program.program, netdev: this.#input.ifindex, direction: 'ingress' });
+    const link = attachTcx({ program: program.program, netdev: this.#input.ifindex, direction: this.#direction });
     try {
       candidates.forEach((candidate, number) => {
         for (let i = 0; i < 10; i += 1) this.#case(program, random, number, candidate, seed, tally);
