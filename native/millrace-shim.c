@@ -39,6 +39,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -80,6 +81,7 @@ struct shim_socket {
     enum kind kind;
     uint32_t port;           /* netlink port id */
     pthread_mutex_t lock;    /* serialises requests; guards what is below */
+    int dead;                /* the daemon has gone */
     enum dump dump;
     uint32_t room;           /* of the largest read so far */
     int side;                /* KIND_NETFILTER: the connection over which a dump goes on, or -1 */
@@ -250,6 +252,50 @@ static void after_fork_child(void)
             pthread_mutex_init(&table[fd]->lock, NULL);
         }
     }
+}
+
+/* ---- A daemon that has gone. ---- */
+
+/* How long a request to a daemon that has gone takes to fail: programs try again and again. */
+#define DEAD_PAUSE_MS 50
+
+/*
+ * The daemon of a connection has gone. The descriptor becomes one that is never ready: with the hang-up of the connection, poll and
+ * epoll would return at once for ever. What is asked of it from now on fails, with a pause.
+ */
+static void mark_dead(int fd, struct shim_socket *s)
+{
+    static int quiet = -1;
+    if (s->kind != KIND_GENERIC || __atomic_exchange_n(&s->dead, 1, __ATOMIC_ACQ_REL)) {
+        return;
+    }
+    int error = errno;
+    pthread_mutex_lock(&table_lock);
+    if (quiet < 0) {
+        int pair[2];
+        if (syscall(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0) {
+            quiet = pair[0];    /* the other end stays open, and silent */
+        }
+    }
+    if (quiet >= 0 && fd >= 0 && fd < FD_MAX && table[fd] == s) {
+        REAL(fcntl);
+        int flags = real_fcntl(fd, F_GETFD);
+        syscall(SYS_dup3, quiet, fd, flags > 0 && (flags & FD_CLOEXEC) ? O_CLOEXEC : 0);
+    }
+    pthread_mutex_unlock(&table_lock);
+    errno = error;
+}
+
+/* Whether the daemon has gone; then errno is set, after a pause. */
+static int is_dead(struct shim_socket *s)
+{
+    if (!__atomic_load_n(&s->dead, __ATOMIC_ACQUIRE)) {
+        return 0;
+    }
+    REAL(poll);
+    real_poll(NULL, 0, DEAD_PAUSE_MS);
+    errno = ECONNRESET;
+    return 1;
 }
 
 /* ---- Frames. ---- */
@@ -829,6 +875,9 @@ static ssize_t send_datagram(int fd, struct shim_socket *s, const struct msghdr 
     size_t length = total_length(m);
     struct nlmsghdr first;
     int result;
+    if (is_dead(s)) {
+        return -1;
+    }
     memset(&first, 0, sizeof first);
     size_t got = gather(&first, sizeof first, m);
     pthread_mutex_lock(&s->lock);
@@ -847,6 +896,9 @@ static ssize_t send_datagram(int fd, struct shim_socket *s, const struct msghdr 
         result = frame_exchange(fd, s, FRAME_DATAGRAM, m->msg_iov, m->msg_iovlen);
     }
     pthread_mutex_unlock(&s->lock);
+    if (result < 0 && (errno == EPIPE || errno == ECONNRESET)) {
+        mark_dead(fd, s);
+    }
     return result < 0 ? -1 : (ssize_t) length;
 }
 
@@ -1006,6 +1058,9 @@ static ssize_t receive(int fd, struct shim_socket *s, struct msghdr *m, int flag
         return -1;
     }
     for (;;) {
+        if (is_dead(s)) {
+            return -1;
+        }
         pthread_mutex_lock(&s->lock);
         note_room(s, m);
         if (fetch_dump(fd, s) < 0) {
@@ -1021,6 +1076,7 @@ static ssize_t receive(int fd, struct shim_socket *s, struct msghdr *m, int flag
             }
             if (n < 0 && errno != EAGAIN && errno != EINTR) {
                 pthread_mutex_unlock(&s->lock);
+                mark_dead(fd, s);
                 return -1;
             }
             if (n >= (ssize_t) sizeof kind) {
