@@ -14,7 +14,6 @@ import {
   R1,
   R2,
   R3,
-  R4,
   R6,
   R7,
   R8,
@@ -26,6 +25,7 @@ import type { OffloadHook } from '../actions/contract.ts';
 import { emitShape } from '../actions/emit.ts';
 import { network16 } from '../actions/order.ts';
 import type { Shape } from '../actions/shape.ts';
+import { Recorder, type SentFrame } from './recorder.ts';
 
 /** A flow as the program holds it. */
 export interface CompiledFlow {
@@ -51,22 +51,10 @@ const Input = {
 } as const;
 const INPUT_WORDS = Input.KEY + KEY_WORDS;
 
-/** Places in a record of what was sent, in words; then the bytes. */
-const Record = { IFINDEX: 0, LENGTH: 1, TAG: 2, TPID: 3, TCI: 4, MARK: 5, PRIORITY: 6, BYTES: 8 } as const;
-const FRAME_ROOM = 1024;
-const RECORDS = 64;
 const EINVAL = 22;
 /** Frames from this length on are taken by test runs whatever is in them. */
 const SHORTEST_SURE = 14 + 4 + 8 + 40;
 const ENTRY_BYTES = 4 * 66;
-
-/** One frame that the program sent. */
-export interface SentFrame {
-  readonly ifindex: number;
-  readonly frame: Uint8Array;
-  readonly mark: number;
-  readonly priority: number;
-}
 
 export interface ActionsRun {
   readonly result: number;
@@ -86,20 +74,15 @@ export class ActionsProgram {
   readonly hook: OffloadHook;
   readonly program: Program;
   readonly #input = ArrayMap.create({ name: 'input', value: bytes(INPUT_WORDS * 4), maxEntries: 1, mappable: true });
-  readonly #records = ArrayMap.create({
-    name: 'records',
-    value: bytes(Record.BYTES * 4 + FRAME_ROOM),
-    maxEntries: RECORDS,
-    mappable: true,
-  });
+  readonly #recorder: Recorder;
   readonly #entries;
   readonly #devices: DeviceHashMap | null;
   readonly #in;
-  readonly #out;
 
   /** @param ifindexes the interfaces that flows may send to */
   constructor(hook: OffloadHook, flows: readonly CompiledFlow[], ifindexes: readonly number[]) {
     this.hook = hook;
+    this.#recorder = new Recorder(hook);
     this.#entries = ArrayMap.create({
       name: 'entries',
       value: bytes(ENTRY_BYTES),
@@ -121,12 +104,11 @@ export class ActionsProgram {
       entries.u32.set(parameters, word + 1);
     });
     this.#in = this.#input.map();
-    this.#out = this.#records.map();
     this.program = loadProgram({ type: hook === 'tc' ? 'sched_cls' : 'xdp', code: this.#build(shapes) });
   }
 
   close(): void {
-    for (const handle of [this.program, this.#input, this.#records, this.#entries, this.#devices]) handle?.close();
+    for (const handle of [this.program, this.#input, this.#recorder, this.#entries, this.#devices]) handle?.close();
   }
 
   /** {@link run}; null for a frame that the kernel's test runs do not take: too short for what its EtherType says. */
@@ -156,7 +138,7 @@ export class ActionsProgram {
     words[Input.TAG] = hasTag ? 1 : 0;
     words[Input.TPID] = network16((frame[12] << 8) | frame[13]);
     words[Input.TCI] = (frame[14] << 8) | frame[15];
-    words[Input.SENT] = 0;
+    this.#recorder.reset();
     words.set(input.key, Input.KEY);
     words[Input.RESULT] = 0;
     return hasTag ? Uint8Array.from([...frame.subarray(0, 12), ...frame.subarray(16)]) : frame;
@@ -165,26 +147,12 @@ export class ActionsProgram {
   /** What has become of the frame; the result is 0 when it was sent. */
   taken(): ActionsRun {
     const words = this.#in.u32;
-    const sent: SentFrame[] = [];
-    for (let i = 0; i < words[Input.SENT]; i += 1) sent.push(this.#sent(i));
-    return { result: words[Input.RESULT], sent, recircId: words[Input.RECIRC_ID], hash: words[Input.HASH] };
-  }
-
-  #sent(index: number): SentFrame {
-    const { u32: words, u8 } = this.#out;
-    const byte = this.#out.offsetOf(index);
-    const word = byte >>> 2;
-    const length = words[word + Record.LENGTH];
-    const start = byte + Record.BYTES * 4;
-    let frame = u8.slice(start, start + length);
-    if (words[word + Record.TAG] !== 0) {
-      const tpid = network16(words[word + Record.TPID]);
-      const tci = words[word + Record.TCI];
-      const tag = [tpid >>> 8, tpid & 0xff, tci >>> 8, tci & 0xff];
-      frame = Uint8Array.from([...frame.subarray(0, 12), ...tag, ...frame.subarray(12)]);
-    }
-    const at = (place: number) => words[word + place];
-    return { ifindex: at(Record.IFINDEX), frame, mark: at(Record.MARK), priority: at(Record.PRIORITY) };
+    return {
+      result: words[Input.RESULT],
+      sent: this.#recorder.taken(),
+      recircId: words[Input.RECIRC_ID],
+      hash: words[Input.HASH],
+    };
   }
 
   #build(shapes: readonly Shape[]): ProgramBuilder {
@@ -193,7 +161,6 @@ export class ActionsProgram {
     b.mov(R6, R1);
     const layer3 = b.stack(4);
     const flow = b.stack(4);
-    const record = b.stack(4);
     const key = b.stack(45 * 4, 4);
     b.loadMapValue(R7, this.#input);
     for (let i = 0; i < 45; i += 1) {
@@ -242,7 +209,7 @@ export class ActionsProgram {
               b.store('u32', at(R1, Input.HASH * 4), R9);
               this.#end(b, Verdict.RECIRCULATE);
             },
-            observe: (ifindex) => this.#observe(b, ifindex, record),
+            observe: (ifindex) => this.#recorder.emit(b, ifindex),
           }),
       ]),
     );
@@ -258,47 +225,5 @@ export class ActionsProgram {
     b.loadMapValue(R1, this.#input);
     b.store('u32', at(R1, Input.RESULT * 4), verdict);
     b.return(verdict);
-  }
-
-  #observe(
-    b: ProgramBuilder,
-    ifindex: { base: typeof R7; offset: number },
-    record: ReturnType<ProgramBuilder['stack']>,
-  ) {
-    const isTc = this.hook === 'tc';
-    b.loadMapValue(R1, this.#input);
-    b.load(R2, 'u32', at(R1, Input.SENT * 4));
-    b.store('u32', record, R2);
-    b.add(R2, 1);
-    b.store('u32', at(R1, Input.SENT * 4), R2);
-    b.lookup(this.#records, record, () => {
-      const copy = (place: number, field: number) => {
-        b.load(R1, 'u32', at(R6, field));
-        b.store('u32', at(R0, place * 4), R1);
-      };
-      b.load(R1, 'u32', ifindex);
-      b.store('u32', at(R0, Record.IFINDEX * 4), R1);
-      if (isTc) {
-        copy(Record.TAG, SK_BUFF.vlanPresent);
-        copy(Record.TPID, SK_BUFF.vlanProto);
-        copy(Record.TCI, SK_BUFF.vlanTci);
-        copy(Record.MARK, SK_BUFF.mark);
-        copy(Record.PRIORITY, SK_BUFF.priority);
-        b.load(R4, 'u32', at(R6, SK_BUFF.len));
-      } else {
-        b.packetOfXdp(R6, R2, R4);
-        b.sub(R4, R2);
-      }
-      b.block((leave) => {
-        b.jumpIf(R4, '==', 0, leave);
-        b.jumpIf(R4, '>', FRAME_ROOM, leave);
-        b.store('u32', at(R0, Record.LENGTH * 4), R4);
-        b.mov(R3, R0);
-        b.add(R3, Record.BYTES * 4);
-        b.mov(R2, 0);
-        b.mov(R1, R6);
-        b.callHelper(isTc ? 'skb_load_bytes' : 'xdp_load_bytes');
-      });
-    });
   }
 }
