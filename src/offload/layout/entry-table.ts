@@ -1,0 +1,116 @@
+/**
+ * Entries as TypeScript writes them. An entry is written whole before the index names it, and stays as it is until it is dead; its
+ * number is used again only after a rest that is far longer than any program runs, so that no program sees half an entry.
+ */
+import { EntryWord, type TableSizes } from './sizes.ts';
+
+/** How long a number rests, in milliseconds. */
+export const REST_MS = 1000;
+
+export class EntryTable {
+  readonly words: Uint32Array;
+  readonly sizes: TableSizes;
+  readonly #stride: number;
+  /** Numbers that may be used at once, as a stack. */
+  readonly #free: Int32Array;
+  #freeCount = 0;
+  /** Numbers that rest, as a ring, and since when. */
+  readonly #resting: Int32Array;
+  readonly #since: Float64Array;
+  #restStart = 0;
+  #restCount = 0;
+
+  constructor(words: Uint32Array, sizes: TableSizes) {
+    this.words = words;
+    this.sizes = sizes;
+    this.#stride = sizes.strideBytes / 4;
+    this.#free = new Int32Array(sizes.entries);
+    this.#resting = new Int32Array(sizes.entries);
+    this.#since = new Float64Array(sizes.entries);
+    for (let entry = sizes.entries - 1; entry > 0; entry -= 1) this.#free[this.#freeCount++] = entry;
+  }
+
+  /** Entries in use. */
+  get used(): number {
+    return this.sizes.entries - 1 - this.#freeCount - this.#restCount;
+  }
+
+  /** Numbers that wait until they may be used again. */
+  get resting(): number {
+    return this.#restCount;
+  }
+
+  /** First word of an entry. */
+  at(entry: number): number {
+    return entry * this.#stride;
+  }
+
+  /** First word of its parameters. */
+  parametersAt(entry: number): number {
+    return entry * this.#stride + EntryWord.KEY + this.sizes.keyWords;
+  }
+
+  /** A number for an entry, or 0 when there is none now. */
+  take(nowMs: number): number {
+    if (this.#freeCount === 0) this.#wake(nowMs);
+    if (this.#freeCount === 0) return 0;
+    this.#freeCount -= 1;
+    return this.#free[this.#freeCount];
+  }
+
+  /** Take the entries in use that another process has left. @param isUsed tells them */
+  adopt(isUsed: (entry: number) => boolean): void {
+    this.#freeCount = 0;
+    for (let entry = this.sizes.entries - 1; entry > 0; entry -= 1) {
+      if (!isUsed(entry)) this.#free[this.#freeCount++] = entry;
+    }
+  }
+
+  /** Write an entry that no program can find yet. */
+  write(
+    entry: number,
+    mask: number,
+    shape: number,
+    settling: number,
+    target: number,
+    key: ArrayLike<number>,
+    parameters: ArrayLike<number>,
+  ): void {
+    const at = this.at(entry);
+    const { words } = this;
+    for (let i = 0; i < key.length; i += 1) words[at + EntryWord.KEY + i] = key[i];
+    const parametersAt = this.parametersAt(entry);
+    for (let i = 0; i < parameters.length; i += 1) words[parametersAt + i] = parameters[i];
+    words[at + EntryWord.SHAPE] = shape;
+    words[at + EntryWord.SETTLING] = settling;
+    words[at + EntryWord.TARGET] = target;
+    // Last, as a cache may still name the number.
+    Atomics.store(words, at + EntryWord.MASK, mask + 1);
+  }
+
+  /** From now on no program takes the entry for one of its mask. */
+  kill(entry: number): void {
+    Atomics.store(this.words, this.at(entry) + EntryWord.MASK, 0);
+  }
+
+  /** The number of a killed entry rests. */
+  release(entry: number, nowMs: number): void {
+    const place = (this.#restStart + this.#restCount) % this.#resting.length;
+    this.#resting[place] = entry;
+    this.#since[place] = nowMs;
+    this.#restCount += 1;
+  }
+
+  /** The number of an entry that no program could find is free at once. */
+  giveBack(entry: number): void {
+    this.#free[this.#freeCount++] = entry;
+  }
+
+  #wake(nowMs: number): void {
+    while (this.#restCount > 0 && this.#since[this.#restStart] + REST_MS <= nowMs) {
+      this.#free[this.#freeCount++] = this.#resting[this.#restStart];
+      this.#restStart = (this.#restStart + 1) % this.#resting.length;
+      this.#restCount -= 1;
+    }
+  }
+}

@@ -1,0 +1,198 @@
+/**
+ * All maps of one flow table, made and opened in this one place. Those that both sides write are mapped; `describe` holds what
+ * the next process must know to take them over: sizes, secrets, masks and shapes.
+ */
+import { ArrayMap, bytes, DeviceHashMap, type MapHandle, type MappedValues } from '../../bpf/index.ts';
+import { LAYOUT_VERSION, MAXIMUM_PORTS } from './limits.ts';
+import { type TableShape, TableSizes } from './sizes.ts';
+
+/** Maps by the names under which they are pinned. */
+export interface MapSet {
+  readonly index: ArrayMap<Uint8Array>;
+  readonly entries: ArrayMap<Uint8Array>;
+  readonly counters: ArrayMap<Uint8Array>;
+  readonly cache: ArrayMap<Uint8Array>;
+  readonly ports: ArrayMap<Uint8Array>;
+  readonly cpus: ArrayMap<Uint8Array>;
+  readonly description: ArrayMap<Uint8Array>;
+  readonly devices: DeviceHashMap;
+}
+
+/** Length of each of the two texts in the description. */
+const TEXT_BYTES = 1 << 18;
+const DESCRIPTION_HEAD = 64;
+
+/** What the next process must know. */
+export interface Description {
+  readonly version: number;
+  readonly shape: TableShape;
+  /** HashSecrets.words */
+  readonly secrets: readonly number[];
+  /** Masks by hook, with the numbers that entries have. */
+  readonly masks: readonly {
+    readonly number: number;
+    readonly hook: string;
+    readonly words: readonly [number, number][];
+  }[];
+  /** Shapes with the numbers that entries have; actions/ knows what they are. */
+  readonly shapes: readonly { readonly number: number; readonly shape: unknown }[];
+}
+
+function arrayOptions(name: string, sizeBytes: number) {
+  return { name, value: bytes(sizeBytes), maxEntries: 1, mappable: true };
+}
+
+const descriptionOptions = arrayOptions('mr_describe', DESCRIPTION_HEAD + 2 * TEXT_BYTES);
+
+function optionsOf(sizes: TableSizes) {
+  return {
+    index: arrayOptions('mr_index', sizes.indexBytes),
+    entries: arrayOptions('mr_entries', sizes.entriesBytes),
+    counters: arrayOptions('mr_counters', sizes.countersBytes),
+    cache: arrayOptions('mr_cache', sizes.cacheBytes),
+  };
+}
+
+function sharedOptionsOf(sizes: TableSizes) {
+  return { ports: arrayOptions('mr_ports', sizes.portsBytes), cpus: arrayOptions('mr_cpus', sizes.cpusBytes) };
+}
+
+const devicesOptions = { name: 'mr_devices', maxEntries: MAXIMUM_PORTS };
+
+/** The mapped memory of all maps. */
+export class OffloadMaps {
+  readonly sizes: TableSizes;
+  readonly maps: MapSet;
+  readonly index: Int32Array;
+  readonly entries: Uint32Array;
+  readonly counters: MappedValues<Uint8Array>;
+  readonly ports: Int32Array;
+  readonly cpus: MappedValues<Uint8Array>;
+  readonly #description: MappedValues<Uint8Array>;
+
+  private constructor(sizes: TableSizes, maps: MapSet) {
+    this.sizes = sizes;
+    this.maps = maps;
+    this.index = maps.index.map().s32;
+    this.entries = maps.entries.map().u32;
+    this.counters = maps.counters.map();
+    this.ports = maps.ports.map().s32;
+    this.cpus = maps.cpus.map();
+    this.#description = maps.description.map();
+  }
+
+  /**
+   * Make new ones.
+   * @param former whose ports, CPUs, devices and description are kept: tables of another size beside what programs count in
+   * @throws as ArrayMap.create does; nothing is left over
+   */
+  static create(sizes: TableSizes, former?: OffloadMaps): OffloadMaps {
+    const made: MapHandle[] = [];
+    const keep = <M extends MapHandle>(map: M): M => {
+      made.push(map);
+      return map;
+    };
+    try {
+      const own = optionsOf(sizes);
+      const tables = {
+        index: keep(ArrayMap.create(own.index)),
+        entries: keep(ArrayMap.create(own.entries)),
+        counters: keep(ArrayMap.create(own.counters)),
+        cache: keep(ArrayMap.create(own.cache)),
+      };
+      if (former !== undefined) {
+        const { ports, cpus, description, devices } = former.maps;
+        return new OffloadMaps(sizes, { ...tables, ports, cpus, description, devices });
+      }
+      const shared = sharedOptionsOf(sizes);
+      return new OffloadMaps(sizes, {
+        ...tables,
+        ports: keep(ArrayMap.create(shared.ports)),
+        cpus: keep(ArrayMap.create(shared.cpus)),
+        description: keep(ArrayMap.create(descriptionOptions)),
+        devices: keep(DeviceHashMap.create(devicesOptions)),
+      });
+    } catch (error) {
+      for (const map of made) map.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Open what another process has pinned.
+   * @param path of the pin with a name of {@link MapSet}
+   * @param cpus of this machine, rounded up to a power of two
+   * @returns maps and their description, or why they are of no use
+   * @throws SystemError for pins that are missing
+   */
+  static open(
+    path: (name: keyof MapSet) => string,
+    cpus: number,
+  ): { readonly maps: OffloadMaps; readonly description: Description } | { readonly reason: string } {
+    const opened: MapHandle[] = [];
+    const keep = <M extends MapHandle>(map: M): M => {
+      opened.push(map);
+      return map;
+    };
+    let done = false;
+    try {
+      const describe = keep(ArrayMap.open(path('description'), descriptionOptions));
+      const description = readDescription(describe.map());
+      if ('reason' in description) return description;
+      if (description.shape.cpus !== cpus) return { reason: 'the number of CPUs has changed' };
+      const sizes = new TableSizes(description.shape);
+      const own = optionsOf(sizes);
+      const shared = sharedOptionsOf(sizes);
+      const maps = new OffloadMaps(sizes, {
+        index: keep(ArrayMap.open(path('index'), own.index)),
+        entries: keep(ArrayMap.open(path('entries'), own.entries)),
+        counters: keep(ArrayMap.open(path('counters'), own.counters)),
+        cache: keep(ArrayMap.open(path('cache'), own.cache)),
+        ports: keep(ArrayMap.open(path('ports'), shared.ports)),
+        cpus: keep(ArrayMap.open(path('cpus'), shared.cpus)),
+        description: describe,
+        devices: keep(DeviceHashMap.open(path('devices'), devicesOptions)),
+      });
+      done = true;
+      return { maps, description };
+    } finally {
+      if (!done) for (const map of opened) map.close();
+    }
+  }
+
+  /** Tell the next process. Written beside the former text and then switched, so that a killed process leaves one that is whole. */
+  describe(description: Omit<Description, 'version' | 'shape'>): void {
+    const { keyWords, parameterWords, entries, cpus } = this.sizes;
+    const shape = { keyWords, parameterWords, entries, cpus };
+    const text = new TextEncoder().encode(JSON.stringify({ version: LAYOUT_VERSION, shape, ...description }));
+    if (text.length > TEXT_BYTES) throw new RangeError(`the description of masks and shapes has ${text.length} bytes`);
+    const { u8, s32 } = this.#description;
+    const half = 1 - (Atomics.load(s32, 0) & 1);
+    u8.set(text, DESCRIPTION_HEAD + half * TEXT_BYTES);
+    s32[1 + half] = text.length;
+    Atomics.store(s32, 0, half);
+  }
+
+  /** Close the maps of these tables; those that `other` has as well stay open. */
+  close(other?: OffloadMaps): void {
+    const kept = new Set<MapHandle>(other === undefined ? [] : Object.values(other.maps));
+    for (const map of Object.values(this.maps) as MapHandle[]) if (!kept.has(map)) map.close();
+  }
+}
+
+function readDescription({ u8, s32 }: MappedValues<Uint8Array>): Description | { readonly reason: string } {
+  const half = s32[0] & 1;
+  const length = s32[1 + half];
+  const start = DESCRIPTION_HEAD + half * TEXT_BYTES;
+  try {
+    if (length <= 0 || length > TEXT_BYTES) return { reason: 'the tables were never used' };
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(u8.slice(start, start + length));
+    const description = JSON.parse(text) as Description;
+    if (description.version === LAYOUT_VERSION) return description;
+    return {
+      reason: `tables are of version ${description.version}, and this Millrace knows version ${LAYOUT_VERSION}`,
+    };
+  } catch {
+    return { reason: 'the description of the tables is damaged' };
+  }
+}

@@ -1,0 +1,162 @@
+/**
+ * How large the tables are, and where everything lies in them. All are arrays with one value, so that programs reach any place of
+ * them by adding an offset to an address that is part of the code, without a look-up:
+ *
+ *     index      a word for each place: tag 12 | entry 20; 0 for empty, an entry of 0 for deleted.
+ *                PROBES more words at the end, so that probing never wraps
+ *     entries    by number; 0 is never used:
+ *                0  mask number + 1, 0 for dead          8  settling: 0, Settling.TARGET or Settling.DRAINED
+ *                4  shape number                         12 the port's count of punts that must be worked off
+ *                16 masked key words, then parameters at a fixed place
+ *     counters   by CPU, then by entry: packets 64 | bytes 64 | last used in ns 64 | TCP flags 32 | 0 32
+ *     cache      a word for each place: tag 12 | entry 20, by the hash of all words that any mask looks at
+ *     ports      by ifindex, see PortWord
+ *     cpus       by CPU: scratch, the words of the key, drops by reason, then counters of ports, see CpuByte and LaneByte
+ */
+import { MAXIMUM_ENTRIES, MAXIMUM_IFINDEX, MAXIMUM_PORTS, PROBES } from './limits.ts';
+
+/** Bits of an index or cache word that are the entry's number; the others are the upper bits of the hash. */
+export const ENTRY_BITS = 20;
+export const TAG_MASK = 0xfff0_0000;
+export const ENTRY_MASK = 0x000f_ffff;
+/** A place of the index whose entry is gone. Entry 0 is dead, so programs go on. */
+export const DELETED = TAG_MASK;
+
+/** Words of an entry before its key. */
+export const EntryWord = { MASK: 0, SHAPE: 1, SETTLING: 2, TARGET: 3, KEY: 4 } as const;
+
+/** What a hit has to wait for, so that no packet overtakes one of its flow that is still on its way through the engine. */
+export const Settling = {
+  /** The engine has worked off as many punts of the port as the entry says. */
+  TARGET: 1,
+  /** The engine has worked off all punts of the port: for flows of many ports, and at XDP. */
+  DRAINED: 2,
+} as const;
+
+/** Bytes of the counters of one entry on one CPU, and places in them. */
+export const COUNTER_BYTES = 32;
+export const CounterByte = { PACKETS: 0, BYTES: 8, USED: 16, TCP_FLAGS: 24 } as const;
+
+/** Words of a port. */
+export const PortWord = {
+  /** Bits of {@link PortFlag}; 0 for an interface that is no port. */
+  FLAGS: 0,
+  /** Number of the port in flow keys. */
+  NUMBER: 1,
+  /** Interface of the punt channel; 0 to pass packets on. */
+  PUNT_IFINDEX: 2,
+  /** Place of its counters in `cpus`. */
+  LANE: 3,
+  /** Packets that went up, counted by programs, and those that the engine is done with, written by the daemon. */
+  PUNTED: 4,
+  DRAINED: 5,
+  /** Packets that XDP passed, and those that came to tc after it. */
+  PASSED: 6,
+  ARRIVED: 7,
+} as const;
+export const PORT_WORDS = 8;
+
+export const PortFlag = {
+  ON: 1,
+  /** The program sits where the kernel sends: what it passes comes to whoever holds the TAP. */
+  EGRESS: 2,
+  /** An XDP program runs before the one at tc. */
+  XDP: 4,
+} as const;
+
+/** Bytes of one CPU in `cpus`. */
+export const CpuByte = { RECIRC_ID: 0, DP_HASH: 4, DEPTH: 8, ENTRIES: 16, KEY: 64, DROPS: 256, LANES: 1024 } as const;
+/** Reasons of drops that are counted. */
+export const DROP_REASONS = (CpuByte.LANES - CpuByte.DROPS) / 8;
+/** Counters of one port on one CPU. */
+export const LaneByte = {
+  PACKETS: 0,
+  BYTES: 8,
+  PUNTED: 16,
+  PASSED: 24,
+  DROPPED: 32,
+  FAILED: 40,
+  LOST_COPIES: 48,
+  RECIRCULATED: 56,
+} as const;
+export const LANE_BYTES = 64;
+/** A power of two, so that a CPU's part is found by a shift. */
+export const CPU_BYTES = 1 << 17;
+
+if (CpuByte.LANES + MAXIMUM_PORTS * LANE_BYTES > CPU_BYTES) throw new RangeError('counters of ports need more room');
+
+/** What the sizes of all tables follow from. */
+export interface TableShape {
+  /** Entries, a power of two. */
+  readonly entries: number;
+  /** Most words of a masked key, and of parameters. */
+  readonly keyWords: number;
+  readonly parameterWords: number;
+  /** CPUs, rounded up to a power of two. */
+  readonly cpus: number;
+}
+
+/** The sizes of all tables. */
+export class TableSizes implements TableShape {
+  readonly entries: number;
+  readonly keyWords: number;
+  readonly parameterWords: number;
+  readonly cpus: number;
+  /** Distance of entries: whole cache lines. */
+  readonly strideBytes: number;
+  /** Places of the index where a hash may point to: four times the entries, so that probes are short. */
+  readonly indexPlaces: number;
+  readonly cachePlaces: number;
+
+  /** @throws RangeError for sizes that no program could address */
+  constructor(shape: TableShape) {
+    const { entries, keyWords, parameterWords, cpus } = shape;
+    for (const [name, value, most] of [
+      ['entries', entries, MAXIMUM_ENTRIES],
+      ['cpus', cpus, 4096],
+    ] as const) {
+      if (!Number.isInteger(value) || value < 1 || value > most || (value & (value - 1)) !== 0) {
+        throw new RangeError(`${name} must be a power of two of at most ${most}, not ${value}`);
+      }
+    }
+    if (!(keyWords >= 0 && keyWords <= 45 && parameterWords >= 0 && parameterWords <= 64)) {
+      throw new RangeError(`entries cannot have ${keyWords} words of key and ${parameterWords} of parameters`);
+    }
+    this.entries = entries;
+    this.keyWords = keyWords;
+    this.parameterWords = parameterWords;
+    this.cpus = cpus;
+    this.strideBytes = Math.ceil(((EntryWord.KEY + keyWords + parameterWords) * 4) / 64) * 64;
+    this.indexPlaces = entries * 4;
+    this.cachePlaces = Math.min(Math.max(entries * 2, 1024), 1 << 19);
+  }
+
+  /** Byte within an entry where parameters begin. */
+  get parametersByte(): number {
+    return (EntryWord.KEY + this.keyWords) * 4;
+  }
+
+  get indexBytes(): number {
+    return (this.indexPlaces + PROBES) * 4;
+  }
+
+  get entriesBytes(): number {
+    return this.entries * this.strideBytes;
+  }
+
+  get countersBytes(): number {
+    return this.cpus * this.entries * COUNTER_BYTES;
+  }
+
+  get cacheBytes(): number {
+    return this.cachePlaces * 4;
+  }
+
+  get portsBytes(): number {
+    return (MAXIMUM_IFINDEX + 1) * PORT_WORDS * 4;
+  }
+
+  get cpusBytes(): number {
+    return this.cpus * CPU_BYTES;
+  }
+}

@@ -1,0 +1,110 @@
+/** How a packet's way through the program begins and ends: the port it came by, and going up, passing on, being lost. */
+import { at, type Label, R0, R1, R2, R3, R5, R6, R7, SK_BUFF, TC, XDP, XDP_MD } from '../../bpf/index.ts';
+import { Word } from '../../flow/index.ts';
+import { MAXIMUM_IFINDEX } from '../layout/limits.ts';
+import { CpuByte, LaneByte, PORT_WORDS, PortFlag, PortWord } from '../layout/sizes.ts';
+import { emitPunt } from '../punt/punt.ts';
+import type { ProgramWriter } from './writer.ts';
+
+/** What the program returns for a packet that ends here. */
+export function dropVerdict(writer: ProgramWriter): number {
+  return writer.isTc ? TC.SHOT : XDP.DROP;
+}
+
+function passVerdict(writer: ProgramWriter): number {
+  return writer.isTc ? TC.NEXT : XDP.PASS;
+}
+
+/** The port, and the words of the key that come from it or from what happened before. */
+export function begin(writer: ProgramWriter): void {
+  const { b, plan } = writer;
+  writer.note('the port');
+  b.mov(R6, R1);
+  b.load(R1, 'u32', at(R6, writer.isTc ? SK_BUFF.ifindex : XDP_MD.ingressIfindex));
+  const pass = b.label('no port');
+  b.jumpIf(R1, '>', MAXIMUM_IFINDEX, pass);
+  b.shl(R1, Math.log2(PORT_WORDS * 4));
+  b.loadMapValue(R7, plan.maps.maps.ports);
+  b.add(R7, R1);
+  b.load(R2, 'u32', at(R7, PortWord.FLAGS * 4));
+  const isOn = b.label('port is on');
+  b.jumpIf(R2, '&', PortFlag.ON, isOn);
+  b.place(pass);
+  b.return(passVerdict(writer));
+
+  b.place(isOn);
+  b.store('u64', writer.port, R7);
+  b.load(R1, 'u32', at(R7, PortWord.LANE * 4));
+  b.store('u32', writer.lane, R1);
+  writer.findCpu();
+  writer.clearKey();
+  b.store('u32', writer.layer3, 0);
+  b.load(R1, 'u32', at(R7, PortWord.NUMBER * 4));
+  writer.setKey(Word.IN_PORT, R1);
+  if (writer.isTc && !writer.again) {
+    writer.note('how many of those that XDP passed have come here');
+    b.load(R2, 'u32', at(R7, PortWord.FLAGS * 4));
+    b.if(R2, '&', PortFlag.XDP, () => {
+      b.load(R1, 'u32', at(R6, SK_BUFF.gsoSegs));
+      b.if(R1, '==', 0, () => b.mov(R1, 1));
+      b.atomic('add', 'u32', at(R7, PortWord.ARRIVED * 4), R1);
+    });
+  }
+  if (writer.again) carriedOver(writer);
+  else metadata(writer);
+}
+
+/** What the pass before has left. */
+function carriedOver(writer: ProgramWriter): void {
+  const { b, needs } = writer;
+  writer.note('what the pass before has left');
+  b.load(R1, 'u32', at(R5, CpuByte.DEPTH));
+  b.store('u32', writer.depth, R1);
+  for (const [byte, word] of [
+    [CpuByte.RECIRC_ID, Word.RECIRC_ID],
+    [CpuByte.DP_HASH, Word.DP_HASH],
+  ] as const) {
+    if (!needs.has(word)) continue;
+    b.load(R1, 'u32', at(R5, byte));
+    writer.setKey(word, R1);
+  }
+  writer.countOfPort(LaneByte.RECIRCULATED);
+}
+
+/** Mark and priority are the engine's to give: a packet that comes in has none. */
+function metadata(writer: ProgramWriter): void {
+  const { b, needs } = writer;
+  if (!writer.isTc || !needs.setsMetadata) return;
+  writer.note('mark and priority are 0 until an action sets them');
+  b.store('u32', at(R6, SK_BUFF.mark), 0);
+  b.store('u32', at(R6, SK_BUFF.priority), 0);
+}
+
+/** Write how a packet goes up, and how one is lost. @param punted for packets that are counted as punted already */
+export function end(writer: ProgramWriter, punted: Label): void {
+  const { b } = writer;
+  writer.note('to the engine');
+  b.load(R7, 'u64', writer.port);
+  b.mov(R1, 1);
+  b.atomic('add', 'u32', at(R7, (writer.isTc ? PortWord.PUNTED : PortWord.PASSED) * 4), R1);
+  b.placeIfUsed(punted);
+  writer.countOfPort(writer.isTc ? LaneByte.PUNTED : LaneByte.PASSED);
+  if (!writer.isTc) b.return(XDP.PASS);
+  else {
+    b.load(R7, 'u64', writer.port);
+    const pass = b.label('the TAP has it');
+    b.load(R2, 'u32', at(R7, PortWord.FLAGS * 4));
+    b.jumpIf(R2, '&', PortFlag.EGRESS, pass);
+    b.load(R3, 'u32', at(R7, PortWord.PUNT_IFINDEX * 4));
+    b.jumpIf(R3, '==', 0, pass);
+    emitPunt(b, R6, R3);
+    b.place(pass);
+    b.return(TC.NEXT);
+  }
+  if (writer.failed.uses === 0) return;
+  b.place(writer.failed);
+  writer.note('a helper failed after a change: the packet is lost');
+  writer.countOfPort(LaneByte.FAILED);
+  b.mov(R0, dropVerdict(writer));
+  b.exit();
+}

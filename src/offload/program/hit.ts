@@ -1,0 +1,272 @@
+/** After the look-up: order, counters, and the way to the code of the flow's shape. R7 is the entry's address, R8 its number. */
+import { at, type Label, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, SK_BUFF, type Slot } from '../../bpf/index.ts';
+import { Word } from '../../flow/index.ts';
+import type { EmitContext } from '../actions/contract.ts';
+import { emitShape } from '../actions/emit.ts';
+import { MAXIMUM_RECIRCULATIONS } from '../layout/limits.ts';
+import { COUNTER_BYTES, CounterByte, CpuByte, EntryWord, LaneByte, PortWord, Settling } from '../layout/sizes.ts';
+import { dropVerdict } from './end.ts';
+import { remember } from './lookup.ts';
+import type { ProgramWriter } from './writer.ts';
+
+/** Write all from `found` and `hit` on. @param punted where packets go that have to wait and are counted already */
+export function afterLookup(writer: ProgramWriter, punted: Label): void {
+  const { b, plan } = writer;
+  if (plan.masks.length > 1) {
+    b.place(writer.found);
+    writer.note('found: the cache shall know');
+    remember(writer);
+  }
+  b.place(writer.hit);
+  writer.note('hit: order within the flow');
+  const settled = b.label('settled');
+  b.load(R1, 'u32', at(R7, EntryWord.SETTLING * 4));
+  b.jumpIf(R1, '==', 0, settled);
+  settling(writer, settled, punted);
+  b.place(settled);
+  count(writer);
+  dispatch(writer);
+}
+
+/**
+ * Packets of the flow may still be on their way through the engine. At tc an entry knows up to which punt of its port; the first
+ * packet that finds these worked off settles it.
+ */
+function settling(writer: ProgramWriter, settled: Label, punted: Label): void {
+  const { b } = writer;
+  b.load(R2, 'u64', writer.port);
+  const word = (place: number) => at(R2, place * 4);
+  if (writer.isTc) {
+    const drained = b.label('when all is drained');
+    b.jumpIf(R1, '!=', Settling.TARGET, drained);
+    b.load(R3, 'u32', word(PortWord.DRAINED));
+    b.load(R4, 'u32', at(R7, EntryWord.TARGET * 4));
+    b.sub32(R3, R4);
+    const wait = b.label('wait');
+    b.jumpIf32(R3, 's<', 0, wait);
+    b.store('u32', at(R7, EntryWord.SETTLING * 4), 0);
+    b.jump(settled);
+    b.place(wait);
+    b.mov(R1, 1);
+    b.atomic('fetch_add', 'u32', word(PortWord.PUNTED), R1);
+    b.add32(R1, 1);
+    b.store('u32', at(R7, EntryWord.TARGET * 4), R1);
+    b.jump(punted);
+    b.place(drained);
+  } else {
+    b.load(R3, 'u32', word(PortWord.PASSED));
+    b.load(R4, 'u32', word(PortWord.ARRIVED));
+    b.jumpIf(R3, '!=', R4, writer.punt);
+  }
+  b.load(R3, 'u32', word(PortWord.PUNTED));
+  b.load(R4, 'u32', word(PortWord.DRAINED));
+  b.jumpIf(R3, '!=', R4, writer.punt);
+}
+
+/** R1 becomes the packet's length as the engine counts it: tags included, super-packets as one. Uses R2. */
+function length(writer: ProgramWriter): void {
+  const { b } = writer;
+  if (writer.isTc) {
+    b.load(R1, 'u32', at(R6, SK_BUFF.len));
+    b.load(R2, 'u32', at(R6, SK_BUFF.vlanPresent));
+    b.if(R2, '!=', 0, () => b.add(R1, 4));
+    return;
+  }
+  b.packetOfXdp(R6, R2, R1);
+  b.sub(R1, R2);
+}
+
+/** Counters of the entry and of the port. */
+function count(writer: ProgramWriter): void {
+  const { b, plan, needs } = writer;
+  const { sizes, maps } = plan.maps;
+  writer.note('counters');
+  b.store('u32', writer.entry, R8);
+  b.callHelper(plan.clock);
+  b.mov(R9, R0);
+  b.load(R0, 'u32', writer.cpuNumber);
+  b.and(R0, sizes.cpus - 1);
+  b.shl(R0, Math.log2(sizes.entries * COUNTER_BYTES));
+  b.and(R8, sizes.entries - 1);
+  b.shl(R8, Math.log2(COUNTER_BYTES));
+  b.add(R0, R8);
+  b.loadMapValue(R3, maps.counters);
+  b.add(R3, R0);
+  b.store('u64', writer.counters, R3);
+  length(writer);
+  b.load(R2, 'u64', at(R3, CounterByte.PACKETS));
+  b.add(R2, 1);
+  b.store('u64', at(R3, CounterByte.PACKETS), R2);
+  b.load(R2, 'u64', at(R3, CounterByte.BYTES));
+  b.add(R2, R1);
+  b.store('u64', at(R3, CounterByte.BYTES), R2);
+  b.store('u64', at(R3, CounterByte.USED), R9);
+  if (needs.has(Word.TCP_FLAGS)) {
+    writer.cpu(R5);
+    b.load(R2, 'u32', writer.key(Word.TCP_FLAGS));
+    b.shr(R2, 16);
+    b.load(R0, 'u32', at(R3, CounterByte.TCP_FLAGS));
+    b.or(R0, R2);
+    b.store('u32', at(R3, CounterByte.TCP_FLAGS), R0);
+  }
+  // What is recirculated is one packet of the port.
+  if (writer.again) return;
+  writer.cpu(R3);
+  writer.laneOf(R3, R2);
+  b.load(R2, 'u64', at(R3, LaneByte.PACKETS));
+  b.add(R2, 1);
+  b.store('u64', at(R3, LaneByte.PACKETS), R2);
+  b.load(R2, 'u64', at(R3, LaneByte.BYTES));
+  b.add(R2, R1);
+  b.store('u64', at(R3, LaneByte.BYTES), R2);
+}
+
+/** To the code of the shape; R7 becomes the address of the parameters. */
+function dispatch(writer: ProgramWriter): void {
+  const { b, plan } = writer;
+  writer.note('to the actions');
+  b.load(R1, 'u32', at(R7, EntryWord.SHAPE * 4));
+  b.add(R7, plan.maps.sizes.parametersByte);
+  // What shapes read of the key lies on their stack.
+  const words = new Map<number, Slot>();
+  const observe = plan.observe;
+  const context: EmitContext = {
+    hook: plan.hook,
+    layer3: writer.layer3,
+    key: (word) => words.get(word) ?? writer.key(word),
+    punt: writer.puntAfterHit,
+    failed: writer.failed,
+    drop: (reason) => {
+      if (reason !== 0) writer.countDrop(reason);
+      writer.countOfPort(LaneByte.DROPPED);
+      b.return(dropVerdict(writer));
+    },
+    lost: () => writer.countOfPort(LaneByte.LOST_COPIES),
+    devices: plan.maps.maps.devices,
+    recirculate: () => recirculate(writer),
+    ...(observe === undefined ? {} : { observe: (ifindex) => observe(b, ifindex) }),
+  };
+  b.switch(
+    R1,
+    plan.shapes.map(({ number, shape }) => [
+      number,
+      () => {
+        writer.note(`shape ${number}: ${shape.id}`);
+        if (shape.keyWords.length > 0) writer.cpu(R5);
+        for (const word of shape.keyWords) {
+          const place = b.stack(4);
+          words.set(word, place);
+          b.load(R1, 'u32', writer.key(word));
+          b.store('u32', place, R1);
+        }
+        emitShape(b, shape, context);
+      },
+    ]),
+  );
+  writer.note('a shape that came after this program');
+  b.jump(writer.puntAfterHit);
+}
+
+/** The packet is looked up again, by the program for such packets. R8 is the id, R9 the hash or 0. */
+function recirculate(writer: ProgramWriter): void {
+  const { b, tailCalls } = writer;
+  if (tailCalls === null) throw new Error('a program that recirculates needs a map of programs');
+  writer.cpu(R7);
+  b.store('u32', at(R7, CpuByte.RECIRC_ID), R8);
+  if (!writer.again) b.store('u32', at(R7, CpuByte.DP_HASH), R9);
+  // A packet keeps the hash that it was given before.
+  else b.if(R9, '!=', 0, () => b.store('u32', at(R7, CpuByte.DP_HASH), R9));
+  b.load(R1, 'u32', writer.entry);
+  if (writer.again) {
+    b.load(R2, 'u32', writer.depth);
+    b.jumpIf(R2, '>=', MAXIMUM_RECIRCULATIONS, writer.puntAfterHit);
+    b.mov(R3, R2);
+    b.shl(R3, 2);
+    b.add(R3, R7);
+    b.store('u32', at(R3, CpuByte.ENTRIES), R1);
+    b.add(R2, 1);
+    b.store('u32', at(R7, CpuByte.DEPTH), R2);
+  } else {
+    b.store('u32', at(R7, CpuByte.ENTRIES), R1);
+    b.store('u32', at(R7, CpuByte.DEPTH), 1);
+  }
+  b.call('tail_call', R6, tailCalls, 0);
+  writer.note('not possible (any more): the engine does all of it');
+  b.jump(writer.puntAfterHit);
+}
+
+/** R3 becomes the address of the counters of the entry whose number is in R1. R4 is the CPU. */
+function countersOf(writer: ProgramWriter): void {
+  const { b } = writer;
+  const { sizes, maps } = writer.plan.maps;
+  b.and(R1, sizes.entries - 1);
+  b.shl(R1, Math.log2(COUNTER_BYTES));
+  b.mov(R3, R4);
+  b.shl(R3, Math.log2(sizes.entries * COUNTER_BYTES));
+  b.add(R1, R3);
+  b.loadMapValue(R3, maps.counters);
+  b.add(R3, R1);
+}
+
+/** Take a packet back from the counters at R3; its length is in R1. Uses R2. */
+function takeBack(writer: ProgramWriter): void {
+  const { b } = writer;
+  b.load(R2, 'u64', at(R3, CounterByte.PACKETS));
+  b.sub(R2, 1);
+  b.store('u64', at(R3, CounterByte.PACKETS), R2);
+  b.load(R2, 'u64', at(R3, CounterByte.BYTES));
+  b.sub(R2, R1);
+  b.store('u64', at(R3, CounterByte.BYTES), R2);
+}
+
+/** Write the end of packets that were counted and now go up: the engine counts them itself. Goes on at `punt`. */
+export function uncount(writer: ProgramWriter): void {
+  const { b } = writer;
+  if (writer.puntAfterHit.uses > 0) {
+    b.place(writer.puntAfterHit);
+    writer.note('to the engine after a hit: it counts the packet itself');
+    length(writer);
+    b.load(R3, 'u64', writer.counters);
+    takeBack(writer);
+    if (!writer.again) uncountPort(writer);
+  }
+  b.place(writer.punt);
+  if (writer.again) uncountPasses(writer);
+}
+
+/** The packet's length is in R1. */
+function uncountPort(writer: ProgramWriter): void {
+  const { b } = writer;
+  b.mov(R9, R1);
+  writer.cpu(R3);
+  writer.laneOf(R3, R2);
+  b.load(R2, 'u64', at(R3, LaneByte.PACKETS));
+  b.sub(R2, 1);
+  b.store('u64', at(R3, LaneByte.PACKETS), R2);
+  b.load(R2, 'u64', at(R3, LaneByte.BYTES));
+  b.sub(R2, R9);
+  b.store('u64', at(R3, LaneByte.BYTES), R2);
+}
+
+/** A packet that was recirculated goes up as it came: the passes before do not count either. */
+function uncountPasses(writer: ProgramWriter): void {
+  const { b } = writer;
+  writer.note('passes before this one are the engine’s as well');
+  length(writer);
+  b.mov(R8, R1);
+  uncountPort(writer);
+  writer.cpu(R7);
+  b.load(R9, 'u32', writer.cpuNumber);
+  b.and(R9, writer.plan.maps.sizes.cpus - 1);
+  b.block((done) => {
+    for (let pass = 0; pass < MAXIMUM_RECIRCULATIONS; pass += 1) {
+      b.load(R1, 'u32', writer.depth);
+      b.jumpIf(R1, '<=', pass, done);
+      b.load(R1, 'u32', at(R7, CpuByte.ENTRIES + pass * 4));
+      b.mov(R4, R9);
+      countersOf(writer);
+      b.mov(R1, R8);
+      takeBack(writer);
+    }
+  });
+}

@@ -1,0 +1,170 @@
+/**
+ * The look-up: from the words of the key to an entry. With several masks, first the cache, which knows by the hash of all
+ * words that any mask looks at which entry the last packet like this one fell to; then mask after mask. An entry is compared whole
+ * wherever its number comes from, so that cache and index may be out of date.
+ */
+import { at, type Label, R0, R1, R2, R3, R4, R7, R8, R9 } from '../../bpf/index.ts';
+import { Word } from '../../flow/index.ts';
+import { CACHE_SEED } from '../layout/hash.ts';
+import { PROBES } from '../layout/limits.ts';
+import { ENTRY_BITS, EntryWord } from '../layout/sizes.ts';
+import type { ProgramMask } from './plan.ts';
+import type { ProgramWriter } from './writer.ts';
+
+/** Write the look-up: it ends at `hit` with R7 and R8, at `found` with R9 besides, or at `punt`. */
+export function lookup(writer: ProgramWriter): void {
+  const { b, plan } = writer;
+  const isCached = plan.masks.length > 1;
+  if (isCached) cached(writer);
+  plan.masks.forEach((mask, i) => {
+    const next = b.label(`mask ${i + 2}`);
+    writer.note(`mask ${i + 1} of ${plan.masks.length}, number ${mask.number}: ${describeMask(mask)}`);
+    probe(writer, mask, isCached ? writer.found : writer.hit, next);
+    b.place(next);
+  });
+  writer.note('no mask matches');
+  b.jump(writer.punt);
+}
+
+const wordNames = new Map<number, string>();
+for (const [name, word] of Object.entries(Word)) if (!wordNames.has(word)) wordNames.set(word, name.toLowerCase());
+
+/** A mask for people: `in_port eth_type ip/ff000000`. */
+export function describeMask({ index, values }: ProgramMask): string {
+  if (index.length === 0) return 'nothing';
+  return index
+    .map((word, i) => {
+      const name = wordNames.get(word) ?? `word${word}`;
+      return values[i] >>> 0 === 0xffff_ffff ? name : `${name}/${(values[i] >>> 0).toString(16)}`;
+    })
+    .join(' ');
+}
+
+/** R1 becomes the hash of masked words. Uses R2 and R3. */
+export function emitHash(
+  writer: Pick<ProgramWriter, 'b' | 'plan' | 'key'>,
+  seed: number,
+  index: readonly number[],
+  values: ArrayLike<number>,
+): void {
+  const { b } = writer;
+  const { secrets } = writer.plan;
+  b.load64(R1, secrets.seed(seed));
+  index.forEach((word, i) => {
+    b.load(R2, 'u32', writer.key(word));
+    if (values[i] >>> 0 !== 0xffff_ffff) b.and32(R2, values[i]);
+    b.load64(R3, secrets.multiplier(word));
+    b.mul(R2, R3);
+    b.add(R1, R2);
+  });
+  b.shr(R1, 32);
+}
+
+/** R8 is an index or cache word: it becomes the entry's number, and R7 its address. */
+function entryOf(writer: ProgramWriter): void {
+  const { b } = writer;
+  const { sizes, maps } = writer.plan.maps;
+  b.and(R8, sizes.entries - 1);
+  b.mov(R0, R8);
+  const shift = Math.log2(sizes.strideBytes);
+  if (Number.isInteger(shift)) b.shl(R0, shift);
+  else b.mul(R0, sizes.strideBytes);
+  b.loadMapValue(R7, maps.entries);
+  b.add(R7, R0);
+}
+
+/** Go to `other` unless the entry at R7 is one of this mask with this packet's key. Uses R0 and R2. */
+function compare(writer: ProgramWriter, mask: ProgramMask, other: Label): void {
+  const { b } = writer;
+  mask.index.forEach((word, i) => {
+    b.load(R2, 'u32', writer.key(word));
+    if (mask.values[i] >>> 0 !== 0xffff_ffff) b.and32(R2, mask.values[i]);
+    b.load(R0, 'u32', at(R7, (EntryWord.KEY + i) * 4));
+    b.jumpIf(R2, '!=', R0, other);
+  });
+}
+
+function probe(writer: ProgramWriter, mask: ProgramMask, hit: Label, next: Label): void {
+  const { b } = writer;
+  const { sizes, maps } = writer.plan.maps;
+  emitHash(writer, mask.number, mask.index, mask.values);
+  b.mov(R3, R1);
+  b.and(R3, sizes.indexPlaces - 1);
+  b.shl(R3, 2);
+  b.loadMapValue(R4, maps.index);
+  b.add(R3, R4);
+  b.mov(R4, PROBES);
+  const turn = b.label('probe');
+  const miss = b.label('next place');
+  b.place(turn);
+  b.load(R8, 'u32', at(R3));
+  b.jumpIf(R8, '==', 0, next);
+  b.mov(R0, R8);
+  b.xor(R0, R1);
+  b.shr(R0, ENTRY_BITS);
+  b.jumpIf(R0, '!=', 0, miss);
+  entryOf(writer);
+  b.load(R0, 'u32', at(R7, EntryWord.MASK * 4));
+  b.jumpIf(R0, '!=', mask.number + 1, miss);
+  compare(writer, mask, miss);
+  b.jump(hit);
+  b.place(miss);
+  b.add(R3, 4);
+  b.sub(R4, 1);
+  b.jumpIf(R4, '!=', 0, turn);
+}
+
+/** R9 becomes the hash for the cache. */
+function cached(writer: ProgramWriter): void {
+  const { b, plan, needs } = writer;
+  const words = needs.words.filter((word) => needs.masked[word] !== 0);
+  writer.note('the cache: an entry by the hash of all words that some mask looks at');
+  emitHash(
+    writer,
+    CACHE_SEED,
+    words,
+    words.map((word) => needs.masked[word]),
+  );
+  b.mov(R9, R1);
+  cachePlace(writer);
+  b.load(R8, 'u32', at(R3));
+  b.mov(R0, R8);
+  b.xor(R0, R9);
+  b.shr(R0, ENTRY_BITS);
+  const miss = b.label('not cached');
+  b.jumpIf(R0, '!=', 0, miss);
+  entryOf(writer);
+  b.load(R0, 'u32', at(R7, EntryWord.MASK * 4));
+  b.switch(
+    R0,
+    plan.masks.map((mask) => [
+      mask.number + 1,
+      () => {
+        compare(writer, mask, miss);
+        b.jump(writer.hit);
+      },
+    ]),
+  );
+  b.place(miss);
+}
+
+/** R3 becomes the address of the place in the cache for the hash in R9. Uses R2. */
+function cachePlace(writer: ProgramWriter): void {
+  const { b } = writer;
+  const { sizes, maps } = writer.plan.maps;
+  b.mov(R2, R9);
+  b.and(R2, sizes.cachePlaces - 1);
+  b.shl(R2, 2);
+  b.loadMapValue(R3, maps.cache);
+  b.add(R3, R2);
+}
+
+/** Note R8 in the cache under the hash in R9. */
+export function remember(writer: ProgramWriter): void {
+  const { b } = writer;
+  cachePlace(writer);
+  b.shr(R9, ENTRY_BITS);
+  b.shl(R9, ENTRY_BITS);
+  b.or(R9, R8);
+  b.store('u32', at(R3), R9);
+}

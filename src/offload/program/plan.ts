@@ -1,0 +1,79 @@
+/**
+ * What a program is generated from: masks in the order in which they are looked up, shapes with their numbers, and maps. What of a packet
+ * has to be parsed follows from it. generate.ts makes the program; table/ makes plans.
+ */
+import type { Address, ProgramBuilder } from '../../bpf/index.ts';
+import { KEY_WORDS, Word } from '../../flow/index.ts';
+import type { OffloadHook } from '../actions/contract.ts';
+import type { Shape } from '../actions/shape.ts';
+import type { HashSecrets } from '../layout/hash.ts';
+import type { OffloadMaps } from '../layout/maps.ts';
+
+/** A mask as programs look it up: the words of the key that it looks at, ascending, and their bits. */
+export interface ProgramMask {
+  /** As entries have it. */
+  readonly number: number;
+  readonly index: readonly number[];
+  readonly values: readonly number[];
+}
+
+export interface ProgramPlan {
+  readonly hook: OffloadHook;
+  readonly maps: OffloadMaps;
+  readonly secrets: HashSecrets;
+  /** The first is looked up first. */
+  readonly masks: readonly ProgramMask[];
+  readonly shapes: readonly { readonly number: number; readonly shape: Shape }[];
+  /** For tests. */
+  readonly observe?: Observer;
+  /** The kernel's clock helper: the cheap one came with Linux 5.11. */
+  readonly clock: 'ktime_get_coarse_ns' | 'ktime_get_ns';
+}
+
+/** Writes code that notes what is about to be sent; R6 to R9 must stay. */
+export type Observer =
+  NonNullable<import('../actions/contract.ts').EmitContext['observe']> extends (ifindex: infer A) => void
+    ? (b: import('../../bpf/index.ts').ProgramBuilder, ifindex: A) => void
+    : never;
+
+/** What of a packet a program looks at. */
+export class Needs {
+  /** Bits of each word of the key that some mask looks at: what the cache hashes. */
+  readonly masked = new Uint32Array(KEY_WORDS);
+  /** Bits that must be there: those, and whole words that the code of shapes reads. */
+  readonly bits = new Uint32Array(KEY_WORDS);
+  /** Words that are there, ascending. */
+  readonly words: readonly number[];
+  readonly recirculates: boolean;
+  readonly setsMetadata: boolean;
+  readonly layer3: boolean;
+
+  constructor({ masks, shapes }: Pick<ProgramPlan, 'masks' | 'shapes'>) {
+    for (const { index, values } of masks) for (let i = 0; i < index.length; i += 1) this.masked[index[i]] |= values[i];
+    this.bits.set(this.masked);
+    for (const { shape } of shapes) for (const word of shape.keyWords) this.bits[word] = 0xffff_ffff;
+    // TCP flags are counted wherever IP is looked at.
+    if (this.bits[Word.IP] !== 0) this.bits[Word.TCP_FLAGS] |= 0xffff_0000;
+    const words: number[] = [];
+    for (let word = 0; word < KEY_WORDS; word += 1) if (this.bits[word] !== 0) words.push(word);
+    this.words = words;
+    this.recirculates = shapes.some(({ shape }) => has(shape.steps, 'recirculate'));
+    this.setsMetadata = shapes.some(({ shape }) => has(shape.steps, 'metadata'));
+    this.layer3 = shapes.some(({ shape }) => shape.needsLayer3);
+  }
+
+  /** Whether some word in a range is looked at. */
+  any(from: number, to: number): boolean {
+    return this.words.some((word) => word >= from && word <= to);
+  }
+
+  has(word: number): boolean {
+    return this.bits[word] !== 0;
+  }
+}
+
+function has(steps: Shape['steps'], kind: string): boolean {
+  return steps.some(
+    (step) => step.kind === kind || (step.kind === 'length' && (has(step.longer, kind) || has(step.otherwise, kind))),
+  );
+}
