@@ -49,17 +49,27 @@ export class Attributes {
     return content === null ? null : u32At(content, 0);
   }
 
+  /** The content of an attribute that holds attributes, or null. @throws OvsError ERANGE when it is too short for one */
+  nest(type: number): Uint8Array | null {
+    const content = this.content(type);
+    if (content !== null && content.length > 0 && content.length < 4) {
+      throw new OvsError(Errno.ERANGE, `attribute ${type} holds no attribute`);
+    }
+    return content;
+  }
+
   /**
    * A name that ends with a zero byte.
    * @param maximumBytes without that byte
-   * @throws OvsError EINVAL when the zero is missing, ERANGE when it is too long
+   * @throws OvsError EINVAL when the zero is missing, ERANGE when the attribute is too long
    */
   name(type: number, maximumBytes: number): string | null {
-    const content = this.content(type, 1);
+    const content = this.content(type);
     if (content === null) return null;
     const end = content.indexOf(0);
-    if (end < 0) throw new OvsError(Errno.EINVAL, `name in attribute ${type} does not end`);
-    if (end > maximumBytes) throw new OvsError(Errno.ERANGE, `name in attribute ${type} is too long`);
+    if (end < 0 || end > maximumBytes) throw new OvsError(Errno.EINVAL, `name in attribute ${type} does not end`);
+    const length = content[content.length - 1] === 0 ? content.length - 1 : content.length;
+    if (length > maximumBytes) throw new OvsError(Errno.ERANGE, `name in attribute ${type} is too long`);
     return new TextDecoder().decode(content.subarray(0, end));
   }
 }

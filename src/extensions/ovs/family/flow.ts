@@ -44,24 +44,26 @@ export function handleFlow(request: FamilyRequest): void {
   }
 }
 
-/** @throws OvsError EINVAL for an identifier that is empty or too long */
+/** @throws OvsError ERANGE for an identifier that is empty */
 function ufidOf(request: FamilyRequest): Uint8Array | null {
-  const ufid = request.attributes.content(A.UFID);
+  const ufid = request.attributes.content(A.UFID, 1);
   // The kernel goes by the key when the length makes no sense.
-  if (ufid === null || ufid.length === 0 || ufid.length > UFID_MAXIMUM_BYTES) return null;
+  if (ufid === null || ufid.length > UFID_MAXIMUM_BYTES) return null;
   return ufid;
 }
 
+/** What answers are to leave out. Read before anything is done: it may be refused. @throws OvsError ERANGE */
 function ufidFlags(request: FamilyRequest): number {
   return request.attributes.u32(A.UFID_FLAGS) ?? 0;
 }
 
 function put(request: FamilyRequest): void {
   const { attributes } = request;
-  const content = attributes.content(A.KEY);
-  const list = attributes.content(A.ACTIONS);
+  const flags = ufidFlags(request);
+  const content = attributes.nest(A.KEY);
+  const list = attributes.nest(A.ACTIONS);
   if (content === null || list === null) throw new OvsError(Errno.EINVAL, 'key or actions are missing');
-  const { key, mask } = decodeMatch(content, attributes.content(A.MASK), CAPABILITIES);
+  const { key, mask } = decodeMatch(content, attributes.nest(A.MASK), CAPABILITIES);
   const actions = decodeActions(list, masked(key, mask));
   const datapath = datapathOf(request);
   const isNew = (request.flags & (NlmFlag.CREATE | NlmFlag.EXCL)) !== 0;
@@ -69,16 +71,17 @@ function put(request: FamilyRequest): void {
   const slot = datapath.flows.table.put({ key, mask, actions, ufid: ufidOf(request), mode });
   if (slot < 0) throw new OvsError(-slot, slot === FlowError.EXISTS ? 'the flow exists' : 'the flow was not put');
   if (attributes.has(A.CLEAR)) datapath.flows.table.clearCounts(slot);
-  tell(request, datapath, slot, Command.NEW);
+  tell(request, datapath, slot, Command.NEW, flags);
 }
 
 function change(request: FamilyRequest): void {
   const { attributes } = request;
-  const content = attributes.content(A.KEY);
-  const list = attributes.content(A.ACTIONS);
+  const flags = ufidFlags(request);
+  const content = attributes.nest(A.KEY);
+  const list = attributes.nest(A.ACTIONS);
   const ufid = ufidOf(request);
   if (content === null && (ufid === null || list !== null)) throw new OvsError(Errno.EINVAL, 'the key is missing');
-  const match = content === null ? null : decodeMatch(content, attributes.content(A.MASK), CAPABILITIES);
+  const match = content === null ? null : decodeMatch(content, attributes.nest(A.MASK), CAPABILITIES);
   const actions = list === null || match === null ? null : decodeActions(list, masked(match.key, match.mask));
   const datapath = datapathOf(request);
   const table = datapath.flows.table;
@@ -87,19 +90,20 @@ function change(request: FamilyRequest): void {
   else if (match !== null) slot = table.findExact(match.key);
   if (slot < 0) throw new OvsError(Errno.ENOENT, 'no such flow');
   if (actions !== null && table.setActions(slot, actions) < 0) throw new OvsError(Errno.EINVAL, 'too many actions');
-  tell(request, datapath, slot, Command.SET);
+  tell(request, datapath, slot, Command.SET, flags);
   if (attributes.has(A.CLEAR)) table.clearCounts(slot);
 }
 
 function remove(request: FamilyRequest): void {
   const { attributes } = request;
+  const flags = ufidFlags(request);
   const datapath = datapathOf(request);
   if (!attributes.has(A.KEY) && ufidOf(request) === null) {
     datapath.flows.table.flush();
     return;
   }
   const slot = find(request, datapath);
-  tell(request, datapath, slot, Command.DEL);
+  tell(request, datapath, slot, Command.DEL, flags);
   datapath.flows.table.remove(slot);
 }
 
@@ -107,7 +111,7 @@ function remove(request: FamilyRequest): void {
 function find(request: FamilyRequest, datapath: OvsDatapath): number {
   const table = datapath.flows.table;
   const ufid = ufidOf(request);
-  const content = request.attributes.content(A.KEY);
+  const content = request.attributes.nest(A.KEY);
   const key = content === null ? null : decodeKey(content, CAPABILITIES);
   if (ufid === null && key === null) throw new OvsError(Errno.EINVAL, 'neither key nor identifier');
   let slot = -1;
@@ -136,8 +140,7 @@ function* slotsOf(request: FamilyRequest, datapath: OvsDatapath): Generator<numb
   }
 }
 
-function tell(request: FamilyRequest, datapath: OvsDatapath, slot: number, command: number): void {
-  const flags = ufidFlags(request);
+function tell(request: FamilyRequest, datapath: OvsDatapath, slot: number, command: number, flags: number): void {
   announce(request, Group.FLOW, headerOf(datapath, command), (writer) => write(writer, datapath, slot, flags));
 }
 

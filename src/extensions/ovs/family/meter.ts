@@ -54,7 +54,7 @@ export function handleMeter(request: FamilyRequest): void {
 function readMeter(request: FamilyRequest, id: number, nowMs: number): Meter {
   const { attributes } = request;
   const bands: MeterBand[] = [];
-  const nested = attributes.content(A.BANDS);
+  const nested = attributes.nest(A.BANDS);
   if (nested === null) throw new OvsError(Errno.EINVAL, 'the bands are missing');
   eachNested(nested, (_type, content) => {
     const band = new Attributes(content, 0, content.length, Band.STATS);

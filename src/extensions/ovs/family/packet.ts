@@ -16,13 +16,12 @@ export function handlePacket(request: FamilyRequest): void {
   if (request.command !== PacketCommand.EXECUTE) unsupported(request);
   const { attributes, state } = request;
   const content = attributes.content(A.PACKET, ETHERNET_BYTES);
-  const key = attributes.content(A.KEY);
-  const list = attributes.content(A.ACTIONS);
+  const key = attributes.nest(A.KEY);
+  const list = attributes.nest(A.ACTIONS);
   if (content === null || key === null || list === null)
     throw new OvsError(Errno.EINVAL, 'packet, key or actions are missing');
   const mru = attributes.content(A.MRU, 2);
-  const hash = attributes.content(A.HASH);
-  if (hash !== null && hash.length < 8) throw new OvsError(Errno.EINVAL, 'hash');
+  const hash = attributes.content(A.HASH, 8);
   const execution = {
     maximumReceivedUnit: mru === null ? 0 : u16At(mru, 0),
     hash: hash === null ? null : ([u32At(hash, 0), u32At(hash, 4)] as const),

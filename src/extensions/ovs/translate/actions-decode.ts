@@ -222,8 +222,8 @@ function decodeSample(builder: ActionBuilder, content: Uint8Array, depth: number
   let probability = -1;
   let actions: Uint8Array | null = null;
   eachNested(content, (type, value) => {
-    if (type === 1 && value.length === 4) probability = u32At(value, 0);
-    else if (type === 2) actions = value;
+    if (type === 1 && value.length === 4 && probability < 0) probability = u32At(value, 0);
+    else if (type === 2 && actions === null) actions = value;
     else refuse('sample');
   });
   if (probability < 0 || actions === null) refuse('sample without probability or actions');
@@ -248,7 +248,7 @@ function decodeCheckLength(builder: ActionBuilder, content: Uint8Array, depth: n
 function decodeDecTtl(builder: ActionBuilder, content: Uint8Array, depth: number): void {
   let actions: Uint8Array | null = null;
   eachNested(content, (type, value) => {
-    if (type === 1) actions = value;
+    if (type === 1 && actions === null) actions = value;
     else refuse('dec_ttl');
   });
   if (actions === null) refuse('dec_ttl without actions');

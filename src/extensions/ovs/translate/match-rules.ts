@@ -59,9 +59,8 @@ export function checkMatch(
     if (protocol === IpProtocol.UDP) expect(KeyAttribute.UDP, isMatched);
     else if (protocol === IpProtocol.SCTP) expect(KeyAttribute.SCTP, isMatched);
     else if (protocol === IpProtocol.TCP) {
-      // Older programs do not send the flags, so they are not expected.
       expect(KeyAttribute.TCP, isMatched);
-      if (isMatched) allowed.add(KeyAttribute.TCP_FLAGS);
+      expect(KeyAttribute.TCP_FLAGS, isMatched);
     } else if (protocol === IpProtocol.ICMPV4 && !isIpv6) expect(KeyAttribute.ICMP, isMatched);
     else if (protocol === IpProtocol.ICMPV6 && isIpv6) {
       expect(KeyAttribute.ICMPV6, isMatched);

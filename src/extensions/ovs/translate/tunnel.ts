@@ -52,7 +52,6 @@ export function decodeTunnel(content: Uint8Array, words: Uint32Array, key: Uint3
     const length = type < LENGTHS.length ? LENGTHS[type] : -2;
     if (length === -2) refuse(`attribute ${type} is not known`);
     if (length >= 0 && value.length !== length) refuse(`attribute ${type} has ${value.length} bytes, not ${length}`);
-    if (seen.has(type) && type !== Tunnel.PAD) refuse(`attribute ${type} comes twice`);
     seen.add(type);
     switch (type) {
       case Tunnel.ID:
