@@ -23,6 +23,7 @@ export interface Pace {
 class Samples {
   readonly #values = new Map<string, number[]>();
   failure: string | undefined;
+  remark = '';
   notAvailable = false;
 
   add(name: string, value: number): void {
@@ -67,6 +68,7 @@ async function measurePeer(peer: Peer, samples: Samples, pace: Pace, round: numb
       samples.add('p50', latency.p50Us);
       samples.add('p99', latency.p99Us);
     }
+    samples.remark = peer.remark?.() ?? '';
   } catch (error) {
     samples.failure = error instanceof Error ? error.message : String(error);
     samples.notAvailable = error instanceof NotAvailable;
@@ -97,6 +99,7 @@ function summarize(peer: Peer, samples: Samples): PeerResult {
     ...given('machineUsPerPacket', 'machine'),
     ...given('latencyP50Us', 'p50'),
     ...given('latencyP99Us', 'p99'),
+    ...(samples.remark === '' ? {} : { remark: samples.remark }),
     ...(samples.failure === undefined ? {} : { failure: samples.failure, notAvailable: samples.notAvailable }),
   };
 }

@@ -15,7 +15,7 @@ import type { InMemoryResult } from './in-memory.ts';
 import type { BpfFigures, FlowFigures } from './libraries.ts';
 import { benchOffload } from './offload.ts';
 import { benchOvs } from './ovs.ts';
-import { byFlows, failures, figureTable, sideBySide } from './report.ts';
+import { byFlows, figureTable, notes, sideBySide } from './report.ts';
 import { progress, run } from './shell.ts';
 
 interface Options {
@@ -66,7 +66,7 @@ async function main(options: Options): Promise<void> {
   }
   process.stdout.write(`${machine}; medians of ${options.rounds} rounds of ${options.seconds} s\n`);
   const { peers } = measurements;
-  if (peers.length > 0) process.stdout.write(`${sideBySide(peers)}\n${byFlows(peers)}${failures(peers)}`);
+  if (peers.length > 0) process.stdout.write(`${sideBySide(peers)}\n${byFlows(peers)}${notes(peers)}`);
   process.stdout.write(`${figureTable(reached)}\n`);
   if (typeof options.json === 'string') writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`);
 }

@@ -26,6 +26,8 @@ export interface OffloadFigures {
 }
 
 const REPEAT = 1_000_000;
+/** Frames of the flow, of which some go through the engine until the flow is in the kernel. */
+const FRAMES = 2_000;
 /** Of `struct __sk_buff` and `struct xdp_md`. */
 const CONTEXT_BYTES = { tc: 192, xdp: 24 } as const;
 const TYPE = { tc: 'sched_cls', xdp: 'xdp' } as const;
@@ -64,10 +66,21 @@ async function measureCost(hook: 'tc' | 'xdp', round: number): Promise<ProgramCo
       throw new NotAvailable('offload show names no program of port sa');
     for (const name of ['sa', 'sb']) hosts.inside(hosts.middle, 'ethtool', ['-K', name, 'gro', 'on']);
     showStationBehindB(hosts);
-    const traffic = ['--count', '2000', '--pps', '2000', '--src-port', String(SOURCE_PORT), '--src-mac', TwoHosts.macA];
+    const traffic = [
+      '--count',
+      String(FRAMES),
+      '--pps',
+      '2000',
+      '--src-port',
+      String(SOURCE_PORT),
+      '--src-mac',
+      TwoHosts.macA,
+    ];
     const target = ['--dst-mac', MAC_BEHIND_B, '--src-ip', TwoHosts.addressA, '--dst-ip', TwoHosts.addressB];
     run('ip', generatorArguments(hosts.a, [...traffic, ...target]));
     await sleep(100);
+    const carried = daemon.requireOffload(hook).find(({ port }) => port === 'sa')?.carriedPackets ?? 0;
+    if (carried < FRAMES / 2) throw new NotAvailable(`the kernel carried ${carried} of ${FRAMES} packets of a flow`);
     return runBoth(hook, hosts, programId);
   } finally {
     daemon.stop();

@@ -161,7 +161,7 @@ async function growth(control: ControlSocket, enough: number): Promise<number> {
       if (first === 0) [first, firstMs] = [flows, nowMs];
       [last, lastMs] = [flows, nowMs];
     }
-    await sleep(5);
+    await sleep(10);
   }
   if (last <= first) throw new Error(`only ${last} flows were set up within ${TIME_OUT_MS} ms`);
   return ((last - first) * 1000) / (lastMs - firstMs);

@@ -20,6 +20,8 @@ export interface PeerResult {
   machineUsPerPacket?: number;
   latencyP50Us?: number;
   latencyP99Us?: number;
+  /** Of the last round. */
+  remark?: string;
   failure?: string;
   /** The failure is that this machine, or this state of Millrace, has no such thing. */
   notAvailable?: boolean;
@@ -44,12 +46,12 @@ function titleOf(result: PeerResult): string {
   return `${result.title} (${result.notAvailable === true ? 'not available' : 'failed'})`;
 }
 
-/** What went wrong with whom, a line each. */
-export function failures(results: readonly PeerResult[]): string {
+/** What went wrong with whom, and what there is to know of others, a line each. */
+export function notes(results: readonly PeerResult[]): string {
   return results
-    .flatMap((r) =>
-      r.failure === undefined ? [] : [`${titleOf(r)}: ${r.failure.replaceAll(/\s+/g, ' ').slice(0, 300)}\n`],
-    )
+    .map((r) => ({ title: titleOf(r), text: (r.failure ?? r.remark ?? '').replaceAll(/\s+/g, ' ').slice(0, 300) }))
+    .filter(({ text }) => text !== '')
+    .map(({ title, text }) => `${title}: ${text}\n`)
     .join('');
 }
 

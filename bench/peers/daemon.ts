@@ -17,6 +17,8 @@ export interface OffloadPort {
   /** The kernel's number of the program. */
   readonly program: number | null;
   readonly reason: string | null;
+  readonly carriedPackets: number;
+  readonly puntedPackets: number;
 }
 
 /** What the bench reads of `millrace offload show --json`. */
@@ -147,6 +149,14 @@ export class DaemonUnderTest {
     }
     if (both.length !== 2) throw new NotAvailable(`offload knows ${both.length} of the two ports`);
     return both;
+  }
+
+  /** How much of what came in at sa the kernel carried, in words. */
+  offloadRemark(): string {
+    const port = this.offload().ports.find((one) => one.port === 'sa');
+    if (port === undefined) return 'offload knows no port sa';
+    const number = (value: number) => value.toLocaleString('en');
+    return `the kernel carried ${number(port.carriedPackets)} packets of port sa, the engine ${number(port.puntedPackets)}`;
   }
 
   get #pseudoDevice(): string {

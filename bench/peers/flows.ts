@@ -58,6 +58,10 @@ export class Flows implements Peer {
     });
   }
 
+  remark(): string {
+    return this.#daemon.offloadRemark();
+  }
+
   async stop(): Promise<void> {
     this.#daemon.stop();
   }

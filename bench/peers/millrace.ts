@@ -62,6 +62,10 @@ export class Millrace implements Peer {
     if (this.#hook !== 'off') this.#daemon.requireOffload(this.#hook);
   }
 
+  remark(): string {
+    return this.#hook === 'off' ? '' : this.#daemon.offloadRemark();
+  }
+
   async stop(): Promise<void> {
     this.#daemon.stop();
   }

@@ -35,6 +35,8 @@ export interface Peer {
    * @throws NotAvailable for what this machine, or this state of Millrace, cannot do
    */
   start(hosts: TwoHosts): Promise<void>;
+  /** What is to be known of the run beside its figures. Called before stop. */
+  remark?(): string;
   /** Take it down. Called once after start, also when start failed. */
   stop(hosts: TwoHosts): Promise<void>;
   /** Version and settings that matter, for the report. */
