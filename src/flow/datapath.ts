@@ -24,6 +24,8 @@ export interface DatapathOptions {
   /** A table of the caller's making; an own one when left out. */
   table?: FlowTable;
   sampleSeed?: number;
+  /** The secret of the hash action, for tests of two that must hash alike; random when left out. */
+  hashSeed?: readonly [number, number];
 }
 
 /** Counters in the terms of struct ovs_dp_stats and ovs_dp_megaflow_stats (linux/openvswitch.h). */

@@ -57,6 +57,8 @@ export interface EngineOptions {
   clones: ClonePool;
   /** Seed of the numbers that sample actions draw; random when left out. */
   sampleSeed?: number;
+  /** The secret of the hash action, for tests of two that must hash alike; random when left out. */
+  hashSeed?: readonly [number, number];
 }
 
 export class ActionEngine implements PacketContext {
@@ -65,7 +67,7 @@ export class ActionEngine implements PacketContext {
   key: FlowKey;
   readonly drops = new DropCounters();
   /** The secret of the hash action: whoever runs it elsewhere for the same packets needs the same. */
-  readonly hashSecret = new HashSecret();
+  readonly hashSecret: HashSecret;
   /** Packets that wait for their next look-up. */
   readonly deferred = new DeferredQueue();
 
@@ -88,6 +90,7 @@ export class ActionEngine implements PacketContext {
     this.#pool = options.pool;
     this.#largePool = options.largePool ?? null;
     this.#clones = options.clones;
+    this.hashSecret = new HashSecret(options.hashSeed);
     this.#random = (options.sampleSeed ?? Math.floor(Math.random() * 0xffff_ffff)) | 1;
     this.packet = new Packet({ recycle: () => {} }, new Region(new ArrayBuffer(0)), 0);
     this.key = new FlowKey();

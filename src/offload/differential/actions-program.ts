@@ -214,8 +214,8 @@ export class ActionsProgram {
       ]),
     );
     if (b.reachable) b.jump(failed);
-    b.place(punt);
-    this.#end(b, Verdict.PUNT);
+    b.placeIfUsed(punt);
+    if (b.reachable) this.#end(b, Verdict.PUNT);
     b.place(failed);
     this.#end(b, Verdict.FAILED);
     return b;
