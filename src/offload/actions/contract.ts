@@ -2,7 +2,7 @@
  * What the program generator and the code of action lists agree on. `compileActions` (compile.ts) turns a flow's list into a
  * shape and parameters, or says why not; `emitShape` (emit.ts) writes the code of a shape, once for all flows that share it.
  */
-import type { Address, Label, MapReference, ProgramBuilder } from '../../bpf/index.ts';
+import type { Address, Label, MapReference } from '../../bpf/index.ts';
 import type { Shape } from './shape.ts';
 
 /** Where a program hangs: "tc" is sched_cls on TCX, "xdp" is XDP. */
@@ -54,6 +54,3 @@ export interface EmitContext {
   /** For tests: write what is about to be sent. The ifindex is at `ifindex`; R6 to R9 must stay. */
   observe?(ifindex: Address): void;
 }
-
-/** Writes the code of one shape. */
-export type EmitShape = (b: ProgramBuilder, shape: Shape, emit: EmitContext) => void;
