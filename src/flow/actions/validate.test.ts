@@ -79,7 +79,6 @@ test.each([
   [TCP, 'drop(),1', Action.DROP, 'actions behind it'],
   [TCP, 'trunc(13)', Action.TRUNC, 'fewer than 14'],
   [TCP, 'check_pkt_len(size=0,gt(1),le(2))', Action.CHECK_PKT_LEN, 'not within'],
-  [TCP, 'sample(sample=1%,actions(drop))', Action.SAMPLE, 'no actions'],
   [TCP, 'userspace(pid=0)', Action.USERSPACE, 'nobody'],
   [TCP, 'ct(nat(src=1.1.1.1))', Action.CT, 'only a commit'],
   [TCP, 'ct(commit,nat(src,dst))', Action.CT, 'source and destination at once'],

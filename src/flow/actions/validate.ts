@@ -175,7 +175,7 @@ function one(
     case Action.DROP:
       return at + length === end ? null : 'actions behind it';
     case Action.SAMPLE:
-      if (length < 3) return 'no actions';
+      if (length < 2) return 'no probability';
       return list(context, at + 2, at + length, depth + 1, { ...shape });
     case Action.CLONE:
     case Action.DEC_TTL:
