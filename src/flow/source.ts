@@ -9,6 +9,13 @@ export interface FlowSource {
   /** For people, such as `learning` or the name of a datapath. */
   readonly name: string;
   readonly table: FlowTable;
+  /**
+   * The flows rest on checks that a key does not hold. Whoever runs them elsewhere hands packets up, whatever matches: those with
+   * an 802.3 length instead of an EtherType; under masks that go beyond the Ethernet header and tags, those that HeaderOffsets of
+   * net/ finds malformed, as deep as the mask goes; and those longer than the MTU of their port (and 18 bytes), but for
+   * super-packets.
+   */
+  readonly strict?: boolean;
   /** The secret of its hash action, when it has one. */
   readonly hashSecret?: { readonly low: number; readonly high: number };
   /** The switch's port for a number in keys and outputs; -1 for none that frames can simply be sent to, such as a tunnel. */

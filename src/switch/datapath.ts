@@ -85,6 +85,8 @@ export class Datapath {
   /** Set by the switch: somebody waits for packets to complete; cleared when nobody does. */
   waiters: (() => void) | null = null;
   onEvent: (event: SwitchEvent) => void = ignoreEvent;
+  /** Told when a packet may be treated differently from one like it that came before; see shortcut.ts. */
+  readonly pathWatchers = new Set<() => void>();
 
   constructor(options: DatapathOptions) {
     this.options = options;
@@ -250,6 +252,11 @@ export class Datapath {
     return held;
   }
 
+  /** Ports, policies, the stack or what an extension does to packets has changed. */
+  pathChanged(): void {
+    for (const watcher of this.pathWatchers) watcher();
+  }
+
   /** Recompute the arrays that hot code walks, from all flowing slots in order from the top. */
   setChain(slots: readonly Slot[]): void {
     this.ingressSlots = slots.filter((slot) => slot.hasIngress && !slot.forwarding);
@@ -261,6 +268,7 @@ export class Datapath {
       slot.ingressNext = this.ingressSlots.filter((other) => other.rank <= slot.rank).length;
       slot.egressNext = this.egressSlots.filter((other) => other.rank >= slot.rank).length;
     }
+    this.pathChanged();
   }
 
   /** Recompute what depends on all ports, after a port, a NIC or a property changed. */
@@ -282,6 +290,7 @@ export class Datapath {
       if (port.external) this.anyExternal = true;
     }
     if (this.monitorPorts.length === 0) this.anyMonitor = false;
+    this.pathChanged();
   }
 }
 

@@ -9,6 +9,7 @@ import type { Batch, Packet } from '../net/index.ts';
 import type { ForwardingContext } from './context.ts';
 import type { DropReasonCode } from './drop-reason.ts';
 import type { OidAction, OidRequest, QueryKind, QueryOid, QueryResult, Status, StatusIndication } from './oid.ts';
+import type { Passage, Shortcuts } from './passage.ts';
 import type { JsonValue } from './properties.ts';
 
 export type ExtensionType = 'capturing' | 'filtering' | 'forwarding';
@@ -82,6 +83,12 @@ export interface Extension {
   status?(): JsonValue;
   /** A command of its own, such as `flush`. @throws Error for a command or argument that it does not know */
   command?(name: string, args: JsonValue): JsonValue;
+  /**
+   * Whether packets like this one, on their way to a single port, may go past this extension, because what it would do to them is
+   * to let them pass. Nothing may be changed. Left out, an extension that is handed packets is handed all of them.
+   * @returns null when it must see them; otherwise what decides, until {@link Shortcuts.changed}
+   */
+  passBy?(packet: Packet, portId: number): Passage | null;
   /** What it would do with a packet. */
   explain?(packet: Packet, context: ForwardingContext): Explanation;
 }
@@ -137,6 +144,8 @@ export interface ExtensionHandle {
   readonly type: ExtensionType;
   readonly host: HostServices;
   readonly policies: StandardPolicies;
+  /** Ways past the switch. */
+  readonly shortcuts: Shortcuts;
 
   /** Give an originated packet its context (rules 10, 11). @returns false when none is free (RESOURCES) */
   allocateContext(packet: Packet): boolean;

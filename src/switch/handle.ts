@@ -21,8 +21,10 @@ import type {
 import type { OidRequest, QueryKind, QueryOid, QueryResult, QueryValues, Status, StatusIndication } from './oid.ts';
 import type { OidPath } from './oid-path.ts';
 import { isQuery } from './oid-rules.ts';
+import type { Shortcut, Shortcuts } from './passage.ts';
 import { egressVlanVerdict, tagActionFor } from './policies/vlan.ts';
 import * as references from './references.ts';
+import { considerShortcut, countCarried } from './shortcut.ts';
 import type { Slot } from './slot.ts';
 import type { ExtensionStack } from './stack.ts';
 import { indicateStatus } from './status-path.ts';
@@ -85,12 +87,41 @@ class Policies implements StandardPolicies {
   }
 }
 
+/** Shortcuts, bound to one extension. */
+class BoundShortcuts implements Shortcuts {
+  readonly #datapath: Datapath;
+  readonly #slot: Slot;
+
+  constructor(datapath: Datapath, slot: Slot) {
+    this.#datapath = datapath;
+    this.#slot = slot;
+  }
+
+  consider(packet: Packet, portId: number): Shortcut | null {
+    return considerShortcut(this.#datapath, this.#slot, packet, portId);
+  }
+
+  watch(listener: () => void): () => void {
+    this.#datapath.pathWatchers.add(listener);
+    return () => void this.#datapath.pathWatchers.delete(listener);
+  }
+
+  carried(shortcut: Shortcut, sourcePortId: number, portId: number, packets: number, bytes: number): void {
+    countCarried(this.#datapath, shortcut, sourcePortId, portId, packets, bytes);
+  }
+
+  changed(): void {
+    this.#datapath.pathChanged();
+  }
+}
+
 /** See {@link ExtensionHandle}. */
 export class Handle implements ExtensionHandle {
   readonly name: string;
   readonly type: ExtensionType;
   readonly host: HostServices;
   readonly policies: StandardPolicies;
+  readonly shortcuts: Shortcuts;
   readonly #datapath: Datapath;
   readonly #slot: Slot;
   readonly #around: HandleSurroundings;
@@ -103,6 +134,7 @@ export class Handle implements ExtensionHandle {
     this.type = slot.descriptor.type;
     this.host = around.datapath.host;
     this.policies = new Policies(around.datapath, slot);
+    this.shortcuts = new BoundShortcuts(around.datapath, slot);
   }
 
   allocateContext(packet: Packet): boolean {

@@ -53,6 +53,7 @@ export {
   type StatusIndication,
 } from './oid.ts';
 export { Operation } from './operation.ts';
+export { HeaderField, type Passage, type Shortcut, type Shortcuts } from './passage.ts';
 export type {
   AclProperty,
   AclRule,

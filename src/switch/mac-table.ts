@@ -50,6 +50,8 @@ export class MacTable {
   ageingSeconds: number;
   /** After {@link learn} said MOVED: the port that the address was behind before. */
   movedFrom = 0;
+  /** Told of an address that is no longer behind the port where it was: moved, aged, removed. It may not change the table. */
+  onGone: (domain: number, macHigh: number, macLow: number) => void = ignore;
   readonly #mask: number;
   readonly #table: Int32Array;
   readonly #seed: number;
@@ -130,6 +132,7 @@ export class MacTable {
       const expired = this.#expired(table[at + 3], nowSeconds);
       table[at + 2] = USED | place;
       table[at + 3] = nowSeconds;
+      this.onGone(vlan, macHigh, macLow);
       if (expired) return Learned.NEW;
       if (from === portId) return Learned.KNOWN;
       this.movedFrom = from;
@@ -139,6 +142,21 @@ export class MacTable {
     if (this.#count === this.capacity) return Learned.FULL;
     this.#insert(~at, key, macLow, USED | place, nowSeconds);
     return Learned.NEW;
+  }
+
+  /** Note that an address was seen at a port some time ago, if it is known there. */
+  renew(vlan: number, macHigh: number, macLow: number, portId: number, second: number): void {
+    const at = this.#find((vlan << 16) | macHigh, macLow);
+    if (at < 0 || (this.#table[at + 2] & 0xffff) !== portId) return;
+    if (this.#table[at + 3] < second) this.#table[at + 3] = second;
+  }
+
+  /** The last second in which an address counts if it is not seen again; -1 when it is not known. */
+  validUntil(vlan: number, macHigh: number, macLow: number): number {
+    const at = this.#find((vlan << 16) | macHigh, macLow);
+    if (at < 0) return -1;
+    if (this.ageingSeconds === 0 || (this.#table[at + 2] & STATIC) !== 0) return Number.POSITIVE_INFINITY;
+    return this.#table[at + 3] + this.ageingSeconds;
   }
 
   /** What {@link learn} would return, changing nothing. */
@@ -290,6 +308,8 @@ export class MacTable {
   #removeAt(at: number): void {
     const table = this.#table;
     const mask = this.#mask;
+    const key = table[at];
+    const macLow = table[at + 1];
     if ((table[at + 2] & STATIC) === 0) this.#perPort[table[at + 2] & 0xffff] -= 1;
     this.#count -= 1;
     let hole = at >> 2;
@@ -306,6 +326,7 @@ export class MacTable {
       }
     }
     table[(hole << 2) + 2] = 0;
+    this.onGone(key >>> 16, key & 0xffff, macLow);
   }
 
   #reachPort(portId: number): void {
@@ -319,3 +340,5 @@ export class MacTable {
     this.#limits = limits;
   }
 }
+
+function ignore(): void {}

@@ -206,6 +206,7 @@ export class PortControl {
       nic.name = changes.name ?? nic.name;
       nic.mtuBytes = mtuBytes;
       nic.setMac(mac);
+      this.#control.datapath.pathChanged();
       return this.#control.issue({ kind: 'NIC_UPDATED', nic: nic.parameters() }, settle);
     });
   }

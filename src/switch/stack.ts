@@ -207,6 +207,7 @@ export class ExtensionStack {
 
   #pause(): void {
     this.#datapath.paused = true;
+    this.#datapath.pathChanged();
     this.#datapath.readClock();
     this.#pauseStartedMs = this.#datapath.nowMs;
     for (const slot of [...this.#slots]) {

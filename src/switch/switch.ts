@@ -339,6 +339,7 @@ class Switch implements VirtualSwitch {
     if (this.#closed) return Operation.done<void>(undefined);
     this.#closed = true;
     this.#datapath.active = false;
+    this.#datapath.pathChanged();
     let operation = Operation.done<void>(undefined);
     for (const slot of [...this.#stack.slots]) {
       operation = operation.chain(() => this.#stack.disable(slot.name));

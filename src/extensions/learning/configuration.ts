@@ -8,6 +8,8 @@ import { parseMacInto } from '../../net/index.ts';
 const MAX_AGEING_SECONDS = 1_000_000;
 const MAX_ADDRESSES = 1_000_000;
 const MAX_STATIC = 65_536;
+const MAX_FLOWS = 1_000_000;
+const MAX_IDLE_SECONDS = 3600;
 
 const limitPolicy = z.enum(['flood', 'drop']);
 const vlan = z.int().min(0).max(4094);
@@ -59,6 +61,15 @@ const schema = z
         }),
       )
       .default({}),
+    /** Flows for whoever carries packets elsewhere, such as the kernel. */
+    flows: z
+      .strictObject({
+        /** Most flows; 0: none. */
+        maximum: z.int().min(0).max(MAX_FLOWS).default(100_000),
+        /** Flows that are not used for this time are taken out. */
+        idleSeconds: z.int().min(1).max(MAX_IDLE_SECONDS).default(10),
+      })
+      .prefault({}),
     static: z.array(staticEntrySchema).max(MAX_STATIC).default([]),
   })
   .nullish()

@@ -2,6 +2,7 @@
  * The learning extension: forwards by MAC address within each VLAN, learns where addresses are, and enforces the standard policies.
  * Neighbours: forwarding-database.ts keeps the addresses, commands.ts shows them.
  */
+import { flowRegistryOf } from '../../flow/index.ts';
 import type { Batch, Packet } from '../../net/index.ts';
 import {
   ContextFlag,
@@ -24,6 +25,7 @@ import { runCommand } from './commands.ts';
 import { type LearningConfiguration, parseLearningConfiguration } from './configuration.ts';
 import { DropGroups } from './drop-groups.ts';
 import { explainForwarding } from './explain.ts';
+import { FlowRecorder } from './flow-recorder.ts';
 import { ForwardingDatabase, PortFlag } from './forwarding-database.ts';
 import { isLinkLocalControl } from './link-local.ts';
 import { Moves } from './moves.ts';
@@ -44,6 +46,8 @@ class LearningExtension implements Extension {
   readonly #full: Counter;
   readonly #flooded: Counter;
   #forwardLinkLocal: boolean;
+  /** Null while nobody runs flows elsewhere. */
+  #recorder: FlowRecorder | null = null;
   /** The port that a drop is counted at, when it is not the source. */
   #dropPortId = 0;
 
@@ -65,6 +69,21 @@ class LearningExtension implements Extension {
 
   restart(): void {
     this.#learnPorts();
+    this.#recorder ??= this.#newRecorder();
+  }
+
+  detach(): void {
+    this.#recorder?.close();
+    this.#recorder = null;
+  }
+
+  #newRecorder(): FlowRecorder | null {
+    const { host } = this.#handle;
+    const registry = flowRegistryOf(host.services);
+    const { flows } = this.#database.configuration;
+    // Without timers nothing would end the flows of addresses that have aged while all traffic goes past.
+    if (registry === null || host.setTimer === undefined || flows.maximum === 0) return null;
+    return new FlowRecorder(this.#handle, this.#database, registry, flows);
   }
 
   switchActive(): void {
@@ -85,10 +104,14 @@ class LearningExtension implements Extension {
     switch (oid.kind) {
       case 'PORT_CREATE':
       case 'PORT_UPDATED':
+        this.#recorder?.flush();
         this.#database.addPort(oid.port.portId, oid.port.name);
+        this.#recorder?.portsChanged();
         break;
       case 'PORT_DELETE':
+        this.#recorder?.flush();
         this.#database.removePort(oid.port.portId);
+        this.#recorder?.portsChanged();
         break;
       case 'NIC_DISCONNECT':
         this.#database.table.flush({ portId: oid.nic.portId });
@@ -105,6 +128,7 @@ class LearningExtension implements Extension {
   onIngress(batch: Batch, flags: number): void {
     const now = this.#nowSeconds();
     const table = this.#database.table;
+    this.#recorder?.advance(now);
     table.sweep(now);
     const packets = batch.packets;
     const count = batch.count;
@@ -140,11 +164,13 @@ class LearningExtension implements Extension {
     if ((sourceHigh & 0x0100) !== 0 || (sourceHigh | sourceLow) === 0) return DropReason.INVALID_SOURCE_MAC;
     const high = (bytes[at] << 8) | bytes[at + 1];
     if (high === 0x0180 && !this.#forwardLinkLocal && isLinkLocalControl(packet)) return DropReason.LINK_LOCAL_CONTROL;
-    if (sourcePortId !== 0 && (this.#database.portFlags[sourcePortId] & PortFlag.NO_LEARNING) === 0) {
+    let isKnown = sourcePortId !== 0;
+    if (isKnown && (this.#database.portFlags[sourcePortId] & PortFlag.NO_LEARNING) === 0) {
       const learned = table.learn(vlan, sourceHigh, sourceLow, sourcePortId, context.sourceNicIndex, now);
       if (learned !== Learned.KNOWN) {
         const reason = this.#notLearned(learned, vlan, sourceHigh, sourceLow, sourcePortId, now);
         if (reason !== FORWARDED) return reason;
+        isKnown = false;
       }
     }
     if ((high & 0x0100) !== 0) return this.#flood(packet);
@@ -162,6 +188,7 @@ class LearningExtension implements Extension {
       return verdict;
     }
     const nicIndex = this.#policies.destinationNic(portId, found >>> 16);
+    if (isKnown && this.#recorder !== null) this.#recorder.offer(packet, context, portId, now);
     this.#handle.addDestination(packet, portId, nicIndex, this.#policies.destinationFlags(portId));
     return FORWARDED;
   }
@@ -195,10 +222,13 @@ class LearningExtension implements Extension {
   reconfigure(configuration: unknown): void {
     const checked = configuration as LearningConfiguration;
     this.#forwardLinkLocal = checked.forwardLinkLocal;
+    this.detach();
     this.#database.reconfigure(checked, this.#nowSeconds());
+    this.#recorder = this.#newRecorder();
   }
 
   command(name: string, args: JsonValue): JsonValue {
+    this.#recorder?.refresh();
     return runCommand(this.#database, name, args, this.#nowSeconds());
   }
 

@@ -35,6 +35,8 @@ export class ForwardingDatabase {
   /** By port id: bits of {@link PortFlag}. */
   readonly portFlags = new Uint8Array(MAX_PORT_ID + 1);
   configuration: LearningConfiguration;
+  /** Told of addresses that are no longer where they were; see MacTable.onGone. */
+  onGone: ((domain: number, macHigh: number, macLow: number) => void) | null = null;
   readonly #portIds = new Map<string, number>();
   readonly #names = new Map<number, string>();
   /** Static entries by `vlan mac`, those of absent ports included. */
@@ -42,8 +44,23 @@ export class ForwardingDatabase {
 
   constructor(configuration: LearningConfiguration) {
     this.configuration = configuration;
-    this.table = newTable(configuration);
+    this.table = this.#newTable(configuration);
     for (const entry of configuration.static) this.#static.set(staticKey(entry), entry);
+  }
+
+  #newTable({ maximum, ageingSeconds }: LearningConfiguration): MacTable {
+    const table = new MacTable({ capacity: maximum, ageingSeconds });
+    table.onGone = (domain, macHigh, macLow) => this.onGone?.(domain, macHigh, macLow);
+    return table;
+  }
+
+  hasPort(portId: number): boolean {
+    return this.#names.has(portId);
+  }
+
+  /** Whether addresses are learned on a port. */
+  learnsOn(portId: number): boolean {
+    return (this.portFlags[portId] & PortFlag.NO_LEARNING) === 0;
   }
 
   nameOf(portId: number): string {
@@ -149,7 +166,7 @@ export class ForwardingDatabase {
     for (const entry of before.static) if (!wanted.has(staticKey(entry))) this.removeEntry(entry.vlan, entry.mac);
     if (configuration.maximum !== before.maximum) {
       const entries = this.table.entries(nowSeconds);
-      this.table = newTable(configuration);
+      this.table = this.#newTable(configuration);
       for (const entry of entries) this.#keep(entry, nowSeconds);
     }
     this.table.ageingSeconds = configuration.ageingSeconds;
@@ -162,10 +179,6 @@ export class ForwardingDatabase {
     if (entry.isStatic) this.table.addStatic(entry.vlan, high, low, entry.portId, entry.nicIndex);
     else this.table.learn(entry.vlan, high, low, entry.portId, entry.nicIndex, nowSeconds - entry.ageSeconds);
   }
-}
-
-function newTable(configuration: LearningConfiguration): MacTable {
-  return new MacTable({ capacity: configuration.maximum, ageingSeconds: configuration.ageingSeconds });
 }
 
 function staticKey(entry: StaticEntry): string {

@@ -46,6 +46,12 @@ class CompiledRule {
   }
 }
 
+/** The counters of a rule. */
+export interface AclHits {
+  hits: number;
+  hitBytes: number;
+}
+
 /** The rules of one direction of one port. */
 export class AclTable {
   readonly #rules: CompiledRule[];
@@ -96,6 +102,26 @@ export class AclTable {
       return rule.action === 'allow' ? AclVerdict.ALLOW : AclVerdict.DENY;
     }
     return AclVerdict.NO_RULE;
+  }
+
+  /**
+   * The rules that {@link verdict} would count for a packet.
+   * @returns null when it is denied
+   */
+  hitsOf(packet: Packet, headers: HeaderOffsets): readonly AclHits[] | null {
+    const hit: CompiledRule[] = [];
+    for (const rule of this.#rules) {
+      if (!matches(rule, packet, headers, this.#inbound)) continue;
+      if (rule.action === 'deny') return null;
+      hit.push(rule);
+      if (rule.action === 'allow') break;
+    }
+    return hit;
+  }
+
+  /** Whether any rule looks at IP addresses. */
+  get looksAtAddresses(): boolean {
+    return this.#rules.some((rule) => rule.localIp !== null || rule.remoteIp !== null);
   }
 
   /** Hits and bytes of each rule, in the order they are tried. */

@@ -3,9 +3,10 @@
  * forwarding); on egress access control and bandwidth (after forwarding, before filters). They look into network and
  * transport headers, so only ports that have such a policy pay for them.
  */
-import { Fragment, HeaderOffsets, IpProtocol, Malformed, type Packet } from '../../net/index.ts';
+import { EtherType, Fragment, HeaderOffsets, IpProtocol, Malformed, type Packet } from '../../net/index.ts';
 import { DropReason } from '../drop-reason.ts';
-import { AclVerdict } from './acl.ts';
+import { HeaderField, type Passage } from '../passage.ts';
+import { type AclTable, AclVerdict } from './acl.ts';
 import type { PortPolicy } from './port-policy.ts';
 
 /** One instance serves all packets: the switch is single-threaded and no look outlives its packet. */
@@ -53,6 +54,45 @@ export function egressPolicyVerdict(packet: Packet, policy: PortPolicy, nowMs: n
     if (!passes) return DropReason.RATE_LIMIT;
   }
   return DropReason.NONE;
+}
+
+/**
+ * What of packets like this one the built-in ingress policy looks at: see Passage.
+ * @returns null when they must come through: the policy keeps state, refuses this one, or looks at more than flow keys hold
+ */
+export function ingressPassage(packet: Packet, policy: PortPolicy): Passage | null {
+  if (policy.addressLimit !== null) return null;
+  if (headers.parse(packet) !== Malformed.NOTHING) return null;
+  if (policy.dhcpGuard && isDhcpServerMessage()) return null;
+  if (policy.routerGuard && isRouterMessage()) return null;
+  return aclPassage(packet, policy.aclIn);
+}
+
+/** As {@link ingressPassage}, for packets towards a port. */
+export function egressPassage(packet: Packet, policy: PortPolicy): Passage | null {
+  if (policy.rateLimit !== null) return null;
+  if (headers.parse(packet) !== Malformed.NOTHING) return null;
+  return aclPassage(packet, policy.aclOut);
+}
+
+/** Malformed headers are refused wherever such a policy is, so that all fields down to the transport count for IP. */
+function aclPassage(packet: Packet, table: AclTable | null): Passage | null {
+  // Whether an ARP packet is whole is not in a flow key.
+  if (headers.etherType === EtherType.ARP) return null;
+  let fields = headers.ipVersion === 0 ? 0 : HeaderField.PROTOCOL | HeaderField.PORTS;
+  if (table === null) return { fields };
+  const hit = table.hitsOf(packet, headers);
+  if (hit === null) return null;
+  if (fields !== 0 && table.looksAtAddresses) fields |= HeaderField.ADDRESSES;
+  return {
+    fields,
+    carried(packets: number, bytes: number): void {
+      for (const rule of hit) {
+        rule.hits += packets;
+        rule.hitBytes += bytes;
+      }
+    },
+  };
 }
 
 function isDhcpServerMessage(): boolean {

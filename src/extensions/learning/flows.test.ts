@@ -1,0 +1,463 @@
+/** Flows that the learning extension records: what they carry is what the switch does, whatever changes. */
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { formatFlow } from '../../flow/index.ts';
+import { learningExtension } from './index.ts';
+import { Twins } from './testing.ts';
+
+/** A pair of switches with ports 1 to `ports` and the learning extension. */
+function twins(ports: number, configuration: unknown = {}): Twins {
+  const pair = new Twins();
+  pair.enable(learningExtension, configuration);
+  for (let port = 1; port <= ports; port += 1) pair.addPort(port);
+  return pair;
+}
+
+interface FrameParts {
+  readonly tags?: readonly number[];
+  readonly tpid?: number;
+  readonly type?: number;
+  readonly payload?: readonly number[];
+}
+
+/** A frame between hosts; host 255 is everybody. */
+function frame(
+  from: number,
+  to: number,
+  { tags = [], tpid = 0x8100, type = 0x88b5, payload = [] }: FrameParts = {},
+): Uint8Array {
+  const destination = to === 255 ? [255, 255, 255, 255, 255, 255] : [2, 0, 0, 0, 0, to];
+  const bytes = [...destination, 2, 0, 0, 0, 0, from];
+  for (const tci of tags) bytes.push(tpid >> 8, tpid & 255, tci >> 8, tci & 255);
+  bytes.push(type >> 8, type & 255, ...payload);
+  while (bytes.length < 60) bytes.push(0);
+  return Uint8Array.from(bytes);
+}
+
+/** Both hosts are heard of, then talk to each other until there are flows both ways. */
+function acquaint(
+  pair: Twins,
+  a: [port: number, host: number],
+  b: [port: number, host: number],
+  parts: FrameParts = {},
+): void {
+  pair.send(a[0], frame(a[1], 255, parts));
+  pair.send(b[0], frame(b[1], 255, parts));
+  pair.send(a[0], frame(a[1], b[1], parts));
+  pair.send(b[0], frame(b[1], a[1], parts));
+}
+
+function texts(pair: Twins): string[] {
+  const table = pair.carrier.source?.table;
+  const found: string[] = [];
+  if (table === undefined) return found;
+  for (let slot = table.next(0); slot !== -1; slot = table.next(slot + 1)) {
+    found.push(formatFlow(table, slot, 0).replace(/, packets:.*actions:/, ' ->'));
+  }
+  return found.sort();
+}
+
+test('two hosts that talk get a flow each way, and what flows carry is counted everywhere', () => {
+  const pair = twins(3);
+  acquaint(pair, [1, 1], [2, 2]);
+  expect(pair.flows).toBe(2);
+  for (let i = 0; i < 10; i += 1) expect(pair.send(1, frame(1, 2))).toEqual([2]);
+  expect(pair.carried).toBe(10);
+  pair.compare();
+  expect(pair.quick.sw.port(1).counters.receivedPackets).toBe(12);
+  expect(texts(pair)[0]).toContain('in_port(1)');
+});
+
+test('floods, unknown destinations and first packets come up', () => {
+  const pair = twins(3);
+  pair.send(1, frame(1, 255));
+  pair.send(1, frame(1, 2));
+  expect(pair.flows).toBe(0);
+  pair.send(2, frame(2, 1));
+  expect(pair.flows).toBe(0);
+  pair.send(1, frame(1, 255));
+  pair.send(1, frame(1, 2));
+  expect(pair.flows).toBe(1);
+});
+
+test('an address that moves ends its flows both ways, and only those', () => {
+  const pair = twins(4);
+  acquaint(pair, [1, 1], [2, 2]);
+  acquaint(pair, [1, 4], [3, 3]);
+  expect(pair.flows).toBe(4);
+  pair.send(4, frame(1, 255));
+  expect(pair.flows).toBe(2);
+  expect(pair.send(2, frame(2, 1))).toEqual([4]);
+  pair.compare();
+});
+
+test('flows go when they are idle, and stay while packets are carried', () => {
+  const pair = twins(2, { flows: { idleSeconds: 5 } });
+  acquaint(pair, [1, 1], [2, 2]);
+  for (let i = 0; i < 6; i += 1) {
+    pair.advance(2000);
+    pair.send(1, frame(1, 2));
+  }
+  expect(pair.carried).toBe(6);
+  expect(pair.flows).toBe(1);
+  pair.advance(6000);
+  expect(pair.flows).toBe(0);
+  pair.compare();
+});
+
+test('what flows carry keeps the source young; the destination ages all the same, to the second', () => {
+  const pair = twins(3, { ageingSeconds: 20, flows: { idleSeconds: 3600 } });
+  acquaint(pair, [1, 1], [2, 2]);
+  for (let i = 0; i < 20; i += 1) {
+    pair.advance(1000);
+    expect(pair.send(1, frame(1, 2))).toEqual([2]);
+  }
+  expect(pair.carried).toBe(20);
+  pair.advance(1000);
+  expect(pair.send(1, frame(1, 2))).toEqual([2, 3]);
+  expect(pair.send(3, frame(3, 1))).toEqual([1]);
+  pair.compare();
+});
+
+test('an address is as young as its last carried packet, also for those who only send to it', () => {
+  const pair = twins(3, { ageingSeconds: 3, flows: { idleSeconds: 3600 } });
+  acquaint(pair, [1, 1], [2, 2]);
+  acquaint(pair, [3, 3], [1, 1]);
+  for (let i = 0; i < 12; i += 1) {
+    pair.advance(900);
+    pair.send(1, frame(1, 2));
+    pair.send(2, frame(2, 1));
+    expect(pair.send(3, frame(3, 1))).toEqual([1]);
+  }
+  expect(pair.carried).toBeGreaterThan(30);
+  pair.compare();
+});
+
+test('tags are pushed, popped and kept as ports want them', () => {
+  const pair = twins(4);
+  pair.both((sw) => {
+    sw.setPortProperty(1, { type: 'vlan', mode: 'access', vlanId: 5 }).result();
+    sw.setPortProperty(2, {
+      type: 'vlan',
+      mode: 'trunk',
+      nativeVlanId: 7,
+      trunkVlanIds: [5, 6],
+      pruneVlanIds: [],
+    }).result();
+    sw.setPortProperty(3, { type: 'vlan', mode: 'access', vlanId: 7 }).result();
+  });
+  pair.send(1, frame(1, 255));
+  pair.send(2, frame(2, 255, { tags: [5] }));
+  pair.send(2, frame(2, 255));
+  pair.send(3, frame(3, 255));
+  for (let i = 0; i < 3; i += 1) {
+    pair.send(1, frame(1, 2));
+    pair.send(2, frame(2, 1, { tags: [5] }));
+    pair.send(2, frame(2, 1, { tags: [(6 << 13) | 0x1000 | 5] }));
+    pair.send(3, frame(3, 2));
+    pair.send(2, frame(2, 3));
+  }
+  expect(pair.carried).toBe(10);
+  expect(texts(pair).map((text) => text.split('->')[1])).toMatchInlineSnapshot(`
+    [
+      "push_vlan(vid=5,pcp=0),2",
+      "pop_vlan,1",
+      "pop_vlan,1",
+      "3",
+      "2",
+    ]
+  `);
+  pair.compare();
+});
+
+test('what a key cannot hold comes up: priority tags on a plain port, tags that are written anew, 802.3', () => {
+  const pair = twins(2);
+  acquaint(pair, [1, 1], [2, 2], { tags: [0] });
+  expect(pair.flows).toBe(0);
+  acquaint(pair, [1, 3], [2, 4], { type: 40 });
+  expect(pair.flows).toBe(0);
+  pair.both((sw) => {
+    const security = {
+      type: 'security',
+      allowMacSpoofing: true,
+      allowIeeePriorityTag: false,
+      virtualSubnetId: 0,
+      allowTeaming: false,
+      dynamicIpAddressLimit: 0,
+    };
+    for (const port of [1, 2]) sw.setPortProperty(port, security).result();
+  });
+  acquaint(pair, [1, 5], [2, 6], { tags: [(3 << 13) | 9] });
+  expect(pair.flows).toBe(0);
+  pair.compare();
+});
+
+const security = (allowMacSpoofing: boolean, allowIeeePriorityTag: boolean) => ({
+  type: 'security',
+  allowMacSpoofing,
+  allowIeeePriorityTag,
+  virtualSubnetId: 0,
+  allowTeaming: false,
+  dynamicIpAddressLimit: 0,
+});
+const privateVlan = (privateMode: 'isolated' | 'community', secondaryVlanId: number) => ({
+  type: 'vlan',
+  mode: 'private',
+  privateMode,
+  primaryVlanId: 5,
+  secondaryVlanId,
+});
+const tcpOnly = {
+  type: 'acl',
+  rules: [
+    { direction: 'in', action: 'meter', remoteMac: '02:00:00:00:00:02' },
+    { direction: 'in', action: 'deny', protocol: 6, remotePort: 80 },
+    { direction: 'out', action: 'deny', localIp: '10.0.0.1', protocol: 17 },
+    { direction: 'out', action: 'meter' },
+  ],
+};
+const properties = [
+  { type: 'vlan', mode: 'access', vlanId: 5 },
+  { type: 'vlan', mode: 'access', vlanId: 6 },
+  { type: 'vlan', mode: 'trunk', nativeVlanId: 5, trunkVlanIds: [5, 6], pruneVlanIds: [] },
+  { type: 'vlan', mode: 'trunk', nativeVlanId: 0, trunkVlanIds: 'all', pruneVlanIds: [6] },
+  privateVlan('isolated', 8),
+  privateVlan('community', 9),
+  { type: 'vlan', mode: 'private', privateMode: 'promiscuous', primaryVlanId: 5, secondaryVlanIds: [8, 9] },
+  security(false, true),
+  security(true, false),
+  { type: 'monitor', mode: 'source' },
+  { type: 'monitor', mode: 'destination' },
+  { type: 'guard', dhcp: true, router: true },
+  { type: 'qos', maxRateBps: 1_000_000_000, burstBytes: 100_000 },
+  tcpOnly,
+];
+
+const port = fc.integer({ min: 1, max: 4 });
+const host = fc.integer({ min: 1, max: 5 });
+const vlanTags = fc.constantFrom([], [], [], [5], [5], [6], [0], [(5 << 13) | 5], [0x1005], [5, 6], [8], [1, 2, 3]);
+const ipv4 = (protocol: number, rest: readonly number[], total = 20 + rest.length, fragment = 0) => ({
+  type: 0x0800,
+  payload: [
+    0x45,
+    0,
+    0,
+    total,
+    0,
+    0,
+    fragment >> 8,
+    fragment & 255,
+    64,
+    protocol,
+    0,
+    0,
+    10,
+    0,
+    0,
+    1,
+    10,
+    0,
+    0,
+    2,
+    ...rest,
+  ],
+});
+const tcp = (portNumber: number) => [
+  0,
+  99,
+  portNumber >> 8,
+  portNumber & 255,
+  0,
+  0,
+  0,
+  0,
+  0,
+  0,
+  0,
+  0,
+  0x50,
+  2,
+  0,
+  0,
+  0,
+  0,
+  0,
+  0,
+];
+const udp = (from: number, length = 8) => [from >> 8, from & 255, 0, 53, 0, length, 0, 0];
+const contents = fc.constantFrom<FrameParts>(
+  {},
+  {},
+  { type: 0x0806, payload: [0, 1, 8, 0, 6, 4, 0, 1] },
+  { type: 46 },
+  { type: 0x0600 },
+  { type: 9 },
+  ipv4(6, tcp(80)),
+  ipv4(6, tcp(81)),
+  ipv4(6, tcp(81), 200),
+  ipv4(6, tcp(81), 20),
+  ipv4(17, udp(53)),
+  ipv4(17, udp(67)),
+  ipv4(17, udp(53, 90)),
+  ipv4(17, udp(53), 28, 0x2000),
+  ipv4(17, udp(53), 28, 9),
+  ipv4(1, [8, 0, 0, 0]),
+  ipv4(47, [0x20, 0, 0x65, 0x58, 0, 0, 0, 9]),
+  ipv4(47, [0, 0, 8, 0]),
+  { type: 0x86dd, payload: [0x60, 0, 0, 0, 0, 20, 6, 64, ...new Array<number>(32).fill(1), ...tcp(80)] },
+  { type: 0x86dd, payload: [0x60, 0, 0, 0, 0, 8, 58, 64, ...new Array<number>(32).fill(1), 134, 0, 0, 0, 0, 0, 0, 0] },
+);
+
+interface Step {
+  readonly name: string;
+  run(pair: Twins): void;
+}
+
+const sending = fc
+  .tuple(
+    port,
+    host,
+    fc.oneof({ weight: 9, arbitrary: host }, { weight: 1, arbitrary: fc.constant(255) }),
+    vlanTags,
+    contents,
+    fc.constantFrom(0x8100, 0x8100, 0x88a8),
+    fc.integer({ min: 1, max: 3 }),
+  )
+  .map(
+    ([at, from, to, tags, parts, tpid, times]): Step => ({
+      name: `send ${at} ${from}>${to} ${tags} ${parts.type?.toString(16) ?? ''} x${times}`,
+      run: (pair) => {
+        for (let i = 0; i < times; i += 1) pair.send(at, frame(from, to, { ...parts, tags, tpid }));
+      },
+    }),
+  );
+/** Hosts where they belong, so that there is something to carry. */
+const talking = fc.tuple(host, host, contents, vlanTags).map(
+  ([from, to, parts, tags]): Step => ({
+    name: `talk ${from}>${to} ${tags} ${parts.type?.toString(16) ?? ''}`,
+    run: (pair) => {
+      const portOf = (number: number) => ((number - 1) % 4) + 1;
+      for (const [a, b] of [
+        [from, to],
+        [to, from],
+        [from, to],
+        [to, from],
+        [from, to],
+      ]) {
+        pair.send(portOf(a), frame(a, b, { ...parts, tags }));
+      }
+    },
+  }),
+);
+const order = (name: string, run: (pair: Twins) => void): Step => ({
+  name,
+  // What is refused is refused by both alike.
+  run: (pair) => {
+    try {
+      run(pair);
+    } catch (error) {
+      if (!(error instanceof Error) || error.name === 'AssertionError') throw error;
+    }
+  },
+});
+const changing = fc.oneof(
+  fc.integer({ min: 100, max: 9000 }).map((ms) => order(`advance ${ms}`, (pair) => pair.advance(ms))),
+  fc
+    .tuple(port, fc.constantFrom(...properties))
+    .map(([at, property]) =>
+      order(`property ${at} ${JSON.stringify(property)}`, (pair) =>
+        pair.both((sw) => sw.setPortProperty(at, property).result()),
+      ),
+    ),
+  fc
+    .tuple(port, fc.constantFrom(...properties))
+    .map(([at, { type }]) =>
+      order(`no property ${at} ${type}`, (pair) =>
+        pair.both((sw) => sw.deletePortProperty(at, type as 'vlan').result()),
+      ),
+    ),
+  fc
+    .tuple(port, host, fc.constantFrom(0, 5, 6))
+    .map(([at, number, vlan]) =>
+      order(`static ${number} at ${at} in ${vlan}`, (pair) =>
+        pair.both((sw) =>
+          sw.extensionCommand('learning', 'add', { mac: `02:00:00:00:00:0${number}`, vlan, port: `p${at}` }),
+        ),
+      ),
+    ),
+  fc
+    .tuple(host, fc.constantFrom(0, 5, 6))
+    .map(([number, vlan]) =>
+      order(`del ${number} in ${vlan}`, (pair) =>
+        pair.both((sw) => sw.extensionCommand('learning', 'del', { mac: `02:00:00:00:00:0${number}`, vlan })),
+      ),
+    ),
+  fc
+    .constantFrom({}, { port: 'p2' }, { vlan: 5 }, { static: true })
+    .map((filter) =>
+      order(`flush ${JSON.stringify(filter)}`, (pair) =>
+        pair.both((sw) => sw.extensionCommand('learning', 'flush', filter)),
+      ),
+    ),
+  port.map((at) =>
+    order(`reconnect ${at}`, (pair) =>
+      pair.both((sw, side) => {
+        sw.disconnectNic(at).result();
+        sw.deleteNic(at).result();
+        sw.createNic(at, { name: `again${at}`, backend: side.nic(at) }).result();
+        sw.connectNic(at).result();
+      }),
+    ),
+  ),
+  fc
+    .tuple(port, fc.constantFrom(0, 40, 60, 1500), host)
+    .map(([at, mtuBytes, number]) =>
+      order(`nic ${at} ${mtuBytes} ${number}`, (pair) =>
+        pair.both((sw) =>
+          sw
+            .updateNic(at, 0, { mtuBytes: Math.max(mtuBytes, 0), macAddress: Uint8Array.of(2, 0, 0, 0, 0, number) })
+            .result(),
+        ),
+      ),
+    ),
+  port.map((at) => order(`disconnect ${at}`, (pair) => pair.both((sw) => sw.disconnectNic(at).result()))),
+  port.map((at) => order(`rename ${at}`, (pair) => pair.both((sw) => sw.updatePort(at, { name: `q${at}` }).result()))),
+  fc
+    .constantFrom(
+      {},
+      { ageingSeconds: 7 },
+      { ageingSeconds: 7, flows: { idleSeconds: 2 } },
+      { flows: { maximum: 3 } },
+      { ports: { p1: { enabled: false } } },
+      { ageingSeconds: 0, ports: { p2: { limit: 1 }, p3: { limit: 1, onLimit: 'drop' } } },
+      { static: [{ mac: '02:00:00:00:00:03', port: 'p3' }] },
+    )
+    .map((configuration) =>
+      order(`configure ${JSON.stringify(configuration)}`, (pair) =>
+        pair.both((sw) => sw.reconfigureExtension('learning', configuration).result()),
+      ),
+    ),
+);
+
+const steps = fc.array(
+  fc.oneof({ weight: 4, arbitrary: talking }, { weight: 4, arbitrary: sending }, { weight: 2, arbitrary: changing }),
+  { minLength: 5, maxLength: 60 },
+);
+
+test('a switch with flows does what a switch without them does, whatever comes and changes', () => {
+  let carried = 0;
+  fc.assert(
+    fc.property(fc.boolean(), steps, (external, list) => {
+      const pair = new Twins();
+      pair.enable(learningExtension);
+      pair.addPort(1, external ? { type: 'external' } : {});
+      for (const at of [2, 3, 4])
+        pair.addPort(at, at === 2 ? { mtuBytes: 60, macAddress: Uint8Array.of(2, 0, 0, 0, 0, 2) } : {});
+      for (const step of list) step.run(pair);
+      pair.compare();
+      carried += pair.carried;
+    }),
+    { numRuns: Number(process.env.MILLRACE_FUZZ ?? 150), verbose: 1 },
+  );
+  expect(carried).toBeGreaterThan(100);
+});

@@ -1,0 +1,315 @@
+/**
+ * For this room's tests and the filter's: two switches that get the same packets and the same orders. One has nobody who runs flows;
+ * the other has a carrier that takes every packet for which there is a flow, as a kernel would, and tells of it only when asked.
+ * What leaves must be the same, byte for byte.
+ */
+import { expect } from 'vitest';
+import {
+  Datapath,
+  extract,
+  FlowKey,
+  type FlowRegistration,
+  type FlowRegistry,
+  type FlowSource,
+  Word,
+} from '../../flow/index.ts';
+import { applyTagAction, Batch, ClonePool, HeaderOffsets, type Packet, PacketPool } from '../../net/index.ts';
+import {
+  createSwitch,
+  type ExtensionFactory,
+  type NicBackend,
+  type SwitchOptions,
+  type VirtualSwitch,
+} from '../../switch/index.ts';
+
+/** One frame that left a port, with its offload metadata. */
+export interface Left {
+  readonly port: number;
+  readonly bytes: string;
+}
+
+interface Pending {
+  packets: number;
+  bytes: number;
+  usedMs: number;
+}
+
+/** A clock and timers that move only when told to. */
+class Clock {
+  nowMs = 1_000_000;
+  #timers: { readonly dueMs: number; readonly callback: () => void }[] = [];
+
+  readonly setTimer = (delayMs: number, callback: () => void): { cancel(): void } => {
+    const timer = { dueMs: this.nowMs + delayMs, callback };
+    this.#timers.push(timer);
+    return {
+      cancel: () => {
+        this.#timers = this.#timers.filter((other) => other !== timer);
+      },
+    };
+  };
+
+  advance(ms: number): void {
+    this.nowMs += ms;
+    const due = this.#timers.filter((timer) => timer.dueMs <= this.nowMs);
+    this.#timers = this.#timers.filter((timer) => timer.dueMs > this.nowMs);
+    for (const timer of due) timer.callback();
+  }
+}
+
+/** A NIC that notes every frame as it is on the wire. */
+class WireNic implements NicBackend {
+  readonly #portId: number;
+  readonly #left: Left[];
+  readonly #pool: PacketPool;
+
+  constructor(portId: number, left: Left[], pool: PacketPool) {
+    this.#portId = portId;
+    this.#left = left;
+    this.#pool = pool;
+  }
+
+  transmit(packet: Packet, tag: number): void {
+    const out = filled(this.#pool, packet.frame());
+    out.copyMetadata(packet);
+    expect(applyTagAction(out, tag)).toBe(0);
+    this.#left.push(leaving(this.#portId, out));
+    out.release();
+  }
+
+  flush(): void {}
+}
+
+function filled(pool: PacketPool, bytes: Uint8Array): Packet {
+  const packet = pool.allocate();
+  if (packet === null) throw new Error('packets were lost');
+  packet.bytes.set(bytes, packet.offset);
+  packet.length = bytes.length;
+  return packet;
+}
+
+/** Runs flows in memory. */
+export class Carrier implements FlowRegistry {
+  source: FlowSource | null = null;
+  carriedPackets = 0;
+  readonly #clock: Clock;
+  readonly #mtuBytes: (portId: number) => number;
+  readonly #pending = new Map<number, Pending>();
+  readonly #key = new FlowKey();
+  readonly #headers = new HeaderOffsets();
+  readonly #sent: Left[] = [];
+  readonly #datapath: Datapath;
+
+  constructor(clock: Clock, mtuBytes: (portId: number) => number) {
+    this.#clock = clock;
+    this.#mtuBytes = mtuBytes;
+    this.#datapath = new Datapath({
+      hooks: { output: (packet, port) => this.#sent.push(leaving(port, packet)) },
+      nowMs: () => clock.nowMs,
+      pool: new PacketPool({ packets: 16, bufferBytes: 4096, headroomBytes: 128 }),
+      clones: new ClonePool(16),
+    });
+  }
+
+  register(source: FlowSource): FlowRegistration {
+    this.source = source;
+    const stop = source.table.observe({
+      flowAdded: () => {},
+      flowModified: () => {},
+      flowRemoved: (slot) => this.#bring(slot),
+      flowsFlushed: () => this.#bring(-1),
+      statisticsWanted: (slot) => this.#bring(slot),
+    });
+    return {
+      portsChanged: () => {},
+      close: () => {
+        stop();
+        this.source = null;
+      },
+    };
+  }
+
+  #bring(slot: number): void {
+    for (const [one, { packets, bytes, usedMs }] of [...this.#pending]) {
+      if (slot !== -1 && one !== slot) continue;
+      this.#pending.delete(one);
+      this.source?.table.addCounts(one, packets, bytes, 0, usedMs);
+      this.source?.carried?.(one, packets, bytes);
+    }
+  }
+
+  /** What leaves by a flow, or null when there is none for the packet. */
+  carry(packet: Packet, portId: number): readonly Left[] | null {
+    const { source } = this;
+    if (source === null) return null;
+    const key = this.#key;
+    key.begin(source.numberOf(portId));
+    if (extract(packet, key) !== 0 || !this.#isSound(packet, portId)) return null;
+    const slot = source.table.match(key.words);
+    if (slot === -1) return null;
+    const isDeep = source.table.maskOf(slot).words[Word.IP] !== 0;
+    if (isDeep && this.#headers.parse(packet) !== 0) return null;
+    const pending = this.#pending.get(slot) ?? { packets: 0, bytes: 0, usedMs: 0 };
+    this.#pending.set(slot, pending);
+    pending.packets += 1;
+    pending.bytes += packet.length;
+    pending.usedMs = this.#clock.nowMs;
+    this.carriedPackets += 1;
+    this.#sent.length = 0;
+    packet.hold();
+    this.#datapath.execute(packet, key, source.table.actionsOf(slot));
+    return [...this.#sent];
+  }
+
+  /** What the contract of a strict source says of all packets. */
+  #isSound(packet: Packet, portId: number): boolean {
+    let at = packet.offset + 12;
+    let type = 0x8100;
+    for (; type === 0x8100 || type === 0x88a8; at += 4) type = (packet.bytes[at] << 8) | packet.bytes[at + 1];
+    const mtuBytes = this.#mtuBytes(portId);
+    return type >= 0x600 && (mtuBytes === 0 || packet.gsoType !== 0 || packet.length <= mtuBytes + 18);
+  }
+}
+
+function leaving(port: number, packet: Packet): Left {
+  const { checksum, checksumStart, checksumOffset, gsoType } = packet;
+  const meta = checksum === 1 ? ` ${checksumStart} ${checksumOffset}` : '';
+  return { port, bytes: `${Buffer.from(packet.frame()).toString('hex')}${meta} ${gsoType}` };
+}
+
+/** A switch of the pair. */
+class Side {
+  readonly clock = new Clock();
+  readonly pool = new PacketPool({ packets: 64, bufferBytes: 4096, headroomBytes: 128 });
+  readonly left: Left[] = [];
+  readonly sw: VirtualSwitch;
+
+  constructor(services: Record<string, unknown> | null, options: Partial<SwitchOptions>) {
+    const { clock } = this;
+    const host = {
+      nowMs: () => clock.nowMs,
+      log: () => {},
+      setTimer: clock.setTimer,
+      ...(services === null ? {} : { services }),
+    };
+    this.sw = createSwitch({ name: 'side', host, verifyData: true, ...options });
+    this.sw.onEvent((event) => {
+      if (event.type === 'extension-failed') throw event.error;
+    });
+    this.sw.activate().result();
+  }
+
+  nic(portId: number): NicBackend {
+    return new WireNic(portId, this.left, this.pool);
+  }
+
+  /** Let the switch have a packet. */
+  receive(packet: Packet, portId: number): Left[] {
+    const batch = new Batch();
+    batch.push(packet);
+    this.sw.receive(portId, 0, batch);
+    return this.left.splice(0).sort(byPort);
+  }
+}
+
+function byPort(a: Left, b: Left): number {
+  return a.port - b.port;
+}
+
+/** Two switches that must not differ. */
+export class Twins {
+  readonly carrier: Carrier;
+  /** Without and with a carrier. */
+  readonly plain: Side;
+  readonly quick: Side;
+  /** Packets that flows carried, of all that were sent. */
+  carried = 0;
+
+  constructor(options: Partial<SwitchOptions> = {}) {
+    const services: Record<string, unknown> = {};
+    this.plain = new Side(null, options);
+    this.quick = new Side(services, options);
+    this.carrier = new Carrier(this.quick.clock, (portId) => this.#mtuOf(portId));
+    services.flows = this.carrier;
+  }
+
+  #mtuOf(portId: number): number {
+    return this.quick.sw.ports().find((port) => port.portId === portId)?.nics[0]?.mtuBytes ?? 0;
+  }
+
+  /** The same order for both; it must end alike. */
+  both<T>(order: (sw: VirtualSwitch, side: Side) => T): T {
+    const outcome = (side: Side): { value?: T; error?: string } => {
+      try {
+        return { value: order(side.sw, side) };
+      } catch (error) {
+        return { error: String(error) };
+      }
+    };
+    const plain = outcome(this.plain);
+    const quick = outcome(this.quick);
+    expect(quick.error).toBe(plain.error);
+    if (quick.error !== undefined) throw new Error(quick.error);
+    return quick.value as T;
+  }
+
+  enable(factory: ExtensionFactory, configuration: unknown = {}): void {
+    this.both((sw) => sw.enableExtension(factory, configuration).result());
+  }
+
+  addPort(portId: number, options: { mtuBytes?: number; type?: 'external'; macAddress?: Uint8Array } = {}): void {
+    const { type, ...nic } = options;
+    this.both((sw, side) => {
+      sw.createPort({ portId, name: `p${portId}`, ...(type === undefined ? {} : { type }) }).result();
+      sw.createNic(portId, { name: `n${portId}`, backend: side.nic(portId), ...nic }).result();
+      sw.connectNic(portId).result();
+    });
+  }
+
+  /** A frame comes in at both; what leaves must be the same. @returns the ports it left through */
+  send(portId: number, bytes: Uint8Array, change: (packet: Packet) => void = () => {}): number[] {
+    const [plain, packet] = [this.plain, this.quick].map(({ pool }) => filled(pool, bytes));
+    change(plain);
+    change(packet);
+    const expected = this.plain.receive(plain, portId);
+    const carried = this.carrier.carry(packet, portId);
+    if (carried === null) {
+      expect(this.quick.receive(packet, portId)).toEqual(expected);
+    } else {
+      packet.release();
+      this.carried += 1;
+      expect(carried).toEqual(expected);
+    }
+    this.checkPools();
+    return expected.map((left) => left.port);
+  }
+
+  checkPools(): void {
+    for (const { pool } of [this.plain, this.quick]) expect(pool.available).toBe(pool.capacity);
+  }
+
+  advance(ms: number): void {
+    this.plain.clock.advance(ms);
+    this.quick.clock.advance(ms);
+  }
+
+  /** Flows in the table now. */
+  get flows(): number {
+    return this.carrier.source?.table.size ?? 0;
+  }
+
+  /** What both say of addresses, ports and extensions, after everything that was carried has been told. */
+  compare(): void {
+    this.carrier.source?.table.refreshCounts(-1);
+    const view = (sw: VirtualSwitch): unknown => ({
+      entries: sw.extensions().some((one) => one.name === 'learning')
+        ? sw.extensionCommand('learning', 'show', null)
+        : null,
+      ports: sw.ports().map((port) => ({ counters: port.counters, drops: sw.drops(port.portId) })),
+      counters: sw.counters,
+      extensions: sw.extensions().map(({ name, counters }) => ({ name, counters })),
+      filter: sw.extensions().some((one) => one.name === 'filter') ? sw.extensionStatus('filter') : null,
+    });
+    expect(view(this.quick.sw)).toEqual(view(this.plain.sw));
+  }
+}

@@ -1,0 +1,50 @@
+/**
+ * The terms of shortcuts: what of a packet must be looked at where it does not come through the switch, and what a forwarding
+ * extension can ask. shortcut.ts answers.
+ */
+import type { Packet } from '../net/index.ts';
+
+/** What of an IP packet is looked at beyond source port, Ethernet header, tags and EtherType. Bits. */
+export const HeaderField = {
+  /** The IP protocol behind extension headers, and that it is no fragment. */
+  PROTOCOL: 1,
+  /** Ports of TCP, UDP and SCTP. */
+  PORTS: 2,
+  /** Source and destination address. */
+  ADDRESSES: 4,
+  TCP_FLAGS: 8,
+} as const;
+
+/** What somebody who sees packets says about those that are like one. */
+export interface Passage {
+  /** Bits of {@link HeaderField}: packets that agree in these are treated alike. */
+  readonly fields: number;
+  /** Told how many of them went past, for counters; also after the answer has ceased to hold. */
+  carried?(packets: number, bytes: number): void;
+}
+
+/** How packets may go past the switch. They agree in source port, Ethernet header, tags, EtherType and {@link fields}. */
+export interface Shortcut {
+  /** What happens to the tag: a TagAction of net/ with the TCI in its low bits; never STRIP and PUSH together. */
+  readonly tagAction: number;
+  /** Bits of {@link HeaderField}. */
+  readonly fields: number;
+  /** Who wants to be told of what was carried. */
+  readonly passages: readonly Passage[];
+}
+
+/** Shortcuts, as one extension sees them. */
+export interface Shortcuts {
+  /**
+   * Forwarding: may packets like this one, which has no destination yet, go to NIC 0 of this port without coming through the
+   * switch? The answer holds until {@link watch} tells.
+   * @returns null when they must come
+   */
+  consider(packet: Packet, portId: number): Shortcut | null;
+  /** Be told at once when answers may no longer hold. @returns call to stop */
+  watch(listener: () => void): () => void;
+  /** Count packets that took a shortcut, as if they had come through. Bytes are those of the frames as they came in. */
+  carried(shortcut: Shortcut, sourcePortId: number, portId: number, packets: number, bytes: number): void;
+  /** Of an extension with `passBy`: what it has answered no longer holds. */
+  changed(): void;
+}
