@@ -132,8 +132,14 @@ function offloadFigures(peers: readonly PeerResult[], m: OffloadFigures | null):
   if (m === null) return all;
   for (const hook of ['tc', 'xdp'] as const) {
     const cost = m.cost[hook];
-    if (cost === undefined) continue;
-    all.push(told(`Program at ${hook}, in memory`, `${cost.programNs} ns; empty one ${cost.emptyNs} ns`));
+    if (cost !== undefined) {
+      all.push(told(`Program at ${hook}, in memory`, `${cost.programNs} ns; empty one ${cost.emptyNs} ns`));
+    }
+    const puts = m.puts[hook];
+    if (puts === undefined) continue;
+    all.push(below(`Offload ${hook}: flow active after its put, p50`, puts.latencyP50Us, 100, 'us', 0));
+    all.push(told(`Offload ${hook}: flow active after its put, p99`, `${puts.latencyP99Us.toFixed(0)} us`));
+    all.push(atLeast(`Offload ${hook}: puts a second`, puts.putsPerSecond, 50_000, '/s', 0));
   }
   all.push(...missing(m.notAvailable));
   return all;

@@ -1,14 +1,15 @@
 /**
  * What flows in the kernel cost by themselves: the daemon's own program on a flow it knows, run in memory (BPF_PROG_TEST_RUN), beside
- * a program that does nothing at the same hook.
+ * a program that does nothing at the same hook. Neighbour: puts.ts has the other half, what it costs to put them there.
  */
-import { loadProgram, Program, ProgramBuilder, SK_BUFF, TC, XDP, XDP_MD } from '../src/bpf/index.ts';
+import { loadProgram, Program, ProgramBuilder, TC, XDP } from '../src/bpf/index.ts';
 import { NetworkNamespace } from '../src/host/index.ts';
 import type { Pace } from './forward.ts';
 import { generatorArguments, showStationBehindB } from './measure/small-packets.ts';
 import { DaemonUnderTest } from './peers/daemon.ts';
 import { NotAvailable } from './peers/peer.ts';
 import { prepareHostsForXdp } from './peers/redirect.ts';
+import { contextOf, measurePuts, type PutFigures } from './puts.ts';
 import { progress, run, sleep } from './shell.ts';
 import { median } from './statistics.ts';
 import { interfaceIndex, MAC_BEHIND_B, TwoHosts } from './two-host.ts';
@@ -22,14 +23,13 @@ export interface ProgramCost {
 /** Medians; absent where it could not be measured, with the reason in `notAvailable`. */
 export interface OffloadFigures {
   readonly cost: Readonly<Partial<Record<'tc' | 'xdp', ProgramCost>>>;
+  readonly puts: Readonly<Partial<Record<'tc' | 'xdp', PutFigures>>>;
   readonly notAvailable: Readonly<Record<string, string>>;
 }
 
 const REPEAT = 1_000_000;
 /** Frames of the flow, of which some go through the engine until the flow is in the kernel. */
 const FRAMES = 2_000;
-/** Of `struct __sk_buff` and `struct xdp_md`. */
-const CONTEXT_BYTES = { tc: 192, xdp: 24 } as const;
 const TYPE = { tc: 'sched_cls', xdp: 'xdp' } as const;
 const REDIRECTED = { tc: TC.REDIRECT, xdp: XDP.REDIRECT } as const;
 const SOURCE_PORT = 4000;
@@ -89,15 +89,8 @@ async function measureCost(hook: 'tc' | 'xdp', round: number): Promise<ProgramCo
 }
 
 function runBoth(hook: 'tc' | 'xdp', hosts: TwoHosts, programId: number): ProgramCost {
-  const context = new Uint8Array(CONTEXT_BYTES[hook]);
-  const view = new DataView(context.buffer);
   const data = frame();
-  const index = interfaceIndex(hosts, hosts.middle, 'sa');
-  if (hook === 'tc') view.setUint32(SK_BUFF.ifindex, index, true);
-  else {
-    view.setUint32(XDP_MD.dataEnd, data.length, true);
-    view.setUint32(XDP_MD.ingressIfindex, index, true);
-  }
+  const context = contextOf(hook, data.length, interfaceIndex(hosts, hosts.middle, 'sa'));
   const program = Program.byId(programId, TYPE[hook]);
   const empty = emptyProgram(hook);
   const namespace = NetworkNamespace.byName(hosts.middle);
@@ -119,30 +112,48 @@ function runBoth(hook: 'tc' | 'xdp', hosts: TwoHosts, programId: number): Progra
   }
 }
 
+const HOOKS = ['tc', 'xdp'] as const;
+
 /** Measure all of it, in turns. */
 export async function benchOffload(pace: Pace): Promise<OffloadFigures> {
-  const samples = { tc: [] as ProgramCost[], xdp: [] as ProgramCost[] };
+  const costs = { tc: [] as ProgramCost[], xdp: [] as ProgramCost[] };
+  const puts = { tc: [] as PutFigures[], xdp: [] as PutFigures[] };
   const notAvailable: Record<string, string> = {};
+  const attempt = async (what: string, round: number, measure: () => unknown) => {
+    if (what in notAvailable) return;
+    progress(`round ${round + 1} of ${pace.rounds}: ${what}`);
+    try {
+      await measure();
+    } catch (error) {
+      const text = error instanceof Error ? error.message : String(error);
+      notAvailable[what] = error instanceof NotAvailable ? text : `failed: ${text}`;
+      progress(`  ${notAvailable[what]}`);
+    }
+  };
   for (let round = 0; round < pace.rounds; round += 1) {
-    for (const hook of ['tc', 'xdp'] as const) {
-      if (hook in notAvailable) continue;
-      progress(`round ${round + 1} of ${pace.rounds}: cost of the program, ${hook}`);
-      try {
-        samples[hook].push(await measureCost(hook, round));
-      } catch (error) {
-        const text = error instanceof Error ? error.message : String(error);
-        notAvailable[hook] = error instanceof NotAvailable ? text : `failed: ${text}`;
-        progress(`  ${hook}: ${notAvailable[hook]}`);
-      }
+    for (const hook of HOOKS) {
+      await attempt(`program at ${hook}`, round, async () => costs[hook].push(await measureCost(hook, round)));
+      await attempt(`puts at ${hook}`, round, () => puts[hook].push(measurePuts(hook, round)));
     }
   }
-  const cost: Partial<Record<'tc' | 'xdp', ProgramCost>> = {};
-  for (const hook of ['tc', 'xdp'] as const) {
-    if (samples[hook].length === 0) continue;
-    cost[hook] = {
-      programNs: median(samples[hook].map((one) => one.programNs)),
-      emptyNs: median(samples[hook].map((one) => one.emptyNs)),
-    };
+  return {
+    cost: byHook(costs, ['programNs', 'emptyNs']),
+    puts: byHook(puts, ['latencyP50Us', 'latencyP99Us', 'putsPerSecond']),
+    notAvailable,
+  };
+}
+
+/** Medians of every field; hooks without a sample are left out. */
+function byHook<T extends { readonly [K in Key]: number }, Key extends string>(
+  samples: Readonly<Record<'tc' | 'xdp', readonly T[]>>,
+  keys: readonly Key[],
+): Partial<Record<'tc' | 'xdp', Record<Key, number>>> {
+  const all: Partial<Record<'tc' | 'xdp', Record<Key, number>>> = {};
+  for (const hook of HOOKS) {
+    const own = samples[hook];
+    if (own.length === 0) continue;
+    const entries = keys.map((key) => [key, median(own.map((one) => one[key]))]);
+    all[hook] = Object.fromEntries(entries) as Record<Key, number>;
   }
-  return { cost, notAvailable };
+  return all;
 }

@@ -49,7 +49,7 @@ export class DaemonUnderTest {
       ...(options.hook === 'off' ? {} : { offload: options.hook }),
       ...(options.brain === 'ovs' ? { ovsName: name } : {}),
     });
-    const ovs = { name: 'ovs', config: { socket: this.#pseudoDevice } };
+    const ovs = { name: 'ovs', config: { socket: this.pseudoDevice } };
     // JSON is YAML.
     const content = {
       ports: { sa: port('sa'), sb: port('sb') },
@@ -69,7 +69,7 @@ export class DaemonUnderTest {
   /** ovsdb-server and ovs-vswitchd by `millrace ovs start`, and a bridge with both ports. */
   startOpenVSwitch(): void {
     this.#runsOpenVSwitch = true;
-    this.millrace('ovs', 'start', '--pseudo-device', this.#pseudoDevice);
+    this.millrace('ovs', 'start', '--pseudo-device', this.pseudoDevice);
     this.inside(
       'ovs-vsctl',
       '--timeout=20',
@@ -159,7 +159,8 @@ export class DaemonUnderTest {
     return `the kernel carried ${number(port.carriedPackets)} packets of port sa, the engine ${number(port.puntedPackets)}`;
   }
 
-  get #pseudoDevice(): string {
+  /** Path of the socket that programs under the shim connect to. */
+  get pseudoDevice(): string {
     return join(this.#directory, 'netlink.sock');
   }
 }
