@@ -4,6 +4,9 @@ import { hasOpenVSwitch, OvsWorld, until } from './ovs-world.ts';
 
 const here = test.runIf(hasOpenVSwitch());
 
+/** What is said of the device that a test takes away: the kernel's datapath gives the same cause. */
+const OF_THE_LOST_DEVICE = /\bvc\b/;
+
 /** Warnings that say something of the machine and nothing of the datapath. */
 const OF_THE_MACHINE = /netdev_max_backlog|ethtool|linux-sock|reconnect|timeval|poll_loop|dpdk|tc_|Dropped \d+ log/;
 
@@ -131,6 +134,46 @@ here('a port that is deleted carries nothing, and again when it comes back', () 
   expect(ping(hosts[0], '10.9.0.2')).toBe(3);
 });
 
+here('the table of connections is empty, and the commands for it work', () => {
+  expect(world.appctl('dpctl/dump-conntrack')).toBe('');
+  expect(world.appctl('dpctl/flush-conntrack')).toBe('');
+  expect(world.appctl('dpctl/ct-stats-show')).toContain('Total: 0');
+  const limits = (...args: string[]) => world.must('ip', ...world.shimArguments('ovs-dpctl', args));
+  limits('ct-set-limits', 'default=10', 'zone=5,limit=3');
+  expect(limits('ct-get-limits')).toBe('default limit=10\nzone=5,limit=3,count=0\n');
+  limits('ct-del-limits', 'zone=5');
+  expect(limits('ct-get-limits', 'zone=5')).toBe('default limit=10\nzone=5,limit=10,count=0\n');
+});
+
+here('a device that vanishes takes its port along, and comes back with it', async () => {
+  const ports = () => world.shimmed('ovs-dpctl', 'show', 'ovs-system').stdout;
+  world.host('vc', '10.9.0.4/24');
+  world.vsctl('add-port', 'br0', 'vc');
+  expect(ports()).toContain(': vc\n');
+  expect(ping(world.namespace('vc'), '10.9.0.1')).toBe(3);
+  world.must('ip', '-n', world.namespace('sw'), 'link', 'del', 'vc');
+  await until('the datapath has lost the port', () => !ports().includes(': vc\n'));
+  await until('ovs-vswitchd knows', () => world.vsctl('get', 'interface', 'vc', 'ofport').trim() === '-1');
+  expect(ping(hosts[0], '10.9.0.2')).toBe(3);
+  world.host('vc', '10.9.0.4/24');
+  await until('the port is back', () => ports().includes(': vc\n'));
+  expect(ping(world.namespace('vc'), '10.9.0.1')).toBe(3);
+  world.vsctl('del-port', 'br0', 'vc');
+});
+
+here('other changes of a device keep its port, and ovs-vswitchd hears of them', async () => {
+  const middle = world.namespace('sw');
+  world.must('ip', '-n', middle, 'link', 'set', 'va', 'mtu', '1400');
+  await until('the MTU is known', () => world.vsctl('get', 'interface', 'va', 'mtu').trim() === '1400');
+  world.must('ip', '-n', middle, 'link', 'set', 'va', 'down');
+  await until('it is down', () => world.vsctl('get', 'interface', 'va', 'admin_state').trim() === 'down');
+  expect(ping(hosts[0], '10.9.0.2', 1)).toBe(0);
+  world.must('ip', '-n', middle, 'link', 'set', 'va', 'up');
+  await until('it is up', () => world.vsctl('get', 'interface', 'va', 'link_state').trim() === 'up');
+  expect(ping(hosts[0], '10.9.0.2')).toBe(3);
+  expect(world.shimmed('ovs-dpctl', 'show', 'ovs-system').stdout).toContain(': va\n');
+});
+
 here('installed flows carry traffic while ovs-vswitchd is gone, and a new one takes over', async () => {
   ping(hosts[0], '10.9.0.2', 5);
   const pid = Number(world.must('cat', `${world.folder}/vswitchd.pid`));
@@ -146,5 +189,28 @@ here('installed flows carry traffic while ovs-vswitchd is gone, and a new one ta
 });
 
 here('the log has no warning that is about the datapath', () => {
-  expect(warnings()).toEqual([]);
+  expect(warnings().filter((line) => !OF_THE_LOST_DEVICE.test(line))).toEqual([]);
+});
+
+here('ovs-vswitchd in the background with a monitor is started again by it when it crashes', async () => {
+  const pidOf = () => Number(world.run('cat', [`${world.folder}/vswitchd.pid`]).stdout);
+  world.appctl('exit');
+  await until('ovs-vswitchd has ended', () => Number.isNaN(pidOf()) || pidOf() === 0);
+  const starter = await world.startVswitchd(['--detach', '--monitor']);
+  await until('it is in the background', () => starter.exitCode === 0);
+  const first = pidOf();
+  expect(first).toBeGreaterThan(0);
+  await until('the bridge is back', () => ping(hosts[0], '10.9.0.2', 1) === 1);
+  process.kill(first, 'SIGSEGV');
+  await until('the monitor has started another', () => pidOf() > 0 && pidOf() !== first);
+  await until(
+    'it answers',
+    () => world.run('ovs-appctl', ['-t', `${world.folder}/vswitchd.ctl`, 'version']).code === 0,
+  );
+  await until(
+    'the bridge is there',
+    () => world.vsctl('list-ports', 'br0').includes('va') && ping(hosts[1], '10.9.0.1', 1) === 1,
+  );
+  world.appctl('exit');
+  await until('monitor and ovs-vswitchd have ended', () => Number.isNaN(pidOf()) || pidOf() === 0);
 });

@@ -136,8 +136,8 @@ export class OvsWorld {
     this.vsctl('--no-wait', 'init');
   }
 
-  /** Start ovs-vswitchd under the shim. */
-  async startVswitchd(): Promise<ChildProcess> {
+  /** Start ovs-vswitchd under the shim. @param options such as --detach */
+  async startVswitchd(options: readonly string[] = []): Promise<ChildProcess> {
     const control = join(this.folder, 'vswitchd.ctl');
     rmSync(control, { force: true });
     const args = [`unix:${join(this.folder, 'db.sock')}`, `--unixctl=${control}`];
@@ -147,6 +147,7 @@ export class OvsWorld {
       `--log-file=${join(this.folder, 'vswitchd.log')}`,
       '-vconsole:off',
       '-vfile:info',
+      ...options,
     ]);
     const child = this.#child('ip', shimmed);
     await until('ovs-vswitchd listens', () => existsSync(control));
@@ -155,6 +156,9 @@ export class OvsWorld {
 
   /** End everything that was started, and remove namespaces and files. */
   async close(): Promise<void> {
+    // One that has put itself into the background is nobody's child.
+    const control = join(this.folder, 'vswitchd.ctl');
+    if (existsSync(control)) this.run('ovs-appctl', ['-T', '5', '-t', control, 'exit']);
     for (const child of this.#children.reverse()) {
       if (child.exitCode !== null || child.signalCode !== null) continue;
       child.kill();
