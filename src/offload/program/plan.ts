@@ -30,11 +30,8 @@ export interface ProgramPlan {
   readonly clock: 'ktime_get_coarse_ns' | 'ktime_get_ns';
 }
 
-/** Writes code that notes what is about to be sent; R6 to R9 must stay. */
-export type Observer =
-  NonNullable<import('../actions/contract.ts').EmitContext['observe']> extends (ifindex: infer A) => void
-    ? (b: import('../../bpf/index.ts').ProgramBuilder, ifindex: A) => void
-    : never;
+/** Writes code that notes what is about to be sent; the ifindex is at an address, and R6 to R9 must stay. */
+export type Observer = (b: ProgramBuilder, ifindex: Address) => void;
 
 /** What of a packet a program looks at. */
 export class Needs {

@@ -1,0 +1,168 @@
+/** Ports as TypeScript writes them, and the counters that programs keep of each. */
+
+import { MAXIMUM_IFINDEX, MAXIMUM_PORTS } from './limits.ts';
+import type { OffloadMaps } from './maps.ts';
+import { CPU_BYTES, CpuByte, DROP_REASONS, LANE_BYTES, LaneByte, PORT_WORDS, PortFlag, PortWord } from './sizes.ts';
+
+/** What programs did with the packets of a port. */
+export interface PortCounters {
+  /** Packets of flows that are offloaded, dropped ones included. */
+  readonly carriedPackets: number;
+  readonly carriedBytes: number;
+  /** Handed up. */
+  readonly punted: number;
+  /** Left to what runs behind an XDP program. */
+  readonly passed: number;
+  /** Of the carried ones: dropped because their flow says so. */
+  readonly dropped: number;
+  /** Of the carried ones: lost because something failed after the packet had been changed. */
+  readonly failed: number;
+  /** Copies that could not be sent. */
+  readonly lostCopies: number;
+  readonly recirculated: number;
+}
+
+/** One port. */
+export interface PortRecord {
+  readonly ifindex: number;
+  readonly number: number;
+  readonly puntIfindex: number;
+  /** Or-ed {@link PortFlag}. */
+  readonly flags: number;
+}
+
+const NAMES = [
+  ['carriedPackets', LaneByte.PACKETS],
+  ['carriedBytes', LaneByte.BYTES],
+  ['punted', LaneByte.PUNTED],
+  ['passed', LaneByte.PASSED],
+  ['dropped', LaneByte.DROPPED],
+  ['failed', LaneByte.FAILED],
+  ['lostCopies', LaneByte.LOST_COPIES],
+  ['recirculated', LaneByte.RECIRCULATED],
+] as const;
+
+export class PortTable {
+  readonly #maps: OffloadMaps;
+  /** Places of counters by ifindex. */
+  readonly #lanes = new Map<number, number>();
+  readonly #free: number[] = [];
+
+  constructor(maps: OffloadMaps) {
+    this.#maps = maps;
+    for (let lane = MAXIMUM_PORTS - 1; lane >= 0; lane -= 1) this.#free.push(lane);
+  }
+
+  /** Take over the ports that another process has left. @returns their interfaces */
+  adopt(): number[] {
+    const { ports } = this.#maps;
+    for (let ifindex = 1; ifindex <= MAXIMUM_IFINDEX; ifindex += 1) {
+      const at = ifindex * PORT_WORDS;
+      if (ports[at + PortWord.FLAGS] === 0) continue;
+      const lane = ports[at + PortWord.LANE] & (MAXIMUM_PORTS - 1);
+      const place = this.#free.indexOf(lane);
+      if (place === -1) continue;
+      this.#free.splice(place, 1);
+      this.#lanes.set(ifindex, lane);
+      // Whatever waited for the former process is gone.
+      ports[at + PortWord.DRAINED] = ports[at + PortWord.PUNTED];
+      ports[at + PortWord.ARRIVED] = ports[at + PortWord.PASSED];
+    }
+    return [...this.#lanes.keys()];
+  }
+
+  /** Write a port. @returns why it cannot be offloaded, or null */
+  set({ ifindex, number, puntIfindex, flags }: PortRecord): string | null {
+    if (!(ifindex > 0 && ifindex <= MAXIMUM_IFINDEX)) {
+      return `its interface has the index ${ifindex}, and the highest that is offloaded is ${MAXIMUM_IFINDEX}`;
+    }
+    let lane = this.#lanes.get(ifindex);
+    const { ports } = this.#maps;
+    const at = ifindex * PORT_WORDS;
+    if (lane === undefined) {
+      lane = this.#free.pop();
+      if (lane === undefined) return `${MAXIMUM_PORTS} ports are offloaded already, which is the most`;
+      this.#lanes.set(ifindex, lane);
+      this.#clear(lane);
+      ports.fill(0, at, at + PORT_WORDS);
+    }
+    ports[at + PortWord.NUMBER] = number;
+    ports[at + PortWord.PUNT_IFINDEX] = puntIfindex;
+    ports[at + PortWord.LANE] = lane;
+    Atomics.store(ports, at + PortWord.FLAGS, flags | PortFlag.ON);
+    return null;
+  }
+
+  /** No packet of the interface is looked at any more. */
+  remove(ifindex: number): void {
+    const lane = this.#lanes.get(ifindex);
+    if (lane === undefined) return;
+    Atomics.store(this.#maps.ports, ifindex * PORT_WORDS + PortWord.FLAGS, 0);
+    this.#lanes.delete(ifindex);
+    this.#free.unshift(lane);
+  }
+
+  /** Packets that went up so far, as programs count them (32 bits). */
+  punted(ifindex: number): number {
+    return Atomics.load(this.#maps.ports, ifindex * PORT_WORDS + PortWord.PUNTED);
+  }
+
+  /** The engine is done with some more packets of a port. */
+  drained(ifindex: number, packets: number): void {
+    Atomics.add(this.#maps.ports, ifindex * PORT_WORDS + PortWord.DRAINED, packets);
+  }
+
+  /** One number that changes with each packet that goes up or is worked off. */
+  activity(ifindex: number): number {
+    const { ports } = this.#maps;
+    const at = ifindex * PORT_WORDS;
+    const moved = Math.imul(ports[at + PortWord.PUNTED], 3) + Math.imul(ports[at + PortWord.DRAINED], 5);
+    return (moved + Math.imul(ports[at + PortWord.PASSED], 7) + Math.imul(ports[at + PortWord.ARRIVED], 11)) | 0;
+  }
+
+  /** Nothing moves: what has not come by now was lost. */
+  resign(ifindex: number): void {
+    const { ports } = this.#maps;
+    const at = ifindex * PORT_WORDS;
+    for (const [from, to] of [
+      [PortWord.PUNTED, PortWord.DRAINED],
+      [PortWord.PASSED, PortWord.ARRIVED],
+    ]) {
+      const is = Atomics.load(ports, at + to);
+      const wanted = Atomics.load(ports, at + from);
+      if (is !== wanted) Atomics.compareExchange(ports, at + to, is, wanted);
+    }
+  }
+
+  counters(ifindex: number): PortCounters | null {
+    const lane = this.#lanes.get(ifindex);
+    if (lane === undefined) return null;
+    const { sizes, cpus } = this.#maps;
+    const counters = Object.fromEntries(NAMES.map(([name]) => [name, 0])) as Record<(typeof NAMES)[number][0], number>;
+    for (let cpu = 0; cpu < sizes.cpus; cpu += 1) {
+      const at = cpu * CPU_BYTES + CpuByte.LANES + lane * LANE_BYTES;
+      for (const [name, byte] of NAMES) counters[name] += cpus.count(at + byte);
+    }
+    return counters;
+  }
+
+  /** Packets dropped in the kernel by flows, by reason of flow/'s Drop. */
+  drops(): Map<number, number> {
+    const { sizes, cpus } = this.#maps;
+    const drops = new Map<number, number>();
+    for (let reason = 1; reason < DROP_REASONS; reason += 1) {
+      let count = 0;
+      for (let cpu = 0; cpu < sizes.cpus; cpu += 1) count += cpus.count(cpu * CPU_BYTES + CpuByte.DROPS + reason * 8);
+      if (count > 0) drops.set(reason, count);
+    }
+    return drops;
+  }
+
+  #clear(lane: number): void {
+    const { sizes, cpus } = this.#maps;
+    for (let cpu = 0; cpu < sizes.cpus; cpu += 1) {
+      const at = cpu * CPU_BYTES + CpuByte.LANES + lane * LANE_BYTES;
+      cpus.u8.fill(0, at, at + LANE_BYTES);
+    }
+  }
+}

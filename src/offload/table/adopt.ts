@@ -1,0 +1,102 @@
+/**
+ * Taking over tables that a former process has left working. Its entries are read back; a flow that is put again with the same mask, key
+ * and actions claims its entry, counters included, and what nobody claims is removed in the end. Programs go on meanwhile.
+ */
+import type { Shape } from '../actions/shape.ts';
+import { PROBES } from '../layout/limits.ts';
+import type { Description } from '../layout/maps.ts';
+import type { PortTable } from '../layout/port-table.ts';
+import { ENTRY_MASK, EntryWord, TAG_MASK } from '../layout/sizes.ts';
+import type { HookState } from './hook-state.ts';
+import type { Placement } from './placement.ts';
+
+/** Entries of no flow. */
+export class Unclaimed {
+  /** How many there are. */
+  count({ tables }: Placement): number {
+    let count = 0;
+    for (let entry = 1; entry < tables.maps.sizes.entries; entry += 1) {
+      if (tables.slots[entry] === -1 && tables.isLive(entry)) count += 1;
+    }
+    return count;
+  }
+
+  /** Take them out. @returns how many */
+  removeAll(placement: Placement, states: readonly HookState[]): number {
+    const { tables } = placement;
+    let count = 0;
+    for (let entry = 1; entry < tables.maps.sizes.entries; entry += 1) {
+      if (tables.slots[entry] !== -1 || !tables.isLive(entry)) continue;
+      const mask = tables.entries.words[tables.entries.at(entry) + EntryWord.MASK] - 1;
+      const state = states.find(({ masks }) => masks.byNumber(mask) !== undefined);
+      if (state === undefined) continue;
+      placement.removeEntry(state, entry, -1);
+      count += 1;
+    }
+    return count;
+  }
+}
+
+/**
+ * Read back masks, shapes and entries. What makes no sense is taken out of the index.
+ * @returns the entries that wait for their flows
+ */
+export function adoptEntries(
+  description: Description,
+  placement: Placement,
+  ports: PortTable,
+  states: readonly HookState[],
+): Unclaimed {
+  for (const state of states) {
+    for (const { number, hook, words } of description.masks) {
+      if (hook !== state.hook) continue;
+      const id = words.map(([word, value]) => `${word}:${value.toString(16)}`).join(' ');
+      const value = { index: words.map(([word]) => word), values: words.map(([, bits]) => bits) };
+      // Programs that run know it: its number must not be given to another.
+      state.masks.adopt(number, id, value).running = true;
+    }
+    for (const { number, shape } of description.shapes as readonly { number: number; shape: Shape }[]) {
+      if (shape.hook === state.hook) state.shapes.adopt(number, shape.id, shape).running = true;
+    }
+    // Programs of this process, whatever they were before.
+    state.dirty = true;
+  }
+  const used = new Set<number>();
+  const { index, maps } = placement.tables;
+  for (let place = 0; place < maps.sizes.indexPlaces + PROBES; place += 1) {
+    const entry = index.words[place] & ENTRY_MASK;
+    if (entry === 0) continue;
+    if (!used.has(entry) && isSound(placement, states, place, entry)) used.add(entry);
+    else Atomics.store(index.words, place, TAG_MASK | 0);
+  }
+  const { entries } = placement.tables;
+  for (let entry = 1; entry < maps.sizes.entries; entry += 1) {
+    if (!used.has(entry) && entries.words[entries.at(entry) + EntryWord.MASK] !== 0) entries.kill(entry);
+  }
+  entries.adopt((entry) => used.has(entry));
+  ports.adopt();
+  return new Unclaimed();
+}
+
+/** Whether an index place and the entry that it names belong together; then the entry counts. */
+function isSound(placement: Placement, states: readonly HookState[], place: number, entry: number): boolean {
+  const { tables } = placement;
+  const { entries, index, secrets, maps } = tables;
+  if (entry >= maps.sizes.entries) return false;
+  const at = entries.at(entry);
+  const number = entries.words[at + EntryWord.MASK] - 1;
+  const state = states.find(({ masks }) => masks.byNumber(number) !== undefined);
+  const mask = state?.masks.byNumber(number);
+  const shape = state?.shapes.byNumber(entries.words[at + EntryWord.SHAPE]);
+  if (mask === undefined || shape === undefined) return false;
+  const { index: words } = mask.value;
+  const key = entries.words.subarray(at + EntryWord.KEY, at + EntryWord.KEY + words.length);
+  const hash = secrets.hash(number, words, key) | 0;
+  const home = index.home(hash);
+  if ((index.words[place] & TAG_MASK) !== (hash & TAG_MASK) || place < home || place >= home + PROBES) return false;
+  tables.hashes[entry] = hash;
+  tables.keyLengths[entry] = words.length;
+  mask.entries += 1;
+  shape.entries += 1;
+  return true;
+}

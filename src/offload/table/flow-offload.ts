@@ -1,0 +1,429 @@
+/**
+ * FlowOffload: watches a flow table and keeps in the kernel what eBPF can carry of it. A put, a change or a removal is a few stores to
+ * mapped memory; other programs are made only when the set of masks or shapes changes, and attached by the caller. placement.ts knows
+ * tables, programs.ts programs, adopt.ts what a former process left, show.ts what people see.
+ */
+import { haveHelper, possibleCpus } from '../../bpf/index.ts';
+import { type FlowMask, type FlowObserver, type FlowTable, KEY_WORDS, Word } from '../../flow/index.ts';
+import type { CompileContext } from '../actions/contract.ts';
+import { HashSecrets } from '../layout/hash.ts';
+import { MASK_NUMBERS, MAXIMUM_ENTRIES, SHAPE_NUMBERS } from '../layout/limits.ts';
+import { type Description, OffloadMaps } from '../layout/maps.ts';
+import { PortTable } from '../layout/port-table.ts';
+import { PortFlag, TableSizes } from '../layout/sizes.ts';
+import { FlowTables } from '../layout/tables.ts';
+import type { Refused } from '../program/load.ts';
+import type { Observer } from '../program/plan.ts';
+import { adoptEntries, type Unclaimed } from './adopt.ts';
+import { HookState } from './hook-state.ts';
+import { type MaskPlan, planMask, zeroReason } from './mask-plan.ts';
+import { freeNumbers } from './numbers.ts';
+import { type FlowToPlace, Placement, SAME_PACKETS, WAITS } from './placement.ts';
+import { isSamePort, type OffloadPort, OffloadPorts } from './ports.ts';
+import { type Installation, Programs } from './programs.ts';
+
+export interface FlowOffloadOptions {
+  readonly table: FlowTable;
+  /** Milliseconds of CLOCK_MONOTONIC. */
+  readonly nowMs: () => number;
+  /** Attach and pin programs. When it throws, the former stay in use, and poll throws the same. */
+  install(installation: Installation): void;
+  /** The verifier takes no program for a hook, or not some flows. With `ports`, the hook's ports have to run on the engine. */
+  refused?(refusal: Refused, hookIsLost: boolean): void;
+  /** What was carried of a flow since it was last told. */
+  carried?(slot: number, packets: number, bytes: number): void;
+  /** The secret of the engine's hash action. */
+  readonly hashSecret?: { readonly low: number; readonly high: number };
+  /** Most entries, a power of two; a flow may take one at each hook. 262,144 when left out. */
+  readonly maximumEntries?: number;
+  /** Entries to begin with; 4,096 when left out. */
+  readonly initialEntries?: number;
+  /** What a former process has left, from OffloadMaps.open. */
+  readonly adopt?: { readonly maps: OffloadMaps; readonly description: Description };
+  /** For tests. */
+  readonly observe?: Observer;
+}
+
+/** Flows looked at in one poll when many have to be. */
+const RECHECK_FLOWS = 512;
+/** How often flows that found no room are tried again, in milliseconds. */
+const RETRY_MS = 100;
+/** How long nothing must move on a port until what is missing counts as lost. */
+const QUIET_MS = 20;
+
+export class FlowOffload implements FlowObserver {
+  readonly table: FlowTable;
+  readonly ports = new OffloadPorts();
+  readonly tc: HookState;
+  readonly xdp: HookState;
+  readonly placement: Placement;
+  readonly programs: Programs;
+  readonly #options: FlowOffloadOptions;
+  readonly #portTable: PortTable;
+  readonly #plans = new WeakMap<FlowMask, MaskPlan>();
+  /** Why flows are not offloaded, by slot. */
+  readonly #reasons = new Map<number, string>();
+  /** Flows that may find room later. */
+  readonly #parked = new Set<number>();
+  #recheckAt = -1;
+  #retryAtMs = 0;
+  #quietAtMs = 0;
+  readonly #activity = new Map<number, number>();
+  readonly #unclaimed: Unclaimed | null;
+  readonly #key = new Uint32Array(KEY_WORDS);
+  readonly #contexts: Readonly<Record<'tc' | 'xdp', CompileContext>>;
+  #lostHooks = 0;
+
+  /** @throws UnsupportedError, PrivilegeError, SystemError when maps cannot be made */
+  constructor(options: FlowOffloadOptions) {
+    this.#options = options;
+    this.table = options.table;
+    const { adopt } = options;
+    const maximum = Math.min(options.maximumEntries ?? 1 << 18, MAXIMUM_ENTRIES);
+    const maps =
+      adopt?.maps ??
+      OffloadMaps.create(
+        new TableSizes({
+          entries: Math.min(options.initialEntries ?? 4096, maximum),
+          keyWords: 12,
+          parameterWords: 16,
+          cpus: cpuParts(),
+        }),
+      );
+    const secrets = new HashSecrets(adopt === undefined ? undefined : Uint32Array.from(adopt.description.secrets));
+    const tables = new FlowTables(maps, secrets);
+    this.#portTable = new PortTable(maps);
+    this.placement = new Placement(tables, this.#portTable, options);
+    const taken = (list: readonly { readonly number: number }[] = []) => new Set(list.map(({ number }) => number));
+    const maskNumbers = freeNumbers(MASK_NUMBERS, taken(adopt?.description.masks));
+    const shapeNumbers = freeNumbers(SHAPE_NUMBERS, taken(adopt?.description.shapes));
+    this.tc = new HookState('tc', maskNumbers, shapeNumbers);
+    this.xdp = new HookState('xdp', maskNumbers, shapeNumbers);
+    const contextOf = (hook: 'tc' | 'xdp'): CompileContext => ({
+      hook,
+      port: (number) => this.ports.target(number),
+      ...(options.hashSecret === undefined ? {} : { hashSecret: options.hashSecret }),
+    });
+    this.#contexts = { tc: contextOf('tc'), xdp: contextOf('xdp') };
+    this.programs = new Programs(this.placement, this.#states, secrets, maximum, {
+      nowMs: options.nowMs,
+      install: (installation) => options.install(installation),
+      refused: (refusal) => this.#lost(refusal),
+      clock: haveHelper('xdp', 'ktime_get_coarse_ns') ? 'ktime_get_coarse_ns' : 'ktime_get_ns',
+      ...(options.observe === undefined ? {} : { observe: options.observe }),
+    });
+    this.#unclaimed =
+      adopt === undefined ? null : adoptEntries(adopt.description, this.placement, this.#portTable, this.#states);
+    this.table.observe(this);
+    if (this.table.size > 0) this.#recheckAt = 0;
+  }
+
+  get #states(): readonly HookState[] {
+    return [this.tc, this.xdp];
+  }
+
+  /** All maps, to be pinned. Others after an installation with `newMaps`. */
+  get maps(): OffloadMaps {
+    return this.placement.tables.maps;
+  }
+
+  // Ports.
+
+  /**
+   * A port is there, or is another than before.
+   * @returns null, or why its packets stay with the engine; it can still be sent to
+   */
+  setPort(port: OffloadPort): string | null {
+    const before = this.ports.get(port.ifindex);
+    const { devices } = this.maps.maps;
+    let hook = port.hook;
+    let reason: string | null = null;
+    if (hook === null) this.#portTable.remove(port.ifindex);
+    else {
+      const { ifindex, number, puntIfindex, tapLike } = port;
+      const flags = (tapLike ? PortFlag.EGRESS : 0) | (hook === 'xdp' ? PortFlag.XDP : 0);
+      reason = this.#portTable.set({ ifindex, number, puntIfindex, flags });
+      if (reason !== null) hook = null;
+    }
+    if (port.xdpOutput && before?.xdpOutput !== true) devices.set(port.ifindex, { ifindex: port.ifindex });
+    if (!port.xdpOutput && before?.xdpOutput === true) devices.delete(port.ifindex);
+    const known = hook === port.hook ? port : { ...port, hook };
+    this.ports.set(known);
+    this.#countPorts();
+    if (!isSamePort(before, known)) this.#recheckAt = 0;
+    return reason;
+  }
+
+  /** A port is gone, or packets of its interface are nothing to us any more. */
+  removePort(ifindex: number): void {
+    this.#portTable.remove(ifindex);
+    this.#activity.delete(ifindex);
+    const port = this.ports.remove(ifindex);
+    if (port === undefined) return;
+    if (port.xdpOutput) this.maps.maps.devices.delete(ifindex);
+    this.#countPorts();
+    this.#recheckAt = 0;
+  }
+
+  #countPorts(): void {
+    const hooks = [...this.ports.all()].map(({ hook }) => hook);
+    const count = {
+      tc: hooks.filter((hook) => hook !== null).length,
+      xdp: hooks.filter((hook) => hook === 'xdp').length,
+    };
+    for (const state of this.#states) {
+      // A hook that comes into use again may be tried again.
+      if (state.ports === 0 && count[state.hook] > 0) {
+        state.refused = null;
+        state.dirty ||= state.loaded === null;
+      }
+      state.ports = count[state.hook];
+    }
+  }
+
+  /** The engine is done with packets of a port that programs had handed up. */
+  drained(ifindex: number, packets: number): void {
+    if (this.ports.get(ifindex)?.hook != null) this.#portTable.drained(ifindex, packets);
+  }
+
+  /** Counters of a port; null for one that is not offloaded. */
+  portCounters(ifindex: number): ReturnType<PortTable['counters']> {
+    return this.#portTable.counters(ifindex);
+  }
+
+  /** Packets dropped in the kernel because their flow says so, by reason of flow/'s Drop. */
+  drops(): ReadonlyMap<number, number> {
+    return this.#portTable.drops();
+  }
+
+  // What the flow table tells.
+
+  flowAdded(slot: number): void {
+    this.#consider(slot);
+  }
+
+  flowModified(slot: number): void {
+    this.#consider(slot);
+  }
+
+  flowRemoved(slot: number): void {
+    for (const state of this.#states) this.placement.remove(state, slot);
+    this.#reasons.delete(slot);
+    this.#parked.delete(slot);
+  }
+
+  flowsFlushed(): void {
+    for (const state of this.#states) {
+      for (let slot = this.table.next(0); slot !== -1; slot = this.table.next(slot + 1)) {
+        this.placement.remove(state, slot);
+      }
+    }
+    this.reconcile();
+    this.#reasons.clear();
+    this.#parked.clear();
+  }
+
+  statisticsWanted(slot: number): void {
+    if (slot === -1) this.sync();
+    else for (const state of this.#states) this.placement.syncFlow(state, slot);
+  }
+
+  /** Bring packets, bytes, time and TCP flags of all flows to the flow table. */
+  sync(): void {
+    this.programs.foldFormer();
+    for (const state of this.#states) {
+      for (let slot = this.table.next(0); slot !== -1; slot = this.table.next(slot + 1)) {
+        this.placement.syncFlow(state, slot);
+      }
+    }
+  }
+
+  // Work that is due.
+
+  /**
+   * Do what is due: other programs, flows that are to be looked at again, entries that have settled. Call it often, such as once a turn of the loop.
+   * @returns milliseconds until it has something to do, or -1 for nothing that is known now
+   * @throws what `install` throws
+   */
+  poll(): number {
+    const nowMs = this.#options.nowMs();
+    this.placement.poll();
+    if (nowMs >= this.#quietAtMs) this.#resign(nowMs);
+    this.#recheck(RECHECK_FLOWS);
+    if (this.programs.poll()) this.#retryAtMs = 0;
+    if (this.#parked.size > 0 && nowMs >= this.#retryAtMs) this.#retry(nowMs);
+    return this.#waitMs();
+  }
+
+  #waitMs(): number {
+    if (this.#recheckAt !== -1) return 0;
+    const waits = [this.placement.waitMs, this.programs.waitMs].filter((wait) => wait >= 0);
+    if (this.#parked.size > 0) waits.push(RETRY_MS);
+    return waits.length === 0 ? -1 : Math.min(...waits);
+  }
+
+  #recheck(most: number): void {
+    for (let count = 0; this.#recheckAt !== -1 && count < most; count += 1) {
+      const slot = this.table.next(this.#recheckAt);
+      if (slot !== -1) this.#consider(slot);
+      this.#recheckAt = slot === -1 ? -1 : slot + 1;
+    }
+  }
+
+  /** Flows that found no room before. */
+  #retry(nowMs: number): void {
+    this.#retryAtMs = nowMs + RETRY_MS;
+    const slots = [...this.#parked].slice(0, RECHECK_FLOWS * 4);
+    for (const slot of slots) {
+      this.#parked.delete(slot);
+      this.#consider(slot);
+    }
+    this.placement.freed = false;
+  }
+
+  #resign(nowMs: number): void {
+    this.#quietAtMs = nowMs + QUIET_MS;
+    for (const { ifindex, hook } of this.ports.all()) {
+      if (hook === null) continue;
+      const activity = this.#portTable.activity(ifindex);
+      if (this.#activity.get(ifindex) === activity) this.#portTable.resign(ifindex);
+      else this.#activity.set(ifindex, activity);
+    }
+  }
+
+  #lost(refusal: Refused): void {
+    const state = refusal.hook === 'tc' ? this.tc : this.xdp;
+    // Whether without what came last there is a program is not known yet: programs.ts tries.
+    this.#lostHooks += 1;
+    this.#options.refused?.(refusal, state.refused !== null);
+    this.#recheckAt = 0;
+  }
+
+  // One flow.
+
+  #consider(slot: number): void {
+    const reason = this.#placeEverywhere(slot);
+    if (reason === null) {
+      this.#reasons.delete(slot);
+      this.#parked.delete(slot);
+      return;
+    }
+    const isFull = reason === WAITS && !this.programs.canGrow;
+    this.#reasons.set(slot, isFull ? this.#noRoom() : reason);
+    if (mayPass(reason)) this.#parked.add(slot);
+    else this.#parked.delete(slot);
+  }
+
+  #noRoom(): string {
+    return `no room for more flows, at most ${this.maps.sizes.entries - 1}`;
+  }
+
+  /** @returns why no hook has the flow; null when one has */
+  #placeEverywhere(slot: number): string | null {
+    const mask = this.table.maskOf(slot);
+    let plan = this.#plans.get(mask);
+    if (plan === undefined) {
+      plan = planMask(mask.words);
+      this.#plans.set(mask, plan);
+    }
+    const key = this.#key;
+    this.table.readKey(slot, key);
+    for (let i = 0; i < KEY_WORDS; i += 1) key[i] &= mask.words[i];
+    const isOnePort = mask.words[Word.IN_PORT] === 0xffff_ffff;
+    const port = isOnePort ? this.ports.byNumber(key[Word.IN_PORT]) : undefined;
+    const reason = this.#unfit(plan, key, isOnePort, port);
+    if (reason !== null) return this.#takeOut(slot, reason);
+    const flow: FlowToPlace = {
+      slot,
+      mask,
+      plan,
+      maskedKey: key,
+      actions: this.table.actionsOf(slot),
+      ifindex: port?.ifindex ?? 0,
+    };
+    const isAtXdp = isOnePort ? port?.hook === 'xdp' : this.xdp.ports > 0;
+    const atXdp = isAtXdp ? this.#place(this.xdp, flow) : this.#takeOutAt(this.xdp, slot);
+    // What XDP passes on comes to tc.
+    const isAtTc = isOnePort ? port?.hook === 'tc' || atXdp !== null : this.tc.ports > 0;
+    const atTc = isAtTc ? this.#place(this.tc, flow) : this.#takeOutAt(this.tc, slot);
+    if ((isAtXdp && atXdp === null) || (isAtTc && atTc === null)) return null;
+    return (isAtTc ? atTc : atXdp) ?? 'no port is offloaded';
+  }
+
+  #place(state: HookState, flow: FlowToPlace): string | null {
+    if (state.refused !== null) {
+      this.placement.remove(state, flow.slot);
+      return 'the verifier takes no program here';
+    }
+    return this.placement.place(state, flow, this.#contexts[state.hook]);
+  }
+
+  #takeOutAt(state: HookState, slot: number): null {
+    this.placement.remove(state, slot);
+    return null;
+  }
+
+  #takeOut(slot: number, reason: string): string {
+    for (const state of this.#states) this.placement.remove(state, slot);
+    return reason;
+  }
+
+  /** Why nothing of the flow can be in the kernel, whatever it does. */
+  #unfit(plan: MaskPlan, key: Uint32Array, isOnePort: boolean, port: OffloadPort | undefined): string | null {
+    if (plan.reason !== null) return plan.reason;
+    for (let i = 0; i < plan.zeroIndex.length; i += 1) {
+      if ((key[plan.zeroIndex[i]] & plan.zeroValues[i]) !== 0) return zeroReason(plan.zeroIndex[i]);
+    }
+    if (!isOnePort) return this.tc.ports === 0 ? 'no port is offloaded' : null;
+    if (port === undefined) return `port ${key[Word.IN_PORT]} has no interface`;
+    return port.hook === null ? `packets of port ${port.number} go to the engine` : null;
+  }
+
+  // For people and for the next process.
+
+  /** Why a flow is not offloaded; null for one that is. */
+  reasonOf(slot: number): string | null {
+    return this.#reasons.get(slot) ?? null;
+  }
+
+  /** Slots of flows that are not offloaded, with the reason. */
+  reasons(): ReadonlyMap<number, string> {
+    return this.#reasons;
+  }
+
+  /** How often the verifier refused a program. */
+  get refusals(): number {
+    return this.#lostHooks;
+  }
+
+  /** Entries of the former process that no flow has claimed. */
+  get unclaimed(): number {
+    return this.#unclaimed?.count(this.placement) ?? 0;
+  }
+
+  /**
+   * The flow table is as it shall be: what of the former process's flows is not in it is removed.
+   * @returns how many entries
+   */
+  reconcile(): number {
+    this.#recheck(Number.POSITIVE_INFINITY);
+    return this.#unclaimed?.removeAll(this.placement, this.#states) ?? 0;
+  }
+
+  /** Stop: nothing is watched any more. @param maps whether to close the maps too; pinned and attached things go on working */
+  close(): void {
+    this.table.unobserve(this);
+    this.programs.close();
+    this.maps.close();
+  }
+}
+
+/** Whether the flow may be offloaded some other time, though nothing of it changes. */
+function mayPass(reason: string): boolean {
+  return reason === WAITS || reason === SAME_PACKETS || /, at most |faster than/.test(reason);
+}
+
+/** CPUs, rounded up to a power of two. */
+export function cpuParts(): number {
+  return 2 ** Math.ceil(Math.log2(possibleCpus()));
+}

@@ -1,0 +1,381 @@
+/**
+ * Putting one flow into the tables of one hook, changing it there, and taking it out. Nothing here makes a system call. What a flow needs
+ * beyond what programs and tables have is asked for, and got by programs.ts.
+ */
+import type { FlowMask, FlowTable } from '../../flow/index.ts';
+import { compileActions } from '../actions/compile.ts';
+import type { CompileContext } from '../actions/contract.ts';
+import type { Shape } from '../actions/shape.ts';
+import { MAXIMUM_MASKS, MAXIMUM_SHAPES } from '../layout/limits.ts';
+import type { PortTable } from '../layout/port-table.ts';
+import { EntryWord, Settling } from '../layout/sizes.ts';
+import { CountDelta, type FlowTables } from '../layout/tables.ts';
+import { HookState, type MaskWords } from './hook-state.ts';
+import type { MaskPlan } from './mask-plan.ts';
+import type { Numbered } from './numbers.ts';
+
+/** Larger tables, if any number is above what there is. */
+export interface WantedRoom {
+  entries: number;
+  keyWords: number;
+  parameterWords: number;
+}
+
+/** A flow on its way into the tables. */
+export interface FlowToPlace {
+  readonly slot: number;
+  readonly mask: FlowMask;
+  readonly plan: MaskPlan;
+  /** Bits outside the mask are 0. */
+  readonly maskedKey: Uint32Array;
+  readonly actions: Int32Array;
+  /** Interface of the one port that the flow is for; 0 when it is for several. */
+  readonly ifindex: number;
+}
+
+/** Tables that hold what others hold. */
+export interface TableCopy {
+  readonly tables: FlowTables;
+  /** Hook, slot of the flow, entry. */
+  readonly moved: readonly (readonly [HookState, number, number])[];
+  readonly settling: readonly number[];
+}
+
+export const WAITS = 'waits for larger tables';
+export const SAME_PACKETS = 'the same packets fall to another flow';
+
+/** How long after its put an entry waits at most for packets of its flow that are still in the engine, in milliseconds. */
+export const SETTLING_LIMIT_MS = 10;
+
+export interface PlacementOptions {
+  readonly table: FlowTable;
+  readonly nowMs: () => number;
+  carried?(slot: number, packets: number, bytes: number): void;
+}
+
+export class Placement {
+  tables: FlowTables;
+  readonly ports: PortTable;
+  /** What flows have asked for. */
+  readonly wanted: WantedRoom = { entries: 0, keyWords: 0, parameterWords: 0 };
+  /** Something was taken out: flows that found no room may find some. */
+  freed = false;
+  readonly #options: PlacementOptions;
+  readonly #delta = new CountDelta();
+  readonly #words: number[] = [];
+  /** Entries that settle, and since when; the first of the arrays are done. */
+  #settling: number[] = [];
+  #settlingSince: number[] = [];
+  /** Entries that were replaced, whose last packets are still to be counted: entry, slot, generation. */
+  #late: [number, number, number][] = [];
+  #lateNext: [number, number, number][] = [];
+
+  constructor(tables: FlowTables, ports: PortTable, options: PlacementOptions) {
+    this.tables = tables;
+    this.ports = ports;
+    this.#options = options;
+  }
+
+  /**
+   * Put a flow, or change it.
+   * @returns null when it is in the tables now, else why not: then it is not there
+   */
+  place(state: HookState, flow: FlowToPlace, context: CompileContext): string | null {
+    const reason = this.#place(state, flow, context);
+    if (reason !== null) this.remove(state, flow.slot);
+    return reason;
+  }
+
+  #place(state: HookState, flow: FlowToPlace, context: CompileContext): string | null {
+    const { plan, slot } = flow;
+    const { sizes } = this.tables.maps;
+    const compiled = compileActions(flow.actions, flow.maskedKey, flow.mask.words, context);
+    if ('reason' in compiled) return compiled.reason;
+    const { shape, parameters } = compiled;
+    if (plan.index.length > sizes.keyWords || parameters.length > sizes.parameterWords) {
+      this.wanted.keyWords = Math.max(this.wanted.keyWords, plan.index.length);
+      this.wanted.parameterWords = Math.max(this.wanted.parameterWords, parameters.length);
+      return WAITS;
+    }
+    if (state.bad.has(plan.id) || state.bad.has(shape.id)) return 'the verifier does not take its program';
+    const mask = this.#mask(state, plan);
+    if (typeof mask === 'string') return mask;
+    const numbered = this.#shape(state, shape);
+    if (typeof numbered === 'string') return numbered;
+
+    const key = this.#words;
+    key.length = plan.index.length;
+    for (let i = 0; i < key.length; i += 1) key[i] = (flow.maskedKey[plan.index[i]] & plan.values[i]) >>> 0;
+    const { tables } = this;
+    const hash = tables.secrets.hash(mask.number, plan.index, key) | 0;
+    const current = state.entryOf(slot);
+    const there = tables.find(mask.number, hash, key);
+    if (there !== 0 && there !== current) {
+      if (current !== 0 || tables.slots[there] !== -1) return SAME_PACKETS;
+      this.#claim(state, there, slot);
+      return this.#change(state, flow, there, mask, numbered, hash, parameters);
+    }
+    if (current !== 0) {
+      if (there === current) return this.#change(state, flow, current, mask, numbered, hash, parameters);
+      this.remove(state, slot);
+    }
+    return this.#add(state, flow, mask, numbered, hash, parameters);
+  }
+
+  #mask(state: HookState, plan: MaskPlan): Numbered<MaskWords> | string {
+    const there = state.masks.get(plan.id);
+    if (there !== undefined && there.entries > 0) return there;
+    const used = HookState.used(state.masks);
+    if (used >= MAXIMUM_MASKS) return `${used + 1} masks, at most ${MAXIMUM_MASKS}`;
+    const { index, values } = plan;
+    return there ?? state.masks.add(plan.id, { index, values }) ?? 'masks change faster than programs';
+  }
+
+  #shape(state: HookState, shape: Shape): Numbered<Shape> | string {
+    const there = state.shapes.get(shape.id);
+    if (there !== undefined && there.entries > 0) return there;
+    const used = HookState.used(state.shapes);
+    if (used >= MAXIMUM_SHAPES) return `${used + 1} kinds of action lists, at most ${MAXIMUM_SHAPES}`;
+    return there ?? state.shapes.add(shape.id, shape) ?? 'action lists change faster than programs';
+  }
+
+  #use(state: HookState, mask: Numbered<MaskWords>, shape: Numbered<Shape>): void {
+    mask.entries += 1;
+    shape.entries += 1;
+    if (!mask.running || !shape.running) state.dirty = true;
+  }
+
+  /** A number for an entry, or 0 with a reason why there is none. */
+  #take(): number {
+    const { entries } = this.tables;
+    const entry = entries.take(this.#options.nowMs());
+    if (entry === 0) this.wanted.entries = Math.max(this.wanted.entries, entries.sizes.entries * 2);
+    return entry;
+  }
+
+  #add(
+    state: HookState,
+    flow: FlowToPlace,
+    mask: Numbered<MaskWords>,
+    shape: Numbered<Shape>,
+    hash: number,
+    parameters: Uint32Array,
+  ): string | null {
+    const { tables, ports } = this;
+    const entry = this.#take();
+    if (entry === 0) return WAITS;
+    const { slot, ifindex } = flow;
+    const byTarget = state.hook === 'tc' && ifindex !== 0;
+    const settling = byTarget ? Settling.TARGET : Settling.DRAINED;
+    const target = byTarget ? ports.punted(ifindex) : 0;
+    tables.clearCounters(entry);
+    tables.entries.write(entry, mask.number, shape.number, settling, target, this.#words, parameters);
+    this.#note(entry, slot, hash);
+    if (!tables.index.insert(hash, entry)) {
+      tables.entries.kill(entry);
+      tables.slots[entry] = -1;
+      tables.entries.giveBack(entry);
+      this.wanted.entries = Math.max(this.wanted.entries, tables.maps.sizes.entries * 2);
+      return WAITS;
+    }
+    // Packets of the flow that missed until now.
+    if (byTarget) {
+      const word = tables.entries.at(entry) + EntryWord.TARGET;
+      Atomics.compareExchange(tables.entries.words, word, target >>> 0, ports.punted(ifindex) >>> 0);
+    }
+    this.#settling.push(entry);
+    this.#settlingSince.push(this.#options.nowMs());
+    state.setEntry(slot, entry);
+    this.#use(state, mask, shape);
+    return null;
+  }
+
+  #note(entry: number, slot: number, hash: number): void {
+    const { tables } = this;
+    tables.slots[entry] = slot;
+    tables.generations[entry] = this.#options.table.generationOf(slot);
+    tables.hashes[entry] = hash;
+    tables.keyLengths[entry] = this.#words.length;
+  }
+
+  #claim(state: HookState, entry: number, slot: number): void {
+    this.tables.slots[entry] = slot;
+    this.tables.generations[entry] = this.#options.table.generationOf(slot);
+    state.setEntry(slot, entry);
+  }
+
+  /** Other actions for an entry: another entry in its place. */
+  #change(
+    state: HookState,
+    { slot }: FlowToPlace,
+    current: number,
+    mask: Numbered<MaskWords>,
+    shape: Numbered<Shape>,
+    hash: number,
+    parameters: Uint32Array,
+  ): string | null {
+    const { tables } = this;
+    if (tables.hasActions(current, shape.number, parameters)) return null;
+    const entry = this.#take();
+    if (entry === 0) return WAITS;
+    tables.clearCounters(entry);
+    tables.entries.write(entry, mask.number, shape.number, 0, 0, this.#words, parameters);
+    const settling = tables.entries.at(current) + EntryWord.SETTLING;
+    tables.entries.words[tables.entries.at(entry) + EntryWord.SETTLING] =
+      tables.entries.words[settling] === 0 ? 0 : Settling.DRAINED;
+    this.#note(entry, slot, hash);
+    tables.index.exchange(hash, current, entry);
+    if (tables.entries.words[settling] !== 0) {
+      this.#settling.push(entry);
+      this.#settlingSince.push(this.#options.nowMs());
+    }
+    this.#use(state, mask, shape);
+    this.#lateNext.push([current, slot, tables.generations[entry]]);
+    this.#drop(state, current, slot);
+    state.setEntry(slot, entry);
+    return null;
+  }
+
+  /** Take a flow out; what was counted goes to the flow table first. No entry is no error. */
+  remove(state: HookState, slot: number): void {
+    const entry = state.entryOf(slot);
+    if (entry !== 0) this.removeEntry(state, entry, slot);
+  }
+
+  /** @param slot -1 for an entry of no flow */
+  removeEntry(state: HookState, entry: number, slot: number): void {
+    const { tables } = this;
+    tables.index.remove(tables.hashes[entry], entry);
+    this.#drop(state, entry, slot);
+    if (slot !== -1) state.setEntry(slot, 0);
+  }
+
+  /** An entry that the index does not name any more. */
+  #drop(state: HookState, entry: number, slot: number): void {
+    const { tables } = this;
+    const at = tables.entries.at(entry);
+    const mask = state.masks.byNumber(tables.entries.words[at + EntryWord.MASK] - 1);
+    const shape = state.shapes.byNumber(tables.entries.words[at + EntryWord.SHAPE]);
+    tables.entries.kill(entry);
+    if (slot !== -1) this.#fold(state, entry, slot, mask);
+    tables.slots[entry] = -1;
+    tables.keyLengths[entry] = 0;
+    tables.entries.release(entry, this.#options.nowMs());
+    if (mask !== undefined) mask.entries -= 1;
+    if (shape !== undefined) shape.entries -= 1;
+    if (mask?.entries === 0 || shape?.entries === 0) state.dirty = true;
+    this.freed = true;
+  }
+
+  #fold(state: HookState, entry: number, slot: number, mask?: Numbered<MaskWords>): void {
+    const delta = this.#delta;
+    if (!this.tables.read(entry, delta)) return;
+    const { table } = this.#options;
+    table.addCounts(slot, delta.packets, delta.bytes, delta.tcpFlags, delta.usedMs);
+    this.#options.carried?.(slot, delta.packets, delta.bytes);
+    const { entries } = this.tables;
+    const counted = mask ?? state.masks.byNumber(entries.words[entries.at(entry) + EntryWord.MASK] - 1);
+    if (counted === undefined) return;
+    counted.hits += delta.packets;
+    counted.packets += delta.packets;
+  }
+
+  /** Bring the counters of one flow. */
+  syncFlow(state: HookState, slot: number): void {
+    const entry = state.entryOf(slot);
+    if (entry !== 0) this.#fold(state, entry, slot);
+  }
+
+  /** Entries whose packets waited long enough are carried from now on; the last packets of replaced ones are counted. */
+  poll(): void {
+    const { tables } = this;
+    const nowMs = this.#options.nowMs();
+    let done = 0;
+    while (done < this.#settling.length && this.#settlingSince[done] + SETTLING_LIMIT_MS <= nowMs) {
+      // An entry that is gone by now rests for longer than this, so that nobody else has its number.
+      Atomics.store(tables.entries.words, tables.entries.at(this.#settling[done]) + EntryWord.SETTLING, 0);
+      done += 1;
+    }
+    if (done > 0) {
+      this.#settling.splice(0, done);
+      this.#settlingSince.splice(0, done);
+    }
+    const { table } = this.#options;
+    for (const [entry, slot, generation] of this.#late) {
+      if (!table.has(slot) || table.generationOf(slot) !== generation) continue;
+      if (!tables.read(entry, this.#delta)) continue;
+      const { packets, bytes, tcpFlags, usedMs } = this.#delta;
+      table.addCounts(slot, packets, bytes, tcpFlags, usedMs);
+      this.#options.carried?.(slot, packets, bytes);
+    }
+    this.#late = this.#lateNext;
+    this.#lateNext = [];
+  }
+
+  /** Milliseconds until {@link poll} has something to do, or -1. */
+  get waitMs(): number {
+    if (this.#late.length + this.#lateNext.length > 0) return SETTLING_LIMIT_MS;
+    if (this.#settling.length === 0) return -1;
+    return Math.max(0, this.#settlingSince[0] + SETTLING_LIMIT_MS - this.#options.nowMs());
+  }
+
+  /**
+   * Copy each entry to other, empty tables.
+   * @returns what {@link switchTo} takes; null when an entry found no place
+   */
+  copyTo(tables: FlowTables, states: readonly HookState[]): TableCopy | null {
+    const former = this.tables;
+    const moved: [HookState, number, number][] = [];
+    const settling: number[] = [];
+    for (let entry = 1; entry < former.maps.sizes.entries; entry += 1) {
+      const { words } = former.entries;
+      const at = former.entries.at(entry);
+      if (words[at + EntryWord.MASK] === 0) continue;
+      const mask = words[at + EntryWord.MASK] - 1;
+      const state = states.find(({ masks }) => masks.byNumber(mask) !== undefined);
+      const shape = words[at + EntryWord.SHAPE];
+      const parameterWords = state?.shapes.byNumber(shape)?.value.parameterWords;
+      if (state === undefined || parameterWords === undefined) continue;
+      const to = tables.entries.take(0);
+      const hash = former.hashes[entry];
+      const key = words.subarray(at + EntryWord.KEY, at + EntryWord.KEY + former.keyLengths[entry]);
+      const parametersAt = former.entries.parametersAt(entry);
+      const parameters = words.subarray(parametersAt, parametersAt + parameterWords);
+      const settles = words[at + EntryWord.SETTLING];
+      if (to === 0) return null;
+      tables.entries.write(to, mask, shape, settles, words[at + EntryWord.TARGET], key, parameters);
+      if (!tables.index.insert(hash, to)) return null;
+      tables.slots[to] = former.slots[entry];
+      tables.generations[to] = former.generations[entry];
+      tables.hashes[to] = hash;
+      tables.keyLengths[to] = key.length;
+      if (settles !== 0) settling.push(to);
+      if (former.slots[entry] !== -1) moved.push([state, former.slots[entry], to]);
+    }
+    return { tables, moved, settling };
+  }
+
+  /** Work with a copy from now on. What the former tables still count comes by {@link foldFormer}. */
+  switchTo({ tables, moved, settling }: TableCopy): void {
+    for (const [state, slot, entry] of moved) state.setEntry(slot, entry);
+    this.tables = tables;
+    const nowMs = this.#options.nowMs();
+    this.#settling = [...settling];
+    this.#settlingSince = settling.map(() => nowMs);
+    this.#late = [];
+    this.#lateNext = [];
+  }
+
+  /** Count what programs have counted in tables that were left. */
+  foldFormer(former: FlowTables): void {
+    const { table } = this.#options;
+    for (let entry = 1; entry < former.maps.sizes.entries; entry += 1) {
+      const slot = former.slots[entry];
+      if (slot === -1 || !table.has(slot) || table.generationOf(slot) !== former.generations[entry]) continue;
+      if (!former.read(entry, this.#delta)) continue;
+      const { packets, bytes, tcpFlags, usedMs } = this.#delta;
+      table.addCounts(slot, packets, bytes, tcpFlags, usedMs);
+      this.#options.carried?.(slot, packets, bytes);
+    }
+  }
+}

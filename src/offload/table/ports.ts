@@ -1,0 +1,71 @@
+/** The ports of a datapath as the offload knows them: which interface a number means, what is received there, what can be sent there. */
+import type { OffloadHook, OutputTarget } from '../actions/contract.ts';
+
+/** A port. */
+export interface OffloadPort {
+  readonly ifindex: number;
+  /** Its number in flow keys and outputs. */
+  readonly number: number;
+  /** Where its packets come to programs; null for a port that only the engine receives from. A port at XDP has both programs. */
+  readonly hook: OffloadHook | null;
+  /** A TAP whose descriptor Millrace holds: the program at tc sits on the kernel's side, where it sends, and frames for it come in there. */
+  readonly tapLike: boolean;
+  /** Interface of the punt channel in the port's namespace; 0 to pass packets on, as TAPs want it. */
+  readonly puntIfindex: number;
+  /** Whether packets can be sent to it by a redirect. */
+  readonly output: boolean;
+  /** Whether XDP can send to it. */
+  readonly xdpOutput: boolean;
+}
+
+export class OffloadPorts {
+  readonly #byIfindex = new Map<number, OffloadPort>();
+  readonly #byNumber = new Map<number, OffloadPort>();
+
+  /** @returns what was known of the interface before */
+  set(port: OffloadPort): OffloadPort | undefined {
+    const before = this.remove(port.ifindex);
+    this.#byIfindex.set(port.ifindex, port);
+    this.#byNumber.set(port.number, port);
+    return before;
+  }
+
+  remove(ifindex: number): OffloadPort | undefined {
+    const port = this.#byIfindex.get(ifindex);
+    if (port === undefined) return undefined;
+    this.#byIfindex.delete(ifindex);
+    if (this.#byNumber.get(port.number) === port) this.#byNumber.delete(port.number);
+    return port;
+  }
+
+  get(ifindex: number): OffloadPort | undefined {
+    return this.#byIfindex.get(ifindex);
+  }
+
+  byNumber(number: number): OffloadPort | undefined {
+    return this.#byNumber.get(number);
+  }
+
+  all(): IterableIterator<OffloadPort> {
+    return this.#byIfindex.values();
+  }
+
+  /** What an output to a number is for the kernel. */
+  target(number: number): OutputTarget | null {
+    const port = this.#byNumber.get(number);
+    if (port === undefined || !port.output) return null;
+    return { ifindex: port.ifindex, ingress: port.tapLike, xdp: port.xdpOutput };
+  }
+}
+
+/** Whether flows may have to be looked at anew. */
+export function isSamePort(a: OffloadPort | undefined, b: OffloadPort): boolean {
+  return (
+    a !== undefined &&
+    a.number === b.number &&
+    a.hook === b.hook &&
+    a.tapLike === b.tapLike &&
+    a.output === b.output &&
+    a.xdpOutput === b.xdpOutput
+  );
+}

@@ -1,0 +1,299 @@
+/**
+ * Which programs and tables there are: when flows ask for another mask or shape, or for more room, the next programs are made and handed over to be
+ * put in the place of the former, while these go on. Changes are gathered, and making programs takes a bounded part of the time.
+ */
+import type { HashSecrets } from '../layout/hash.ts';
+import { MAXIMUM_KEY_WORDS, MAXIMUM_PARAMETER_WORDS } from '../layout/limits.ts';
+import { OffloadMaps } from '../layout/maps.ts';
+import { TableSizes } from '../layout/sizes.ts';
+import { FlowTables } from '../layout/tables.ts';
+import { LoadedProgram, loadPlan, type Refused } from '../program/load.ts';
+import type { ProgramPlan } from '../program/plan.ts';
+import type { HookState, MaskWords } from './hook-state.ts';
+import type { Numbered } from './numbers.ts';
+import type { Placement } from './placement.ts';
+
+/** What is to be attached and pinned from now on. */
+export interface Installation {
+  /** Maps of all programs, and whether they are others than before: then both programs are new. */
+  readonly maps: OffloadMaps;
+  readonly newMaps: boolean;
+  /** The program of each hook that is in use: all of them, changed or not. */
+  readonly programs: readonly LoadedProgram[];
+  /** Of these, the ones to be attached in the place of the former. */
+  readonly changed: readonly LoadedProgram[];
+}
+
+export interface ProgramsOptions {
+  readonly nowMs: () => number;
+  /**
+   * Put programs in the place of those before, on all ports. When it throws, the former stay in use.
+   * @throws whatever went wrong; it comes out of FlowOffload.poll
+   */
+  install(installation: Installation): void;
+  /** No program could be made for a hook: its ports have to run on the engine. */
+  refused(refusal: Refused): void;
+  readonly clock: ProgramPlan['clock'];
+  readonly observe?: ProgramPlan['observe'];
+}
+
+/** Changes are gathered this long, in milliseconds. */
+const GATHER_MS = 2;
+/** Making programs takes at most one part in so many of the time. */
+const SHARE = 5;
+/** How long former programs and tables are kept. */
+const RETIRE_MS = 1000;
+/** How often the order of masks is looked at. */
+const ORDER_MS = 2000;
+
+export class Programs {
+  /** Programs were changed; for those who show it. */
+  installations = 0;
+  /** Milliseconds that the last change took. */
+  lastMs = 0;
+  readonly #placement: Placement;
+  readonly #states: readonly HookState[];
+  readonly #secrets: HashSecrets;
+  readonly #options: ProgramsOptions;
+  readonly #maximumEntries: number;
+  #dirtySinceMs = -1;
+  #notBeforeMs = 0;
+  #orderAtMs = 0;
+  #retired: { readonly atMs: number; readonly close: () => void; readonly tables: FlowTables | null }[] = [];
+
+  constructor(
+    placement: Placement,
+    states: readonly HookState[],
+    secrets: HashSecrets,
+    maximumEntries: number,
+    options: ProgramsOptions,
+  ) {
+    this.#placement = placement;
+    this.#states = states;
+    this.#secrets = secrets;
+    this.#maximumEntries = maximumEntries;
+    this.#options = options;
+  }
+
+  /** The room that flows want and that there may be; null when tables are as large as wanted or as allowed. */
+  #larger(): TableSizes | null {
+    const { wanted, tables } = this.#placement;
+    const { sizes } = tables.maps;
+    const keyWords = wanted.keyWords > sizes.keyWords ? MAXIMUM_KEY_WORDS : sizes.keyWords;
+    const parameterWords =
+      wanted.parameterWords > sizes.parameterWords ? MAXIMUM_PARAMETER_WORDS : sizes.parameterWords;
+    // By fours, as each step makes new maps.
+    const entries = wanted.entries > sizes.entries ? Math.min(sizes.entries * 4, this.#maximumEntries) : sizes.entries;
+    Object.assign(wanted, { entries: 0, keyWords: 0, parameterWords: 0 });
+    if (keyWords === sizes.keyWords && parameterWords === sizes.parameterWords && entries === sizes.entries)
+      return null;
+    return new TableSizes({ entries, keyWords, parameterWords, cpus: sizes.cpus });
+  }
+
+  /** Whether flows could have more room than there is. */
+  get canGrow(): boolean {
+    return this.#placement.tables.maps.sizes.entries < this.#maximumEntries;
+  }
+
+  /**
+   * Do what is due.
+   * @returns whether programs were changed
+   * @throws what `install` throws; SystemError when there is no memory
+   */
+  poll(): boolean {
+    const nowMs = this.#options.nowMs();
+    this.#retire(nowMs);
+    if (nowMs >= this.#orderAtMs) this.#checkOrder(nowMs);
+    const { wanted } = this.#placement;
+    const isDirty = this.#states.some(isDue);
+    const { sizes } = this.#placement.tables.maps;
+    const wantsRoom =
+      (wanted.entries > sizes.entries && this.canGrow) ||
+      wanted.keyWords > sizes.keyWords ||
+      wanted.parameterWords > sizes.parameterWords;
+    if (!isDirty && !wantsRoom) {
+      this.#dirtySinceMs = -1;
+      return false;
+    }
+    if (this.#dirtySinceMs < 0) this.#dirtySinceMs = nowMs;
+    if (nowMs < this.#dirtySinceMs + GATHER_MS || nowMs < this.#notBeforeMs) return false;
+    this.#dirtySinceMs = -1;
+    try {
+      this.#change();
+    } finally {
+      this.lastMs = this.#options.nowMs() - nowMs;
+      this.#notBeforeMs = this.#options.nowMs() + Math.max(GATHER_MS, this.lastMs * (SHARE - 1));
+    }
+    return true;
+  }
+
+  /** Milliseconds until {@link poll} has something to do, or -1. */
+  get waitMs(): number {
+    const nowMs = this.#options.nowMs();
+    const waits: number[] = [];
+    if (this.#dirtySinceMs >= 0) waits.push(Math.max(this.#dirtySinceMs + GATHER_MS, this.#notBeforeMs) - nowMs);
+    else if (this.#states.some(isDue)) waits.push(GATHER_MS);
+    if (this.#retired.length > 0) waits.push(this.#retired[0].atMs + RETIRE_MS - nowMs);
+    return waits.length === 0 ? -1 : Math.max(0, Math.min(...waits));
+  }
+
+  #change(): void {
+    const placement = this.#placement;
+    const former = placement.tables;
+    const sizes = this.#larger();
+    const used = this.#states.filter(({ ports, refused }) => ports > 0 && refused === null);
+    let maps = former.maps;
+    let tables: FlowTables | null = null;
+    if (sizes !== null) {
+      maps = OffloadMaps.create(sizes, former.maps);
+      tables = new FlowTables(maps, this.#secrets);
+    }
+    const made: { state: HookState; loaded: LoadedProgram; order: Numbered<MaskWords>[] }[] = [];
+    const drop = () => {
+      for (const { loaded } of made) loaded.close();
+      if (tables !== null) maps.close(former.maps);
+    };
+    try {
+      for (const state of used) {
+        if (!state.dirty && tables === null) continue;
+        const result = this.#load(state, maps);
+        if (result === null) continue;
+        made.push({ state, ...result });
+      }
+      if (tables !== null && made.length < used.length) {
+        drop();
+        return;
+      }
+      const copy = tables === null ? null : placement.copyTo(tables, this.#states);
+      if (tables !== null && copy === null) {
+        drop();
+        return;
+      }
+      this.#describe(maps);
+      const programs = used.flatMap((state) => {
+        const loaded = made.find((each) => each.state === state)?.loaded ?? state.loaded;
+        return loaded === null ? [] : [loaded];
+      });
+      const changed = made.map(({ loaded }) => loaded);
+      if (changed.length > 0) this.#options.install({ maps, newMaps: tables !== null, programs, changed });
+      if (copy !== null) placement.switchTo(copy);
+    } catch (error) {
+      drop();
+      throw error;
+    }
+    this.#installed(made, tables === null ? null : former, maps);
+  }
+
+  #installed(
+    made: readonly { state: HookState; loaded: LoadedProgram; order: Numbered<MaskWords>[] }[],
+    former: FlowTables | null,
+    maps: OffloadMaps,
+  ): void {
+    const atMs = this.#options.nowMs();
+    for (const { state, loaded, order } of made) {
+      const { loaded: before } = state;
+      if (before !== null) this.#retired.push({ atMs, close: () => before.close(), tables: null });
+      state.loaded = loaded;
+      state.order = order;
+      state.refused = null;
+      state.dirty = false;
+      state.programs += 1;
+      for (const mask of state.masks.all()) mask.running = false;
+      for (const mask of order) mask.running = true;
+      const numbers = new Set(loaded.plan.shapes.map(({ number }) => number));
+      for (const shape of state.shapes.all()) shape.running = numbers.has(shape.number);
+      state.masks.sweep();
+      state.shapes.sweep();
+    }
+    if (former !== null) this.#retired.push({ atMs, close: () => former.maps.close(maps), tables: former });
+    if (made.length > 0) this.installations += 1;
+  }
+
+  /** Make the program of a hook. What the verifier refuses is left out; @returns null when nothing can be left out */
+  #load(state: HookState, maps: OffloadMaps): { loaded: LoadedProgram; order: Numbered<MaskWords>[] } | null {
+    for (;;) {
+      const order = [...state.masks.all()]
+        .filter(({ entries, id }) => entries > 0 && !state.bad.has(id))
+        .sort((a, b) => b.hits - a.hits || a.number - b.number);
+      const shapes = [...state.shapes.all()].filter(({ entries, id }) => entries > 0 && !state.bad.has(id));
+      const { observe, clock } = this.#options;
+      const result = loadPlan({
+        hook: state.hook,
+        maps,
+        secrets: this.#secrets,
+        masks: order.map(({ number, value }) => ({ number, index: value.index, values: value.values })),
+        shapes: shapes.map(({ number, value }) => ({ number, shape: value })),
+        clock,
+        ...(observe === undefined ? {} : { observe }),
+      });
+      if (result instanceof LoadedProgram) return { loaded: result, order };
+      // What the program that runs does not have is to blame, shapes first.
+      const newShapes = shapes.filter(({ running }) => !running);
+      const blamed = newShapes.length > 0 ? newShapes : order.filter(({ running }) => !running);
+      this.#options.refused(result);
+      if (blamed.length === 0) {
+        state.refused = result;
+        state.dirty = false;
+        return null;
+      }
+      for (const { id } of blamed) state.bad.add(id);
+    }
+  }
+
+  #describe(maps: OffloadMaps): void {
+    maps.describe({
+      secrets: [...this.#secrets.words],
+      masks: this.#states.flatMap(({ hook, masks }) =>
+        [...masks.all()].map(({ number, value }) => ({
+          number,
+          hook,
+          words: value.index.map((word, i): [number, number] => [word, value.values[i]]),
+        })),
+      ),
+      shapes: this.#states.flatMap(({ shapes }) =>
+        [...shapes.all()].map(({ number, value }) => ({ number, shape: value })),
+      ),
+    });
+  }
+
+  /** Masks that are hit more often shall come first; a little disorder costs less than another program. */
+  #checkOrder(nowMs: number): void {
+    this.#orderAtMs = nowMs + ORDER_MS;
+    for (const state of this.#states) {
+      const { order } = state;
+      for (let i = 1; i < order.length; i += 1) {
+        if (order[i].hits > order[i - 1].hits * 2 + 1000) state.dirty = true;
+      }
+      if (!state.dirty) for (const mask of order) mask.hits = Math.floor(mask.hits / 2);
+    }
+  }
+
+  #retire(nowMs: number): void {
+    while (this.#retired.length > 0 && this.#retired[0].atMs + RETIRE_MS <= nowMs) {
+      const { close, tables } = this.#retired[0];
+      if (tables !== null) this.#placement.foldFormer(tables);
+      close();
+      this.#retired.shift();
+    }
+  }
+
+  /** Count what former tables still count. */
+  foldFormer(): void {
+    for (const { tables } of this.#retired) if (tables !== null) this.#placement.foldFormer(tables);
+  }
+
+  /** Close programs and what is kept of former ones. */
+  close(): void {
+    for (const { close } of this.#retired) close();
+    this.#retired = [];
+    for (const state of this.#states) {
+      state.loaded?.close();
+      state.loaded = null;
+    }
+  }
+}
+
+/** Whether a hook wants another program and can have one. */
+function isDue({ dirty, ports, refused }: HookState): boolean {
+  return dirty && ports > 0 && refused === null;
+}
