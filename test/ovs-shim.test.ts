@@ -1,10 +1,10 @@
 /** The shim by itself: what it must do for any program that is started under it. The programs are Node's and the system's own. */
 
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { buildShim, hasOpenVSwitch, OvsWorld, until } from './ovs-world.ts';
 
@@ -127,6 +127,26 @@ test('a connection of another kind to the socket is refused, and the daemon goes
   });
   expect(problem).toBe('EPROTOTYPE');
   expect(script('return ask(open(), "ovs_flow") > 0;')).toBe(true);
+});
+
+test('without a compiler the build keeps what there is, and says what is missing', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'millrace-build-'));
+  try {
+    const tools = join(folder, 'bin');
+    mkdirSync(tools);
+    for (const tool of ['dirname', 'uname', 'mkdir', 'mv'])
+      symlinkSync(spawnSync('which', [tool], { encoding: 'utf8' }).stdout.trim(), join(tools, tool));
+    copyFileSync(join(import.meta.dirname, '../native/build.sh'), join(folder, 'build.sh'));
+    const build = () =>
+      spawnSync('/bin/sh', [join(folder, 'build.sh')], { env: { PATH: tools, ARCH: 'arm64' }, encoding: 'utf8' });
+    expect(build()).toMatchObject({ status: 1, stdout: '' });
+    const prebuilt = join(folder, 'prebuilt/arm64/millrace-shim.so');
+    mkdirSync(dirname(prebuilt), { recursive: true });
+    writeFileSync(prebuilt, '');
+    expect(build()).toMatchObject({ status: 0, stdout: `${prebuilt}\n` });
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 });
 
 test('when the daemon has died, sends and reads fail at once', async () => {
