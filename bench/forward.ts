@@ -81,6 +81,10 @@ async function measurePeer(peer: Peer, samples: Samples, pace: Pace, round: numb
 }
 
 function summarize(peer: Peer, samples: Samples): PeerResult {
+  const { id, title } = peer;
+  if (samples.notAvailable) {
+    return { id, title, describe: peer.describe(), small: [], failure: samples.failure ?? '', notAvailable: true };
+  }
   const small = peer.measures.small.flatMap(({ flows }) => {
     const [offeredPps, deliveredPps] = [samples.median(`offered ${flows}`), samples.median(`delivered ${flows}`)];
     return offeredPps === undefined || deliveredPps === undefined ? [] : [{ flows, offeredPps, deliveredPps }];
@@ -90,8 +94,8 @@ function summarize(peer: Peer, samples: Samples): PeerResult {
     return (value === undefined ? {} : { [key]: value }) as { [K in Key]?: number };
   };
   return {
-    id: peer.id,
-    title: peer.title,
+    id,
+    title,
     describe: peer.describe(),
     small,
     ...given('tcpOneBps', 'tcp 1'),
@@ -100,7 +104,7 @@ function summarize(peer: Peer, samples: Samples): PeerResult {
     ...given('latencyP50Us', 'p50'),
     ...given('latencyP99Us', 'p99'),
     ...(samples.remark === '' ? {} : { remark: samples.remark }),
-    ...(samples.failure === undefined ? {} : { failure: samples.failure, notAvailable: samples.notAvailable }),
+    ...(samples.failure === undefined ? {} : { failure: samples.failure }),
   };
 }
 

@@ -151,10 +151,11 @@ export class DaemonUnderTest {
     return both;
   }
 
-  /** How much of what came in at sa the kernel carried, in words. */
+  /** @returns how much of what came in at sa the kernel carried, in words @throws NotAvailable when that is nothing */
   offloadRemark(): string {
     const port = this.offload().ports.find((one) => one.port === 'sa');
-    if (port === undefined) return 'offload knows no port sa';
+    if (port === undefined) throw new NotAvailable('offload knows no port sa');
+    if (port.carriedPackets === 0) throw new NotAvailable('the kernel carried no packet of port sa');
     const number = (value: number) => value.toLocaleString('en');
     return `the kernel carried ${number(port.carriedPackets)} packets of port sa, the engine ${number(port.puntedPackets)}`;
   }

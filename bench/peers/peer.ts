@@ -35,7 +35,10 @@ export interface Peer {
    * @throws NotAvailable for what this machine, or this state of Millrace, cannot do
    */
   start(hosts: TwoHosts): Promise<void>;
-  /** What is to be known of the run beside its figures. Called before stop. */
+  /**
+   * What is to be known of the run beside its figures. Called before stop.
+   * @throws NotAvailable when what was measured was not what the peer is about
+   */
   remark?(): string;
   /** Take it down. Called once after start, also when start failed. */
   stop(hosts: TwoHosts): Promise<void>;
