@@ -250,6 +250,8 @@ static void after_fork_child(void)
     for (int fd = 0; fd < FD_MAX; fd++) {
         if (table[fd] != NULL) {
             pthread_mutex_init(&table[fd]->lock, NULL);
+            /* What was asked for is the parent's to read. */
+            table[fd]->dump = table[fd]->dump == DUMP_ASKED ? DUMP_WAITS : table[fd]->dump;
         }
     }
 }

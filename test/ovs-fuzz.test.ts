@@ -67,6 +67,24 @@ class Session {
     return out.sent.length === 1 && Buffer.compare(out.sent[0], FRAME) === 0;
   }
 
+  /** Many messages in one datagram, a frame of any kind from another connection, and a dump that nobody goes on with. */
+  disturb(random: Random, mutator: Mutator): void {
+    const batch: number[] = [];
+    for (let count = 1 + random.below(6); count > 0; count -= 1) {
+      for (const byte of mutator.next()) batch.push(byte);
+      while (batch.length % 4 !== 0) batch.push(0);
+    }
+    this.program.request(Uint8Array.from(batch));
+    const other = new Program(this.world.server);
+    for (let count = random.below(8); count > 0; count -= 1) {
+      const frame = Uint8Array.from({ length: random.below(40) }, () => random.below(256));
+      frame.fill(0, 1, 4);
+      if (frame.length > 0) frame[0] = random.below(11);
+      other.connection.onDatagram(frame);
+    }
+    other.connection.onClose();
+  }
+
   get flows(): number {
     let flows = 0;
     for (const { flows: inside } of this.world.server.datapaths.values()) flows += inside.table.size;
@@ -142,6 +160,10 @@ test(`${MESSAGES} mutated messages: nothing is thrown, half done or lost`, { tim
     const session = new Session();
     let before = session.digest();
     for (let i = 0; i < ROUND && done < MESSAGES && session.flows < FLOWS_MAXIMUM; i += 1, done += 1) {
+      if (random.below(40) === 0) {
+        session.disturb(random, mutator);
+        before = session.digest();
+      }
       const message = mutator.next();
       const hex = () => `message ${done} of seed ${SEED}: ${Buffer.from(message).toString('hex')}`;
       let answers: Answer[];

@@ -161,6 +161,17 @@ here('a device that vanishes takes its port along, and comes back with it', asyn
   world.vsctl('del-port', 'br0', 'vc');
 });
 
+here('an internal port that is moved into another namespace works there', () => {
+  world.vsctl('add-port', 'br0', 'int0', '--', 'set', 'interface', 'int0', 'type=internal');
+  const other = world.namespace('other');
+  world.must('ip', '-n', world.namespace('sw'), 'link', 'set', 'int0', 'netns', other);
+  world.must('ip', '-n', other, 'link', 'set', 'int0', 'up');
+  world.must('ip', '-n', other, 'addr', 'add', '10.9.0.7/24', 'dev', 'int0');
+  expect(ping(other, '10.9.0.1')).toBe(3);
+  world.vsctl('del-port', 'br0', 'int0');
+  expect(world.run('ip', ['-n', other, 'link', 'show', 'int0']).code).not.toBe(0);
+});
+
 here('other changes of a device keep its port, and ovs-vswitchd hears of them', async () => {
   const middle = world.namespace('sw');
   world.must('ip', '-n', middle, 'link', 'set', 'va', 'mtu', '1400');
