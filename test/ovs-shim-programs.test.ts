@@ -157,6 +157,15 @@ test("when nothing is said of a daemon, sockets are the kernel's", () => {
 s = open_socket()
 print(json.dumps([transact(s, 'nlctrl', 1)[0], transact(s, 'ovs_flow', 2)[3] in (-2, 0)]))`;
   expect(python(body, { MILLRACE_OVS_SOCKET: '' })).toEqual([16, true]);
+  const unset = world.run('env', [
+    '-u',
+    'MILLRACE_OVS_SOCKET',
+    `LD_PRELOAD=${world.shim}`,
+    'python3',
+    '-c',
+    PRELUDE + body,
+  ]);
+  expect(unset.stdout).toBe('[16, true]\n');
 });
 
 test('a path that leads to no daemon fails, each time with its own errno', async () => {
@@ -253,6 +262,15 @@ print(json.dumps([count(), list(flush), port, ask(connections(1, 1, 0, 6))[3], f
   expect([connections, missing, end]).toEqual([0, -2, 'EAGAIN']);
   expect(flush).toEqual([2, 5, port, 0]);
   expect(python(`${common}\nprint(count())`, outside)).toBe(1);
+});
+
+test('groups that tell of connections can be joined, and stay silent', () => {
+  const heard = python(`
+s = open_socket(NETFILTER); s.bind((0, 0x3f))
+for group in range(1, 7): s.setsockopt(270, 1, group)
+joined = os.popen("awk '$2 == 12 && $3 == %d {print $4}' /proc/net/netlink" % (s.getsockname()[0])).read().strip()
+print(json.dumps([int(joined, 16), failure(lambda: s.recv(9, DONTWAIT))]))`);
+  expect(heard).toEqual([0, 'EAGAIN']);
 });
 
 test('other messages to netfilter reach the kernel', () => {
