@@ -122,7 +122,7 @@ export class OvsWorld {
     child.stdout?.on('data', (text) => {
       printed += text;
     });
-    await until('the datapath process listens', () => printed.includes('ready'));
+    await until('the datapath process listens', () => printed.includes('ready'), 40_000);
     return child;
   }
 
