@@ -15,6 +15,7 @@ import {
   type ForwardingContext,
   type JsonValue,
   type OidRequest,
+  type Passage,
   type Status,
 } from '../../switch/index.ts';
 import { DropList } from './drop-list.ts';
@@ -117,6 +118,32 @@ class FilterExtension implements Extension {
     }
   }
 
+  /** Rules keep no state, so packets that they let pass need not come here: see rule-table.ts for what decides. */
+  passBy(packet: Packet, portId: number): Passage | null {
+    if (!this.#ports.known) return null;
+    const table = this.#table;
+    const context = contextOf(packet);
+    const words = this.#fields;
+    words.read(packet, table.needs[Direction.IN] | table.needs[Direction.OUT], context.vlan);
+    const counted: (readonly number[])[] = [];
+    let fields = 0;
+    for (const direction of [Direction.IN, Direction.OUT]) {
+      if (!table.judges[direction]) continue;
+      const judged = direction === Direction.IN ? context.sourcePortId : portId;
+      const matched = table.matching(words, direction, judged);
+      if (table.drops(table.decided(matched))) return null;
+      fields |= table.fieldsOf(words, direction, judged);
+      counted.push(matched);
+    }
+    if (counted.length === 0) return { fields };
+    return {
+      fields,
+      carried(packets: number, bytes: number): void {
+        for (const matched of counted) table.countCarried(matched, packets, bytes);
+      },
+    };
+  }
+
   onOidComplete(request: OidRequest, status: Status): void {
     const changed = this.#ports.note(request, status);
     if (changed.length > 0) this.#resolvePorts(changed);
@@ -151,6 +178,8 @@ class FilterExtension implements Extension {
       case 'show':
         return this.status();
       case 'reset':
+        // What went past until now is counted first.
+        this.#handle.shortcuts.changed();
         this.#table.resetCounters();
         return this.status();
       case 'replace':
@@ -204,6 +233,8 @@ class FilterExtension implements Extension {
   }
 
   #replace(configuration: FilterConfiguration): void {
+    // What went past by the old rules is counted by them.
+    this.#handle.shortcuts.changed();
     const before = this.#table;
     const after = new RuleTable(configuration, this.#ports.ids);
     const reasons = this.#reasonsOf(configuration);
@@ -222,7 +253,9 @@ class FilterExtension implements Extension {
   }
 
   #learnPorts(): void {
-    if (this.#ports.learn()) this.#table.resolvePorts(this.#ports.ids);
+    if (!this.#ports.learn()) return;
+    this.#table.resolvePorts(this.#ports.ids);
+    this.#handle.shortcuts.changed();
   }
 
   /** Compile again if any rule names one of these ports. */
@@ -230,6 +263,7 @@ class FilterExtension implements Extension {
     const { rules } = this.#table.configuration;
     if (rules.some((rule) => rule.ports?.some((name) => names.includes(name)) ?? false)) {
       this.#table.resolvePorts(this.#ports.ids);
+      this.#handle.shortcuts.changed();
     }
   }
 }

@@ -9,15 +9,18 @@
  * Neighbours: rule.ts says which shapes a rule can match, fields.ts of net/ holds the words tested, extension.ts asks.
  */
 import {
+  EtherType,
   Field,
   Need,
   NetworkShape,
   networkOf,
   type PacketFields,
   SHAPE_COUNT,
+  shapeOf,
   TransportShape,
   transportOf,
 } from '../../net/index.ts';
+import { HeaderField } from '../../switch/index.ts';
 import { type FilterConfiguration, type FilterRule, type NumberRange, shapesOfRule } from './rule.ts';
 
 /** Which list of rules is asked. */
@@ -158,6 +161,56 @@ export class RuleTable {
     return matched;
   }
 
+  /**
+   * What of a packet's IP headers decides in {@link judge}, for packets that agree with this one in port, Ethernet header, VLAN and
+   * EtherType, when their headers are sound.
+   * @returns bits of HeaderField
+   */
+  fieldsOf({ words, shape }: PacketFields, direction: number, portId: number): number {
+    const etherType = words[Field.ETHER_TYPE];
+    // Rules on IP match nothing else. The shape tells it as well, but not where headers are broken.
+    if (etherType !== EtherType.IPV4 && etherType !== EtherType.IPV6) return 0;
+    const network = etherType === EtherType.IPV4 ? NetworkShape.IPV4 : NetworkShape.IPV6;
+    const own = this.#looks(shape, direction, portId);
+    let others = own;
+    for (const transport of Object.values(TransportShape)) {
+      others |= this.#looks(shapeOf(network, transport), direction, portId);
+    }
+    return others === 0 ? 0 : own | HeaderField.PROTOCOL;
+  }
+
+  /** What the tests of one list look at. */
+  #looks(shape: number, direction: number, portId: number): number {
+    const code = this.#code;
+    let fields = 0;
+    let rule = this.#list(shape, direction, portId);
+    for (let next = code[rule]; next !== 0; next = code[rule]) {
+      for (let test = rule + 2; test < next; test += testWords(code, test)) fields |= headerFieldOf(code[test] & 0xff);
+      rule = next;
+    }
+    return fields;
+  }
+
+  /**
+   * Count packets that went past the switch as {@link judge} would have.
+   * @param matched what {@link matching} gave for one of them
+   */
+  countCarried(matched: readonly number[], packets: number, bytes: number): void {
+    for (const rule of matched) {
+      this.packets[rule] += packets;
+      this.bytes[rule] += bytes;
+    }
+    if (this.decided(matched) !== NO_RULE) return;
+    this.defaultPackets += packets;
+    this.defaultBytes += bytes;
+  }
+
+  /** The rule that decides among those that {@link matching} gave, or NO_RULE. */
+  decided(matched: readonly number[]): number {
+    const last = matched.at(-1);
+    return last === undefined || this.#actions[last] === COUNT_ACTION ? NO_RULE : last;
+  }
+
   /** Start counting anew. */
   resetCounters(): void {
     this.packets.fill(0);
@@ -198,6 +251,29 @@ function firstMatch(code: Int32Array, words: Int32Array, at: number): number {
     }
     if (test === next) return rule;
     rule = next;
+  }
+}
+
+/** Length of a test. */
+function testWords(code: Int32Array, test: number): number {
+  return code[test] >> 8 === RANGES ? 2 + code[test + 1] * 2 : 3;
+}
+
+/** The bit of HeaderField for a field that a test looks at; 0 for what lies outside of IP. */
+function headerFieldOf(field: number): number {
+  if (field >= Field.SOURCE_IP && field < Field.PROTOCOL) return HeaderField.ADDRESSES;
+  switch (field) {
+    case Field.PROTOCOL:
+    case Field.FRAGMENT:
+      return HeaderField.PROTOCOL;
+    case Field.SOURCE_PORT:
+    case Field.DESTINATION_PORT:
+    case Field.ICMP_TYPE:
+      return HeaderField.PORTS;
+    case Field.TCP_FLAGS:
+      return HeaderField.TCP_FLAGS;
+    default:
+      return 0;
   }
 }
 

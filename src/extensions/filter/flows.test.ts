@@ -1,0 +1,194 @@
+/** A filter in front of flows: its rules are part of them, and what they carry is judged and counted as if it had come through. */
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { learningExtension } from '../learning/index.ts';
+import { Twins } from '../learning/testing.ts';
+import { filterExtension } from './index.ts';
+
+const HOSTS = [1, 2, 3] as const;
+
+/** Host n is behind port n. */
+function twins(configuration: unknown): Twins {
+  const pair = new Twins();
+  pair.enable(learningExtension);
+  pair.enable(filterExtension, configuration);
+  for (const port of HOSTS) pair.addPort(port);
+  return pair;
+}
+
+interface Content {
+  readonly type: number;
+  readonly payload: readonly number[];
+}
+
+function frame(from: number, to: number, { type, payload }: Content, tci = -1): Uint8Array {
+  const tag = tci === -1 ? [] : [0x81, 0, tci >> 8, tci & 255];
+  const bytes = [2, 0, 0, 0, 0, to, 2, 0, 0, 0, 0, from, ...tag, type >> 8, type & 255, ...payload];
+  while (bytes.length < 64) bytes.push(0);
+  return Uint8Array.from(bytes);
+}
+
+const ports = (from: number, to: number) => [from >> 8, from & 255, to >> 8, to & 255];
+const tcp = (from: number, to: number, flags = 0x10, offset = 0x50) => [
+  ...ports(from, to),
+  ...[0, 0, 0, 0, 0, 0, 0, 0, offset, flags, 0, 0, 0, 0, 0, 0],
+];
+const udp = (from: number, to: number, length = 8) => [...ports(from, to), 0, length, 0, 0];
+
+/** An IPv4 packet between hosts' addresses; `lie` is added to its total length. */
+function ipv4(from: number, to: number, protocol: number, rest: readonly number[], fragment = 0, lie = 0): Content {
+  const length = 20 + rest.length + lie;
+  const head = [0x45, 0, length >> 8, length & 255, 0, 0, fragment >> 8, fragment & 255, 64, protocol, 0, 0];
+  return { type: 0x0800, payload: [...head, 10, 0, 0, from, 10, 0, 0, to, ...rest] };
+}
+
+/** An IPv6 packet between fd00::from and fd00::to. */
+function ipv6(from: number, to: number, next: number, rest: readonly number[], lie = 0): Content {
+  const address = (host: number) => [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, host];
+  const length = rest.length + lie;
+  return { type: 0x86dd, payload: [0x60, 0, 0, 0, 0, length, next, 64, ...address(from), ...address(to), ...rest] };
+}
+
+type Make = (from: number, to: number) => Content;
+const contents: readonly Make[] = [
+  (from, to) => ipv4(from, to, 6, tcp(1000, 80)),
+  (from, to) => ipv4(from, to, 6, tcp(1000, 22)),
+  (from, to) => ipv4(from, to, 6, tcp(1000, 22, 2)),
+  (from, to) => ipv4(from, to, 6, tcp(1000, 80, 2)),
+  (from, to) => ipv4(9, to, 6, tcp(from, 80)),
+  (from, to) => ipv4(from, to, 6, tcp(1000, 80), 0, 40),
+  (from, to) => ipv4(from, to, 6, tcp(1000, 80), 0, -10),
+  (from, to) => ipv4(from, to, 6, tcp(1000, 80, 0x10, 0xf0)),
+  (from, to) => ipv4(from, to, 17, udp(1000, 53)),
+  (from, to) => ipv4(from, to, 17, udp(1000, 53, 200)),
+  (from, to) => ipv4(from, to, 17, udp(1000, 53), 0x2000),
+  (from, to) => ipv4(from, to, 17, udp(1000, 53), 7),
+  (from, to) => ipv4(from, to, 1, [8, 0, 0, 0, 0, 0, 0, 0]),
+  (from, to) => ipv4(from, to, 1, [8, 0, 0, 0]),
+  (from, to) => ipv4(from, to, 47, [0, 0, 8, 0]),
+  (from, to) => ipv6(from, to, 6, tcp(1000, 80)),
+  (from, to) => ipv6(from, to, 6, tcp(1000, 22)),
+  (from, to) => ipv6(from, to, 6, tcp(1000, 80), 90),
+  (from, to) => ipv6(from, to, 0, [6, 0, 1, 4, 0, 0, 0, 0, ...tcp(1000, 22)]),
+  (from, to) => ipv6(from, to, 44, [6, 0, 0, 0, 0, 0, 0, 0, ...tcp(1000, 22)]),
+  (from, to) => ipv6(from, to, 58, [135, 0, 0, 0, 0, 0, 0, 0]),
+  (from, to) => ({
+    type: 0x0806,
+    payload: [0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, from, 10, 0, 0, from, 0, 0, 0, 0, 0, 0, 10, 0, 0, to],
+  }),
+  () => ({ type: 0x88b5, payload: [] }),
+  () => ({ type: 30, payload: [0xaa, 0xaa, 3, 0, 0, 0, 8, 0, 0x45] }),
+];
+
+/** Everybody talks to everybody, so that there are flows wherever there may be. */
+function talk(pair: Twins, makes: readonly Make[], tci = -1): void {
+  for (let round = 0; round < 3; round += 1) {
+    for (const make of makes) {
+      for (const from of HOSTS) {
+        for (const to of HOSTS) if (from !== to) pair.send(from, frame(from, to, make(from, to), tci));
+      }
+    }
+  }
+}
+
+const noSsh = { name: 'no-ssh', action: 'drop', protocol: 'tcp', destinationPort: 22 };
+
+test('packets that no rule drops are carried and counted by the rules; those that one drops come up', () => {
+  const pair = twins({ rules: [{ name: 'tcp', action: 'count', protocol: 'tcp' }, noSsh] });
+  talk(pair, contents);
+  expect(pair.carried).toBeGreaterThan(80);
+  pair.compare();
+});
+
+test('without rules, or with rules on Ethernet alone, one flow serves all that two hosts say', () => {
+  const web: readonly Make[] = [contents[0], contents[1], contents[8]];
+  const plain = twins({ rules: [{ name: 'arp', action: 'drop', etherType: 'arp' }] });
+  talk(plain, web);
+  expect(plain.flows).toBe(6);
+  const deep = twins({ rules: [noSsh] });
+  talk(deep, web);
+  // Two destination ports of TCP, of which one is dropped, and UDP.
+  expect(deep.flows).toBe(12);
+  deep.compare();
+});
+
+test('new rules hold at once, for what flows carried too', () => {
+  const pair = twins({});
+  const web = [contents[0]];
+  talk(pair, web);
+  expect(pair.flows).toBe(6);
+  const replace = (args: object) => pair.both((sw) => void sw.extensionCommand('filter', 'replace', { ...args }));
+  replace({ rules: [{ name: 'no-web', action: 'drop', protocol: 'tcp', destinationPort: 80 }] });
+  expect(pair.flows).toBe(0);
+  talk(pair, web);
+  expect(pair.flows).toBe(0);
+  replace({ default: 'drop', rules: [{ name: 'web', action: 'allow', protocol: 'tcp', destinationPort: 80 }] });
+  talk(pair, web);
+  expect(pair.flows).toBe(6);
+  pair.compare();
+});
+
+const field = fc.constantFrom<object>(
+  { protocol: 'tcp' },
+  { protocol: 'udp', destinationPort: 53 },
+  { protocol: 'tcp', destinationPort: [22, '443-500'] },
+  { protocol: 'tcp', tcpFlags: 'syn !ack' },
+  { sourceIp: '10.0.0.1' },
+  { destinationIp: '10.0.0.2/31' },
+  { destinationIp: 'fd00::2' },
+  { etherType: 'ipv6' },
+  { etherType: 'arp' },
+  { fragment: 'yes' },
+  { fragment: 'no' },
+  { icmpType: 8 },
+  { vlan: 5 },
+  { sourceMac: '02:00:00:00:00:01' },
+  { destinationMac: '02:00:00:00:00:02/00:00:00:00:00:02' },
+  { ports: ['p1'] },
+  { ports: ['p2', 'p3'] },
+  { ports: ['late'] },
+);
+const rule = fc.record({
+  fields: fc.array(field, { maxLength: 2 }),
+  action: fc.constantFrom('allow', 'drop', 'count'),
+  direction: fc.constantFrom('in', 'out', 'both'),
+});
+const configuration = fc
+  .record({ rules: fc.array(rule, { maxLength: 4 }), default: fc.constantFrom('allow', 'allow', 'drop') })
+  .map(({ rules, ...rest }) => ({
+    ...rest,
+    rules: rules.map(({ fields, ...one }, number) => ({ name: `r${number}`, ...one, ...Object.assign({}, ...fields) })),
+  }));
+
+test('whatever the rules, a filter with flows judges and counts as one without', () => {
+  let carried = 0;
+  const some = fc.subarray([...contents], { minLength: 2, maxLength: 5 });
+  const step = fc.oneof(
+    configuration.map(
+      (rules) => (pair: Twins) => pair.both((sw) => void sw.extensionCommand('filter', 'replace', rules)),
+    ),
+    fc
+      .constantFrom('late', 'p1', 'other')
+      .map((name) => (pair: Twins) => pair.both((sw) => sw.updatePort(3, { name }).result())),
+    fc.constant((pair: Twins) => pair.both((sw) => void sw.extensionCommand('filter', 'reset', null))),
+  );
+  fc.assert(
+    fc.property(some, fc.constantFrom(-1, 5), fc.array(step, { minLength: 1, maxLength: 6 }), (makes, tci, steps) => {
+      const pair = twins({});
+      talk(pair, makes, tci);
+      for (const run of steps) {
+        try {
+          run(pair);
+        } catch (error) {
+          // Rules that can never match are refused by both.
+          if (!(error instanceof Error) || error.name === 'AssertionError') throw error;
+        }
+        talk(pair, makes, tci);
+      }
+      pair.compare();
+      carried += pair.carried;
+    }),
+    { numRuns: Number(process.env.MILLRACE_FUZZ ?? 60) },
+  );
+  expect(carried).toBeGreaterThan(1000);
+});
