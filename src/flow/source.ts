@@ -9,19 +9,14 @@ export interface FlowSource {
   /** For people, such as `learning` or the name of a datapath. */
   readonly name: string;
   readonly table: FlowTable;
-  /**
-   * The flows rest on checks that a key does not hold. Whoever runs them elsewhere hands packets up, whatever matches: those with
-   * an 802.3 length instead of an EtherType; under masks that go beyond the Ethernet header and tags, those that HeaderOffsets of
-   * net/ finds malformed, as deep as the mask goes; and those longer than the MTU of their port (and 18 bytes), but for
-   * super-packets.
-   */
-  readonly strict?: boolean;
   /** The secret of its hash action, when it has one. */
   readonly hashSecret?: { readonly low: number; readonly high: number };
   /** The switch's port for a number in keys and outputs; -1 for none that frames can simply be sent to, such as a tunnel. */
   portIdOf(number: number): number;
   /** The number in keys for a port of the switch; -1 when the table says nothing about its packets. */
   numberOf(portId: number): number;
+  /** Whether the packets of a port may go past whatever else looks at them; left out, the flows themselves say so. */
+  isOpen?(portId: number): boolean;
   /** Told what was carried elsewhere by a flow since it was last told. */
   carried?(slot: number, packets: number, bytes: number): void;
 }
@@ -35,6 +30,12 @@ export interface FlowRegistration {
 
 /** Takes flow tables: the service `flows` of a switch's host services, where there is one. */
 export interface FlowRegistry {
+  /**
+   * Packets whose headers lie are not run by flows that look beyond the Ethernet header and tags, but handed up: those that
+   * HeaderOffsets of net/ finds malformed, as deep as the flow's mask goes. A flow that stands for a filter needs this, since a
+   * key does not tell. When it is not said, sources offer no such flow.
+   */
+  readonly strict?: boolean;
   register(source: FlowSource): FlowRegistration;
 }
 

@@ -39,7 +39,6 @@ export interface FlowSettings {
 
 export class FlowRecorder implements FlowSource {
   readonly name: string;
-  readonly strict = true;
   readonly table: FlowTable;
   readonly #handle: ExtensionHandle;
   readonly #database: ForwardingDatabase;
@@ -48,6 +47,8 @@ export class FlowRecorder implements FlowSource {
   readonly #seen = new SeenCache();
   readonly #wheel: DueWheel;
   readonly #registration: FlowRegistration;
+  /** Flows may go by IP headers. */
+  readonly #goesDeep: boolean;
   readonly #stopWatching: () => void;
   readonly #key = new FlowKey();
   readonly #masked = new Uint32Array(KEY_WORDS);
@@ -68,6 +69,7 @@ export class FlowRecorder implements FlowSource {
     this.#wheel = new DueWheel(settings.idleSeconds, this.#nowSeconds());
     this.#stopWatching = handle.shortcuts.watch(() => this.flush());
     database.onGone = (domain, high, low) => this.#addressGone(domain, high, low);
+    this.#goesDeep = registry.strict === true;
     this.#registration = registry.register(this);
   }
 
@@ -145,7 +147,8 @@ export class FlowRecorder implements FlowSource {
     const shortcut = this.#handle.shortcuts.consider(packet, portId);
     // Whoever was asked may have changed something.
     if (era !== this.#era) return;
-    if (shortcut !== null) this.#record(packet, context, shortcut, portId, nowSeconds);
+    if (shortcut !== null && (shortcut.fields === 0 || this.#goesDeep))
+      this.#record(packet, context, shortcut, portId, nowSeconds);
     else if (seen !== Seen.DEEP) this.#seen.note(Seen.REFUSED, portId, isIp(context) ? nowSeconds : 0);
   }
 

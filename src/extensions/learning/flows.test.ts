@@ -1,7 +1,9 @@
 /** Flows that the learning extension records: what they carry is what the switch does, whatever changes. */
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
-import { formatFlow } from '../../flow/index.ts';
+import { expect, test, vi } from 'vitest';
+import { type FlowSource, formatFlow } from '../../flow/index.ts';
+import { createSwitch, type ExtensionFactory, type ExtensionHandle, type Passage } from '../../switch/index.ts';
+import { Bench, passing, TestHost } from '../../switch/testing.ts';
 import { learningExtension } from './index.ts';
 import { Twins } from './testing.ts';
 
@@ -190,6 +192,95 @@ test('what a key cannot hold comes up: priority tags on a plain port, tags that 
   acquaint(pair, [1, 5], [2, 6], { tags: [(3 << 13) | 9] });
   expect(pair.flows).toBe(0);
   pair.compare();
+});
+
+test('what another extension is handed comes up, unless that says otherwise; what it says may change', () => {
+  const pair = twins(2);
+  let says: Passage | null = { fields: 0 };
+  const handles: ExtensionHandle[] = [];
+  const watcher = (asked: boolean): ExtensionFactory => ({
+    descriptor: { name: 'watcher', type: 'filtering', version: '1' },
+    create: (handle) => {
+      handles.push(handle);
+      return {
+        onEgress: (batch, flags) => handle.indicateEgress(batch, flags),
+        ...(asked ? { passBy: () => says } : {}),
+      };
+    },
+  });
+  acquaint(pair, [1, 1], [2, 2]);
+  expect(pair.flows).toBe(2);
+  pair.enable(watcher(false));
+  acquaint(pair, [1, 1], [2, 2]);
+  expect(pair.flows).toBe(0);
+  pair.both((sw) => sw.disableExtension('watcher').result());
+  pair.enable(watcher(true));
+  acquaint(pair, [1, 1], [2, 2]);
+  expect(pair.flows).toBe(2);
+  says = null;
+  for (const handle of handles) handle.shortcuts.changed();
+  expect(pair.flows).toBe(0);
+  acquaint(pair, [1, 1], [2, 2]);
+  expect(pair.flows).toBe(0);
+  pair.compare();
+});
+
+test('an extension that fails when it is asked, or told, is disabled, and traffic goes on', () => {
+  const fail = () => {
+    throw new Error('broken');
+  };
+  for (const passBy of [fail, () => ({ fields: 0, carried: fail })]) {
+    const services: Record<string, unknown> = {};
+    const bench = new Bench({ host: { ...new TestHost(), nowMs: () => 5_000_000, log: () => {}, services } });
+    bench.failuresExpected = true;
+    const sources: FlowSource[] = [];
+    services.flows = {
+      register: (source: FlowSource) => {
+        sources.push(source);
+        return { portsChanged: () => {}, close: () => {} };
+      },
+    };
+    bench.sw.enableExtension(learningExtension).result();
+    bench.enable('broken', 'filtering', (handle) => ({ ...passing(handle), passBy }));
+    for (const at of [1, 2]) bench.port(at);
+    bench.receive(1, frame(1, 255));
+    bench.receive(2, frame(2, 1), frame(2, 1));
+    const { table, carried } = sources[0];
+    const slot = table.next(0);
+    if (slot !== -1) {
+      table.addCounts(slot, 3, 180, 0, 5_000_000);
+      carried?.call(sources[0], slot, 3, 180);
+      bench.receive(2, frame(2, 1));
+    }
+    expect(bench.sw.extensions().find(({ name }) => name === 'broken')?.failure).toContain('broken');
+    expect(bench.reached().length).toBeGreaterThan(2);
+  }
+});
+
+test('there are never more flows than the maximum, and none without timers or with a maximum of 0', () => {
+  const pair = twins(2, { flows: { maximum: 3 } });
+  for (let other = 2; other < 10; other += 1) acquaint(pair, [1, 1], [2, other]);
+  expect(pair.flows).toBe(3);
+  expect(twins(2, { flows: { maximum: 0 } }).carrier.source).toBeNull();
+  const register = vi.fn();
+  const host = { nowMs: () => 0, log: () => {}, services: { flows: { register } } };
+  const sw = createSwitch({ name: 'timeless', host });
+  sw.activate().result();
+  sw.enableExtension(learningExtension).result();
+  expect(register).not.toHaveBeenCalled();
+});
+
+test('a carrier that does not look closely at headers gets no flow that goes by them', () => {
+  for (const strict of [false, true]) {
+    const pair = new Twins({}, strict);
+    pair.enable(learningExtension);
+    for (const at of [1, 2]) pair.addPort(at);
+    pair.both((sw) => sw.setPortProperty(1, { type: 'guard', dhcp: true, router: true }).result());
+    acquaint(pair, [1, 1], [2, 2], ipv4(6, tcp(80)));
+    acquaint(pair, [1, 1], [2, 2]);
+    // From port 1 as deep as the guard looks; from port 2, and what is not IP, by Ethernet alone.
+    expect(pair.flows).toBe(strict ? 4 : 3);
+  }
 });
 
 const security = (allowMacSpoofing: boolean, allowIeeePriorityTag: boolean) => ({
