@@ -128,7 +128,8 @@ class LearningExtension implements Extension {
   onIngress(batch: Batch, flags: number): void {
     const now = this.#nowSeconds();
     const table = this.#database.table;
-    this.#recorder?.advance(now);
+    const recorder = this.#recorder;
+    if (recorder !== null) recorder.advance(now);
     table.sweep(now);
     const packets = batch.packets;
     const count = batch.count;
@@ -138,6 +139,7 @@ class LearningExtension implements Extension {
       const context = contextOf(packet);
       const reason = this.#forward(packet, context, table, now);
       if (reason === FORWARDED) {
+        if (recorder !== null) recorder.offer(packet, context, now);
         packets[kept] = packet;
         kept += 1;
       } else {
@@ -164,13 +166,11 @@ class LearningExtension implements Extension {
     if ((sourceHigh & 0x0100) !== 0 || (sourceHigh | sourceLow) === 0) return DropReason.INVALID_SOURCE_MAC;
     const high = (bytes[at] << 8) | bytes[at + 1];
     if (high === 0x0180 && !this.#forwardLinkLocal && isLinkLocalControl(packet)) return DropReason.LINK_LOCAL_CONTROL;
-    let isKnown = sourcePortId !== 0;
-    if (isKnown && (this.#database.portFlags[sourcePortId] & PortFlag.NO_LEARNING) === 0) {
+    if (sourcePortId !== 0 && (this.#database.portFlags[sourcePortId] & PortFlag.NO_LEARNING) === 0) {
       const learned = table.learn(vlan, sourceHigh, sourceLow, sourcePortId, context.sourceNicIndex, now);
       if (learned !== Learned.KNOWN) {
         const reason = this.#notLearned(learned, vlan, sourceHigh, sourceLow, sourcePortId, now);
         if (reason !== FORWARDED) return reason;
-        isKnown = false;
       }
     }
     if ((high & 0x0100) !== 0) return this.#flood(packet);
@@ -188,7 +188,6 @@ class LearningExtension implements Extension {
       return verdict;
     }
     const nicIndex = this.#policies.destinationNic(portId, found >>> 16);
-    if (isKnown && this.#recorder !== null) this.#recorder.offer(packet, context, portId, now);
     this.#handle.addDestination(packet, portId, nicIndex, this.#policies.destinationFlags(portId));
     return FORWARDED;
   }

@@ -123,11 +123,10 @@ export class FlowRecorder implements FlowSource {
     if (this.table.size !== 0) this.table.refreshCounts(-1);
   }
 
-  /**
-   * A packet whose source is known goes to one known address.
-   * @param portId where it goes, to NIC 0; it has no destination yet
-   */
-  offer(packet: Packet, context: ForwardingContext, portId: number, nowSeconds: number): void {
+  /** A packet has its destinations. When it goes to one known address, packets like it may become a flow. */
+  offer(packet: Packet, context: ForwardingContext, nowSeconds: number): void {
+    if (context.numDestinations !== 1 || (packet.bytes[packet.offset] & 1) !== 0) return;
+    const portId = context.destinationPorts[0];
     if (this.#flushLater) this.flush();
     const seen = this.#seen.find(packet.bytes, packet.offset, context);
     if (seen >= 0) {
@@ -142,6 +141,7 @@ export class FlowRecorder implements FlowSource {
       return;
     }
     if (this.#considerationsLeft === 0 || this.table.size >= this.#settings.maximum) return;
+    if (!this.#isSettled(packet, context, portId, nowSeconds)) return;
     this.#considerationsLeft -= 1;
     const era = this.#era;
     const shortcut = this.#handle.shortcuts.consider(packet, portId);
@@ -150,6 +150,16 @@ export class FlowRecorder implements FlowSource {
     if (shortcut !== null && (shortcut.fields === 0 || this.#goesDeep))
       this.#record(packet, context, shortcut, portId, nowSeconds);
     else if (seen !== Seen.DEEP) this.#seen.note(Seen.REFUSED, portId, isIp(context) ? nowSeconds : 0);
+  }
+
+  /** Whether the next packet like this one would go to the same port, and teach nothing new. */
+  #isSettled(packet: Packet, context: ForwardingContext, portId: number, nowSeconds: number): boolean {
+    const { table } = this.#database;
+    const path = pathOf(packet, context, portId);
+    const isFlood = table.lookup(path.domain, path.high, path.low, nowSeconds) !== portId;
+    if (isFlood || context.sourcePortId === 0 || context.sourceNicIndex !== 0) return false;
+    if (!this.#database.learnsOn(path.sourcePortId)) return true;
+    return table.lookup(path.domain, path.sourceHigh, path.sourceLow, nowSeconds) === path.sourcePortId;
   }
 
   /** Whether there is a flow for a packet of which more counts than the cache compares. */
