@@ -36,7 +36,7 @@ export interface Shortcut {
 /** Shortcuts, as one extension sees them. */
 export interface Shortcuts {
   /**
-   * Forwarding: may packets like this one, which has no destination yet, go to NIC 0 of this port without coming through the
+   * Forwarding: may packets like this one, which goes to this port alone, go to its NIC 0 without coming through the
    * switch? The answer holds until {@link watch} tells.
    * @returns null when they must come
    */

@@ -48,9 +48,11 @@ export function considerShortcut(datapath: Datapath, asking: Slot, packet: Packe
   let fields = 0;
   for (const passage of passages) fields |= passage.fields;
   const isIp = context.etherType === EtherType.IPV4 || context.etherType === EtherType.IPV6;
-  // NVGRE from the external port is the switch's own affair.
-  if (source.external && datapath.options.hybridForwarding && isIp) fields |= HeaderField.PROTOCOL;
+  // NVGRE from the external port is the switch's own affair; which GRE is that lies too deep.
+  const mayBeNvgre = source.external && datapath.options.hybridForwarding && isIp;
+  if (mayBeNvgre) fields |= HeaderField.PROTOCOL;
   if (fields !== 0 && !(isIp && isPlain(packet))) return null;
+  if (mayBeNvgre && headers.ipProtocol === IpProtocol.GRE) return null;
   return { tagAction, fields, passages: passages.filter((passage) => passage.carried !== undefined) };
 }
 
