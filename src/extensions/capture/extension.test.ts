@@ -3,6 +3,8 @@ import { TestBench, tcp } from '../../../examples/testing.ts';
 import { randomFrame } from '../../net/match/testing.ts';
 import { fuzzRounds, randomNumbers } from '../../net/wire/testing.ts';
 import { filterExtension } from '../filter/index.ts';
+import { learningExtension } from '../learning/index.ts';
+import { Twins } from '../learning/testing.ts';
 import { captureExtension } from './extension.ts';
 import { CaptureHub } from './hub.ts';
 import type { CaptureOptions } from './options.ts';
@@ -100,4 +102,37 @@ test('random and damaged frames are recorded as they are, and packets go on', ()
   }
   expect(web.capturedPackets).toBeGreaterThan(rounds / 10);
   expect(bench.virtualSwitch.counters).toMatchObject({ received: rounds, contextsInUse: 0 });
+});
+
+test('packets that a session wants take no shortcut past it, others may', () => {
+  const pair = new Twins();
+  pair.enable(learningExtension);
+  const hubs: CaptureHub[] = [];
+  pair.both((sw) => {
+    const hub = new CaptureHub(() => 1_700_000_000_000);
+    sw.enableExtension(captureExtension(hub)).result();
+    hubs.push(hub);
+  });
+  for (const port of [1, 2, 3, 4]) pair.addPort(port);
+  const talk = () => {
+    for (let round = 0; round < 4; round += 1) {
+      for (const from of [1, 2, 3, 4]) {
+        const to = from % 2 === 1 ? from + 1 : from - 1;
+        const frame = new Uint8Array(60);
+        frame.set([2, 0, 0, 0, 0, to, 2, 0, 0, 0, 0, from, 0x88, 0xb5]);
+        pair.send(from, frame);
+      }
+    }
+  };
+  talk();
+  expect(pair.flows).toBe(4);
+  const sessions = hubs.map((hub) => hub.open({ portIds: [1], direction: 'both' }));
+  expect(pair.flows).toBe(0);
+  talk();
+  expect(pair.flows).toBe(2);
+  expect(sessions.map((session) => session.capturedPackets)).toEqual([8, 8]);
+  for (const session of sessions) session.close();
+  talk();
+  expect(pair.flows).toBe(4);
+  pair.compare();
 });

@@ -12,6 +12,7 @@ import {
   type ExtensionHandle,
   type ForwardingContext,
   type JsonValue,
+  type Passage,
 } from '../../switch/index.ts';
 import type { CaptureHub } from './hub.ts';
 import { CaptureFlag } from './ring.ts';
@@ -19,10 +20,24 @@ import { CaptureFlag } from './ring.ts';
 class CaptureExtension implements Extension {
   readonly #handle: ExtensionHandle;
   readonly #hub: CaptureHub;
+  #stopWatching: (() => void) | null = null;
 
   constructor(handle: ExtensionHandle, hub: CaptureHub) {
     this.#handle = handle;
     this.#hub = hub;
+  }
+
+  attach(): void {
+    this.#stopWatching = this.#hub.watch(() => this.#handle.shortcuts.changed());
+  }
+
+  detach(): void {
+    this.#stopWatching?.();
+  }
+
+  /** Only what sessions want to see must come. */
+  passBy(packet: Packet, portId: number): Passage | null {
+    return this.#hub.wantsPath(contextOf(packet).sourcePortId, portId) ? null : { fields: 0 };
   }
 
   onIngress(batch: Batch, flags: number): void {

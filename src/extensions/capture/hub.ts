@@ -17,11 +17,26 @@ export class CaptureHub {
   #ingress: CaptureSession[] = [];
   #egress: CaptureSession[] = [];
   #lastId = 0;
+  readonly #watchers = new Set<() => void>();
   readonly #wallClockMs: () => number;
 
   /** @param wallClockMs milliseconds since 1970, for packets that came without a timestamp */
   constructor(wallClockMs: () => number = Date.now) {
     this.#wallClockMs = wallClockMs;
+  }
+
+  /** Be told when sessions have come or gone. @returns call to stop */
+  watch(watcher: () => void): () => void {
+    this.#watchers.add(watcher);
+    return () => void this.#watchers.delete(watcher);
+  }
+
+  /** Whether any session wants packets that come in through one port and go out through another. */
+  wantsPath(sourcePortId: number, portId: number): boolean {
+    return (
+      this.#ingress.some((session) => session.wantsPort(sourcePortId)) ||
+      this.#egress.some((session) => session.wantsPort(portId))
+    );
   }
 
   get wantsIngress(): boolean {
@@ -75,5 +90,6 @@ export class CaptureHub {
   #sort(): void {
     this.#ingress = this.sessions.filter((session) => session.options.direction !== 'out');
     this.#egress = this.sessions.filter((session) => session.options.direction !== 'in');
+    for (const watcher of this.#watchers) watcher();
   }
 }
