@@ -10,7 +10,7 @@ const rooms = {
   switch: ['net'],
   flow: ['net'],
   tables: ['net'],
-  offload: ['bpf', 'flow', 'tables', 'net'],
+  offload: ['bpf', 'host', 'flow', 'tables', 'net'],
   'extensions/learning': ['switch', 'flow', 'net'],
   'extensions/capture': ['switch', 'flow', 'net'],
   'extensions/filter': ['switch', 'flow', 'net'],

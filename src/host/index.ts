@@ -1,5 +1,6 @@
 /** host/: Linux: system calls, epoll, packet sockets, TAPs, namespaces. The only door of this room. */
 export { isBpfFileSystem, mountBpfFileSystem, unmountBpfFileSystem } from './bpf-file-system.ts';
+export { REDIRECT_MARK } from './drop-program.ts';
 export { type Isolation, type IsolationMeans, isolate } from './isolation.ts';
 export type { LinkEvent, LinkProperty, LinkState } from './link-state.ts';
 export { LinkWatch, pollLinks } from './link-watch.ts';

@@ -3,7 +3,8 @@
  * TCP on the port's addresses beside us, and send packets of its own out of it.
  *
  * The means is an eBPF program that drops everything (drop-program.ts) at both traffic-control hooks of the device. Packet sockets see
- * frames before the ingress hook, and sends with PACKET_QDISC_BYPASS skip the egress hook; so exactly the kernel's share is dropped.
+ * frames before the ingress hook, and sends with PACKET_QDISC_BYPASS skip the egress hook; what Millrace's own programs redirect carries a
+ * mark that the egress hook knows. So exactly the kernel's share is dropped.
  * It is attached by TCX links (tcx.ts), which vanish with the process, or where there are none by filters (tc-filter.ts).
  *
  * The program goes behind those that are there: nobody else's is displaced. Any of them that ends the chain with a verdict of
@@ -63,10 +64,15 @@ function byLinks(program: FileDescriptor, interfaceIndex: number, name: string):
   };
   try {
     const warnings: string[] = [];
-    for (const hook of [TcxHook.INGRESS, TcxHook.EGRESS]) {
-      const others = tcxPrograms(interfaceIndex, hook).filter((id) => !isFastPath(programName(id)));
-      if (others.length > 0) warnings.push(othersWarning(name, `eBPF programs (ids ${others.join(', ')})`));
-      links.push(attachTcx(program, interfaceIndex, hook));
+    const wayOut = loadDropProgram(true);
+    try {
+      for (const hook of [TcxHook.INGRESS, TcxHook.EGRESS]) {
+        const others = tcxPrograms(interfaceIndex, hook).filter((id) => !isFastPath(programName(id)));
+        if (others.length > 0) warnings.push(othersWarning(name, `eBPF programs (ids ${others.join(', ')})`));
+        links.push(attachTcx(hook === TcxHook.EGRESS ? wayOut : program, interfaceIndex, hook));
+      }
+    } finally {
+      wayOut.close();
     }
     return { means: 'tcx', warnings, close };
   } catch (error) {

@@ -17,4 +17,10 @@ export {
   offloadSupport,
 } from './attach/support.ts';
 export { type XdpTarget, xdpTarget } from './attach/xdp-target.ts';
+export { type MapSet, OffloadMaps } from './layout/maps.ts';
+export type { LoadedProgram, Refused } from './program/load.ts';
 export { emitPunt } from './punt/punt.ts';
+export { cpuParts, FlowOffload, type FlowOffloadOptions } from './table/flow-offload.ts';
+export type { OffloadPort } from './table/ports.ts';
+export type { Installation } from './table/programs.ts';
+export { type ShownOffload, showOffload } from './table/show.ts';

@@ -24,7 +24,7 @@ import { isQuery } from './oid-rules.ts';
 import type { Shortcut, Shortcuts } from './passage.ts';
 import { egressVlanVerdict, tagActionFor } from './policies/vlan.ts';
 import * as references from './references.ts';
-import { considerShortcut, countCarried } from './shortcut.ts';
+import { considerShortcut, countCarried, countCarriedCopies, countCarriedDrops, isOpenPort } from './shortcut.ts';
 import type { Slot } from './slot.ts';
 import type { ExtensionStack } from './stack.ts';
 import { indicateStatus } from './status-path.ts';
@@ -101,6 +101,10 @@ class BoundShortcuts implements Shortcuts {
     return considerShortcut(this.#datapath, this.#slot, packet, portId);
   }
 
+  isOpen(portId: number): boolean {
+    return isOpenPort(this.#datapath, this.#slot, portId);
+  }
+
   watch(listener: () => void): () => void {
     this.#datapath.pathWatchers.add(listener);
     return () => void this.#datapath.pathWatchers.delete(listener);
@@ -108,6 +112,14 @@ class BoundShortcuts implements Shortcuts {
 
   carried(shortcut: Shortcut, sourcePortId: number, portId: number, packets: number, bytes: number): void {
     countCarried(this.#datapath, shortcut, sourcePortId, portId, packets, bytes);
+  }
+
+  carriedCopies(portId: number, packets: number, bytes: number): void {
+    countCarriedCopies(this.#datapath, portId, packets, bytes);
+  }
+
+  carriedDrops(sourcePortId: number, reason: number, packets: number, bytes: number): void {
+    countCarriedDrops(this.#datapath, sourcePortId, reason, packets, bytes);
   }
 
   changed(): void {

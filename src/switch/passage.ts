@@ -3,6 +3,7 @@
  * extension can ask. shortcut.ts answers.
  */
 import type { Packet } from '../net/index.ts';
+import type { DropReasonCode } from './drop-reason.ts';
 
 /** What of an IP packet is looked at beyond source port, Ethernet header, tags and EtherType. Bits. */
 export const HeaderField = {
@@ -41,10 +42,19 @@ export interface Shortcuts {
    * @returns null when they must come
    */
   consider(packet: Packet, portId: number): Shortcut | null;
+  /**
+   * Whether nobody looks at what comes in or goes out through a port but the asking extension: no policy, no other extension, no
+   * mirror. The answer holds until {@link watch} tells.
+   */
+  isOpen(portId: number): boolean;
   /** Be told at once when answers may no longer hold. @returns call to stop */
   watch(listener: () => void): () => void;
   /** Count packets that took a shortcut, as if they had come through. Bytes are those of the frames as they came in. */
   carried(shortcut: Shortcut, sourcePortId: number, portId: number, packets: number, bytes: number): void;
+  /** Count copies beyond the first of packets that {@link carried} counted. */
+  carriedCopies(portId: number, packets: number, bytes: number): void;
+  /** Count packets that were dropped elsewhere, as if they had been here. */
+  carriedDrops(sourcePortId: number, reason: DropReasonCode, packets: number, bytes: number): void;
   /** Of an extension with `passBy`: what it has answered no longer holds. */
   changed(): void;
 }

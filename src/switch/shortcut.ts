@@ -17,9 +17,11 @@ import {
 import { ContextFlag, type ForwardingContext } from './context.ts';
 import type { Datapath } from './datapath.ts';
 import { DropReason } from './drop-reason.ts';
+import { RuleError } from './errors.ts';
 import type { Nic } from './nic.ts';
 import { HeaderField, type Passage, type Shortcut } from './passage.ts';
 import { egressPassage, ingressPassage } from './policies/builtin.ts';
+import { VlanMode } from './policies/port-policy.ts';
 import { egressVlanVerdict, tagActionFor } from './policies/vlan.ts';
 import type { Port } from './port.ts';
 import type { Slot } from './slot.ts';
@@ -54,6 +56,24 @@ export function considerShortcut(datapath: Datapath, asking: Slot, packet: Packe
   if (fields !== 0 && !(isIp && isPlain(packet))) return null;
   if (mayBeNvgre && headers.ipProtocol === IpProtocol.GRE) return null;
   return { tagAction, fields, passages: passages.filter((passage) => passage.carried !== undefined) };
+}
+
+/** See Shortcuts.isOpen. */
+export function isOpenPort(datapath: Datapath, asking: Slot, portId: number): boolean {
+  const port = datapath.ports[portId];
+  if (!datapath.active || datapath.paused || !port?.reachable || onlyNic(port) === null) return false;
+  const { policy } = port;
+  const isPlainPort =
+    policy.vlanMode === VlanMode.TRANSPARENT && !policy.checkSourceMac && !policy.clearPriority && !port.external;
+  if (!isPlainPort || policy.hasIngressPolicy || policy.hasEgressPolicy || policy.aclOut !== null) return false;
+  if (policy.rateLimit !== null || (datapath.anyMonitor && policy.monitorSource)) return false;
+  return !otherSlots(datapath, asking);
+}
+
+/** Whether some other extension is handed packets. */
+function otherSlots(datapath: Datapath, asking: Slot): boolean {
+  const { ingressSlots, egressSlots, completeSlots, returnSlots } = datapath;
+  return [ingressSlots, egressSlots, completeSlots, returnSlots].some((slots) => slots.some((slot) => slot !== asking));
 }
 
 /** The NIC of a port that has no other than the one with index 0. */
@@ -167,4 +187,31 @@ export function countCarried(
   datapath.delivered += packets;
   datapath.copiesDelivered += packets;
   for (const passage of shortcut.passages) passage.carried?.(packets, bytes);
+}
+
+/** See Shortcuts.carriedCopies. */
+export function countCarriedCopies(datapath: Datapath, portId: number, packets: number, bytes: number): void {
+  const target = datapath.ports[portId];
+  if (!target) return;
+  target.transmittedPackets += packets;
+  target.transmittedBytes += bytes;
+  datapath.copiesDelivered += packets;
+}
+
+/** See Shortcuts.carriedDrops. @throws RuleError 16 */
+export function countCarriedDrops(
+  datapath: Datapath,
+  sourcePortId: number,
+  reason: number,
+  packets: number,
+  bytes: number,
+): void {
+  if (!datapath.reasons.has(reason)) throw new RuleError(16, `drop reason ${reason} is not registered`);
+  const source = datapath.ports[sourcePortId];
+  if (!source) return;
+  source.receivedPackets += packets;
+  source.receivedBytes += bytes;
+  source.drops[reason] += packets;
+  datapath.received += packets;
+  datapath.dropped += packets;
 }

@@ -21,6 +21,7 @@ import type { DaemonEvent, DropCount, PortCounters } from '../api.ts';
 import type { Operation as ConfigOperation } from '../config/diff.ts';
 import type { CallMessage, DatapathCall, DatapathCalls, DatapathSummary, UpMessage } from './calls.ts';
 import { DatapathCaptures } from './captures.ts';
+import { monotonicMs } from './clock.ts';
 import { failureOf } from './failures.ts';
 import { ForwardingDatabase } from './fdb.ts';
 import { DatapathOffload } from './offload/offload.ts';
@@ -72,7 +73,9 @@ export class Datapath {
       loop,
       virtualSwitch: this.#switch,
       identity,
+      nowMs: monotonicMs,
       warn: (message) => this.#event('warning', '', message),
+      log: (message, fields) => this.#log('debug', message, fields),
     });
     this.#ports = new DatapathPorts(this.#switch, loop, this.#offload, {
       onState: (port, message) => this.#event('port-state', port.name, message),
@@ -297,7 +300,7 @@ export class Datapath {
 
   #hostServices(): HostServices {
     return {
-      nowMs: () => performance.now(),
+      nowMs: monotonicMs,
       log: (level, message, fields) => this.#log(level, message, { ...fields }),
       services: {
         ovs: ovsSurroundings(this.#loop, () => this.#ports),

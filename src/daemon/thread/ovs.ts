@@ -15,6 +15,7 @@ import { type EventLoop, SeqpacketServer, SystemError } from '../../host/index.t
 import { type AdapterCounters, newCounters } from '../../net/index.ts';
 import type { Port } from '../config/model.ts';
 import { Failure, type FailureKind } from '../rpc/failure.ts';
+import { monotonicMs } from './clock.ts';
 import type { DatapathPort, PortUser } from './port.ts';
 import type { DatapathPorts } from './ports.ts';
 
@@ -29,11 +30,8 @@ const ERRNO_BY_KIND: Readonly<Partial<Record<FailureKind, number>>> = {
 
 /** @param ports the switch's; asked when the first port is wanted, as both are made together */
 export function ovsSurroundings(loop: EventLoop, ports: () => DatapathPorts): OvsSurroundings {
-  // Node's high resolution time is CLOCK_MONOTONIC; performance.now() runs with it and costs less.
-  const [seconds, nanoseconds] = process.hrtime();
-  const originMs = seconds * 1000 + nanoseconds / 1e6 - performance.now();
   return {
-    nowMs: () => originMs + performance.now(),
+    nowMs: monotonicMs,
     listen(path, accept) {
       mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
       return new SeqpacketServer(loop, path, (transport) => {

@@ -268,15 +268,23 @@ export class DatapathPorts {
     const { config } = port;
     if (config.kind !== 'netdev' || !isDevice(adapter) || !this.#offload.takes(config)) {
       port.start(adapter);
+      this.#startTap(port, adapter);
       return;
     }
-    if (this.#offload.begin(port, adapter.interfaceIndex, false)) {
+    if (this.#offload.begin(port, adapter.interfaceIndex)) {
       port.start(adapter);
       return;
     }
     // It was opened to send alone.
     adapter.close();
     port.start(openNetdev(port.name, config));
+  }
+
+  /** What the kernel sends through a TAP of this namespace may be carried past its descriptor. */
+  #startTap(port: DatapathPort, adapter: Adapter): void {
+    const { config } = port;
+    if (config.kind !== 'tap' || config.netns !== undefined || config.offload === 'off' || !isDevice(adapter)) return;
+    this.#offload.beginTap(port, adapter.interfaceIndex);
   }
 
   /** Let no more packets in. */
@@ -320,6 +328,8 @@ export class DatapathPorts {
       else this.#reexamine(port);
       return;
     }
+    // A TAP that was moved into another namespace cannot be redirected to.
+    if (config.kind === 'tap' && !interfaceExists(adapter.interfaceName)) this.#offload.end(port);
     if (adapter.mtuBytes !== mtuBytes || formatMac(adapter.macAddress, 0) !== mac) {
       this.#switch.updateNic(port.id, 0, { mtuBytes: adapter.mtuBytes, macAddress: adapter.macAddress });
     }

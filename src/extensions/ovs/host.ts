@@ -38,6 +38,14 @@ export interface OvsHost {
   open(kind: DeviceKind, name: string, receive: (batch: Batch) => void, onGone: () => void): OvsDevice;
   /** Optional: takes the flow tables of datapaths, to run their flows elsewhere; null for nobody. */
   readonly flows?: FlowRegistry | null;
+  /** Optional: whether nobody else looks at the packets of a port of the switch, so that flows may run elsewhere. */
+  isOpen?(portId: number): boolean;
+  /**
+   * Optional: packets of a flow were carried elsewhere.
+   * @param sourcePortId where they came in; -1 when that has been told, as they were looked up again
+   * @param outputs ports of the switch that they went to; empty when the flow drops them
+   */
+  carried?(sourcePortId: number, outputs: readonly number[], packets: number, bytes: number): void;
   /** Optional: a packet of a port was dropped, for a reason of flow/'s Drop. */
   dropped?(packet: Packet, reason: number): void;
 }

@@ -3,8 +3,8 @@
  * outputs become destinations. A packet that no action changes goes on as it is, whatever the number of its outputs; changed
  * copies, and what programs send, are originated here. Neighbours: mount-port.ts is a port, mount-host.ts what the daemon gives.
  */
-import { dropName, type FlowRegistry, flowRegistryOf } from '../../flow/index.ts';
-import { Batch, ClonePool, type Packet, PacketPool } from '../../net/index.ts';
+import { Drop, dropName, type FlowRegistry, flowRegistryOf } from '../../flow/index.ts';
+import { Batch, ClonePool, type Packet, PacketPool, TagAction } from '../../net/index.ts';
 import {
   ContextFlag,
   type Counter,
@@ -17,6 +17,7 @@ import {
   type JsonValue,
   PacketFlag,
   RuleError,
+  type Shortcut,
 } from '../../switch/index.ts';
 import { runOvsCommand } from './dpctl.ts';
 import type { DeviceKind, OvsDevice, OvsHost } from './host.ts';
@@ -27,6 +28,9 @@ import { OvsServer } from './netlink-server.ts';
 import { describeServer } from './status.ts';
 
 const BUFFERS = { packets: 4096, bufferBytes: 2304, largePackets: 128, largeBufferBytes: 66_048, clones: 4096 };
+
+/** What is carried past the switch is told to nobody else. */
+const NOTHING_ELSE: Shortcut = { tagAction: TagAction.KEEP, fields: 0, passages: [] };
 
 class OvsExtension implements Extension, OvsHost, PortTransmitter {
   readonly #handle: ExtensionHandle;
@@ -50,6 +54,7 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
   #sourcePortId = 0;
   #sourceNicIndex = 0;
   #listener: { close(): void } | null = null;
+  #unwatch: (() => void) | null = null;
 
   constructor(handle: ExtensionHandle, configuration: OvsConfiguration) {
     this.#handle = handle;
@@ -66,10 +71,15 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
   }
 
   restart(): void {
+    this.#unwatch ??= this.#handle.shortcuts.watch(() => {
+      for (const datapath of this.#server.datapaths.values()) datapath.portsChanged();
+    });
     this.#listener ??= this.#surroundings.listen(this.#socket, (transport) => this.#server.device.accept(transport));
   }
 
   detach(): void {
+    this.#unwatch?.();
+    this.#unwatch = null;
     this.#listener?.close();
     this.#listener = null;
     this.#server.close();
@@ -83,6 +93,23 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
     const port = new MountedPort(this.#surroundings.open(kind, name, onGone), this, receive);
     this.#ports[port.portId] = port;
     return port;
+  }
+
+  isOpen(portId: number): boolean {
+    return this.#handle.shortcuts.isOpen(portId);
+  }
+
+  /** Told by the datapath: packets of a flow went another way. */
+  carried(sourcePortId: number, outputs: readonly number[], packets: number, bytes: number): void {
+    const { shortcuts } = this.#handle;
+    if (outputs.length === 0) {
+      if (sourcePortId !== -1) shortcuts.carriedDrops(sourcePortId, this.#reasonOf(Drop.FLOW), packets, bytes);
+      return;
+    }
+    const [first, ...others] = outputs;
+    if (sourcePortId === -1) shortcuts.carriedCopies(first, packets, bytes);
+    else shortcuts.carried(NOTHING_ELSE, sourcePortId, first, packets, bytes);
+    for (const portId of others) shortcuts.carriedCopies(portId, packets, bytes);
   }
 
   closed(port: MountedPort): void {

@@ -4,11 +4,15 @@
  */
 
 import {
+  Action,
+  actionLength,
+  actionType,
   Datapath,
   Drop,
   type FlowHooks,
   type FlowKey,
   type FlowRegistration,
+  KEY_WORDS,
   Userspace,
   UserspaceFlag,
   Word,
@@ -66,6 +70,7 @@ export class OvsDatapath implements FlowHooks {
   interfaceIndex = 0;
   readonly #host: OvsHost;
   readonly #registration: FlowRegistration | null;
+  readonly #carriedKey = new Uint32Array(KEY_WORDS);
   readonly #onPortGone: (datapath: OvsDatapath, port: Vport) => void;
   /** Of the packet that is being executed for a program. */
   #execution: Execution | null = null;
@@ -100,7 +105,28 @@ export class OvsDatapath implements FlowHooks {
         hashSecret: this.flows.hashSecret,
         portIdOf: (number) => this.ports.get(number)?.device?.portId ?? -1,
         numberOf: (portId) => this.#numberOf(portId),
+        isOpen: (portId) => host.isOpen?.(portId) ?? true,
+        carried: (slot, packets, bytes) => this.#carried(slot, packets, bytes),
       }) ?? null;
+  }
+
+  /** Ports or what lies between them and the datapath have changed. */
+  portsChanged(): void {
+    this.#registration?.portsChanged();
+  }
+
+  /** Packets of a flow went another way: they are the switch's packets all the same. */
+  #carried(slot: number, packets: number, bytes: number): void {
+    const { table } = this.flows;
+    table.readKey(slot, this.#carriedKey);
+    const isFirst = this.#carriedKey[Word.RECIRC_ID] === 0;
+    const source = isFirst ? (this.ports.get(this.#carriedKey[Word.IN_PORT])?.device?.portId ?? -1) : -1;
+    const actions = table.actionsOf(slot);
+    const outputs: number[] = [];
+    const isSentOn = collectOutputs(actions, 0, actions.length, outputs);
+    const ports = outputs.map((number) => this.ports.get(number)?.device?.portId ?? -1);
+    if (ports.length > 0 || !isSentOn) this.#host.carried?.(source, ports, packets, bytes);
+    else this.#host.carried?.(source, [-1], packets, bytes);
   }
 
   #numberOf(portId: number): number {
@@ -307,6 +333,21 @@ export class OvsDatapath implements FlowHooks {
 /** One of some sockets; 0 when there is none. */
 function pick(pids: readonly number[], hash: number): number {
   return pids.length === 0 ? 0 : pids[hash % pids.length];
+}
+
+/** The ports that a list sends to. @returns whether packets go on in another way: to be looked up again */
+function collectOutputs(words: Int32Array, from: number, end: number, outputs: number[]): boolean {
+  let isSentOn = false;
+  for (let at = from; at < end; at += actionLength(words[at])) {
+    if (actionLength(words[at]) === 0) return isSentOn;
+    const type = actionType(words[at]);
+    if (type === Action.OUTPUT) outputs.push(words[at + 1] >>> 0);
+    else if (type === Action.RECIRC) isSentOn = true;
+    else if (type === Action.CLONE) {
+      isSentOn = collectOutputs(words, at + 1, at + actionLength(words[at]), outputs) || isSentOn;
+    }
+  }
+  return isSentOn;
 }
 
 /** A number that is equal for the packets of one connection and direction. */

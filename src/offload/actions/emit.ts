@@ -3,6 +3,7 @@
  * emit-hash.ts are its parts.
  */
 import { at, type ProgramBuilder, R0, R1, R2, R3, R6, R8, R9, SK_BUFF, XDP } from '../../bpf/index.ts';
+import { REDIRECT_MARK } from '../../host/index.ts';
 import type { EmitContext } from './contract.ts';
 import { emitChecks } from './emit-checks.ts';
 import { emitHash } from './emit-hash.ts';
@@ -82,6 +83,7 @@ class StepWriter extends ShapeWriter {
     const flags = this.next();
     emit.observe?.(ifindex);
     if (this.isTc) {
+      this.#mark();
       b.load(R1, 'u32', ifindex);
       b.load(R2, 'u32', flags);
       b.callHelper('redirect');
@@ -97,11 +99,18 @@ class StepWriter extends ShapeWriter {
     b.exit();
   }
 
+  /** The isolation of the port that it leaves through lets it pass. */
+  #mark(): void {
+    this.b.mov(R1, REDIRECT_MARK);
+    this.b.store('u32', at(R6, SK_BUFF.tcIndex), R1);
+  }
+
   #copy(): void {
     const { b, emit } = this;
     const ifindex = this.next();
     const flags = this.next();
     emit.observe?.(ifindex);
+    this.#mark();
     b.load(R2, 'u32', ifindex);
     b.load(R3, 'u32', flags);
     b.mov(R1, R6);

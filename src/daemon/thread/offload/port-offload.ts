@@ -5,24 +5,28 @@
 import type { PuntClaim } from '../../../host/index.ts';
 import type { Attachment, ForeignProgram } from '../../../offload/index.ts';
 import type { DatapathPort } from '../port.ts';
-
-/** How the packets of a port come to Millrace. */
-export type PortWay =
-  /** Through its own ring or descriptor: no program is in the way. */
-  | 'direct'
-  /** A program takes them first and punts what it does not carry. */
-  | 'program';
+import type { OffloadedSource } from './source.ts';
 
 export class PortOffload {
   readonly port: DatapathPort;
   readonly ifindex: number;
   /** The other end is this host itself: a TAP. What the kernel sends comes to Millrace. */
   readonly isTap: boolean;
+  /** The table that decides about its packets; null when none does. */
+  source: OffloadedSource | null = null;
+  /** Where its packets come to programs; null for a port that can only be sent to. */
+  wanted: 'tc' | 'xdp' | null = 'tc';
+  /** Whether XDP can send to it. */
+  xdpOutput = false;
+  /** Takes back what was arranged so that XDP can send to it. */
+  undoXdpOutput: (() => void) | undefined;
   claim: PuntClaim | null = null;
   /** At tc: ingress, or egress of a TAP. */
   tc: Attachment | null = null;
   xdp: Attachment | null = null;
-  /** Why there is no program, or not the one that was asked for. */
+  /** Why programs are not where they were asked for. */
+  attachReason: string | null = null;
+  /** Why the port is not offloaded, or not as it was asked for. */
   reason: string | null = null;
   foreign: readonly ForeignProgram[] = [];
 
@@ -32,7 +36,17 @@ export class PortOffload {
     this.isTap = isTap;
   }
 
+  /** Where its flows run now. */
   get hook(): 'tc' | 'xdp' | null {
-    return this.xdp !== null ? 'xdp' : this.tc !== null ? 'tc' : null;
+    if (this.source === null) return null;
+    if (this.xdp !== null) return 'xdp';
+    return this.tc !== null && this.source.tc !== null ? 'tc' : null;
+  }
+
+  detach(): void {
+    this.xdp?.detach();
+    this.tc?.detach();
+    this.xdp = null;
+    this.tc = null;
   }
 }

@@ -1,0 +1,73 @@
+/**
+ * One flow table that an extension offers, with what of it runs in the kernel: its ports as programs know them, and the programs as they come.
+ * offload.ts keeps all sources and ports; attach-programs.ts puts programs on interfaces.
+ */
+import type { FlowSource } from '../../../flow/index.ts';
+import { FlowOffload, type Installation, type LoadedProgram, type Refused } from '../../../offload/index.ts';
+import type { PortOffload } from './port-offload.ts';
+
+export interface SourceSurroundings {
+  /** Milliseconds of CLOCK_MONOTONIC. */
+  nowMs(): number;
+  /** Interface of the punt channel. */
+  readonly puntIfindex: number;
+  /** Put programs on the ports of this source. */
+  install(source: OffloadedSource, installation: Installation): void;
+  refused(source: OffloadedSource, refusal: Refused, hookIsLost: boolean): void;
+}
+
+export class OffloadedSource {
+  readonly source: FlowSource;
+  readonly flows: FlowOffload;
+  /** What runs now, by hook. */
+  tc: LoadedProgram | null = null;
+  xdp: LoadedProgram | null = null;
+  readonly #around: SourceSurroundings;
+
+  /** @throws UnsupportedError, PrivilegeError, SystemError */
+  constructor(source: FlowSource, around: SourceSurroundings) {
+    this.source = source;
+    this.#around = around;
+    this.flows = new FlowOffload({
+      table: source.table,
+      nowMs: () => around.nowMs(),
+      install: (installation) => {
+        for (const program of installation.programs) this[program.hook] = program;
+        around.install(this, installation);
+      },
+      refused: (refusal, hookIsLost) => around.refused(this, refusal, hookIsLost),
+      carried: (slot, packets, bytes) => source.carried?.(slot, packets, bytes),
+      ...(source.hashSecret === undefined ? {} : { hashSecret: source.hashSecret }),
+    });
+  }
+
+  /** Whether this table decides about the packets of a port. */
+  has(port: PortOffload): boolean {
+    return this.source.numberOf(port.port.id) !== -1;
+  }
+
+  /** Tell the tables what a port is now. */
+  setPort(one: PortOffload): void {
+    const number = this.source.numberOf(one.port.id);
+    if (number === -1) {
+      this.flows.removePort(one.ifindex);
+      return;
+    }
+    const isOpen = this.source.isOpen?.(one.port.id) ?? true;
+    const hook = isOpen ? one.wanted : null;
+    const refusal = this.flows.setPort({
+      ifindex: one.ifindex,
+      number,
+      hook,
+      tapLike: one.isTap,
+      puntIfindex: one.isTap ? 0 : this.#around.puntIfindex,
+      output: isOpen,
+      xdpOutput: isOpen && one.xdpOutput,
+    });
+    one.reason = refusal ?? (isOpen ? one.attachReason : 'something else looks at its packets');
+  }
+
+  close(): void {
+    this.flows.close();
+  }
+}
