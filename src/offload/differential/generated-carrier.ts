@@ -27,13 +27,13 @@ import { EntryTable } from '../layout/entry-table.ts';
 import { HashSecrets } from '../layout/hash.ts';
 import { IndexTable } from '../layout/index-table.ts';
 import { OffloadMaps } from '../layout/maps.ts';
-import { COUNTER_BYTES, CounterByte, PORT_WORDS, PortFlag, PortWord, TableSizes } from '../layout/sizes.ts';
+import { CounterByte, PORT_WORDS, PortFlag, PortWord, TableSizes } from '../layout/sizes.ts';
 import { LoadedProgram, loadPlan } from '../program/load.ts';
 import type { ProgramMask } from '../program/plan.ts';
 import { Recorder } from './recorder.ts';
 import type { Carried, Carrier } from './table-rounds.ts';
 
-const SIZES = { entries: 256, keyWords: 28, parameterWords: 64, cpus: 64 } as const;
+const SIZES = { entries: 256, keyWords: 27, parameterWords: 64, cpus: 64 } as const;
 const EINVAL = 22;
 /** Frames from this length on are taken by test runs whatever is in them. */
 const SHORTEST_SURE = 14 + 4 + 8 + 40;
@@ -80,7 +80,8 @@ export class GeneratedCarrier implements Carrier {
       values: Array.from(values, (value) => value >>> 0),
     }));
     const shapes: { readonly number: number; readonly shape: Shape }[] = [];
-    const entries = new EntryTable(this.#maps.entries, this.#maps.sizes);
+    const entries = new EntryTable(this.#maps);
+    const hashes = new Map<number, number>();
     const index = new IndexTable(this.#maps.index, this.#maps.sizes.indexPlaces);
     const key = new Uint32Array(KEY_WORDS);
     for (let slot = table.next(0); slot !== -1; slot = table.next(slot + 1)) {
@@ -100,7 +101,9 @@ export class GeneratedCarrier implements Carrier {
       const entry = entries.take(0);
       const entryKey = mask.index.map((word) => masked[word]);
       entries.write(entry, mask.number, shape, 0, 0, entryKey, compiled.parameters);
-      if (!index.insert(secrets.hash(mask.number, mask.index, entryKey), entry)) throw new Error('the index is full');
+      const hash = secrets.hash(mask.number, mask.index, entryKey);
+      hashes.set(entry, hash);
+      if (!index.insert(hash, entry, (each) => hashes.get(each) ?? 0)) throw new Error('the index is full');
       this.#slots.set(entry, slot);
     }
     ifindexes.forEach((ifindex, i) => {
@@ -157,7 +160,7 @@ export class GeneratedCarrier implements Carrier {
     const { sizes, counters } = this.#maps;
     for (const [entry, slot] of this.#slots) {
       for (let cpu = 0; cpu < sizes.cpus; cpu += 1) {
-        const byte = (cpu * sizes.entries + entry) * COUNTER_BYTES;
+        const byte = sizes.counterAt(entry, cpu);
         const packets = counters.count(byte + CounterByte.PACKETS);
         const flags = counters.u32[(byte + CounterByte.TCP_FLAGS) >>> 2];
         if (packets > 0) this.#table.addCounts(slot, packets, counters.count(byte + CounterByte.BYTES), flags, 1);

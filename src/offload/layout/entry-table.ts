@@ -2,7 +2,8 @@
  * Entries as TypeScript writes them. An entry is written whole before the index names it, and stays as it is until it is dead; its
  * number is used again only after a rest that is far longer than any program runs, so that no program sees half an entry.
  */
-import { EntryWord, type TableSizes } from './sizes.ts';
+import type { OffloadMaps } from './maps.ts';
+import { EntryWord, MASK_BITS, NEAR_WORDS, type TableSizes } from './sizes.ts';
 
 /** How long a number rests, in milliseconds. */
 export const REST_MS = 1000;
@@ -10,6 +11,7 @@ export const REST_MS = 1000;
 export class EntryTable {
   readonly words: Uint32Array;
   readonly sizes: TableSizes;
+  readonly #far: Uint32Array;
   readonly #stride: number;
   /** Numbers that may be used at once, as a stack. */
   readonly #free: Int32Array;
@@ -20,8 +22,9 @@ export class EntryTable {
   #restStart = 0;
   #restCount = 0;
 
-  constructor(words: Uint32Array, sizes: TableSizes) {
-    this.words = words;
+  constructor({ entries, far, sizes }: Pick<OffloadMaps, 'entries' | 'far' | 'sizes'>) {
+    this.words = entries;
+    this.#far = far;
     this.sizes = sizes;
     this.#stride = sizes.strideBytes / 4;
     this.#free = new Int32Array(sizes.entries);
@@ -45,9 +48,28 @@ export class EntryTable {
     return entry * this.#stride;
   }
 
-  /** First word of its parameters. */
-  parametersAt(entry: number): number {
-    return entry * this.#stride + EntryWord.KEY + this.sizes.keyWords;
+  /** The number of an entry's mask; -1 for an entry that is dead. */
+  maskOf(entry: number): number {
+    return (this.words[this.at(entry) + EntryWord.KIND] & ((1 << MASK_BITS) - 1)) - 1;
+  }
+
+  /** The number of its shape. */
+  shapeOf(entry: number): number {
+    return this.words[this.at(entry) + EntryWord.KIND] >>> MASK_BITS;
+  }
+
+  /** A view of its masked key. */
+  keyOf(entry: number, length: number): Uint32Array {
+    const at = this.at(entry) + EntryWord.KEY;
+    return this.words.subarray(at, at + length);
+  }
+
+  /** A view of its parameters. */
+  parametersOf(entry: number, length: number): Uint32Array {
+    const near = this.at(entry) + EntryWord.NEAR;
+    if (length <= NEAR_WORDS) return this.words.subarray(near, near + length);
+    const far = entry * this.sizes.parameterWords;
+    return this.#far.subarray(far, far + length);
   }
 
   /** A number for an entry, or 0 when there is none now. */
@@ -79,18 +101,19 @@ export class EntryTable {
     const at = this.at(entry);
     const { words } = this;
     for (let i = 0; i < key.length; i += 1) words[at + EntryWord.KEY + i] = key[i];
-    const parametersAt = this.parametersAt(entry);
-    for (let i = 0; i < parameters.length; i += 1) words[parametersAt + i] = parameters[i];
-    words[at + EntryWord.SHAPE] = shape;
+    const isNear = parameters.length <= NEAR_WORDS;
+    const into = isNear ? words : this.#far;
+    const parametersAt = isNear ? at + EntryWord.NEAR : entry * this.sizes.parameterWords;
+    for (let i = 0; i < parameters.length; i += 1) into[parametersAt + i] = parameters[i];
     words[at + EntryWord.SETTLING] = settling;
     words[at + EntryWord.TARGET] = target;
     // Last, as a cache may still name the number.
-    Atomics.store(words, at + EntryWord.MASK, mask + 1);
+    Atomics.store(words, at + EntryWord.KIND, (shape << MASK_BITS) | (mask + 1));
   }
 
   /** From now on no program takes the entry for one of its mask. */
   kill(entry: number): void {
-    Atomics.store(this.words, this.at(entry) + EntryWord.MASK, 0);
+    Atomics.store(this.words, this.at(entry) + EntryWord.KIND, 0);
   }
 
   /** The number of a killed entry rests. */

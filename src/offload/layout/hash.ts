@@ -4,6 +4,7 @@
  *
  *     (seed + word[0] * multiplier[0] + word[1] * multiplier[1] + ...) mod 2^64, its upper 32 bits
  *
+ * Keys that count up make sums that count up, in whatever step, and would lie side by side in the index: the bits are mixed once more.
  * The multiplier belongs to the place of the word in the flow key, the seed to the mask. program/hash.ts writes the same as
  * eBPF: three instructions a word, none of which waits for the one before. Here it is done in halves, as there are no 64-bit integers.
  */
@@ -15,6 +16,9 @@ const MULTIPLIERS = 45;
 
 /** Seed of the hash over all words that any mask looks at, for the cache; masks have the seeds of their numbers. */
 export const CACHE_SEED = MASK_NUMBERS;
+
+/** Odd, so that mixing is a permutation. */
+export const MIX = 0x45d9f3b;
 
 /** Secret numbers, each 64 bits in two halves. */
 export class HashSecrets {
@@ -74,6 +78,7 @@ export class HashSecrets {
       }
       high %= 0x1_0000_0000;
     }
-    return high >>> 0;
+    high = Math.imul(high ^ (high >>> 16), MIX);
+    return (high ^ (high >>> 15)) >>> 0;
   }
 }

@@ -54,15 +54,38 @@ export class IndexTable {
     return 0;
   }
 
-  /** Publish an entry that is written. @returns false when all places that programs try are taken */
-  insert(hash: number, entry: number): boolean {
+  /**
+   * Publish an entry that is written. Where all places that programs try for it are taken, others move further from their homes
+   * (hopscotch hashing): each is at its new place before it leaves the old one.
+   * @param hashOf the hash of an entry that is here
+   * @returns false when no place could be made free
+   */
+  insert(hash: number, entry: number, hashOf: (entry: number) => number): boolean {
+    const { words } = this;
     const home = this.home(hash);
-    for (let place = home; place < home + PROBES; place += 1) {
-      if ((this.words[place] & ENTRY_MASK) !== 0) continue;
-      Atomics.store(this.words, place, IndexTable.word(hash, entry));
-      return true;
+    let place = home;
+    while (place < words.length && (words[place] & ENTRY_MASK) !== 0) place += 1;
+    while (place >= home + PROBES) {
+      place = this.#hop(place, hashOf);
+      if (place === -1) return false;
     }
-    return false;
+    if (place >= words.length) return false;
+    Atomics.store(words, place, IndexTable.word(hash, entry));
+    return true;
+  }
+
+  /** Fill a free place from one before it. @returns the place that became free, or -1 */
+  #hop(free: number, hashOf: (entry: number) => number): number {
+    const { words } = this;
+    if (free >= words.length) return -1;
+    for (let place = Math.max(0, free - PROBES + 1); place < free; place += 1) {
+      const entry = words[place] & ENTRY_MASK;
+      if (entry === 0 || this.home(hashOf(entry)) + PROBES <= free) continue;
+      Atomics.store(words, free, words[place]);
+      Atomics.store(words, place, DELETED | 0);
+      return place;
+    }
+    return -1;
   }
 
   /** Put another entry in the place of one that has the same hash. @returns false when that one is not there */

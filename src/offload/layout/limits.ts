@@ -10,7 +10,7 @@ export const MAXIMUM_MASKS = 32;
 export const MAXIMUM_SHAPES = 64;
 
 /** Words of the flow key that a mask may look at. */
-export const MAXIMUM_KEY_WORDS = 28;
+export const MAXIMUM_KEY_WORDS = 27;
 
 /** Words of the parameters of a flow's actions. */
 export const MAXIMUM_PARAMETER_WORDS = 64;

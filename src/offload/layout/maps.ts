@@ -10,6 +10,7 @@ import { type TableShape, TableSizes } from './sizes.ts';
 export interface MapSet {
   readonly index: ArrayMap<Uint8Array>;
   readonly entries: ArrayMap<Uint8Array>;
+  readonly far: ArrayMap<Uint8Array>;
   readonly counters: ArrayMap<Uint8Array>;
   readonly cache: ArrayMap<Uint8Array>;
   readonly ports: ArrayMap<Uint8Array>;
@@ -48,6 +49,7 @@ function optionsOf(sizes: TableSizes) {
   return {
     index: arrayOptions('mr_index', sizes.indexBytes),
     entries: arrayOptions('mr_entries', sizes.entriesBytes),
+    far: arrayOptions('mr_far', sizes.farBytes),
     counters: arrayOptions('mr_counters', sizes.countersBytes),
     cache: arrayOptions('mr_cache', sizes.cacheBytes),
   };
@@ -65,6 +67,8 @@ export class OffloadMaps {
   readonly maps: MapSet;
   readonly index: Int32Array;
   readonly entries: Uint32Array;
+  readonly far: Uint32Array;
+  /** Where TableSizes.counterAt points to. */
   readonly counters: MappedValues<Uint8Array>;
   readonly ports: Int32Array;
   readonly cpus: MappedValues<Uint8Array>;
@@ -74,8 +78,10 @@ export class OffloadMaps {
     this.sizes = sizes;
     this.maps = maps;
     this.index = maps.index.map().s32;
-    this.entries = maps.entries.map().u32;
-    this.counters = maps.counters.map();
+    this.far = maps.far.map().u32;
+    const entries = maps.entries.map();
+    this.entries = entries.u32;
+    this.counters = sizes.hasInlineCounters ? entries : maps.counters.map();
     this.ports = maps.ports.map().s32;
     this.cpus = maps.cpus.map();
     this.#description = maps.description.map();
@@ -97,6 +103,7 @@ export class OffloadMaps {
       const tables = {
         index: keep(ArrayMap.create(own.index)),
         entries: keep(ArrayMap.create(own.entries)),
+        far: keep(ArrayMap.create(own.far)),
         counters: keep(ArrayMap.create(own.counters)),
         cache: keep(ArrayMap.create(own.cache)),
       };
@@ -146,6 +153,7 @@ export class OffloadMaps {
       const maps = new OffloadMaps(sizes, {
         index: keep(ArrayMap.open(path('index'), own.index)),
         entries: keep(ArrayMap.open(path('entries'), own.entries)),
+        far: keep(ArrayMap.open(path('far'), own.far)),
         counters: keep(ArrayMap.open(path('counters'), own.counters)),
         cache: keep(ArrayMap.open(path('cache'), own.cache)),
         ports: keep(ArrayMap.open(path('ports'), shared.ports)),

@@ -4,12 +4,14 @@
  *
  *     index      a word for each place: tag 12 | entry 20; 0 for empty, an entry of 0 for deleted.
  *                PROBES more words at the end, so that probing never wraps
- *     entries    by number; 0 is never used:
- *                0  mask number + 1, 0 for dead          8  settling: 0, Settling.TARGET or Settling.DRAINED
- *                4  shape number                         12 the port's count of punts that must be worked off
- *                16 masked key words, then parameters at a fixed place
- *     counters   by CPU, then by entry: packets 64 | bytes 64 | last used in ns 64 | TCP flags 32 | 0 32
- *     cache      a word for each place: tag 12 | entry 20, by the hash of all words that any mask looks at
+ *     entries    by number; 0 is never used. A cache line holds the whole of a usual flow:
+ *                0  shape number 24 | mask number + 1, 0 for dead 8      4  settling: 0 or one of Settling
+ *                8  the port's count of punts that must be worked off    12 parameters, if there are at most two
+ *                20 masked key words
+ *     far        by number of the entry: parameters, if there are more
+ *     counters   by CPU, then by entry: packets 64 | bytes 64 | last used in ns 64 | TCP flags 32 | 0 32.
+ *                On machines with few CPUs they lie behind the entry instead
+ *     cache      two words for each place, the newer first: tag 12 | entry 20, by the hash of all words that any mask looks at
  *     ports      by ifindex, see PortWord
  *     cpus       by CPU: scratch, the words of the key, drops by reason, then counters of ports, see CpuByte and LaneByte
  */
@@ -22,8 +24,12 @@ export const ENTRY_MASK = 0x000f_ffff;
 /** A place of the index whose entry is gone. Entry 0 is dead, so programs go on. */
 export const DELETED = TAG_MASK;
 
-/** Words of an entry before its key. */
-export const EntryWord = { MASK: 0, SHAPE: 1, SETTLING: 2, TARGET: 3, KEY: 4 } as const;
+/** Words of an entry. */
+export const EntryWord = { KIND: 0, SETTLING: 1, TARGET: 2, NEAR: 3, KEY: 5 } as const;
+/** Parameters that lie in the entry itself. */
+export const NEAR_WORDS = 2;
+/** Where the first word is divided. */
+export const MASK_BITS = 8;
 
 /** What a hit has to wait for, so that no packet overtakes one of its flow that is still on its way through the engine. */
 export const Settling = {
@@ -36,6 +42,14 @@ export const Settling = {
 /** Bytes of the counters of one entry on one CPU, and places in them. */
 export const COUNTER_BYTES = 32;
 export const CounterByte = { PACKETS: 0, BYTES: 8, USED: 16, TCP_FLAGS: 24 } as const;
+
+const LINE_BYTES = 64;
+/** Most CPUs for inline counters. */
+const INLINE_CPUS = 4;
+
+function roundUp(bytes: number): number {
+  return Math.ceil(bytes / LINE_BYTES) * LINE_BYTES;
+}
 
 /** Words of a port. */
 export const PortWord = {
@@ -102,11 +116,19 @@ export class TableSizes implements TableShape {
   readonly keyWords: number;
   readonly parameterWords: number;
   readonly cpus: number;
+  /** Bytes of an entry before its counters, if it has any. */
+  readonly headBytes: number;
+  /**
+   * Whether the counters of an entry lie right behind it, each CPU's in a cache line of its own: on the same page, which is what counts
+   * with many flows. With many CPUs that would be too much memory.
+   */
+  readonly hasInlineCounters: boolean;
   /** Distance of entries: whole cache lines. */
   readonly strideBytes: number;
   /** Places of the index where a hash may point to: four times the entries, so that probes are short. */
   readonly indexPlaces: number;
-  readonly cachePlaces: number;
+  /** Words of the cache; two of them are one place. */
+  readonly cacheWords: number;
 
   /** @throws RangeError for sizes that no program could address */
   constructor(shape: TableShape) {
@@ -119,21 +141,22 @@ export class TableSizes implements TableShape {
         throw new RangeError(`${name} must be a power of two of at most ${most}, not ${value}`);
       }
     }
-    if (!(keyWords >= 0 && keyWords <= 45 && parameterWords >= 0 && parameterWords <= 64)) {
+    if (!(keyWords >= 0 && keyWords <= 45 && parameterWords > 0 && (parameterWords & (parameterWords - 1)) === 0)) {
       throw new RangeError(`entries cannot have ${keyWords} words of key and ${parameterWords} of parameters`);
     }
     this.entries = entries;
     this.keyWords = keyWords;
     this.parameterWords = parameterWords;
     this.cpus = cpus;
-    this.strideBytes = Math.ceil(((EntryWord.KEY + keyWords + parameterWords) * 4) / 64) * 64;
+    this.headBytes = roundUp((EntryWord.KEY + keyWords) * 4);
+    this.hasInlineCounters = cpus <= INLINE_CPUS;
+    this.strideBytes = this.headBytes + (this.hasInlineCounters ? cpus * LINE_BYTES : 0);
     this.indexPlaces = entries * 4;
-    this.cachePlaces = Math.min(Math.max(entries * 2, 1024), 1 << 19);
+    this.cacheWords = Math.min(Math.max(entries, 1024), 1 << 18);
   }
 
-  /** Byte within an entry where parameters begin. */
-  get parametersByte(): number {
-    return (EntryWord.KEY + this.keyWords) * 4;
+  get farBytes(): number {
+    return this.entries * this.parameterWords * 4;
   }
 
   get indexBytes(): number {
@@ -145,11 +168,17 @@ export class TableSizes implements TableShape {
   }
 
   get countersBytes(): number {
-    return this.cpus * this.entries * COUNTER_BYTES;
+    return this.hasInlineCounters ? LINE_BYTES : this.cpus * this.entries * COUNTER_BYTES;
+  }
+
+  /** Where the counters of an entry on one CPU lie: byte in `entries` if they are inline, else in `counters`. */
+  counterAt(entry: number, cpu: number): number {
+    if (this.hasInlineCounters) return entry * this.strideBytes + this.headBytes + cpu * LINE_BYTES;
+    return (cpu * this.entries + entry) * COUNTER_BYTES;
   }
 
   get cacheBytes(): number {
-    return this.cachePlaces * 4;
+    return this.cacheWords * 4;
   }
 
   get portsBytes(): number {

@@ -32,13 +32,14 @@ export class FlowTables {
   /** What was read of the counters. */
   readonly #packets: Float64Array;
   readonly #bytes: Float64Array;
+  readonly #hashOf = (entry: number): number => this.hashes[entry];
 
   constructor(maps: OffloadMaps, secrets: HashSecrets) {
     this.maps = maps;
     this.secrets = secrets;
     const { sizes } = maps;
     this.index = new IndexTable(maps.index, sizes.indexPlaces);
-    this.entries = new EntryTable(maps.entries, sizes);
+    this.entries = new EntryTable(maps);
     this.slots = new Int32Array(sizes.entries).fill(-1);
     this.generations = new Int32Array(sizes.entries);
     this.hashes = new Int32Array(sizes.entries);
@@ -47,17 +48,23 @@ export class FlowTables {
     this.#bytes = new Float64Array(sizes.entries);
   }
 
-  /** Whether the entry is in the index under its own hash. */
+  /** Publish an entry that is written. @returns false when the index has no place for it */
+  publish(entry: number, hash: number): boolean {
+    this.hashes[entry] = hash;
+    return this.index.insert(hash, entry, this.#hashOf);
+  }
+
+  /** Whether an entry is in use. */
   isLive(entry: number): boolean {
-    return this.entries.words[this.entries.at(entry) + EntryWord.MASK] !== 0;
+    return this.entries.maskOf(entry) !== -1;
   }
 
   /** The entry with exactly this masked key under a mask's number, or 0. */
   find(mask: number, hash: number, key: ArrayLike<number>): number {
     const { words } = this.entries;
     return this.index.search(hash, (entry) => {
+      if (this.entries.maskOf(entry) !== mask) return false;
       const at = this.entries.at(entry);
-      if (words[at + EntryWord.MASK] !== mask + 1) return false;
       for (let i = 0; i < key.length; i += 1) if (words[at + EntryWord.KEY + i] !== key[i] >>> 0) return false;
       return true;
     });
@@ -65,17 +72,16 @@ export class FlowTables {
 
   /** Whether an entry has these actions. */
   hasActions(entry: number, shape: number, parameters: Uint32Array): boolean {
-    const { words } = this.entries;
-    if (words[this.entries.at(entry) + EntryWord.SHAPE] !== shape) return false;
-    const at = this.entries.parametersAt(entry);
-    return parameters.every((parameter, i) => words[at + i] === parameter);
+    if (this.entries.shapeOf(entry) !== shape) return false;
+    const there = this.entries.parametersOf(entry, parameters.length);
+    return parameters.every((parameter, i) => there[i] === parameter);
   }
 
   /** Its counters are 0; for entries that no program can find. */
   clearCounters(entry: number): void {
     const { sizes, counters } = this.maps;
     for (let cpu = 0; cpu < sizes.cpus; cpu += 1) {
-      const word = ((cpu * sizes.entries + entry) * COUNTER_BYTES) / 4;
+      const word = sizes.counterAt(entry, cpu) / 4;
       counters.u32.fill(0, word, word + COUNTER_BYTES / 4);
     }
     this.#packets[entry] = 0;
@@ -91,14 +97,14 @@ export class FlowTables {
     const words = counters.u32;
     let packets = 0;
     for (let cpu = 0; cpu < sizes.cpus; cpu += 1) {
-      packets += counters.count((cpu * sizes.entries + entry) * COUNTER_BYTES + CounterByte.PACKETS);
+      packets += counters.count(sizes.counterAt(entry, cpu) + CounterByte.PACKETS);
     }
     if (packets === this.#packets[entry]) return false;
     let bytes = 0;
     let usedMs = 0;
     let tcpFlags = 0;
     for (let cpu = 0; cpu < sizes.cpus; cpu += 1) {
-      const at = (cpu * sizes.entries + entry) * COUNTER_BYTES;
+      const at = sizes.counterAt(entry, cpu);
       bytes += counters.count(at + CounterByte.BYTES);
       usedMs = Math.max(usedMs, counters.count(at + CounterByte.USED) / 1e6);
       tcpFlags |= words[(at + CounterByte.TCP_FLAGS) >>> 2];

@@ -4,10 +4,22 @@ import { Word } from '../../flow/index.ts';
 import type { EmitContext } from '../actions/contract.ts';
 import { emitShape } from '../actions/emit.ts';
 import { MAXIMUM_RECIRCULATIONS } from '../layout/limits.ts';
-import { COUNTER_BYTES, CounterByte, CpuByte, EntryWord, LaneByte, PortWord, Settling } from '../layout/sizes.ts';
+import {
+  COUNTER_BYTES,
+  CounterByte,
+  CpuByte,
+  EntryWord,
+  LaneByte,
+  MASK_BITS,
+  NEAR_WORDS,
+  PortWord,
+  Settling,
+} from '../layout/sizes.ts';
 import { dropVerdict } from './end.ts';
-import { remember } from './lookup.ts';
+import { remember, scale } from './lookup.ts';
 import type { ProgramWriter } from './writer.ts';
+
+const CACHE_LINE = 64;
 
 /** Write all from `found` and `hit` on. @param punted where packets go that have to wait and are counted already */
 export function afterLookup(writer: ProgramWriter, punted: Label): void {
@@ -79,19 +91,14 @@ function length(writer: ProgramWriter): void {
 /** Counters of the entry and of the port. */
 function count(writer: ProgramWriter): void {
   const { b, plan, needs } = writer;
-  const { sizes, maps } = plan.maps;
+  const { sizes } = plan.maps;
   writer.note('counters');
   b.store('u32', writer.entry, R8);
   b.callHelper(plan.clock);
   b.mov(R9, R0);
-  b.load(R0, 'u32', writer.cpuNumber);
-  b.and(R0, sizes.cpus - 1);
-  b.shl(R0, Math.log2(sizes.entries * COUNTER_BYTES));
-  b.and(R8, sizes.entries - 1);
-  b.shl(R8, Math.log2(COUNTER_BYTES));
-  b.add(R0, R8);
-  b.loadMapValue(R3, maps.counters);
-  b.add(R3, R0);
+  b.load(R4, 'u32', writer.cpuNumber);
+  b.and(R4, sizes.cpus - 1);
+  countersOf(writer);
   b.store('u64', writer.counters, R3);
   length(writer);
   b.load(R2, 'u64', at(R3, CounterByte.PACKETS));
@@ -121,12 +128,27 @@ function count(writer: ProgramWriter): void {
   b.store('u64', at(R3, LaneByte.BYTES), R2);
 }
 
-/** To the code of the shape; R7 becomes the address of the parameters. */
+/** R7 becomes the address of the entry's parameters. Uses R0. */
+function parametersOf(writer: ProgramWriter, count: number): void {
+  const { b } = writer;
+  if (count <= NEAR_WORDS) {
+    b.add(R7, EntryWord.NEAR * 4);
+    return;
+  }
+  const { sizes, maps } = writer.plan.maps;
+  b.load(R0, 'u32', writer.entry);
+  b.and(R0, sizes.entries - 1);
+  b.shl(R0, Math.log2(sizes.parameterWords * 4));
+  b.loadMapValue(R7, maps.far);
+  b.add(R7, R0);
+}
+
+/** To the code of the shape. */
 function dispatch(writer: ProgramWriter): void {
   const { b, plan } = writer;
   writer.note('to the actions');
-  b.load(R1, 'u32', at(R7, EntryWord.SHAPE * 4));
-  b.add(R7, plan.maps.sizes.parametersByte);
+  b.load(R1, 'u32', at(R7));
+  b.shr(R1, MASK_BITS);
   // What shapes read of the key lies on their stack.
   const words = new Map<number, Slot>();
   const observe = plan.observe;
@@ -152,6 +174,7 @@ function dispatch(writer: ProgramWriter): void {
       number,
       () => {
         writer.note(`shape ${number}: ${shape.id}`);
+        parametersOf(writer, shape.parameterWords);
         if (shape.keyWords.length > 0) writer.cpu(R5);
         for (const word of shape.keyWords) {
           const place = b.stack(4);
@@ -195,17 +218,19 @@ function recirculate(writer: ProgramWriter): void {
   b.jump(writer.puntAfterHit);
 }
 
-/** R3 becomes the address of the counters of the entry whose number is in R1. R4 is the CPU. */
+/** R3 becomes the address of the counters of the entry whose number is in R8. R4 is the CPU. Uses R0 and R8. */
 function countersOf(writer: ProgramWriter): void {
   const { b } = writer;
   const { sizes, maps } = writer.plan.maps;
-  b.and(R1, sizes.entries - 1);
-  b.shl(R1, Math.log2(COUNTER_BYTES));
-  b.mov(R3, R4);
-  b.shl(R3, Math.log2(sizes.entries * COUNTER_BYTES));
-  b.add(R1, R3);
-  b.loadMapValue(R3, maps.counters);
-  b.add(R3, R1);
+  b.and(R8, sizes.entries - 1);
+  const isInline = sizes.hasInlineCounters;
+  scale(b, R8, sizes.counterAt(1, 0) - sizes.counterAt(0, 0));
+  b.mov(R0, R4);
+  scale(b, R0, isInline ? CACHE_LINE : sizes.entries * COUNTER_BYTES);
+  b.add(R0, R8);
+  b.loadMapValue(R3, isInline ? maps.entries : maps.counters);
+  b.add(R3, R0);
+  if (isInline) b.add(R3, sizes.headBytes);
 }
 
 /** Take a packet back from the counters at R3; its length is in R1. Uses R2. */
@@ -237,14 +262,13 @@ export function uncount(writer: ProgramWriter): void {
 /** The packet's length is in R1. */
 function uncountPort(writer: ProgramWriter): void {
   const { b } = writer;
-  b.mov(R9, R1);
   writer.cpu(R3);
   writer.laneOf(R3, R2);
   b.load(R2, 'u64', at(R3, LaneByte.PACKETS));
   b.sub(R2, 1);
   b.store('u64', at(R3, LaneByte.PACKETS), R2);
   b.load(R2, 'u64', at(R3, LaneByte.BYTES));
-  b.sub(R2, R9);
+  b.sub(R2, R1);
   b.store('u64', at(R3, LaneByte.BYTES), R2);
 }
 
@@ -253,19 +277,18 @@ function uncountPasses(writer: ProgramWriter): void {
   const { b } = writer;
   writer.note('passes before this one are the engine’s as well');
   length(writer);
-  b.mov(R8, R1);
+  b.mov(R9, R1);
   uncountPort(writer);
   writer.cpu(R7);
-  b.load(R9, 'u32', writer.cpuNumber);
-  b.and(R9, writer.plan.maps.sizes.cpus - 1);
   b.block((done) => {
     for (let pass = 0; pass < MAXIMUM_RECIRCULATIONS; pass += 1) {
       b.load(R1, 'u32', writer.depth);
       b.jumpIf(R1, '<=', pass, done);
-      b.load(R1, 'u32', at(R7, CpuByte.ENTRIES + pass * 4));
-      b.mov(R4, R9);
+      b.load(R8, 'u32', at(R7, CpuByte.ENTRIES + pass * 4));
+      b.load(R4, 'u32', writer.cpuNumber);
+      b.and(R4, writer.plan.maps.sizes.cpus - 1);
       countersOf(writer);
-      b.mov(R1, R8);
+      b.mov(R1, R9);
       takeBack(writer);
     }
   });

@@ -3,9 +3,10 @@
  * words that any mask looks at which entry the last packet like this one fell to; then mask after mask. An entry is compared whole
  * wherever its number comes from, so that cache and index may be out of date.
  */
-import { at, type Label, R0, R1, R2, R3, R4, R7, R8, R9 } from '../../bpf/index.ts';
+import { at, type Label, type ProgramBuilder, R0, R1, R2, R3, R4, R7, R8, R9, type Register } from '../../bpf/index.ts';
 import { Word } from '../../flow/index.ts';
-import { CACHE_SEED } from '../layout/hash.ts';
+import { network16 } from '../actions/order.ts';
+import { CACHE_SEED, MIX } from '../layout/hash.ts';
 import { PROBES } from '../layout/limits.ts';
 import { ENTRY_BITS, EntryWord } from '../layout/sizes.ts';
 import type { ProgramMask } from './plan.ts';
@@ -58,7 +59,24 @@ export function emitHash(
     b.add(R1, R2);
   });
   b.shr(R1, 32);
+  b.mov(R2, R1);
+  b.shr(R2, 16);
+  b.xor(R1, R2);
+  b.mul32(R1, MIX);
+  b.mov(R2, R1);
+  b.shr(R2, 15);
+  b.xor(R1, R2);
 }
+
+/** Multiply by a constant, by a shift where that does it. */
+export function scale(b: ProgramBuilder, register: Register, by: number): void {
+  const shift = Math.log2(by);
+  if (Number.isInteger(shift)) b.shl(register, shift);
+  else b.mul(register, by);
+}
+
+/** The mask's number in an entry at R7. */
+const maskByte = at(R7, network16(1) === 1 ? 3 : 0);
 
 /** R8 is an index or cache word: it becomes the entry's number, and R7 its address. */
 function entryOf(writer: ProgramWriter): void {
@@ -66,9 +84,7 @@ function entryOf(writer: ProgramWriter): void {
   const { sizes, maps } = writer.plan.maps;
   b.and(R8, sizes.entries - 1);
   b.mov(R0, R8);
-  const shift = Math.log2(sizes.strideBytes);
-  if (Number.isInteger(shift)) b.shl(R0, shift);
-  else b.mul(R0, sizes.strideBytes);
+  scale(b, R0, sizes.strideBytes);
   b.loadMapValue(R7, maps.entries);
   b.add(R7, R0);
 }
@@ -104,7 +120,7 @@ function probe(writer: ProgramWriter, mask: ProgramMask, hit: Label, next: Label
   b.shr(R0, ENTRY_BITS);
   b.jumpIf(R0, '!=', 0, miss);
   entryOf(writer);
-  b.load(R0, 'u32', at(R7, EntryWord.MASK * 4));
+  b.load(R0, 'u8', maskByte);
   b.jumpIf(R0, '!=', mask.number + 1, miss);
   compare(writer, mask, miss);
   b.jump(hit);
@@ -127,14 +143,19 @@ function cached(writer: ProgramWriter): void {
   );
   b.mov(R9, R1);
   cachePlace(writer);
-  b.load(R8, 'u32', at(R3));
-  b.mov(R0, R8);
-  b.xor(R0, R9);
-  b.shr(R0, ENTRY_BITS);
   const miss = b.label('not cached');
-  b.jumpIf(R0, '!=', 0, miss);
+  b.block((likely) => {
+    for (const byte of [0, 4]) {
+      b.load(R8, 'u32', at(R3, byte));
+      b.mov(R0, R8);
+      b.xor(R0, R9);
+      b.shr(R0, ENTRY_BITS);
+      if (byte === 0) b.jumpIf(R0, '==', 0, likely);
+      else b.jumpIf(R0, '!=', 0, miss);
+    }
+  });
   entryOf(writer);
-  b.load(R0, 'u32', at(R7, EntryWord.MASK * 4));
+  b.load(R0, 'u8', maskByte);
   b.switch(
     R0,
     plan.masks.map((mask) => [
@@ -153,8 +174,8 @@ function cachePlace(writer: ProgramWriter): void {
   const { b } = writer;
   const { sizes, maps } = writer.plan.maps;
   b.mov(R2, R9);
-  b.and(R2, sizes.cachePlaces - 1);
-  b.shl(R2, 2);
+  b.and(R2, sizes.cacheWords / 2 - 1);
+  b.shl(R2, 3);
   b.loadMapValue(R3, maps.cache);
   b.add(R3, R2);
 }
@@ -163,6 +184,8 @@ function cachePlace(writer: ProgramWriter): void {
 export function remember(writer: ProgramWriter): void {
   const { b } = writer;
   cachePlace(writer);
+  b.load(R2, 'u32', at(R3));
+  b.store('u32', at(R3, 4), R2);
   b.shr(R9, ENTRY_BITS);
   b.shl(R9, ENTRY_BITS);
   b.or(R9, R8);

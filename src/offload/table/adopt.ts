@@ -6,7 +6,7 @@ import type { Shape } from '../actions/shape.ts';
 import { PROBES } from '../layout/limits.ts';
 import type { Description } from '../layout/maps.ts';
 import type { PortTable } from '../layout/port-table.ts';
-import { ENTRY_MASK, EntryWord, TAG_MASK } from '../layout/sizes.ts';
+import { ENTRY_MASK, TAG_MASK } from '../layout/sizes.ts';
 import type { HookState } from './hook-state.ts';
 import type { Placement } from './placement.ts';
 
@@ -27,7 +27,7 @@ export class Unclaimed {
     let count = 0;
     for (let entry = 1; entry < tables.maps.sizes.entries; entry += 1) {
       if (tables.slots[entry] !== -1 || !tables.isLive(entry)) continue;
-      const mask = tables.entries.words[tables.entries.at(entry) + EntryWord.MASK] - 1;
+      const mask = tables.entries.maskOf(entry);
       const state = states.find(({ masks }) => masks.byNumber(mask) !== undefined);
       if (state === undefined) continue;
       placement.removeEntry(state, entry, -1);
@@ -71,7 +71,7 @@ export function adoptEntries(
   }
   const { entries } = placement.tables;
   for (let entry = 1; entry < maps.sizes.entries; entry += 1) {
-    if (!used.has(entry) && entries.words[entries.at(entry) + EntryWord.MASK] !== 0) entries.kill(entry);
+    if (!used.has(entry) && entries.maskOf(entry) !== -1) entries.kill(entry);
   }
   entries.adopt((entry) => used.has(entry));
   ports.adopt();
@@ -83,14 +83,13 @@ function isSound(placement: Placement, states: readonly HookState[], place: numb
   const { tables } = placement;
   const { entries, index, secrets, maps } = tables;
   if (entry >= maps.sizes.entries) return false;
-  const at = entries.at(entry);
-  const number = entries.words[at + EntryWord.MASK] - 1;
+  const number = entries.maskOf(entry);
   const state = states.find(({ masks }) => masks.byNumber(number) !== undefined);
   const mask = state?.masks.byNumber(number);
-  const shape = state?.shapes.byNumber(entries.words[at + EntryWord.SHAPE]);
+  const shape = state?.shapes.byNumber(entries.shapeOf(entry));
   if (mask === undefined || shape === undefined) return false;
   const { index: words } = mask.value;
-  const key = entries.words.subarray(at + EntryWord.KEY, at + EntryWord.KEY + words.length);
+  const key = entries.keyOf(entry, words.length);
   const hash = secrets.hash(number, words, key) | 0;
   const home = index.home(hash);
   if ((index.words[place] & TAG_MASK) !== (hash & TAG_MASK) || place < home || place >= home + PROBES) return false;

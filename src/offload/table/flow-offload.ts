@@ -4,7 +4,7 @@
  * tables, programs.ts programs, adopt.ts what a former process left, show.ts what people see.
  */
 import { haveHelper, possibleCpus } from '../../bpf/index.ts';
-import { type FlowMask, type FlowObserver, type FlowTable, KEY_WORDS, Word } from '../../flow/index.ts';
+import { type FlowMask, type FlowObserver, type FlowTable, KEY_WORDS, TAG_PRESENT, Word } from '../../flow/index.ts';
 import type { CompileContext } from '../actions/contract.ts';
 import { HashSecrets } from '../layout/hash.ts';
 import { MASK_NUMBERS, MAXIMUM_ENTRIES, SHAPE_NUMBERS } from '../layout/limits.ts';
@@ -61,6 +61,7 @@ export class FlowOffload implements FlowObserver {
   readonly #options: FlowOffloadOptions;
   readonly #portTable: PortTable;
   readonly #plans = new WeakMap<FlowMask, MaskPlan>();
+  readonly #untaggedPlans = new WeakMap<FlowMask, MaskPlan>();
   /** Why flows are not offloaded, by slot. */
   readonly #reasons = new Map<number, string>();
   /** Flows that may find room later. */
@@ -85,7 +86,7 @@ export class FlowOffload implements FlowObserver {
       OffloadMaps.create(
         new TableSizes({
           entries: Math.min(options.initialEntries ?? 4096, maximum),
-          keyWords: 12,
+          keyWords: 11,
           parameterWords: 16,
           cpus: cpuParts(),
         }),
@@ -302,16 +303,15 @@ export class FlowOffload implements FlowObserver {
   // One flow.
 
   #consider(slot: number): void {
+    this.#parked.delete(slot);
     const reason = this.#placeEverywhere(slot);
     if (reason === null) {
       this.#reasons.delete(slot);
-      this.#parked.delete(slot);
       return;
     }
     const isFull = reason === WAITS && !this.programs.canGrow;
     this.#reasons.set(slot, isFull ? this.#noRoom() : reason);
     if (mayPass(reason)) this.#parked.add(slot);
-    else this.#parked.delete(slot);
   }
 
   #noRoom(): string {
@@ -321,14 +321,17 @@ export class FlowOffload implements FlowObserver {
   /** @returns why no hook has the flow; null when one has */
   #placeEverywhere(slot: number): string | null {
     const mask = this.table.maskOf(slot);
-    let plan = this.#plans.get(mask);
-    if (plan === undefined) {
-      plan = planMask(mask.words);
-      this.#plans.set(mask, plan);
-    }
     const key = this.#key;
     this.table.readKey(slot, key);
     for (let i = 0; i < KEY_WORDS; i += 1) key[i] &= mask.words[i];
+    const isUntagged =
+      (mask.words[Word.VLAN] & TAG_PRESENT) !== 0 && key[Word.VLAN] === 0 && key[Word.INNER_VLAN] === 0;
+    const plans = isUntagged ? this.#untaggedPlans : this.#plans;
+    let plan = plans.get(mask);
+    if (plan === undefined) {
+      plan = planMask(mask.words, isUntagged);
+      plans.set(mask, plan);
+    }
     const isOnePort = mask.words[Word.IN_PORT] === 0xffff_ffff;
     const port = isOnePort ? this.ports.byNumber(key[Word.IN_PORT]) : undefined;
     const reason = this.#unfit(plan, key, isOnePort, port);
@@ -343,6 +346,8 @@ export class FlowOffload implements FlowObserver {
     };
     const isAtXdp = isOnePort ? port?.hook === 'xdp' : this.xdp.ports > 0;
     const atXdp = isAtXdp ? this.#place(this.xdp, flow) : this.#takeOutAt(this.xdp, slot);
+    if (atXdp === WAITS) return this.#takeOut(slot, WAITS);
+    if (atXdp !== null && mayPass(atXdp)) this.#parked.add(slot);
     // What XDP passes on comes to tc.
     const isAtTc = isOnePort ? port?.hook === 'tc' || atXdp !== null : this.tc.ports > 0;
     const atTc = isAtTc ? this.#place(this.tc, flow) : this.#takeOutAt(this.tc, slot);

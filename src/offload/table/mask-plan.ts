@@ -38,15 +38,19 @@ export function zeroReason(word: number): string {
   return 'matches on a tunnel';
 }
 
-/** What programs make of a mask. @param words of flow/'s mask */
-export function planMask(words: Uint32Array): MaskPlan {
+/**
+ * What programs make of a mask.
+ * @param words of flow/'s mask
+ * @param isUntagged the flow wants no outer tag: then there is no inner one either, and nobody need look
+ */
+export function planMask(words: Uint32Array, isUntagged: boolean): MaskPlan {
   const index: number[] = [];
   const values: number[] = [];
   const zeroIndex: number[] = [];
   const zeroValues: number[] = [];
   let reason: string | null = null;
   for (let word = 0; word < words.length; word += 1) {
-    if (words[word] === 0) continue;
+    if (words[word] === 0 || (isUntagged && word === Word.INNER_VLAN)) continue;
     const zero = alwaysZero(word);
     if ((words[word] & zero) !== 0) {
       zeroIndex.push(word);

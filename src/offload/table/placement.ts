@@ -171,7 +171,7 @@ export class Placement {
     tables.clearCounters(entry);
     tables.entries.write(entry, mask.number, shape.number, settling, target, this.#words, parameters);
     this.#note(entry, slot, hash);
-    if (!tables.index.insert(hash, entry)) {
+    if (!tables.publish(entry, hash)) {
       tables.entries.kill(entry);
       tables.slots[entry] = -1;
       tables.entries.giveBack(entry);
@@ -253,9 +253,8 @@ export class Placement {
   /** An entry that the index does not name any more. */
   #drop(state: HookState, entry: number, slot: number): void {
     const { tables } = this;
-    const at = tables.entries.at(entry);
-    const mask = state.masks.byNumber(tables.entries.words[at + EntryWord.MASK] - 1);
-    const shape = state.shapes.byNumber(tables.entries.words[at + EntryWord.SHAPE]);
+    const mask = state.masks.byNumber(tables.entries.maskOf(entry));
+    const shape = state.shapes.byNumber(tables.entries.shapeOf(entry));
     tables.entries.kill(entry);
     if (slot !== -1) this.#fold(state, entry, slot, mask);
     tables.slots[entry] = -1;
@@ -274,7 +273,7 @@ export class Placement {
     table.addCounts(slot, delta.packets, delta.bytes, delta.tcpFlags, delta.usedMs);
     this.#options.carried?.(slot, delta.packets, delta.bytes);
     const { entries } = this.tables;
-    const counted = mask ?? state.masks.byNumber(entries.words[entries.at(entry) + EntryWord.MASK] - 1);
+    const counted = mask ?? state.masks.byNumber(entries.maskOf(entry));
     if (counted === undefined) return;
     counted.hits += delta.packets;
     counted.packets += delta.packets;
@@ -327,27 +326,25 @@ export class Placement {
     const former = this.tables;
     const moved: [HookState, number, number][] = [];
     const settling: number[] = [];
+    const { words } = former.entries;
     for (let entry = 1; entry < former.maps.sizes.entries; entry += 1) {
-      const { words } = former.entries;
-      const at = former.entries.at(entry);
-      if (words[at + EntryWord.MASK] === 0) continue;
-      const mask = words[at + EntryWord.MASK] - 1;
+      const mask = former.entries.maskOf(entry);
+      if (mask === -1) continue;
       const state = states.find(({ masks }) => masks.byNumber(mask) !== undefined);
-      const shape = words[at + EntryWord.SHAPE];
+      const shape = former.entries.shapeOf(entry);
       const parameterWords = state?.shapes.byNumber(shape)?.value.parameterWords;
       if (state === undefined || parameterWords === undefined) continue;
       const to = tables.entries.take(0);
       const hash = former.hashes[entry];
-      const key = words.subarray(at + EntryWord.KEY, at + EntryWord.KEY + former.keyLengths[entry]);
-      const parametersAt = former.entries.parametersAt(entry);
-      const parameters = words.subarray(parametersAt, parametersAt + parameterWords);
+      const key = former.entries.keyOf(entry, former.keyLengths[entry]);
+      const parameters = former.entries.parametersOf(entry, parameterWords);
+      const at = former.entries.at(entry);
       const settles = words[at + EntryWord.SETTLING];
       if (to === 0) return null;
       tables.entries.write(to, mask, shape, settles, words[at + EntryWord.TARGET], key, parameters);
-      if (!tables.index.insert(hash, to)) return null;
+      if (!tables.publish(to, hash)) return null;
       tables.slots[to] = former.slots[entry];
       tables.generations[to] = former.generations[entry];
-      tables.hashes[to] = hash;
       tables.keyLengths[to] = key.length;
       if (settles !== 0) settling.push(to);
       if (former.slots[entry] !== -1) moved.push([state, former.slots[entry], to]);

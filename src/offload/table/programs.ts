@@ -82,8 +82,10 @@ export class Programs {
     const keyWords = wanted.keyWords > sizes.keyWords ? MAXIMUM_KEY_WORDS : sizes.keyWords;
     const parameterWords =
       wanted.parameterWords > sizes.parameterWords ? MAXIMUM_PARAMETER_WORDS : sizes.parameterWords;
-    // By fours, as each step makes new maps.
-    const entries = wanted.entries > sizes.entries ? Math.min(sizes.entries * 4, this.#maximumEntries) : sizes.entries;
+    const entries =
+      wanted.entries > sizes.entries
+        ? Math.min(sizes.entries * (sizes.entries < 1 << 16 ? 4 : 2), this.#maximumEntries)
+        : sizes.entries;
     Object.assign(wanted, { entries: 0, keyWords: 0, parameterWords: 0 });
     if (keyWords === sizes.keyWords && parameterWords === sizes.parameterWords && entries === sizes.entries)
       return null;

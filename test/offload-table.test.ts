@@ -1,0 +1,507 @@
+/**
+ * FlowOffload against the running kernel: flows put into a table are carried by its programs, which test runs hand packets to. No packet leaves
+ * the kernel's test bench. The other interface of all ports is loopback, which test runs let packets come from.
+ */
+import { afterEach, describe, expect, test } from 'vitest';
+import { at, R0, SK_BUFF, TC, XDP, XDP_MD } from '../src/bpf/index.ts';
+import { FlowTable, PutMode, parseActions, parseFlowKey } from '../src/flow/index.ts';
+import { MAXIMUM_MASKS } from '../src/offload/layout/limits.ts';
+import { OffloadMaps } from '../src/offload/layout/maps.ts';
+import { PORT_WORDS, PortWord } from '../src/offload/layout/sizes.ts';
+import type { LoadedProgram, Refused } from '../src/offload/program/load.ts';
+import { cpuParts, FlowOffload, type FlowOffloadOptions } from '../src/offload/table/flow-offload.ts';
+import type { Installation } from '../src/offload/table/programs.ts';
+import { showOffload } from '../src/offload/table/show.ts';
+import { BpfFileSystem } from './support/bpf-fs.ts';
+
+const LOOPBACK = 1;
+const HOOKS = ['tc', 'xdp'] as const;
+type HookName = (typeof HOOKS)[number];
+
+const cleanups: (() => void)[] = [];
+afterEach(() => {
+  for (const cleanup of cleanups.splice(0).reverse()) cleanup();
+});
+
+/** UDP or TCP over IPv4. */
+function frame(given: { dst?: number; protocol?: number; flags?: number; ttl?: number } = {}): Uint8Array {
+  const bytes = new Uint8Array(64);
+  bytes.set([
+    2,
+    0,
+    0,
+    0,
+    0,
+    2,
+    2,
+    0,
+    0,
+    0,
+    0,
+    1,
+    8,
+    0,
+    0x45,
+    0,
+    0,
+    50,
+    0,
+    0,
+    0,
+    0,
+    given.ttl ?? 64,
+    given.protocol ?? 17,
+  ]);
+  bytes.set([10, 0, 0, 1, 10, 0, 0, given.dst ?? 2, 0, 5, 0, 6], 26);
+  bytes.set([0x50, given.flags ?? 0], 46);
+  return bytes;
+}
+
+const UDP = 'recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4(dst=10.0.0.2,proto=17,frag=no)';
+
+class Bench {
+  readonly table: FlowTable;
+  readonly offload: FlowOffload;
+  readonly hook: HookName;
+  readonly installations: Installation[] = [];
+  readonly refusals: [Refused, boolean][] = [];
+  /** Milliseconds that are added to the real time. */
+  skippedMs = 0;
+  attached: LoadedProgram | undefined;
+
+  constructor(hook: HookName, options: Partial<FlowOffloadOptions> = {}) {
+    this.hook = hook;
+    this.table = options.table ?? new FlowTable();
+    this.offload = new FlowOffload({
+      table: this.table,
+      nowMs: () => Number(process.hrtime.bigint() / 1_000_000n) + this.skippedMs,
+      install: (installation) => {
+        this.installations.push(installation);
+        this.attached = installation.programs.find((program) => program.hook === hook) ?? this.attached;
+      },
+      refused: (refusal, isLost) => this.refusals.push([refusal, isLost]),
+      hashSecret: { low: 1, high: 2 },
+      ...options,
+    });
+    cleanups.push(() => this.offload.close());
+    const port = { tapLike: false, puntIfindex: 0, output: true, xdpOutput: true };
+    expect(this.offload.setPort({ ...port, ifindex: LOOPBACK, number: 1, hook })).toBeNull();
+    this.offload.setPort({ ...port, ifindex: LOOPBACK + 1, number: 2, hook: null, xdpOutput: false });
+    this.settle();
+  }
+
+  /** Until nothing is to be done. */
+  settle(): void {
+    for (let turn = 0; turn < 50; turn += 1) {
+      this.skippedMs += 200;
+      this.offload.poll();
+    }
+  }
+
+  put(flow: string, actions: string, mode: number = PutMode.CREATE_OR_MODIFY): number {
+    const { key, mask } = parseFlowKey(flow);
+    return this.table.put({ key, mask, actions: parseActions(actions), ufid: null, mode });
+  }
+
+  run(data: Uint8Array, repeat = 1): number {
+    if (this.attached === undefined) throw new Error('no program is installed');
+    const context = new Uint8Array(this.hook === 'tc' ? 192 : 24);
+    const view = new DataView(context.buffer);
+    if (this.hook === 'tc') view.setUint32(SK_BUFF.ifindex, LOOPBACK, true);
+    else {
+      view.setUint32(XDP_MD.dataEnd, data.length, true);
+      view.setUint32(XDP_MD.ingressIfindex, LOOPBACK, true);
+    }
+    return this.attached.program.run({ data, context, repeat }).result;
+  }
+
+  /** What the program says to a packet that it does not carry. */
+  get up(): number {
+    return this.hook === 'tc' ? TC.NEXT : XDP.PASS;
+  }
+
+  get sent(): number {
+    return this.hook === 'tc' ? TC.REDIRECT : XDP.REDIRECT;
+  }
+
+  get dropped(): number {
+    return this.hook === 'tc' ? TC.SHOT : XDP.DROP;
+  }
+}
+
+describe.each(HOOKS)('at %s', (hook) => {
+  test('a flow is carried as soon as it is put, and its counters come to the flow table', () => {
+    const bench = new Bench(hook);
+    expect(bench.run(frame())).toBe(bench.up);
+    const slot = bench.put(UDP, '1');
+    bench.settle();
+    const before = performance.now();
+    expect(bench.run(frame(), 10)).toBe(bench.sent);
+    expect(bench.run(frame({ dst: 3 }))).toBe(bench.up);
+    expect(bench.table.packetsOf(slot)).toBe(0);
+    bench.table.refreshCounts(slot);
+    expect(bench.table.packetsOf(slot)).toBe(10);
+    expect(bench.table.bytesOf(slot)).toBe(640);
+    const usedMs = bench.table.usedMsOf(slot);
+    expect(Math.abs(usedMs - Number(process.hrtime.bigint()) / 1e6)).toBeLessThan(performance.now() - before + 100);
+    const second = bench.put(UDP.replace('10.0.0.2', '10.0.0.3'), '1');
+    bench.settle();
+    expect(bench.run(frame({ dst: 3 }))).toBe(bench.sent);
+    bench.offload.sync();
+    expect(bench.table.packetsOf(second)).toBe(1);
+    const [port] = showOffload(bench.offload).ports;
+    expect(port).toMatchObject({
+      carriedPackets: 11,
+      carriedBytes: 704,
+      punted: hook === 'tc' ? 2 : 0,
+      passed: hook === 'tc' ? 0 : 2,
+    });
+  });
+
+  test('a flow that is removed is not carried any more, and its last packets are counted first', () => {
+    const bench = new Bench(hook);
+    const slot = bench.put(UDP, '1');
+    bench.settle();
+    bench.run(frame(), 7);
+    let packets = -1;
+    bench.table.observe({
+      flowAdded() {},
+      flowModified() {},
+      flowsFlushed() {},
+      flowRemoved: (removed) => {
+        packets = bench.table.packetsOf(removed);
+      },
+    });
+    bench.table.remove(slot);
+    expect(packets).toBe(7);
+    expect(bench.run(frame())).toBe(bench.up);
+    bench.put(UDP, '1');
+    bench.settle();
+    expect(bench.run(frame())).toBe(bench.sent);
+    bench.table.flush();
+    expect(bench.run(frame())).toBe(bench.up);
+    expect(showOffload(bench.offload).entries).toBe(0);
+  });
+
+  test('other actions take effect at once, and counting goes on', () => {
+    const bench = new Bench(hook);
+    const slot = bench.put(UDP, '1');
+    bench.put(UDP.replace('10.0.0.2', '10.0.0.3'), 'drop');
+    bench.settle();
+    expect(bench.run(frame())).toBe(bench.sent);
+    const programs = bench.installations.length;
+    bench.put(UDP, 'drop');
+    expect(bench.run(frame())).toBe(bench.dropped);
+    bench.put(UDP, '1');
+    expect(bench.run(frame())).toBe(bench.sent);
+    bench.settle();
+    bench.offload.sync();
+    expect(bench.table.packetsOf(slot)).toBe(3);
+    expect(bench.offload.drops().get(5)).toBe(1);
+    expect(bench.installations.length).toBeLessThanOrEqual(programs + 1);
+  });
+
+  test('TCP flags are gathered', () => {
+    const bench = new Bench(hook);
+    const slot = bench.put(UDP.replace('17', '6'), '1');
+    bench.settle();
+    bench.run(frame({ protocol: 6, flags: 2 }));
+    bench.run(frame({ protocol: 6, flags: 0x10 }));
+    bench.offload.sync();
+    expect(bench.table.tcpFlagsOf(slot)).toBe(0x12);
+  });
+
+  test('another mask takes another program, and the flows before are carried meanwhile', () => {
+    const bench = new Bench(hook);
+    bench.put(UDP, '1');
+    bench.settle();
+    const programs = bench.installations.length;
+    bench.put(UDP.replace('dst=10.0.0.2', 'src=10.0.0.1').replace('proto=17', 'proto=6'), '1');
+    expect(bench.run(frame())).toBe(bench.sent);
+    expect(bench.run(frame({ protocol: 6 }))).toBe(bench.up);
+    bench.settle();
+    expect(bench.installations.length).toBe(programs + 1);
+    expect(bench.run(frame({ protocol: 6 }))).toBe(bench.sent);
+    expect(bench.run(frame())).toBe(bench.sent);
+    // Again, now that the cache knows both.
+    expect(bench.run(frame({ protocol: 6 }))).toBe(bench.sent);
+    expect(bench.run(frame())).toBe(bench.sent);
+    const [{ masks }] = showOffload(bench.offload).hooks.filter((each) => each.hook === hook);
+    expect(masks.map(({ packets }) => packets)).toEqual(expect.arrayContaining([3, 2]));
+  });
+
+  test('a hash and a recirculation go through the second program, and what misses there goes up as if nothing had been', () => {
+    const bench = new Bench(hook);
+    const first = bench.put(UDP, 'hash(l4(0)),recirc(0x7)');
+    bench.settle();
+    expect(bench.run(frame())).toBe(bench.up);
+    bench.offload.sync();
+    expect(bench.table.packetsOf(first)).toBe(0);
+    expect(showOffload(bench.offload).ports[0]).toMatchObject({ carriedPackets: 0, carriedBytes: 0, recirculated: 1 });
+    const second = bench.put('recirc_id(0x7),dp_hash(0x0/0x0),in_port(1),eth(),eth_type(0x0800),ipv4(frag=no)', '1');
+    bench.settle();
+    expect(bench.run(frame(), 3)).toBe(bench.sent);
+    bench.offload.sync();
+    expect(bench.table.packetsOf(first)).toBe(3);
+    expect(bench.table.packetsOf(second)).toBe(3);
+    expect(showOffload(bench.offload).ports[0]).toMatchObject({ carriedPackets: 3, carriedBytes: 192 });
+  });
+
+  test('a flow that recirculates for ever goes up', () => {
+    const bench = new Bench(hook);
+    const flow = bench.put('in_port(1),eth(),eth_type(0x0800),ipv4(frag=no)', 'recirc(0x7)');
+    bench.settle();
+    expect(bench.run(frame(), 2)).toBe(bench.up);
+    bench.offload.sync();
+    expect(bench.table.packetsOf(flow)).toBe(0);
+  });
+
+  test('tables grow beside those that are in use, and nothing is lost from the counters', () => {
+    const bench = new Bench(hook, { initialEntries: 16, maximumEntries: 256 });
+    const slots: number[] = [];
+    for (let i = 0; i < 12; i += 1) slots.push(bench.put(UDP.replace('10.0.0.2', `10.0.0.${i}`), '1'));
+    bench.settle();
+    const ran: Record<number, number> = { 1: 3, 3: 4, 7: 5, 50: 1, 99: 1 };
+    for (const [dst, repeat] of [
+      [1, 2],
+      [3, 3],
+      [7, 5],
+    ]) {
+      expect(bench.run(frame({ dst }), repeat)).toBe(bench.sent);
+    }
+    const before = bench.attached;
+    for (let i = 12; i < 100; i += 1) slots.push(bench.put(UDP.replace('10.0.0.2', `10.0.0.${i}`), '1'));
+    expect(bench.run(frame({ dst: 1 }))).toBe(bench.sent);
+    bench.settle();
+    expect(bench.attached).not.toBe(before);
+    for (const i of [3, 50, 99]) expect(bench.run(frame({ dst: i }))).toBe(bench.sent);
+    bench.offload.sync();
+    const packets = slots.map((slot) => bench.table.packetsOf(slot));
+    expect(packets).toEqual(slots.map((_, i) => ran[i] ?? 0));
+  });
+
+  test('a flow that needs a longer entry gets one', () => {
+    const bench = new Bench(hook);
+    bench.put(UDP, '1');
+    const flow = bench.put(
+      'recirc_id(0),in_port(1),eth(src=02:00:00:00:00:01,dst=02:00:00:00:00:02),eth_type(0x86dd),ipv6(src=::1,dst=::2,label=0,proto=17,tclass=0,hlimit=64,frag=no),udp(src=5,dst=6)',
+      '1',
+    );
+    bench.settle();
+    expect(bench.offload.reasonOf(flow)).toBeNull();
+    const bytes = new Uint8Array(80);
+    bytes.set([2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x86, 0xdd, 0x60, 0, 0, 0, 0, 8, 17, 64]);
+    bytes[37] = 1;
+    bytes[53] = 2;
+    bytes.set([0, 5, 0, 6, 0, 8], 54);
+    expect(bench.run(bytes)).toBe(bench.sent);
+    expect(bench.run(frame())).toBe(bench.sent);
+  });
+
+  test('flows beyond the room that there may be stay with the engine, counted under a reason', () => {
+    const bench = new Bench(hook, { initialEntries: 16, maximumEntries: 32 });
+    const slots = Array.from({ length: 40 }, (_, i) => bench.put(UDP.replace('10.0.0.2', `10.0.0.${i}`), '1'));
+    bench.settle();
+    const { offloadedFlows, reasons } = showOffload(bench.offload);
+    expect(offloadedFlows).toBe(31);
+    expect(reasons).toEqual([{ reason: 'no room for more flows, at most 31', flows: 9 }]);
+    for (const slot of slots.slice(0, 20)) bench.table.remove(slot);
+    bench.skippedMs += 2000;
+    bench.settle();
+    expect(showOffload(bench.offload)).toMatchObject({ flows: 20, offloadedFlows: 20, reasons: [] });
+    for (const dst of [20, 31, 39]) expect(bench.run(frame({ dst }))).toBe(bench.sent);
+  });
+
+  test('what eBPF does not carry has a reason, and its packets go up', () => {
+    const bench = new Bench(hook);
+    const reasonOf = (flow: string, actions: string) => bench.offload.reasonOf(bench.put(flow, actions));
+    expect(reasonOf('in_port(1),eth(),eth_type(0x0800),ipv4(dst=10.0.0.1)', 'ct,recirc(0x1)')).toBe('action ct');
+    expect(reasonOf('ct_state(+trk),in_port(1),eth()', '1')).toBe('matches on the state of a connection');
+    expect(reasonOf('skb_mark(0x5),in_port(1),eth()', '1')).toBe('matches on a mark');
+    expect(reasonOf('in_port(2),eth()', '1')).toBe('packets of port 2 go to the engine');
+    expect(reasonOf('in_port(9),eth()', '1')).toBe('port 9 has no interface');
+    bench.settle();
+    expect(bench.run(frame({ dst: 1 }))).toBe(bench.up);
+    expect(showOffload(bench.offload)).toMatchObject({ flows: 5, offloadedFlows: 0 });
+  });
+
+  test('a program that the verifier refuses is answered with its text and log, and the hook is given up', () => {
+    const bench = new Bench(hook, { observe: (b) => b.load(R0, 'u64', at(R0, 0)) });
+    expect(bench.attached).toBeDefined();
+    const slot = bench.put(UDP, '1');
+    const dropping = bench.put(UDP.replace('10.0.0.2', '10.0.0.3'), 'drop');
+    bench.settle();
+    expect(bench.refusals.length).toBeGreaterThan(0);
+    const [refusal] = bench.refusals[0];
+    expect(refusal.reason).toContain('verifier refused');
+    expect(refusal.listing).toContain('shape ');
+    expect(refusal.log).toContain('R0');
+    expect(bench.offload.reasonOf(slot)).toBe('the verifier does not take its program');
+    // Only the shapes that came last are to blame.
+    expect(bench.offload.reasonOf(dropping)).not.toBeUndefined();
+    expect(bench.run(frame())).toBe(bench.up);
+  });
+
+  test('while the program cannot be installed the former goes on', () => {
+    let fails = false;
+    const bench = new Bench(hook);
+    bench.put(UDP, '1');
+    bench.settle();
+    const { attached } = bench;
+    const offload = new FlowOffload({
+      table: bench.table,
+      nowMs: () => performance.now() + 1e6,
+      install: () => {
+        if (fails) throw new Error('the interface does not want it');
+      },
+    });
+    cleanups.push(() => offload.close());
+    fails = true;
+    offload.setPort({ ifindex: 1, number: 1, hook, tapLike: false, puntIfindex: 0, output: true, xdpOutput: false });
+    offload.poll();
+    const until = performance.now() + 500;
+    expect(() => {
+      while (performance.now() < until) offload.poll();
+    }).toThrow('does not want it');
+    expect(bench.attached).toBe(attached);
+    expect(bench.run(frame())).toBe(bench.sent);
+  });
+
+  test('the listing has notes and no secrets', () => {
+    const bench = new Bench(hook);
+    bench.put(UDP, '1');
+    bench.settle();
+    const text = bench.attached?.listing() ?? '';
+    expect(text).toContain('; IPv4');
+    expect(text).toContain('; mask 1 of 1');
+    expect(text).toContain('output');
+    expect(text).not.toMatch(/= 0x[0-9a-f]{12,}/);
+    expect(bench.attached?.verifierLog(4)).toContain('processed');
+  });
+});
+
+test('more masks than programs look up stay with the engine, until there is room', () => {
+  const bench = new Bench('tc');
+  const slots: number[] = [];
+  const flow = (i: number) => {
+    const { key, mask } = parseFlowKey(UDP);
+    mask[30] = (0xffff_ffff << i) >>> 0;
+    mask[21] = i < 16 ? 0xffff_ffff : 0;
+    key[29] = 0;
+    key[30] = (10 << 24) | (1 << i);
+    return { key, mask, actions: parseActions('1'), ufid: null, mode: PutMode.CREATE };
+  };
+  for (let i = 0; i < 24; i += 1) slots.push(bench.table.put(flow(i)));
+  for (let i = 0; i < 16; i += 1) {
+    const other = flow(i);
+    other.mask[23] = 0xff00;
+    other.key[30] ^= 1 << 24;
+    slots.push(bench.table.put(other));
+  }
+  expect(slots.every((slot) => slot >= 0)).toBe(true);
+  const late = slots.filter((slot) => bench.offload.reasonOf(slot) !== null);
+  expect(late.length).toBe(40 - MAXIMUM_MASKS);
+  expect(bench.offload.reasonOf(late[0])).toBe(`${MAXIMUM_MASKS + 1} masks, at most ${MAXIMUM_MASKS}`);
+  bench.settle();
+  for (const slot of slots.slice(0, 8)) bench.table.remove(slot);
+  bench.settle();
+  expect(late.map((slot) => bench.offload.reasonOf(slot))).toEqual(late.map(() => null));
+  expect(bench.refusals).toEqual([]);
+});
+
+describe('order', () => {
+  test('a hit waits until the engine has worked off what the flow sent before', () => {
+    const bench = new Bench('tc');
+    bench.put(UDP.replace('10.0.0.2', '10.0.0.9'), '1');
+    bench.settle();
+    expect(bench.run(frame(), 3)).toBe(bench.up);
+    const slot = bench.put(UDP, '1');
+    expect(bench.run(frame())).toBe(bench.up);
+    bench.offload.drained(LOOPBACK, 3);
+    // The fourth is still on its way.
+    expect(bench.run(frame())).toBe(bench.up);
+    bench.offload.drained(LOOPBACK, 2);
+    expect(bench.run(frame(), 4)).toBe(bench.sent);
+    bench.offload.sync();
+    expect(bench.table.packetsOf(slot)).toBe(4);
+    expect(showOffload(bench.offload).ports[0].punted).toBe(5);
+  });
+
+  test('a flow of several ports waits until all is worked off', () => {
+    const bench = new Bench('tc');
+    bench.put(UDP.replace('in_port(1),', '').replace('10.0.0.2', '10.0.0.9'), '1');
+    bench.settle();
+    bench.run(frame());
+    bench.put(UDP.replace('in_port(1),', ''), '1');
+    expect(bench.run(frame())).toBe(bench.up);
+    bench.offload.drained(LOOPBACK, 2);
+    expect(bench.run(frame())).toBe(bench.sent);
+  });
+
+  test('no flow waits longer than some milliseconds', () => {
+    const bench = new Bench('tc');
+    bench.put(UDP.replace('10.0.0.2', '10.0.0.9'), '1');
+    bench.settle();
+    bench.run(frame());
+    bench.put(UDP, '1');
+    expect(bench.run(frame())).toBe(bench.up);
+    bench.skippedMs += 11;
+    bench.offload.poll();
+    expect(bench.run(frame())).toBe(bench.sent);
+  });
+
+  test('what never came counts as lost when nothing moves', () => {
+    const bench = new Bench('tc');
+    bench.run(frame());
+    const { ports } = bench.offload.maps;
+    expect(ports[LOOPBACK * PORT_WORDS + PortWord.DRAINED]).toBe(0);
+    bench.settle();
+    expect(ports[LOOPBACK * PORT_WORDS + PortWord.DRAINED]).toBe(1);
+  });
+});
+
+test('the next process takes over: flows that are put again keep entries and counters, others go', () => {
+  const fs = new BpfFileSystem();
+  cleanups.push(() => fs.close());
+  const first = new Bench('xdp');
+  first.put(UDP, '1');
+  first.put(UDP.replace('10.0.0.2', '10.0.0.3'), '1');
+  first.put(UDP.replace('10.0.0.2', '10.0.0.4'), '1');
+  first.settle();
+  for (const dst of [2, 3, 4]) first.run(frame({ dst }), dst);
+  for (const [name, map] of Object.entries(first.offload.maps.maps)) map.pin(fs.at(name));
+
+  const opened = OffloadMaps.open((name) => fs.at(name), cpuParts());
+  if ('reason' in opened) throw new Error(opened.reason);
+  const second = new Bench('xdp', { adopt: opened });
+  expect(second.offload.unclaimed).toBe(3);
+  // Entries that nobody has claimed yet go on working in programs of either process.
+  expect(first.run(frame())).toBe(XDP.REDIRECT);
+  expect(second.run(frame())).toBe(XDP.REDIRECT);
+  const kept = second.put(UDP, '1');
+  const changed = second.put(UDP.replace('10.0.0.2', '10.0.0.3'), 'drop');
+  second.offload.sync();
+  expect(second.table.packetsOf(kept)).toBe(4);
+  expect(second.offload.reconcile()).toBe(1);
+  second.settle();
+  expect(second.run(frame())).toBe(XDP.REDIRECT);
+  expect(second.run(frame({ dst: 3 }))).toBe(XDP.DROP);
+  expect(second.run(frame({ dst: 4 }))).toBe(XDP.PASS);
+  second.offload.sync();
+  expect(second.table.packetsOf(kept)).toBe(5);
+  expect(second.table.packetsOf(changed)).toBe(4);
+  expect(showOffload(second.offload).entries).toBe(2);
+});
+
+test('tables that another version left are refused with a reason', () => {
+  const fs = new BpfFileSystem();
+  cleanups.push(() => fs.close());
+  const { offload } = new Bench('xdp');
+  for (const [name, map] of Object.entries(offload.maps.maps)) map.pin(fs.at(name));
+  expect(OffloadMaps.open((name) => fs.at(name), cpuParts() * 2)).toEqual({ reason: 'the number of CPUs has changed' });
+  const { u8 } = offload.maps.maps.description.map();
+  u8.fill(0x7b, 64);
+  expect(OffloadMaps.open((name) => fs.at(name), cpuParts())).toEqual({
+    reason: 'the description of the tables is damaged',
+  });
+});
