@@ -1,6 +1,7 @@
 /** A filter in front of flows: its rules are part of them, and what they carry is judged and counted as if it had come through. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { Gso, type Packet } from '../../net/index.ts';
 import { learningExtension } from '../learning/index.ts';
 import { Twins } from '../learning/testing.ts';
 import { filterExtension } from './index.ts';
@@ -125,6 +126,30 @@ test('new rules hold at once, for what flows carried too', () => {
   replace({ default: 'drop', rules: [{ name: 'web', action: 'allow', protocol: 'tcp', destinationPort: 80 }] });
   talk(pair, web);
   expect(pair.flows).toBe(6);
+  pair.compare();
+});
+
+test('fragments and ICMP come up where headers decide: a key takes some for others', () => {
+  const whole = { name: 'fragments', action: 'allow', fragment: 'yes' };
+  const pair = twins({ default: 'drop', rules: [whole, { name: 'reply', action: 'allow', icmpType: 0 }] });
+  const datagram = udp(1000, 53);
+  const reply = frame(1, 2, ipv4(1, 2, 1, [0, 0, 0, 0, 0, 0, 0, 0]));
+  // Four bytes of ICMP, and nothing behind them.
+  const short = frame(1, 2, ipv4(1, 2, 1, [8, 0, 0, 0])).subarray(0, 38);
+  pair.send(1, frame(1, 2, ipv4(1, 2, 17, datagram, 0x2000)));
+  pair.send(2, frame(2, 1, ipv4(2, 1, 17, datagram, 0x2000)));
+  for (let i = 0; i < 3; i += 1) {
+    expect(pair.send(1, frame(1, 2, ipv4(1, 2, 17, datagram, 0x2000)))).toEqual([2]);
+    expect(pair.send(1, reply)).toEqual([2]);
+    expect(pair.send(1, short)).toEqual([]);
+    // A super-packet that is to become fragments is none yet.
+    const isToBeCut = (packet: Packet) => {
+      packet.gsoType = Gso.UDP;
+      packet.gsoSizeBytes = 8;
+    };
+    expect(pair.send(1, frame(1, 2, ipv4(1, 2, 17, datagram)), isToBeCut)).toEqual([]);
+  }
+  expect(pair.flows).toBe(0);
   pair.compare();
 });
 

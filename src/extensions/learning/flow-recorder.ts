@@ -135,8 +135,8 @@ export class FlowRecorder implements FlowSource {
         return;
       }
     } else if (seen === Seen.REFUSED) {
-      const { stamp, second } = this.#seen;
-      if (stamp === portId && (second === 0 || second === nowSeconds)) return;
+      const { stamp, moment } = this.#seen;
+      if (stamp === portId && moment === momentOf(packet, context, nowSeconds)) return;
     } else if (seen === Seen.DEEP && this.#hasFlow(packet, context, nowSeconds)) {
       return;
     }
@@ -149,7 +149,7 @@ export class FlowRecorder implements FlowSource {
     if (era !== this.#era) return;
     if (shortcut !== null && (shortcut.fields === 0 || this.#goesDeep))
       this.#record(packet, context, shortcut, portId, nowSeconds);
-    else if (seen !== Seen.DEEP) this.#seen.note(Seen.REFUSED, portId, isIp(context) ? nowSeconds : 0);
+    else if (seen !== Seen.DEEP) this.#seen.note(Seen.REFUSED, portId, momentOf(packet, context, nowSeconds));
   }
 
   /** Whether the next packet like this one would go to the same port, and teach nothing new. */
@@ -267,8 +267,15 @@ export class FlowRecorder implements FlowSource {
   }
 }
 
-function isIp(context: ForwardingContext): boolean {
-  return context.etherType === EtherType.IPV4 || context.etherType === EtherType.IPV6;
+/**
+ * How long a refusal holds: always, or for IP, of which deeper headers may be the reason, for a second and one protocol. What is
+ * behind extension headers need not be told apart.
+ */
+function momentOf(packet: Packet, context: ForwardingContext, nowSeconds: number): number {
+  const protocolAt = context.etherType === EtherType.IPV4 ? 9 : context.etherType === EtherType.IPV6 ? 6 : 0;
+  const at = context.payloadOffset + protocolAt;
+  if (protocolAt === 0 || at >= packet.length) return 0;
+  return (nowSeconds << 8) | packet.bytes[packet.offset + at];
 }
 
 function pathOf(packet: Packet, context: ForwardingContext, portId: number): FlowPath {

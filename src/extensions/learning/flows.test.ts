@@ -272,6 +272,44 @@ test('there are never more flows than the maximum, and none without timers or wi
   expect(register).not.toHaveBeenCalled();
 });
 
+test('what is mirrored comes up, and so does GRE from the external port, of which some is NVGRE', () => {
+  const pair = new Twins();
+  pair.enable(learningExtension);
+  pair.addPort(1, { type: 'external' });
+  for (const at of [2, 3]) pair.addPort(at);
+  const gre = ipv4(47, [0, 0, 8, 0]);
+  const nvgre = ipv4(47, [0x20, 0, 0x65, 0x58, 0, 0, 0, 9]);
+  acquaint(pair, [1, 1], [2, 2], gre);
+  for (let i = 0; i < 3; i += 1) {
+    for (const parts of [gre, nvgre, ipv4(6, tcp(80))]) {
+      pair.send(1, frame(1, 2, parts));
+      pair.send(2, frame(2, 1, parts));
+    }
+  }
+  // From inside all of IPv4, from outside TCP alone.
+  expect(pair.flows).toBe(2);
+  pair.both((sw) => sw.setPortProperty(2, { type: 'monitor', mode: 'source' }).result());
+  pair.both((sw) => sw.setPortProperty(3, { type: 'monitor', mode: 'destination' }).result());
+  acquaint(pair, [1, 1], [2, 2]);
+  expect(pair.send(1, frame(1, 2))).toEqual([2, 3]);
+  expect(pair.flows).toBe(0);
+  pair.compare();
+});
+
+test('a second tag is told from none, and an address beyond the limit of its port stays unknown', () => {
+  const pair = twins(2, { ports: { p1: { limit: 1 } } });
+  pair.both((sw) => sw.setPortProperty(1, { type: 'vlan', mode: 'access', vlanId: 5 }).result());
+  acquaint(pair, [1, 1], [2, 2], { tags: [5] });
+  for (let i = 0; i < 3; i += 1) {
+    expect(pair.send(1, frame(1, 2, { tags: [5] }))).toEqual([2]);
+    expect(pair.send(1, frame(1, 2, { tags: [5, 6] }))).toEqual([]);
+    expect(pair.send(1, frame(3, 2, { tags: [5] }))).toEqual([2]);
+  }
+  expect(pair.carried).toBe(3);
+  pair.compare();
+  expect(pair.quick.sw.extensions()[0].counters.overLimit).toBe(3);
+});
+
 test('a carrier that does not look closely at headers gets no flow that goes by them', () => {
   for (const strict of [false, true]) {
     const pair = new Twins({}, strict);

@@ -4,7 +4,7 @@
  *
  *     0: first two bytes of the source MAC 16 | of the destination MAC 16     1, 2: the other bytes of both
  *     3: source port 16 | EtherType 16     4: tags 2 | TCI of the outer tag, or -1     5: an outcome
- *     6: what it holds for     7: the second in which it holds, or 0
+ *     6: what it holds for     7: the moment in which it holds
  *
  * Neighbour: flow-recorder.ts.
  */
@@ -54,18 +54,18 @@ export class SeenCache {
     return this.#words[this.#at + 6];
   }
 
-  /** The second in which it holds; 0 for all. */
-  get second(): number {
+  /** The moment in which it holds, as it was noted. */
+  get moment(): number {
     return this.#words[this.#at + 7];
   }
 
   /** Note the outcome for the packet that was looked for last. @param stamp what it holds for; not 0 */
-  note(outcome: number, stamp: number, second = 0): void {
+  note(outcome: number, stamp: number, moment = 0): void {
     const words = this.#words;
     words.set(this.#probe, this.#at);
     words[this.#at + 5] = outcome;
     words[this.#at + 6] = stamp;
-    words[this.#at + 7] = second;
+    words[this.#at + 7] = moment;
   }
 
   clear(): void {
