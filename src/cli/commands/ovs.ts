@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { Command } from 'commander';
-import { DaemonNotRunning } from '../../daemon/client.ts';
+import { DaemonNotRunning, Failure } from '../../daemon/client.ts';
 import type { Cli } from '../cli.ts';
 import { CliError } from '../exit.ts';
 import { dpctlCommand } from '../ovs/dpctl.ts';
@@ -42,6 +42,18 @@ async function pseudoDevice(cli: Cli): Promise<OvsStatus> {
   return status as OvsStatus;
 }
 
+/** Where the extension of a running daemon listens, or where it will when one is started. */
+async function runningPseudoDevice(cli: Cli): Promise<string> {
+  try {
+    return (await pseudoDevice(cli)).socket;
+  } catch (error) {
+    if (error instanceof DaemonNotRunning || error instanceof Failure || error instanceof CliError) {
+      return DEFAULT_PSEUDO_DEVICE;
+    }
+    throw error;
+  }
+}
+
 /** `millrace ovs ...` */
 export function ovsCommand(cli: Cli): Command {
   const ovs = new Command('ovs').description("Open vSwitch's own programs on a Millrace datapath");
@@ -49,12 +61,12 @@ export function ovsCommand(cli: Cli): Command {
   ovs
     .command('start')
     .option('-f, --file <file>', 'configuration for the daemon, when it has to be started')
-    .option('--pseudo-device <path>', 'socket for programs under the shim', DEFAULT_PSEUDO_DEVICE)
+    .option('--pseudo-device <path>', `socket for programs under the shim; ${DEFAULT_PSEUDO_DEVICE} when not given`)
     .description('start the daemon, ovsdb-server and ovs-vswitchd, whichever does not run; bridges are as they were')
-    .action(async (options: { file?: string; pseudoDevice: string }) => {
-      checkStart(options.pseudoDevice);
+    .action(async (options: { file?: string; pseudoDevice?: string }) => {
+      checkStart(options.pseudoDevice ?? (await runningPseudoDevice(cli)));
       const startedDaemon = await ensureDaemon(cli, options.file);
-      const given = options.pseudoDevice === DEFAULT_PSEUDO_DEVICE ? {} : { socket: options.pseudoDevice };
+      const given = options.pseudoDevice === undefined ? {} : { socket: options.pseudoDevice };
       const status = (await cli.call('ovs.enable', given)) as OvsStatus;
       checkStart(status.socket);
       const started = await startPrograms(status.socket, status.connections > 0);

@@ -190,16 +190,21 @@ export class DatapathOffload implements FlowRegistry {
   #assign(one: PortOffload): void {
     let wanted: OffloadedSource | null = null;
     for (const offloaded of this.#sources.values()) if (offloaded?.has(one) === true) wanted ??= offloaded;
-    if (one.source !== null && one.source !== wanted) one.source.flows.removePort(one.ifindex);
-    const isNew = one.source !== wanted;
+    const before = one.source;
+    const wasOpen = one.isOpen;
     one.source = wanted;
+    one.isOpen = wanted?.isOpen(one) ?? false;
+    const isOther = before !== wanted || wasOpen !== one.isOpen;
+    // A program that does not know the port any more would leave its packets to the kernel: another comes first.
+    if (isOther && !one.isOpen) this.#putPrograms(one);
+    if (before !== null && before !== wanted) before.flows.removePort(one.ifindex);
     wanted?.setPort(one);
-    if (isNew) this.#putPrograms(one);
+    if (isOther && one.isOpen) this.#putPrograms(one);
   }
 
   /** Put the programs of a port's table on it, or those that hand everything up. */
   #putPrograms(one: PortOffload): void {
-    const { source } = one;
+    const source = one.isOpen ? one.source : null;
     const tc = source?.tc?.program ?? (one.isTap ? null : this.#base);
     if (tc === null) {
       one.tc?.detach();
@@ -303,6 +308,10 @@ export class DatapathOffload implements FlowRegistry {
   }
 
   #refused(offloaded: OffloadedSource, refusal: Refused, hookIsLost: boolean): void {
+    if (hookIsLost) {
+      offloaded[refusal.hook] = null;
+      for (const one of this.#ports.values()) if (one.source === offloaded) this.#putPrograms(one);
+    }
     const what = hookIsLost ? `${refusal.hook} runs on the engine` : 'some flows stay in the engine';
     this.#around.warn(`${offloaded.source.name}: ${what}, as the verifier refuses a program: ${refusal.reason}`);
     this.#around.log('a program was refused', { listing: refusal.listing, log: refusal.log });

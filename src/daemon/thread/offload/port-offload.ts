@@ -14,6 +14,8 @@ export class PortOffload {
   readonly isTap: boolean;
   /** The table that decides about its packets; null when none does. */
   source: OffloadedSource | null = null;
+  /** Nothing else looks at its packets, so that they may go past. */
+  isOpen = false;
   /** Where its packets come to programs; null for a port that can only be sent to. */
   wanted: 'tc' | 'xdp' | null = 'tc';
   /** Whether XDP can send to it. */
@@ -38,7 +40,7 @@ export class PortOffload {
 
   /** Where its flows run now. */
   get hook(): 'tc' | 'xdp' | null {
-    if (this.source === null) return null;
+    if (this.source === null || !this.isOpen) return null;
     if (this.xdp !== null) return 'xdp';
     return this.tc !== null && this.source.tc !== null ? 'tc' : null;
   }

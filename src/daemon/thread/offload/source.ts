@@ -46,6 +46,11 @@ export class OffloadedSource {
     return this.source.numberOf(port.port.id) !== -1;
   }
 
+  /** Whether nothing else looks at the packets of a port. */
+  isOpen(port: PortOffload): boolean {
+    return this.source.isOpen?.(port.port.id) ?? true;
+  }
+
   /** Tell the tables what a port is now. */
   setPort(one: PortOffload): void {
     const number = this.source.numberOf(one.port.id);
@@ -53,7 +58,7 @@ export class OffloadedSource {
       this.flows.removePort(one.ifindex);
       return;
     }
-    const isOpen = this.source.isOpen?.(one.port.id) ?? true;
+    const { isOpen } = one;
     const hook = isOpen ? one.wanted : null;
     const refusal = this.flows.setPort({
       ifindex: one.ifindex,
