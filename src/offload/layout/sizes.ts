@@ -11,13 +11,14 @@
  *     far        by number of the entry: parameters, if there are more
  *     counters   by CPU, then by entry: packets 64 | bytes 64 | last used in ns 64 | TCP flags 32 | 0 32.
  *                On machines with few CPUs they lie behind the entry instead
- *     cache      two words for each place, the newer first: tag 12 | entry 20, by the hash of all words that any mask looks at
+ *     cache      two words for each place, the newer first, by the hash of all words that any mask looks at:
+ *                upper bits of the hash | position of the mask in the program | entry
  *     ports      by ifindex, see PortWord
  *     cpus       by CPU: scratch, the words of the key, drops by reason, then counters of ports, see CpuByte and LaneByte
  */
 import { MAXIMUM_ENTRIES, MAXIMUM_IFINDEX, MAXIMUM_PORTS, PROBES } from './limits.ts';
 
-/** Bits of an index or cache word that are the entry's number; the others are the upper bits of the hash. */
+/** Bits of an index word that are the entry's number; the others are the upper bits of the hash. */
 export const ENTRY_BITS = 20;
 export const TAG_MASK = 0xfff0_0000;
 export const ENTRY_MASK = 0x000f_ffff;
@@ -152,7 +153,7 @@ export class TableSizes implements TableShape {
     this.hasInlineCounters = cpus <= INLINE_CPUS;
     this.strideBytes = this.headBytes + (this.hasInlineCounters ? cpus * LINE_BYTES : 0);
     this.indexPlaces = entries * 4;
-    this.cacheWords = Math.min(Math.max(entries, 1024), 1 << 18);
+    this.cacheWords = Math.min(Math.max(entries * 4, 1024), 1 << 20);
   }
 
   get farBytes(): number {

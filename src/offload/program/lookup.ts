@@ -7,12 +7,15 @@ import { at, type Label, type ProgramBuilder, R0, R1, R2, R3, R4, R7, R8, R9, ty
 import { Word } from '../../flow/index.ts';
 import { network16 } from '../actions/order.ts';
 import { CACHE_SEED, MIX } from '../layout/hash.ts';
-import { PROBES } from '../layout/limits.ts';
+import { MAXIMUM_MASKS, PROBES } from '../layout/limits.ts';
 import { ENTRY_BITS, EntryWord } from '../layout/sizes.ts';
 import type { ProgramMask } from './plan.ts';
 import type { ProgramWriter } from './writer.ts';
 
-/** Write the look-up: it ends at `hit` with R7 and R8, at `found` with R9 besides, or at `punt`. */
+/** Bits of a cache word that are the position of a mask in the program. */
+const POSITION_BITS = Math.ceil(Math.log2(MAXIMUM_MASKS));
+
+/** Write the look-up: it ends at `hit` with R7 and R8, at `found` with R4 and R9 besides, or at `punt`. */
 export function lookup(writer: ProgramWriter): void {
   const { b, plan } = writer;
   const isCached = plan.masks.length > 1;
@@ -20,7 +23,7 @@ export function lookup(writer: ProgramWriter): void {
   plan.masks.forEach((mask, i) => {
     const next = b.label(`mask ${i + 2}`);
     writer.note(`mask ${i + 1} of ${plan.masks.length}, number ${mask.number}: ${describeMask(mask)}`);
-    probe(writer, mask, isCached ? writer.found : writer.hit, next);
+    probe(writer, mask, isCached ? i : -1, next);
     b.place(next);
   });
   writer.note('no mask matches');
@@ -100,7 +103,8 @@ function compare(writer: ProgramWriter, mask: ProgramMask, other: Label): void {
   });
 }
 
-function probe(writer: ProgramWriter, mask: ProgramMask, hit: Label, next: Label): void {
+/** @param position of the mask, for the cache; -1 when there is none */
+function probe(writer: ProgramWriter, mask: ProgramMask, position: number, next: Label): void {
   const { b } = writer;
   const { sizes, maps } = writer.plan.maps;
   emitHash(writer, mask.number, mask.index, mask.values);
@@ -123,7 +127,11 @@ function probe(writer: ProgramWriter, mask: ProgramMask, hit: Label, next: Label
   b.load(R0, 'u8', maskByte);
   b.jumpIf(R0, '!=', mask.number + 1, miss);
   compare(writer, mask, miss);
-  b.jump(hit);
+  if (position === -1) b.jump(writer.hit);
+  else {
+    b.mov(R4, position);
+    b.jump(writer.found);
+  }
   b.place(miss);
   b.add(R3, 4);
   b.sub(R4, 1);
@@ -149,18 +157,23 @@ function cached(writer: ProgramWriter): void {
       b.load(R8, 'u32', at(R3, byte));
       b.mov(R0, R8);
       b.xor(R0, R9);
-      b.shr(R0, ENTRY_BITS);
+      b.shr(R0, cacheTagShift(writer));
       if (byte === 0) b.jumpIf(R0, '==', 0, likely);
       else b.jumpIf(R0, '!=', 0, miss);
     }
   });
+  // Which mask it is stands in the word itself: the processor need not wait for the entry to find the way on.
+  b.mov(R1, R8);
+  b.shr(R1, Math.log2(plan.maps.sizes.entries));
+  b.and(R1, (1 << POSITION_BITS) - 1);
   entryOf(writer);
-  b.load(R0, 'u8', maskByte);
   b.switch(
-    R0,
-    plan.masks.map((mask) => [
-      mask.number + 1,
+    R1,
+    plan.masks.map((mask, position) => [
+      position,
       () => {
+        b.load(R0, 'u8', maskByte);
+        b.jumpIf(R0, '!=', mask.number + 1, miss);
         compare(writer, mask, miss);
         b.jump(writer.hit);
       },
@@ -180,14 +193,21 @@ function cachePlace(writer: ProgramWriter): void {
   b.add(R3, R2);
 }
 
-/** Note R8 in the cache under the hash in R9. */
+/** Where the part of a cache word begins that is the hash's. */
+function cacheTagShift({ plan }: ProgramWriter): number {
+  return Math.log2(plan.maps.sizes.entries) + POSITION_BITS;
+}
+
+/** Note the entry R8, of the mask at position R4, in the cache under the hash in R9. */
 export function remember(writer: ProgramWriter): void {
   const { b } = writer;
   cachePlace(writer);
   b.load(R2, 'u32', at(R3));
   b.store('u32', at(R3, 4), R2);
-  b.shr(R9, ENTRY_BITS);
-  b.shl(R9, ENTRY_BITS);
+  b.shr(R9, cacheTagShift(writer));
+  b.shl(R9, cacheTagShift(writer));
+  b.shl(R4, Math.log2(writer.plan.maps.sizes.entries));
+  b.or(R9, R4);
   b.or(R9, R8);
   b.store('u32', at(R3), R9);
 }
