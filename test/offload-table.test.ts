@@ -342,6 +342,22 @@ describe.each(HOOKS)('at %s', (hook) => {
     expect(bench.run(frame())).toBe(bench.up);
   });
 
+  test('a hook is lost, and says so, when even what ran before is refused', () => {
+    let isBroken = false;
+    const bench = new Bench(hook, { observe: (b) => isBroken && b.load(R0, 'u64', at(R0, 0)) });
+    const slot = bench.put(UDP, '1');
+    bench.settle();
+    expect(bench.run(frame())).toBe(bench.sent);
+    isBroken = true;
+    const other = bench.put(UDP.replace('dst=10.0.0.2', 'src=10.0.0.7'), '1');
+    bench.settle();
+    const here = bench.refusals.filter(([refusal]) => refusal.hook === hook);
+    expect(here.map(([, hookIsLost]) => hookIsLost)).toEqual([false, true]);
+    // At XDP the flows fall back to tc, whose program is refused in turn.
+    for (const each of [slot, other]) expect(bench.offload.reasonOf(each)).toContain('the verifier');
+    expect(bench.run(frame())).toBe(bench.up);
+  });
+
   test('while the program cannot be installed the former goes on', () => {
     let fails = false;
     const bench = new Bench(hook);

@@ -71,6 +71,11 @@ export class PortTable {
     return [...this.#lanes.keys()];
   }
 
+  /** Interfaces that are looked at. */
+  ifindexes(): number[] {
+    return [...this.#lanes.keys()];
+  }
+
   /** Write a port. @returns why it cannot be offloaded, or null */
   set({ ifindex, number, puntIfindex, flags }: PortRecord): string | null {
     if (!(ifindex > 0 && ifindex <= MAXIMUM_IFINDEX)) {

@@ -219,7 +219,7 @@ export class FlowOffload implements FlowObserver {
         this.placement.remove(state, slot);
       }
     }
-    this.reconcile();
+    this.#unclaimed?.removeAll(this.placement, this.#states);
     this.#reasons.clear();
     this.#parked.clear();
   }
@@ -407,10 +407,13 @@ export class FlowOffload implements FlowObserver {
   }
 
   /**
-   * The flow table is as it shall be: what of the former process's flows is not in it is removed.
+   * Flow table and ports are as they shall be: what of the former process's flows and ports is not in them is removed.
    * @returns how many entries
    */
   reconcile(): number {
+    for (const ifindex of this.#portTable.ifindexes()) {
+      if (this.ports.get(ifindex) === undefined) this.#portTable.remove(ifindex);
+    }
     this.#recheck(Number.POSITIVE_INFINITY);
     return this.#unclaimed?.removeAll(this.placement, this.#states) ?? 0;
   }

@@ -232,13 +232,13 @@ export class Programs {
       // What the program that runs does not have is to blame, shapes first.
       const newShapes = shapes.filter(({ running }) => !running);
       const blamed = newShapes.length > 0 ? newShapes : order.filter(({ running }) => !running);
-      this.#options.refused(result);
+      for (const { id } of blamed) state.bad.add(id);
       if (blamed.length === 0) {
         state.refused = result;
         state.dirty = false;
-        return null;
       }
-      for (const { id } of blamed) state.bad.add(id);
+      this.#options.refused(result);
+      if (blamed.length === 0) return null;
     }
   }
 
