@@ -23,7 +23,7 @@ export const ENTRY_BITS = 20;
 export const TAG_MASK = 0xfff0_0000;
 export const ENTRY_MASK = 0x000f_ffff;
 /** A place of the index whose entry is gone. Entry 0 is dead, so programs go on. */
-export const DELETED = TAG_MASK;
+export const DELETED = 0xfff0_0000;
 
 /** Words of an entry. */
 export const EntryWord = { KIND: 0, SETTLING: 1, TARGET: 2, NEAR: 3, KEY: 5 } as const;
