@@ -1,6 +1,7 @@
 /** Scenarios with the unmodified ovs-vswitchd on a Millrace datapath: the first bridge, forwarding, flows, restarts, ends. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { hasOpenVSwitch, OvsWorld, until } from './ovs-world.ts';
+import { pingArguments } from './support/ping.ts';
 
 const here = test.runIf(hasOpenVSwitch());
 
@@ -28,7 +29,7 @@ afterAll(async () => {
 });
 
 function ping(from: string, to: string, count = 3): number {
-  const outcome = world.run('ip', ['netns', 'exec', from, 'ping', '-c', `${count}`, '-i', '0.1', '-W', '2', to]);
+  const outcome = world.run('ip', ['netns', 'exec', from, 'ping', ...pingArguments(to, count, 0.1, 3)]);
   return Number(/(\d+) received/.exec(outcome.stdout)?.[1] ?? 0);
 }
 
