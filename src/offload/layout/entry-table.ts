@@ -80,7 +80,7 @@ export class EntryTable {
     return this.#free[this.#freeCount];
   }
 
-  /** Take the entries in use that another process has left. @param isUsed tells them */
+  /** Entries are in use that were not taken here. @param isUsed tells them */
   adopt(isUsed: (entry: number) => boolean): void {
     this.#freeCount = 0;
     for (let entry = this.sizes.entries - 1; entry > 0; entry -= 1) {
@@ -109,6 +109,19 @@ export class EntryTable {
     words[at + EntryWord.TARGET] = target;
     // Last, as a cache may still name the number.
     Atomics.store(words, at + EntryWord.KIND, (shape << MASK_BITS) | (mask + 1));
+  }
+
+  /** Write an entry that another table holds under the same number; its counters stay as they are. */
+  copy(entry: number, from: EntryTable, keyLength: number, parameterLength: number): void {
+    const { words } = this;
+    const at = this.at(entry);
+    const source = from.at(entry);
+    for (let i = 1; i < EntryWord.KEY + keyLength; i += 1) words[at + i] = from.words[source + i];
+    if (parameterLength > NEAR_WORDS) {
+      const [to, there] = [entry * this.sizes.parameterWords, entry * from.sizes.parameterWords];
+      for (let i = 0; i < parameterLength; i += 1) this.#far[to + i] = from.#far[there + i];
+    }
+    words[at] = from.words[source];
   }
 
   /** From now on no program takes the entry for one of its mask. */

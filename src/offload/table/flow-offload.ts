@@ -36,7 +36,7 @@ export interface FlowOffloadOptions {
   readonly hashSecret?: { readonly low: number; readonly high: number };
   /** Most entries, a power of two; a flow may take one at each hook. 262,144 when left out. */
   readonly maximumEntries?: number;
-  /** Entries to begin with; 4,096 when left out. */
+  /** Entries to begin with; 16,384 when left out. */
   readonly initialEntries?: number;
   /** What a former process has left, from OffloadMaps.open. */
   readonly adopt?: { readonly maps: OffloadMaps; readonly description: Description };
@@ -50,6 +50,8 @@ const RECHECK_FLOWS = 512;
 const RETRY_MS = 100;
 /** How long nothing must move on a port until what is missing counts as lost. */
 const QUIET_MS = 20;
+/** Reading all counts takes at most one part in so many of the time, however often somebody asks. */
+const SYNC_SHARE = 8;
 
 export class FlowOffload implements FlowObserver {
   readonly table: FlowTable;
@@ -74,6 +76,9 @@ export class FlowOffload implements FlowObserver {
   readonly #key = new Uint32Array(KEY_WORDS);
   readonly #contexts: Readonly<Record<'tc' | 'xdp', CompileContext>>;
   #lostHooks = 0;
+  /** When all counts were last read, and how long that took. */
+  #syncedMs = Number.NEGATIVE_INFINITY;
+  #syncTookMs = 0;
 
   /** @throws UnsupportedError, PrivilegeError, SystemError when maps cannot be made */
   constructor(options: FlowOffloadOptions) {
@@ -85,7 +90,7 @@ export class FlowOffload implements FlowObserver {
       adopt?.maps ??
       OffloadMaps.create(
         new TableSizes({
-          entries: Math.min(options.initialEntries ?? 4096, maximum),
+          entries: Math.min(options.initialEntries ?? 1 << 14, maximum),
           keyWords: 11,
           parameterWords: 16,
           cpus: cpuParts(),
@@ -225,18 +230,26 @@ export class FlowOffload implements FlowObserver {
   }
 
   statisticsWanted(slot: number): void {
-    if (slot === -1) this.sync();
+    if (slot === -1) this.#syncOften();
     else for (const state of this.#states) this.placement.syncFlow(state, slot);
+  }
+
+  /** For those who ask again and again: with many flows the counts are then as old as a few readings take. */
+  #syncOften(): void {
+    if (this.#options.nowMs() >= this.#syncedMs + this.#syncTookMs * SYNC_SHARE) this.sync();
   }
 
   /** Bring packets, bytes, time and TCP flags of all flows to the flow table. */
   sync(): void {
+    const begunMs = this.#options.nowMs();
     this.programs.foldFormer();
     for (const state of this.#states) {
       for (let slot = this.table.next(0); slot !== -1; slot = this.table.next(slot + 1)) {
         this.placement.syncFlow(state, slot);
       }
     }
+    this.#syncedMs = this.#options.nowMs();
+    this.#syncTookMs = this.#syncedMs - begunMs;
   }
 
   // Work that is due.

@@ -17,6 +17,8 @@ export interface Numbered<T> {
   packets: number;
   /** Whether the program that runs has it. */
   running: boolean;
+  /** How often in turn it was found in the program and without entries. */
+  idle: number;
 }
 
 export class Numbers<T> {
@@ -55,7 +57,7 @@ export class Numbers<T> {
 
   /** One that has its number already. */
   adopt(number: number, id: string, value: T): Numbered<T> {
-    const numbered = { number, id, value, entries: 0, hits: 0, packets: 0, running: false };
+    const numbered = { number, id, value, entries: 0, hits: 0, packets: 0, running: false, idle: 0 };
     this.#byId.set(id, numbered);
     this.#byNumber[number] = numbered;
     return numbered;

@@ -33,14 +33,6 @@ export interface FlowToPlace {
   readonly ifindex: number;
 }
 
-/** Tables that hold what others hold. */
-export interface TableCopy {
-  readonly tables: FlowTables;
-  /** Hook, slot of the flow, entry. */
-  readonly moved: readonly (readonly [HookState, number, number])[];
-  readonly settling: readonly number[];
-}
-
 export const WAITS = 'waits for larger tables';
 export const SAME_PACKETS = 'the same packets fall to another flow';
 
@@ -262,7 +254,6 @@ export class Placement {
     tables.entries.release(entry, this.#options.nowMs());
     if (mask !== undefined) mask.entries -= 1;
     if (shape !== undefined) shape.entries -= 1;
-    if (mask?.entries === 0 || shape?.entries === 0) state.dirty = true;
     this.freed = true;
   }
 
@@ -299,6 +290,13 @@ export class Placement {
       this.#settling.splice(0, done);
       this.#settlingSince.splice(0, done);
     }
+    this.#countLate();
+    this.#late = this.#lateNext;
+    this.#lateNext = [];
+  }
+
+  #countLate(): void {
+    const { tables } = this;
     const { table } = this.#options;
     for (const [entry, slot, generation] of this.#late) {
       if (!table.has(slot) || table.generationOf(slot) !== generation) continue;
@@ -307,8 +305,6 @@ export class Placement {
       table.addCounts(slot, packets, bytes, tcpFlags, usedMs);
       this.#options.carried?.(slot, packets, bytes);
     }
-    this.#late = this.#lateNext;
-    this.#lateNext = [];
   }
 
   /** Milliseconds until {@link poll} has something to do, or -1. */
@@ -319,48 +315,38 @@ export class Placement {
   }
 
   /**
-   * Copy each entry to other, empty tables.
-   * @returns what {@link switchTo} takes; null when an entry found no place
+   * Copy each entry to other, empty tables, which are at least as large. Entries keep their numbers; counters begin at 0.
+   * @returns whether each entry found a place in the index
    */
-  copyTo(tables: FlowTables, states: readonly HookState[]): TableCopy | null {
+  copyTo(tables: FlowTables, states: readonly HookState[]): boolean {
     const former = this.tables;
-    const moved: [HookState, number, number][] = [];
-    const settling: number[] = [];
-    const { words } = former.entries;
+    const { entries } = former;
     for (let entry = 1; entry < former.maps.sizes.entries; entry += 1) {
-      const mask = former.entries.maskOf(entry);
+      const mask = entries.maskOf(entry);
       if (mask === -1) continue;
       const state = states.find(({ masks }) => masks.byNumber(mask) !== undefined);
-      const shape = former.entries.shapeOf(entry);
-      const parameterWords = state?.shapes.byNumber(shape)?.value.parameterWords;
-      if (state === undefined || parameterWords === undefined) continue;
-      const to = tables.entries.take(0);
-      const hash = former.hashes[entry];
-      const key = former.entries.keyOf(entry, former.keyLengths[entry]);
-      const parameters = former.entries.parametersOf(entry, parameterWords);
-      const at = former.entries.at(entry);
-      const settles = words[at + EntryWord.SETTLING];
-      if (to === 0) return null;
-      tables.entries.write(to, mask, shape, settles, words[at + EntryWord.TARGET], key, parameters);
-      if (!tables.publish(to, hash)) return null;
-      tables.slots[to] = former.slots[entry];
-      tables.generations[to] = former.generations[entry];
-      tables.keyLengths[to] = key.length;
-      if (settles !== 0) settling.push(to);
-      if (former.slots[entry] !== -1) moved.push([state, former.slots[entry], to]);
+      const shape = state?.shapes.byNumber(entries.shapeOf(entry));
+      if (shape === undefined) continue;
+      tables.entries.copy(entry, entries, former.keyLengths[entry], shape.value.parameterWords);
+      tables.slots[entry] = former.slots[entry];
+      tables.generations[entry] = former.generations[entry];
+      tables.keyLengths[entry] = former.keyLengths[entry];
+      if (!tables.publish(entry, former.hashes[entry])) return false;
     }
-    return { tables, moved, settling };
+    tables.entries.adopt((entry) => tables.isLive(entry));
+    return true;
   }
 
   /** Work with a copy from now on. What the former tables still count comes by {@link foldFormer}. */
-  switchTo({ tables, moved, settling }: TableCopy): void {
-    for (const [state, slot, entry] of moved) state.setEntry(slot, entry);
-    this.tables = tables;
-    const nowMs = this.#options.nowMs();
-    this.#settling = [...settling];
-    this.#settlingSince = settling.map(() => nowMs);
+  switchTo(tables: FlowTables): void {
+    this.#countLate();
     this.#late = [];
     this.#lateNext = [];
+    this.tables = tables;
+    // Numbers that rested are free in the copy: nothing of what they were may be done to their next entries.
+    const isLeft = this.#settling.map((entry) => tables.isLive(entry));
+    this.#settling = this.#settling.filter((_, i) => isLeft[i]);
+    this.#settlingSince = this.#settlingSince.filter((_, i) => isLeft[i]);
   }
 
   /** Count what programs have counted in tables that were left. */

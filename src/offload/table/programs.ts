@@ -3,14 +3,14 @@
  * put in the place of the former, while these go on. Changes are gathered, and making programs takes a bounded part of the time.
  */
 import type { HashSecrets } from '../layout/hash.ts';
-import { MAXIMUM_KEY_WORDS, MAXIMUM_PARAMETER_WORDS } from '../layout/limits.ts';
+import { MAXIMUM_KEY_WORDS, MAXIMUM_MASKS, MAXIMUM_PARAMETER_WORDS, MAXIMUM_SHAPES } from '../layout/limits.ts';
 import { OffloadMaps } from '../layout/maps.ts';
 import { TableSizes } from '../layout/sizes.ts';
 import { FlowTables } from '../layout/tables.ts';
 import { LoadedProgram, loadPlan, type Refused } from '../program/load.ts';
 import type { ProgramPlan } from '../program/plan.ts';
 import type { HookState, MaskWords } from './hook-state.ts';
-import type { Numbered } from './numbers.ts';
+import type { Numbered, Numbers } from './numbers.ts';
 import type { Placement } from './placement.ts';
 
 /** What is to be attached and pinned from now on. */
@@ -45,6 +45,11 @@ const SHARE = 5;
 const RETIRE_MS = 1000;
 /** How often the order of masks is looked at. */
 const ORDER_MS = 2000;
+/**
+ * Masks and shapes without entries stay in the program until they were found so this many times: flows often go together, and come again soon, and a
+ * program costs more than a look-up that finds nothing.
+ */
+const IDLE_CHECKS = 5;
 
 export class Programs {
   /** Programs were changed; for those who show it. */
@@ -166,8 +171,7 @@ export class Programs {
         drop();
         return;
       }
-      const copy = tables === null ? null : placement.copyTo(tables, this.#states);
-      if (tables !== null && copy === null) {
+      if (tables !== null && !placement.copyTo(tables, this.#states)) {
         drop();
         return;
       }
@@ -178,7 +182,7 @@ export class Programs {
       });
       const changed = made.map(({ loaded }) => loaded);
       if (changed.length > 0) this.#options.install({ maps, newMaps: tables !== null, programs, changed });
-      if (copy !== null) placement.switchTo(copy);
+      if (tables !== null) placement.switchTo(tables);
     } catch (error) {
       drop();
       throw error;
@@ -214,10 +218,10 @@ export class Programs {
   /** Make the program of a hook. What the verifier refuses is left out; @returns null when nothing can be left out */
   #load(state: HookState, maps: OffloadMaps): { loaded: LoadedProgram; order: Numbered<MaskWords>[] } | null {
     for (;;) {
-      const order = [...state.masks.all()]
-        .filter(({ entries, id }) => entries > 0 && !state.bad.has(id))
-        .sort((a, b) => b.hits - a.hits || a.number - b.number);
-      const shapes = [...state.shapes.all()].filter(({ entries, id }) => entries > 0 && !state.bad.has(id));
+      const order = inProgram(state.masks, MAXIMUM_MASKS, state.bad).sort(
+        (a, b) => b.hits - a.hits || a.number - b.number,
+      );
+      const shapes = inProgram(state.shapes, MAXIMUM_SHAPES, state.bad);
       const { observe, clock } = this.#options;
       const result = loadPlan({
         hook: state.hook,
@@ -266,6 +270,13 @@ export class Programs {
       for (let i = 1; i < order.length; i += 1) {
         if (order[i].hits > order[i - 1].hits * 2 + 1000) state.dirty = true;
       }
+      for (const numbers of [state.masks, state.shapes]) {
+        for (const one of numbers.all()) {
+          if (!one.running) continue;
+          one.idle = one.entries > 0 ? 0 : one.idle + 1;
+          if (one.idle >= IDLE_CHECKS) state.dirty = true;
+        }
+      }
       if (!state.dirty) for (const mask of order) mask.hits = Math.floor(mask.hits / 2);
     }
   }
@@ -293,6 +304,18 @@ export class Programs {
       state.loaded = null;
     }
   }
+}
+
+/** What the next program has: all that entries name, and what was named a short time ago where there is room for it. */
+function inProgram<T>(numbers: Numbers<T>, most: number, bad: ReadonlySet<string>): Numbered<T>[] {
+  const named: Numbered<T>[] = [];
+  const idle: Numbered<T>[] = [];
+  for (const one of numbers.all()) {
+    if (bad.has(one.id)) continue;
+    if (one.entries > 0) named.push(one);
+    else if (one.running && one.idle < IDLE_CHECKS) idle.push(one);
+  }
+  return [...named, ...idle.slice(0, Math.max(0, most - named.length))];
 }
 
 /** Whether a hook wants another program and can have one. */
