@@ -95,7 +95,6 @@ export class OffloadState {
     const state = new OffloadState(options, found.manifest, found.content.generation);
     try {
       state.#adoptLinks();
-      state.#removeOtherGenerations();
     } catch (error) {
       state.close();
       throw error;
@@ -127,10 +126,12 @@ export class OffloadState {
     return Program.open(this.#path(this.#generation, 'programs', name), type);
   }
 
-  /** Begin the next generation, which is in use once it is committed. One at a time: a former one that was not committed is dropped. */
+  /**
+   * Begin the next generation, which is in use once it is committed. One at a time. One that a killed process did not commit stays until then:
+   * its programs may run at links, and tail-call maps that are not pinned would be emptied.
+   */
   begin(): Generation {
-    const number = this.#generation + 1;
-    rmSync(join(this.folder, `${number}`), { recursive: true, force: true });
+    const number = Math.max(this.#generation, ...this.#generations()) + 1;
     for (const kind of ['maps', 'programs']) mkdirSync(join(this.folder, `${number}`, kind), { recursive: true });
     return {
       number,
@@ -229,11 +230,16 @@ export class OffloadState {
     unpin(join(this.folder, 'links', key));
   }
 
+  /** Numbers of all that are there, in use or not. */
+  #generations(): number[] {
+    return readdirSync(this.folder)
+      .filter((entry) => /^\d+$/.test(entry))
+      .map(Number);
+  }
+
   #removeOtherGenerations(): void {
-    for (const entry of readdirSync(this.folder)) {
-      if (/^\d+$/.test(entry) && Number(entry) !== this.#generation) {
-        rmSync(join(this.folder, entry), { recursive: true, force: true });
-      }
+    for (const number of this.#generations()) {
+      if (number !== this.#generation) rmSync(join(this.folder, `${number}`), { recursive: true, force: true });
     }
   }
 

@@ -89,7 +89,7 @@ export class OffloadMaps {
 
   /**
    * Make new ones.
-   * @param former whose ports, CPUs, devices and description are kept: tables of another size beside what programs count in
+   * @param former whose ports, CPUs and devices are kept: tables of another size beside what programs count in
    * @throws as ArrayMap.create does; nothing is left over
    */
   static create(sizes: TableSizes, former?: OffloadMaps): OffloadMaps {
@@ -106,17 +106,18 @@ export class OffloadMaps {
         far: keep(ArrayMap.create(own.far)),
         counters: keep(ArrayMap.create(own.counters)),
         cache: keep(ArrayMap.create(own.cache)),
+        // Of these sizes: the former one describes the former tables for as long as they are in use.
+        description: keep(ArrayMap.create(descriptionOptions)),
       };
       if (former !== undefined) {
-        const { ports, cpus, description, devices } = former.maps;
-        return new OffloadMaps(sizes, { ...tables, ports, cpus, description, devices });
+        const { ports, cpus, devices } = former.maps;
+        return new OffloadMaps(sizes, { ...tables, ports, cpus, devices });
       }
       const shared = sharedOptionsOf(sizes);
       return new OffloadMaps(sizes, {
         ...tables,
         ports: keep(ArrayMap.create(shared.ports)),
         cpus: keep(ArrayMap.create(shared.cpus)),
-        description: keep(ArrayMap.create(descriptionOptions)),
         devices: keep(DeviceHashMap.create(devicesOptions)),
       });
     } catch (error) {
