@@ -65,6 +65,9 @@ export class DatapathPort implements LoopHandler, Poller {
     this.#onTrouble = onTrouble;
   }
 
+  /** Told how many packets of the adapter the switch is done with. */
+  onWorkedOff: ((packets: number) => void) | null = null;
+
   get adapter(): Adapter | null {
     return this.backend.adapter;
   }
@@ -113,6 +116,7 @@ export class DatapathPort implements LoopHandler, Poller {
     const count = adapter.receive(batch, BATCH_SIZE);
     if (count > 0) {
       this.#switch.receive(this.id, 0, batch);
+      this.onWorkedOff?.(count);
     }
     return count;
   }

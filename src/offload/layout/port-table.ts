@@ -112,9 +112,13 @@ export class PortTable {
     return Atomics.load(this.#maps.ports, ifindex * PORT_WORDS + PortWord.PUNTED);
   }
 
-  /** The engine is done with some more packets of a port. */
+  /** The engine is done with some more packets of a port. Those that came before the program did are not in its count of punts. */
   drained(ifindex: number, packets: number): void {
-    Atomics.add(this.#maps.ports, ifindex * PORT_WORDS + PortWord.DRAINED, packets);
+    const { ports } = this.#maps;
+    const at = ifindex * PORT_WORDS;
+    const drained = (ports[at + PortWord.DRAINED] + packets) >>> 0;
+    const punted = Atomics.load(ports, at + PortWord.PUNTED);
+    Atomics.store(ports, at + PortWord.DRAINED, ((drained - punted) | 0) > 0 ? punted : drained);
   }
 
   /** One number that changes with each packet that goes up or is worked off. */

@@ -147,6 +147,9 @@ export class DatapathOffload implements FlowRegistry {
   beginTap(port: DatapathPort, ifindex: number): void {
     if (this.#mode === 'off' || !this.#decide()) return;
     const one = new PortOffload(port, ifindex, true);
+    port.onWorkedOff = (packets) => {
+      if (one.tc !== null) one.source?.flows.drained(one.ifindex, packets);
+    };
     this.#ports.set(port.id, one);
     this.#assign(one);
   }
@@ -156,6 +159,7 @@ export class DatapathOffload implements FlowRegistry {
     const one = this.#ports.get(port.id);
     if (one === undefined) return;
     this.#ports.delete(port.id);
+    port.onWorkedOff = null;
     one.source?.flows.removePort(one.ifindex);
     this.#letGo(one);
   }
