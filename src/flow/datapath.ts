@@ -4,6 +4,7 @@
  * of the switch, under an offload's punt path, in a test.
  */
 import type { Batch, ClonePool, Packet, PacketPool } from '../net/index.ts';
+import { Action, actionType } from './actions/encoding.ts';
 import { Drop, type DropCounters, MAXIMUM_REENTRY } from './engine/drops.ts';
 import { ActionEngine, extractionDrop } from './engine/engine.ts';
 import type { FlowHooks } from './engine/hooks.ts';
@@ -11,6 +12,9 @@ import { Extraction, extract } from './key/extract.ts';
 import { FlowKey } from './key/key.ts';
 import { TUNNEL_WORDS, Word } from './key/layout.ts';
 import { FlowTable } from './table/table.ts';
+
+/** Words of an output action. */
+const OUTPUT_WORDS = 2;
 
 export interface DatapathOptions {
   hooks: FlowHooks;
@@ -90,11 +94,12 @@ export class Datapath {
     const entered = this.#enter();
     const key = this.#engine.borrowKey();
     try {
+      let isFresh = false;
       while (i < count) {
         const packet = batch.packets[i];
         i += 1;
-        key.begin(port, l3Type);
-        if (entered) this.#take(packet, key, nowMs);
+        if (!isFresh) key.begin(port, l3Type);
+        if (entered) isFresh = this.#take(packet, key, nowMs);
         else this.#engine.discard(packet, Drop.REENTRY_LIMIT);
       }
     } finally {
@@ -153,34 +158,44 @@ export class Datapath {
     if (this.#active === 1) this.#drain(this.#nowMs());
   }
 
-  /** A packet that has just come in. */
-  #take(packet: Packet, key: FlowKey, nowMs: number): void {
+  /** A packet that has just come in. @returns as {@link #process} */
+  #take(packet: Packet, key: FlowKey, nowMs: number): boolean {
     const extraction = extract(packet, key);
     if (extraction !== Extraction.DONE) {
       this.#engine.discard(packet, extractionDrop(extraction));
-      return;
+      return false;
     }
     // A packet that a hook fed back counts to the one that the hook was called for.
-    if (this.#active > 1) {
-      this.#process(packet, key, nowMs);
-      return;
-    }
+    if (this.#active > 1) return this.#process(packet, key, nowMs);
     this.#engine.begin();
-    this.#process(packet, key, nowMs);
+    const isFresh = this.#process(packet, key, nowMs);
     this.#drain(nowMs);
+    return isFresh;
   }
 
-  #process(packet: Packet, key: FlowKey, nowMs: number): void {
+  /** @returns whether nobody had reason to change the key: what {@link FlowKey.begin} has set is still so */
+  #process(packet: Packet, key: FlowKey, nowMs: number): boolean {
     const slot = this.table.lookup(key);
     if (slot === -1) {
       this.#missed(packet, key);
-      return;
+      return false;
     }
     this.table.count(slot, packet.length, key.words[Word.TCP_FLAGS] >>> 16, nowMs);
     const heap = this.table.heap;
     const from = this.table.actionsOffset(slot);
-    const end = from === 0 ? 0 : from + heap.lengthAt(from);
-    this.#engine.run(packet, key, heap.words, from, end);
+    const words = heap.words;
+    const count = from === 0 ? 0 : heap.lengthAt(from);
+    // Most flows of a switch are one output, which needs no engine.
+    if (count === OUTPUT_WORDS && actionType(words[from]) === Action.OUTPUT) {
+      try {
+        this.#hooks.output(packet, words[from + 1] >>> 0, key);
+      } finally {
+        packet.release();
+      }
+      return true;
+    }
+    this.#engine.run(packet, key, words, from, from + count);
+    return false;
   }
 
   #missed(packet: Packet, key: FlowKey): void {

@@ -65,7 +65,13 @@ export {
   TunnelOptions,
   Word,
 } from './key/layout.ts';
-export { type FlowRegistration, type FlowRegistry, type FlowSource, flowRegistryOf } from './source.ts';
+export {
+  type FlowRegistration,
+  type FlowRegistry,
+  type FlowSource,
+  flowRegistryOf,
+  type RecalledFlow,
+} from './source.ts';
 export type { FlowMask } from './table/mask.ts';
 export {
   FlowError,

@@ -4,6 +4,16 @@
  */
 import type { FlowTable } from './table/table.ts';
 
+/** A flow that whoever ran flows elsewhere still runs, though the process that put it is gone. */
+export interface RecalledFlow {
+  /** The switch's port that its packets come in by. */
+  readonly portId: number;
+  /** Where they go. */
+  readonly outputPortIds: readonly number[];
+  /** Words of a flow key; bits that its mask does not look at are 0. The input port is as it was then. */
+  readonly key: Uint32Array;
+}
+
 /** A flow table with what its port numbers mean. */
 export interface FlowSource {
   /** For people, such as `learning` or the name of a datapath. */
@@ -19,6 +29,13 @@ export interface FlowSource {
   isOpen?(portId: number): boolean;
   /** Told what was carried elsewhere by a flow since it was last told. */
   carried?(slot: number, packets: number, bytes: number): void;
+  /** Told after a restart of each flow that still runs; what the source does not put anew ends, and its packets come up. */
+  recall?(flow: RecalledFlow): void;
+  /**
+   * The extension that offers this table when a program asks it to, which may be long after a restart: what still runs then waits for it
+   * while that extension runs. Left out for a table that is offered from the start.
+   */
+  readonly returnsWith?: string;
 }
 
 /** What a source gets for its table. */

@@ -9,7 +9,7 @@ import { readWord } from '../bytes.ts';
 import { extractIpv6 } from './extract-ipv6.ts';
 import { extractTransport } from './extract-transport.ts';
 import type { FlowKey } from './key.ts';
-import { FlowEtherType, L3_MARKER, MPLS_DEPTH, TAG_PRESENT, Word } from './layout.ts';
+import { FlowEtherType, IPV4_END, L3_MARKER, MPLS_DEPTH, TAG_PRESENT, Word } from './layout.ts';
 
 /** What extraction says of a packet. */
 export const Extraction = {
@@ -33,13 +33,17 @@ const NSH_MD1_BYTES = 24;
  */
 export function extract(packet: Packet, key: FlowKey): number {
   const words = key.words;
-  for (let i = Word.L2; i < Word.TUNNEL; i += 1) words[i] = 0;
+  // Actions may have written where extraction has not.
+  const end = key.stale ? Word.TUNNEL : key.extractedEnd;
+  for (let i = Word.VLAN; i < end; i += 1) words[i] = 0;
+  key.extractedEnd = Word.TUNNEL;
   key.l4Offset = -1;
   key.stale = false;
   if (key.l3Type !== 0) {
     const type = key.l3Type;
     if (type === EtherType.VLAN || type === EtherType.SERVICE_VLAN) return Extraction.TAG_WITHOUT_ETHERNET;
     words[Word.ETH_TYPE] = (type << 16) | L3_MARKER;
+    for (let i = 0; i < 3; i += 1) words[Word.MAC + i] = 0;
     key.l3Offset = 0;
     return network(packet, key, type, 0);
   }
@@ -87,6 +91,7 @@ function network(packet: Packet, key: FlowKey, type: number, at: number): number
   switch (type) {
     case EtherType.IPV4:
       ipv4(packet, key, at);
+      key.extractedEnd = IPV4_END;
       return Extraction.DONE;
     case EtherType.IPV6:
       extractIpv6(packet, key, at);

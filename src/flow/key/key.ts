@@ -17,6 +17,8 @@ export class FlowKey {
   l3Type = 0;
   /** True when actions have moved headers, so that layers 2 to 4 must be extracted again before the next look-up. */
   stale = false;
+  /** One behind the last word of layers 2 to 4 that may be other than 0: extraction clears no further. */
+  extractedEnd: number = Word.TUNNEL;
 
   /** The tunnel part that set(tunnel(...)) gave the packet, laid out as the key's own from {@link Word.TUNNEL} on. */
   readonly egress = new Uint32Array(TUNNEL_WORDS);
@@ -41,6 +43,7 @@ export class FlowKey {
     this.hasEgress = false;
     this.l3Type = l3Type;
     this.stale = false;
+    this.extractedEnd = Word.TUNNEL;
     this.recirculations = 0;
   }
 
@@ -55,6 +58,7 @@ export class FlowKey {
     this.l4Offset = from.l4Offset;
     this.l3Type = from.l3Type;
     this.stale = from.stale;
+    this.extractedEnd = Word.TUNNEL;
     this.hasEgress = from.hasEgress;
     this.recirculations = from.recirculations;
     if (from.hasEgress) this.egress.set(from.egress);

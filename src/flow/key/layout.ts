@@ -78,6 +78,9 @@ export const Word = {
   TUNNEL_OPTIONS: 58,
 } as const;
 
+/** One behind the last word that a packet of IPv4 fills. */
+export const IPV4_END = Word.IPV4_DESTINATION + 1;
+
 /** Words of a key. */
 export const KEY_WORDS = 122;
 

@@ -5,8 +5,6 @@
  * @see Aumasson and Bernstein, "SipHash: a fast short-input PRF"; linux/siphash.h, hsiphash
  */
 import { randomFillSync } from 'node:crypto';
-import { EtherType } from '../../net/index.ts';
-import { Word } from '../key/layout.ts';
 
 /** The secret of one table. */
 export class HashSecret {
@@ -81,42 +79,6 @@ export function hashWords(words: Uint32Array, from: number, count: number, secre
     v0 ^= word;
   }
   return finish(v0, v1, v2, v3, count);
-}
-
-/** The words that tell most flows apart, for IP and for the rest: what the flow cache goes by. */
-const IP_WORDS = Int32Array.of(
-  Word.IN_PORT,
-  Word.RECIRC_ID,
-  Word.ETH_TYPE,
-  Word.IP,
-  Word.PORTS,
-  Word.IPV4_SOURCE,
-  Word.IPV4_DESTINATION,
-);
-const IP_MASKS = Int32Array.of(-1, -1, -1, 0xff00_0003 | 0, -1, -1, -1);
-const IP6_WORDS = Int32Array.of(...IP_WORDS, ...Array.from({ length: 6 }, (_, i) => Word.IPV6_SOURCE + 2 + i));
-const IP6_MASKS = Int32Array.of(...IP_MASKS, -1, -1, -1, -1, -1, -1);
-const L2_WORDS = Int32Array.of(
-  Word.IN_PORT,
-  Word.RECIRC_ID,
-  Word.ETH_TYPE,
-  Word.VLAN,
-  Word.MAC,
-  Word.MAC + 1,
-  Word.MAC + 2,
-  Word.IPV4_DESTINATION,
-);
-const L2_MASKS = new Int32Array(8).fill(-1);
-
-/**
- * Hash of the connection that a packet belongs to, as Linux's skb hash, with port and recirculation id: packets of one
- * connection have the same, and most others another.
- */
-export function hashConnection(key: Uint32Array, secret: HashSecret): number {
-  const type = key[Word.ETH_TYPE] >>> 16;
-  if (type === EtherType.IPV4) return hashMasked(key, IP_WORDS, IP_MASKS, 7, secret);
-  if (type === EtherType.IPV6) return hashMasked(key, IP6_WORDS, IP6_MASKS, 13, secret);
-  return hashMasked(key, L2_WORDS, L2_MASKS, 8, secret);
 }
 
 function finish(a: number, b: number, c: number, d: number, count: number): number {

@@ -6,8 +6,9 @@
  */
 import type { FlowKey } from '../key/key.ts';
 import { KEY_WORDS } from '../key/layout.ts';
+import { ConnectionHash } from './connection-hash.ts';
 import { FlowCache } from './flow-cache.ts';
-import { HashSecret, hashConnection } from './hash.ts';
+import { HashSecret } from './hash.ts';
 import { HEAP_BLOCK_MAXIMUM, WordHeap } from './heap.ts';
 import type { EntryPositions, FlowMask } from './mask.ts';
 import { MaskList } from './mask-list.ts';
@@ -82,6 +83,7 @@ export class FlowTable implements EntryPositions {
   cacheHits = 0;
 
   readonly #secret: HashSecret;
+  readonly #connections: ConnectionHash;
   readonly #masks: MaskList;
   readonly #slots = new FlowSlots(INITIAL_SLOTS);
   readonly #ufids: UfidIndex;
@@ -99,6 +101,7 @@ export class FlowTable implements EntryPositions {
   constructor(options: FlowTableOptions = {}) {
     this.#maximumFlows = options.maximumFlows ?? 1_048_576;
     this.#secret = new HashSecret(options.seed);
+    this.#connections = new ConnectionHash(this.#secret);
     this.#masks = new MaskList(this.#secret);
     this.#ufids = new UfidIndex(INITIAL_SLOTS, this.#secret);
     this.#cache = new FlowCache(options.cacheEntries ?? 262_144);
@@ -151,16 +154,8 @@ export class FlowTable implements EntryPositions {
    * @returns its slot, or -1 when none matches
    */
   lookup(key: FlowKey): number {
-    // With a single mask the cache costs more than it saves.
-    if (this.#masks.count > 1) return this.#cachedLookup(key.words);
-    const found = this.#walk(key.words, null);
-    if (found === -1) this.misses += 1;
-    else this.hits += 1;
-    return found;
-  }
-
-  #cachedLookup(words: Uint32Array): number {
-    const hash = hashConnection(words, this.#secret);
+    const words = key.words;
+    const hash = this.#connections.of(words);
     const cache = this.#cache;
     const bucket = cache.bucket(hash);
     let entry = cache.next(bucket, bucket, hash);
