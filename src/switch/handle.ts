@@ -18,6 +18,7 @@ import type {
   StandardPolicies,
   TimerHandle,
 } from './extension.ts';
+import { imagineArrival } from './imagine.ts';
 import type { OidRequest, QueryKind, QueryOid, QueryResult, QueryValues, Status, StatusIndication } from './oid.ts';
 import type { OidPath } from './oid-path.ts';
 import { isQuery } from './oid-rules.ts';
@@ -99,6 +100,10 @@ class BoundShortcuts implements Shortcuts {
 
   consider(packet: Packet, portId: number): Shortcut | null {
     return considerShortcut(this.#datapath, this.#slot, packet, portId);
+  }
+
+  imagine(packet: Packet, portId: number, look: (context: ForwardingContext) => void): boolean {
+    return imagineArrival(this.#datapath, packet, portId, look);
   }
 
   isOpen(portId: number): boolean {

@@ -3,6 +3,7 @@
  * extension can ask. shortcut.ts answers.
  */
 import type { Packet } from '../net/index.ts';
+import type { ForwardingContext } from './context.ts';
 import type { DropReasonCode } from './drop-reason.ts';
 
 /** What of an IP packet is looked at beyond source port, Ethernet header, tags and EtherType. Bits. */
@@ -42,6 +43,12 @@ export interface Shortcuts {
    * @returns null when they must come
    */
   consider(packet: Packet, portId: number): Shortcut | null;
+  /**
+   * Look at a packet as if it had come in through NIC 0 of a port: within `look` it has its context, and {@link consider} answers.
+   * Nothing is forwarded, learned or counted.
+   * @returns false when it would not come as far as forwarding
+   */
+  imagine(packet: Packet, portId: number, look: (context: ForwardingContext) => void): boolean;
   /**
    * Whether nobody looks at what comes in or goes out through a port but the asking extension: no policy, no other extension, no
    * mirror. The answer holds until {@link watch} tells.

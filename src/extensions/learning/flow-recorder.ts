@@ -15,13 +15,15 @@ import {
   FlowTable,
   KEY_WORDS,
   PutMode,
+  type RecalledFlow,
 } from '../../flow/index.ts';
-import { EtherType, type Packet } from '../../net/index.ts';
+import { EtherType, type Packet, PacketPool } from '../../net/index.ts';
 import type { ExtensionHandle, ForwardingContext, Shortcut, TimerHandle } from '../../switch/index.ts';
 import { DueWheel } from './due-wheel.ts';
 import { type FlowPath, FlowRecords } from './flow-records.ts';
 import { flowActions, flowMask } from './flow-terms.ts';
 import type { ForwardingDatabase } from './forwarding-database.ts';
+import { RECALLED_BYTES, recalledFrame } from './recalled-frame.ts';
 import { Seen, SeenCache } from './seen-cache.ts';
 
 /** Packets that may become flows in a second: whoever floods with new addresses is not to make every packet cost a flow. */
@@ -53,6 +55,8 @@ export class FlowRecorder implements FlowSource {
   readonly #key = new FlowKey();
   readonly #masked = new Uint32Array(KEY_WORDS);
   #timer: TimerHandle | null = null;
+  /** For packets that are imagined. */
+  #pool: PacketPool | null = null;
   #considerationsLeft = CONSIDERATIONS_PER_SECOND;
   /** Grows whenever all flows go. */
   #era = 0;
@@ -116,6 +120,47 @@ export class FlowRecorder implements FlowSource {
     this.#telling += 1;
     this.#handle.shortcuts.carried(shortcut, path.sourcePortId, path.portId, packets, bytes);
     this.#telling -= 1;
+  }
+
+  /**
+   * A flow from before a restart still runs: its addresses are where they were, or its packets would have come up. When packets like these
+   * would become the same flow again, they do.
+   */
+  recall({ portId, outputPortIds, key }: RecalledFlow): void {
+    if (outputPortIds.length !== 1) return;
+    this.#pool ??= new PacketPool({ packets: 1, bufferBytes: RECALLED_BYTES, headroomBytes: 0 });
+    const packet = this.#pool.allocate();
+    if (packet === null) return;
+    const frame = recalledFrame(key);
+    packet.bytes.set(frame, packet.offset);
+    packet.length = frame.length;
+    try {
+      this.#handle.shortcuts.imagine(packet, portId, (context) =>
+        this.#recallPacket(packet, context, outputPortIds[0]),
+      );
+    } finally {
+      packet.release();
+    }
+  }
+
+  #recallPacket(packet: Packet, context: ForwardingContext, portId: number): void {
+    const nowSeconds = this.#nowSeconds();
+    const { table } = this.#database;
+    const path = pathOf(packet, context, portId);
+    const { domain } = path;
+    if (((path.high | path.sourceHigh) & 0x0100) !== 0) return;
+    // What has come up since the restart is younger.
+    if (this.#database.learnsOn(portId) && table.lookup(domain, path.high, path.low, nowSeconds) === 0) {
+      table.learn(domain, path.high, path.low, portId, 0, nowSeconds);
+    }
+    const { sourcePortId, sourceHigh, sourceLow } = path;
+    if (this.#database.learnsOn(sourcePortId) && table.lookup(domain, sourceHigh, sourceLow, nowSeconds) === 0) {
+      table.learn(domain, sourceHigh, sourceLow, sourcePortId, 0, nowSeconds);
+    }
+    if (this.table.size >= this.#settings.maximum || !this.#isSettled(packet, context, portId, nowSeconds)) return;
+    const shortcut = this.#handle.shortcuts.consider(packet, portId);
+    if (shortcut !== null && (shortcut.fields === 0 || this.#goesDeep))
+      this.#record(packet, context, shortcut, portId, nowSeconds);
   }
 
   /** Ask for everything that was carried until now. */

@@ -101,6 +101,7 @@ export class OvsDatapath implements FlowHooks {
     this.#registration =
       host.flows?.register({
         name,
+        returnsWith: 'ovs',
         table: this.flows.table,
         hashSecret: this.flows.hashSecret,
         portIdOf: (number) => this.ports.get(number)?.device?.portId ?? -1,

@@ -148,7 +148,8 @@ export class OffloadMaps {
       const description = readDescription(describe.map());
       if ('reason' in description) return description;
       if (description.shape.cpus !== cpus) return { reason: 'the number of CPUs has changed' };
-      const sizes = new TableSizes(description.shape);
+      const sizes = sizesOf(description.shape);
+      if (sizes === null) return { reason: 'the description of the tables is damaged' };
       const own = optionsOf(sizes);
       const shared = sharedOptionsOf(sizes);
       const maps = new OffloadMaps(sizes, {
@@ -197,11 +198,41 @@ function readDescription({ u8, s32 }: MappedValues<Uint8Array>): Description | {
     if (length <= 0 || length > TEXT_BYTES) return { reason: 'the tables were never used' };
     const text = new TextDecoder('utf-8', { fatal: true }).decode(u8.slice(start, start + length));
     const description = JSON.parse(text) as Description;
-    if (description.version === LAYOUT_VERSION) return description;
-    return {
-      reason: `tables are of version ${description.version}, and this Millrace knows version ${LAYOUT_VERSION}`,
-    };
+    if (description.version !== LAYOUT_VERSION) {
+      const version = `tables are of version ${description.version}`;
+      return { reason: `${version}, and this Millrace knows version ${LAYOUT_VERSION}` };
+    }
+    if (isWhole(description)) return description;
   } catch {
-    return { reason: 'the description of the tables is damaged' };
+    // Said below.
+  }
+  return { reason: 'the description of the tables is damaged' };
+}
+
+/** Whether everything is there that is read of a description, and is of the right kind. */
+function isWhole({ shape, secrets, masks, shapes }: Description): boolean {
+  const isNumber = (value: unknown): value is number => Number.isInteger(value);
+  const isMask = ({ number, hook, words }: Description['masks'][number]) =>
+    isNumber(number) && typeof hook === 'string' && words.every((pair) => pair.length === 2 && pair.every(isNumber));
+  const isShape = ({ number, shape: told }: Description['shapes'][number]) => {
+    const { id, hook, steps, parameterWords } = told as Record<string, unknown>;
+    return (
+      isNumber(number) &&
+      typeof id === 'string' &&
+      typeof hook === 'string' &&
+      Array.isArray(steps) &&
+      isNumber(parameterWords)
+    );
+  };
+  return isNumber(shape.cpus) && secrets.every(isNumber) && masks.every(isMask) && shapes.every(isShape);
+}
+
+/** @returns null for sizes that no tables have */
+function sizesOf(shape: TableShape): TableSizes | null {
+  try {
+    return new TableSizes(shape);
+  } catch (error) {
+    if (error instanceof RangeError) return null;
+    throw error;
   }
 }

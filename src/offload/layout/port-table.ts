@@ -71,6 +71,11 @@ export class PortTable {
     return [...this.#lanes.keys()];
   }
 
+  /** The number of a port in flow keys. */
+  numberOf(ifindex: number): number {
+    return this.#maps.ports[ifindex * PORT_WORDS + PortWord.NUMBER];
+  }
+
   /** Interfaces that are looked at. */
   ifindexes(): number[] {
     return [...this.#lanes.keys()];

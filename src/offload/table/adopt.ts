@@ -1,41 +1,15 @@
 /**
  * Taking over tables that a former process has left working. Its entries are read back; a flow that is put again with the same mask, key
- * and actions claims its entry, counters included, and what nobody claims is removed in the end. Programs go on meanwhile.
+ * and actions claims its entry, counters included, and what nobody claims (left-flows.ts) is removed in the end. Programs go on meanwhile.
  */
 import type { Shape } from '../actions/shape.ts';
 import { PROBES } from '../layout/limits.ts';
 import type { Description } from '../layout/maps.ts';
 import type { PortTable } from '../layout/port-table.ts';
-import { ENTRY_MASK, TAG_MASK } from '../layout/sizes.ts';
+import { ENTRY_MASK, EntryWord, TAG_MASK } from '../layout/sizes.ts';
 import type { HookState } from './hook-state.ts';
+import { LeftFlows } from './left-flows.ts';
 import type { Placement } from './placement.ts';
-
-/** Entries of no flow. */
-export class Unclaimed {
-  /** How many there are. */
-  count({ tables }: Placement): number {
-    let count = 0;
-    for (let entry = 1; entry < tables.maps.sizes.entries; entry += 1) {
-      if (tables.slots[entry] === -1 && tables.isLive(entry)) count += 1;
-    }
-    return count;
-  }
-
-  /** Take them out. @returns how many */
-  removeAll(placement: Placement, states: readonly HookState[]): number {
-    const { tables } = placement;
-    let count = 0;
-    for (let entry = 1; entry < tables.maps.sizes.entries; entry += 1) {
-      if (tables.slots[entry] !== -1 || !tables.isLive(entry)) continue;
-      const mask = tables.entries.maskOf(entry);
-      const state = states.find(({ masks }) => masks.byNumber(mask) !== undefined);
-      if (state === undefined) continue;
-      placement.removeEntry(state, entry, -1);
-      count += 1;
-    }
-    return count;
-  }
-}
 
 /**
  * Read back masks, shapes and entries. What makes no sense is taken out of the index.
@@ -46,7 +20,7 @@ export function adoptEntries(
   placement: Placement,
   ports: PortTable,
   states: readonly HookState[],
-): Unclaimed {
+): LeftFlows {
   for (const state of states) {
     for (const { number, hook, words } of description.masks) {
       if (hook !== state.hook) continue;
@@ -74,8 +48,10 @@ export function adoptEntries(
     if (!used.has(entry) && entries.maskOf(entry) !== -1) entries.kill(entry);
   }
   entries.adopt((entry) => used.has(entry));
-  ports.adopt();
-  return new Unclaimed();
+  // What they waited for is gone with the engine that had it.
+  for (const entry of used) Atomics.store(entries.words, entries.at(entry) + EntryWord.SETTLING, 0);
+  const numbers = new Map(ports.adopt().map((ifindex): [number, number] => [ports.numberOf(ifindex), ifindex]));
+  return new LeftFlows(placement, states, numbers);
 }
 
 /** Whether an index place and the entry that it names belong together; then the entry counts. */

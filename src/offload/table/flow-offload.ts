@@ -14,8 +14,9 @@ import { PortFlag, TableSizes } from '../layout/sizes.ts';
 import { FlowTables } from '../layout/tables.ts';
 import type { Refused } from '../program/load.ts';
 import type { Observer } from '../program/plan.ts';
-import { adoptEntries, type Unclaimed } from './adopt.ts';
+import { adoptEntries } from './adopt.ts';
 import { HookState } from './hook-state.ts';
+import type { LeftFlow, LeftFlows } from './left-flows.ts';
 import { type MaskPlan, planMask, zeroReason } from './mask-plan.ts';
 import { freeNumbers } from './numbers.ts';
 import { type FlowToPlace, Placement, SAME_PACKETS, WAITS } from './placement.ts';
@@ -72,7 +73,7 @@ export class FlowOffload implements FlowObserver {
   #retryAtMs = 0;
   #quietAtMs = 0;
   readonly #activity = new Map<number, number>();
-  readonly #unclaimed: Unclaimed | null;
+  readonly #left: LeftFlows | null;
   readonly #key = new Uint32Array(KEY_WORDS);
   readonly #contexts: Readonly<Record<'tc' | 'xdp', CompileContext>>;
   #lostHooks = 0;
@@ -118,7 +119,7 @@ export class FlowOffload implements FlowObserver {
       clock: haveHelper('xdp', 'ktime_get_coarse_ns') ? 'ktime_get_coarse_ns' : 'ktime_get_ns',
       ...(options.observe === undefined ? {} : { observe: options.observe }),
     });
-    this.#unclaimed =
+    this.#left =
       adopt === undefined ? null : adoptEntries(adopt.description, this.placement, this.#portTable, this.#states);
     this.table.observe(this);
     if (this.table.size > 0) this.#recheckAt = 0;
@@ -147,6 +148,7 @@ export class FlowOffload implements FlowObserver {
     if (hook === null) this.#portTable.remove(port.ifindex);
     else {
       const { ifindex, number, puntIfindex, tapLike } = port;
+      this.#left?.portIs(ifindex, number);
       const flags = (tapLike ? PortFlag.EGRESS : 0) | (hook === 'xdp' ? PortFlag.XDP : 0);
       reason = this.#portTable.set({ ifindex, number, puntIfindex, flags });
       if (reason !== null) hook = null;
@@ -224,7 +226,6 @@ export class FlowOffload implements FlowObserver {
         this.placement.remove(state, slot);
       }
     }
-    this.#unclaimed?.removeAll(this.placement, this.#states);
     this.#reasons.clear();
     this.#parked.clear();
   }
@@ -416,7 +417,28 @@ export class FlowOffload implements FlowObserver {
 
   /** Entries of the former process that no flow has claimed. */
   get unclaimed(): number {
-    return this.#unclaimed?.count(this.placement) ?? 0;
+    return this.#left?.count() ?? 0;
+  }
+
+  /** What they say. Nothing may be put meanwhile. */
+  leftFlows(): Iterable<LeftFlow> {
+    return this.#left?.flows() ?? [];
+  }
+
+  /** Interfaces whose packets the tables decide about, those of the former process included. */
+  interfaces(): number[] {
+    return this.#portTable.ifindexes();
+  }
+
+  /**
+   * Interfaces are not there any more: what the former process has left of flows from and to them is removed, and of flows of which that cannot be told.
+   * @returns how many entries
+   */
+  forget(ifindexes: ReadonlySet<number>): number {
+    for (const ifindex of ifindexes) if (this.ports.get(ifindex) === undefined) this.#portTable.remove(ifindex);
+    const isLost = ({ ifindex, outputs }: LeftFlow) =>
+      ifindexes.has(ifindex) || outputs === null || outputs.some((output) => ifindexes.has(output));
+    return this.#left?.removeWhere(isLost) ?? 0;
   }
 
   /**
@@ -428,7 +450,17 @@ export class FlowOffload implements FlowObserver {
       if (this.ports.get(ifindex) === undefined) this.#portTable.remove(ifindex);
     }
     this.#recheck(Number.POSITIVE_INFINITY);
-    return this.#unclaimed?.removeAll(this.placement, this.#states) ?? 0;
+    return this.#left?.remove(most) ?? 0;
+  }
+
+  /** Whether nothing is left of a former process that the flow table does not have. */
+  get isReconciled(): boolean {
+    return this.#left?.isOver ?? true;
+  }
+
+  /** Nothing waits in the engine any more, which is about to end: flows that were put just now are carried from now on. */
+  settle(): void {
+    this.placement.settle();
   }
 
   /** Stop: nothing is watched any more. @param maps whether to close the maps too; pinned and attached things go on working */

@@ -307,6 +307,14 @@ export class Placement {
     }
   }
 
+  /** All entries are carried from now on. */
+  settle(): void {
+    const { words } = this.tables.entries;
+    for (const entry of this.#settling) Atomics.store(words, this.tables.entries.at(entry) + EntryWord.SETTLING, 0);
+    this.#settling = [];
+    this.#settlingSince = [];
+  }
+
   /** Milliseconds until {@link poll} has something to do, or -1. */
   get waitMs(): number {
     if (this.#late.length + this.#lateNext.length > 0) return SETTLING_LIMIT_MS;

@@ -212,7 +212,10 @@ export class Programs {
       state.shapes.sweep();
     }
     if (former !== null) this.#retired.push({ atMs, close: () => former.maps.close(maps), tables: former });
-    if (made.length > 0) this.installations += 1;
+    if (made.length === 0) return;
+    this.installations += 1;
+    // Numbers that nobody has any more may mean something else before the next installation.
+    this.#describe(maps);
   }
 
   /** Make the program of a hook. What the verifier refuses is left out; @returns null when nothing can be left out */
