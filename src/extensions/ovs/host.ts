@@ -16,6 +16,8 @@ export interface OvsDevice {
   readonly offloads: number;
   /** Seen from the datapath: received came in through it. */
   readonly counters: AdapterCounters;
+  /** Optional: it holds by itself the packets that it wants to stay as they are; else the caller does until {@link flush}. */
+  readonly holds?: boolean;
   /** Queue a frame. Its bytes stay as they are until {@link flush} returns; the reference stays the caller's. */
   transmit(packet: Packet): void;
   flush(): void;

@@ -14,6 +14,8 @@ export class MountedPort implements OvsDevice {
   readonly receive: (batch: Batch) => void;
   /** The way out of every port finishes in software what its device cannot take. */
   readonly offloads = Offload.ALL;
+  /** Packets of the switch are held by the list that they came in, and those of the datapath when they are originated. */
+  readonly holds = true;
   readonly portId: number;
   readonly #port: OvsSwitchPort;
   readonly #transmitter: PortTransmitter;

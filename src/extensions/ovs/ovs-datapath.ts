@@ -17,13 +17,14 @@ import {
   UserspaceFlag,
   Word,
 } from '../../flow/index.ts';
-import { Batch, Offload, type Packet, requiredOffloads } from '../../net/index.ts';
+import type { Batch, Packet } from '../../net/index.ts';
 import { Feature, PacketHash, PID_BY_CPU, PORTS_MAXIMUM, VportType } from './abi.ts';
 import type { PseudoDevice } from './device/pseudo-device.ts';
 import { Errno, OvsError } from './errors.ts';
-import type { OvsDevice, OvsHost } from './host.ts';
+import type { OvsHost } from './host.ts';
 import { Meters } from './meters.ts';
-import { type Buffers, plainPackets } from './plain.ts';
+import { Outbound } from './outbound.ts';
+import type { Buffers } from './plain.ts';
 import { type EgressPort, UpcallSender, type UserspaceAction } from './upcall.ts';
 import { Vport } from './vport.ts';
 
@@ -54,6 +55,8 @@ export interface Execution {
 export class OvsDatapath implements FlowHooks {
   readonly name: string;
   readonly ports = new Map<number, Vport>();
+  /** The same ports, for packets. */
+  readonly #byNumber: (Vport | undefined)[] = [];
   readonly meters = new Meters();
   readonly flows: Datapath;
   /** Bits of Feature. */
@@ -74,14 +77,8 @@ export class OvsDatapath implements FlowHooks {
   readonly #onPortGone: (datapath: OvsDatapath, port: Vport) => void;
   /** Of the packet that is being executed for a program. */
   #execution: Execution | null = null;
-  readonly #buffers: Buffers;
   readonly #upcalls: UpcallSender;
-  /** Packets that were queued at devices, held until these are flushed. */
-  readonly #sent = new Batch();
-  readonly #segments = new Batch();
-  readonly #dirty = new Set<OvsDevice>();
-  /** The device that was put in there last: most packets of a batch go to one. */
-  #lastDirty: OvsDevice | null = null;
+  readonly #outbound: Outbound;
   #depth = 0;
 
   /** @param onPortGone told when a port's device has vanished; is to remove the port, or for the local port the datapath */
@@ -94,9 +91,9 @@ export class OvsDatapath implements FlowHooks {
   ) {
     this.name = name;
     this.#host = host;
-    this.#buffers = buffers;
     this.#onPortGone = onPortGone;
     this.#upcalls = new UpcallSender(device, buffers);
+    this.#outbound = new Outbound(buffers);
     this.flows = new Datapath({ hooks: this, nowMs: () => host.nowMs(), ...buffers });
     this.#registration =
       host.flows?.register({
@@ -174,6 +171,7 @@ export class OvsDatapath implements FlowHooks {
     const { upcallPids, destinationPort, groupPolicy } = request;
     const port = new Vport(number, type, name, upcallPids, device, destinationPort, groupPolicy);
     this.ports.set(number, port);
+    this.#byNumber[number] = port;
     if (number === LOCAL_PORT) this.interfaceIndex = device?.interfaceIndex ?? 0;
     this.#registration?.portsChanged();
     return port;
@@ -181,9 +179,10 @@ export class OvsDatapath implements FlowHooks {
 
   removePort(port: Vport): void {
     this.ports.delete(port.number);
+    this.#byNumber[port.number] = undefined;
     this.#registration?.portsChanged();
     if (port.device === null) return;
-    this.#flush();
+    this.#outbound.flush();
     port.device.close();
   }
 
@@ -217,37 +216,14 @@ export class OvsDatapath implements FlowHooks {
   }
 
   output(packet: Packet, number: number, _key: FlowKey): void {
-    const port = this.ports.get(number);
+    const port = number < this.#byNumber.length ? this.#byNumber[number] : undefined;
     if (port === undefined) {
       this.outputNoPort += 1;
       return;
     }
     const device = port.device;
-    if (device === null) {
-      port.unsent += 1;
-      return;
-    }
-    if (device !== this.#lastDirty) {
-      this.#dirty.add(device);
-      this.#lastDirty = device;
-    }
-    if (device.offloads === Offload.ALL) {
-      packet.hold();
-      this.#queue(device, packet);
-      return;
-    }
-    if ((requiredOffloads(packet) & ~device.offloads) === 0) {
-      packet.hold();
-      this.#queue(device, packet);
-      return;
-    }
-    const segments = this.#segments;
-    if (!plainPackets(packet, this.#buffers, segments)) {
-      this.outputOffload += 1;
-      return;
-    }
-    for (let i = 0; i < segments.count; i += 1) this.#queue(device, segments.packets[i]);
-    segments.clear();
+    if (device === null) port.unsent += 1;
+    else if (!this.#outbound.send(port, device, packet)) this.outputOffload += 1;
   }
 
   miss(packet: Packet, key: FlowKey): boolean {
@@ -311,23 +287,9 @@ export class OvsDatapath implements FlowHooks {
     return pick(this.cpuPids, hash);
   }
 
-  #queue(device: OvsDevice, packet: Packet): void {
-    device.transmit(packet);
-    this.#sent.push(packet);
-  }
-
   #leave(): void {
     this.#depth -= 1;
-    if (this.#depth === 0) this.#flush();
-  }
-
-  #flush(): void {
-    if (this.#dirty.size > 0) {
-      for (const device of this.#dirty) device.flush();
-      this.#dirty.clear();
-      this.#lastDirty = null;
-    }
-    this.#sent.releaseAll();
+    if (this.#depth === 0) this.#outbound.flush();
   }
 }
 

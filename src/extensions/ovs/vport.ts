@@ -17,6 +17,8 @@ export class Vport {
   /** Upcalls for packets that came in through it: those that programs got or will get, and those that were lost. */
   upcallsSent = 0;
   upcallsLost = 0;
+  /** Whether packets that were sent through it wait for a flush of the device. */
+  isWaiting = false;
   /** Packets for a port that cannot send them: a tunnel without encapsulation. */
   unsent = 0;
 
