@@ -17,6 +17,8 @@ export {
   offloadSupport,
 } from './attach/support.ts';
 export { type XdpTarget, xdpTarget } from './attach/xdp-target.ts';
+export { CopyChannel, type FrameCopy } from './copies/channel.ts';
+export type { CopyMaps } from './copies/layout.ts';
 export { type MapSet, OffloadMaps } from './layout/maps.ts';
 export type { LoadedProgram, Refused } from './program/load.ts';
 export { emitPunt } from './punt/punt.ts';

@@ -51,6 +51,10 @@ export interface EmitContext {
   readonly devices?: MapReference;
   /** Write the end of a path that looks the packet up again. The id is in R8; the hash of the packet, if it has one now, in R9, else 0. */
   recirculate?(): void;
+  /** While copies are wanted: code that shows the packet as it came in. R6 to R9 must stay, and so must the packet. */
+  copyIn?(): void;
+  /** While copies are wanted: code that shows the packet as it is about to be sent; the ifindex is at an address. The same must stay. */
+  copyOut?(ifindex: Address): void;
   /** For tests: write what is about to be sent. The ifindex is at `ifindex`; R6 to R9 must stay. */
   observe?(ifindex: Address): void;
 }

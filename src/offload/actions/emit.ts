@@ -12,6 +12,9 @@ import { emitEthernet, emitPopMpls, emitPopVlan, emitPushMpls, emitPushVlan, emi
 import type { Shape, Step } from './shape.ts';
 import { ShapeWriter } from './writer.ts';
 
+/** Steps behind which a packet may still be handed up, as if it had just come. */
+const LEAVES_NO_TRACE: ReadonlySet<Step['kind']> = new Set(['hash', 'recirculate', 'length']);
+
 /** Writes the steps of a shape. */
 class StepWriter extends ShapeWriter {
   /** Write steps; the last one ends the path. */
@@ -20,6 +23,10 @@ class StepWriter extends ShapeWriter {
   }
 
   #step(step: Step): void {
+    if (!this.shown && !LEAVES_NO_TRACE.has(step.kind)) {
+      this.shown = true;
+      this.emit.copyIn?.();
+    }
     switch (step.kind) {
       case 'output':
         if (step.last) this.#output();
@@ -82,6 +89,7 @@ class StepWriter extends ShapeWriter {
     const ifindex = this.next();
     const flags = this.next();
     emit.observe?.(ifindex);
+    emit.copyOut?.(ifindex);
     if (this.isTc) {
       this.#mark();
       b.load(R1, 'u32', ifindex);
@@ -110,6 +118,7 @@ class StepWriter extends ShapeWriter {
     const ifindex = this.next();
     const flags = this.next();
     emit.observe?.(ifindex);
+    emit.copyOut?.(ifindex);
     this.#mark();
     b.load(R2, 'u32', ifindex);
     b.load(R3, 'u32', flags);
@@ -181,14 +190,14 @@ class StepWriter extends ShapeWriter {
     const limit = this.next();
     this.#wireLength();
     b.load(R2, 'u32', limit);
-    const { changed, layer3Valid, layer3Moved, window, windowLoaded, hashed } = this;
+    const { changed, shown, layer3Valid, layer3Moved, window, windowLoaded, hashed } = this;
     b.if(
       R1,
       '>',
       R2,
       () => this.steps(step.longer),
       () => {
-        Object.assign(this, { changed, layer3Valid, layer3Moved, window, windowLoaded, hashed });
+        Object.assign(this, { changed, shown, layer3Valid, layer3Moved, window, windowLoaded, hashed });
         this.steps(step.otherwise);
       },
     );

@@ -19,6 +19,8 @@ export class ShapeWriter {
   parameter = 0;
   /** Whether something was changed or sent on this path: then nothing can be punted any more. */
   changed = false;
+  /** Whether a copy was made of the packet as it came in, if any is wanted. */
+  shown = false;
   /** xdp: whether R8 is a checked address; it is lost when the packet's start moves. */
   layer3Valid = false;
   /** xdp: how far layer 3 has moved. */

@@ -1,8 +1,27 @@
 /** After the look-up: order, counters, and the way to the code of the flow's shape. R7 is the entry's address, R8 its number. */
-import { at, type Label, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, SK_BUFF, type Slot } from '../../bpf/index.ts';
+import {
+  at,
+  type FunctionRef,
+  type Label,
+  R0,
+  R1,
+  R2,
+  R3,
+  R4,
+  R5,
+  R6,
+  R7,
+  R8,
+  R9,
+  SK_BUFF,
+  type Slot,
+  XDP_MD,
+} from '../../bpf/index.ts';
 import { Word } from '../../flow/index.ts';
 import type { EmitContext } from '../actions/contract.ts';
 import { emitShape } from '../actions/emit.ts';
+import { CopyFlag } from '../copies/layout.ts';
+import { emitCopyFunction } from '../copies/stage.ts';
 import { MAXIMUM_RECIRCULATIONS } from '../layout/limits.ts';
 import {
   COUNTER_BYTES,
@@ -153,6 +172,7 @@ function dispatch(writer: ProgramWriter): void {
   const words = new Map<number, Slot>();
   const observe = plan.observe;
   const context: EmitContext = {
+    ...copyCalls(writer),
     hook: plan.hook,
     layer3: writer.layer3,
     key: (word) => words.get(word) ?? writer.key(word),
@@ -177,6 +197,36 @@ function dispatch(writer: ProgramWriter): void {
         parametersOf(writer, shape.parameterWords);
         if (shape.keyWords.length > 0) writer.cpu(R5);
         for (const word of shape.keyWords) {
+/** The calls for copies, in programs that make some. */
+function copyCalls(writer: ProgramWriter): Pick<EmitContext, 'copyIn' | 'copyOut'> {
+  const { b, plan, isTc } = writer;
+  const { copies } = plan;
+  if (copies === undefined) return {};
+  const note = (text: string) => writer.note(text);
+  const arrival = b.stack(8);
+  // A function that nothing calls, as where all flows recirculate, is no valid code.
+  let copy: FunctionRef | null = null;
+  const call = (direction: number) => {
+    copy ??= emitCopyFunction({ b, hook: plan.hook, maps: copies, cpus: plan.maps.sizes.cpus, note });
+    b.load(R3, 'u64', arrival);
+    b.callLocal(copy, R6, R2, R3, direction);
+  };
+  return {
+    copyIn: () => {
+      note('a copy of what came in');
+      b.callHelper('ktime_get_ns');
+      b.store('u64', arrival, R0);
+      b.load(R2, 'u32', at(R6, isTc ? SK_BUFF.ifindex : XDP_MD.ingressIfindex));
+      call(0);
+    },
+    copyOut: (ifindex) => {
+      note('a copy of what goes out');
+      b.load(R2, 'u32', ifindex);
+      call(CopyFlag.OUT);
+    },
+  };
+}
+
           const place = b.stack(4);
           words.set(word, place);
           b.load(R1, 'u32', writer.key(word));

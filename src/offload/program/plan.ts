@@ -6,6 +6,7 @@ import type { Address, ProgramBuilder } from '../../bpf/index.ts';
 import { KEY_WORDS, Word } from '../../flow/index.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import type { Shape } from '../actions/shape.ts';
+import type { CopyMaps } from '../copies/layout.ts';
 import type { HashSecrets } from '../layout/hash.ts';
 import type { OffloadMaps } from '../layout/maps.ts';
 
@@ -24,6 +25,8 @@ export interface ProgramPlan {
   /** The first is looked up first. */
   readonly masks: readonly ProgramMask[];
   readonly shapes: readonly { readonly number: number; readonly shape: Shape }[];
+  /** Where copies go of what is carried; left out while nobody wants any. */
+  readonly copies?: CopyMaps;
   /** For tests. */
   readonly observe?: Observer;
   /** The kernel's clock helper: the cheap one came with Linux 5.11. */

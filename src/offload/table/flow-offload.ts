@@ -6,6 +6,7 @@
 import { haveHelper, possibleCpus } from '../../bpf/index.ts';
 import { type FlowMask, type FlowObserver, type FlowTable, KEY_WORDS, TAG_PRESENT, Word } from '../../flow/index.ts';
 import type { CompileContext } from '../actions/contract.ts';
+import type { CopyMaps } from '../copies/layout.ts';
 import { HashSecrets } from '../layout/hash.ts';
 import { MASK_NUMBERS, MAXIMUM_ENTRIES, SHAPE_NUMBERS } from '../layout/limits.ts';
 import { type Description, OffloadMaps } from '../layout/maps.ts';
@@ -31,6 +32,8 @@ export interface FlowOffloadOptions {
   install(installation: Installation): void;
   /** The verifier takes no program for a hook, or not some flows. With `ports`, the hook's ports have to run on the engine. */
   refused?(refusal: Refused, hookIsLost: boolean): void;
+  /** Programs can no longer make the copies that were asked for: packets of which some are wanted have to come up. */
+  copiesRefused?(refusal: Refused): void;
   /** What was carried of a flow since it was last told. */
   carried?(slot: number, packets: number, bytes: number): void;
   /** The secret of the engine's hash action. */
@@ -116,6 +119,7 @@ export class FlowOffload implements FlowObserver {
       nowMs: options.nowMs,
       install: (installation) => options.install(installation),
       refused: (refusal) => this.#lost(refusal),
+      copiesRefused: (refusal) => options.copiesRefused?.(refusal),
       clock: haveHelper('xdp', 'ktime_get_coarse_ns') ? 'ktime_get_coarse_ns' : 'ktime_get_ns',
       ...(options.observe === undefined ? {} : { observe: options.observe }),
     });
@@ -202,6 +206,16 @@ export class FlowOffload implements FlowObserver {
   /** Packets dropped in the kernel because their flow says so, by reason of flow/'s Drop. */
   drops(): ReadonlyMap<number, number> {
     return this.#portTable.drops();
+  }
+
+  /**
+   * Copy what is carried to a channel of copies, or to none. The programs with the other habit are replaced at once.
+   * @param copies maps of the channel; null for none
+   * @returns whether it is so; when the verifier does not take such programs, those that run make no copies
+   * @throws what `install` throws
+   */
+  setCopies(copies: CopyMaps | null): boolean {
+    return this.programs.setCopies(copies);
   }
 
   // What the flow table tells.

@@ -2,6 +2,7 @@
  * Which programs and tables there are: when flows ask for another mask or shape, or for more room, the next programs are made and handed over to be
  * put in the place of the former, while these go on. Changes are gathered, and making programs takes a bounded part of the time.
  */
+import type { CopyMaps } from '../copies/layout.ts';
 import type { HashSecrets } from '../layout/hash.ts';
 import { MAXIMUM_KEY_WORDS, MAXIMUM_MASKS, MAXIMUM_PARAMETER_WORDS, MAXIMUM_SHAPES } from '../layout/limits.ts';
 import { OffloadMaps } from '../layout/maps.ts';
@@ -33,6 +34,8 @@ export interface ProgramsOptions {
   install(installation: Installation): void;
   /** No program could be made for a hook: its ports have to run on the engine. */
   refused(refusal: Refused): void;
+  /** The verifier takes programs, but not with a stage for copies: from now on they have none. */
+  copiesRefused(refusal: Refused): void;
   readonly clock: ProgramPlan['clock'];
   readonly observe?: ProgramPlan['observe'];
 }
@@ -61,6 +64,7 @@ export class Programs {
   readonly #secrets: HashSecrets;
   readonly #options: ProgramsOptions;
   readonly #maximumEntries: number;
+  #copies: CopyMaps | null = null;
   #dirtySinceMs = -1;
   #notBeforeMs = 0;
   #orderAtMs = 0;
@@ -132,6 +136,21 @@ export class Programs {
       this.#notBeforeMs = this.#options.nowMs() + Math.max(GATHER_MS, this.lastMs * (SHARE - 1));
     }
     return true;
+  }
+
+  /**
+   * Programs that make copies of what they carry, or that make none: the others are replaced at once.
+   * @returns whether all programs are so now
+   * @throws what `install` throws; then it is tried again by {@link poll}
+   */
+  setCopies(copies: CopyMaps | null): boolean {
+    if (this.#copies !== copies) {
+      this.#copies = copies;
+      for (const state of this.#states) state.dirty = true;
+      if (this.#states.some(isDue)) this.#change();
+    }
+    const wanted = copies ?? undefined;
+    return this.#states.every(({ loaded, ports }) => loaded === null || ports === 0 || loaded.plan.copies === wanted);
   }
 
   /** Milliseconds until {@link poll} has something to do, or -1. */
@@ -226,7 +245,7 @@ export class Programs {
       );
       const shapes = inProgram(state.shapes, MAXIMUM_SHAPES, state.bad);
       const { observe, clock } = this.#options;
-      const result = loadPlan({
+      const plan: ProgramPlan = {
         hook: state.hook,
         maps,
         secrets: this.#secrets,
@@ -234,7 +253,8 @@ export class Programs {
         shapes: shapes.map(({ number, value }) => ({ number, shape: value })),
         clock,
         ...(observe === undefined ? {} : { observe }),
-      });
+      };
+      const result = this.#loadWithCopies(plan);
       if (result instanceof LoadedProgram) return { loaded: result, order };
       // What the program that runs does not have is to blame, shapes first.
       const newShapes = shapes.filter(({ running }) => !running);
@@ -247,6 +267,20 @@ export class Programs {
       this.#options.refused(result);
       if (blamed.length === 0) return null;
     }
+  }
+
+  /** The program of a plan. Copies are what can be left out first. */
+  #loadWithCopies(plan: ProgramPlan): LoadedProgram | Refused {
+    const copies = this.#copies;
+    if (copies === null) return loadPlan(plan);
+    const result = loadPlan({ ...plan, copies });
+    if (result instanceof LoadedProgram) return result;
+    const without = loadPlan(plan);
+    if (without instanceof LoadedProgram) {
+      this.#copies = null;
+      this.#options.copiesRefused(result);
+    }
+    return without;
   }
 
   #describe(maps: OffloadMaps): void {
