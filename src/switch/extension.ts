@@ -89,6 +89,11 @@ export interface Extension {
    * @returns null when it must see them; otherwise what decides, until {@link Shortcuts.changed}
    */
   passBy?(packet: Packet, portId: number): Passage | null;
+  /**
+   * Whether all that comes in or goes out through a port may go past this extension, whatever it is; until {@link Shortcuts.changed}. Left
+   * out, an extension that is handed packets is handed all of them.
+   */
+  passByPort?(portId: number): boolean;
   /** What it would do with a packet. */
   explain?(packet: Packet, context: ForwardingContext): Explanation;
 }

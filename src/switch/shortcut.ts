@@ -67,13 +67,25 @@ export function isOpenPort(datapath: Datapath, asking: Slot, portId: number): bo
     policy.vlanMode === VlanMode.TRANSPARENT && !policy.checkSourceMac && !policy.clearPriority && !port.external;
   if (!isPlainPort || policy.hasIngressPolicy || policy.hasEgressPolicy || policy.aclOut !== null) return false;
   if (policy.rateLimit !== null || (datapath.anyMonitor && policy.monitorSource)) return false;
-  return !otherSlots(datapath, asking);
+  return !otherSlots(datapath, asking).some((slot) => !passesPort(datapath, slot, portId));
 }
 
-/** Whether some other extension is handed packets. */
-function otherSlots(datapath: Datapath, asking: Slot): boolean {
+/** The other extensions that are handed packets. */
+function otherSlots(datapath: Datapath, asking: Slot): Slot[] {
   const { ingressSlots, egressSlots, completeSlots, returnSlots } = datapath;
-  return [ingressSlots, egressSlots, completeSlots, returnSlots].some((slots) => slots.some((slot) => slot !== asking));
+  const slots = new Set([...ingressSlots, ...egressSlots, ...completeSlots, ...returnSlots]);
+  slots.delete(asking);
+  return [...slots];
+}
+
+/** Whether an extension lets everything of a port go past it. */
+function passesPort(datapath: Datapath, slot: Slot, portId: number): boolean {
+  try {
+    return slot.extension.passByPort?.(portId) ?? false;
+  } catch (error) {
+    datapath.onFailure(slot, error, 'passByPort');
+    return false;
+  }
 }
 
 /** The NIC of a port that has no other than the one with index 0. */
@@ -128,14 +140,7 @@ function passagesOf(
     if (passage === null) return null;
     passages.push(passage);
   }
-  const slots = new Set([
-    ...datapath.ingressSlots,
-    ...datapath.egressSlots,
-    ...datapath.completeSlots,
-    ...datapath.returnSlots,
-  ]);
-  slots.delete(asking);
-  for (const slot of slots) {
+  for (const slot of otherSlots(datapath, asking)) {
     const passage = askSlot(datapath, slot, packet, target.portId);
     if (passage === null) return null;
     passages.push(passage);

@@ -35,12 +35,17 @@ class CaptureExtension implements Extension {
     this.#stopWatching?.();
   }
 
-  /** Only what sessions want to see must come. */
+  /** Only what sessions want to see must come, and only while there are no copies of it. */
   passBy(packet: Packet, portId: number): Passage | null {
-    return this.#hub.wantsPath(contextOf(packet).sourcePortId, portId) ? null : { fields: 0 };
+    return this.#hub.needsPath(contextOf(packet).sourcePortId, portId) ? null : { fields: 0 };
+  }
+
+  passByPort(portId: number): boolean {
+    return !this.#hub.needsPort(portId);
   }
 
   onIngress(batch: Batch, flags: number): void {
+    this.#hub.drain();
     if (this.#hub.wantsIngress) {
       const packets = batch.packets;
       for (let i = 0; i < batch.count; i += 1) {
@@ -53,6 +58,7 @@ class CaptureExtension implements Extension {
   }
 
   onEgress(batch: Batch, flags: number): void {
+    this.#hub.drain();
     if (this.#hub.wantsEgress) {
       const packets = batch.packets;
       for (let i = 0; i < batch.count; i += 1) this.#offerCopies(packets[i]);

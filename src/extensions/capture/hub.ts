@@ -1,13 +1,28 @@
 /**
- * The capture sessions of one switch: the daemon opens, reads and closes them here, the extension hands packets over.
- * Both live in the datapath thread. Neighbours: session.ts, extension.ts.
+ * The capture sessions of one switch: the daemon opens, reads and closes them here, the extension hands packets over, and so may somebody who
+ * carries packets past the switch ({@link CopySource}). All live in the datapath thread. Neighbours: session.ts, extension.ts.
  */
 import type { Packet } from '../../net/index.ts';
 import { type CaptureOptions, CaptureOptionsError, parseCaptureOptions } from './options.ts';
+import { CaptureFlag } from './ring.ts';
 import { CaptureSession } from './session.ts';
 
 /** Each session costs time for every packet. */
 const MAXIMUM_SESSIONS = 16;
+
+/** Who carries packets past the switch, and can show copies of them to sessions. */
+export interface CopySource {
+  /**
+   * What sessions want has changed; {@link CaptureHub.wantedBytes} tells. From now on it is to offer what it carries of that.
+   * @returns whether it does; else packets that somebody wants to see have to come up
+   */
+  changed(): boolean;
+  /** Offer what was carried until now. */
+  drain(): void;
+}
+
+/** So much of a frame is enough for every filter: all headers that a filter looks at. */
+const FILTERED_BYTES = 512;
 
 /** Open it once for each switch, and give it to captureExtension. */
 export class CaptureHub {
@@ -19,24 +34,57 @@ export class CaptureHub {
   #lastId = 0;
   readonly #watchers = new Set<() => void>();
   readonly #wallClockMs: () => number;
+  #source: CopySource | null = null;
+  /** Packets may go past: nobody wants any, or copies come of those that are wanted. */
+  #mayPass = true;
 
   /** @param wallClockMs milliseconds since 1970, for packets that came without a timestamp */
   constructor(wallClockMs: () => number = Date.now) {
     this.#wallClockMs = wallClockMs;
   }
 
-  /** Be told when sessions have come or gone. @returns call to stop */
+  /** Take copies from somebody who carries packets past the switch. @returns call to stop */
+  copyFrom(source: CopySource): () => void {
+    this.#source = source;
+    this.changed();
+    return () => {
+      if (this.#source !== source) return;
+      this.#source = null;
+      this.changed();
+    };
+  }
+
+  /** Take the copies that are there, so that what is offered next comes behind them. */
+  drain(): void {
+    if (this.sessions.length !== 0) this.#source?.drain();
+  }
+
+  /** Be told when packets that could go past have to come, or the other way round. @returns call to stop */
   watch(watcher: () => void): () => void {
     this.#watchers.add(watcher);
     return () => void this.#watchers.delete(watcher);
   }
 
-  /** Whether any session wants packets that come in through one port and go out through another. */
-  wantsPath(sourcePortId: number, portId: number): boolean {
-    return (
-      this.#ingress.some((session) => session.wantsPort(sourcePortId)) ||
-      this.#egress.some((session) => session.wantsPort(portId))
-    );
+  /** Whether packets that come in through one port and go out through another have to come for some session. */
+  needsPath(sourcePortId: number, portId: number): boolean {
+    if (this.#mayPass) return false;
+    return this.wantedBytes(sourcePortId, 0) !== 0 || this.wantedBytes(portId, CaptureFlag.OUT) !== 0;
+  }
+
+  /** Whether packets that come in or go out through a port have to come for some session. */
+  needsPort(portId: number): boolean {
+    return this.needsPath(portId, portId);
+  }
+
+  /** The most bytes that some session wants of each frame of a port; 0 when none wants any. @param direction 0 or CaptureFlag.OUT */
+  wantedBytes(portId: number, direction: number): number {
+    let most = 0;
+    for (const session of direction === 0 ? this.#ingress : this.#egress) {
+      if (!session.wantsPort(portId)) continue;
+      const { snapLengthBytes, filter } = session.options;
+      most = Math.max(most, snapLengthBytes, filter === null ? 0 : FILTERED_BYTES);
+    }
+    return most;
   }
 
   get wantsIngress(): boolean {
@@ -64,8 +112,19 @@ export class CaptureHub {
     return session;
   }
 
-  /** Datapath: offer a packet to the sessions of a direction. @param direction 0 or CaptureFlag.OUT */
-  offer(packet: Packet, tagAction: number, portId: number, nicIndex: number, direction: number): void {
+  /**
+   * Datapath: offer a packet to the sessions of a direction.
+   * @param direction 0 or CaptureFlag.OUT
+   * @param missingBytes of the frame, behind those that the packet has
+   */
+  offer(
+    packet: Packet,
+    tagAction: number,
+    portId: number,
+    nicIndex: number,
+    direction: number,
+    missingBytes = 0,
+  ): void {
     const sessions = direction === 0 ? this.#ingress : this.#egress;
     let seconds = packet.timestampSeconds;
     let nanoseconds = packet.timestampNanoseconds;
@@ -77,12 +136,21 @@ export class CaptureHub {
     for (let i = 0; i < sessions.length; i += 1) {
       const session = sessions[i];
       if (session.wantsPort(portId)) {
-        session.offer(packet, tagAction, seconds, nanoseconds, portId, nicIndex, direction);
+        session.offer(packet, tagAction, seconds, nanoseconds, portId, nicIndex, direction, missingBytes);
       }
     }
   }
 
+  /** Datapath: frames of a port were lost before they could be offered. @param direction 0 or CaptureFlag.OUT */
+  lose(portId: number, direction: number, frames: number): void {
+    for (const session of direction === 0 ? this.#ingress : this.#egress) {
+      if (session.wantsPort(portId)) session.lose(frames);
+    }
+  }
+
   #remove(session: CaptureSession): void {
+    this.drain();
+    session.isOpen = false;
     this.sessions.splice(this.sessions.indexOf(session), 1);
     this.#sort();
   }
@@ -90,6 +158,14 @@ export class CaptureHub {
   #sort(): void {
     this.#ingress = this.sessions.filter((session) => session.options.direction !== 'out');
     this.#egress = this.sessions.filter((session) => session.options.direction !== 'in');
-    for (const watcher of this.#watchers) watcher();
+    this.changed();
+  }
+
+  /** Sessions or ports have changed, or what the source of copies can do. */
+  changed(): void {
+    const before = this.#mayPass;
+    const isCopied = this.#source?.changed() ?? false;
+    this.#mayPass = isCopied || this.sessions.length === 0;
+    if (!before || !this.#mayPass) for (const watcher of this.#watchers) watcher();
   }
 }

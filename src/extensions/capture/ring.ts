@@ -93,6 +93,7 @@ export class CaptureRing {
    * Writer: append a frame, as it is once a tag action has been carried out.
    * @param snapLengthBytes most bytes to keep, 64 or more
    * @param seconds and nanoseconds: when
+   * @param missingBytes of the frame, behind those that the packet has
    * @returns false when there is no room; the next record says how many were lost
    */
   write(
@@ -104,6 +105,7 @@ export class CaptureRing {
     portId: number,
     nicIndex: number,
     flags: number,
+    missingBytes = 0,
   ): boolean {
     const isTagged = tagAction !== TagAction.KEEP && isFrameTagged(packet);
     const skip = isTagged && (tagAction & TagAction.STRIP) !== 0 ? 4 : 0;
@@ -117,7 +119,7 @@ export class CaptureRing {
     }
     const view = this.#region.view;
     view.setUint32(at + 4, captured, true);
-    view.setUint32(at + 8, original, true);
+    view.setUint32(at + 8, original + missingBytes, true);
     view.setUint32(at + 12, seconds, true);
     view.setUint32(at + 16, nanoseconds, true);
     view.setUint16(at + 20, portId, true);
@@ -135,6 +137,11 @@ export class CaptureRing {
     }
     Atomics.store(this.#control, HEAD, this.#reservedHead);
     return true;
+  }
+
+  /** Writer: frames were lost before they came here; the next record says so. */
+  lose(frames: number): void {
+    this.#lost += frames;
   }
 
   /** Head once the reserved record is published. */

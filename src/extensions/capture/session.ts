@@ -50,9 +50,7 @@ export class CaptureSession {
 
   /** Record nothing more. Closing twice is harmless. */
   close(): void {
-    if (!this.isOpen) return;
-    this.isOpen = false;
-    this.#onClose(this);
+    if (this.isOpen) this.#onClose(this);
   }
 
   /** Datapath: whether packets of a port are looked at. */
@@ -65,6 +63,7 @@ export class CaptureSession {
    * Datapath: record a packet if it matches.
    * @param tagAction what will be done to the tag
    * @param direction 0 or CaptureFlag.OUT
+   * @param missingBytes of the frame, behind those that the packet has
    */
   offer(
     packet: Packet,
@@ -74,17 +73,26 @@ export class CaptureSession {
     portId: number,
     nicIndex: number,
     direction: number,
+    missingBytes: number,
   ): void {
     const { filter, snapLengthBytes } = this.options;
     if (filter !== null && !filter.matches(packet, tagAction)) return;
     let flags = direction;
     if (packet.checksum === Checksum.PARTIAL) flags |= CaptureFlag.CHECKSUM_PARTIAL;
     if (packet.gsoType !== Gso.NONE) flags |= CaptureFlag.SUPER_PACKET;
-    if (this.#ring.write(packet, tagAction, snapLengthBytes, seconds, nanoseconds, portId, nicIndex, flags)) {
+    if (
+      this.#ring.write(packet, tagAction, snapLengthBytes, seconds, nanoseconds, portId, nicIndex, flags, missingBytes)
+    ) {
       this.capturedPackets += 1;
     } else {
       this.lostPackets += 1;
     }
+  }
+
+  /** Datapath: frames were lost on their way here. */
+  lose(frames: number): void {
+    this.lostPackets += frames;
+    this.#ring.lose(frames);
   }
 
   /** For people and programs. */
