@@ -71,6 +71,8 @@ class Probe {
     this.#hook = hook;
     this.#frame = new Uint8Array(60);
     this.#frame.set([2, 0, 0, 0, 0xb, 0x99, 2, 0, 0, 0, 0xa, 1, 8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17]);
+    // The length of UDP: programs carry no packet whose headers disagree.
+    this.#frame.set([0, 26], 38);
     this.#view = new DataView(this.#frame.buffer);
     this.#input = { data: this.#frame, context: contextOf(hook, this.#frame.length, ifindex) };
   }

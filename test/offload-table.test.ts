@@ -53,6 +53,8 @@ function frame(given: { dst?: number; protocol?: number; flags?: number; ttl?: n
     given.protocol ?? 17,
   ]);
   bytes.set([10, 0, 0, 1, 10, 0, 0, given.dst ?? 2, 0, 5, 0, 6], 26);
+  // The length of UDP, and that of TCP's header.
+  bytes.set([0, 30], 38);
   bytes.set([0x50, given.flags ?? 0], 46);
   return bytes;
 }

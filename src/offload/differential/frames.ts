@@ -190,3 +190,27 @@ export function randomFrame(random: RandomSource, kind: FrameKind): number[] {
   while (frame.length < 15 + kind.tags * 4) frame.push(0);
   return frame;
 }
+
+/** Where lengths, versions and the like lie behind the Ethernet header and tags: IPv4 and IPv6, then transport behind either. */
+const TELLING_BYTES = [0, 2, 3, 4, 5, 6, 7, 9, 20, 24, 25, 32, 40, 44, 45, 52] as const;
+
+/**
+ * A frame as somebody hostile would send it: a length, a version or a type that does not fit, bytes that are missing, or that nobody told
+ * of. At least 15 bytes.
+ */
+export function hostileFrame(random: RandomSource, frame: readonly number[], kind: FrameKind): number[] {
+  const hostile = frame.slice();
+  const layer3 = 14 + kind.tags * 4;
+  for (let i = random.below(2); i >= 0; i -= 1) {
+    const place = random.once(8) ? random.below(hostile.length) : layer3 + random.pick(TELLING_BYTES);
+    if (place >= hostile.length) continue;
+    const byte = hostile[place];
+    hostile[place] =
+      random.pick([byte + 1, byte - 1, byte ^ 0x10, byte ^ 0xf0, 0, 0x45, 0x60, 0xff, random.below(256)]) & 0xff;
+  }
+  if (random.once(3)) hostile.push(...random.bytes(random.below(12)));
+  if (random.once(3)) hostile.length = Math.max(15, hostile.length - random.below(40));
+  // A tag too many.
+  if (random.once(10)) hostile.splice(12, 0, ...random.pick([half(0x8100), half(0x88a8)]), 0, 1);
+  return hostile;
+}

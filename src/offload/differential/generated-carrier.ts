@@ -27,7 +27,7 @@ import { EntryTable } from '../layout/entry-table.ts';
 import { HashSecrets } from '../layout/hash.ts';
 import { IndexTable } from '../layout/index-table.ts';
 import { OffloadMaps } from '../layout/maps.ts';
-import { CounterByte, PORT_WORDS, PortFlag, PortWord, TableSizes } from '../layout/sizes.ts';
+import { ANY_LENGTH, CounterByte, MTU_SHIFT, PORT_WORDS, PortFlag, PortWord, TableSizes } from '../layout/sizes.ts';
 import { LoadedProgram, loadPlan } from '../program/load.ts';
 import type { ProgramMask } from '../program/plan.ts';
 import { Recorder } from './recorder.ts';
@@ -53,6 +53,7 @@ const RESULTS = {
 };
 
 export class GeneratedCarrier implements Carrier {
+  readonly strict = true;
   readonly #table: FlowTable;
   readonly #hook: OffloadHook;
   readonly #ifindexes: readonly number[];
@@ -110,7 +111,7 @@ export class GeneratedCarrier implements Carrier {
       const word = ifindex * PORT_WORDS;
       this.#maps.ports[word + PortWord.NUMBER] = i + 1;
       this.#maps.ports[word + PortWord.LANE] = i;
-      this.#maps.ports[word + PortWord.FLAGS] = PortFlag.ON;
+      this.#maps.ports[word + PortWord.FLAGS] = (ANY_LENGTH << MTU_SHIFT) | PortFlag.ON;
       this.#maps.maps.devices.set(ifindex, { ifindex });
     });
     const loaded = loadPlan({

@@ -14,6 +14,7 @@ const MAXIMUM_PASSES = 8;
 const PUNTED: Carried = { verdict: 'punted', sent: [] };
 
 export class LookUpCarrier implements Carrier {
+  readonly strict = false;
   readonly #table: FlowTable;
   readonly #program: ActionsProgram;
   /** Number in the program of each flow's slot. */

@@ -2,7 +2,18 @@
 
 import { MAXIMUM_IFINDEX, MAXIMUM_PORTS } from './limits.ts';
 import type { OffloadMaps } from './maps.ts';
-import { CPU_BYTES, CpuByte, DROP_REASONS, LANE_BYTES, LaneByte, PORT_WORDS, PortFlag, PortWord } from './sizes.ts';
+import {
+  ANY_LENGTH,
+  CPU_BYTES,
+  CpuByte,
+  DROP_REASONS,
+  LANE_BYTES,
+  LaneByte,
+  MTU_SHIFT,
+  PORT_WORDS,
+  PortFlag,
+  PortWord,
+} from './sizes.ts';
 
 /** What programs did with the packets of a port. */
 export interface PortCounters {
@@ -29,6 +40,8 @@ export interface PortRecord {
   readonly puntIfindex: number;
   /** Or-ed {@link PortFlag}. */
   readonly flags: number;
+  /** 0 for frames of any length. */
+  readonly mtuBytes: number;
 }
 
 const NAMES = [
@@ -82,7 +95,7 @@ export class PortTable {
   }
 
   /** Write a port. @returns why it cannot be offloaded, or null */
-  set({ ifindex, number, puntIfindex, flags }: PortRecord): string | null {
+  set({ ifindex, number, puntIfindex, flags, mtuBytes }: PortRecord): string | null {
     if (!(ifindex > 0 && ifindex <= MAXIMUM_IFINDEX)) {
       return `its interface has the index ${ifindex}, and the highest that is offloaded is ${MAXIMUM_IFINDEX}`;
     }
@@ -99,7 +112,8 @@ export class PortTable {
     ports[at + PortWord.NUMBER] = number;
     ports[at + PortWord.PUNT_IFINDEX] = puntIfindex;
     ports[at + PortWord.LANE] = lane;
-    Atomics.store(ports, at + PortWord.FLAGS, flags | PortFlag.ON);
+    const mtu = mtuBytes > 0 && mtuBytes < ANY_LENGTH ? mtuBytes : ANY_LENGTH;
+    Atomics.store(ports, at + PortWord.FLAGS, (mtu << MTU_SHIFT) | flags | PortFlag.ON);
     return null;
   }
 

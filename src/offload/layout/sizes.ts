@@ -54,7 +54,7 @@ function roundUp(bytes: number): number {
 
 /** Words of a port. */
 export const PortWord = {
-  /** Bits of {@link PortFlag}; 0 for an interface that is no port. */
+  /** MTU 16, {@link ANY_LENGTH} for none | bits of {@link PortFlag}; 0 for an interface that is no port. */
   FLAGS: 0,
   /** Number of the port in flow keys. */
   NUMBER: 1,
@@ -78,6 +78,13 @@ export const PortFlag = {
   /** An XDP program runs before the one at tc. */
   XDP: 4,
 } as const;
+
+/** Where the MTU lies in {@link PortWord.FLAGS}. */
+export const MTU_SHIFT = 16;
+/** In its place: frames are never too long. */
+export const ANY_LENGTH = 0xffff;
+/** What a frame may be longer than the MTU, as in the switch: Ethernet header and a tag. */
+export const MTU_ALLOWANCE = 18;
 
 /** Bytes of one CPU in `cpus`. */
 export const CpuByte = { RECIRC_ID: 0, DP_HASH: 4, DEPTH: 8, ENTRIES: 16, KEY: 64, DROPS: 256, LANES: 1024 } as const;

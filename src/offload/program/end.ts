@@ -2,7 +2,7 @@
 import { at, type Label, R0, R1, R2, R3, R5, R6, R7, SK_BUFF, TC, XDP, XDP_MD } from '../../bpf/index.ts';
 import { Word } from '../../flow/index.ts';
 import { MAXIMUM_IFINDEX } from '../layout/limits.ts';
-import { CpuByte, LaneByte, PORT_WORDS, PortFlag, PortWord } from '../layout/sizes.ts';
+import { CpuByte, LaneByte, MTU_ALLOWANCE, MTU_SHIFT, PORT_WORDS, PortFlag, PortWord } from '../layout/sizes.ts';
 import { emitPunt } from '../punt/punt.ts';
 import type { ProgramWriter } from './writer.ts';
 
@@ -51,7 +51,41 @@ export function begin(writer: ProgramWriter): void {
     });
   }
   if (writer.again) carriedOver(writer);
-  else metadata(writer);
+  else {
+    if (plan.masks.length > 0) tooLong(writer);
+    metadata(writer);
+  }
+}
+
+/** The switch drops frames that are too long for where they go, which no flow knows. R7 is the port. */
+function tooLong(writer: ProgramWriter): void {
+  const { b } = writer;
+  writer.note('frames longer than the MTU go up');
+  b.load(R3, 'u32', at(R7, PortWord.FLAGS * 4));
+  b.shr(R3, MTU_SHIFT);
+  b.add(R3, MTU_ALLOWANCE);
+  frameLength(writer);
+  b.block((fits) => {
+    b.jumpIf(R1, '<=', R3, fits);
+    if (writer.isTc) {
+      b.load(R1, 'u32', at(R6, SK_BUFF.gsoSize));
+      b.jumpIf(R1, '!=', 0, fits);
+    }
+    b.jump(writer.punt);
+  });
+}
+
+/** R1 becomes the packet's length as the engine counts it: tags included, super-packets as one. Uses R2. */
+export function frameLength(writer: ProgramWriter): void {
+  const { b } = writer;
+  if (writer.isTc) {
+    b.load(R1, 'u32', at(R6, SK_BUFF.len));
+    b.load(R2, 'u32', at(R6, SK_BUFF.vlanPresent));
+    b.if(R2, '!=', 0, () => b.add(R1, 4));
+    return;
+  }
+  b.packetOfXdp(R6, R2, R1);
+  b.sub(R1, R2);
 }
 
 /** What the pass before has left. */

@@ -34,7 +34,7 @@ import {
   PortWord,
   Settling,
 } from '../layout/sizes.ts';
-import { dropVerdict } from './end.ts';
+import { dropVerdict, frameLength } from './end.ts';
 import { remember, scale } from './lookup.ts';
 import type { ProgramWriter } from './writer.ts';
 
@@ -94,19 +94,6 @@ function settling(writer: ProgramWriter, settled: Label, punted: Label): void {
   b.jumpIf(R3, '!=', R4, writer.punt);
 }
 
-/** R1 becomes the packet's length as the engine counts it: tags included, super-packets as one. Uses R2. */
-function length(writer: ProgramWriter): void {
-  const { b } = writer;
-  if (writer.isTc) {
-    b.load(R1, 'u32', at(R6, SK_BUFF.len));
-    b.load(R2, 'u32', at(R6, SK_BUFF.vlanPresent));
-    b.if(R2, '!=', 0, () => b.add(R1, 4));
-    return;
-  }
-  b.packetOfXdp(R6, R2, R1);
-  b.sub(R1, R2);
-}
-
 /** Counters of the entry and of the port. */
 function count(writer: ProgramWriter): void {
   const { b, plan, needs } = writer;
@@ -119,7 +106,7 @@ function count(writer: ProgramWriter): void {
   b.and(R4, sizes.cpus - 1);
   countersOf(writer);
   b.store('u64', writer.counters, R3);
-  length(writer);
+  frameLength(writer);
   b.load(R2, 'u64', at(R3, CounterByte.PACKETS));
   b.add(R2, 1);
   b.store('u64', at(R3, CounterByte.PACKETS), R2);
@@ -300,7 +287,7 @@ export function uncount(writer: ProgramWriter): void {
   if (writer.puntAfterHit.uses > 0) {
     b.place(writer.puntAfterHit);
     writer.note('to the engine after a hit: it counts the packet itself');
-    length(writer);
+    frameLength(writer);
     b.load(R3, 'u64', writer.counters);
     takeBack(writer);
     if (!writer.again) uncountPort(writer);
@@ -326,7 +313,7 @@ function uncountPort(writer: ProgramWriter): void {
 function uncountPasses(writer: ProgramWriter): void {
   const { b } = writer;
   writer.note('passes before this one are the engine’s as well');
-  length(writer);
+  frameLength(writer);
   b.mov(R9, R1);
   uncountPort(writer);
   writer.cpu(R7);

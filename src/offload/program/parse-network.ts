@@ -1,4 +1,7 @@
-/** Parsing, layer 3: IPv4, IPv6, ARP and MPLS. R0 is the EtherType as it lies in the packet, R7 the packet, R8 its end, R9 where layer 3 begins. */
+/**
+ * Parsing, layer 3: IPv4, IPv6, ARP and MPLS. R0 is the EtherType as it lies in the packet, R7 the packet, R8 its end, R9 where layer 3 begins.
+ * Versions and lengths must be as HeaderOffsets of net/ wants them: a flow may stand for a filter, which drops what is not.
+ */
 import { at, type Label, R0, R1, R2, R3, R6, R7, R8, R9, SK_BUFF } from '../../bpf/index.ts';
 import { FlowEtherType, MPLS_DEPTH, Word } from '../../flow/index.ts';
 import { EtherType, Fragment, IpProtocol } from '../../net/index.ts';
@@ -77,12 +80,29 @@ function puntUdpSuperPackets(writer: ProgramWriter): void {
   });
 }
 
+/** R1 becomes how many bytes there are from layer 3 on, in pages as well. Uses R2. */
+function bytesOfLayer3(writer: ProgramWriter): void {
+  const { b } = writer;
+  if (!writer.isTc) {
+    b.mov(R1, R8);
+    b.sub(R1, R9);
+    return;
+  }
+  b.load(R1, 'u32', at(R6, SK_BUFF.len));
+  b.mov(R2, R9);
+  b.sub(R2, R7);
+  b.sub(R1, R2);
+}
+
 function ipv4(writer: ProgramWriter, done: Label): void {
   const { b, needs } = writer;
   b.needBytes(R9, R8, 20, R1, writer.punt);
   b.load(R1, 'u8', at(R9));
-  b.and(R1, 15);
-  b.jumpIf(R1, '!=', 5, writer.punt);
+  b.jumpIf(R1, '!=', 0x45, writer.punt);
+  b.loadNetwork(R0, 'u16', at(R9, 2));
+  b.jumpIf(R0, '<', 20, writer.punt);
+  bytesOfLayer3(writer);
+  b.jumpIf(R0, '>', R1, writer.punt);
   copyWords(writer, 12, Word.IPV4_SOURCE, 2);
   b.load(R3, 'u8', at(R9, 9));
   const later = b.label('later fragment');
@@ -113,7 +133,7 @@ function ipv4(writer: ProgramWriter, done: Label): void {
   if (needs.any(Word.PORTS, Word.TCP_FLAGS)) {
     b.and(R2, 3);
     b.jumpIf(R2, '==', Fragment.LATER, later);
-    parseTransport(writer, 20, IpProtocol.ICMPV4, done);
+    parseTransport(writer, { at4: 20, icmp: IpProtocol.ICMPV4, mayBeFragment: true }, done);
     if (b.reachable) b.jump(done);
   }
   b.placeIfUsed(later);
@@ -123,6 +143,13 @@ function ipv4(writer: ProgramWriter, done: Label): void {
 function ipv6(writer: ProgramWriter, done: Label): void {
   const { b, needs } = writer;
   b.needBytes(R9, R8, 40, R1, writer.punt);
+  b.load(R1, 'u8', at(R9));
+  b.shr(R1, 4);
+  b.jumpIf(R1, '!=', 6, writer.punt);
+  b.loadNetwork(R0, 'u16', at(R9, 4));
+  b.add(R0, 40);
+  bytesOfLayer3(writer);
+  b.jumpIf(R0, '>', R1, writer.punt);
   b.load(R3, 'u8', at(R9, 6));
   for (const extension of EXTENSIONS) b.jumpIf(R3, '==', extension, writer.punt);
   copyWords(writer, 8, Word.IPV6_SOURCE, 8);
@@ -147,7 +174,9 @@ function ipv6(writer: ProgramWriter, done: Label): void {
       writer.setKey(Word.IP, R1);
     }
   }
-  if (needs.any(Word.PORTS, Word.TCP_FLAGS)) parseTransport(writer, 40, IpProtocol.ICMPV6, done);
+  if (needs.any(Word.PORTS, Word.TCP_FLAGS)) {
+    parseTransport(writer, { at4: 40, icmp: IpProtocol.ICMPV6, mayBeFragment: false }, done);
+  }
   if (b.reachable) b.jump(done);
 }
 

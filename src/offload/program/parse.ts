@@ -37,7 +37,7 @@ export function parse(writer: ProgramWriter): void {
   if (!tags) return;
   b.load(R0, 'u16', at(R7, 12));
   b.mov(R9, 14);
-  parseTags(writer);
+  parseTags(writer, network);
   if (needs.has(Word.ETH_TYPE)) {
     b.mov(R1, R0);
     b.toBigEndian(R1, 16);
@@ -75,8 +75,11 @@ function bounds(writer: ProgramWriter): void {
   });
 }
 
-/** R0 becomes the EtherType behind all tags, as it lies in the packet, and R9 the place behind it. */
-function parseTags(writer: ProgramWriter): void {
+/**
+ * R0 becomes the EtherType behind all tags, as it lies in the packet, and R9 the place behind it.
+ * @param network whether layer 3 is looked at: a third tag hides it, which makes the packet malformed to filters
+ */
+function parseTags(writer: ProgramWriter, network: boolean): void {
   const { b } = writer;
   writer.note('tags');
   b.block((done) => {
@@ -95,12 +98,19 @@ function parseTags(writer: ProgramWriter): void {
           writer.setKey(Word.VLAN, R1);
         }
         oneTag(writer, Word.INNER_VLAN, 14, done);
+        if (network) noTag(writer);
         b.jump(done);
       });
     }
     oneTag(writer, Word.VLAN, 14, done);
     oneTag(writer, Word.INNER_VLAN, 18, done);
+    if (network) noTag(writer);
   });
+}
+
+function noTag(writer: ProgramWriter): void {
+  const { b } = writer;
+  for (const type of [EtherType.VLAN, EtherType.SERVICE_VLAN]) b.jumpIf(R0, '==', network16(type), writer.punt);
 }
 
 /** If R0 names a tag, take it: its TCI lies at `offset`. */

@@ -151,10 +151,10 @@ export class FlowOffload implements FlowObserver {
     let reason: string | null = null;
     if (hook === null) this.#portTable.remove(port.ifindex);
     else {
-      const { ifindex, number, puntIfindex, tapLike } = port;
+      const { ifindex, number, puntIfindex, tapLike, mtuBytes = 0 } = port;
       this.#left?.portIs(ifindex, number);
       const flags = (tapLike ? PortFlag.EGRESS : 0) | (hook === 'xdp' ? PortFlag.XDP : 0);
-      reason = this.#portTable.set({ ifindex, number, puntIfindex, flags });
+      reason = this.#portTable.set({ ifindex, number, puntIfindex, flags, mtuBytes });
       if (reason !== null) hook = null;
     }
     if (port.xdpOutput && before?.xdpOutput !== true) devices.set(port.ifindex, { ifindex: port.ifindex });
