@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { PortInfo } from '../src/daemon/client.ts';
-import { must, run, World } from './daemon-world.ts';
+import { must, run, until, World } from './daemon-world.ts';
 import { buildShim, hasOpenVSwitch } from './ovs-world.ts';
 
 const here = test.runIf(hasOpenVSwitch());
@@ -68,6 +68,26 @@ here('the ports of bridges are ports of the switch: listed, counted, captured, a
     });
   });
 });
+
+here(
+  'a port of the configuration whose interface vanishes leaves its bridge, and comes back with the interface',
+  async () => {
+    world.host('d', '10.8.0.7/24');
+    world.ok('port', 'add', 'fourth', '--device', 'd', '--ovs-name', 'vm-d');
+    vsctl('add-port', 'br0', 'vm-d');
+    expect(world.pings('d', '10.8.0.1', 3)).toBe(true);
+    must('ip', '-n', world.middle, 'link', 'delete', 'dev', 'd');
+    await until('the datapath has lost the port', () => !world.ok('ovs', 'dpctl', 'show').includes(': vm-d\n'));
+    expect(world.json<PortInfo>('port', 'show', 'fourth')).toMatchObject({ state: 'missing', user: null });
+    expect(world.pings('a', '10.8.0.2')).toBe(true);
+    world.plug('d');
+    world.address('d', 'eth0', '10.8.0.7/24');
+    await until('the port is back', () => world.ok('ovs', 'dpctl', 'show').includes(': vm-d\n'));
+    expect(world.pings('d', '10.8.0.1', 3)).toBe(true);
+    vsctl('del-port', 'br0', 'vm-d');
+    world.ok('port', 'del', 'fourth');
+  },
+);
 
 here('dpctl without Open vSwitch shows what ovs-dpctl shows', () => {
   world.pings('a', '10.8.0.2', 3);

@@ -41,3 +41,19 @@ export function renameForOvs(port: DatapathPort, name: string | undefined): void
     port.givenName = name === undefined || name === config.device ? null : name;
   });
 }
+
+/** The interface is behind the port no more: it is gone, or has another name now. */
+export function forgetOvsName(port: DatapathPort): void {
+  const { givenName } = port;
+  port.givenName = null;
+  if (givenName === null) return;
+  try {
+    withRouteClient((client) => {
+      const link = client.findLink(givenName);
+      if (link !== null) client.request(removeAlternativeName(link.index, givenName));
+    });
+  } catch (error) {
+    // It went meanwhile.
+    if (!(error instanceof SystemError)) throw error;
+  }
+}

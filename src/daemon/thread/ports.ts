@@ -12,7 +12,7 @@ import { Failure } from '../rpc/failure.ts';
 import { interfaceExists, isDevice, openMemory, openNetdev, openPcap, openTapPort } from './adapters.ts';
 import { failureOf } from './failures.ts';
 import type { DatapathOffload } from './offload/offload.ts';
-import { renameForOvs } from './ovs-name.ts';
+import { forgetOvsName, renameForOvs } from './ovs-name.ts';
 import { DatapathPort, type PortUser } from './port.ts';
 import { propertyCalls } from './port-properties.ts';
 import { type Call, sequence } from './sequence.ts';
@@ -299,12 +299,18 @@ export class DatapathPorts {
     port.attached = false;
     port.lastMac = port.adapter === null ? null : formatMac(port.adapter.macAddress, 0);
     this.#stop(port);
+    forgetOvsName(port);
     this.#listener.onLost(port);
     const gone = sequence([() => this.#switch.disconnectNic(port.id), () => this.#switch.deleteNic(port.id)]);
     gone.whenSettled((operation) => {
       if (operation.error !== null) this.#listener.onWarning(port.name, operation.error.message);
     });
     this.#setState(port, 'missing', missingReason(port.config));
+  }
+
+  /** See at once whether the interface of a port is there, and is what it was. */
+  lookAgain(port: DatapathPort): void {
+    this.#reexamine(port);
   }
 
   #reexamine(port: DatapathPort): void {
@@ -324,14 +330,17 @@ export class DatapathPorts {
     if (adapter.refresh() === 'gone' || (config.kind === 'netdev' && adapter.interfaceName !== config.device)) {
       // Gone, or renamed: the port follows the name, as its configuration says.
       this.#detach(port);
-      if (port.ownedByUser) port.user?.onGone();
-      else this.#reexamine(port);
+      // Who added the port takes it away, too; one of the configuration waits for its interface.
+      const { ownedByUser } = port;
+      port.user?.onGone();
+      if (!ownedByUser) this.#reexamine(port);
       return;
     }
     // A TAP that was moved into another namespace cannot be redirected to.
     if (config.kind === 'tap' && !interfaceExists(adapter.interfaceName)) this.#offload.end(port);
     if (adapter.mtuBytes !== mtuBytes || formatMac(adapter.macAddress, 0) !== mac) {
-      this.#switch.updateNic(port.id, 0, { mtuBytes: adapter.mtuBytes, macAddress: adapter.macAddress });
+      const changes = { mtuBytes: adapter.mtuBytes, macAddress: adapter.macAddress };
+      this.#switch.updateNic(port.id, 0, changes).whenSettled(() => this.#offload.nicChanged(port));
     }
     this.#updateState(port);
   }
