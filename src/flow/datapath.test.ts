@@ -289,6 +289,29 @@ const FRAMES: readonly number[][] = [
   ethernet(0x894f, [...hex('0fc6 01 03 000010ff 00000001 00000002 00000003 00000004'), ...frame]),
 ];
 
+test('an output that does without keys gets the same packets', () => {
+  const random = randomNumbers(21);
+  const labs = [new FlowLab(), new FlowLab({ outputIgnoresKey: true })];
+  for (const lab of labs) {
+    lab.flow('in_port(1),eth(dst=02:00:00:00:00:02),eth_type(0x0800),ipv4(proto=6,frag=no)', '2');
+    lab.flow('in_port(1),eth(dst=02:00:00:00:00:02),eth_type(0x0800),ipv4(proto=17,frag=no),udp()', '3,4');
+    lab.flow('in_port(1),eth(dst=02:00:00:00:00:02),eth_type(0x86dd),ipv6(frag=no)', '5');
+  }
+  for (let round = 0; round < 200; round += 1) {
+    const bytes = [...FRAMES[random(FRAMES.length)]];
+    if (random(4) === 0) bytes[12 + random(12)] ^= 1 << random(8);
+    for (const lab of labs) lab.receive(bytes);
+  }
+  const [usual, ignoring] = labs;
+  expect(usual.sent.length).toBeGreaterThan(50);
+  expect(ignoring.sent).toEqual(usual.sent);
+  expect(ignoring.missed).toEqual(usual.missed);
+  const table = (lab: FlowLab) =>
+    Array.from({ length: 3 }, (_, slot) => [lab.datapath.table.packetsOf(slot), lab.datapath.table.bytesOf(slot)]);
+  expect(table(ignoring)).toEqual(table(usual));
+  expect([ignoring.held, usual.held]).toEqual([0, 0]);
+});
+
 test('after any valid actions the key that an output sees is the one that its packet has', {
   timeout: FUZZ_TIMEOUT_MS,
 }, () => {

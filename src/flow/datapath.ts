@@ -11,6 +11,7 @@ import type { FlowHooks } from './engine/hooks.ts';
 import { Extraction, extract } from './key/extract.ts';
 import { FlowKey } from './key/key.ts';
 import { TUNNEL_WORDS, Word } from './key/layout.ts';
+import { RecentFlows } from './table/recent-flows.ts';
 import { FlowTable } from './table/table.ts';
 
 /** Words of an output action. */
@@ -46,6 +47,7 @@ export interface DatapathStatistics {
 
 export class Datapath {
   readonly table: FlowTable;
+  readonly #recent: RecentFlows;
   readonly #engine: ActionEngine;
   readonly #hooks: FlowHooks;
   readonly #nowMs: () => number;
@@ -55,6 +57,7 @@ export class Datapath {
 
   constructor(options: DatapathOptions) {
     this.table = options.table ?? new FlowTable();
+    this.#recent = new RecentFlows(this.table);
     this.#hooks = options.hooks;
     this.#nowMs = options.nowMs;
     this.#engine = new ActionEngine(options.hooks, options);
@@ -99,7 +102,7 @@ export class Datapath {
         const packet = batch.packets[i];
         i += 1;
         if (!isFresh) key.begin(port, l3Type);
-        if (entered) isFresh = this.#take(packet, key, nowMs);
+        if (entered) isFresh = this.#take(packet, key, nowMs, l3Type === 0);
         else this.#engine.discard(packet, Drop.REENTRY_LIMIT);
       }
     } finally {
@@ -125,7 +128,7 @@ export class Datapath {
         for (let i = 0; i < TUNNEL_WORDS; i += 1) key.words[Word.TUNNEL + i] = tunnel[i];
         key.hasTunnel = true;
       }
-      if (entered) this.#take(packet, key, this.#nowMs());
+      if (entered) this.#take(packet, key, this.#nowMs(), false);
       else this.#engine.discard(packet, Drop.REENTRY_LIMIT);
     } finally {
       this.#leave();
@@ -158,44 +161,75 @@ export class Datapath {
     if (this.#active === 1) this.#drain(this.#nowMs());
   }
 
-  /** A packet that has just come in. @returns as {@link #process} */
-  #take(packet: Packet, key: FlowKey, nowMs: number): boolean {
+  /**
+   * A packet that has just come in.
+   * @param isPlain whether nothing is known of it but its bytes and its port
+   * @returns whether nobody had reason to change the key: what {@link FlowKey.begin} has set is still so
+   */
+  #take(packet: Packet, key: FlowKey, nowMs: number, isPlain: boolean): boolean {
+    // A packet that a hook fed back counts to the one that the hook was called for.
+    const isOutermost = this.#active === 1;
+    if (isOutermost) this.#engine.begin();
+    const isFresh = this.#forward(packet, key, nowMs, isPlain);
+    if (isOutermost) this.#drain(nowMs);
+    return isFresh;
+  }
+
+  /** See {@link #take}. */
+  #forward(packet: Packet, key: FlowKey, nowMs: number, isPlain: boolean): boolean {
+    let slot = isPlain ? this.#recent.find(packet, key.words[Word.IN_PORT]) : -1;
+    if (slot !== -1 && this.#hooks.outputIgnoresKey === true) {
+      const port = this.#soleOutput(slot);
+      if (port !== -1) {
+        this.table.count(slot, packet.length, this.#recent.tcpFlags, nowMs);
+        this.#output(packet, port, key);
+        return true;
+      }
+    }
     const extraction = extract(packet, key);
     if (extraction !== Extraction.DONE) {
       this.#engine.discard(packet, extractionDrop(extraction));
       return false;
     }
-    // A packet that a hook fed back counts to the one that the hook was called for.
-    if (this.#active > 1) return this.#process(packet, key, nowMs);
-    this.#engine.begin();
-    const isFresh = this.#process(packet, key, nowMs);
-    this.#drain(nowMs);
-    return isFresh;
+    if (slot === -1) {
+      slot = this.table.lookup(key);
+      if (isPlain && slot !== -1) this.#recent.remember(slot);
+    }
+    return this.#process(slot, packet, key, nowMs);
   }
 
-  /** @returns whether nobody had reason to change the key: what {@link FlowKey.begin} has set is still so */
-  #process(packet: Packet, key: FlowKey, nowMs: number): boolean {
-    const slot = this.table.lookup(key);
+  /** @param slot the flow that was found, or -1 @returns as {@link #take} */
+  #process(slot: number, packet: Packet, key: FlowKey, nowMs: number): boolean {
     if (slot === -1) {
       this.#missed(packet, key);
       return false;
     }
     this.table.count(slot, packet.length, key.words[Word.TCP_FLAGS] >>> 16, nowMs);
-    const heap = this.table.heap;
-    const from = this.table.actionsOffset(slot);
-    const words = heap.words;
-    const count = from === 0 ? 0 : heap.lengthAt(from);
-    // Most flows of a switch are one output, which needs no engine.
-    if (count === OUTPUT_WORDS && actionType(words[from]) === Action.OUTPUT) {
-      try {
-        this.#hooks.output(packet, words[from + 1] >>> 0, key);
-      } finally {
-        packet.release();
-      }
+    const port = this.#soleOutput(slot);
+    if (port !== -1) {
+      this.#output(packet, port, key);
       return true;
     }
-    this.#engine.run(packet, key, words, from, from + count);
+    const heap = this.table.heap;
+    const from = this.table.actionsOffset(slot);
+    this.#engine.run(packet, key, heap.words, from, from === 0 ? 0 : from + heap.lengthAt(from));
     return false;
+  }
+
+  /** The port of a flow that does nothing but one output, as most flows of a switch do; else -1. It needs no engine. */
+  #soleOutput(slot: number): number {
+    const heap = this.table.heap;
+    const from = this.table.actionsOffset(slot);
+    if (from === 0 || heap.lengthAt(from) !== OUTPUT_WORDS || actionType(heap.words[from]) !== Action.OUTPUT) return -1;
+    return heap.words[from + 1] >>> 0;
+  }
+
+  #output(packet: Packet, port: number, key: FlowKey): void {
+    try {
+      this.#hooks.output(packet, port, key);
+    } finally {
+      packet.release();
+    }
   }
 
   #missed(packet: Packet, key: FlowKey): void {
@@ -216,7 +250,7 @@ export class Datapath {
     try {
       while (!deferred.isEmpty) {
         const packet = deferred.take(key);
-        this.#process(packet, key, nowMs);
+        this.#process(this.table.lookup(key), packet, key, nowMs);
       }
     } finally {
       this.#engine.returnKey();

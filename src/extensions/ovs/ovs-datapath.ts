@@ -59,6 +59,8 @@ export class OvsDatapath implements FlowHooks {
   readonly #byNumber: (Vport | undefined)[] = [];
   readonly meters = new Meters();
   readonly flows: Datapath;
+  /** All that tells outputs from each other is the port. */
+  readonly outputIgnoresKey = true;
   /** Bits of Feature. */
   userFeatures = 0;
   /** Upcall sockets by processor, for Feature.DISPATCH_UPCALL_PER_CPU. */

@@ -38,6 +38,12 @@ export interface FlowHooks {
   output(packet: Packet, port: number, key: FlowKey): void;
 
   /**
+   * Whether {@link output} does without layers 2 to 4 of the key: of packets whose flow does nothing but one output they are not
+   * filled in then.
+   */
+  readonly outputIgnoresKey?: boolean;
+
+  /**
    * No flow matches: tell whoever makes flows.
    * @returns false when the upcall was lost
    */

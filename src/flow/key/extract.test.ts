@@ -286,7 +286,8 @@ test('no bytes make extraction read outside the packet or throw', () => {
     // The same frame before different surroundings: a key that differs has read outside of it.
     const packet = packetOf(bytes);
     packet.bytes.fill(0xff, packet.offset + packet.length, packet.limit);
-    key.begin(1);
+    // Without a new beginning what the frame before has left must be cleared.
+    if (random(2) === 0) key.begin(1);
     const first = extract(packet, key);
     packet.bytes.fill(0x01, packet.offset + packet.length, packet.limit);
     second.begin(1);

@@ -2,6 +2,7 @@
  * The masks of a table in the order in which look-ups try them: those that answer most come first. The order is set anew every
  * few thousand walks; the counts are halved then, so that it follows the traffic.
  */
+import { KEY_WORDS } from '../key/layout.ts';
 import type { HashSecret } from './hash.ts';
 import { FlowMask } from './mask.ts';
 
@@ -13,6 +14,9 @@ export class MaskList {
   readonly ordered: FlowMask[] = [];
   /** By {@link FlowMask.id}; null where an id is free. */
   readonly byId: (FlowMask | null)[] = [];
+  /** All bits that any mask looks at, and a number that grows when these change. */
+  readonly union = new Uint32Array(KEY_WORDS);
+  unionVersion = 0;
   readonly #secret: HashSecret;
   readonly #freeIds: number[] = [];
   #walks = 0;
@@ -35,6 +39,7 @@ export class MaskList {
     const mask = new FlowMask(id, words, this.#secret);
     this.byId[id] = mask;
     this.ordered.push(mask);
+    for (let word = 0; word < KEY_WORDS; word += 1) this.#look(word, this.union[word] | words[word]);
     return mask;
   }
 
@@ -42,12 +47,31 @@ export class MaskList {
     this.ordered.splice(this.ordered.indexOf(mask), 1);
     this.byId[mask.id] = null;
     this.#freeIds.push(mask.id);
+    this.#unite();
   }
 
   clear(): void {
     this.ordered.length = 0;
     this.byId.length = 0;
     this.#freeIds.length = 0;
+    this.#unite();
+  }
+
+  /** A mask has gone. */
+  #unite(): void {
+    const ordered = this.ordered;
+    for (let word = 0; word < KEY_WORDS; word += 1) {
+      let bits = 0;
+      for (let i = 0; i < ordered.length; i += 1) bits |= ordered[i].words[word];
+      this.#look(word, bits);
+    }
+  }
+
+  /** All masks together look at these bits of a word. */
+  #look(word: number, bits: number): void {
+    if (bits >>> 0 === this.union[word]) return;
+    this.union[word] = bits;
+    this.unionVersion += 1;
   }
 
   /** To be called once for each walk through {@link ordered}. */

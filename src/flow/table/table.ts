@@ -117,6 +117,15 @@ export class FlowTable implements EntryPositions {
     return this.#masks.ordered;
   }
 
+  /** All bits that any mask looks at, in the shape of a mask; they change only with {@link masksVersion}. */
+  get masksUnion(): Uint32Array {
+    return this.#masks.union;
+  }
+
+  get masksVersion(): number {
+    return this.#masks.unionVersion;
+  }
+
   /** Where action lists live. Readers that run them call beginRead and endRead. */
   get heap(): WordHeap {
     return this.#heap;
@@ -212,6 +221,13 @@ export class FlowTable implements EntryPositions {
       }
     }
     return -1;
+  }
+
+  /** A flow was found without a look-up, by somebody who remembers what look-ups gave: counted as an answer of the cache. */
+  foundAgain(): void {
+    this.hits += 1;
+    this.cacheHits += 1;
+    this.masksTried += 1;
   }
 
   /** Count a packet that a flow was found for. */
@@ -358,6 +374,13 @@ export class FlowTable implements EntryPositions {
   /** Tells the flows that use one slot in turn from each other. */
   generationOf(slot: number): number {
     return this.#slots.info[(slot << INFO_SHIFT) + Info.GENERATION];
+  }
+
+  /** Whether a slot holds the flow that it held when its generation was that. */
+  isStill(slot: number, generation: number): boolean {
+    const at = slot << INFO_SHIFT;
+    const info = this.#slots.info;
+    return info[at + Info.GENERATION] === generation && info[at + Info.MASK] !== -1;
   }
 
   /** Heap offset of a flow's action list, and 0 for the empty list; its length is the heap's lengthAt. */

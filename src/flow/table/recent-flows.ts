@@ -1,0 +1,145 @@
+/**
+ * Flows of packets that came lately, found by the packet's bytes alone, without a key: for untagged IPv4 that has just come in,
+ * which is most of what a switch carries. An entry holds what all masks of the table together look at in such a packet, so a
+ * packet that is equal in it falls to the same flow. Whatever is out of the ordinary is not found here, and loses nothing:
+ * options, fragments, tags, transport headers that are cut off while a mask looks at them. Collisions replace each other; who
+ * makes them on purpose has packets looked up the usual way. Used by the datapath beside {@link FlowTable.lookup}.
+ *
+ *     entry:  epoch | slot (-1 none) | generation | port | MAC addresses 96 | IP | ports | TCP flags | source | destination
+ */
+import { EtherType, Gso, IpProtocol, type Packet } from '../../net/index.ts';
+import { readWord } from '../bytes.ts';
+import { tcpFlagsAt } from '../key/extract-transport.ts';
+import { Word } from '../key/layout.ts';
+import type { FlowTable } from './table.ts';
+
+/** Entries, a power of two. */
+const ENTRIES = 4096;
+const SHIFT = 4;
+
+const ETHERNET_BYTES = 14;
+const IPV4_BYTES = 20;
+const TRANSPORT = ETHERNET_BYTES + IPV4_BYTES;
+
+/** No place in {@link RecentFlows} for the packet that was last asked for. */
+const NOWHERE = -1;
+
+export class RecentFlows {
+  /** TCP flags of the packet that was last found. */
+  tcpFlags = 0;
+  readonly #table: FlowTable;
+  readonly #entries = new Int32Array(ENTRIES << SHIFT);
+  /** Grows with each change of what the masks look at: entries of another epoch are void. */
+  #epoch = 0;
+  #masksVersion = -1;
+  /** Where the packet that was last asked for, and not found, has its place. */
+  #place = NOWHERE;
+  // What the masks look at.
+  #mac0 = 0;
+  #mac1 = 0;
+  #mac2 = 0;
+  #ip = 0;
+  #ports = 0;
+  #flags = 0;
+  #source = 0;
+  #destination = 0;
+
+  constructor(table: FlowTable) {
+    this.#table = table;
+  }
+
+  /**
+   * The flow of a frame that has just come in: no metadata but the port, no tunnel, not recirculated.
+   * @returns its slot, or -1 when it must be looked up; then {@link remember} what was found
+   */
+  find(packet: Packet, port: number): number {
+    this.#place = NOWHERE;
+    const { bytes, length } = packet;
+    const at = packet.offset;
+    if (length < TRANSPORT || packet.gsoType === Gso.UDP) return -1;
+    if (((bytes[at + 12] << 8) | bytes[at + 13]) !== EtherType.IPV4 || bytes[at + 14] !== 0x45) return -1;
+    // More fragments, or an offset.
+    if ((bytes[at + 20] & 0x3f) !== 0 || bytes[at + 21] !== 0) return -1;
+    if (this.#table.masksVersion !== this.#masksVersion) this.#beginEpoch();
+    const protocol = bytes[at + 23];
+    let tcpFlags = 0;
+    let ports = 0;
+    if (protocol === IpProtocol.TCP) {
+      tcpFlags = tcpFlagsAt(packet, TRANSPORT);
+      if (tcpFlags === -1) return -1;
+      ports = readWord(bytes, at + TRANSPORT) & this.#ports;
+    } else if ((this.#ports | this.#flags) !== 0) {
+      if (protocol !== IpProtocol.UDP || length < TRANSPORT + 8) return -1;
+      ports = readWord(bytes, at + TRANSPORT) & this.#ports;
+    }
+    const mac0 = readWord(bytes, at) & this.#mac0;
+    const mac1 = readWord(bytes, at + 4) & this.#mac1;
+    const mac2 = readWord(bytes, at + 8) & this.#mac2;
+    const ip = ((protocol << 24) | (bytes[at + 15] << 16) | (bytes[at + 22] << 8)) & this.#ip;
+    const source = readWord(bytes, at + 26) & this.#source;
+    const destination = readWord(bytes, at + 30) & this.#destination;
+    const flags = tcpFlags & this.#flags;
+
+    let hash = mac1 ^ port;
+    hash = (hash + Math.imul(mac0 ^ mac2, 0x9e37_79b1)) | 0;
+    hash = (hash + Math.imul(source ^ ip, 0x85eb_ca6b)) | 0;
+    hash = (hash + Math.imul(destination, 0xc2b2_ae35)) | 0;
+    hash = (hash + Math.imul(ports, 0x27d4_eb2f)) | 0;
+    hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b_3c6d);
+    const place = ((hash >>> 12) & (ENTRIES - 1)) << SHIFT;
+    const entries = this.#entries;
+    if (
+      entries[place] === this.#epoch &&
+      entries[place + 3] === port &&
+      entries[place + 4] === mac0 &&
+      entries[place + 5] === mac1 &&
+      entries[place + 6] === mac2 &&
+      entries[place + 7] === ip &&
+      entries[place + 8] === ports &&
+      entries[place + 9] === flags &&
+      entries[place + 10] === source &&
+      entries[place + 11] === destination
+    ) {
+      const slot = entries[place + 1];
+      if (slot !== -1 && this.#table.isStill(slot, entries[place + 2])) {
+        this.tcpFlags = tcpFlags;
+        this.#table.foundAgain();
+        return slot;
+      }
+    }
+    entries[place] = this.#epoch;
+    entries[place + 1] = -1;
+    entries[place + 3] = port;
+    entries[place + 4] = mac0;
+    entries[place + 5] = mac1;
+    entries[place + 6] = mac2;
+    entries[place + 7] = ip;
+    entries[place + 8] = ports;
+    entries[place + 9] = flags;
+    entries[place + 10] = source;
+    entries[place + 11] = destination;
+    this.#place = place;
+    return -1;
+  }
+
+  /** The packet that {@link find} did not find falls to this flow. To be called before anything else happens to the table. */
+  remember(slot: number): void {
+    if (this.#place === NOWHERE) return;
+    this.#entries[this.#place + 1] = slot;
+    this.#entries[this.#place + 2] = this.#table.generationOf(slot);
+  }
+
+  #beginEpoch(): void {
+    this.#masksVersion = this.#table.masksVersion;
+    this.#epoch = (this.#epoch + 1) | 0;
+    const union = this.#table.masksUnion;
+    this.#mac0 = union[Word.MAC] | 0;
+    this.#mac1 = union[Word.MAC + 1] | 0;
+    this.#mac2 = union[Word.MAC + 2] | 0;
+    this.#ip = union[Word.IP] | 0;
+    this.#ports = union[Word.PORTS] | 0;
+    this.#flags = union[Word.TCP_FLAGS] >>> 16;
+    this.#source = union[Word.IPV4_SOURCE] | 0;
+    this.#destination = union[Word.IPV4_DESTINATION] | 0;
+  }
+}
