@@ -176,5 +176,5 @@ here('stop ends the programs and takes their ports away; down leaves the machine
   expect(world.json<PortInfo[]>('port', 'list').map((port) => port.name)).toEqual([]);
   world.ok('down');
   const links = must('ip', '-n', world.middle, '-o', 'link').trim().split('\n');
-  expect(links.map((line) => line.split(':')[1].trim().split('@')[0]).sort()).toEqual(['a', 'b', 'c', 'lo']);
+  expect(links.map((line) => line.split(':')[1].trim().split('@')[0]).sort()).toEqual(['a', 'b', 'c', 'd', 'lo']);
 });
