@@ -34,7 +34,7 @@ import {
   PortWord,
   Settling,
 } from '../layout/sizes.ts';
-import { dropVerdict, frameLength } from './end.ts';
+import { dropVerdict, fits, frameLength } from './end.ts';
 import { remember, scale } from './lookup.ts';
 import type { ProgramWriter } from './writer.ts';
 
@@ -159,7 +159,6 @@ function dispatch(writer: ProgramWriter): void {
   const words = new Map<number, Slot>();
   const observe = plan.observe;
   const context: EmitContext = {
-    ...copyCalls(writer),
     hook: plan.hook,
     layer3: writer.layer3,
     key: (word) => words.get(word) ?? writer.key(word),
@@ -171,8 +170,10 @@ function dispatch(writer: ProgramWriter): void {
       b.return(dropVerdict(writer));
     },
     lost: () => writer.countOfPort(LaneByte.LOST_COPIES),
+    fits: (ifindex, tooLong) => fits(writer, ifindex, tooLong),
     devices: plan.maps.maps.devices,
     recirculate: () => recirculate(writer),
+    ...copyCalls(writer),
     ...(observe === undefined ? {} : { observe: (ifindex) => observe(b, ifindex) }),
   };
   b.switch(
@@ -184,6 +185,19 @@ function dispatch(writer: ProgramWriter): void {
         parametersOf(writer, shape.parameterWords);
         if (shape.keyWords.length > 0) writer.cpu(R5);
         for (const word of shape.keyWords) {
+          const place = b.stack(4);
+          words.set(word, place);
+          b.load(R1, 'u32', writer.key(word));
+          b.store('u32', place, R1);
+        }
+        emitShape(b, shape, context);
+      },
+    ]),
+  );
+  writer.note('a shape that came after this program');
+  b.jump(writer.puntAfterHit);
+}
+
 /** The calls for copies, in programs that make some. */
 function copyCalls(writer: ProgramWriter): Pick<EmitContext, 'copyIn' | 'copyOut'> {
   const { b, plan, isTc } = writer;
@@ -212,19 +226,6 @@ function copyCalls(writer: ProgramWriter): Pick<EmitContext, 'copyIn' | 'copyOut
       call(CopyFlag.OUT);
     },
   };
-}
-
-          const place = b.stack(4);
-          words.set(word, place);
-          b.load(R1, 'u32', writer.key(word));
-          b.store('u32', place, R1);
-        }
-        emitShape(b, shape, context);
-      },
-    ]),
-  );
-  writer.note('a shape that came after this program');
-  b.jump(writer.puntAfterHit);
 }
 
 /** The packet is looked up again, by the program for such packets. R8 is the id, R9 the hash or 0. */
