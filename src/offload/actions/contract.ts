@@ -47,6 +47,8 @@ export interface EmitContext {
   drop(reason: number): void;
   /** Code for a copy that could not be sent; what follows goes on. R6 to R9 must stay. */
   lost?(): void;
+  /** Write a check whether the interface whose index is at an address takes a packet of this length. R6 to R9 must stay. */
+  fits?(ifindex: Address, tooLong: Label): void;
   /** DEVMAP_HASH of interfaces by ifindex, for XDP. */
   readonly devices?: MapReference;
   /** Write the end of a path that looks the packet up again. The id is in R8; the hash of the packet, if it has one now, in R9, else 0. */

@@ -2,7 +2,7 @@
  * The code of a shape: its checks, then its steps in turn. writer.ts holds what they share; emit-checks.ts, emit-ip.ts, emit-link.ts and
  * emit-hash.ts are its parts.
  */
-import { at, type ProgramBuilder, R0, R1, R2, R3, R6, R8, R9, SK_BUFF, XDP } from '../../bpf/index.ts';
+import { at, type ProgramBuilder, R0, R1, R2, R3, R6, R7, R8, R9, SK_BUFF, XDP } from '../../bpf/index.ts';
 import { REDIRECT_MARK } from '../../host/index.ts';
 import type { EmitContext } from './contract.ts';
 import { emitChecks } from './emit-checks.ts';
@@ -23,6 +23,8 @@ class StepWriter extends ShapeWriter {
   }
 
   #step(step: Step): void {
+    // What is too long is for the engine to count, so that this comes before anything that leaves a trace.
+    if (step.kind === 'output' && step.last) this.emit.fits?.(at(R7, this.parameter * 4), this.failure);
     if (!this.shown && !LEAVES_NO_TRACE.has(step.kind)) {
       this.shown = true;
       this.emit.copyIn?.();
@@ -117,15 +119,20 @@ class StepWriter extends ShapeWriter {
     const { b, emit } = this;
     const ifindex = this.next();
     const flags = this.next();
-    emit.observe?.(ifindex);
-    emit.copyOut?.(ifindex);
-    this.#mark();
-    b.load(R2, 'u32', ifindex);
-    b.load(R3, 'u32', flags);
-    b.mov(R1, R6);
-    b.callHelper('clone_redirect');
-    const { lost } = emit;
-    if (lost !== undefined) b.if(R0, '!=', 0, () => lost());
+    b.block((sent) => {
+      b.block((tooLong) => {
+        emit.fits?.(ifindex, tooLong);
+        emit.observe?.(ifindex);
+        emit.copyOut?.(ifindex);
+        this.#mark();
+        b.load(R2, 'u32', ifindex);
+        b.load(R3, 'u32', flags);
+        b.mov(R1, R6);
+        b.callHelper('clone_redirect');
+        b.jumpIf(R0, '==', 0, sent);
+      });
+      emit.lost?.();
+    });
   }
 
   #metadata(field: 'mark' | 'priority'): void {

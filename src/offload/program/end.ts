@@ -1,5 +1,5 @@
 /** How a packet's way through the program begins and ends: the port it came by, and going up, passing on, being lost. */
-import { at, type Label, R0, R1, R2, R3, R5, R6, R7, SK_BUFF, TC, XDP, XDP_MD } from '../../bpf/index.ts';
+import { type Address, at, type Label, R0, R1, R2, R3, R5, R6, R7, SK_BUFF, TC, XDP, XDP_MD } from '../../bpf/index.ts';
 import { Word } from '../../flow/index.ts';
 import { MAXIMUM_IFINDEX } from '../layout/limits.ts';
 import { CpuByte, LaneByte, MTU_ALLOWANCE, MTU_SHIFT, PORT_WORDS, PortFlag, PortWord } from '../layout/sizes.ts';
@@ -51,27 +51,34 @@ export function begin(writer: ProgramWriter): void {
     });
   }
   if (writer.again) carriedOver(writer);
-  else {
-    if (plan.masks.length > 0) tooLong(writer);
-    metadata(writer);
-  }
+  else metadata(writer);
 }
 
-/** The switch drops frames that are too long for where they go, which no flow knows. R7 is the port. */
-function tooLong(writer: ProgramWriter): void {
-  const { b } = writer;
-  writer.note('frames longer than the MTU go up');
-  b.load(R3, 'u32', at(R7, PortWord.FLAGS * 4));
-  b.shr(R3, MTU_SHIFT);
-  b.add(R3, MTU_ALLOWANCE);
-  frameLength(writer);
-  b.block((fits) => {
-    b.jumpIf(R1, '<=', R3, fits);
+/**
+ * Whether a packet is too long for the interface that it is about to be sent by, which the engine finds in the end: the Ethernet header and one tag do
+ * not count, and a super-packet is cut later. Uses R1 to R3.
+ * @param ifindex where the index of the interface lies
+ * @param tooLong where a packet goes that does not fit
+ */
+export function fits(writer: ProgramWriter, ifindex: Address, tooLong: Label): void {
+  const { b, plan } = writer;
+  b.load(R3, 'u32', ifindex);
+  b.block((leave) => {
+    b.jumpIf(R3, '>', MAXIMUM_IFINDEX, leave);
+    b.shl(R3, Math.log2(PORT_WORDS * 4));
+    b.loadMapValue(R1, plan.maps.maps.ports);
+    b.add(R1, R3);
+    b.load(R3, 'u32', at(R1, PortWord.FLAGS * 4));
+    b.shr(R3, MTU_SHIFT);
+    b.jumpIf(R3, '==', 0, leave);
+    b.add(R3, MTU_ALLOWANCE);
+    frameLength(writer);
+    b.jumpIf(R1, '<=', R3, leave);
     if (writer.isTc) {
       b.load(R1, 'u32', at(R6, SK_BUFF.gsoSize));
-      b.jumpIf(R1, '!=', 0, fits);
+      b.jumpIf(R1, '!=', 0, leave);
     }
-    b.jump(writer.punt);
+    b.jump(tooLong);
   });
 }
 
