@@ -69,9 +69,11 @@ export class Datapath {
     this.#switch = createSwitch({ name: 'default', host: this.#hostServices() });
     this.#switch.onEvent((event) => this.#onSwitchEvent(event));
     this.#switch.activate();
+    const hub = new CaptureHub();
     this.#offload = new DatapathOffload({
       loop,
       virtualSwitch: this.#switch,
+      captures: hub,
       identity,
       nowMs: monotonicMs,
       warn: (message) => this.#event('warning', '', message),
@@ -82,7 +84,6 @@ export class Datapath {
       onWarning: (port, message) => this.#event('warning', port, `port ${port}: ${message}`),
       onLost: (port) => this.#fdb.forgetPort(port.name),
     });
-    const hub = new CaptureHub();
     const builtins = new Map(
       [learningExtension, filterExtension, captureExtension(hub), ovsExtension].map(
         (factory): [string, ExtensionFactory] => [factory.descriptor.name, factory as ExtensionFactory],

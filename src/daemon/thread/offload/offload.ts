@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { Program } from '../../../bpf/index.ts';
+import type { CaptureHub } from '../../../extensions/capture/index.ts';
 import {
   type FlowRegistration,
   type FlowRegistry,
@@ -16,6 +17,7 @@ import { type EventLoop, openPuntChannel, type PuntChannel, type Timer } from '.
 import type { Batch } from '../../../net/index.ts';
 import {
   attach,
+  type CopyMaps,
   decideOffload,
   type Hook,
   type Installation,
@@ -31,6 +33,7 @@ import type { OffloadMode, Port } from '../../config/model.ts';
 import { Failure, messageOf } from '../../rpc/failure.ts';
 import type { DatapathPort } from '../port.ts';
 import { loadBaseProgram } from './base-program.ts';
+import { CaptureCopies } from './copies.ts';
 import { PortOffload } from './port-offload.ts';
 import { OffloadedSource } from './source.ts';
 
@@ -43,6 +46,8 @@ const SYNC_MS = 500;
 export interface OffloadSurroundings {
   readonly loop: EventLoop;
   readonly virtualSwitch: VirtualSwitch;
+  /** Who wants to see packets. */
+  readonly captures: CaptureHub;
   /** Path that names this daemon among others: devices and pins are named after it. */
   readonly identity: string;
   /** Milliseconds of CLOCK_MONOTONIC. */
@@ -61,11 +66,20 @@ export class DatapathOffload implements FlowRegistry {
   #decision: OffloadDecision | null = null;
   #channel: PuntChannel | null = null;
   #base: Program | null = null;
+  readonly #copies: CaptureCopies;
   #polledMs = 0;
   #due: Timer | null = null;
 
   constructor(around: OffloadSurroundings) {
     this.#around = around;
+    this.#copies = new CaptureCopies({
+      loop: around.loop,
+      hub: around.captures,
+      ports: () => this.#ports.values(),
+      hasPrograms: () => [...this.#sources.values()].some((offloaded) => offloaded !== null),
+      setCopies: (copies) => this.#setCopies(copies),
+      warn: (message) => around.warn(message),
+    });
     around.loop.addPoller({ poll: () => this.#poll() });
     around.loop.timers.every(SYNC_MS, { onTimer: () => this.#sync() });
   }
@@ -132,6 +146,7 @@ export class DatapathOffload implements FlowRegistry {
       const { config } = port;
       if (config.kind === 'netdev' && config.offload === 'xdp') this.#wantXdp(one);
       this.#ports.set(port.id, one);
+      this.#copies.portsChanged();
       this.#assign(one);
       return true;
     }
@@ -151,6 +166,7 @@ export class DatapathOffload implements FlowRegistry {
       if (one.tc !== null) one.source?.flows.drained(one.ifindex, packets);
     };
     this.#ports.set(port.id, one);
+    this.#copies.portsChanged();
     this.#assign(one);
   }
 
@@ -162,6 +178,7 @@ export class DatapathOffload implements FlowRegistry {
     port.onWorkedOff = null;
     one.source?.flows.removePort(one.ifindex);
     this.#letGo(one);
+    this.#copies.portsChanged();
   }
 
   #wantXdp(one: PortOffload): void {
@@ -282,8 +299,10 @@ export class DatapathOffload implements FlowRegistry {
         puntIfindex: interfaceIndex,
         install: (of, installation) => this.#install(of, installation),
         refused: (of, refusal, hookIsLost) => this.#refused(of, refusal, hookIsLost),
+        copiesRefused: (refusal) => this.#copies.refused(refusal.reason),
       });
       this.#sources.set(source, offloaded);
+      this.#around.captures.changed();
       this.#portsChanged();
     } catch (error) {
       if (this.#mode === 'require') throw error;
@@ -298,6 +317,14 @@ export class DatapathOffload implements FlowRegistry {
       if (one.source === offloaded) this.#assign(one);
     }
     offloaded.close();
+    this.#around.captures.changed();
+  }
+
+  /** Have the programs of all tables copy what they carry, or none. @returns whether it is so now */
+  #setCopies(copies: CopyMaps | null): boolean {
+    let isSo = true;
+    for (const offloaded of this.#sources.values()) if (offloaded?.flows.setCopies(copies) === false) isSo = false;
+    return isSo;
   }
 
   #portsChanged(): void {
@@ -404,6 +431,7 @@ export class DatapathOffload implements FlowRegistry {
 
   /** Take everything off the interfaces. */
   close(): void {
+    this.#copies.close();
     for (const one of this.#ports.values()) this.#letGo(one);
     this.#ports.clear();
     for (const offloaded of this.#sources.values()) offloaded?.close();

@@ -14,6 +14,8 @@ export interface SourceSurroundings {
   /** Put programs on the ports of this source. */
   install(source: OffloadedSource, installation: Installation): void;
   refused(source: OffloadedSource, refusal: Refused, hookIsLost: boolean): void;
+  /** Programs make no copies any more, though they were asked for. */
+  copiesRefused(refusal: Refused): void;
 }
 
 export class OffloadedSource {
@@ -36,6 +38,7 @@ export class OffloadedSource {
         around.install(this, installation);
       },
       refused: (refusal, hookIsLost) => around.refused(this, refusal, hookIsLost),
+      copiesRefused: (refusal) => around.copiesRefused(refusal),
       carried: (slot, packets, bytes) => source.carried?.(slot, packets, bytes),
       ...(source.hashSecret === undefined ? {} : { hashSecret: source.hashSecret }),
     });
