@@ -305,7 +305,8 @@ export class Datapath {
       log: (level, message, fields) => this.#log(level, message, { ...fields }),
       services: {
         ovs: ovsSurroundings(this.#loop, () => this.#ports),
-        flows: { register: (source: FlowSource) => this.#offload.register(source) },
+        // Programs hand up what HeaderOffsets finds malformed.
+        flows: { strict: true, register: (source: FlowSource) => this.#offload.register(source) },
       },
       setTimer: (delayMs, callback) => this.#loop.timers.once(delayMs, { onTimer: callback }),
     };

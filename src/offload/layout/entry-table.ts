@@ -58,9 +58,14 @@ export class EntryTable {
     return this.words[this.at(entry) + EntryWord.KIND] >>> MASK_BITS;
   }
 
+  /** First word of its masked key. */
+  keyAt(entry: number): number {
+    return this.at(entry) + EntryWord.KEY;
+  }
+
   /** A view of its masked key. */
   keyOf(entry: number, length: number): Uint32Array {
-    const at = this.at(entry) + EntryWord.KEY;
+    const at = this.keyAt(entry);
     return this.words.subarray(at, at + length);
   }
 

@@ -1,12 +1,13 @@
 /** What `millrace offload show` tells of one flow table: programs, masks with hits, ports, and flows that are not offloaded. Plain data. */
 import type { OffloadHook } from '../actions/contract.ts';
 import type { PortCounters } from '../layout/port-table.ts';
-import { describeMask } from '../program/lookup.ts';
+import type { FlowTables } from '../layout/tables.ts';
 import type { FlowOffload } from './flow-offload.ts';
 import type { HookState } from './hook-state.ts';
+import { maskTexts } from './mask-text.ts';
 
 export interface ShownMask {
-  /** Such as `in_port eth_type ipv4_source/ff000000`. */
+  /** Such as `in_port,eth(dst),eth_type(0x0800),ipv4(src/255.0.0.0)`. */
   readonly text: string;
   readonly flows: number;
   /** Packets since the mask is there. */
@@ -52,19 +53,21 @@ export function showOffload(offload: FlowOffload): ShownOffload {
     const counters = offload.portCounters(ifindex);
     if (hook !== null && counters !== null) ports.push({ ifindex, number, hook, ...counters });
   }
-  const { entries } = offload.placement.tables;
+  const { tables } = offload.placement;
+  const { entries } = tables;
   return {
     flows: offload.table.size,
     offloadedFlows: offload.table.size - offload.reasons().size,
     entries: entries.used,
     capacity: entries.sizes.entries - 1,
-    hooks: [offload.tc, offload.xdp].filter((state) => state.ports > 0).map(showHook),
+    hooks: [offload.tc, offload.xdp].filter((state) => state.ports > 0).map((state) => showHook(state, tables)),
     ports,
     reasons: [...reasons].map(([reason, flows]) => ({ reason, flows })).sort((a, b) => b.flows - a.flows),
   };
 }
 
-function showHook(state: HookState): ShownHook {
+function showHook(state: HookState, tables: FlowTables): ShownHook {
+  const texts = maskTexts(state, tables);
   const shapes = new Set(state.loaded?.plan.shapes.map(({ number }) => number));
   return {
     hook: state.hook,
@@ -74,8 +77,8 @@ function showHook(state: HookState): ShownHook {
     shapes: [...state.shapes.all()]
       .filter(({ number }) => shapes.has(number))
       .map(({ id, entries }) => ({ id, flows: entries })),
-    masks: state.order.map(({ number, value, entries, packets }) => ({
-      text: describeMask({ number, ...value }),
+    masks: state.order.map(({ number, entries, packets }) => ({
+      text: texts.get(number) ?? '',
       flows: entries,
       packets,
     })),

@@ -170,6 +170,12 @@ export class DatapathOffload implements FlowRegistry {
     this.#assign(one);
   }
 
+  /** The port's NIC has other properties. */
+  nicChanged(port: DatapathPort): void {
+    const one = this.#ports.get(port.id);
+    if (one !== undefined) this.#assign(one);
+  }
+
   /** The port's device goes, or the port. */
   end(port: DatapathPort): void {
     const one = this.#ports.get(port.id);
@@ -211,6 +217,7 @@ export class DatapathOffload implements FlowRegistry {
   #assign(one: PortOffload): void {
     let wanted: OffloadedSource | null = null;
     for (const offloaded of this.#sources.values()) if (offloaded?.has(one) === true) wanted ??= offloaded;
+    one.mtuBytes = this.#around.virtualSwitch.port(one.port.id).nics[0]?.mtuBytes ?? 0;
     const before = one.source;
     const wasOpen = one.isOpen;
     one.source = wanted;

@@ -18,6 +18,8 @@ export class PortOffload {
   isOpen = false;
   /** Where its packets come to programs; null for a port that can only be sent to. */
   wanted: 'tc' | 'xdp' | null = 'tc';
+  /** MTU of its NIC in the switch; 0 for none. */
+  mtuBytes = 0;
   /** Whether XDP can send to it. */
   xdpOutput = false;
   /** Takes back what was arranged so that XDP can send to it. */

@@ -68,6 +68,7 @@ export class OffloadedSource {
       number,
       hook,
       tapLike: one.isTap,
+      mtuBytes: one.mtuBytes,
       puntIfindex: one.isTap ? 0 : this.#around.puntIfindex,
       output: isOpen,
       xdpOutput: isOpen && one.xdpOutput,
