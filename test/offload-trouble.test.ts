@@ -119,3 +119,72 @@ test('a frame that is longer than the MTU of where it goes is dropped and counte
     return carried() > then;
   });
 });
+
+/** A datapath of Open vSwitch with hosts a and b, whose flows nobody changes. */
+function datapath(): { dpctl: (...args: string[]) => string; port: (name: string) => string } {
+  const socket = join(world.folder, 'nl.sock');
+  world.up(`offload: require\nextensions: [{ name: ovs, config: { socket: ${socket} } }]\n`);
+  const dpctl = (...args: string[]) => world.ok('ovs', 'dpctl', ...args);
+  const port = (name: string) => new RegExp(`port (\\d+): ${name}\\n`).exec(dpctl('show', 'dp'))?.[1] ?? '';
+  dpctl('add-dp', 'dp');
+  dpctl('add-if', 'dp', 'a');
+  dpctl('add-if', 'dp', 'b');
+  for (const [from, to] of [
+    ['a', 'b'],
+    ['b', 'a'],
+  ]) {
+    dpctl('add-flow', 'dp', `in_port(${port(from)}),eth(),eth_type(0x0800),ipv4(frag=no)`, port(to));
+    dpctl('add-flow', 'dp', `in_port(${port(from)}),eth(),eth_type(0x0806),arp()`, port(to));
+  }
+  return { dpctl, port };
+}
+
+test('flows between ports of different MTUs, and flows that push tags, never send what is too long', async () => {
+  const { dpctl, port } = datapath();
+  const a = world.namespace('a');
+  const pings = (bytes: number) =>
+    run('ip', ['netns', 'exec', a, 'ping', '-c', '3', '-i', '0.05', '-W', '1', '-s', `${bytes}`, '10.7.0.2']).code ===
+    0;
+  expect(pings(1400)).toBe(true);
+  const before = carried();
+  expect(pings(1400)).toBe(true);
+  expect(carried() - before).toBeGreaterThanOrEqual(6);
+
+  must('ip', '-n', world.middle, 'link', 'set', 'dev', 'b', 'mtu', '1000');
+  const tooLong = () => world.json<DropCount[]>('drops').find(({ reason }) => reason === 'EXCEEDS_MTU')?.packets ?? 0;
+  await until('what is too long is dropped and counted', () => !pings(1200) && tooLong() >= 3);
+  expect(pings(900)).toBe(true);
+  must('ip', '-n', world.middle, 'link', 'set', 'dev', 'b', 'mtu', '1500');
+  await until('long packets pass again', () => pings(1400));
+
+  // Two tags make a frame of 1,512 bytes one of 1,520: the switch lets 1,518 pass.
+  const match = `in_port(${port('a')}),eth(),eth_type(0x0800),ipv4(frag=no)`;
+  dpctl('mod-flow', 'dp', match, `push_vlan(vid=5,pcp=0),push_vlan(vid=6,pcp=0),${port('b')}`);
+  const receivedBytes = () => {
+    const shown = must('ip', '-n', world.namespace('b'), '-s', '-j', 'link', 'show', 'dev', 'eth0');
+    return (JSON.parse(shown) as { stats64: { rx: { bytes: number } } }[])[0].stats64.rx.bytes;
+  };
+  const start = receivedBytes();
+  expect(pings(1470)).toBe(false);
+  expect(receivedBytes() - start).toBeLessThan(1000);
+  expect(pings(1460)).toBe(false);
+  expect(receivedBytes() - start).toBeGreaterThan(3 * 1500);
+});
+
+test('flows to an interface that is gone send nothing anywhere, and others go on', async () => {
+  const { port } = datapath();
+  expect(world.pings('a', '10.7.0.2', 10)).toBe(true);
+  const flood = world.spawn('ip', ['netns', 'exec', world.namespace('a'), 'ping', '-i', '0.002', '10.7.0.2']);
+  const before = carried();
+  await until('the kernel carries', () => carried() > before + 100);
+  must('ip', '-n', world.middle, 'link', 'delete', 'dev', 'b');
+  await until('the port is gone', () => port('b') === '');
+  // Another interface may get the index that the first one had.
+  world.host('c', '10.7.0.2/24');
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  const shown = must('ip', '-n', world.namespace('c'), '-s', '-j', 'link', 'show', 'dev', 'eth0');
+  expect((JSON.parse(shown) as { stats64: { rx: { packets: number } } }[])[0].stats64.rx.packets).toBeLessThan(20);
+  const reasons = show().tables.flatMap((table) => table.reasons.map(({ reason }) => reason));
+  expect(reasons.join()).toMatch(/port|output/);
+  flood.kill();
+});
