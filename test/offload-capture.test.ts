@@ -1,0 +1,205 @@
+/** Captures beside flows in the kernel: flows go on, and captures see every packet once, with the bytes that it has at each port. */
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { OffloadInfo } from '../src/daemon/client.ts';
+import { must, run, until, World } from './daemon-world.ts';
+
+let world: World;
+beforeEach(() => {
+  world = new World();
+  world.host('a', '10.6.0.1/24');
+  world.host('b', '10.6.0.2/24');
+});
+afterEach(() => world.end());
+
+const show = () => world.json<OffloadInfo>('offload', 'show');
+const sum = (key: 'carriedPackets' | 'carriedBytes' | 'puntedPackets') =>
+  show().ports.reduce((total, port) => total + port[key], 0);
+
+/** A capture into a file, and what `millrace` says of it in the end. */
+class Capture {
+  readonly file: string;
+  readonly #child;
+  readonly #ended: Promise<number | null>;
+  #said = '';
+
+  constructor(name: string, ...args: string[]) {
+    this.file = join(world.folder, `${name}.pcapng`);
+    this.#child = world.start(['capture', ...args, '-w', this.file]);
+    this.#child.stderr?.on('data', (chunk) => {
+      this.#said += chunk;
+    });
+    this.#ended = new Promise((resolve) => this.#child.once('exit', resolve));
+  }
+
+  async running(): Promise<this> {
+    await until('the capture runs', () => {
+      const sessions = world.log().match(/capture-session is (running|stopped)/g) ?? [];
+      return sessions.at(-1)?.endsWith('running') === true || this.#child.exitCode !== null;
+    });
+    return this;
+  }
+
+  /** @returns what it said at last */
+  async end(): Promise<string> {
+    await new Promise((resume) => setTimeout(resume, 300));
+    this.#child.kill('SIGINT');
+    expect(await this.#ended).toBe(0);
+    return this.#said;
+  }
+
+  /** What tshark says: these fields of each packet that the filter lets through. */
+  packets(filter: string, ...fields: string[]): string[][] {
+    const args = ['-r', this.file, '-Y', filter, '-T', 'fields', ...fields.flatMap((field) => ['-e', field])];
+    return must('tshark', ...args)
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => line.split('\t'));
+  }
+}
+
+/** Pings, none of which gets lost. */
+function ping(count: number): void {
+  const args = ['-c', `${count}`, '-i', '0.01', '-W', '2', '10.6.0.2'];
+  const { stdout } = run('ip', ['netns', 'exec', world.namespace('a'), 'ping', ...args]);
+  expect(stdout).toContain(`${count} packets transmitted, ${count} received`);
+}
+
+describe.each(['tc', 'xdp'])('at %s', (hook) => {
+  const ports = `ports: { a: { offload: ${hook} }, b: { offload: ${hook} } }\n`;
+
+  test('a capture sees every packet once at each port, and the kernel goes on carrying them', async () => {
+    world.up(ports);
+    ping(5);
+    const capture = await new Capture('all', '--filter', 'icmp').running();
+    ping(3);
+    const before = { carried: sum('carriedPackets'), punted: sum('puntedPackets') };
+    ping(100);
+    expect(sum('carriedPackets') - before.carried).toBeGreaterThanOrEqual(196);
+    expect(sum('puntedPackets') - before.punted).toBeLessThan(10);
+    expect(show().ports.map((port) => port.hook)).toEqual([hook, hook]);
+    await capture.end();
+    const seen = capture.packets(
+      'icmp',
+      'frame.interface_name',
+      'frame.packet_flags_direction',
+      'icmp.type',
+      'icmp.seq',
+      'icmp.ident',
+    );
+    expect(seen).toHaveLength(103 * 4);
+    const last = seen.filter(([, , , , ident]) => ident === seen.at(-1)?.at(-1));
+    // Each request in at a and out at b, each reply back.
+    const sequences = (port: string, direction: string, type: string) =>
+      last
+        .filter(([p, d, t]) => p === port && Number(d) === Number(direction) && t === type)
+        .map(([, , , sequence]) => Number(sequence));
+    const all = Array.from({ length: 100 }, (_, i) => i + 1);
+    expect(sequences('a', '1', '8')).toEqual(all);
+    expect(sequences('b', '2', '8')).toEqual(all);
+    expect(sequences('b', '1', '0')).toEqual(all);
+    expect(sequences('a', '2', '0')).toEqual(all);
+    // Right to the last byte.
+    expect(capture.packets('icmp.checksum.status != 1 || ip.checksum.status == 0', 'frame.number')).toEqual([]);
+    const times = capture.packets('icmp', 'frame.time_epoch').map(([time]) => Number(time));
+    expect([...times].sort((x, y) => x - y)).toEqual(times);
+    expect(Math.abs(times[0] * 1000 - Date.now())).toBeLessThan(60_000);
+    // Nobody captures any more: programs have no trace of it.
+    expect(world.ok('offload', 'dump', 'a')).not.toContain('copy');
+    ping(10);
+  });
+
+  test('a capture of one port, cut to a length, gets that port alone and says how long packets were', async () => {
+    world.up(ports);
+    ping(5);
+    const capture = await new Capture('cut', 'b', '--snaplen', '64').running();
+    ping(20);
+    await capture.end();
+    const seen = capture.packets('frame.len == 98', 'frame.interface_name', 'frame.cap_len');
+    expect(seen.length).toBe(40);
+    expect(seen.every(([port, length]) => port === 'b' && length === '64')).toBe(true);
+  });
+});
+
+test('super-packets of TCP are captured whole, and stay whole on their way', async () => {
+  world.up('ports: { a: {}, b: {} }\n');
+  ping(3);
+  const capture = await new Capture('tcp', 'b', '--filter', 'tcp').running();
+  const before = { packets: sum('carriedPackets'), bytes: sum('carriedBytes') };
+  const server = world.spawn('ip', ['netns', 'exec', world.namespace('b'), 'iperf3', '-s', '-1']);
+  await new Promise((resume) => setTimeout(resume, 500));
+  // Slow enough for a reader that shares its processors with others.
+  const client = ['iperf3', '-c', '10.6.0.2', '-n', '20M', '-b', '200M'];
+  expect(run('ip', ['netns', 'exec', world.namespace('a'), ...client]).code).toBe(0);
+  const carried = { packets: sum('carriedPackets') - before.packets, bytes: sum('carriedBytes') - before.bytes };
+  expect(carried.bytes).toBeGreaterThan(20e6);
+  expect(server.exitCode).not.toBe(1);
+  await capture.end();
+  const toServer = capture.packets('tcp.dstport == 5201', 'tcp.len', 'frame.len', 'frame.cap_len');
+  const payload = toServer.reduce((total, [length]) => total + Number(length), 0);
+  expect(payload).toBeGreaterThanOrEqual(20 * 1024 * 1024);
+  expect(toServer.every(([, length, captured]) => length === captured)).toBe(true);
+  expect(Math.max(...toServer.map(([length]) => Number(length)))).toBeGreaterThan(10_000);
+  // No byte of the stream is missing, and none is there twice.
+  expect(capture.packets('tcp.analysis.lost_segment || tcp.analysis.retransmission', 'frame.number')).toEqual([]);
+  expect(must('capinfos', capture.file)).not.toMatch(/dropped:\s+[1-9]/);
+});
+
+test('a reader that is too slow loses copies, which are counted, and no traffic', async () => {
+  world.up('ports: { a: {}, b: {} }\n');
+  ping(3);
+  const child = world.start(['--json', 'capture']);
+  await until('the capture runs', () => world.log().includes('capture-session is running'));
+  ping(3);
+  const before = { carried: sum('carriedPackets'), punted: sum('puntedPackets') };
+  world.spawn('ip', ['netns', 'exec', world.namespace('b'), 'iperf3', '-s', '-1']);
+  await new Promise((resume) => setTimeout(resume, 500));
+  // Nobody reads the pipe meanwhile.
+  const client = ['iperf3', '-c', '10.6.0.2', '-n', '400M'];
+  expect(run('ip', ['netns', 'exec', world.namespace('a'), ...client]).code).toBe(0);
+  ping(20);
+  const carried = sum('carriedPackets') - before.carried;
+  const punted = sum('puntedPackets') - before.punted;
+  let said = '';
+  child.stderr?.on('data', (chunk: Buffer) => {
+    said += chunk.toString();
+  });
+  child.stdout?.resume();
+  const ended = new Promise((resolve) => child.once('close', resolve));
+  child.kill('SIGINT');
+  await ended;
+  const [captured, lost] =
+    said.match(/[\d,]+(?= (packets|lost))/g)?.map((text) => Number(text.replaceAll(',', ''))) ?? [];
+  expect(lost).toBeGreaterThan(0);
+  // Each packet once where it came in, once where it went out; what the switch flooded or had before is not much.
+  expect(captured + lost).toBeGreaterThanOrEqual(carried * 2);
+  expect(captured + lost).toBeLessThanOrEqual((carried + punted) * 2 + 100);
+  ping(20);
+});
+
+test('a tag that a port gets is in the copy', async () => {
+  const mac = '02:57:00:00:00:62';
+  world.up(`ports:
+  a: { vlan: { mode: access, id: 7 } }
+  b: { vlan: { mode: trunk, native: 1, allowed: [7] } }
+fdb: { static: [{ mac: "${mac}", vlan: 7, port: b }] }
+`);
+  const a = world.namespace('a');
+  must('ip', '-n', a, 'neigh', 'add', '10.6.0.2', 'lladdr', mac, 'dev', 'eth0');
+  // Nobody behind b knows of VLANs: there is no answer.
+  const send = () => run('ip', ['netns', 'exec', a, 'ping', '-c', '20', '-i', '0.01', '-W', '0.2', '10.6.0.2']);
+  send();
+  const capture = await new Capture('tags', '--filter', 'icmp').running();
+  send();
+  const before = sum('carriedPackets');
+  send();
+  expect(sum('carriedPackets') - before).toBe(20);
+  await capture.end();
+  const seen = capture.packets('icmp', 'frame.interface_name', 'frame.packet_flags_direction', 'vlan.id', 'icmp.seq');
+  expect(seen).toHaveLength(2 * 20 * 2);
+  const last = seen
+    .slice(-40)
+    .map(([port, direction, tag, sequence]) => `${port} ${Number(direction)} ${tag} ${sequence}`);
+  const expected = Array.from({ length: 20 }, (_, i) => [`a 1  ${i + 1}`, `b 2 7 ${i + 1}`]).flat();
+  expect(last).toEqual(expected);
+});
