@@ -1,7 +1,7 @@
 /**
  * The loader: instructions into the kernel. The first try is made without a log, which is the quick way; only a refusal is
  * asked again with one, in a buffer that grows until the log fits.
- * Neighbours: program/program.ts is the handle, program/verifier.ts reads logs, btf/ names functions and lines.
+ * Neighbours: program/load-tries.ts says when to try again, program/program.ts is the handle, program/verifier.ts reads logs, btf/ names functions and lines.
  */
 import { FileDescriptor, NativeBlock } from '../../host/sys/index.ts';
 import type { FunctionStart } from '../asm/emitter.ts';
@@ -15,6 +15,7 @@ import { Attributes, blockOf, blockOfString, bpf, Errno, failure, kernelRelease 
 import { COMMAND } from '../uapi/commands.ts';
 import { ATTACH_TYPE, type AttachType, PROGRAM_TYPE, PROGRAM_TYPE_SINCE, type ProgramType } from '../uapi/kinds.ts';
 import { objectName } from '../uapi/names.ts';
+import { type LoadAnswer, tryUntilAnswered } from './load-tries.ts';
 import { Program } from './program.ts';
 import { VerifierError } from './verifier.ts';
 
@@ -68,8 +69,6 @@ const ATTR = {
   sizeBytes: 120,
 } as const;
 
-const FIRST_LOG_BYTES = 1 << 16;
-const LAST_LOG_BYTES = 1 << 28;
 const FUNC_INFO_BYTES = 8;
 const LINE_INFO_BYTES = 16;
 
@@ -105,29 +104,17 @@ export function loadProgram(spec: ProgramSpec): Program {
   }
 }
 
-function tryLoad(attributes: Attributes, logLevel: number): { result: number; log: string } {
-  if (logLevel === 0) {
-    attributes.view.setUint32(ATTR.logLevel, 0, true);
-    attributes.view.setUint32(ATTR.logSize, 0, true);
-    attributes.setAddress(ATTR.logBuffer, 0);
-    let result = bpf(COMMAND.PROG_LOAD, attributes, ATTR.sizeBytes);
-    // The verifier gives way to a pending signal.
-    for (let tries = 0; result === -Errno.EAGAIN && tries < 5; tries++) {
-      result = bpf(COMMAND.PROG_LOAD, attributes, ATTR.sizeBytes);
-    }
-    return { result, log: '' };
-  }
-  for (let size = FIRST_LOG_BYTES; ; size *= 4) {
-    const buffer = new NativeBlock(size);
+function tryLoad(attributes: Attributes, logLevel: number): LoadAnswer {
+  const attempt = (logBytes: number): LoadAnswer => {
+    const buffer = logBytes === 0 ? null : new NativeBlock(logBytes);
     attributes.view.setUint32(ATTR.logLevel, logLevel, true);
-    attributes.view.setUint32(ATTR.logSize, size, true);
-    attributes.point(ATTR.logBuffer, buffer);
+    attributes.view.setUint32(ATTR.logSize, logBytes, true);
+    if (buffer === null) attributes.setAddress(ATTR.logBuffer, 0);
+    else attributes.point(ATTR.logBuffer, buffer);
     const result = bpf(COMMAND.PROG_LOAD, attributes, ATTR.sizeBytes);
-    if (result === -Errno.EAGAIN) continue;
-    // Linux 6.4 keeps the end of a log that is too long, and says ENOSPC as older ones do.
-    if (result === -Errno.ENOSPC && size < LAST_LOG_BYTES) continue;
-    return { result, log: buffer.getString(0, size) };
-  }
+    return { result, log: buffer?.getString(0, logBytes) ?? '' };
+  };
+  return tryUntilAnswered(attempt, logLevel !== 0);
 }
 
 function explain(spec: ProgramSpec, name: string, attributes: Attributes, first: number): Error {
