@@ -58,7 +58,7 @@ export class UpcallSender {
    * @returns false when any of it was lost
    */
   send(interfaceIndex: number, pid: number, packet: Packet, key: FlowKey, info: UpcallInfo): boolean {
-    if (pid === 0) return false;
+    if (pid === 0 || this.#device.isLost(pid, key.words[Word.IN_PORT])) return false;
     const packets = this.#packets;
     if (!plainPackets(packet, this.#buffers, packets)) return false;
     // Of a datagram in fragments the key describes the first.

@@ -141,14 +141,25 @@ export class Connection {
     this.#notifications.push(frame.slice());
   }
 
+  /** See {@link PseudoDevice.isLost}. */
+  isLost(vport: number): boolean {
+    return this.#isRefused(this.#upcalls.roomFor(vport));
+  }
+
   /** @param vport whose turn it takes @param frame copied if it must wait @returns false when it is lost, which is counted */
   upcall(vport: number, frame: Uint8Array): boolean {
     if (!this.#open) return false;
     if (this.#isIdle && this.#transport.send(frame)) return true;
-    const queued = this.#upcalls.add(vport, frame.slice());
-    if (queued === Queued.SOCKET_FULL) this.#owner.losses.upcallSocketFull += 1;
-    else if (queued === Queued.PORT_FULL) this.#owner.losses.upcallPortFull += 1;
-    return queued === Queued.YES;
+    if (this.isLost(vport)) return false;
+    this.#upcalls.add(vport, frame.slice());
+    return true;
+  }
+
+  #isRefused(room: number): boolean {
+    if (room === Queued.YES) return false;
+    if (room === Queued.SOCKET_FULL) this.#owner.losses.upcallSocketFull += 1;
+    else this.#owner.losses.upcallPortFull += 1;
+    return true;
   }
 
   get #isIdle(): boolean {

@@ -47,6 +47,14 @@ export class PseudoDevice implements ConnectionOwner {
     return connection;
   }
 
+  /** Whether an upcall that is sent now would be lost, so that it need not be written: it is counted as lost then. */
+  isLost(port: number, vport: number): boolean {
+    const connection = this.#connections.get(port);
+    if (connection !== undefined) return connection.isLost(vport);
+    this.losses.upcallNoSocket += 1;
+    return true;
+  }
+
   /** @returns whether the upcall was sent or waits; losses are counted */
   upcall(port: number, vport: number, frame: Uint8Array): boolean {
     const connection = this.#connections.get(port);

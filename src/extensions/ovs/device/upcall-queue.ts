@@ -10,27 +10,43 @@ export const UPCALLS_PER_PORT = 512;
 /** What became of an upcall that was to wait. */
 export const Queued = { YES: 0, SOCKET_FULL: 1, PORT_FULL: 2 } as const;
 
+/** What came from one port, in the order in which it came. */
+interface PortQueue {
+  readonly port: number;
+  /** Those before `first` have gone. */
+  frames: Uint8Array[];
+  first: number;
+}
+
 export class UpcallQueue {
-  readonly #byPort = new Map<number, Uint8Array[]>();
+  readonly #byPort = new Map<number, PortQueue>();
+  /** Ports with upcalls, the next one first: a ring that ends where `turn` stands. */
+  #turns: PortQueue[] = [];
+  #turn = 0;
   #size = 0;
 
   get size(): number {
     return this.#size;
   }
 
-  /** @param frame is kept @returns one of {@link Queued} */
-  add(port: number, frame: Uint8Array): number {
+  /** What would become of an upcall. @returns one of {@link Queued} */
+  roomFor(port: number): number {
+    if (this.#size === 0) return Queued.YES;
     if (this.#size >= UPCALLS_MAXIMUM) return Queued.SOCKET_FULL;
-    let frames = this.#byPort.get(port);
-    if (frames === undefined) {
-      frames = [];
-      this.#byPort.set(port, frames);
-    } else if (frames.length >= UPCALLS_PER_PORT) {
-      return Queued.PORT_FULL;
+    const queue = this.#byPort.get(port);
+    return queue !== undefined && queue.frames.length - queue.first >= UPCALLS_PER_PORT ? Queued.PORT_FULL : Queued.YES;
+  }
+
+  /** Add an upcall, for which there is room. @param frame is kept */
+  add(port: number, frame: Uint8Array): void {
+    let queue = this.#byPort.get(port);
+    if (queue === undefined) {
+      queue = { port, frames: [], first: 0 };
+      this.#byPort.set(port, queue);
+      this.#turns.push(queue);
     }
-    frames.push(frame);
+    queue.frames.push(frame);
     this.#size += 1;
-    return Queued.YES;
   }
 
   /**
@@ -39,21 +55,29 @@ export class UpcallQueue {
    */
   drain(send: (frame: Uint8Array) => boolean): void {
     while (this.#size > 0) {
-      for (const [port, frames] of this.#byPort) {
-        if (!send(frames[0])) return;
-        frames.shift();
-        this.#size -= 1;
-        // Deleting and setting again moves the port behind the others.
-        this.#byPort.delete(port);
-        if (frames.length > 0) this.#byPort.set(port, frames);
-        break;
+      if (this.#turn >= this.#turns.length) this.#turn = 0;
+      const queue = this.#turns[this.#turn];
+      if (!send(queue.frames[queue.first])) return;
+      queue.first += 1;
+      this.#size -= 1;
+      if (queue.first === queue.frames.length) {
+        this.#byPort.delete(queue.port);
+        this.#turns.splice(this.#turn, 1);
+        continue;
       }
+      if (queue.first >= UPCALLS_PER_PORT) {
+        queue.frames = queue.frames.slice(queue.first);
+        queue.first = 0;
+      }
+      this.#turn += 1;
     }
   }
 
   clear(): number {
     const lost = this.#size;
     this.#byPort.clear();
+    this.#turns = [];
+    this.#turn = 0;
     this.#size = 0;
     return lost;
   }
