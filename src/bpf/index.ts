@@ -103,7 +103,7 @@ export { EventRing, type EventRingOptions } from './reader/event-ring.ts';
 export { type PerfBufferOptions, PerfBufferReader, type SampleHandler } from './reader/perf-buffer.ts';
 export { type RecordHandler, RingBufferReader } from './reader/ring-buffer.ts';
 export { possibleCpus } from './sys/machine.ts';
-export { type XdpTransmission, xdpTransmission } from './tools/delivery.ts';
+export { undoTransmission, type XdpTransmission, xdpTransmission } from './tools/delivery.ts';
 export type { FrameOptions, Variation, VlanTag } from './tools/frame.ts';
 export { type GenerateOptions, type GenerateResult, generate } from './tools/generate.ts';
 export {

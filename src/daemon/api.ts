@@ -146,6 +146,8 @@ export interface OffloadInfo {
   mode: 'auto' | 'off' | 'require';
   /** What the kernel lacks; null when flows can run in it. */
   missing: string | null;
+  /** Folder of what outlives the daemon, so that flows go on while it is away; null when nothing does. */
+  pins: string | null;
   tables: OffloadTable[];
   ports: OffloadPort[];
 }
@@ -205,7 +207,8 @@ export interface CaptureEnd {
 /** Every method: parameters and result. */
 export interface Api {
   status: { params: Record<never, never>; result: Status };
-  shutdown: { params: Record<never, never>; result: { pid: number } };
+  /** With `keep`, flows in the kernel and what they need stay for the next daemon. */
+  shutdown: { params: { keep?: boolean }; result: { pid: number } };
   'config.apply': { params: { file: string; text: string }; result: ApplyResult };
   'config.diff': { params: { file: string; text: string }; result: ApplyResult };
   'config.show': { params: Record<never, never>; result: Record<string, unknown> };

@@ -189,6 +189,11 @@ export function loadPcapReader() {
   return import('./capture-file.ts');
 }
 
+/** Removing what a daemon left that is no more. */
+export function loadLeftovers() {
+  return import('./lifecycle/leftovers.ts');
+}
+
 /** Running a daemon in this process; loads all of Millrace. */
 export function loadDaemon() {
   return import('./lifecycle/run.ts');

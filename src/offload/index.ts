@@ -8,18 +8,21 @@ export {
   foreignPrograms,
   type Hook,
 } from './attach/hook.ts';
+export type { Json } from './attach/manifest.ts';
 export { OffloadState, PinningError, removeOffloadState } from './attach/state.ts';
 export {
+  type Ability,
   decideOffload,
   type OffloadDecision,
   type OffloadSetting,
   type OffloadSupport,
   offloadSupport,
 } from './attach/support.ts';
-export { type XdpTarget, xdpTarget } from './attach/xdp-target.ts';
+export { undoXdpTarget, type XdpTarget, xdpTarget } from './attach/xdp-target.ts';
 export { CopyChannel, type FrameCopy } from './copies/channel.ts';
 export type { CopyMaps } from './copies/layout.ts';
-export { type MapSet, OffloadMaps } from './layout/maps.ts';
+export { type Description, type MapSet, OffloadMaps, tablesLayout } from './layout/maps.ts';
+export { interfacesIn } from './layout/port-table.ts';
 export type { LoadedProgram, Refused } from './program/load.ts';
 export { emitPunt } from './punt/punt.ts';
 export { cpuParts, FlowOffload, type FlowOffloadOptions } from './table/flow-offload.ts';

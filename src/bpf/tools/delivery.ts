@@ -17,7 +17,7 @@ import {
   policy,
   writeGenericHeader,
 } from '../../netlink/index.ts';
-import { DeliveryError } from '../errors.ts';
+import { DeliveryError, NoInterfaceError } from '../errors.ts';
 import { groOf, readLink, setGro } from '../sys/netdev.ts';
 import { ask } from '../sys/netlink.ts';
 
@@ -109,6 +109,16 @@ export function xdpTransmission(netdev: string | number): XdpTransmission {
   const where = peer.namespace === undefined ? '' : ` in namespace ${peer.namespace}`;
   const reason = `${name} is a veth whose peer (${peer.name}${where}) has neither GRO nor an XDP program`;
   return { possible: false, reason, arrange: () => turnOnGro(peer) };
+}
+
+/** Turn GRO off at the peer of a veth, as `arrange` found it. An interface that is gone, or a peer that cannot be reached, is no error. */
+export function undoTransmission(netdev: string | number): void {
+  try {
+    const peer = locatePeer(readLink(netdev, 'ask about XDP'));
+    peer?.within(() => setGro(peer.name, false));
+  } catch (error) {
+    if (!(error instanceof NoInterfaceError || error instanceof SystemError)) throw error;
+  }
 }
 
 function turnOnGro(peer: Peer): () => void {

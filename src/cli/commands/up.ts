@@ -3,7 +3,15 @@ import { spawn } from 'node:child_process';
 import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Command, Option } from 'commander';
-import { type Client, DaemonNotRunning, Failure, loadConfigTools, loadDaemon, messageOf } from '../../daemon/client.ts';
+import {
+  type Client,
+  DaemonNotRunning,
+  Failure,
+  loadConfigTools,
+  loadDaemon,
+  loadLeftovers,
+  messageOf,
+} from '../../daemon/client.ts';
 import type { Cli } from '../cli.ts';
 import { CliError, endingOf } from '../exit.ts';
 
@@ -189,12 +197,29 @@ Examples:
 export function downCommand(cli: Cli): Command {
   return new Command('down')
     .description('stop the daemon; returns when it is gone and everything is undone')
-    .action(async () => {
-      const client = await cli.connect();
+    .option('-k, --keep', 'leave flows that run in the kernel, for an upgrade: the next `up` takes them up')
+    .addHelpText(
+      'after',
+      `
+Without a daemon: removes what one that was killed, or stopped with --keep, has left in the kernel.
+
+Examples:
+  millrace down
+  millrace down --keep && millrace up --daemon    another version, and no packet of a known flow is lost`,
+    )
+    .action(async (options: { keep?: boolean }) => {
+      const keep = options.keep === true;
+      let client: Client;
+      try {
+        client = await cli.connect();
+      } catch (error) {
+        if (!(error instanceof DaemonNotRunning) || keep || !(await removeLeft(cli))) throw error;
+        return;
+      }
       const closed = new Promise<void>((done) => {
         client.onClose = done;
       });
-      const { pid } = await client.call('shutdown', {});
+      const { pid } = await client.call('shutdown', keep ? { keep } : {});
       await closed;
       // The lock file is the last thing that a daemon removes.
       const lock = `${cli.socketPath}.lock`;
@@ -208,6 +233,25 @@ export function downCommand(cli: Cli): Command {
           );
         await new Promise((resume) => setTimeout(resume, 20));
       }
-      cli.print({ pid }, () => `millrace is down (pid ${pid} ended).\n`);
+      const rest = keep ? '; its flows go on in the kernel, until `millrace up` or `millrace down`' : '';
+      cli.print({ pid, kept: keep }, () => `millrace is down (pid ${pid} ended)${rest}.\n`);
     });
+}
+
+/** Remove what a daemon that is no more has left. @returns false when that was nothing */
+async function removeLeft(cli: Cli): Promise<boolean> {
+  const { removeLeftovers } = await loadLeftovers();
+  const left = removeLeftovers(resolve(cli.socketPath));
+  if (left === null) return false;
+  const { pid, programs, devices } = left;
+  cli.print({ pid: null, kept: false, removed: { killedPid: pid, programs, devices } }, () => {
+    const who = pid === null ? 'one that was stopped with --keep' : `one that was killed (pid ${pid})`;
+    const things = [
+      ...(programs > 0 ? [`${programs} program${programs === 1 ? '' : 's'} on interfaces`] : []),
+      ...(devices ? ['the devices of its punt channel'] : []),
+    ];
+    const what = things.length === 0 ? 'its lock' : things.join(' and ');
+    return `No daemon was running; removed what was left of ${who}: ${what}.\n`;
+  });
+  return true;
 }

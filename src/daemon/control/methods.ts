@@ -27,8 +27,11 @@ export interface MethodServices {
   control: Control;
   captures: CaptureBroker;
   status(): Promise<Status>;
-  /** Ask the daemon to end; returns at once. */
-  shutdown(): void;
+  /**
+   * Ask the daemon to end; it does so after this.
+   * @param keep leave flows in the kernel @throws Failure when none would go on
+   */
+  shutdown(keep: boolean): Promise<void>;
 }
 
 function hexFrame(text: string): Uint8Array {
@@ -88,8 +91,8 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
     find(config.extensions, wanted, (extension) => extension.name, 'extension');
 
   add('status', none, () => services.status());
-  add('shutdown', none, () => {
-    services.shutdown();
+  add('shutdown', z.strictObject({ keep: z.boolean().optional() }), async ({ keep }) => {
+    await services.shutdown(keep === true);
     return { pid: process.pid };
   });
 

@@ -101,8 +101,12 @@ async function serve(options: DaemonOptions, config: Config, log: Logger, lock: 
       control,
       captures,
       status: () => statusOf(options, control, startedAt),
-      // The reply goes out first.
-      shutdown: () => setImmediate(() => stopping.ask('asked to over the control socket')),
+      shutdown: async (keep) => {
+        if (keep) await checkKept(control);
+        stopping.keep = keep;
+        // The reply goes out first.
+        setImmediate(() => stopping.ask('asked to over the control socket'));
+      },
     }),
     peerOf,
     onRefusedPeer: (peer) => log.warn({ peer }, 'refused a connection to the control socket'),
@@ -111,6 +115,7 @@ async function serve(options: DaemonOptions, config: Config, log: Logger, lock: 
   let listening = false;
   try {
     await control.apply(config, options.configFile);
+    await thread.call('started', null);
     await server.listen();
     listening = true;
     log.info({ socket: options.socketPath, ports: config.ports.size }, 'ready');
@@ -125,9 +130,17 @@ async function serve(options: DaemonOptions, config: Config, log: Logger, lock: 
   } finally {
     stopping.release();
     if (listening) await server.close();
-    await thread.stop();
+    await thread.stop(stopping.keep);
     log.debug('stopped');
   }
+}
+
+/** @throws Failure when nothing would go on without the daemon */
+async function checkKept({ thread }: Control): Promise<void> {
+  const { mode, missing, pins } = await thread.call('offload-show', null);
+  if (pins !== null) return;
+  const why = mode === 'off' ? 'offload is off' : (missing ?? 'no flow runs in the kernel');
+  throw new Failure('refused', `nothing can be kept: ${why}`, 'stop without --keep');
 }
 
 /** Why the daemon ends: a signal, `millrace down`, or a fault of its own. */
@@ -135,6 +148,8 @@ class StopRequest {
   /** A sentence, or the fault. */
   readonly reason: Promise<string | Error>;
   ask: (why: string | Error) => void = () => {};
+  /** Flows in the kernel are to go on. */
+  keep = false;
   readonly #onSignal = (signal: string) => this.ask(signal);
   readonly #onFault = (fault: unknown) => this.ask(fault instanceof Error ? fault : new Error(String(fault)));
 

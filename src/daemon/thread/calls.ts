@@ -66,7 +66,10 @@ export interface DatapathCalls {
   /** Afterwards nothing more is recorded; what is in the ring can still be read. */
   'capture-close': { params: { id: number }; result: { captured: number; lost: number } };
   /** Close everything and leave. */
-  stop: { params: null; result: null };
+  /** The first configuration is in force. */
+  started: { params: null; result: null };
+  /** Give everything back; with `keep`, all but what carries flows in the kernel. */
+  stop: { params: { keep: boolean }; result: null };
 }
 
 export type DatapathCall = keyof DatapathCalls;

@@ -113,11 +113,11 @@ export class DatapathThread {
     });
   }
 
-  /** Let it close everything; when it does not within the time, end it. */
-  async stop(timeoutMs = 5_000): Promise<void> {
+  /** Let it close everything, or all but what carries flows in the kernel; when it does not within the time, end it. */
+  async stop(keep: boolean, timeoutMs = 5_000): Promise<void> {
     if (this.#stopping) return;
     this.#stopping = true;
-    const stopped = this.call('stop', null).catch(() => null);
+    const stopped = this.call('stop', { keep }).catch(() => null);
     // The thread closes its loop, and with it the eventfd, right after it has answered.
     this.#wakeDescriptor = -1;
     const timer = setTimeout(() => void this.#worker.terminate(), timeoutMs);

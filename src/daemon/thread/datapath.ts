@@ -78,6 +78,7 @@ export class Datapath {
       nowMs: monotonicMs,
       warn: (message) => this.#event('warning', '', message),
       log: (message, fields) => this.#log('debug', message, fields),
+      extensionRuns: (name) => this.#stack.running(name),
     });
     this.#ports = new DatapathPorts(this.#switch, loop, this.#offload, {
       onState: (port, message) => this.#event('port-state', port.name, message),
@@ -124,15 +125,17 @@ export class Datapath {
     }
   }
 
-  /** Give every device back. */
-  close(): void {
+  /** Give every device back. @param keep leave flows in the kernel for the next daemon */
+  close(keep = false): void {
     if (this.#closed) return;
     this.#closed = true;
+    const leaves = keep || this.#offload.isTakingUp;
+    if (leaves) this.#offload.leave();
     this.#loop.remove(this.#links.fileDescriptor);
     this.#links.close();
     this.#ports.close();
     this.#switch.close();
-    this.#offload.close();
+    if (!leaves) this.#offload.close();
   }
 
   #answer<C extends DatapathCall>(call: C, params: DatapathCalls[C]['params']): Answer<DatapathCall> {
@@ -166,8 +169,12 @@ export class Datapath {
       'offload-show': () => this.#offload.show(),
       'offload-refused': ({ limit }) => this.#offload.refused(limit),
       'offload-dump': ({ port, verifier }) => ({ text: this.#offload.dump(this.#ports.get(port), verifier) }),
-      stop: () => {
-        this.close();
+      started: () => {
+        this.#offload.started();
+        return null;
+      },
+      stop: ({ keep }) => {
+        this.close(keep);
         this.#loop.stop();
         return null;
       },

@@ -221,9 +221,12 @@ class LearningExtension implements Extension {
   reconfigure(configuration: unknown): void {
     const checked = configuration as LearningConfiguration;
     this.#forwardLinkLocal = checked.forwardLinkLocal;
-    this.detach();
+    const { flows } = this.#database.configuration;
+    const isSame = flows.maximum === checked.flows.maximum && flows.idleSeconds === checked.flows.idleSeconds;
+    if (isSame) this.#recorder?.flush();
+    else this.detach();
     this.#database.reconfigure(checked, this.#nowSeconds());
-    this.#recorder = this.#newRecorder();
+    this.#recorder ??= this.#newRecorder();
   }
 
   command(name: string, args: JsonValue): JsonValue {

@@ -33,6 +33,10 @@ function parameterWordsOf(step: Step): number {
     case 'decTtl':
     case 'drop':
       return 0;
+    case 'hash':
+      return 3;
+    case 'ipv4':
+      return Number(step.tos) + Number(step.ttl) + step.words.reduce((sum, form) => sum + formWords(form), 0);
     case 'ethernet':
       return step.words.reduce((sum, form) => sum + formWords(form), 0);
     case 'ports':

@@ -11,7 +11,7 @@
  *
  * Neighbours: hook.ts attaches programs; bpf/ finds the peer.
  */
-import { xdpTransmission } from '../../bpf/index.ts';
+import { undoTransmission, xdpTransmission } from '../../bpf/index.ts';
 
 /** Whether XDP programs can send to a port; if not, why, and flows towards it stay at tc. */
 export type XdpTarget =
@@ -25,7 +25,7 @@ export type XdpTarget =
 /**
  * Decide whether a port can be sent to by XDP.
  * @param netdev name or index, in the calling thread's network namespace
- * @param arrange turn GRO on at a veth's peer where that is missing. It is not noted anywhere: a caller that dies leaves it on, which harms nobody
+ * @param arrange turn GRO on at a veth's peer where that is missing. It is not noted here: for a caller that dies {@link undoXdpTarget} undoes it
  * @throws NoInterfaceError, SystemError
  */
 export function xdpTarget(netdev: string | number, arrange: boolean): XdpTarget {
@@ -42,4 +42,12 @@ export function xdpTarget(netdev: string | number, arrange: boolean): XdpTarget 
   if (again.possible) return { possible: true, undo };
   undo();
   return { possible: false, reason: again.reason };
+}
+
+/**
+ * Undo what a former process has arranged for a port with {@link xdpTarget}. A port or a peer that is gone is no error.
+ * @param ifindex of the port, in the calling thread's network namespace
+ */
+export function undoXdpTarget(ifindex: number): void {
+  undoTransmission(ifindex);
 }

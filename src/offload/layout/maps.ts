@@ -61,6 +61,11 @@ function sharedOptionsOf(sizes: TableSizes) {
 
 const devicesOptions = { name: 'mr_devices', maxEntries: MAXIMUM_PORTS };
 
+/** What must be the same for a process to go on with the tables of another. */
+export function tablesLayout(cpus: number): string {
+  return `tables ${LAYOUT_VERSION}, ${cpus} CPUs`;
+}
+
 /** The mapped memory of all maps. */
 export class OffloadMaps {
   readonly sizes: TableSizes;

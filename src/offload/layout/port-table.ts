@@ -55,6 +55,15 @@ const NAMES = [
   ['recirculated', LaneByte.RECIRCULATED],
 ] as const;
 
+/** Interfaces whose packets programs look at by these tables. */
+export function interfacesIn({ ports }: OffloadMaps): number[] {
+  const found: number[] = [];
+  for (let ifindex = 1; ifindex <= MAXIMUM_IFINDEX; ifindex += 1) {
+    if ((ports[ifindex * PORT_WORDS + PortWord.FLAGS] & PortFlag.ON) !== 0) found.push(ifindex);
+  }
+  return found;
+}
+
 export class PortTable {
   readonly #maps: OffloadMaps;
   /** Places of counters by ifindex. */
@@ -71,7 +80,7 @@ export class PortTable {
     const { ports } = this.#maps;
     for (let ifindex = 1; ifindex <= MAXIMUM_IFINDEX; ifindex += 1) {
       const at = ifindex * PORT_WORDS;
-      if (ports[at + PortWord.FLAGS] === 0) continue;
+      if ((ports[at + PortWord.FLAGS] & PortFlag.ON) === 0) continue;
       const lane = ports[at + PortWord.LANE] & (MAXIMUM_PORTS - 1);
       const place = this.#free.indexOf(lane);
       if (place === -1) continue;
@@ -115,6 +124,13 @@ export class PortTable {
     const mtu = mtuBytes > 0 && mtuBytes < ANY_LENGTH ? mtuBytes : ANY_LENGTH;
     Atomics.store(ports, at + PortWord.FLAGS, (mtu << MTU_SHIFT) | flags | PortFlag.ON);
     return null;
+  }
+
+  /** How long packets may be that are sent by an interface at which none is looked at; 0 for any length. */
+  setMtu(ifindex: number, mtuBytes: number): void {
+    if (!(ifindex > 0 && ifindex <= MAXIMUM_IFINDEX) || this.#lanes.has(ifindex)) return;
+    const mtu = mtuBytes < ANY_LENGTH ? mtuBytes : 0;
+    Atomics.store(this.#maps.ports, ifindex * PORT_WORDS + PortWord.FLAGS, mtu << MTU_SHIFT);
   }
 
   /** No packet of the interface is looked at any more. */

@@ -51,7 +51,9 @@ export function adoptEntries(
   // What they waited for is gone with the engine that had it.
   for (const entry of used) Atomics.store(entries.words, entries.at(entry) + EntryWord.SETTLING, 0);
   const numbers = new Map(ports.adopt().map((ifindex): [number, number] => [ports.numberOf(ifindex), ifindex]));
-  return new LeftFlows(placement, states, numbers);
+  const left = new LeftFlows(placement, states, numbers);
+  left.removeWhere(({ recirculates }) => recirculates);
+  return left;
 }
 
 /** Whether an index place and the entry that it names belong together; then the entry counts. */

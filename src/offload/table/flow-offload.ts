@@ -157,6 +157,7 @@ export class FlowOffload implements FlowObserver {
       reason = this.#portTable.set({ ifindex, number, puntIfindex, flags, mtuBytes });
       if (reason !== null) hook = null;
     }
+    if (hook === null) this.#portTable.setMtu(port.ifindex, port.mtuBytes ?? 0);
     if (port.xdpOutput && before?.xdpOutput !== true) devices.set(port.ifindex, { ifindex: port.ifindex });
     if (!port.xdpOutput && before?.xdpOutput === true) devices.delete(port.ifindex);
     const known = hook === port.hook ? port : { ...port, hook };
@@ -172,6 +173,7 @@ export class FlowOffload implements FlowObserver {
     this.#activity.delete(ifindex);
     const port = this.ports.remove(ifindex);
     if (port === undefined) return;
+    this.#portTable.setMtu(ifindex, 0);
     if (port.xdpOutput) this.maps.maps.devices.delete(ifindex);
     this.#countPorts();
     this.#recheckAt = 0;
@@ -434,7 +436,7 @@ export class FlowOffload implements FlowObserver {
     return this.#left?.count() ?? 0;
   }
 
-  /** What they say. Nothing may be put meanwhile. */
+  /** What they say. Flows may be put meanwhile, and claim them. */
   leftFlows(): Iterable<LeftFlow> {
     return this.#left?.flows() ?? [];
   }
@@ -445,23 +447,32 @@ export class FlowOffload implements FlowObserver {
   }
 
   /**
-   * Interfaces are not there any more: what the former process has left of flows from and to them is removed, and of flows of which that cannot be told.
+   * Say which interfaces of the former process are still there: what it has left of flows from and to others is removed, and of flows of
+   * which that cannot be told.
    * @returns how many entries
    */
-  forget(ifindexes: ReadonlySet<number>): number {
-    for (const ifindex of ifindexes) if (this.ports.get(ifindex) === undefined) this.#portTable.remove(ifindex);
+  retain(ifindexes: ReadonlySet<number>): number {
+    for (const ifindex of this.#portTable.ifindexes()) if (!ifindexes.has(ifindex)) this.#dropPort(ifindex);
     const isLost = ({ ifindex, outputs }: LeftFlow) =>
-      ifindexes.has(ifindex) || outputs === null || outputs.some((output) => ifindexes.has(output));
+      (ifindex !== 0 && !ifindexes.has(ifindex)) ||
+      outputs === null ||
+      !outputs.every((output) => ifindexes.has(output));
     return this.#left?.removeWhere(isLost) ?? 0;
+  }
+
+  #dropPort(ifindex: number): void {
+    this.#portTable.remove(ifindex);
+    this.maps.maps.devices.delete(ifindex);
   }
 
   /**
    * Flow table and ports are as they shall be: what of the former process's flows and ports is not in them is removed.
+   * @param most entries at once: packets of each are handed up from then on. Call again until {@link isReconciled}
    * @returns how many entries
    */
-  reconcile(): number {
+  reconcile(most = Number.POSITIVE_INFINITY): number {
     for (const ifindex of this.#portTable.ifindexes()) {
-      if (this.ports.get(ifindex) === undefined) this.#portTable.remove(ifindex);
+      if (this.ports.get(ifindex) === undefined) this.#dropPort(ifindex);
     }
     this.#recheck(Number.POSITIVE_INFINITY);
     return this.#left?.remove(most) ?? 0;

@@ -15,6 +15,8 @@ export interface LeftFlow {
   readonly key: Uint32Array;
   /** Interfaces that its packets are sent to; null when that cannot be told. */
   readonly outputs: readonly number[] | null;
+  /** Its packets are looked up again under an id, or were: ids mean nothing beyond the process that gave them. */
+  readonly recirculates: boolean;
 }
 
 export class LeftFlows {
@@ -101,17 +103,19 @@ export class LeftFlows {
     const key = new Uint32Array(KEY_WORDS);
     const mask = state.masks.byNumber(entries.maskOf(entry))?.value;
     const shape = state.shapes.byNumber(entries.shapeOf(entry))?.value;
-    if (mask === undefined || shape === undefined) return { ifindex: 0, key, outputs: null };
+    if (mask === undefined || shape === undefined) return { ifindex: 0, key, outputs: null, recirculates: true };
     const words = entries.keyOf(entry, mask.index.length);
     mask.index.forEach((word, i) => {
       key[word] = words[i];
     });
     const place = mask.index.indexOf(Word.IN_PORT);
     const isOnePort = place !== -1 && mask.values[place] === 0xffff_ffff;
+    const outputs = outputsOf(shape, entries.parametersOf(entry, shape.parameterWords));
     return {
       ifindex: isOnePort ? (this.#ports.get(key[Word.IN_PORT]) ?? 0) : 0,
       key,
-      outputs: outputsOf(shape, entries.parametersOf(entry, shape.parameterWords)),
+      outputs,
+      recirculates: key[Word.RECIRC_ID] !== 0 || /\brecirc\b/.test(shape.id),
     };
   }
 }

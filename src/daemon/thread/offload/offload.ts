@@ -2,7 +2,6 @@
  * Offload, as the daemon runs it: whether it is on, the punt channel, the programs on the ports, and the flow tables that extensions
  * offer. Packets of a port with a program come in through the punt channel; what the program carries never comes here at all.
  */
-import { createHash } from 'node:crypto';
 import type { Program } from '../../../bpf/index.ts';
 import type { CaptureHub } from '../../../extensions/capture/index.ts';
 import {
@@ -13,10 +12,9 @@ import {
   formatFlowKey,
   KEY_WORDS,
 } from '../../../flow/index.ts';
-import { type EventLoop, openPuntChannel, type PuntChannel, type Timer } from '../../../host/index.ts';
+import { type EventLoop, openPuntChannel, type PuntChannel, type Timer, withRouteClient } from '../../../host/index.ts';
 import type { Batch } from '../../../net/index.ts';
 import {
-  attach,
   type CopyMaps,
   decideOffload,
   type Hook,
@@ -25,6 +23,7 @@ import {
   offloadSupport,
   type Refused,
   showOffload,
+  undoXdpTarget,
   xdpTarget,
 } from '../../../offload/index.ts';
 import type { VirtualSwitch } from '../../../switch/index.ts';
@@ -34,14 +33,19 @@ import { Failure, messageOf } from '../../rpc/failure.ts';
 import type { DatapathPort } from '../port.ts';
 import { loadBaseProgram } from './base-program.ts';
 import { CaptureCopies } from './copies.ts';
+import { transientHolder } from './kept.ts';
+import { puntNameOf, puntPathOf } from './pin-place.ts';
 import { PortOffload } from './port-offload.ts';
-import { OffloadedSource } from './source.ts';
+import { OffloadedSource, type SourceSurroundings } from './source.ts';
+import { Takeover } from './takeover.ts';
 
 /** Slots of the ring that all ports share. */
 const PUNT_SLOTS = 255;
 /** How often flow tables are asked what is due, at most, and how often counts are brought to them. */
 const POLL_MS = 1;
 const SYNC_MS = 500;
+/** Batches that are taken from the punt channel at the end, at most. */
+const LAST_TURNS = 1000;
 
 export interface OffloadSurroundings {
   readonly loop: EventLoop;
@@ -54,6 +58,8 @@ export interface OffloadSurroundings {
   nowMs(): number;
   warn(message: string): void;
   log(message: string, fields: Record<string, unknown>): void;
+  /** Whether an extension runs. */
+  extensionRuns(name: string): boolean;
 }
 
 /** Offload of one switch. */
@@ -69,9 +75,18 @@ export class DatapathOffload implements FlowRegistry {
   readonly #copies: CaptureCopies;
   #polledMs = 0;
   #due: Timer | null = null;
+  readonly #takeover: Takeover;
 
   constructor(around: OffloadSurroundings) {
     this.#around = around;
+    this.#takeover = new Takeover({
+      identity: around.identity,
+      nowMs: () => around.nowMs(),
+      warn: (message) => around.warn(message),
+      log: (message, fields) => around.log(message, fields),
+      extensionRuns: (name) => around.extensionRuns(name),
+      portIdOf: (ifindex) => this.#portIdOf(ifindex),
+    });
     this.#copies = new CaptureCopies({
       loop: around.loop,
       hub: around.captures,
@@ -109,8 +124,9 @@ export class DatapathOffload implements FlowRegistry {
   /** Whether flows can run in the kernel, now that somebody wants it. @throws Failure when it is required and impossible */
   #decide(): boolean {
     if (this.#decision === null) {
-      // Nothing is pinned yet: what is said of it would be said for nothing.
-      const support = { ...offloadSupport(), pinning: { possible: true } as const };
+      const base = offloadSupport();
+      const isPossible = base.tc.possible && base.redirectPeer.possible && this.#mode !== 'off';
+      const support = isPossible ? { ...base, pinning: this.#takeover.prepare() } : base;
       this.#decision = decideOffload(this.#mode, support);
       const { message, refuse } = this.#decision;
       if (refuse) throw new Failure('failed', `offload is required: ${message}`, 'set offload to auto to run without');
@@ -123,8 +139,17 @@ export class DatapathOffload implements FlowRegistry {
 
   /** Whether the packets of a port of this configuration are to come through a program. @throws Failure */
   takes(config: Port): boolean {
-    if (config.kind !== 'netdev' || config.offload === 'off' || config.isolate === false) return false;
-    return this.#decide();
+    if (config.kind !== 'netdev') return false;
+    const may = config.offload !== 'off' && config.isolate !== false;
+    if (may && this.#decide()) return true;
+    const link = withRouteClient((client) => client.findLink(config.device));
+    if (link !== null) this.#takeover.silence(link.index);
+    return false;
+  }
+
+  #portIdOf(ifindex: number): number {
+    for (const one of this.#ports.values()) if (one.ifindex === ifindex) return one.port.id;
+    return -1;
   }
 
   /**
@@ -133,12 +158,12 @@ export class DatapathOffload implements FlowRegistry {
    * @throws Failure when offload is required
    */
   begin(port: DatapathPort, ifindex: number): boolean {
-    const one = new PortOffload(port, ifindex, false);
+    const one = new PortOffload(port, ifindex, false, this.#takeover.holder);
     try {
       const channel = this.#openChannel();
       this.#base ??= loadBaseProgram(channel.interfaceIndex);
       one.claim = channel.claim(ifindex, { onPunted: (batch) => this.#punted(one, batch) });
-      this.#attach(one, 'tc-ingress', this.#base);
+      if (!this.#takeUp(one)) this.#attach(one, 'tc-ingress', this.#base);
     } catch (error) {
       one.attachReason = messageOf(error);
     }
@@ -158,10 +183,40 @@ export class DatapathOffload implements FlowRegistry {
     return false;
   }
 
+  /**
+   * Take up the programs that a former process left on a port. They stay as long as the tables decide that they belong to.
+   * @returns whether a program is there now
+   */
+  #takeUp(one: PortOffload): boolean {
+    const left = this.#takeover.takePrograms(one.ifindex);
+    if (left?.tc === undefined) return false;
+    one.left = left;
+    one.tc = left.tc;
+    one.xdp = left.xdp ?? null;
+    one.foreign = left.tc.foreign;
+    const { config } = one.port;
+    const wantsXdp = config.kind === 'netdev' && config.offload === 'xdp';
+    const goesOn = this.#takeover.isWaiting(one.ifindex) || this.#isTaken(one.ifindex);
+    if (one.xdp !== null && !(wantsXdp && goesOn)) {
+      one.holder.detach(one.xdp);
+      one.xdp = null;
+    }
+    if (goesOn || (this.#base !== null && one.tc.replace(this.#base))) return true;
+    one.tc = null;
+    return false;
+  }
+
+  /** Whether tables decide about an interface that a source has taken up from a former process. */
+  #isTaken(ifindex: number): boolean {
+    for (const offloaded of this.#sources.values()) if (offloaded?.taken?.left.interfaces.has(ifindex)) return true;
+    return false;
+  }
+
   /** A TAP is there: its descriptor is read as ever, and programs may carry its flows past it. */
   beginTap(port: DatapathPort, ifindex: number): void {
     if (this.#mode === 'off' || !this.#decide()) return;
-    const one = new PortOffload(port, ifindex, true);
+    // It ends with the process, and its programs with it.
+    const one = new PortOffload(port, ifindex, true, transientHolder);
     port.onWorkedOff = (packets) => {
       if (one.tc !== null) one.source?.flows.drained(one.ifindex, packets);
     };
@@ -182,17 +237,31 @@ export class DatapathOffload implements FlowRegistry {
     if (one === undefined) return;
     this.#ports.delete(port.id);
     port.onWorkedOff = null;
+    if (one.left !== null && this.#takeover.isUnderWay) {
+      // The start has failed: what was left is left again.
+      this.#disclaim(one);
+      this.#takeover.giveBack(one.left);
+      return;
+    }
     one.source?.flows.removePort(one.ifindex);
     this.#letGo(one);
     this.#copies.portsChanged();
+  }
+
+  #disclaim(one: PortOffload): void {
+    if (one.claim !== null) this.#channel?.disclaim(one.ifindex);
+    one.claim = null;
   }
 
   #wantXdp(one: PortOffload): void {
     one.wanted = 'xdp';
     const target = xdpTarget(one.ifindex, true);
     one.xdpOutput = target.possible;
-    if (target.possible) one.undoXdpOutput = target.undo;
-    else this.#around.warn(`XDP cannot send to port ${one.port.name}: ${target.reason}`);
+    if (target.possible) {
+      const arranged = this.#takeover.isArranged(one.ifindex) ? () => undoXdpTarget(one.ifindex) : undefined;
+      one.undoXdpOutput = target.undo ?? arranged;
+      this.#takeover.noteArranged(one.ifindex, one.undoXdpOutput !== undefined);
+    } else this.#around.warn(`XDP cannot send to port ${one.port.name}: ${target.reason}`);
   }
 
   #punted(one: PortOffload, batch: Batch): void {
@@ -203,10 +272,10 @@ export class DatapathOffload implements FlowRegistry {
 
   #letGo(one: PortOffload): void {
     one.detach();
-    if (one.claim !== null) this.#channel?.disclaim(one.ifindex);
-    one.claim = null;
+    this.#disclaim(one);
     try {
       one.undoXdpOutput?.();
+      this.#takeover.noteArranged(one.ifindex, false);
     } catch (error) {
       this.#around.warn(`port ${one.port.name}: ${messageOf(error)}`);
     }
@@ -233,16 +302,18 @@ export class DatapathOffload implements FlowRegistry {
   /** Put the programs of a port's table on it, or those that hand everything up. */
   #putPrograms(one: PortOffload): void {
     const source = one.isOpen ? one.source : null;
+    // Those of the former process, until there are others.
+    if (source?.isTakenOver === true && one.left !== null && one.tc !== null) return;
     const tc = source?.tc?.program ?? (one.isTap ? null : this.#base);
     if (tc === null) {
-      one.tc?.detach();
+      if (one.tc !== null) one.holder.detach(one.tc);
       one.tc = null;
     } else if (one.tc === null || !one.tc.replace(tc)) {
       this.#attach(one, one.isTap ? 'tc-egress' : 'tc-ingress', tc);
     }
     const xdp = one.wanted === 'xdp' ? (source?.xdp?.program ?? null) : null;
     if (xdp === null) {
-      one.xdp?.detach();
+      if (one.xdp !== null) one.holder.detach(one.xdp);
       one.xdp = null;
     } else if (one.xdp === null || !one.xdp.replace(xdp)) {
       this.#attach(one, 'xdp', xdp);
@@ -250,7 +321,7 @@ export class DatapathOffload implements FlowRegistry {
   }
 
   #attach(one: PortOffload, hook: Hook, program: Program): void {
-    const result = attach({ program, netdev: one.ifindex, hook });
+    const result = one.holder.attach({ program, netdev: one.ifindex, hook });
     if (result.attachment !== null) {
       if (hook === 'xdp') one.xdp = result.attachment;
       else one.tc = result.attachment;
@@ -272,8 +343,12 @@ export class DatapathOffload implements FlowRegistry {
 
   #openChannel(): PuntChannel {
     if (this.#channel !== null) return this.#channel;
-    const name = `mr${createHash('sha256').update(this.#around.identity).digest('hex').slice(0, 8)}`;
-    const channel = openPuntChannel({ interfaceName: name, receiveSlots: PUNT_SLOTS });
+    const { identity } = this.#around;
+    const channel = openPuntChannel({
+      interfaceName: puntNameOf(identity),
+      receiveSlots: PUNT_SLOTS,
+      namespacePath: this.#takeover.folder === null ? null : puntPathOf(identity),
+    });
     for (const warning of channel.warnings) this.#around.warn(warning);
     this.#channel = channel;
     const { loop } = this.#around;
@@ -301,7 +376,7 @@ export class DatapathOffload implements FlowRegistry {
     try {
       if (!this.#decide()) return;
       const { interfaceIndex } = this.#openChannel();
-      const offloaded = new OffloadedSource(source, {
+      const offloaded = this.#makeSource(source, {
         nowMs: () => this.#around.nowMs(),
         puntIfindex: interfaceIndex,
         install: (of, installation) => this.#install(of, installation),
@@ -317,14 +392,40 @@ export class DatapathOffload implements FlowRegistry {
     }
   }
 
+  /** A source with the tables of the former process, if these can be read. */
+  #makeSource(source: FlowSource, around: SourceSurroundings): OffloadedSource {
+    const left = this.#takeover.takeTables(source.name);
+    if (left !== null) {
+      try {
+        const offloaded = new OffloadedSource(source, left, around);
+        offloaded.taken = this.#takeover.begin(offloaded, left);
+        return offloaded;
+      } catch (error) {
+        this.#around.warn(`flows of ${source.name} that were left in the kernel end: ${messageOf(error)}`);
+      }
+    }
+    return new OffloadedSource(source, null, around);
+  }
+
   #closeSource(source: FlowSource, offloaded: OffloadedSource): void {
     offloaded.flows.sync();
     this.#sources.set(source, null);
+    const { taken } = offloaded;
+    // It is being configured, or the start has failed: what was left goes on.
+    const comesBack = taken !== null && this.#takeover.isUnderWay;
     for (const one of this.#ports.values()) {
-      if (one.source === offloaded) this.#assign(one);
+      if (one.source !== offloaded) continue;
+      if (comesBack && one.left !== null) Object.assign(one, { source: null, isOpen: false });
+      else this.#assign(one);
     }
     offloaded.close();
     this.#around.captures.changed();
+    if (comesBack) {
+      this.#takeover.giveBackTables(taken.left);
+      return;
+    }
+    this.#takeover.removeTables(source.name);
+    this.#dropStale();
   }
 
   /** Have the programs of all tables copy what they carry, or none. @returns whether it is so now */
@@ -338,9 +439,17 @@ export class DatapathOffload implements FlowRegistry {
     for (const one of this.#ports.values()) this.#assign(one);
   }
 
-  #install(offloaded: OffloadedSource, { changed }: Installation): void {
-    for (const one of this.#ports.values()) if (one.source === offloaded) this.#putPrograms(one);
-    for (const { hook, instructions } of changed) {
+  #install(offloaded: OffloadedSource, installation: Installation): void {
+    const prepared = this.#takeover.prepareTables(offloaded.source, installation);
+    try {
+      for (const one of this.#ports.values()) if (one.source === offloaded) this.#putPrograms(one);
+      this.#takeover.exchange(offloaded.taken, offloaded);
+    } catch (error) {
+      prepared?.abandon();
+      throw error;
+    }
+    prepared?.commit();
+    for (const { hook, instructions } of installation.changed) {
       this.#around.log('another program', { table: offloaded.source.name, hook, instructions });
     }
   }
@@ -348,6 +457,7 @@ export class DatapathOffload implements FlowRegistry {
   #refused(offloaded: OffloadedSource, refusal: Refused, hookIsLost: boolean): void {
     if (hookIsLost) {
       offloaded[refusal.hook] = null;
+      offloaded.taken = null;
       for (const one of this.#ports.values()) if (one.source === offloaded) this.#putPrograms(one);
     }
     const what = hookIsLost ? `${refusal.hook} runs on the engine` : 'some flows stay in the engine';
@@ -364,7 +474,8 @@ export class DatapathOffload implements FlowRegistry {
       if (offloaded === null) continue;
       let wait: number;
       try {
-        wait = offloaded.flows.poll();
+        if (offloaded.taken !== null) offloaded.taken = this.#takeover.step(offloaded, offloaded.taken);
+        wait = offloaded.taken === null ? offloaded.flows.poll() : Math.max(0, offloaded.flows.poll());
       } catch (error) {
         this.#around.warn(`flows of ${offloaded.source.name}: ${messageOf(error)}`);
         wait = SYNC_MS;
@@ -383,6 +494,45 @@ export class DatapathOffload implements FlowRegistry {
 
   #sync(): void {
     for (const offloaded of this.#sources.values()) offloaded?.flows.sync();
+    this.#dropStale();
+  }
+
+  #dropStale(): void {
+    const isOff = this.#mode === 'off' || this.#decision?.on === false;
+    this.#takeover.dropStale(isOff, (ifindex) => this.#isTaken(ifindex));
+  }
+
+  // A daemon's start and end.
+
+  /** The configuration is in force: flows of a former daemon pass over to those who have them now, and end where nobody has. */
+  started(): void {
+    this.#takeover.start();
+    this.#dropStale();
+  }
+
+  /** Whether flows of a former daemon are being taken up; should this one fail now, they go on. */
+  get isTakingUp(): boolean {
+    return this.#takeover.isUnderWay;
+  }
+
+  /** End, and leave flows in the kernel for the next daemon. */
+  leave(): void {
+    this.#copies.close();
+    // What has come up is for the engine to send.
+    for (let turn = 0; turn < LAST_TURNS && this.#channel !== null; turn += 1) if (this.#channel.receive() === 0) break;
+    for (const one of this.#ports.values()) {
+      one.port.onWorkedOff = null;
+      this.#disclaim(one);
+      if (one.isTap) one.detach();
+    }
+    this.#ports.clear();
+    for (const offloaded of this.#sources.values()) {
+      offloaded?.flows.settle();
+      offloaded?.close();
+    }
+    this.#sources.clear();
+    this.#takeover.leave();
+    this.#closeChannel(false);
   }
 
   // For people.
@@ -405,6 +555,7 @@ export class DatapathOffload implements FlowRegistry {
     }
     return {
       mode: this.#mode,
+      pins: this.#decision?.on === true ? this.#takeover.folder : null,
       missing: decision === null || decision.on ? null : decision.message,
       tables,
       ports: [...this.#ports.values()].map(describe),
@@ -443,11 +594,17 @@ export class DatapathOffload implements FlowRegistry {
     this.#ports.clear();
     for (const offloaded of this.#sources.values()) offloaded?.close();
     this.#sources.clear();
+    this.#closeChannel(true);
+    this.#takeover.remove();
+  }
+
+  #closeChannel(remove: boolean): void {
     this.#base?.close();
     this.#base = null;
     if (this.#channel === null) return;
     this.#around.loop.remove(this.#channel.fileDescriptor);
-    this.#channel.remove();
+    if (remove) this.#channel.remove();
+    else this.#channel.close();
     this.#channel = null;
   }
 }

@@ -5,6 +5,7 @@
 import type { PuntClaim } from '../../../host/index.ts';
 import type { Attachment, ForeignProgram } from '../../../offload/index.ts';
 import type { DatapathPort } from '../port.ts';
+import type { LeftPrograms, ProgramHolder } from './kept.ts';
 import type { OffloadedSource } from './source.ts';
 
 export class PortOffload {
@@ -34,7 +35,13 @@ export class PortOffload {
   reason: string | null = null;
   foreign: readonly ForeignProgram[] = [];
 
-  constructor(port: DatapathPort, ifindex: number, isTap: boolean) {
+  /** Puts programs on its interface. */
+  readonly holder: ProgramHolder;
+  /** What a former process left on its interface; null when that was nothing. */
+  left: LeftPrograms | null = null;
+
+  constructor(port: DatapathPort, ifindex: number, isTap: boolean, holder: ProgramHolder) {
+    this.holder = holder;
     this.port = port;
     this.ifindex = ifindex;
     this.isTap = isTap;
@@ -48,8 +55,8 @@ export class PortOffload {
   }
 
   detach(): void {
-    this.xdp?.detach();
-    this.tc?.detach();
+    if (this.xdp !== null) this.holder.detach(this.xdp);
+    if (this.tc !== null) this.holder.detach(this.tc);
     this.xdp = null;
     this.tc = null;
   }

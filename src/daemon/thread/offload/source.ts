@@ -4,7 +4,9 @@
  */
 import type { FlowSource } from '../../../flow/index.ts';
 import { FlowOffload, type Installation, type LoadedProgram, type Refused } from '../../../offload/index.ts';
+import type { LeftTables } from './kept.ts';
 import type { PortOffload } from './port-offload.ts';
+import type { TakenTables } from './takeover.ts';
 
 export interface SourceSurroundings {
   /** Milliseconds of CLOCK_MONOTONIC. */
@@ -24,10 +26,15 @@ export class OffloadedSource {
   /** What runs now, by hook. */
   tc: LoadedProgram | null = null;
   xdp: LoadedProgram | null = null;
+  /** What is still to be settled of the tables that a former process left. */
+  taken: TakenTables | null = null;
   readonly #around: SourceSurroundings;
 
-  /** @throws UnsupportedError, PrivilegeError, SystemError */
-  constructor(source: FlowSource, around: SourceSurroundings) {
+  /**
+   * @param left tables to go on with
+   * @throws UnsupportedError, PrivilegeError, SystemError
+   */
+  constructor(source: FlowSource, left: LeftTables | null, around: SourceSurroundings) {
     this.source = source;
     this.#around = around;
     this.flows = new FlowOffload({
@@ -41,7 +48,13 @@ export class OffloadedSource {
       copiesRefused: (refusal) => around.copiesRefused(refusal),
       carried: (slot, packets, bytes) => source.carried?.(slot, packets, bytes),
       ...(source.hashSecret === undefined ? {} : { hashSecret: source.hashSecret }),
+      ...(left === null ? {} : { adopt: left }),
     });
+  }
+
+  /** Whether programs of the former process go on with these tables, and none of this one do yet. */
+  get isTakenOver(): boolean {
+    return this.taken !== null && this.tc === null;
   }
 
   /** Whether this table decides about the packets of a port. */

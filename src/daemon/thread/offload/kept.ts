@@ -1,0 +1,378 @@
+/**
+ * What the daemon leaves working in the kernel when it dies, and takes up when it starts: the programs on interfaces (one state), and the
+ * tables of each flow source (a state each), all below one folder of pins (pin-place.ts).
+ *
+ *      <folder>/links/          links of programs on interfaces; its manifest says which interfaces these were
+ *      <folder>/table-<name>/   maps and programs of a flow source, by generation
+ *
+ * What was left and is not taken up yet goes on working. offload.ts decides what becomes of it.
+ */
+import { readlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { withRouteClient } from '../../../host/index.ts';
+import {
+  type Attachment,
+  type AttachRequest,
+  type AttachResult,
+  attach,
+  cpuParts,
+  type Description,
+  type Installation,
+  interfacesIn,
+  type Json,
+  OffloadMaps,
+  OffloadState,
+  removeOffloadState,
+  tablesLayout,
+  undoXdpTarget,
+} from '../../../offload/index.ts';
+import { messageOf } from '../../rpc/failure.ts';
+import { LINKS, tableFolderOf, tableFolders } from './pin-place.ts';
+
+const LINKS_LAYOUT = 'links 1';
+
+/** Puts programs on interfaces and takes them off. */
+export interface ProgramHolder {
+  attach(request: AttachRequest): AttachResult;
+  detach(attachment: Attachment): void;
+}
+
+/** Programs that end with the process. */
+export const transientHolder: ProgramHolder = { attach, detach: (attachment) => attachment.detach() };
+
+/** What was left on one interface. */
+export interface LeftPrograms {
+  readonly ifindex: number;
+  readonly tc: Attachment | undefined;
+  readonly xdp: Attachment | undefined;
+}
+
+/** Tables that were left. */
+export interface LeftTables {
+  /** Name of the flow source. */
+  readonly name: string;
+  /** See FlowSource.returnsWith. */
+  readonly returnsWith: string | null;
+  readonly maps: OffloadMaps;
+  readonly description: Description;
+  /** Interfaces whose packets they decide about. */
+  readonly interfaces: ReadonlySet<number>;
+}
+
+/** Tables that are pinned, and not yet those that the next process takes up. */
+export interface PreparedTables {
+  commit(): void;
+  abandon(): void;
+}
+
+export class KeptState implements ProgramHolder {
+  readonly folder: string;
+  /** What was found and is not taken up, and why. */
+  readonly refusals: string[] = [];
+  readonly #links: OffloadState;
+  readonly #programs = new Map<number, LeftPrograms>();
+  readonly #tables = new Map<string, LeftTables>();
+  readonly #states = new Map<string, OffloadState>();
+  /** MAC addresses of the interfaces that have programs, by index: an index alone may mean another one later. */
+  readonly #addresses = new Map<number, string>();
+  /** Interfaces at whose peers GRO was turned on. */
+  readonly #arranged = new Set<number>();
+  /** Interfaces that are what they were when they were left. */
+  readonly interfaces = new Set<number>();
+  /** Whether there was anything. */
+  hasLeft = false;
+
+  /**
+   * Open what is in a folder, or begin afresh.
+   * @param folder from pin-place.ts; the calling thread is in the namespace of the interfaces
+   * @throws PinningError, PrivilegeError, SystemError
+   */
+  constructor(folder: string) {
+    this.folder = folder;
+    const options = { folder: join(folder, LINKS), layout: LINKS_LAYOUT };
+    const adoption = OffloadState.adopt(options);
+    if (adoption.state === null) {
+      if (adoption.reason !== null) this.refusals.push(adoption.reason);
+      this.#dropTables();
+      this.#links = OffloadState.create(options);
+      this.#note();
+      return;
+    }
+    this.#links = adoption.state;
+    const told = readLinksData(adoption.data);
+    if (told === null || told.namespace !== ownNamespace()) {
+      const why = told === null ? 'its manifest is damaged' : 'it belongs to another network namespace';
+      this.refusals.push(`what was pinned in ${options.folder} is not taken up: ${why}`);
+      this.#links.removeAll();
+      this.#dropTables();
+      this.#links = OffloadState.create(options);
+      this.#note();
+      return;
+    }
+    this.#adoptLinks(told);
+    this.#adoptTables();
+    this.hasLeft = this.#programs.size + this.#tables.size > 0;
+  }
+
+  #adoptLinks({ addresses, arranged }: LinksData): void {
+    const found = new Map<number, { tc?: Attachment; xdp?: Attachment }>();
+    for (const attachment of this.#links.attachments) {
+      const { ifindex, hook } = attachment;
+      if (addressOf(ifindex) !== addresses.get(ifindex)) {
+        this.#links.detach(attachment);
+        continue;
+      }
+      const of = found.get(ifindex) ?? {};
+      of[hook === 'xdp' ? 'xdp' : 'tc'] = attachment;
+      found.set(ifindex, of);
+    }
+    for (const [ifindex, { tc, xdp }] of found) {
+      // XDP alone would hand up to nobody.
+      if (tc === undefined && xdp !== undefined) this.#links.detach(xdp);
+      else this.#programs.set(ifindex, { ifindex, tc, xdp });
+    }
+    for (const [ifindex, address] of addresses) {
+      if (this.#programs.has(ifindex)) this.#addresses.set(ifindex, address);
+    }
+    for (const ifindex of this.#programs.keys()) this.interfaces.add(ifindex);
+    for (const ifindex of arranged) if (this.#programs.has(ifindex)) this.#arranged.add(ifindex);
+    this.#note();
+  }
+
+  #adoptTables(): void {
+    for (const entry of tableFolders(this.folder)) {
+      try {
+        const reason = this.#adoptTable(join(this.folder, entry));
+        if (reason !== null) this.refusals.push(reason);
+      } catch (error) {
+        this.refusals.push(`what was pinned in ${join(this.folder, entry)} is not taken up: ${messageOf(error)}`);
+        removeOffloadState(join(this.folder, entry));
+      }
+    }
+  }
+
+  /** @returns why there is nothing to be taken up, when there should have been */
+  #adoptTable(folder: string): string | null {
+    const { state, ...rest } = OffloadState.adopt({ folder, layout: tablesLayout(cpuParts()) });
+    if (state === null) return 'reason' in rest ? rest.reason : null;
+    const told = readTableData('data' in rest ? rest.data : null);
+    const why = told === null ? 'its manifest is damaged' : this.#openTables(told, state);
+    if (told === null || why !== null) {
+      state.removeAll();
+      return `what was pinned in ${folder} is not taken up: ${why}`;
+    }
+    this.#states.set(told.name, state);
+    return null;
+  }
+
+  /** @returns why they cannot be opened */
+  #openTables(told: TableData, state: OffloadState): string | null {
+    try {
+      const opened = OffloadMaps.open((name) => state.openMap(name, (path) => path), cpuParts());
+      if ('reason' in opened) return opened.reason;
+      this.#tables.set(told.name, { ...told, ...opened, interfaces: new Set(interfacesIn(opened.maps)) });
+      return null;
+    } catch (error) {
+      return messageOf(error);
+    }
+  }
+
+  // What was left.
+
+  /** Programs that are not taken up yet. */
+  get programs(): Iterable<LeftPrograms> {
+    return this.#programs.values();
+  }
+
+  /** Tables that are not taken up yet. */
+  get tables(): Iterable<LeftTables> {
+    return this.#tables.values();
+  }
+
+  /** Whether tables that nobody has taken up yet decide about the packets of an interface. */
+  isWaiting(ifindex: number): boolean {
+    for (const { interfaces } of this.#tables.values()) if (interfaces.has(ifindex)) return true;
+    return false;
+  }
+
+  /** Put back what was taken up. */
+  giveBack(left: LeftPrograms): void {
+    this.#programs.set(left.ifindex, left);
+  }
+
+  /** Take the programs of an interface up; null when nothing was left there. */
+  takePrograms(ifindex: number): LeftPrograms | null {
+    const left = this.#programs.get(ifindex) ?? null;
+    this.#programs.delete(ifindex);
+    return left;
+  }
+
+  /** What was left on an interface and is not taken up yet. */
+  programsOf(ifindex: number): LeftPrograms | null {
+    return this.#programs.get(ifindex) ?? null;
+  }
+
+  /** Take the tables of a source up; null when none were left. */
+  takeTables(name: string): LeftTables | null {
+    const left = this.#tables.get(name) ?? null;
+    this.#tables.delete(name);
+    return left;
+  }
+
+  /** The source that took tables up has ended and may come again: they wait for it. */
+  giveBackTables({ name, returnsWith }: LeftTables): void {
+    const state = this.#states.get(name);
+    if (state === undefined) return;
+    const why = this.#openTables({ name, returnsWith }, state);
+    if (why === null) return;
+    this.refusals.push(why);
+    this.removeTables(name);
+  }
+
+  /** Take programs that nobody takes up off their interface. */
+  dropPrograms(ifindex: number): void {
+    const left = this.takePrograms(ifindex);
+    if (left?.xdp !== undefined) this.detach(left.xdp);
+    if (left?.tc !== undefined) this.detach(left.tc);
+  }
+
+  // What runs.
+
+  attach(request: AttachRequest): AttachResult {
+    const result = this.#links.attach(request);
+    if (result.attachment !== null) {
+      const { ifindex } = result.attachment;
+      const address = addressOf(ifindex);
+      if (address !== null && this.#addresses.get(ifindex) !== address) {
+        this.#addresses.set(ifindex, address);
+        this.#note();
+      }
+    }
+    return result;
+  }
+
+  detach(attachment: Attachment): void {
+    const { ifindex } = attachment;
+    this.#links.detach(attachment);
+    if (this.#links.attachments.some((other) => other.ifindex === ifindex)) return;
+    if (this.#addresses.delete(ifindex)) this.#note();
+  }
+
+  /** Note whether GRO was turned on at the peer of an interface, which is to be undone in the end. */
+  noteArranged(ifindex: number, is: boolean): void {
+    const was = this.#arranged.has(ifindex);
+    if (is) this.#arranged.add(ifindex);
+    else this.#arranged.delete(ifindex);
+    if (was !== is) this.#note();
+  }
+
+  isArranged(ifindex: number): boolean {
+    return this.#arranged.has(ifindex);
+  }
+
+  #note(): void {
+    this.#links.note({
+      namespace: ownNamespace(),
+      addresses: [...this.#addresses],
+      arranged: [...this.#arranged],
+    });
+  }
+
+  /**
+   * Pin what is about to run: whenever the process is killed, what runs is pinned. Commit it when it runs.
+   * @throws SystemError; then nothing is changed
+   */
+  prepare(name: string, returnsWith: string | null, { maps, programs }: Installation): PreparedTables {
+    let state = this.#states.get(name);
+    if (state === undefined) {
+      state = OffloadState.create({ folder: join(this.folder, tableFolderOf(name)), layout: tablesLayout(cpuParts()) });
+      this.#states.set(name, state);
+    }
+    const generation = state.begin();
+    try {
+      for (const [key, map] of Object.entries(maps.maps)) generation.pinMap(key, map);
+      for (const { hook, program, again, tailCalls } of programs) {
+        generation.pinProgram(hook, program);
+        if (again !== null) generation.pinProgram(`${hook}-again`, again);
+        // The kernel empties a map of programs that neither a descriptor nor a pin holds.
+        if (tailCalls !== null) generation.pinMap(`${hook}-tail-calls`, tailCalls);
+      }
+    } catch (error) {
+      generation.abandon();
+      throw error;
+    }
+    return { commit: () => generation.commit({ name, returnsWith }), abandon: () => generation.abandon() };
+  }
+
+  /** Remove the tables of a source that is no more; no program uses them any longer. */
+  removeTables(name: string): void {
+    this.takeTables(name)?.maps.close();
+    this.#states.get(name)?.removeAll();
+    this.#states.delete(name);
+  }
+
+  /** Let go: everything goes on working. */
+  close(): void {
+    for (const { maps } of this.#tables.values()) maps.close();
+    for (const state of this.#states.values()) state.close();
+    this.#links.close();
+    this.#tables.clear();
+    this.#programs.clear();
+    this.#states.clear();
+  }
+
+  /** Take everything off the interfaces, undo what was arranged for it, and remove the pins. */
+  removeAll(): void {
+    for (const ifindex of this.#arranged) undoXdpTarget(ifindex);
+    for (const { maps } of this.#tables.values()) maps.close();
+    this.#links.removeAll();
+    for (const state of this.#states.values()) state.removeAll();
+    this.#tables.clear();
+    this.#programs.clear();
+    this.#states.clear();
+    this.#arranged.clear();
+  }
+
+  #dropTables(): void {
+    for (const entry of tableFolders(this.folder)) removeOffloadState(join(this.folder, entry));
+  }
+}
+
+function ownNamespace(): string {
+  return readlinkSync('/proc/thread-self/ns/net');
+}
+
+/** The MAC address of an interface as hex digits; null when there is none of this index. */
+function addressOf(ifindex: number): string | null {
+  const link = withRouteClient((client) => client.findLink(ifindex));
+  return link?.macAddress === undefined ? null : Buffer.from(link.macAddress).toString('hex');
+}
+
+interface LinksData {
+  readonly namespace: string;
+  readonly addresses: ReadonlyMap<number, string>;
+  readonly arranged: readonly number[];
+}
+
+function readLinksData(data: Json): LinksData | null {
+  if (typeof data !== 'object' || data === null || Array.isArray(data)) return null;
+  const { namespace, addresses, arranged } = data as { readonly [key: string]: Json };
+  const isPair = (pair: unknown): pair is [number, string] =>
+    Array.isArray(pair) && Number.isInteger(pair[0]) && typeof pair[1] === 'string';
+  if (typeof namespace !== 'string' || !Array.isArray(addresses) || !addresses.every(isPair)) return null;
+  if (!Array.isArray(arranged) || !arranged.every((ifindex): ifindex is number => Number.isInteger(ifindex)))
+    return null;
+  return { namespace, addresses: new Map(addresses), arranged };
+}
+
+interface TableData {
+  readonly name: string;
+  readonly returnsWith: string | null;
+}
+
+function readTableData(data: Json): TableData | null {
+  if (typeof data !== 'object' || data === null || Array.isArray(data)) return null;
+  const { name, returnsWith } = data as { readonly [key: string]: Json };
+  if (typeof name !== 'string' || (returnsWith !== null && typeof returnsWith !== 'string')) return null;
+  return { name, returnsWith };
+}
