@@ -8,7 +8,7 @@ import { Errno, OvsError } from '../errors.ts';
 import type { OvsDatapath } from '../ovs-datapath.ts';
 import { decodeActions } from '../translate/actions-decode.ts';
 import { encodeActions } from '../translate/actions-encode.ts';
-import { decodeKey, decodeMatch, type KeyCapabilities } from '../translate/key-decode.ts';
+import { decodeKey, decodeMatch, type KeyCapabilities, newMatch } from '../translate/key-decode.ts';
 import { encodeKey } from '../translate/key-encode.ts';
 import { announce } from './notify.ts';
 import { datapathOf, type FamilyRequest, unsupported } from './request.ts';
@@ -16,6 +16,12 @@ import { datapathOf, type FamilyRequest, unsupported } from './request.ts';
 export const FLOW_ATTRIBUTES = 11;
 const UFID_MAXIMUM_BYTES = 16;
 const CAPABILITIES: KeyCapabilities = { connections: false };
+
+/** Of the request that is being carried out. */
+const match = newMatch();
+const maskedKey = new Uint32Array(KEY_WORDS);
+/** Of the flow that is being written. */
+const key = new Uint32Array(KEY_WORDS);
 
 /** @throws OvsError */
 export function handleFlow(request: FamilyRequest): void {
@@ -63,7 +69,7 @@ function put(request: FamilyRequest): void {
   const content = attributes.nest(A.KEY);
   const list = attributes.nest(A.ACTIONS);
   if (content === null || list === null) throw new OvsError(Errno.EINVAL, 'key or actions are missing');
-  const { key, mask } = decodeMatch(content, attributes.nest(A.MASK), CAPABILITIES);
+  const { key, mask } = decodeMatch(content, attributes.nest(A.MASK), CAPABILITIES, match);
   const actions = decodeActions(list, masked(key, mask));
   const datapath = datapathOf(request);
   const isNew = (request.flags & (NlmFlag.CREATE | NlmFlag.EXCL)) !== 0;
@@ -81,13 +87,13 @@ function change(request: FamilyRequest): void {
   const list = attributes.nest(A.ACTIONS);
   const ufid = ufidOf(request);
   if (content === null && (ufid === null || list !== null)) throw new OvsError(Errno.EINVAL, 'the key is missing');
-  const match = content === null ? null : decodeMatch(content, attributes.nest(A.MASK), CAPABILITIES);
-  const actions = list === null || match === null ? null : decodeActions(list, masked(match.key, match.mask));
+  if (content !== null) decodeMatch(content, attributes.nest(A.MASK), CAPABILITIES, match);
+  const actions = list === null || content === null ? null : decodeActions(list, masked(match.key, match.mask));
   const datapath = datapathOf(request);
   const table = datapath.flows.table;
   let slot = -1;
   if (ufid !== null) slot = table.findUfid(ufid);
-  else if (match !== null) slot = table.findExact(match.key);
+  else if (content !== null) slot = table.findExact(match.key);
   if (slot < 0) throw new OvsError(Errno.ENOENT, 'no such flow');
   if (actions !== null && table.setActions(slot, actions) < 0) throw new OvsError(Errno.EINVAL, 'too many actions');
   tell(request, datapath, slot, Command.SET, flags);
@@ -148,11 +154,11 @@ function headerOf(datapath: OvsDatapath, command: number): ObjectHeader {
   return { family: Family.FLOW, command, version: 1, interfaceIndex: datapath.interfaceIndex };
 }
 
+/** The key with the bits outside its mask 0, in an array that the next call overwrites. */
 function masked(key: Uint32Array, mask: Uint32Array): Uint32Array {
-  return key.map((word, i) => word & mask[i]);
+  for (let i = 0; i < KEY_WORDS; i += 1) maskedKey[i] = key[i] & mask[i];
+  return maskedKey;
 }
-
-const key = new Uint32Array(KEY_WORDS);
 
 function write(writer: MessageWriter, datapath: OvsDatapath, slot: number, flags: number): void {
   const table = datapath.flows.table;
@@ -160,9 +166,11 @@ function write(writer: MessageWriter, datapath: OvsDatapath, slot: number, flags
   const ufid = table.ufidOf(slot);
   if (ufid !== null) writer.bytes(A.UFID, ufid);
   const omits = (flag: number) => ufid !== null && (flags & flag) !== 0;
-  table.readKey(slot, key);
-  if (!omits(UfidFlag.OMIT_KEY)) encodeKey(writer, A.KEY, key, key, false);
-  if (!omits(UfidFlag.OMIT_MASK)) encodeKey(writer, A.MASK, key, table.maskOf(slot).words, false);
+  const omitsKey = omits(UfidFlag.OMIT_KEY);
+  const omitsMask = omits(UfidFlag.OMIT_MASK);
+  if (!omitsKey || !omitsMask) table.readKey(slot, key);
+  if (!omitsKey) encodeKey(writer, A.KEY, key, key, false);
+  if (!omitsMask) encodeKey(writer, A.MASK, key, table.maskOf(slot).words, false);
   if (table.usedMsOf(slot) > 0) writer.bytes(A.USED, counters(Math.floor(table.usedMsOf(slot))));
   if (table.packetsOf(slot) > 0) writer.bytes(A.STATS, counters(table.packetsOf(slot), table.bytesOf(slot)));
   if ((table.tcpFlagsOf(slot) & 0xff) !== 0) writer.u8(A.TCP_FLAGS, table.tcpFlagsOf(slot) & 0xff);

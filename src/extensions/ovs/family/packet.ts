@@ -5,11 +5,15 @@ import { u16At, u32At } from '../attributes.ts';
 import { Errno, OvsError } from '../errors.ts';
 import { LOCAL_PORT } from '../ovs-datapath.ts';
 import { decodeActions } from '../translate/actions-decode.ts';
-import { decodeMetadata } from '../translate/key-decode.ts';
+import { decodeMetadata, type KeyCapabilities } from '../translate/key-decode.ts';
 import { datapathOf, type FamilyRequest, unsupported } from './request.ts';
 
 export const PACKET_ATTRIBUTES = 12;
 const ETHERNET_BYTES = 14;
+const CAPABILITIES: KeyCapabilities = { connections: false };
+
+/** Of the packet that is being handed in; used up before its actions run. */
+const metadata = new FlowKey();
 
 /** @throws OvsError */
 export function handlePacket(request: FamilyRequest): void {
@@ -27,7 +31,8 @@ export function handlePacket(request: FamilyRequest): void {
     hash: hash === null ? null : ([u32At(hash, 0), u32At(hash, 4)] as const),
     upcallPid: attributes.u32(A.UPCALL_PID) ?? 0,
   };
-  const { words, l3Type } = decodeMetadata(key, { connections: false });
+  metadata.l3Type = decodeMetadata(key, CAPABILITIES, metadata.words);
+  metadata.hasTunnel = metadata.words[Word.TUNNEL_IP] !== 0;
   const { pool, largePool } = state.buffers;
   const packet = (content.length <= pool.maxFrameBytes ? pool : largePool).allocate();
   if (packet === null) throw new OvsError(Errno.ENOBUFS, 'no buffer');
@@ -36,10 +41,6 @@ export function handlePacket(request: FamilyRequest): void {
     if (content.length > packet.limit - packet.offset) throw new OvsError(Errno.EMSGSIZE, `${content.length} bytes`);
     packet.bytes.set(content, packet.offset);
     packet.length = content.length;
-    const metadata = new FlowKey();
-    metadata.words.set(words);
-    metadata.hasTunnel = words[Word.TUNNEL_IP] !== 0;
-    metadata.l3Type = l3Type;
     if (extract(packet, metadata) !== Extraction.DONE) throw new OvsError(Errno.EINVAL, 'the packet is malformed');
     const actions = decodeActions(list, metadata.words);
     const datapath = datapathOf(request);

@@ -71,23 +71,6 @@ function range(from: number, count: number): number[] {
   return Array.from({ length: count }, (_, i) => from + i);
 }
 
-/** Length of an attribute's structure in bytes, or -1 for attributes of another kind (nests, tags, MPLS). */
-export function structureBytes(attribute: number): number {
-  return BYTES.get(attribute)?.length ?? -1;
-}
-
-/** Put a structure into a key. The caller has checked its length. */
-export function writeStructure(attribute: number, content: Uint8Array, words: Uint32Array): void {
-  const places = BYTES.get(attribute) ?? [];
-  for (let i = 0; i < places.length; i += 1) if (places[i] >= 0) setKeyByte(words, places[i], content[i]);
-}
-
-/** Whether the bytes that the key has no room for are 0. */
-export function paddingIsZero(attribute: number, content: Uint8Array): boolean {
-  const places = BYTES.get(attribute) ?? [];
-  return places.every((place, i) => place >= 0 || content[i] === 0);
-}
-
 /** By attribute: its places, and an array of its length that is written again and again. */
 const READERS: (Reader | undefined)[] = [];
 for (const [attribute, places] of BYTES) {
@@ -97,6 +80,26 @@ for (const [attribute, places] of BYTES) {
 interface Reader {
   readonly places: Int32Array;
   readonly content: Uint8Array;
+}
+
+/** Length of an attribute's structure in bytes, or -1 for attributes of another kind (nests, tags, MPLS). */
+export function structureBytes(attribute: number): number {
+  return READERS[attribute]?.places.length ?? -1;
+}
+
+/** Put a structure into a key. The caller has checked its length. @param at where it begins */
+export function writeStructure(attribute: number, bytes: Uint8Array, words: Uint32Array, at = 0): void {
+  const places = READERS[attribute]?.places;
+  if (places === undefined) return;
+  for (let i = 0; i < places.length; i += 1) if (places[i] >= 0) setKeyByte(words, places[i], bytes[at + i]);
+}
+
+/** Whether the bytes that the key has no room for are 0. @param at where the structure begins */
+export function paddingIsZero(attribute: number, bytes: Uint8Array, at = 0): boolean {
+  const places = READERS[attribute]?.places;
+  if (places === undefined) return true;
+  for (let i = 0; i < places.length; i += 1) if (places[i] < 0 && bytes[at + i] !== 0) return false;
+  return true;
 }
 
 const NOTHING = new Uint8Array(0);

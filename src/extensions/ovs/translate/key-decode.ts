@@ -8,24 +8,11 @@ import { EtherType } from '../../../net/index.ts';
 import { PORTS_MAXIMUM } from '../abi.ts';
 import { be16At, be32At, eachNested, u32At } from '../attributes.ts';
 import { Errno, OvsError } from '../errors.ts';
-import { paddingIsZero, structureBytes, writeStructure } from './key-attribute.ts';
+import { paddingIsZero, writeStructure } from './key-attribute.ts';
+import { isConnection, isNest, KeyAttributes } from './key-attributes.ts';
 import { checkMatch } from './match-rules.ts';
 import { decodeNshKey } from './nsh.ts';
 import { decodeTunnel } from './tunnel.ts';
-
-const LAST_ATTRIBUTE = KeyAttribute.IPV6_EXTHDRS;
-/** Attributes that never come from outside: two that Open vSwitch uses in itself, and the kernel's own. */
-const FOREIGN = new Set<number>([KeyAttribute.PACKET_TYPE, 30, 31]);
-const CONNECTION = new Set<number>([
-  KeyAttribute.CT_STATE,
-  KeyAttribute.CT_ZONE,
-  KeyAttribute.CT_MARK,
-  KeyAttribute.CT_LABELS,
-  KeyAttribute.CT_ORIG_TUPLE_IPV4,
-  KeyAttribute.CT_ORIG_TUPLE_IPV6,
-]);
-/** OVS_KEY_ATTR_* whose content is attributes, besides which there are MPLS (of variable length) and VLAN. */
-const NESTS = new Set<number>([KeyAttribute.ENCAP, KeyAttribute.TUNNEL, KeyAttribute.NSH]);
 
 /** What the datapath can do, as far as keys show it. */
 export interface KeyCapabilities {
@@ -39,44 +26,27 @@ export interface DecodedMatch {
   readonly mask: Uint32Array;
 }
 
-type AttributeMap = Map<number, Uint8Array>;
+/** Of the key and the mask that are being read. */
+const keyAttributes = new KeyAttributes();
+const maskAttributes = new KeyAttributes();
 
 const refuse = (reason: string): never => {
   throw new OvsError(Errno.EINVAL, `flow key: ${reason}`);
 };
 
-/** Split one level of attributes. @param isMask attributes that are all 0 count as absent */
-function split(content: Uint8Array, isMask: boolean, capabilities: KeyCapabilities): AttributeMap {
-  const attributes: AttributeMap = new Map();
-  eachNested(content, (type, value) => {
-    if (type === 0 || type > LAST_ATTRIBUTE || FOREIGN.has(type)) refuse(`attribute ${type} is not known`);
-    if (CONNECTION.has(type) && !capabilities.connections) refuse(`attribute ${type}: connections are not tracked`);
-    if (attributes.has(type)) refuse(`attribute ${type} comes twice`);
-    const expected = type === KeyAttribute.VLAN ? 2 : structureBytes(type);
-    if (expected >= 0 && value.length !== expected) refuse(`attribute ${type} has ${value.length} bytes`);
-    if (isMask && !NESTS.has(type) && value.every((byte) => byte === 0)) return;
-    attributes.set(type, value);
-  });
-  return attributes;
-}
-
-/** The tags and what is behind them: takes VLAN and ENCAP out of the map and merges the encapsulated attributes in. */
-function decodeTags(attributes: AttributeMap, words: Uint32Array, capabilities: KeyCapabilities): number {
+/** The tags and what is behind them: takes VLAN and ENCAP away and puts the encapsulated attributes in their place. */
+function decodeTags(attributes: KeyAttributes, words: Uint32Array): number {
   let tags = 0;
   while (tags < 2) {
-    const type = attributes.get(KeyAttribute.ETHERTYPE);
+    const type = attributes.be16(KeyAttribute.ETHERTYPE);
     if (!attributes.has(KeyAttribute.ETHERNET) && tags === 0) return tags;
-    if (type === undefined || !isTag(be16At(type, 0))) return tags;
-    const tci = attributes.get(KeyAttribute.VLAN);
-    const inner = attributes.get(KeyAttribute.ENCAP);
-    if (tci === undefined || inner === undefined) return refuse('a tag without TCI or content');
-    const value = be16At(tci, 0);
-    if ((value & TAG_PRESENT) === 0 && (value !== 0 || inner.length > 0)) refuse('a TCI without its CFI bit');
-    words[Word.VLAN + tags] = (be16At(type, 0) << 16) | value;
-    attributes.delete(KeyAttribute.VLAN);
-    attributes.delete(KeyAttribute.ENCAP);
-    attributes.delete(KeyAttribute.ETHERTYPE);
-    for (const [each, content] of split(inner, false, capabilities)) attributes.set(each, content);
+    if (!isTag(type)) return tags;
+    const value = attributes.be16(KeyAttribute.VLAN);
+    if (value === -1 || !attributes.has(KeyAttribute.ENCAP)) return refuse('a tag without TCI or content');
+    const isEmpty = attributes.starts[KeyAttribute.ENCAP] === attributes.ends[KeyAttribute.ENCAP];
+    if ((value & TAG_PRESENT) === 0 && (value !== 0 || !isEmpty)) refuse('a TCI without its CFI bit');
+    words[Word.VLAN + tags] = (type << 16) | value;
+    attributes.unwrap();
     tags += 1;
     if ((value & TAG_PRESENT) === 0) return tags;
   }
@@ -88,43 +58,34 @@ function isTag(etherType: number): boolean {
 }
 
 /** The masks of as many tags as the key has. */
-function decodeTagMasks(
-  attributes: AttributeMap,
-  words: Uint32Array,
-  tags: number,
-  capabilities: KeyCapabilities,
-): void {
+function decodeTagMasks(attributes: KeyAttributes, words: Uint32Array, tags: number): void {
   for (let tag = 0; tag < tags; tag += 1) {
-    const inner = attributes.get(KeyAttribute.ENCAP);
-    if (inner === undefined) break;
-    const tci = attributes.get(KeyAttribute.VLAN);
-    const type = attributes.get(KeyAttribute.ETHERTYPE);
-    const tpidMask = type === undefined ? 0 : be16At(type, 0);
+    if (!attributes.has(KeyAttribute.ENCAP)) break;
+    const tpidMask = attributes.be16(KeyAttribute.ETHERTYPE);
     if (tpidMask !== 0xffff) refuse('the TPID must be matched whole');
-    const tciMask = tci === undefined ? 0 : be16At(tci, 0);
+    const tciMask = Math.max(attributes.be16(KeyAttribute.VLAN), 0);
     if ((tciMask & TAG_PRESENT) === 0) refuse('the bit that says that there is a tag must be matched');
     words[Word.VLAN + tag] = (tpidMask << 16) | tciMask;
-    attributes.delete(KeyAttribute.VLAN);
-    attributes.delete(KeyAttribute.ENCAP);
-    attributes.delete(KeyAttribute.ETHERTYPE);
-    for (const [each, content] of split(inner, true, capabilities)) attributes.set(each, content);
+    attributes.unwrap();
   }
   if (attributes.has(KeyAttribute.ENCAP)) refuse('a mask of a tag that the key does not have');
 }
 
 /** All but the tags. @param key null for a key; for a mask the key that it belongs to */
-function decodeRest(attributes: AttributeMap, words: Uint32Array, key: Uint32Array | null): void {
+function decodeRest(attributes: KeyAttributes, words: Uint32Array, key: Uint32Array | null): void {
   const isMask = key !== null;
-  for (const [type, content] of attributes) {
+  const { starts, bytes } = attributes;
+  for (let type = 0; type < starts.length; type += 1) {
+    if (starts[type] === -1) continue;
     switch (type) {
       case KeyAttribute.TUNNEL:
-        decodeTunnel(content, words, key);
+        decodeTunnel(attributes.content(type), words, key);
         break;
       case KeyAttribute.NSH:
-        decodeNshKey(content, words, isMask);
+        decodeNshKey(attributes.content(type), words, isMask);
         break;
       case KeyAttribute.MPLS:
-        decodeMpls(content, words);
+        decodeMpls(attributes.content(type), words);
         break;
       case KeyAttribute.VLAN:
         // A mask of the TCI for a key without tag: exactly matched in any case.
@@ -134,8 +95,8 @@ function decodeRest(attributes: AttributeMap, words: Uint32Array, key: Uint32Arr
         refuse('content of a tag without the tag');
         break;
       default:
-        if (!isMask) checkStructure(type, content);
-        writeStructure(type, content, words);
+        if (!isMask) checkStructure(type, bytes, starts[type]);
+        writeStructure(type, bytes, words, starts[type]);
     }
   }
   const hasType = attributes.has(KeyAttribute.ETHERTYPE);
@@ -157,27 +118,27 @@ function decodeMpls(content: Uint8Array, words: Uint32Array): void {
   words[Word.MPLS_LABELS] = (1 << labels) - 1;
 }
 
-/** Values that a structure may not hold. */
-function checkStructure(type: number, content: Uint8Array): void {
+/** Values that a structure may not hold. @param at where it begins */
+function checkStructure(type: number, bytes: Uint8Array, at: number): void {
   switch (type) {
     case KeyAttribute.IN_PORT:
-      if (u32At(content, 0) >= PORTS_MAXIMUM) refuse(`port ${u32At(content, 0)}`);
+      if (u32At(bytes, at) >= PORTS_MAXIMUM) refuse(`port ${u32At(bytes, at)}`);
       break;
     case KeyAttribute.ETHERTYPE:
-      if (be16At(content, 0) < 0x0600) refuse('an EtherType that is a length');
+      if (be16At(bytes, at) < 0x0600) refuse('an EtherType that is a length');
       break;
     case KeyAttribute.IPV4:
-      if (content[11] > 2) refuse(`fragment type ${content[11]}`);
+      if (bytes[at + 11] > 2) refuse(`fragment type ${bytes[at + 11]}`);
       break;
     case KeyAttribute.IPV6:
-      if (content[39] > 2) refuse(`fragment type ${content[39]}`);
-      if ((be32At(content, 32) & 0xfff0_0000) !== 0) refuse('flow label');
+      if (bytes[at + 39] > 2) refuse(`fragment type ${bytes[at + 39]}`);
+      if ((be32At(bytes, at + 32) & 0xfff0_0000) !== 0) refuse('flow label');
       break;
     case KeyAttribute.ARP:
-      if (content[8] !== 0) refuse('an operation of ARP above 255');
+      if (bytes[at + 8] !== 0) refuse('an operation of ARP above 255');
       break;
     case KeyAttribute.CT_STATE:
-      if (!paddingIsZero(type, content)) refuse('bits of ct_state that are not known');
+      if (!paddingIsZero(type, bytes, at)) refuse('bits of ct_state that are not known');
       break;
     default:
       break;
@@ -188,7 +149,7 @@ function checkStructure(type: number, content: Uint8Array): void {
 function exactMask(content: Uint8Array): Uint8Array {
   const mask = content.slice();
   eachNested(mask, (type, value) => {
-    if (NESTS.has(type)) value.set(type === KeyAttribute.ENCAP ? exactMask(value) : exactNest(value));
+    if (isNest(type)) value.set(type === KeyAttribute.ENCAP ? exactMask(value) : exactNest(value));
     else value.fill(0xff);
   });
   return mask;
@@ -204,26 +165,38 @@ function exactNest(content: Uint8Array): Uint8Array {
   return mask;
 }
 
+/** Room for a key and its mask. */
+export function newMatch(): DecodedMatch {
+  return { key: new Uint32Array(KEY_WORDS), mask: new Uint32Array(KEY_WORDS) };
+}
+
 /**
  * A key and the mask that belongs to it.
  * @param mask null to match the key exactly
+ * @param into what is overwritten and returned; new when left out
  * @throws OvsError EINVAL
  */
-export function decodeMatch(key: Uint8Array, mask: Uint8Array | null, capabilities: KeyCapabilities): DecodedMatch {
-  const words = new Uint32Array(KEY_WORDS);
-  const attributes = split(key, false, capabilities);
-  const tags = decodeTags(attributes, words, capabilities);
-  decodeRest(attributes, words, null);
-  const maskWords = new Uint32Array(KEY_WORDS);
-  const maskAttributes = split(mask ?? exactMask(key), true, capabilities);
+export function decodeMatch(
+  key: Uint8Array,
+  mask: Uint8Array | null,
+  capabilities: KeyCapabilities,
+  into: DecodedMatch = newMatch(),
+): DecodedMatch {
+  const { connections } = capabilities;
+  const words = into.key.fill(0);
+  keyAttributes.read(key, false, connections);
+  const tags = decodeTags(keyAttributes, words);
+  decodeRest(keyAttributes, words, null);
+  const maskWords = into.mask.fill(0);
+  maskAttributes.read(mask ?? exactMask(key), true, connections);
   // Tags are matched, their absence too, where the mask does not say otherwise.
   maskWords[Word.VLAN] = 0xffff_ffff;
   maskWords[Word.INNER_VLAN] = 0xffff_ffff;
-  decodeTagMasks(maskAttributes, maskWords, tags, capabilities);
+  decodeTagMasks(maskAttributes, maskWords, tags);
   decodeRest(maskAttributes, maskWords, words);
   if (mask === null && words[Word.TUNNEL_IP] >>> 24 !== 0) maskWords.fill(0xffff_ffff, Word.TUNNEL);
-  checkMatch(words, new Set(attributes.keys()), maskWords, mask === null ? null : new Set(maskAttributes.keys()));
-  return { key: words, mask: maskWords };
+  checkMatch(words, keyAttributes, maskWords, mask === null ? null : maskAttributes);
+  return into;
 }
 
 /** A key alone, as look-ups and deletions bring it. @throws OvsError EINVAL */
@@ -233,28 +206,31 @@ export function decodeKey(content: Uint8Array, capabilities: KeyCapabilities): U
 
 /**
  * The metadata of a key: what a packet to be executed brings besides its bytes. Layers 2 to 4 are taken from the packet.
+ * @param words the key's words, which are overwritten
+ * @returns EtherType of a packet without an Ethernet header, 0 for a frame
  * @throws OvsError EINVAL
  */
-export function decodeMetadata(
-  content: Uint8Array,
-  capabilities: KeyCapabilities,
-): { words: Uint32Array; l3Type: number } {
-  const attributes = split(content, false, capabilities);
-  const words = new Uint32Array(KEY_WORDS);
-  const type = attributes.get(KeyAttribute.ETHERTYPE);
-  const isL3 = type !== undefined && !attributes.has(KeyAttribute.ETHERNET);
-  for (const each of [...attributes.keys()]) {
-    const isMetadata =
-      each === KeyAttribute.RECIRC_ID ||
-      each === KeyAttribute.DP_HASH ||
-      each === KeyAttribute.PRIORITY ||
-      each === KeyAttribute.IN_PORT ||
-      each === KeyAttribute.SKB_MARK ||
-      each === KeyAttribute.TUNNEL ||
-      CONNECTION.has(each);
-    if (!isMetadata) attributes.delete(each);
-  }
+export function decodeMetadata(content: Uint8Array, capabilities: KeyCapabilities, words: Uint32Array): number {
+  const attributes = keyAttributes;
+  attributes.read(content, false, capabilities.connections);
+  words.fill(0);
+  const l3Type = attributes.has(KeyAttribute.ETHERNET) ? 0 : Math.max(attributes.be16(KeyAttribute.ETHERTYPE), 0);
+  for (let type = 0; type < attributes.starts.length; type += 1) if (!isMetadata(type)) attributes.remove(type);
   decodeRest(attributes, words, null);
   words[Word.ETH_TYPE] = 0;
-  return { words, l3Type: isL3 ? be16At(type, 0) : 0 };
+  return l3Type;
+}
+
+function isMetadata(type: number): boolean {
+  switch (type) {
+    case KeyAttribute.RECIRC_ID:
+    case KeyAttribute.DP_HASH:
+    case KeyAttribute.PRIORITY:
+    case KeyAttribute.IN_PORT:
+    case KeyAttribute.SKB_MARK:
+    case KeyAttribute.TUNNEL:
+      return true;
+    default:
+      return isConnection(type);
+  }
 }

@@ -3,24 +3,36 @@
 import { FlowEtherType, isMpls, KeyAttribute, Word } from '../../../flow/index.ts';
 import { EtherType, Fragment, IpProtocol } from '../../../net/index.ts';
 import { Errno, OvsError } from '../errors.ts';
+import type { KeyAttributes } from './key-attributes.ts';
+
+/** A bit for each attribute that the rules are about; all of them have numbers below 32. */
+const bit = (attribute: number): number => 1 << attribute;
 
 /** Attributes that a mask may have only where the layer below is matched. */
-const DEPENDENT: readonly number[] = [
-  KeyAttribute.IPV4,
-  KeyAttribute.IPV6,
-  KeyAttribute.CT_ORIG_TUPLE_IPV4,
-  KeyAttribute.CT_ORIG_TUPLE_IPV6,
-  KeyAttribute.TCP,
-  KeyAttribute.TCP_FLAGS,
-  KeyAttribute.UDP,
-  KeyAttribute.SCTP,
-  KeyAttribute.ICMP,
-  KeyAttribute.ICMPV6,
-  KeyAttribute.ARP,
-  KeyAttribute.ND,
-  KeyAttribute.MPLS,
-  KeyAttribute.NSH,
-];
+const DEPENDENT =
+  bit(KeyAttribute.IPV4) |
+  bit(KeyAttribute.IPV6) |
+  bit(KeyAttribute.CT_ORIG_TUPLE_IPV4) |
+  bit(KeyAttribute.CT_ORIG_TUPLE_IPV6) |
+  bit(KeyAttribute.TCP) |
+  bit(KeyAttribute.TCP_FLAGS) |
+  bit(KeyAttribute.UDP) |
+  bit(KeyAttribute.SCTP) |
+  bit(KeyAttribute.ICMP) |
+  bit(KeyAttribute.ICMPV6) |
+  bit(KeyAttribute.ARP) |
+  bit(KeyAttribute.ND) |
+  bit(KeyAttribute.MPLS) |
+  bit(KeyAttribute.NSH);
+
+/** What a mask may have in any case. */
+const INDEPENDENT = ~DEPENDENT;
+
+function present(attributes: KeyAttributes): number {
+  let bits = 0;
+  for (let type = 1; type < 32; type += 1) if (attributes.starts[type] !== -1) bits |= 1 << type;
+  return bits;
+}
 
 /**
  * @param maskAttributes null when the key is matched exactly
@@ -28,53 +40,71 @@ const DEPENDENT: readonly number[] = [
  */
 export function checkMatch(
   key: Uint32Array,
-  keyAttributes: ReadonlySet<number>,
+  keyAttributes: KeyAttributes,
   mask: Uint32Array,
-  maskAttributes: ReadonlySet<number> | null,
+  maskAttributes: KeyAttributes | null,
 ): void {
-  const expected = new Set<number>();
-  const allowed = new Set<number>();
-  const etherType = key[Word.ETH_TYPE] >>> 16;
-  const typeIsMatched = mask[Word.ETH_TYPE] >>> 16 === 0xffff;
-  const expect = (attribute: number, isMatched: boolean) => {
-    expected.add(attribute);
-    if (isMatched) allowed.add(attribute);
-  };
-  if (etherType === EtherType.ARP || etherType === FlowEtherType.REVERSE_ARP) expect(KeyAttribute.ARP, typeIsMatched);
-  if (isMpls(etherType)) expect(KeyAttribute.MPLS, typeIsMatched);
-  if (etherType === FlowEtherType.NSH) expect(KeyAttribute.NSH, typeIsMatched);
-  if (etherType === EtherType.IPV4) {
-    expect(KeyAttribute.IPV4, typeIsMatched);
-    if (typeIsMatched) allowed.add(KeyAttribute.CT_ORIG_TUPLE_IPV4);
-  }
-  if (etherType === EtherType.IPV6) {
-    expect(KeyAttribute.IPV6, typeIsMatched);
-    if (typeIsMatched) allowed.add(KeyAttribute.CT_ORIG_TUPLE_IPV6);
-  }
-  const isIp = etherType === EtherType.IPV4 || etherType === EtherType.IPV6;
-  if (isIp && (key[Word.IP] & 0xff) !== Fragment.LATER) {
-    const protocol = key[Word.IP] >>> 24;
-    const isMatched = mask[Word.IP] >>> 24 === 0xff;
-    const isIpv6 = etherType === EtherType.IPV6;
-    if (protocol === IpProtocol.UDP) expect(KeyAttribute.UDP, isMatched);
-    else if (protocol === IpProtocol.SCTP) expect(KeyAttribute.SCTP, isMatched);
-    else if (protocol === IpProtocol.TCP) {
-      expect(KeyAttribute.TCP, isMatched);
-      expect(KeyAttribute.TCP_FLAGS, isMatched);
-    } else if (protocol === IpProtocol.ICMPV4 && !isIpv6) expect(KeyAttribute.ICMP, isMatched);
-    else if (protocol === IpProtocol.ICMPV6 && isIpv6) {
-      expect(KeyAttribute.ICMPV6, isMatched);
-      const type = key[Word.PORTS] >>> 16;
-      if (type === 135 || type === 136) expect(KeyAttribute.ND, isMatched && mask[Word.PORTS] >>> 16 === 0xff);
-    }
-  }
-  for (const attribute of expected) {
-    if (!keyAttributes.has(attribute)) throw new OvsError(Errno.EINVAL, `flow key: attribute ${attribute} is missing`);
+  const layer3 = layer3Attribute(key[Word.ETH_TYPE] >>> 16);
+  const layer4 = layer3 === 0 ? 0 : layer4Attributes(key);
+  const icmpv6 = (layer4 & bit(KeyAttribute.ICMPV6)) !== 0 ? key[Word.PORTS] >>> 16 : 0;
+  const nd = icmpv6 === 135 || icmpv6 === 136 ? bit(KeyAttribute.ND) : 0;
+  const missing = (layer3 | layer4 | nd) & ~present(keyAttributes);
+  if (missing !== 0) {
+    throw new OvsError(Errno.EINVAL, `flow key: attribute ${31 - Math.clz32(missing)} is missing`);
   }
   if (maskAttributes === null) return;
-  for (const attribute of DEPENDENT) {
-    if (maskAttributes.has(attribute) && !allowed.has(attribute)) {
-      throw new OvsError(Errno.EINVAL, `flow mask: attribute ${attribute} needs the layers below matched`);
-    }
+  let allowed = INDEPENDENT;
+  if (mask[Word.ETH_TYPE] >>> 16 === 0xffff) {
+    allowed |= layer3;
+    if (layer3 === bit(KeyAttribute.IPV4)) allowed |= bit(KeyAttribute.CT_ORIG_TUPLE_IPV4);
+    if (layer3 === bit(KeyAttribute.IPV6)) allowed |= bit(KeyAttribute.CT_ORIG_TUPLE_IPV6);
+  }
+  if (mask[Word.IP] >>> 24 === 0xff) {
+    allowed |= layer4;
+    if (mask[Word.PORTS] >>> 16 === 0xff) allowed |= nd;
+  }
+  const excess = present(maskAttributes) & ~allowed;
+  if (excess !== 0) {
+    const attribute = 31 - Math.clz32(excess);
+    throw new OvsError(Errno.EINVAL, `flow mask: attribute ${attribute} needs the layers below matched`);
+  }
+}
+
+/** The attribute that a key of this EtherType must have, as a bit; 0 for none. */
+function layer3Attribute(etherType: number): number {
+  switch (etherType) {
+    case EtherType.ARP:
+    case FlowEtherType.REVERSE_ARP:
+      return bit(KeyAttribute.ARP);
+    case FlowEtherType.NSH:
+      return bit(KeyAttribute.NSH);
+    case EtherType.IPV4:
+      return bit(KeyAttribute.IPV4);
+    case EtherType.IPV6:
+      return bit(KeyAttribute.IPV6);
+    default:
+      return isMpls(etherType) ? bit(KeyAttribute.MPLS) : 0;
+  }
+}
+
+/** The attributes that a key of this protocol must have, as bits. Neighbour discovery is a layer of its own. */
+function layer4Attributes(key: Uint32Array): number {
+  const etherType = key[Word.ETH_TYPE] >>> 16;
+  const isIpv6 = etherType === EtherType.IPV6;
+  if (etherType !== EtherType.IPV4 && !isIpv6) return 0;
+  if ((key[Word.IP] & 0xff) === Fragment.LATER) return 0;
+  switch (key[Word.IP] >>> 24) {
+    case IpProtocol.TCP:
+      return bit(KeyAttribute.TCP) | bit(KeyAttribute.TCP_FLAGS);
+    case IpProtocol.UDP:
+      return bit(KeyAttribute.UDP);
+    case IpProtocol.SCTP:
+      return bit(KeyAttribute.SCTP);
+    case IpProtocol.ICMPV4:
+      return isIpv6 ? 0 : bit(KeyAttribute.ICMP);
+    case IpProtocol.ICMPV6:
+      return isIpv6 ? bit(KeyAttribute.ICMPV6) : 0;
+    default:
+      return 0;
   }
 }

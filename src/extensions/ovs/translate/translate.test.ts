@@ -123,7 +123,7 @@ test('no bytes, however malformed, give anything but a list, a key or OvsError',
       for (const decode of [
         () => decodeMatch(bytes, null, NOTHING),
         () => decodeMatch(samples[0], bytes, NOTHING),
-        () => decodeMetadata(bytes, NOTHING),
+        () => decodeMetadata(bytes, NOTHING, new Uint32Array(KEY_WORDS)),
         () => decodeActions(bytes, flow),
       ]) {
         try {
