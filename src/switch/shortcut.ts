@@ -61,7 +61,8 @@ export function considerShortcut(datapath: Datapath, asking: Slot, packet: Packe
 /** See Shortcuts.isOpen. */
 export function isOpenPort(datapath: Datapath, asking: Slot, portId: number): boolean {
   const port = datapath.ports[portId];
-  if (!datapath.active || datapath.paused || !port?.reachable || onlyNic(port) === null) return false;
+  // While the stack changes its answers stand: whoever joins it is asked before it runs.
+  if (!datapath.active || !port?.reachable || onlyNic(port) === null) return false;
   const { policy } = port;
   const isPlainPort =
     policy.vlanMode === VlanMode.TRANSPARENT && !policy.checkSourceMac && !policy.clearPriority && !port.external;

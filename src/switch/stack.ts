@@ -256,6 +256,7 @@ export class ExtensionStack {
       this.#call(slot, 'restart', () => slot.extension.restart?.());
       if (!slot.failed) this.#setState(slot, 'Running');
     }
+    this.#datapath.pathChanged();
   }
 
   #rank(): void {

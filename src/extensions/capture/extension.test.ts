@@ -1,12 +1,14 @@
 import { expect, test } from 'vitest';
 import { TestBench, tcp } from '../../../examples/testing.ts';
-import { randomFrame } from '../../net/match/testing.ts';
+import type { Packet } from '../../net/index.ts';
+import { packetOf, randomFrame } from '../../net/match/testing.ts';
 import { fuzzRounds, randomNumbers } from '../../net/wire/testing.ts';
+import type { Shortcuts } from '../../switch/index.ts';
 import { filterExtension } from '../filter/index.ts';
 import { learningExtension } from '../learning/index.ts';
 import { Twins } from '../learning/testing.ts';
 import { captureExtension } from './extension.ts';
-import { CaptureHub } from './hub.ts';
+import { CaptureHub, type CopySource } from './hub.ts';
 import type { CaptureOptions } from './options.ts';
 import { CaptureFlag } from './ring.ts';
 
@@ -84,6 +86,96 @@ test('sessions are listed, and can be closed by their number', () => {
   expect(() => command('open', { id: 1 })).toThrow('no command "open"');
   expect(command('close', { id: 1 })).toEqual({ sessions: [] });
   expect(hub.wantsIngress).toBe(false);
+});
+
+/** Somebody who carries packets past the switch, and shows copies while `copies` is true. */
+class Bypass implements CopySource {
+  copies = true;
+  readonly waiting: Packet[] = [];
+  readonly #hub: CaptureHub;
+
+  constructor(hub: CaptureHub) {
+    this.#hub = hub;
+  }
+
+  changed(): boolean {
+    return this.copies;
+  }
+
+  drain(): void {
+    for (const packet of this.waiting.splice(0)) this.#hub.offer(packet, 0, 1, 0, 0, 1000);
+  }
+}
+
+test('packets go past while copies of them come, and come themselves as soon as there are none', () => {
+  const { bench, hub } = benchWith('a', 'b');
+  const bypass = new Bypass(hub);
+  hub.copyFrom(bypass);
+  let shortcuts: Shortcuts | undefined;
+  let told = 0;
+  bench.virtualSwitch
+    .enableExtension({
+      descriptor: { name: 'asking', type: 'filtering', version: '1.0.0', description: 'asks for ways past' },
+      create: (handle) => {
+        shortcuts = handle.shortcuts;
+        shortcuts.watch(() => {
+          told += 1;
+        });
+        return {};
+      },
+    })
+    .result();
+  const isOpen = () => ['a', 'b'].map((name) => shortcuts?.isOpen(bench.portId(name)));
+  expect(isOpen()).toEqual([true, true]);
+  told = 0;
+  const session = hub.open({ portIds: [bench.portId('a')], snapLengthBytes: 100, direction: 'in' });
+  expect([isOpen(), told]).toEqual([[true, true], 0]);
+  bypass.copies = false;
+  hub.changed();
+  expect([isOpen(), told]).toEqual([[false, true], 1]);
+  const filtered = hub.open({ portIds: [bench.portId('b')], snapLengthBytes: 100, filter: 'tcp', direction: 'out' });
+  expect([isOpen(), told]).toEqual([[false, false], 2]);
+  expect([hub.wantedBytes(1, 0), hub.wantedBytes(2, CaptureFlag.OUT)]).toEqual([100, 512]);
+  bypass.copies = true;
+  session.close();
+  expect([isOpen(), told]).toEqual([[true, true], 3]);
+  filtered.close();
+  expect(told).toBe(3);
+});
+
+test('copies that wait come before the packets that come behind them, and are offered before a session ends', () => {
+  const { bench, hub } = benchWith('a', 'b');
+  const bypass = new Bypass(hub);
+  hub.copyFrom(bypass);
+  const session = hub.open({ direction: 'in' });
+  const seen: [number, number][] = [];
+  const take = () => session.take(100, ({ lengthBytes, originalBytes }) => seen.push([lengthBytes, originalBytes]));
+  bypass.waiting.push(packetOf(new Uint8Array(70)));
+  bench.send('a', web);
+  take();
+  expect(seen).toEqual([
+    [70, 1070],
+    [web.length, web.length],
+  ]);
+  bypass.waiting.push(packetOf(new Uint8Array(80)));
+  session.close();
+  take();
+  expect(seen.at(-1)).toEqual([80, 1080]);
+  hub.lose(1, 0, 5);
+  expect(session.lostPackets).toBe(0);
+});
+
+test('copies that were lost are counted in the sessions that wanted them', () => {
+  const { hub, bench } = benchWith('a', 'b');
+  const [ofA, outOfB] = [hub.open({ portIds: [1] }), hub.open({ portIds: [2], direction: 'out' })];
+  hub.lose(1, CaptureFlag.OUT, 3);
+  hub.lose(2, 0, 5);
+  hub.lose(2, CaptureFlag.OUT, 7);
+  expect([ofA.lostPackets, outOfB.lostPackets]).toEqual([3, 7]);
+  bench.send('a', web);
+  const gaps: number[] = [];
+  outOfB.take(9, ({ lostBefore }) => gaps.push(lostBefore));
+  expect(gaps).toEqual([7]);
 });
 
 test('random and damaged frames are recorded as they are, and packets go on', () => {

@@ -16,10 +16,9 @@ const headers = new HeaderOffsets();
 
 /**
  * Set checksum state and kind of super-packet. A checksum counts as partial when its field holds the sum of the pseudo header, as the kernel leaves
- * it; one whole checksum in 65,536 looks like that.
- * @param missingBytes of the frame, behind those that the packet has
+ * it; one whole checksum in 65,536 looks like that. Of a frame that was cut the checksum's state is not known.
  */
-export function noteOffloads(packet: Packet, isSuperPacket: boolean, missingBytes: number): void {
+export function noteOffloads(packet: Packet, isSuperPacket: boolean): void {
   packet.checksum = Checksum.UNKNOWN;
   packet.gsoType = Gso.NONE;
   headers.parse(packet);
@@ -30,7 +29,7 @@ export function noteOffloads(packet: Packet, isSuperPacket: boolean, missingByte
   const field = l4Offset + (isTcp ? 16 : 6);
   if (headers.fragment !== 0 || field + 2 > packet.length) return;
   const { bytes, offset } = packet;
-  const transportBytes = packet.length + missingBytes - l4Offset;
+  const transportBytes = packet.length - l4Offset;
   const addresses = offset + headers.l3Offset + (ipVersion === 4 ? 12 : 8);
   const sum =
     ipVersion === 4

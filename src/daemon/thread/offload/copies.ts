@@ -193,7 +193,7 @@ export class CaptureCopies implements CopySource, LoopHandler, Poller {
     packet.limit = copy.offset + copy.lengthBytes;
     this.#stamp(packet, copy.timeNs);
     const missingBytes = copy.originalBytes - copy.lengthBytes;
-    noteOffloads(packet, copy.isSuperPacket, missingBytes);
+    noteOffloads(packet, copy.isSuperPacket);
     const direction = copy.isOut ? CaptureFlag.OUT : 0;
     this.#around.hub.offer(packet, TagAction.KEEP, port.id, 0, direction, missingBytes);
   }
