@@ -33,7 +33,13 @@ import type { ProgramMask } from '../program/plan.ts';
 import { Recorder } from './recorder.ts';
 import type { Carried, Carrier } from './table-rounds.ts';
 
-const SIZES = { entries: 256, keyWords: 27, parameterWords: 64, cpus: 64 } as const;
+/** Tables as programs find them: counters apart, beside each entry with a cache line for each CPU, and beside it close together. */
+const SIZES = [
+  { entries: 256, cpus: 64 },
+  { entries: 256, cpus: 4 },
+  { entries: 1 << 15, cpus: 2 },
+].map((sizes) => new TableSizes({ ...sizes, keyWords: 27, parameterWords: 64 }));
+let carriers = 0;
 const EINVAL = 22;
 /** Frames from this length on are taken by test runs whatever is in them. */
 const SHORTEST_SURE = 14 + 4 + 8 + 40;
@@ -58,7 +64,7 @@ export class GeneratedCarrier implements Carrier {
   readonly #hook: OffloadHook;
   readonly #ifindexes: readonly number[];
   readonly #recorder: Recorder;
-  readonly #maps = OffloadMaps.create(new TableSizes(SIZES));
+  readonly #maps = OffloadMaps.create(SIZES[carriers++ % SIZES.length]);
   readonly #loaded: LoadedProgram;
   readonly #slots = new Map<number, number>();
   readonly #tagger: Tagger | null;

@@ -45,6 +45,8 @@ export const COUNTER_BYTES = 32;
 export const CounterByte = { PACKETS: 0, BYTES: 8, USED: 16, TCP_FLAGS: 24 } as const;
 
 const LINE_BYTES = 64;
+/** From so many entries on the counters of CPUs share cache lines. */
+const CROWDED_ENTRIES = 1 << 15;
 /** Most CPUs for inline counters. */
 const INLINE_CPUS = 4;
 
@@ -131,6 +133,11 @@ export class TableSizes implements TableShape {
    * with many flows. With many CPUs that would be too much memory.
    */
   readonly hasInlineCounters: boolean;
+  /**
+   * Distance of the counters of two CPUs, if they are inline. Where entries are few, many CPUs may hit one of them at a time, and each has a
+   * cache line; where they are many, it is memory that counts.
+   */
+  readonly inlineCounterBytes: number;
   /** Distance of entries: whole cache lines. */
   readonly strideBytes: number;
   /** Places of the index where a hash may point to: four times the entries, so that probes are short. */
@@ -158,9 +165,10 @@ export class TableSizes implements TableShape {
     this.cpus = cpus;
     this.headBytes = roundUp((EntryWord.KEY + keyWords) * 4);
     this.hasInlineCounters = cpus <= INLINE_CPUS;
-    this.strideBytes = this.headBytes + (this.hasInlineCounters ? cpus * LINE_BYTES : 0);
+    this.inlineCounterBytes = entries < CROWDED_ENTRIES ? LINE_BYTES : COUNTER_BYTES;
+    this.strideBytes = this.headBytes + (this.hasInlineCounters ? roundUp(cpus * this.inlineCounterBytes) : 0);
     this.indexPlaces = entries * 4;
-    this.cacheWords = Math.min(Math.max(entries * 4, 1024), 1 << 20);
+    this.cacheWords = Math.min(Math.max(entries * 4, 1024), 1 << 19);
   }
 
   get farBytes(): number {
@@ -181,7 +189,7 @@ export class TableSizes implements TableShape {
 
   /** Where the counters of an entry on one CPU lie: byte in `entries` if they are inline, else in `counters`. */
   counterAt(entry: number, cpu: number): number {
-    if (this.hasInlineCounters) return entry * this.strideBytes + this.headBytes + cpu * LINE_BYTES;
+    if (this.hasInlineCounters) return entry * this.strideBytes + this.headBytes + cpu * this.inlineCounterBytes;
     return (cpu * this.entries + entry) * COUNTER_BYTES;
   }
 

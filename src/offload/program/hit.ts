@@ -38,8 +38,6 @@ import { dropVerdict, fits, frameLength } from './end.ts';
 import { remember, scale } from './lookup.ts';
 import type { ProgramWriter } from './writer.ts';
 
-const CACHE_LINE = 64;
-
 /** Write all from `found` and `hit` on. @param punted where packets go that have to wait and are counted already */
 export function afterLookup(writer: ProgramWriter, punted: Label): void {
   const { b, plan } = writer;
@@ -264,7 +262,7 @@ function countersOf(writer: ProgramWriter): void {
   const isInline = sizes.hasInlineCounters;
   scale(b, R8, sizes.counterAt(1, 0) - sizes.counterAt(0, 0));
   b.mov(R0, R4);
-  scale(b, R0, isInline ? CACHE_LINE : sizes.entries * COUNTER_BYTES);
+  scale(b, R0, isInline ? sizes.inlineCounterBytes : sizes.entries * COUNTER_BYTES);
   b.add(R0, R8);
   b.loadMapValue(R3, isInline ? maps.entries : maps.counters);
   b.add(R3, R0);

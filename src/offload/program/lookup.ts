@@ -167,12 +167,14 @@ function cached(writer: ProgramWriter): void {
   b.shr(R1, Math.log2(plan.maps.sizes.entries));
   b.and(R1, (1 << POSITION_BITS) - 1);
   entryOf(writer);
+  // The lines of the entry and of its counters are on their way before it is known which mask it is.
+  b.load(R0, 'u8', maskByte);
+  touchCounters(writer);
   b.switch(
     R1,
     plan.masks.map((mask, position) => [
       position,
       () => {
-        b.load(R0, 'u8', maskByte);
         b.jumpIf(R0, '!=', mask.number + 1, miss);
         compare(writer, mask, miss);
         b.jump(writer.hit);
@@ -180,6 +182,18 @@ function cached(writer: ProgramWriter): void {
     ]),
   );
   b.place(miss);
+}
+
+/** Have the counters of the entry at R7 brought from memory. Uses R3. */
+function touchCounters(writer: ProgramWriter): void {
+  const { b } = writer;
+  const { sizes } = writer.plan.maps;
+  if (!sizes.hasInlineCounters) return;
+  b.load(R3, 'u32', writer.cpuNumber);
+  b.and(R3, sizes.cpus - 1);
+  b.shl(R3, Math.log2(sizes.inlineCounterBytes));
+  b.add(R3, R7);
+  b.load(R3, 'u64', at(R3, sizes.headBytes));
 }
 
 /** R3 becomes the address of the place in the cache for the hash in R9. Uses R2. */
