@@ -3,7 +3,7 @@
  * runs hand packets to the programs; nothing leaves the kernel's test bench.
  */
 import { afterEach, describe, expect, test } from 'vitest';
-import { SK_BUFF, TC, XDP, XDP_MD } from '../src/bpf/index.ts';
+import { ArrayMap, bytes, SK_BUFF, TC, XDP, XDP_MD } from '../src/bpf/index.ts';
 import { FlowTable, PutMode, parseActions, parseFlowKey } from '../src/flow/index.ts';
 import { CopyChannel, cpuParts, FlowOffload, type LoadedProgram } from '../src/offload/index.ts';
 
@@ -19,11 +19,11 @@ afterEach(() => {
 
 /** UDP over IPv4, 64 bytes or more. */
 function frame(dst = 2, lengthBytes = 64, ttl = 64): Uint8Array {
-  const bytes = new Uint8Array(lengthBytes).map((_, i) => i);
-  bytes.set([2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, (lengthBytes - 14) >> 8, (lengthBytes - 14) & 0xff]);
-  bytes.set([0, 0, 0, 0, ttl, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, dst, 0, 5, 0, 6], 18);
-  bytes.set([(lengthBytes - 34) >> 8, (lengthBytes - 34) & 0xff, 0, 0], 38);
-  return bytes;
+  const frame = new Uint8Array(lengthBytes).map((_, i) => i);
+  frame.set([2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, (lengthBytes - 14) >> 8, (lengthBytes - 14) & 0xff]);
+  frame.set([0, 0, 0, 0, ttl, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, dst, 0, 5, 0, 6], 18);
+  frame.set([(lengthBytes - 34) >> 8, (lengthBytes - 34) & 0xff, 0, 0], 38);
+  return frame;
 }
 
 /** A frame with a tag behind its addresses. */
@@ -39,6 +39,7 @@ class Bench {
   readonly table = new FlowTable();
   readonly offload: FlowOffload;
   readonly channel: CopyChannel;
+  readonly refusedCopies: string[] = [];
   attached: LoadedProgram | undefined;
   skippedMs = 0;
 
@@ -47,6 +48,7 @@ class Bench {
     this.offload = new FlowOffload({
       table: this.table,
       nowMs: () => Number(process.hrtime.bigint() / 1_000_000n) + this.skippedMs,
+      copiesRefused: ({ reason }) => this.refusedCopies.push(reason),
       install: ({ programs }) => {
         this.attached = programs.find((program) => program.hook === hook) ?? this.attached;
       },
@@ -242,7 +244,54 @@ test('copies say when their packet came in', () => {
   ]);
 });
 
+test.each(['tc', 'xdp'] as const)(
+  'at %s, a stage that the verifier does not take is left out, and flows go on',
+  (hook) => {
+    const bench = new Bench(hook);
+    bench.put(UDP, '2');
+    const tooSmall = ArrayMap.create({ name: 'small', value: bytes(16), maxEntries: 1 });
+    cleanups.push(() => tooSmall.close());
+    expect(bench.offload.setCopies({ ...bench.channel.maps, wanted: tooSmall })).toBe(false);
+    expect(bench.refusedCopies).toEqual([expect.stringContaining('verifier refused')]);
+    expect(bench.offload.refusals).toBe(0);
+    expect(bench.run(frame())).toBe(bench.sent);
+    bench.copying();
+    bench.channel.want(LOOPBACK, WHOLE, 0);
+    bench.run(frame());
+    expect(bench.taken()).toHaveLength(1);
+  },
+);
+
 test('an interface with too high an index is told', () => {
   const { channel } = new Bench('tc');
   expect([channel.want(65_536, 1, 1), channel.lost(70_000, true)]).toEqual([false, 0]);
+});
+
+test('the verifier takes the stage in a program of many kinds of action lists', () => {
+  const bench = new Bench('tc');
+  const changes = [
+    '',
+    'set(eth(src=02:00:00:00:00:0a)),',
+    'set(eth(dst=02:00:00:00:00:0b)),',
+    'set(ipv4(src=10.0.0.9)),',
+    'set(ipv4(ttl=9)),set(udp(src=7)),',
+    'set(ipv4(dst=10.0.0.9)),set(udp(dst=9)),',
+    'dec_ttl(le_1(drop)),',
+    'push_vlan(vid=5,pcp=0),',
+    'trunc(100),',
+    'push_vlan(vid=5,pcp=0),push_vlan(vid=6,pcp=0),',
+  ];
+  const lists = changes.flatMap((change) => [`${change}2`, `2,${change}2`, `${change}2,2`, `2,2,${change}2,2`]);
+  lists.forEach((actions, i) => {
+    const flow = `${UDP.replace('10.0.0.2', `10.0.1.${i}`)},udp(src=5,dst=6)`;
+    const { key, mask } = parseFlowKey(flow);
+    bench.table.put({ key, mask, actions: parseActions(actions), ufid: null, mode: PutMode.CREATE });
+  });
+  bench.settle();
+  expect(bench.attached?.plan.shapes.length).toBeGreaterThan(30);
+  const before = performance.now();
+  bench.copying();
+  expect(performance.now() - before).toBeLessThan(2000);
+  expect(bench.attached?.listing()).toContain('a copy of what goes out');
+  expect(bench.offload.refusals).toBe(0);
 });
