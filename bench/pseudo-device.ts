@@ -17,7 +17,7 @@ const AF_UNIX = 1;
 const SOCK_SEQPACKET = 5;
 const ADDRESS_BYTES = 110;
 /** Frames of the pseudo device: native/millrace-shim.c has the drawing. */
-const Frame = { DATAGRAM: 0, DONE: 1 } as const;
+const Frame = { DATAGRAM: 0, DONE: 1, BUNDLE: 6 } as const;
 const FLOW_FAMILY = 0x7003;
 const NEW = 1;
 const Attribute = { KEY: 1, ACTIONS: 2, MASK: 7 } as const;
@@ -35,6 +35,8 @@ export class PseudoDeviceClient {
   readonly #fd: number;
   readonly #frame = new Uint8Array(1 << 20);
   readonly #writer = new MessageWriter({ initialBytes: 1 << 18 });
+  /** The first error of what was sent last. */
+  #refusal = 0;
 
   /** @throws Error when nobody listens there */
   constructor(path: string) {
@@ -82,19 +84,30 @@ export class PseudoDeviceClient {
 
   /** The second half. */
   wait(): void {
-    let refusal = 0;
+    this.#refusal = 0;
     for (;;) {
       const length = Number(receiveCall(this.#fd, this.#frame, this.#frame.length, 0));
       if (length < 4) throw new Error('the pseudo device has gone');
-      const view = new DataView(this.#frame.buffer, 0, length);
-      const kind = view.getUint32(0, true);
-      if (kind === Frame.DONE) {
-        if (refusal !== 0) throw new Error(`the datapath refused a flow with error ${refusal}`);
-        return;
-      }
-      if (kind !== Frame.DATAGRAM || length < 24 || view.getUint16(8, true) !== Nlmsg.ERROR) continue;
-      refusal ||= -view.getInt32(20, true);
+      if (this.#isDone(new DataView(this.#frame.buffer, 0, length))) break;
     }
+    if (this.#refusal !== 0) throw new Error(`the datapath refused a flow with error ${this.#refusal}`);
+  }
+
+  /** Look at a frame, or at those of a bundle. @returns whether a "done" was among them */
+  #isDone(frame: DataView): boolean {
+    const kind = frame.getUint32(0, true);
+    if (kind === Frame.DONE) return true;
+    if (kind === Frame.DATAGRAM && frame.byteLength >= 24 && frame.getUint16(8, true) === Nlmsg.ERROR) {
+      this.#refusal ||= -frame.getInt32(20, true);
+    }
+    if (kind !== Frame.BUNDLE) return false;
+    let isDone = false;
+    for (let at = 4; at + 4 <= frame.byteLength; ) {
+      const length = frame.getUint32(at, true);
+      isDone = this.#isDone(new DataView(frame.buffer, frame.byteOffset + at + 4, length)) || isDone;
+      at += 4 + ((length + 3) & ~3);
+    }
+    return isDone;
   }
 
   close(): void {

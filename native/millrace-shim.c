@@ -7,6 +7,7 @@
  *     to the daemon     0 a netlink datagram          2 join a group (u32)          3 leave a group (u32)
  *                       4 who am I                    5 more of the dump (u32 room of the reader)
  *     from the daemon   0 a netlink datagram          1 done (s32 errno, u32 flags: DONE_GOES_ON)
+ *                       6 a bundle: other frames, each behind its length (u32) and padded to four bytes
  *                       9 hello (u32 port id, u32 PROTOCOL_VERSION)
  *
  * The daemon says hello to every new connection, and answers each frame of ours with any number of datagrams and one "done".
@@ -45,11 +46,12 @@
 #include <unistd.h>
 
 enum {
-    FRAME_DATAGRAM = 0, FRAME_DONE = 1, FRAME_JOIN = 2, FRAME_LEAVE = 3, FRAME_WHO = 4, FRAME_MORE = 5, FRAME_HELLO = 9
+    FRAME_DATAGRAM = 0, FRAME_DONE = 1, FRAME_JOIN = 2, FRAME_LEAVE = 3, FRAME_WHO = 4, FRAME_MORE = 5,
+    FRAME_BUNDLE = 6, FRAME_HELLO = 9
 };
 #define DONE_GOES_ON 1u
 /* Shim and daemon must be of one make. */
-#define PROTOCOL_VERSION 2u
+#define PROTOCOL_VERSION 3u
 
 /* The daemon's families and groups have numbers from here on: above any of the kernel's. */
 #define FAMILY_FIRST 0x7000
@@ -361,6 +363,63 @@ static void readdress(char *bytes, size_t length, uint32_t port)
     }
 }
 
+/* What frames have said besides datagrams. */
+struct verdict {
+    int done;                /* a "done" was among them */
+    int error;               /* its errno, or that of a datagram that could not be queued */
+};
+
+/* One frame from the daemon: a datagram is queued, anything else noted. The socket's lock is held. */
+static void take_frame(struct shim_socket *s, char *frame, size_t length, struct verdict *verdict)
+{
+    uint32_t word[3] = { 0, 0, 0 };
+    if (length < sizeof word[0]) {
+        return;
+    }
+    memcpy(word, frame, length < sizeof word ? length : sizeof word);
+    if (word[0] == FRAME_DATAGRAM) {
+        if (s->kind != KIND_GENERIC) {
+            readdress(frame + sizeof word[0], length - sizeof word[0], s->port);
+        }
+        if (queue_add(s, frame + sizeof word[0], length - sizeof word[0]) != 0) {
+            verdict->error = ENOBUFS;
+        }
+    } else if (word[0] == FRAME_HELLO && length == sizeof word) {
+        s->port = word[1];
+    } else if (word[0] == FRAME_DONE && length == sizeof word) {
+        verdict->done = 1;
+        verdict->error = word[1] != 0 ? (int) word[1] : verdict->error;
+        s->dump = word[2] & DONE_GOES_ON ? DUMP_WAITS : DUMP_NONE;
+    }
+}
+
+/* What was read from the daemon at once: a frame, or a bundle of them. The socket's lock is held. */
+static void take_frames(struct shim_socket *s, char *bytes, size_t length, struct verdict *verdict)
+{
+    uint32_t kind = 0;
+    if (length >= sizeof kind) {
+        memcpy(&kind, bytes, sizeof kind);
+    }
+    if (kind != FRAME_BUNDLE) {
+        take_frame(s, bytes, length, verdict);
+        return;
+    }
+    uint32_t part;
+    for (size_t at = sizeof kind; length - at >= sizeof part;) {
+        memcpy(&part, bytes + at, sizeof part);
+        at += sizeof part;
+        if (part > length - at) {
+            break;
+        }
+        take_frame(s, bytes + at, part, verdict);
+        size_t padded = ((size_t) part + 3) & ~(size_t) 3;
+        if (padded > length - at) {
+            break;
+        }
+        at += padded;
+    }
+}
+
 /*
  * Wait for a "done"; datagrams on the way are queued. The socket's lock is held.
  * Returns 0, or -1 with errno: the daemon's, or ECONNRESET when the daemon is gone.
@@ -368,14 +427,13 @@ static void readdress(char *bytes, size_t length, uint32_t port)
 static int await_done(int fd, struct shim_socket *s)
 {
     char *buffer = frame_buffer();
-    int trouble = 0;
+    struct verdict verdict = { 0, 0 };
     if (buffer == NULL) {
         errno = ENOMEM;
         return -1;
     }
-    for (;;) {
+    while (!verdict.done) {
         ssize_t n = raw_recv(fd, buffer, FRAME_MAX, 0);
-        uint32_t word[3] = { 0, 0, 0 };
         if (n < 0 && errno == EINTR) {
             continue;
         }
@@ -383,27 +441,15 @@ static int await_done(int fd, struct shim_socket *s)
             raw_poll(fd, POLLIN);
             continue;
         }
-        if (n < (ssize_t) sizeof word[0]) {
+        if (n < (ssize_t) sizeof(uint32_t)) {
             s->dump = DUMP_NONE;
             errno = ECONNRESET;
             return -1;
         }
-        memcpy(word, buffer, n < (ssize_t) sizeof word ? (size_t) n : sizeof word);
-        if (word[0] == FRAME_DATAGRAM) {
-            if (s->kind != KIND_GENERIC) {
-                readdress(buffer + sizeof word[0], n - sizeof word[0], s->port);
-            }
-            int error = queue_add(s, buffer + sizeof word[0], n - sizeof word[0]);
-            trouble = error != 0 ? ENOBUFS : trouble;
-        } else if (word[0] == FRAME_HELLO && n == sizeof word) {
-            s->port = word[1];
-        } else if (word[0] == FRAME_DONE && n == sizeof word) {
-            int error = word[1] != 0 ? (int) word[1] : trouble;
-            s->dump = word[2] & DONE_GOES_ON ? DUMP_WAITS : DUMP_NONE;
-            errno = error;
-            return error != 0 ? -1 : 0;
-        }
+        take_frames(s, buffer, n, &verdict);
     }
+    errno = verdict.error;
+    return verdict.error != 0 ? -1 : 0;
 }
 
 /* Send a frame and wait for its "done", as await_done says. A part of a dump that was asked for comes before. */
@@ -1071,7 +1117,7 @@ static ssize_t receive(int fd, struct shim_socket *s, struct msghdr *m, int flag
         }
         if (s->head == NULL) {
             ssize_t n = raw_recv(fd, buffer, FRAME_MAX, MSG_DONTWAIT);
-            uint32_t kind = FRAME_DONE;
+            struct verdict verdict = { 0, 0 };
             if (n == 0) {
                 errno = ECONNRESET;    /* netlink never ends: this must fail */
                 n = -1;
@@ -1081,12 +1127,12 @@ static ssize_t receive(int fd, struct shim_socket *s, struct msghdr *m, int flag
                 mark_dead(fd, s);
                 return -1;
             }
-            if (n >= (ssize_t) sizeof kind) {
-                memcpy(&kind, buffer, sizeof kind);
+            if (n > 0) {
+                take_frames(s, buffer, n, &verdict);
             }
-            if (kind == FRAME_DATAGRAM && queue_add(s, buffer + sizeof kind, n - sizeof kind) != 0) {
+            if (verdict.error != 0) {
                 pthread_mutex_unlock(&s->lock);
-                errno = ENOBUFS;
+                errno = verdict.error;
                 return -1;
             }
         }

@@ -1,13 +1,13 @@
 /** The numbers of linux/openvswitch.h, and those that are ours: family ids, groups and the frames of the pseudo device. */
 
 /** Kinds of frames on the pseudo device; native/millrace-shim.c has the drawing. */
-export const Frame = { DATAGRAM: 0, DONE: 1, JOIN: 2, LEAVE: 3, WHO: 4, MORE: 5, HELLO: 9 } as const;
+export const Frame = { DATAGRAM: 0, DONE: 1, JOIN: 2, LEAVE: 3, WHO: 4, MORE: 5, BUNDLE: 6, HELLO: 9 } as const;
 
 /** The second word of a DONE, behind the errno: a dump goes on, of which MORE asks for the next part. */
 export const DONE_GOES_ON = 1;
 
 /** The second word of a HELLO, behind the port id: shim and daemon must be of one make. */
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 
 /** Family ids. Above the range that a kernel hands out, so that the shim can tell them from the kernel's own. */
 export const Family = {

@@ -74,6 +74,7 @@ export class OvsDatapath implements FlowHooks {
   /** The number that programs name the datapath by: that of its local port's device when it was made. */
   interfaceIndex = 0;
   readonly #host: OvsHost;
+  readonly #device: PseudoDevice;
   readonly #registration: FlowRegistration | null;
   readonly #carriedKey = new Uint32Array(KEY_WORDS);
   readonly #onPortGone: (datapath: OvsDatapath, port: Vport) => void;
@@ -93,6 +94,7 @@ export class OvsDatapath implements FlowHooks {
   ) {
     this.name = name;
     this.#host = host;
+    this.#device = device;
     this.#onPortGone = onPortGone;
     this.#upcalls = new UpcallSender(device, buffers);
     this.#outbound = new Outbound(buffers);
@@ -263,6 +265,8 @@ export class OvsDatapath implements FlowHooks {
       action,
       maximumReceivedUnit: this.#execution?.maximumReceivedUnit ?? 0,
       hash: this.#execution?.hash ?? [hash, PacketHash.SOFTWARE | PacketHash.LAYER_4],
+      // Sockets of ports are waited for by epoll.
+      isBundled: this.#dispatchesByCpu,
     });
     const port = this.ports.get(key.words[Word.IN_PORT]);
     if (port !== undefined) {
@@ -291,7 +295,9 @@ export class OvsDatapath implements FlowHooks {
 
   #leave(): void {
     this.#depth -= 1;
-    if (this.#depth === 0) this.#outbound.flush();
+    if (this.#depth > 0) return;
+    this.#outbound.flush();
+    this.#device.sendUpcalls();
   }
 }
 

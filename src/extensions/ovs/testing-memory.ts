@@ -59,7 +59,7 @@ export class Program {
   constructor(server: OvsServer) {
     this.connection = server.device.accept({
       send: (frame) => {
-        this.#frames.push(frame.slice());
+        this.#frames.push(...framesOf(frame.slice()));
         return true;
       },
       close: () => this.connection.onClose(),
@@ -86,6 +86,20 @@ export class Program {
     this.#frames = [];
     return frames.filter((frame) => frame[0] === Frame.DATAGRAM).flatMap((frame) => messages(frame.subarray(4)));
   }
+}
+
+/** The frames of a datagram: those of a bundle, else itself. As the shim takes them apart. */
+export function framesOf(datagram: Uint8Array): Uint8Array[] {
+  if (datagram[0] !== Frame.BUNDLE) return [datagram];
+  const view = new DataView(datagram.buffer, datagram.byteOffset, datagram.length);
+  const frames: Uint8Array[] = [];
+  for (let at = 4; at + 4 <= datagram.length; ) {
+    const length = view.getUint32(at, true);
+    at += 4;
+    frames.push(datagram.slice(at, at + length));
+    at += (length + 3) & ~3;
+  }
+  return frames;
 }
 
 /** The messages of a datagram. */

@@ -35,6 +35,8 @@ export interface UpcallInfo {
   readonly maximumReceivedUnit: number;
   /** Of the connection, 32 bits, and bits of PacketHash. */
   readonly hash: readonly [low: number, high: number];
+  /** Whether it may be sent with others: see {@link PseudoDevice.upcall}. */
+  readonly isBundled: boolean;
 }
 
 /** Longest packet that fits an attribute. */
@@ -98,7 +100,7 @@ export class UpcallSender {
     writer.bytes(PacketAttribute.HASH, this.#hashBytes);
     writer.bytes(PacketAttribute.PACKET, packet.bytes.subarray(packet.offset, packet.offset + length));
     writer.end();
-    return this.#device.upcall(pid, key.words[Word.IN_PORT], writer.view());
+    return this.#device.upcall(pid, key.words[Word.IN_PORT], writer.view(), info.isBundled);
   }
 
   /** @returns false when the action's list is too long to be told */

@@ -1,11 +1,12 @@
 /**
  * One netlink socket of a program: its port id, its groups, and what waits to be sent to it. pseudo-device.ts keeps them all.
- * Answers go out first and in order; then notifications; then upcalls, fairly by port.
+ * Answers go out first and in order; then notifications; then upcalls, fairly by port. What belongs together is sent together.
  */
 import { MessageWriter } from '../../../netlink/index.ts';
 import { DONE_GOES_ON, Frame, PROTOCOL_VERSION } from '../abi.ts';
 import { u32At } from '../attributes.ts';
 import { Errno, OvsError } from '../errors.ts';
+import { BUNDLE_MAXIMUM_BYTES, Bundle } from './bundle.ts';
 import { type Dump, PART_MINIMUM_BYTES } from './dump.ts';
 import { Queued, UpcallQueue } from './upcall-queue.ts';
 
@@ -40,6 +41,8 @@ export interface ConnectionOwner {
   join(connection: Connection, group: number): boolean;
   leave(connection: Connection, group: number): boolean;
   closed(connection: Connection): void;
+  /** The connection gathers upcalls: {@link Connection.sendUpcalls} is to be called before long. */
+  gathers(connection: Connection): void;
 }
 
 /** Answers that may wait: a program that asks and never reads is cut off. Dumps wait in parts, so this is for single objects. */
@@ -47,6 +50,10 @@ const ANSWERS_MAXIMUM_BYTES = 16 << 20;
 const NOTIFICATIONS_MAXIMUM = 1024;
 
 const DATAGRAM = new Uint8Array(Uint32Array.of(Frame.DATAGRAM).buffer);
+/** The answers to the present request. */
+const answers = new Bundle();
+/** Upcalls that are longer go alone. */
+const BUNDLED_MAXIMUM_BYTES = BUNDLE_MAXIMUM_BYTES / 2;
 /** For parts of dumps, of all connections in turn. */
 const partWriter = new MessageWriter({ initialBytes: 128 * 1024 });
 
@@ -61,6 +68,12 @@ export class Connection {
   #firstAnswer = 0;
   #notifications: Uint8Array[] = [];
   readonly #upcalls = new UpcallQueue();
+  #isAnswering = false;
+  /** Upcalls of the packets that are being worked on; null until the first that may be bundled. */
+  #gathered: Bundle | null = null;
+  /** A bundle of upcalls that there was no room for, and how many they are. */
+  #refused: Uint8Array | null = null;
+  #refusedCount = 0;
   #dump: Dump | null = null;
   #open = true;
 
@@ -73,6 +86,16 @@ export class Connection {
 
   /** A frame from the program. Anything that is none ends the connection. */
   onDatagram(frame: Uint8Array): void {
+    this.#isAnswering = true;
+    try {
+      this.#answerTo(frame);
+    } finally {
+      this.#isAnswering = false;
+      this.#sendAnswers();
+    }
+  }
+
+  #answerTo(frame: Uint8Array): void {
     const kind = frame.length < 4 ? -1 : u32At(frame, 0);
     let errno = 0;
     switch (kind) {
@@ -106,7 +129,13 @@ export class Connection {
   onClose(): void {
     if (!this.#open) return;
     this.#open = false;
-    this.#owner.losses.closed += this.#upcalls.clear() + this.#notifications.length;
+    this.#owner.losses.closed += this.#upcalls.clear() + this.#notifications.length + this.#refusedCount;
+    if (this.#gathered !== null) {
+      this.#owner.losses.closed += this.#gathered.count;
+      this.#gathered.reset();
+    }
+    this.#refused = null;
+    this.#refusedCount = 0;
     this.#answers = [];
     this.#notifications = [];
     this.#dump = null;
@@ -146,10 +175,16 @@ export class Connection {
     return this.#isRefused(this.#upcalls.roomFor(vport));
   }
 
-  /** @param vport whose turn it takes @param frame copied if it must wait @returns false when it is lost, which is counted */
-  upcall(vport: number, frame: Uint8Array): boolean {
+  /**
+   * @param vport whose turn it takes
+   * @param frame copied
+   * @param isBundled whether it may be sent with others: it goes out with {@link sendUpcalls}, at the latest
+   * @returns false when it is lost, which is counted
+   */
+  upcall(vport: number, frame: Uint8Array, isBundled: boolean): boolean {
     if (!this.#open) return false;
-    if (this.#isIdle && this.#transport.send(frame)) return true;
+    if (isBundled && this.#gathered === null) this.#gathered = new Bundle();
+    if (this.#isIdle && (isBundled ? this.#gather(frame) : this.#transport.send(frame))) return true;
     if (this.isLost(vport)) return false;
     this.#upcalls.add(vport, frame.slice());
     return true;
@@ -162,12 +197,59 @@ export class Connection {
     return true;
   }
 
+  /** Send the upcalls that were gathered. */
+  sendUpcalls(): void {
+    const gathered = this.#gathered;
+    if (gathered === null || gathered.count === 0) return;
+    if (!this.#transport.send(gathered.view())) {
+      this.#refused = gathered.view().slice();
+      this.#refusedCount = gathered.count;
+    }
+    gathered.reset();
+  }
+
+  /** Put an upcall beside those that are gathered. @returns false when there is no room on the way */
+  #gather(frame: Uint8Array): boolean {
+    const gathered = this.#gathered;
+    if (gathered === null) return false;
+    if (frame.length <= BUNDLED_MAXIMUM_BYTES && gathered.add(frame)) {
+      if (gathered.count === 1) this.#owner.gathers(this);
+      return true;
+    }
+    this.sendUpcalls();
+    if (this.#refused !== null) return false;
+    return frame.length > BUNDLED_MAXIMUM_BYTES ? this.#transport.send(frame) : this.#gather(frame);
+  }
+
   get #isIdle(): boolean {
-    return this.#answers.length === 0 && this.#notifications.length === 0 && this.#upcalls.size === 0;
+    return (
+      this.#answers.length === 0 &&
+      !(this.#isAnswering && answers.count > 0) &&
+      this.#notifications.length === 0 &&
+      this.#refused === null &&
+      this.#upcalls.size === 0
+    );
   }
 
   #answer(frame: Uint8Array): void {
     if (!this.#open) return;
+    if (this.#isAnswering) {
+      if (answers.add(frame)) return;
+      this.#sendAnswers();
+      if (answers.add(frame)) return;
+    }
+    this.#send(frame);
+  }
+
+  #sendAnswers(): void {
+    if (answers.count === 0) return;
+    if (this.#open) this.#send(answers.view());
+    answers.reset();
+    // What came up meanwhile has waited for the answers.
+    if (!this.#isAnswering && this.#answers.length === 0 && !this.#isIdle) this.#flush();
+  }
+
+  #send(frame: Uint8Array): void {
     if (this.#answers.length === 0 && this.#transport.send(frame)) return;
     this.#answers.push(frame.slice());
     this.#answerBytes += frame.length;
@@ -201,7 +283,32 @@ export class Connection {
       if (!this.#transport.send(this.#notifications[0])) return;
       this.#notifications.shift();
     }
-    this.#upcalls.drain((frame) => this.#transport.send(frame));
+    if (this.#refused !== null) {
+      if (!this.#transport.send(this.#refused)) return;
+      this.#refused = null;
+      this.#refusedCount = 0;
+    }
+    this.#drain();
+  }
+
+  /** Send upcalls that wait. */
+  #drain(): void {
+    const gathered = this.#gathered;
+    if (gathered === null) {
+      this.#upcalls.drain((frame) => this.#transport.send(frame));
+      return;
+    }
+    this.sendUpcalls();
+    while (this.#upcalls.size > 0 && this.#refused === null) {
+      this.#upcalls.drain((frame) =>
+        frame.length <= BUNDLED_MAXIMUM_BYTES
+          ? gathered.add(frame)
+          : gathered.count === 0 && this.#transport.send(frame),
+      );
+      // Nothing was gathered: there is no room for the long one at the head.
+      if (gathered.count === 0) return;
+      this.sendUpcalls();
+    }
   }
 }
 

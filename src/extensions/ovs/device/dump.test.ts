@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { PutMode, parseActions, parseFlowKey } from '../../../flow/index.ts';
 import { Command, DONE_GOES_ON, Family, Frame } from '../abi.ts';
 import { u16At, u32At } from '../attributes.ts';
-import { MemoryWorld, messages, request } from '../testing-memory.ts';
+import { framesOf, MemoryWorld, messages, request } from '../testing-memory.ts';
 import { PART_MAXIMUM_BYTES, PART_MINIMUM_BYTES } from './dump.ts';
 
 const DUMP = 0x300;
@@ -34,7 +34,7 @@ class Reader {
       send: (frame) => {
         if (this.room <= 0) return false;
         this.room -= 1;
-        this.frames.push(frame.slice());
+        this.frames.push(...framesOf(frame.slice()));
         return true;
       },
       close: () => this.connection.onClose(),

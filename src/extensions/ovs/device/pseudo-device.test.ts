@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { Frame, Group } from '../abi.ts';
+import { framesOf } from '../testing-memory.ts';
 import { PseudoDevice } from './pseudo-device.ts';
 import { UPCALLS_MAXIMUM, UPCALLS_PER_PORT } from './upcall-queue.ts';
 
@@ -13,7 +14,7 @@ class Program {
   send(frame: Uint8Array): boolean {
     if (this.room <= 0) return false;
     this.room -= 1;
-    this.received.push(frame.slice());
+    this.received.push(...framesOf(frame.slice()));
     return true;
   }
 
@@ -53,9 +54,9 @@ test('a new connection is told a port id that no other has', () => {
 
 test('all replies to a datagram come before its "done", even when there is no room at first', () => {
   const { program, connection } = world();
-  program.room = 1;
+  program.room = 0;
   connection.onDatagram(Uint8Array.of(0, 0, 0, 0, 7, 8, 9));
-  expect(program.words.slice(1)).toEqual([[Frame.DATAGRAM, 7]]);
+  expect(program.words.slice(1)).toEqual([]);
   program.room = Number.POSITIVE_INFINITY;
   connection.onWritable();
   expect(program.words.slice(1)).toEqual([
@@ -136,4 +137,77 @@ test('a program that was started over an open connection can ask for its port id
     [Frame.HELLO, connection.port],
     [Frame.DONE, 0],
   ]);
+});
+
+test('the answers to one datagram go out together, and a long one goes alone between them', () => {
+  const long = new Uint8Array(40_000);
+  const device = new PseudoDevice((connection, datagram) => {
+    for (const byte of datagram) connection.reply(byte === 0xff ? long : frame(Frame.DATAGRAM, byte));
+  });
+  const sent: Uint8Array[] = [];
+  const connection = device.accept({ send: (each) => sent.push(each.slice()) > 0, close: () => {} });
+  connection.onDatagram(Uint8Array.of(0, 0, 0, 0, 1, 2, 0xff, 3));
+  expect(sent.slice(1).map((each) => [each[0], framesOf(each).length])).toEqual([
+    [Frame.BUNDLE, 2],
+    [Frame.DATAGRAM, 1],
+    [Frame.BUNDLE, 2],
+  ]);
+  expect(sent.flatMap(framesOf).map((each) => (each.length === 40_000 ? -1 : each[4]))).toEqual([
+    connection.port & 0xff,
+    1,
+    2,
+    -1,
+    3,
+    0,
+  ]);
+});
+
+test('upcalls that may be bundled go out together, in their order, however long the program was away', () => {
+  const { device, program, connection } = world();
+  let next = 1;
+  const upcall = (count: number, lengthWords = 1) => {
+    for (let i = 0; i < count; i += 1, next += 1) {
+      const words = new Array<number>(lengthWords).fill(next);
+      expect(device.upcall(connection.port, 1, frame(Frame.DATAGRAM, ...words), true)).toBe(true);
+    }
+  };
+  upcall(20);
+  expect(program.words.length).toBe(1);
+  device.sendUpcalls();
+  expect(program.words.length).toBe(21);
+  program.room = 0;
+  upcall(20);
+  device.sendUpcalls();
+  upcall(100, 100);
+  // Longer than any bundle.
+  upcall(1, 12_000);
+  upcall(30);
+  device.sendUpcalls();
+  expect(program.words.length).toBe(21);
+  for (let turns = 0; program.words.length < next; turns += 1) {
+    expect(turns).toBeLessThan(20);
+    program.room = 1;
+    connection.onWritable();
+  }
+  program.room = Number.POSITIVE_INFINITY;
+  upcall(5);
+  device.sendUpcalls();
+  expect(program.words.slice(1).map(([, word]) => word)).toEqual(Array.from({ length: next - 1 }, (_, i) => i + 1));
+  expect(device.losses).toEqual({
+    upcallNoSocket: 0,
+    upcallSocketFull: 0,
+    upcallPortFull: 0,
+    closed: 0,
+    notificationFull: 0,
+  });
+});
+
+test('bundled upcalls that wait when their socket closes are counted', () => {
+  const { device, program, connection } = world();
+  program.room = 0;
+  for (let i = 0; i < 7; i += 1) device.upcall(connection.port, 1, frame(Frame.DATAGRAM, i), true);
+  device.sendUpcalls();
+  for (let i = 0; i < 3; i += 1) device.upcall(connection.port, 1, frame(Frame.DATAGRAM, i), true);
+  connection.onClose();
+  expect(device.losses.closed).toBe(10);
 });

@@ -24,6 +24,8 @@ export class PseudoDevice implements ConnectionOwner {
   readonly #connections = new Map<number, Connection>();
   readonly #handler: RequestHandler;
   readonly #onClosed: (port: number) => void;
+  /** Connections with upcalls that have not been sent. */
+  readonly #gathering: Connection[] = [];
   #nextPort = FIRST_PORT;
 
   /** @param onClosed told of port ids that are free again */
@@ -55,12 +57,29 @@ export class PseudoDevice implements ConnectionOwner {
     return true;
   }
 
-  /** @returns whether the upcall was sent or waits; losses are counted */
-  upcall(port: number, vport: number, frame: Uint8Array): boolean {
+  /**
+   * Send an upcall.
+   * @param isBundled whether others may be sent with it, by {@link sendUpcalls}: the program does not wait by epoll, which knows
+   *   nothing of what the shim has taken apart
+   * @returns whether it was sent or waits; losses are counted
+   */
+  upcall(port: number, vport: number, frame: Uint8Array, isBundled = false): boolean {
     const connection = this.#connections.get(port);
-    if (connection !== undefined) return connection.upcall(vport, frame);
+    if (connection !== undefined) return connection.upcall(vport, frame, isBundled);
     this.losses.upcallNoSocket += 1;
     return false;
+  }
+
+  /** Send the upcalls that were gathered since the last time. */
+  sendUpcalls(): void {
+    const { length } = this.#gathering;
+    if (length === 0) return;
+    for (let i = 0; i < length; i += 1) this.#gathering[i].sendUpcalls();
+    this.#gathering.length = 0;
+  }
+
+  gathers(connection: Connection): void {
+    this.#gathering.push(connection);
   }
 
   /** Tell the members of a group, but for one port id (whose program gets an answer instead). */
