@@ -17,9 +17,12 @@ export interface CopySource {
    * @returns whether it does; else packets that somebody wants to see have to come up
    */
   changed(): boolean;
-  /** Offer what was carried until now. */
-  drain(): void;
+  /** Offer what was carried until now, or the first part of it. @returns how many were offered; 0 when all are */
+  drain(): number;
 }
+
+/** Parts of what was carried that are offered before a session ends: traffic may go on as fast as it is recorded. */
+const MOST_DRAINS = 256;
 
 /** So much of a frame is enough for every filter: all headers that a filter looks at. */
 const FILTERED_BYTES = 512;
@@ -149,7 +152,8 @@ export class CaptureHub {
   }
 
   #remove(session: CaptureSession): void {
-    this.drain();
+    const source = this.#source;
+    for (let i = 0; i < MOST_DRAINS && source !== null && source.drain() > 0; i += 1);
     session.isOpen = false;
     this.sessions.splice(this.sessions.indexOf(session), 1);
     this.#sort();

@@ -37,7 +37,10 @@ interface CopiedPort {
 export class CaptureCopies implements CopySource, LoopHandler, Poller {
   readonly #around: CopySurroundings;
   readonly #take = (copy: FrameCopy): void => this.#offer(copy);
+  /** Made for the first capture and kept: its memory is mapped, and would be given back only when garbage is collected. */
   #channel: CopyChannel | null = null;
+  /** Programs copy, and copies are read. */
+  #runs = false;
   #packet: Packet | null = null;
   #lost = 0;
   /** By ifindex. */
@@ -73,8 +76,7 @@ export class CaptureCopies implements CopySource, LoopHandler, Poller {
       return false;
     }
     try {
-      const channel = this.#channel ?? this.#open();
-      if (this.#around.setCopies(channel.maps)) {
+      if (this.#around.setCopies(this.#start().maps)) {
         this.portsChanged();
         return true;
       }
@@ -93,19 +95,19 @@ export class CaptureCopies implements CopySource, LoopHandler, Poller {
     if (!this.#isChanging) this.#around.hub.changed();
   }
 
-  #open(): CopyChannel {
+  #start(): CopyChannel {
     const { loop } = this.#around;
-    const channel = CopyChannel.create({ ringBytes: RING_BYTES, cpus: cpuParts() });
-    this.#channel = channel;
-    this.#lost = 0;
-    loop.add(channel.fileDescriptor, this);
+    this.#channel ??= CopyChannel.create({ ringBytes: RING_BYTES, cpus: cpuParts() });
+    if (this.#runs) return this.#channel;
+    this.#runs = true;
+    loop.add(this.#channel.fileDescriptor, this);
     loop.addPoller(this);
-    return channel;
+    return this.#channel;
   }
 
   #stop(): void {
     const channel = this.#channel;
-    if (channel === null) return;
+    if (channel === null || !this.#runs) return;
     const { loop, setCopies, warn } = this.#around;
     for (const ifindex of this.#ports.keys()) channel.want(ifindex, 0, 0);
     this.drain();
@@ -118,15 +120,13 @@ export class CaptureCopies implements CopySource, LoopHandler, Poller {
     }
     loop.remove(channel.fileDescriptor);
     loop.removePoller(this);
-    channel.close();
-    this.#channel = null;
-    this.#packet = null;
+    this.#runs = false;
   }
 
   /** Ports have come or gone, or other sessions want them. */
   portsChanged(): void {
     const channel = this.#channel;
-    if (channel === null) return;
+    if (channel === null || !this.#runs) return;
     this.drain();
     const { hub } = this.#around;
     const before = this.#ports;
@@ -140,8 +140,8 @@ export class CaptureCopies implements CopySource, LoopHandler, Poller {
     for (const ifindex of before.keys()) channel.want(ifindex, 0, 0);
   }
 
-  drain(): void {
-    this.poll();
+  drain(): number {
+    return this.poll();
   }
 
   onReady(): void {
@@ -154,7 +154,7 @@ export class CaptureCopies implements CopySource, LoopHandler, Poller {
 
   poll(): number {
     const channel = this.#channel;
-    if (channel === null) return 0;
+    if (channel === null || !this.#runs) return 0;
     if (channel.pendingBytes === 0 && channel.lostInAll === this.#lost) return 0;
     this.#compareClocks();
     const taken = channel.read(this.#take, MOST_AT_ONCE);
@@ -216,6 +216,9 @@ export class CaptureCopies implements CopySource, LoopHandler, Poller {
   /** Nothing is copied any more. */
   close(): void {
     this.#stop();
+    this.#channel?.close();
+    this.#channel = null;
+    this.#packet = null;
   }
 }
 
