@@ -182,6 +182,8 @@ here('other changes of a device keep its port, and ovs-vswitchd hears of them', 
   expect(ping(hosts[0], '10.9.0.2', 1)).toBe(0);
   world.must('ip', '-n', middle, 'link', 'set', 'va', 'up');
   await until('it is up', () => world.vsctl('get', 'interface', 'va', 'link_state').trim() === 'up');
+  // The kernel takes its time to tell the other end of the cable.
+  await until('the host at its other end sees it', () => ping(hosts[0], '10.9.0.2', 1) === 1);
   expect(ping(hosts[0], '10.9.0.2')).toBe(3);
   expect(world.shimmed('ovs-dpctl', 'show', 'ovs-system').stdout).toContain(': va\n');
 });
