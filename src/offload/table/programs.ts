@@ -150,7 +150,8 @@ export class Programs {
       if (this.#states.some(isDue)) this.#change();
     }
     const wanted = copies ?? undefined;
-    return this.#states.every(({ loaded, ports }) => loaded === null || ports === 0 || loaded.plan.copies === wanted);
+    const runs = this.#states.filter(({ ports, refused }) => ports > 0 && refused === null);
+    return runs.every(({ loaded }) => loaded === null || loaded.plan.copies === wanted);
   }
 
   /** Milliseconds until {@link poll} has something to do, or -1. */
