@@ -77,10 +77,9 @@ function showHook(state: HookState, tables: FlowTables): ShownHook {
     shapes: [...state.shapes.all()]
       .filter(({ number }) => shapes.has(number))
       .map(({ id, entries }) => ({ id, flows: entries })),
-    masks: state.order.map(({ number, entries, packets }) => ({
-      text: texts.get(number) ?? '',
-      flows: entries,
-      packets,
-    })),
+    // Others wait in the program for a while, in case flows come again.
+    masks: state.order
+      .filter(({ entries }) => entries > 0)
+      .map(({ number, entries, packets }) => ({ text: texts.get(number) ?? '', flows: entries, packets })),
   };
 }
