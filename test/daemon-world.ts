@@ -55,10 +55,16 @@ export class World {
   readonly #prefix: string;
   readonly #namespaces: string[] = [];
   readonly #children: ChildProcess[] = [];
+  readonly #outlives: boolean;
 
-  constructor() {
+  /**
+   * @param outlives Whether what the daemon mounts stays when it is killed. `ip netns exec` gives each command a mount namespace of its own,
+   *   whose mounts end with it.
+   */
+  constructor({ outlives = false }: { outlives?: boolean } = {}) {
     worlds += 1;
     this.#prefix = `mr${process.pid}w${worlds}`;
+    this.#outlives = outlives;
   }
 
   /** Name of a namespace of this world; it is made when it is new. */
@@ -123,7 +129,13 @@ export class World {
 
   /** Run `millrace` in the switch's namespace. */
   millrace(...args: string[]): Outcome {
-    return run('ip', ['netns', 'exec', this.middle, process.execPath, bin, '--socket', this.socket, ...args]);
+    const [command, ...enter] = this.#enter();
+    return run(command, [...enter, process.execPath, bin, '--socket', this.socket, ...args]);
+  }
+
+  #enter(): [string, ...string[]] {
+    if (!this.#outlives) return ['ip', 'netns', 'exec', this.middle];
+    return ['nsenter', `--net=/run/netns/${this.middle}`];
   }
 
   /** Run `millrace`, which must succeed. @returns what it printed */
@@ -181,7 +193,7 @@ export class World {
 
   /** End everything that is left. */
   async end(): Promise<void> {
-    if (existsSync(this.socket)) this.millrace('down');
+    if (existsSync(this.socket) || this.#outlives) this.millrace('down');
     for (const child of this.#children) {
       if (child.exitCode !== null || child.signalCode !== null) continue;
       const gone = new Promise((resolve) => child.once('exit', resolve));

@@ -53,6 +53,7 @@ export interface TakenTables {
 export class Takeover {
   #kept: KeptState | null = null;
   #started = false;
+  #startedMs = 0;
   #waiting: Program | null = null;
   readonly #around: TakeoverSurroundings;
 
@@ -186,6 +187,7 @@ export class Takeover {
   /** The configuration is in force: whoever is not there now was not wanted. */
   start(): void {
     this.#started = true;
+    this.#startedMs = this.#around.nowMs();
   }
 
   /**
@@ -225,7 +227,9 @@ export class Takeover {
     const kept = this.#kept;
     if (kept === null || !this.#started) return;
     for (const { name, returnsWith } of [...kept.tables]) {
-      if (!isOff && returnsWith !== null && this.#around.extensionRuns(returnsWith)) continue;
+      // The extension itself may be asked for a little later.
+      const isEarly = this.#around.nowMs() < this.#startedMs + GRACE_MS;
+      if (!isOff && returnsWith !== null && (isEarly || this.#around.extensionRuns(returnsWith))) continue;
       this.#around.log('flows of the former process end, as nobody has them now', { table: name });
       kept.removeTables(name);
     }
