@@ -1,6 +1,9 @@
 /** Flows in the kernel as a user sees them: on by default, shown, counted everywhere, out of the way when somebody has to see packets. */
+import { existsSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { queryTcx } from '../src/bpf/index.ts';
 import type { OffloadInfo, PortInfo } from '../src/daemon/client.ts';
+import { NetworkNamespace } from '../src/host/index.ts';
 import { must, run, until, World } from './daemon-world.ts';
 
 let world: World;
@@ -96,10 +99,22 @@ test('offload is switched off and on again without a packet going wrong', () => 
 
 test('down leaves the machine as it was', () => {
   const before = must('ip', '-n', world.middle, '-o', 'link');
+  const onPort = () => {
+    const middle = NetworkNamespace.byName(world.middle);
+    try {
+      return middle.run(() => [queryTcx('a', 'ingress'), queryTcx('a', 'egress')].flatMap((at) => at?.programs ?? []));
+    } finally {
+      middle.close();
+    }
+  };
   world.up(ports);
   expect(world.pings('a', '10.7.0.2', 5)).toBe(true);
   expect(must('ip', '-n', world.middle, '-o', 'link')).not.toBe(before);
+  expect(onPort()).not.toEqual([]);
+  const { pins } = show();
+  expect(pins).not.toBeNull();
   world.ok('down');
+  expect([onPort(), existsSync(`${pins}`), existsSync(`${world.socket}.punt`)]).toEqual([[], false, false]);
   const names = (text: string) => [...text.matchAll(/^\d+: ([^:@]+)/gm)].map((match) => match[1]).sort();
   expect(names(must('ip', '-n', world.middle, '-o', 'link'))).toEqual(names(before));
 });
