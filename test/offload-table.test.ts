@@ -538,6 +538,31 @@ test('the next process takes over: flows that are put again keep entries and cou
   expect(showOffload(second.offload).entries).toBe(2);
 });
 
+test('flows of the former process end with their interfaces, and when their port gets another number', () => {
+  const fs = new BpfFileSystem();
+  cleanups.push(() => fs.close());
+  const first = new Bench('tc');
+  for (const dst of [2, 3]) first.put(UDP.replace('10.0.0.2', `10.0.0.${dst}`), '1');
+  first.put(UDP.replace('10.0.0.2', '10.0.0.4'), '2');
+  first.settle();
+  for (const [name, map] of Object.entries(first.offload.maps.maps)) map.pin(fs.at(name));
+  const opened = OffloadMaps.open((name) => fs.at(name), cpuParts());
+  if ('reason' in opened) throw new Error(opened.reason);
+  const { offload } = new Bench('tc', { adopt: opened });
+  expect([...offload.leftFlows()].map(({ ifindex, outputs }) => [ifindex, outputs])).toEqual([
+    [LOOPBACK, [LOOPBACK]],
+    [LOOPBACK, [LOOPBACK]],
+    [LOOPBACK, [LOOPBACK + 1]],
+  ]);
+  expect(offload.retain(new Set([LOOPBACK]))).toBe(1);
+  offload.table.flush();
+  expect([offload.unclaimed, offload.isReconciled]).toEqual([2, false]);
+  const port = { tapLike: false, puntIfindex: 0, output: true, xdpOutput: true };
+  offload.setPort({ ...port, ifindex: LOOPBACK, number: 5, hook: 'tc' });
+  expect(offload.unclaimed).toBe(0);
+  expect([offload.reconcile(1), offload.isReconciled]).toEqual([0, true]);
+});
+
 test('tables that another version left are refused with a reason', () => {
   const fs = new BpfFileSystem();
   cleanups.push(() => fs.close());

@@ -1,7 +1,7 @@
 /** Flows that the learning extension records: what they carry is what the switch does, whatever changes. */
 import fc from 'fast-check';
 import { expect, test, vi } from 'vitest';
-import { type FlowSource, formatFlow } from '../../flow/index.ts';
+import { type FlowSource, formatFlow, KEY_WORDS, Word } from '../../flow/index.ts';
 import { createSwitch, type ExtensionFactory, type ExtensionHandle, type Passage } from '../../switch/index.ts';
 import { Bench, passing, TestHost } from '../../switch/testing.ts';
 import { learningExtension } from './index.ts';
@@ -598,4 +598,33 @@ test('a switch with flows does what a switch without them does, whatever comes a
     { numRuns: Number(process.env.MILLRACE_FUZZ ?? 120) },
   );
   expect(carried).toBeGreaterThan(2000);
+});
+
+test('flows that still run after a restart are flows again, with their addresses, as far as the switch would make them now', () => {
+  const before = twins(3);
+  acquaint(before, [1, 1], [2, 2]);
+  before.send(1, frame(1, 2, { tags: [5] }));
+  before.send(2, frame(2, 1, { tags: [5] }));
+  before.send(1, frame(1, 2, { tags: [5] }));
+  const table = before.carrier.source?.table;
+  if (table === undefined) throw new Error('nobody offers flows');
+  expect(table.size).toBeGreaterThan(2);
+
+  const after = twins(3);
+  // Somebody moved and was seen: what still runs is older than that.
+  for (const tags of [[], [5]]) after.send(3, frame(9, 255, { tags }));
+  for (let slot = table.next(0); slot !== -1; slot = table.next(slot + 1)) {
+    const key = new Uint32Array(KEY_WORDS);
+    table.readKey(slot, key);
+    const portId = key[Word.IN_PORT];
+    after.carrier.source?.recall?.({ portId, outputPortIds: [3 - portId], key });
+    after.carrier.source?.recall?.({ portId: 7, outputPortIds: [3 - portId], key });
+    key[Word.MAC + 2] = 9;
+    after.carrier.source?.recall?.({ portId, outputPortIds: [3 - portId], key });
+  }
+  expect(texts(after).sort()).toEqual(texts(before).sort());
+  expect(after.quick.sw.extensionCommand('learning', 'show', { port: 'p3' })).toMatchObject([
+    { mac: '02:00:00:00:00:09' },
+    { mac: '02:00:00:00:00:09' },
+  ]);
 });
