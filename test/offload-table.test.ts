@@ -205,29 +205,35 @@ describe.each(HOOKS)('at %s', (hook) => {
 
   test('what is too long for where it goes is not sent: it goes up, or is lost and counted once it was changed', () => {
     const bench = new Bench(hook);
+    const long = (given: { dst: number }) => {
+      const bytes = new Uint8Array(164);
+      bytes.set(frame(given));
+      bytes[17] = 150;
+      return bytes;
+    };
     const own = { ifindex: LOOPBACK, number: 1, hook, tapLike: false, puntIfindex: 0, output: true, xdpOutput: true };
     bench.put(UDP, '1');
     bench.put(UDP.replace('10.0.0.2', '10.0.0.4'), 'push_vlan(vid=5,pcp=0),1');
     bench.settle();
-    const verdicts = () => [2, 4].map((dst) => bench.run(frame({ dst })));
+    const verdicts = () => [2, 4].map((dst) => bench.run(long({ dst })));
     const { sent, up, dropped } = bench;
     expect(verdicts()).toEqual([sent, sent]);
-    // Frames of 64 bytes; 18 do not count.
-    bench.offload.setPort({ ...own, mtuBytes: 46 });
+    // Frames of 164 bytes; 18 do not count.
+    bench.offload.setPort({ ...own, mtuBytes: 146 });
     expect(verdicts()).toEqual([sent, dropped]);
-    bench.offload.setPort({ ...own, mtuBytes: 45 });
+    bench.offload.setPort({ ...own, mtuBytes: 145 });
     expect(verdicts()).toEqual([up, dropped]);
     expect(bench.offload.portCounters(LOOPBACK)).toMatchObject({ failed: 2 });
-    bench.offload.setPort({ ...own, mtuBytes: 50 });
+    bench.offload.setPort({ ...own, mtuBytes: 150 });
     expect(verdicts()).toEqual([sent, sent]);
     if (hook === 'xdp') return;
     // A port that is only sent to.
     const other = { ...own, ifindex: LOOPBACK + 1, number: 2, hook: null, xdpOutput: false };
     bench.put(UDP.replace('10.0.0.2', '10.0.0.3'), '2');
     bench.settle();
-    expect(bench.run(frame({ dst: 3 }))).toBe(sent);
-    bench.offload.setPort({ ...other, mtuBytes: 45 });
-    expect(bench.run(frame({ dst: 3 }))).toBe(up);
+    expect(bench.run(long({ dst: 3 }))).toBe(sent);
+    bench.offload.setPort({ ...other, mtuBytes: 145 });
+    expect(bench.run(long({ dst: 3 }))).toBe(up);
   });
 
   test('TCP flags are gathered', () => {

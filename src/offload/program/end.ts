@@ -6,6 +6,9 @@ import { CpuByte, LaneByte, MTU_ALLOWANCE, MTU_SHIFT, PORT_WORDS, PortFlag, Port
 import { emitPunt } from '../punt/punt.ts';
 import type { ProgramWriter } from './writer.ts';
 
+/** No Ethernet device of Linux has a smaller one (ETH_MIN_MTU). */
+const SMALLEST_MTU = 68;
+
 /** What the program returns for a packet that ends here. */
 export function dropVerdict(writer: ProgramWriter): number {
   return writer.isTc ? TC.SHOT : XDP.DROP;
@@ -62,22 +65,24 @@ export function begin(writer: ProgramWriter): void {
  */
 export function fits(writer: ProgramWriter, ifindex: Address, tooLong: Label): void {
   const { b, plan } = writer;
-  b.load(R3, 'u32', ifindex);
   b.block((leave) => {
+    frameLength(writer);
+    // Most are short or super-packets: they need no look at the port.
+    b.jumpIf(R1, '<=', SMALLEST_MTU + MTU_ALLOWANCE, leave);
+    if (writer.isTc) {
+      b.load(R2, 'u32', at(R6, SK_BUFF.gsoSize));
+      b.jumpIf(R2, '!=', 0, leave);
+    }
+    b.load(R3, 'u32', ifindex);
     b.jumpIf(R3, '>', MAXIMUM_IFINDEX, leave);
     b.shl(R3, Math.log2(PORT_WORDS * 4));
-    b.loadMapValue(R1, plan.maps.maps.ports);
-    b.add(R1, R3);
-    b.load(R3, 'u32', at(R1, PortWord.FLAGS * 4));
+    b.loadMapValue(R2, plan.maps.maps.ports);
+    b.add(R2, R3);
+    b.load(R3, 'u32', at(R2, PortWord.FLAGS * 4));
     b.shr(R3, MTU_SHIFT);
     b.jumpIf(R3, '==', 0, leave);
     b.add(R3, MTU_ALLOWANCE);
-    frameLength(writer);
     b.jumpIf(R1, '<=', R3, leave);
-    if (writer.isTc) {
-      b.load(R1, 'u32', at(R6, SK_BUFF.gsoSize));
-      b.jumpIf(R1, '!=', 0, leave);
-    }
     b.jump(tooLong);
   });
 }
