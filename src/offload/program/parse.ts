@@ -3,15 +3,21 @@
  * are those of flow/key/extract.ts; packets that are cut off, or odd in another way, are punted, so that extraction decides about them.
  * parse-network.ts and parse-transport.ts go on from here.
  */
-import { at, type Label, R0, R1, R2, R5, R6, R7, R8, R9, SK_BUFF } from '../../bpf/index.ts';
+import { at, type Label, R0, R1, R2, R3, R5, R6, R7, R8, R9, SK_BUFF } from '../../bpf/index.ts';
 import { TAG_PRESENT, Word } from '../../flow/index.ts';
 import { EtherType } from '../../net/index.ts';
 import { network16 } from '../actions/order.ts';
 import { parseNetwork } from './parse-network.ts';
 import type { ProgramWriter } from './writer.ts';
 
-/** The most that parsing looks at: Ethernet, two tags, IPv6, TCP. */
+/** The most that parsing looks at: Ethernet, two tags, IPv6, TCP; and without layer 3. */
 const PARSED_BYTES = 14 + 8 + 40 + 20;
+const PARSED_LINK_BYTES = 14 + 8;
+/** What it looks at behind an Ethernet header without a tag behind it. */
+const PARSED_OF = [
+  [EtherType.IPV4, 14 + 20 + 20],
+  [EtherType.IPV6, 14 + 40 + 20],
+] as const;
 
 /** Write the parser. Uses R0 to R3 and R7 to R9. */
 export function parse(writer: ProgramWriter): void {
@@ -22,12 +28,12 @@ export function parse(writer: ProgramWriter): void {
   if (!tags && !needs.any(Word.MAC, Word.MAC + 2)) {
     // A packet without an Ethernet header is dropped by extraction, whatever masks look at.
     writer.note('the packet: an Ethernet header must be there');
-    bounds(writer);
+    bounds(writer, false);
     b.needBytes(R7, R8, 14, R1, writer.punt);
     return;
   }
   writer.note('the packet: Ethernet');
-  bounds(writer);
+  bounds(writer, network);
   b.needBytes(R7, R8, 14, R1, writer.punt);
   for (let i = 0; i < 3; i += 1) {
     if (!needs.has(Word.MAC + i)) continue;
@@ -52,22 +58,32 @@ export function parse(writer: ProgramWriter): void {
   if (network) parseNetwork(writer);
 }
 
-/** R7 and R8: the bounds of the packet; at tc enough of it is made linear. */
-function bounds(writer: ProgramWriter): void {
+/**
+ * R7 and R8: the bounds of the packet. At tc enough of it is made linear, if it is not: that copies what senders still hold, and a super-packet often
+ * has just its headers there.
+ */
+function bounds(writer: ProgramWriter, network: boolean): void {
   const { b } = writer;
   if (!writer.isTc) {
     b.packetOfXdp(R6, R7, R8);
     return;
   }
+  const mostBytes = network ? PARSED_BYTES : PARSED_LINK_BYTES;
   b.packetOfTc(R6, R7, R8);
   b.block((enough) => {
     b.mov(R1, R8);
     b.sub(R1, R7);
-    b.jumpIf(R1, 's>=', PARSED_BYTES, enough);
+    b.jumpIf(R1, 's>=', mostBytes, enough);
     b.load(R2, 'u32', at(R6, SK_BUFF.len));
     b.jumpIf(R1, '==', R2, enough);
+    if (network) {
+      b.load(R3, 'u32', at(R6, SK_BUFF.protocol));
+      for (const [etherType, bytes] of PARSED_OF) {
+        b.if(R3, '==', network16(etherType), () => b.jumpIf(R1, 's>=', bytes, enough));
+      }
+    }
     writer.note('headers lie in pages: bring them together');
-    b.if(R2, '>', PARSED_BYTES, () => b.mov(R2, PARSED_BYTES));
+    b.if(R2, '>', mostBytes, () => b.mov(R2, mostBytes));
     b.mov(R1, R6);
     b.callHelper('skb_pull_data');
     writer.cpu(R5);
