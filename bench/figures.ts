@@ -138,6 +138,7 @@ function offloadFigures(peers: readonly PeerResult[], m: OffloadFigures | null):
     const puts = m.puts[hook];
     if (puts === undefined) continue;
     all.push(below(`Offload ${hook}: flow active after its put, p50`, puts.activeP50Us, 100, 'us', 0));
+    all.push(told(`Offload ${hook}: flow active after its put, p99`, `${puts.activeP99Us.toFixed(0)} us`));
     all.push(atLeast(`Offload ${hook}: puts a second`, puts.putsPerSecond, 50_000, '/s', 0));
   }
   all.push(...missing(m.notAvailable));

@@ -150,7 +150,7 @@ export async function benchOffload(pace: Pace): Promise<OffloadFigures> {
   }
   return {
     cost: byHook(costs, ['programNs', 'emptyNs']),
-    puts: byHook(puts, ['activeP50Us', 'putsPerSecond']),
+    puts: byHook(puts, ['activeP50Us', 'activeP99Us', 'putsPerSecond']),
     notAvailable,
   };
 }
