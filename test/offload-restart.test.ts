@@ -200,7 +200,7 @@ test("a port that the configuration no longer has is the kernel's again; an inte
   world.plug('b');
   world.address('b', 'eth0', '10.7.0.2/24');
   world.up(config());
-  expect(programsOn('c')).toEqual([]);
+  await until('the program is off', () => programsOn('c').length === 0);
   await until('the kernel answers', () => world.pings('c', '10.7.0.9', 1));
   expect(world.pings('a', '10.7.0.2', 5)).toBe(true);
   expect(show().ports.map(({ port, hook }) => [port, hook])).toEqual([
