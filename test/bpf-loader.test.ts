@@ -4,8 +4,10 @@ import { cached } from '../src/bpf/feature/raw.ts';
 import {
   ArrayMap,
   Assembler,
+  array,
   at,
   count64,
+  emitTickTime,
   LayoutError,
   loadProgram,
   PrivilegeError,
@@ -17,7 +19,9 @@ import {
   R6,
   R10,
   requireProgramType,
+  tickClock,
   UnsupportedError,
+  u64,
   VerifierError,
   XDP,
 } from '../src/bpf/index.ts';
@@ -228,4 +232,32 @@ test('a kernel that does not know a type is named with the one that does', () =>
     /does not have map type ringbuf: it came with Linux 5\.8/,
   );
   expect(() => requireProgramType('xdp')).toThrow(UnsupportedError);
+});
+
+test('jiffies become the nanoseconds of CLOCK_MONOTONIC, without a step into the future or away', async () => {
+  const clock = tickClock();
+  if (clock === null) throw new Error('this kernel has no jiffies64');
+  expect([1, 4, 10, 1000 / 300]).toContainEqual(expect.closeTo(clock.tickNs / 1e6, 4));
+  const told = ArrayMap.create({ name: 'time', value: array(u64, 2), maxEntries: 1 });
+  const b = new ProgramBuilder('time');
+  emitTickTime(b, clock);
+  b.loadMapValue(R6, told);
+  b.store('u64', at(R6), R0);
+  b.callHelper('ktime_get_ns');
+  b.store('u64', at(R6, 8), R0);
+  b.return(XDP.PASS);
+  const program = loadProgram({ type: 'xdp', code: b });
+  try {
+    for (let i = 0; i < 40; i += 1) {
+      program.run({ data: new Uint8Array(14) });
+      const [ticks, exact] = (told.get(0) ?? []).map(Number);
+      // The offset is found within a tick, and a processor may be late with its own.
+      expect(exact - ticks).toBeGreaterThan(-clock.tickNs);
+      expect(exact - ticks).toBeLessThan(20 * clock.tickNs);
+      await new Promise((resolve) => setTimeout(resolve, 3));
+    }
+  } finally {
+    program.close();
+    told.close();
+  }
 });

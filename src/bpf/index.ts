@@ -98,6 +98,7 @@ export { type Code, loadProgram, type ProgramSpec } from './program/load.ts';
 export { unpin } from './program/pin.ts';
 export { Program, type ProgramInfo } from './program/program.ts';
 export type { LiveFrames, TestRun, TestRunInput } from './program/test-run.ts';
+export { emitTickTime, type TickClock, tickClock } from './program/tick-clock.ts';
 export { VerifierError } from './program/verifier.ts';
 export { EventRing, type EventRingOptions } from './reader/event-ring.ts';
 export { type PerfBufferOptions, PerfBufferReader, type SampleHandler } from './reader/perf-buffer.ts';

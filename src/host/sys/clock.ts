@@ -6,9 +6,10 @@ import { bindLibc } from './libc.ts';
 import { NativeBlock } from './memory.ts';
 
 const gettimeCall = bindLibc<[number, number]>('int clock_gettime(int clock, intptr_t time)');
+const getresCall = bindLibc<[number, number]>('int clock_getres(int clock, intptr_t time)');
 
 /** Clock numbers of clock_gettime(2). */
-export const ClockId = { REALTIME: 0, MONOTONIC: 1, BOOTTIME: 7 } as const;
+export const ClockId = { REALTIME: 0, MONOTONIC: 1, MONOTONIC_COARSE: 6, BOOTTIME: 7 } as const;
 
 /** One of the kernel's clocks. */
 export class Clock {
@@ -28,6 +29,12 @@ export class Clock {
     // The upper half of tv_sec is zero until 2106.
     this.seconds = this.#time.u32[secondsWord];
     this.nanoseconds = this.#time.u32[nanosecondsWord];
+  }
+
+  /** The step of the clock in nanoseconds: for coarse clocks, the time from tick to tick. */
+  resolutionNs(): number {
+    getresCall(this.#id, this.#time.address);
+    return this.#time.u32[secondsWord] * 1e9 + this.#time.u32[nanosecondsWord];
   }
 
   /** The time as one number, exact to about a microsecond for wall clocks and a nanosecond for some 100 days of uptime. */

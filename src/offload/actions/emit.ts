@@ -9,6 +9,7 @@ import { emitChecks } from './emit-checks.ts';
 import { emitHash } from './emit-hash.ts';
 import { emitDecTtl, emitIpv4, emitIpv6, emitPorts } from './emit-ip.ts';
 import { emitEthernet, emitPopMpls, emitPopVlan, emitPushMpls, emitPushVlan, emitSetMpls } from './emit-link.ts';
+import { emitLength } from './length.ts';
 import type { Shape, Step } from './shape.ts';
 import { ShapeWriter } from './writer.ts';
 
@@ -148,23 +149,10 @@ class StepWriter extends ShapeWriter {
     b.store('u32', place, R1);
   }
 
-  /** R1 becomes the length that the packet has on a wire, tags beside it included. Uses R2. */
-  #wireLength(): void {
-    const { b } = this;
-    if (this.isTc) {
-      b.load(R1, 'u32', at(R6, SK_BUFF.len));
-      b.load(R2, 'u32', at(R6, SK_BUFF.vlanPresent));
-      b.if(R2, '!=', 0, () => b.add(R1, 4));
-      return;
-    }
-    b.packetOfXdp(R6, R2, R1);
-    b.sub(R1, R2);
-  }
-
   #truncate(): void {
     const { b } = this;
     const limit = this.next();
-    this.#wireLength();
+    emitLength(b, this.isTc);
     b.load(R2, 'u32', limit);
     b.block((leave) => {
       b.jumpIf(R1, '<=', R2, leave);
@@ -195,7 +183,7 @@ class StepWriter extends ShapeWriter {
   #length(step: Extract<Step, { kind: 'length' }>): void {
     const { b } = this;
     const limit = this.next();
-    this.#wireLength();
+    emitLength(b, this.isTc);
     b.load(R2, 'u32', limit);
     const { changed, shown, layer3Valid, layer3Moved, window, windowLoaded, hashed } = this;
     b.if(

@@ -1,6 +1,7 @@
 /** How a packet's way through the program begins and ends: the port it came by, and going up, passing on, being lost. */
 import { type Address, at, type Label, R0, R1, R2, R3, R5, R6, R7, SK_BUFF, TC, XDP, XDP_MD } from '../../bpf/index.ts';
 import { Word } from '../../flow/index.ts';
+import { emitLength } from '../actions/length.ts';
 import { MAXIMUM_IFINDEX } from '../layout/limits.ts';
 import { CpuByte, LaneByte, MTU_ALLOWANCE, MTU_SHIFT, PORT_WORDS, PortFlag, PortWord } from '../layout/sizes.ts';
 import { emitPunt } from '../punt/punt.ts';
@@ -66,7 +67,7 @@ export function begin(writer: ProgramWriter): void {
 export function fits(writer: ProgramWriter, ifindex: Address, tooLong: Label): void {
   const { b, plan } = writer;
   b.block((leave) => {
-    frameLength(writer);
+    emitLength(b, writer.isTc);
     // Most are short or super-packets: they need no look at the port.
     b.jumpIf(R1, '<=', SMALLEST_MTU + MTU_ALLOWANCE, leave);
     if (writer.isTc) {
@@ -85,19 +86,6 @@ export function fits(writer: ProgramWriter, ifindex: Address, tooLong: Label): v
     b.jumpIf(R1, '<=', R3, leave);
     b.jump(tooLong);
   });
-}
-
-/** R1 becomes the packet's length as the engine counts it: tags included, super-packets as one. Uses R2. */
-export function frameLength(writer: ProgramWriter): void {
-  const { b } = writer;
-  if (writer.isTc) {
-    b.load(R1, 'u32', at(R6, SK_BUFF.len));
-    b.load(R2, 'u32', at(R6, SK_BUFF.vlanPresent));
-    b.if(R2, '!=', 0, () => b.add(R1, 4));
-    return;
-  }
-  b.packetOfXdp(R6, R2, R1);
-  b.sub(R1, R2);
 }
 
 /** What the pass before has left. */

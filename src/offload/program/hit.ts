@@ -1,6 +1,7 @@
 /** After the look-up: order, counters, and the way to the code of the flow's shape. R7 is the entry's address, R8 its number. */
 import {
   at,
+  emitTickTime,
   type FunctionRef,
   type Label,
   R0,
@@ -20,6 +21,7 @@ import {
 import { Word } from '../../flow/index.ts';
 import type { EmitContext } from '../actions/contract.ts';
 import { emitShape } from '../actions/emit.ts';
+import { emitLength } from '../actions/length.ts';
 import { CopyFlag } from '../copies/layout.ts';
 import { emitCopyFunction } from '../copies/stage.ts';
 import { MAXIMUM_RECIRCULATIONS } from '../layout/limits.ts';
@@ -34,7 +36,7 @@ import {
   PortWord,
   Settling,
 } from '../layout/sizes.ts';
-import { dropVerdict, fits, frameLength } from './end.ts';
+import { dropVerdict, fits } from './end.ts';
 import { remember, scale } from './lookup.ts';
 import type { ProgramWriter } from './writer.ts';
 
@@ -98,13 +100,14 @@ function count(writer: ProgramWriter): void {
   const { sizes } = plan.maps;
   writer.note('counters');
   b.store('u32', writer.entry, R8);
-  b.callHelper(plan.clock);
+  if (plan.clock === 'ktime_get_ns') b.callHelper(plan.clock);
+  else emitTickTime(b, plan.clock);
   b.mov(R9, R0);
   b.load(R4, 'u32', writer.cpuNumber);
   b.and(R4, sizes.cpus - 1);
   countersOf(writer);
   b.store('u64', writer.counters, R3);
-  frameLength(writer);
+  emitLength(b, writer.isTc);
   b.load(R2, 'u64', at(R3, CounterByte.PACKETS));
   b.add(R2, 1);
   b.store('u64', at(R3, CounterByte.PACKETS), R2);
@@ -286,7 +289,7 @@ export function uncount(writer: ProgramWriter): void {
   if (writer.puntAfterHit.uses > 0) {
     b.place(writer.puntAfterHit);
     writer.note('to the engine after a hit: it counts the packet itself');
-    frameLength(writer);
+    emitLength(b, writer.isTc);
     b.load(R3, 'u64', writer.counters);
     takeBack(writer);
     if (!writer.again) uncountPort(writer);
@@ -312,7 +315,7 @@ function uncountPort(writer: ProgramWriter): void {
 function uncountPasses(writer: ProgramWriter): void {
   const { b } = writer;
   writer.note('passes before this one are the engine’s as well');
-  frameLength(writer);
+  emitLength(b, writer.isTc);
   b.mov(R9, R1);
   uncountPort(writer);
   writer.cpu(R7);

@@ -2,7 +2,7 @@
  * What a program is generated from: masks in the order in which they are looked up, shapes with their numbers, and maps. What of a packet
  * has to be parsed follows from it. generate.ts makes the program; table/ makes plans.
  */
-import type { Address, ProgramBuilder } from '../../bpf/index.ts';
+import type { Address, ProgramBuilder, TickClock } from '../../bpf/index.ts';
 import { KEY_WORDS, Word } from '../../flow/index.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import type { Shape } from '../actions/shape.ts';
@@ -29,8 +29,8 @@ export interface ProgramPlan {
   readonly copies?: CopyMaps;
   /** For tests. */
   readonly observe?: Observer;
-  /** The kernel's clock helper: the cheap one came with Linux 5.11. */
-  readonly clock: 'ktime_get_coarse_ns' | 'ktime_get_ns';
+  /** Where the time comes from: the kernel's count of ticks costs nothing; reading a clock is a call. */
+  readonly clock: TickClock | 'ktime_get_ns';
 }
 
 /** Writes code that notes what is about to be sent; the ifindex is at an address, and R6 to R9 must stay. */

@@ -3,7 +3,7 @@
  * mapped memory; other programs are made only when the set of masks or shapes changes, and attached by the caller. placement.ts knows
  * tables, programs.ts programs, adopt.ts what a former process left, show.ts what people see.
  */
-import { haveHelper, possibleCpus } from '../../bpf/index.ts';
+import { possibleCpus, tickClock } from '../../bpf/index.ts';
 import { type FlowMask, type FlowObserver, type FlowTable, KEY_WORDS, TAG_PRESENT, Word } from '../../flow/index.ts';
 import type { CompileContext } from '../actions/contract.ts';
 import type { CopyMaps } from '../copies/layout.ts';
@@ -120,7 +120,7 @@ export class FlowOffload implements FlowObserver {
       install: (installation) => options.install(installation),
       refused: (refusal) => this.#lost(refusal),
       copiesRefused: (refusal) => options.copiesRefused?.(refusal),
-      clock: haveHelper('xdp', 'ktime_get_coarse_ns') ? 'ktime_get_coarse_ns' : 'ktime_get_ns',
+      clock: tickClock() ?? 'ktime_get_ns',
       ...(options.observe === undefined ? {} : { observe: options.observe }),
     });
     this.#left =
