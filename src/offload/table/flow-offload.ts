@@ -1,10 +1,10 @@
 /**
  * FlowOffload: watches a flow table and keeps in the kernel what eBPF can carry of it. A put, a change or a removal is a few stores to
- * mapped memory; other programs are made only when the set of masks or shapes changes, and attached by the caller. placement.ts knows
- * tables, programs.ts programs, adopt.ts what a former process left, show.ts what people see.
+ * mapped memory; other programs are made only when the set of masks or shapes changes, and attached by the caller. flow-hooks.ts knows at
+ * which hook a flow belongs, placement.ts tables, programs.ts programs, adopt.ts what a former process left, show.ts what people see.
  */
 import { possibleCpus, tickClock } from '../../bpf/index.ts';
-import { type FlowMask, type FlowObserver, type FlowTable, KEY_WORDS, TAG_PRESENT, Word } from '../../flow/index.ts';
+import type { FlowObserver, FlowTable } from '../../flow/index.ts';
 import type { CompileContext } from '../actions/contract.ts';
 import type { CopyMaps } from '../copies/layout.ts';
 import { HashSecrets } from '../layout/hash.ts';
@@ -16,11 +16,11 @@ import { FlowTables } from '../layout/tables.ts';
 import type { Refused } from '../program/load.ts';
 import type { Observer } from '../program/plan.ts';
 import { adoptEntries } from './adopt.ts';
+import { FlowHooks } from './flow-hooks.ts';
 import { HookState } from './hook-state.ts';
 import type { LeftFlow, LeftFlows } from './left-flows.ts';
-import { type MaskPlan, planMask, zeroReason } from './mask-plan.ts';
 import { freeNumbers } from './numbers.ts';
-import { type FlowToPlace, Placement, SAME_PACKETS, WAITS } from './placement.ts';
+import { Placement } from './placement.ts';
 import { isSamePort, type OffloadPort, OffloadPorts } from './ports.ts';
 import { type Installation, Programs } from './programs.ts';
 
@@ -48,10 +48,6 @@ export interface FlowOffloadOptions {
   readonly observe?: Observer;
 }
 
-/** Flows looked at in one poll when many have to be. */
-const RECHECK_FLOWS = 512;
-/** How often flows that found no room are tried again, in milliseconds. */
-const RETRY_MS = 100;
 /** How long nothing must move on a port until what is missing counts as lost. */
 const QUIET_MS = 20;
 /** Reading all counts takes at most one part in so many of the time, however often somebody asks. */
@@ -66,19 +62,10 @@ export class FlowOffload implements FlowObserver {
   readonly programs: Programs;
   readonly #options: FlowOffloadOptions;
   readonly #portTable: PortTable;
-  readonly #plans = new WeakMap<FlowMask, MaskPlan>();
-  readonly #untaggedPlans = new WeakMap<FlowMask, MaskPlan>();
-  /** Why flows are not offloaded, by slot. */
-  readonly #reasons = new Map<number, string>();
-  /** Flows that may find room later. */
-  readonly #parked = new Set<number>();
-  #recheckAt = -1;
-  #retryAtMs = 0;
+  readonly #flows: FlowHooks;
   #quietAtMs = 0;
   readonly #activity = new Map<number, number>();
   readonly #left: LeftFlows | null;
-  readonly #key = new Uint32Array(KEY_WORDS);
-  readonly #contexts: Readonly<Record<'tc' | 'xdp', CompileContext>>;
   #lostHooks = 0;
   /** When all counts were last read, and how long that took. */
   #syncedMs = Number.NEGATIVE_INFINITY;
@@ -114,7 +101,6 @@ export class FlowOffload implements FlowObserver {
       port: (number) => this.ports.target(number),
       ...(options.hashSecret === undefined ? {} : { hashSecret: options.hashSecret }),
     });
-    this.#contexts = { tc: contextOf('tc'), xdp: contextOf('xdp') };
     this.programs = new Programs(this.placement, this.#states, secrets, maximum, {
       nowMs: options.nowMs,
       install: (installation) => options.install(installation),
@@ -123,10 +109,19 @@ export class FlowOffload implements FlowObserver {
       clock: tickClock() ?? 'ktime_get_ns',
       ...(options.observe === undefined ? {} : { observe: options.observe }),
     });
+    this.#flows = new FlowHooks({
+      table: this.table,
+      ports: this.ports,
+      tc: this.tc,
+      xdp: this.xdp,
+      placement: this.placement,
+      contexts: { tc: contextOf('tc'), xdp: contextOf('xdp') },
+      canGrow: () => this.programs.canGrow,
+    });
     this.#left =
       adopt === undefined ? null : adoptEntries(adopt.description, this.placement, this.#portTable, this.#states);
     this.table.observe(this);
-    if (this.table.size > 0) this.#recheckAt = 0;
+    if (this.table.size > 0) this.#flows.recheckAll();
   }
 
   get #states(): readonly HookState[] {
@@ -163,7 +158,7 @@ export class FlowOffload implements FlowObserver {
     const known = hook === port.hook ? port : { ...port, hook };
     this.ports.set(known);
     this.#countPorts();
-    if (!isSamePort(before, known)) this.#recheckAt = 0;
+    if (!isSamePort(before, known)) this.#flows.recheckAll();
     return reason;
   }
 
@@ -176,7 +171,7 @@ export class FlowOffload implements FlowObserver {
     this.#portTable.setMtu(ifindex, 0);
     if (port.xdpOutput) this.maps.maps.devices.delete(ifindex);
     this.#countPorts();
-    this.#recheckAt = 0;
+    this.#flows.recheckAll();
   }
 
   #countPorts(): void {
@@ -223,27 +218,19 @@ export class FlowOffload implements FlowObserver {
   // What the flow table tells.
 
   flowAdded(slot: number): void {
-    this.#consider(slot);
+    this.#flows.consider(slot);
   }
 
   flowModified(slot: number): void {
-    this.#consider(slot);
+    this.#flows.consider(slot);
   }
 
   flowRemoved(slot: number): void {
-    for (const state of this.#states) this.placement.remove(state, slot);
-    this.#reasons.delete(slot);
-    this.#parked.delete(slot);
+    this.#flows.remove(slot);
   }
 
   flowsFlushed(): void {
-    for (const state of this.#states) {
-      for (let slot = this.table.next(0); slot !== -1; slot = this.table.next(slot + 1)) {
-        this.placement.remove(state, slot);
-      }
-    }
-    this.#reasons.clear();
-    this.#parked.clear();
+    this.#flows.removeAll();
   }
 
   statisticsWanted(slot: number): void {
@@ -280,36 +267,15 @@ export class FlowOffload implements FlowObserver {
     const nowMs = this.#options.nowMs();
     this.placement.poll();
     if (nowMs >= this.#quietAtMs) this.#resign(nowMs);
-    this.#recheck(RECHECK_FLOWS);
-    if (this.programs.poll()) this.#retryAtMs = 0;
-    if (this.#parked.size > 0 && nowMs >= this.#retryAtMs) this.#retry(nowMs);
+    this.#flows.recheck();
+    if (this.programs.poll()) this.#flows.retrySoon();
+    this.#flows.retry(nowMs);
     return this.#waitMs();
   }
 
   #waitMs(): number {
-    if (this.#recheckAt !== -1) return 0;
-    const waits = [this.placement.waitMs, this.programs.waitMs].filter((wait) => wait >= 0);
-    if (this.#parked.size > 0) waits.push(RETRY_MS);
+    const waits = [this.#flows.waitMs, this.placement.waitMs, this.programs.waitMs].filter((wait) => wait >= 0);
     return waits.length === 0 ? -1 : Math.min(...waits);
-  }
-
-  #recheck(most: number): void {
-    for (let count = 0; this.#recheckAt !== -1 && count < most; count += 1) {
-      const slot = this.table.next(this.#recheckAt);
-      if (slot !== -1) this.#consider(slot);
-      this.#recheckAt = slot === -1 ? -1 : slot + 1;
-    }
-  }
-
-  /** Flows that found no room before. */
-  #retry(nowMs: number): void {
-    this.#retryAtMs = nowMs + RETRY_MS;
-    const slots = [...this.#parked].slice(0, RECHECK_FLOWS * 4);
-    for (const slot of slots) {
-      this.#parked.delete(slot);
-      this.#consider(slot);
-    }
-    this.placement.freed = false;
   }
 
   #resign(nowMs: number): void {
@@ -327,103 +293,19 @@ export class FlowOffload implements FlowObserver {
     // Whether without what came last there is a program is not known yet: programs.ts tries.
     this.#lostHooks += 1;
     this.#options.refused?.(refusal, state.refused !== null);
-    this.#recheckAt = 0;
-  }
-
-  // One flow.
-
-  #consider(slot: number): void {
-    this.#parked.delete(slot);
-    const reason = this.#placeEverywhere(slot);
-    if (reason === null) {
-      this.#reasons.delete(slot);
-      return;
-    }
-    const isFull = reason === WAITS && !this.programs.canGrow;
-    this.#reasons.set(slot, isFull ? this.#noRoom() : reason);
-    if (mayPass(reason)) this.#parked.add(slot);
-  }
-
-  #noRoom(): string {
-    return `no room for more flows, at most ${this.maps.sizes.entries - 1}`;
-  }
-
-  /** @returns why no hook has the flow; null when one has */
-  #placeEverywhere(slot: number): string | null {
-    const mask = this.table.maskOf(slot);
-    const key = this.#key;
-    this.table.readKey(slot, key);
-    for (let i = 0; i < KEY_WORDS; i += 1) key[i] &= mask.words[i];
-    const isUntagged =
-      (mask.words[Word.VLAN] & TAG_PRESENT) !== 0 && key[Word.VLAN] === 0 && key[Word.INNER_VLAN] === 0;
-    const plans = isUntagged ? this.#untaggedPlans : this.#plans;
-    let plan = plans.get(mask);
-    if (plan === undefined) {
-      plan = planMask(mask.words, isUntagged);
-      plans.set(mask, plan);
-    }
-    const isOnePort = mask.words[Word.IN_PORT] === 0xffff_ffff;
-    const port = isOnePort ? this.ports.byNumber(key[Word.IN_PORT]) : undefined;
-    const reason = this.#unfit(plan, key, isOnePort, port);
-    if (reason !== null) return this.#takeOut(slot, reason);
-    const flow: FlowToPlace = {
-      slot,
-      mask,
-      plan,
-      maskedKey: key,
-      actions: this.table.actionsOf(slot),
-      ifindex: port?.ifindex ?? 0,
-    };
-    const isAtXdp = isOnePort ? port?.hook === 'xdp' : this.xdp.ports > 0;
-    const atXdp = isAtXdp ? this.#place(this.xdp, flow) : this.#takeOutAt(this.xdp, slot);
-    if (atXdp === WAITS) return this.#takeOut(slot, WAITS);
-    if (atXdp !== null && mayPass(atXdp)) this.#parked.add(slot);
-    // What XDP passes on comes to tc.
-    const isAtTc = isOnePort ? port?.hook === 'tc' || atXdp !== null : this.tc.ports > 0;
-    const atTc = isAtTc ? this.#place(this.tc, flow) : this.#takeOutAt(this.tc, slot);
-    if ((isAtXdp && atXdp === null) || (isAtTc && atTc === null)) return null;
-    return (isAtTc ? atTc : atXdp) ?? 'no port is offloaded';
-  }
-
-  #place(state: HookState, flow: FlowToPlace): string | null {
-    if (state.refused !== null) {
-      this.placement.remove(state, flow.slot);
-      return 'the verifier takes no program here';
-    }
-    return this.placement.place(state, flow, this.#contexts[state.hook]);
-  }
-
-  #takeOutAt(state: HookState, slot: number): null {
-    this.placement.remove(state, slot);
-    return null;
-  }
-
-  #takeOut(slot: number, reason: string): string {
-    for (const state of this.#states) this.placement.remove(state, slot);
-    return reason;
-  }
-
-  /** Why nothing of the flow can be in the kernel, whatever it does. */
-  #unfit(plan: MaskPlan, key: Uint32Array, isOnePort: boolean, port: OffloadPort | undefined): string | null {
-    if (plan.reason !== null) return plan.reason;
-    for (let i = 0; i < plan.zeroIndex.length; i += 1) {
-      if ((key[plan.zeroIndex[i]] & plan.zeroValues[i]) !== 0) return zeroReason(plan.zeroIndex[i]);
-    }
-    if (!isOnePort) return this.tc.ports === 0 ? 'no port is offloaded' : null;
-    if (port === undefined) return `port ${key[Word.IN_PORT]} has no interface`;
-    return port.hook === null ? `packets of port ${port.number} go to the engine` : null;
+    this.#flows.recheckAll();
   }
 
   // For people and for the next process.
 
   /** Why a flow is not offloaded; null for one that is. */
   reasonOf(slot: number): string | null {
-    return this.#reasons.get(slot) ?? null;
+    return this.#flows.reasons.get(slot) ?? null;
   }
 
   /** Slots of flows that are not offloaded, with the reason. */
   reasons(): ReadonlyMap<number, string> {
-    return this.#reasons;
+    return this.#flows.reasons;
   }
 
   /** How often the verifier refused a program. */
@@ -474,7 +356,7 @@ export class FlowOffload implements FlowObserver {
     for (const ifindex of this.#portTable.ifindexes()) {
       if (this.ports.get(ifindex) === undefined) this.#dropPort(ifindex);
     }
-    this.#recheck(Number.POSITIVE_INFINITY);
+    this.#flows.recheck(Number.POSITIVE_INFINITY);
     return this.#left?.remove(most) ?? 0;
   }
 
@@ -494,11 +376,6 @@ export class FlowOffload implements FlowObserver {
     this.programs.close();
     this.maps.close();
   }
-}
-
-/** Whether the flow may be offloaded some other time, though nothing of it changes. */
-function mayPass(reason: string): boolean {
-  return reason === WAITS || reason === SAME_PACKETS || /, at most |faster than/.test(reason);
 }
 
 /** CPUs, rounded up to a power of two. */

@@ -1,0 +1,193 @@
+/**
+ * At which hooks a flow of the table is, or why at none. Flows for which there is no room now are tried again. Neighbours: flow-offload.ts hears
+ * what happens to flows and ports, placement.ts writes entries.
+ */
+import { type FlowMask, type FlowTable, KEY_WORDS, TAG_PRESENT, Word } from '../../flow/index.ts';
+import type { CompileContext, OffloadHook } from '../actions/contract.ts';
+import type { HookState } from './hook-state.ts';
+import { type MaskPlan, planMask, zeroReason } from './mask-plan.ts';
+import { type FlowToPlace, type Placement, SAME_PACKETS, WAITS } from './placement.ts';
+import type { OffloadPort, OffloadPorts } from './ports.ts';
+
+/** What decides where flows can be. */
+export interface FlowHooksContext {
+  readonly table: FlowTable;
+  readonly ports: OffloadPorts;
+  readonly tc: HookState;
+  readonly xdp: HookState;
+  readonly placement: Placement;
+  readonly contexts: Readonly<Record<OffloadHook, CompileContext>>;
+  /** Whether the tables may still become larger. */
+  canGrow(): boolean;
+}
+
+/** Flows looked at in one call when all have to be. */
+const RECHECK_FLOWS = 512;
+/** How often flows that found no room are tried again, in milliseconds. */
+const RETRY_MS = 100;
+
+export class FlowHooks {
+  /** Why flows are not offloaded, by slot. */
+  readonly reasons = new Map<number, string>();
+  readonly #context: FlowHooksContext;
+  readonly #states: readonly HookState[];
+  readonly #plans = new WeakMap<FlowMask, MaskPlan>();
+  readonly #untaggedPlans = new WeakMap<FlowMask, MaskPlan>();
+  /** Flows that may find room later. */
+  readonly #parked = new Set<number>();
+  readonly #key = new Uint32Array(KEY_WORDS);
+  /** The slot from which on flows are to be looked at again; -1 for none. */
+  #recheckAt = -1;
+  #retryAtMs = 0;
+
+  constructor(context: FlowHooksContext) {
+    this.#context = context;
+    this.#states = [context.tc, context.xdp];
+  }
+
+  /** Put a flow where it belongs now. */
+  consider(slot: number): void {
+    this.#parked.delete(slot);
+    const reason = this.#placeEverywhere(slot);
+    if (reason === null) {
+      this.reasons.delete(slot);
+      return;
+    }
+    const isFull = reason === WAITS && !this.#context.canGrow();
+    this.reasons.set(slot, isFull ? this.#noRoom() : reason);
+    if (mayPass(reason)) this.#parked.add(slot);
+  }
+
+  /** The flow is gone from the table. */
+  remove(slot: number): void {
+    this.#takeOut(slot);
+    this.reasons.delete(slot);
+    this.#parked.delete(slot);
+  }
+
+  /** All flows are about to go from the table. */
+  removeAll(): void {
+    const { table } = this.#context;
+    for (let slot = table.next(0); slot !== -1; slot = table.next(slot + 1)) this.#takeOut(slot);
+    this.reasons.clear();
+    this.#parked.clear();
+  }
+
+  /** Something has changed on which it depends where flows can be. */
+  recheckAll(): void {
+    this.#recheckAt = 0;
+  }
+
+  /** Look at the next of the flows that are to be looked at again. @param most how many at once */
+  recheck(most = RECHECK_FLOWS): void {
+    for (let count = 0; this.#recheckAt !== -1 && count < most; count += 1) {
+      const slot = this.#context.table.next(this.#recheckAt);
+      if (slot !== -1) this.consider(slot);
+      this.#recheckAt = slot === -1 ? -1 : slot + 1;
+    }
+  }
+
+  /** There may be room now. */
+  retrySoon(): void {
+    this.#retryAtMs = 0;
+  }
+
+  /** Try flows again that found no room before, when it is time. */
+  retry(nowMs: number): void {
+    if (this.#parked.size === 0 || nowMs < this.#retryAtMs) return;
+    this.#retryAtMs = nowMs + RETRY_MS;
+    const slots = [...this.#parked].slice(0, RECHECK_FLOWS * 4);
+    for (const slot of slots) {
+      this.#parked.delete(slot);
+      this.consider(slot);
+    }
+    this.#context.placement.freed = false;
+  }
+
+  /** Milliseconds until there is something to do here, or -1. */
+  get waitMs(): number {
+    if (this.#recheckAt !== -1) return 0;
+    return this.#parked.size > 0 ? RETRY_MS : -1;
+  }
+
+  #noRoom(): string {
+    return `no room for more flows, at most ${this.#context.placement.tables.maps.sizes.entries - 1}`;
+  }
+
+  /** @returns why no hook has the flow; null when one has */
+  #placeEverywhere(slot: number): string | null {
+    const { table, ports, tc, xdp } = this.#context;
+    const mask = table.maskOf(slot);
+    const key = this.#key;
+    table.readKey(slot, key);
+    for (let i = 0; i < KEY_WORDS; i += 1) key[i] &= mask.words[i];
+    const plan = this.#planOf(mask, key);
+    const isOnePort = mask.words[Word.IN_PORT] === 0xffff_ffff;
+    const port = isOnePort ? ports.byNumber(key[Word.IN_PORT]) : undefined;
+    const reason = this.#unfit(plan, key, isOnePort, port);
+    if (reason !== null) {
+      this.#takeOut(slot);
+      return reason;
+    }
+    const ifindex = port?.ifindex ?? 0;
+    const flow: FlowToPlace = { slot, mask, plan, maskedKey: key, actions: table.actionsOf(slot), ifindex };
+    const isAtXdp = isOnePort ? port?.hook === 'xdp' : xdp.ports > 0;
+    const atXdp = isAtXdp ? this.#place(xdp, flow) : this.#takeOutAt(xdp, slot);
+    if (atXdp === WAITS) {
+      this.#takeOut(slot);
+      return WAITS;
+    }
+    if (atXdp !== null && mayPass(atXdp)) this.#parked.add(slot);
+    // What XDP passes on comes to tc.
+    const isAtTc = isOnePort ? port?.hook === 'tc' || atXdp !== null : tc.ports > 0;
+    const atTc = isAtTc ? this.#place(tc, flow) : this.#takeOutAt(tc, slot);
+    if ((isAtXdp && atXdp === null) || (isAtTc && atTc === null)) return null;
+    return (isAtTc ? atTc : atXdp) ?? 'no port is offloaded';
+  }
+
+  #planOf(mask: FlowMask, key: Uint32Array): MaskPlan {
+    const isUntagged =
+      (mask.words[Word.VLAN] & TAG_PRESENT) !== 0 && key[Word.VLAN] === 0 && key[Word.INNER_VLAN] === 0;
+    const plans = isUntagged ? this.#untaggedPlans : this.#plans;
+    let plan = plans.get(mask);
+    if (plan === undefined) {
+      plan = planMask(mask.words, isUntagged);
+      plans.set(mask, plan);
+    }
+    return plan;
+  }
+
+  #place(state: HookState, flow: FlowToPlace): string | null {
+    const { placement, contexts } = this.#context;
+    if (state.refused !== null) {
+      placement.remove(state, flow.slot);
+      return 'the verifier takes no program here';
+    }
+    return placement.place(state, flow, contexts[state.hook]);
+  }
+
+  #takeOutAt(state: HookState, slot: number): null {
+    this.#context.placement.remove(state, slot);
+    return null;
+  }
+
+  #takeOut(slot: number): void {
+    for (const state of this.#states) this.#context.placement.remove(state, slot);
+  }
+
+  /** Why nothing of the flow can be in the kernel, whatever it does. */
+  #unfit(plan: MaskPlan, key: Uint32Array, isOnePort: boolean, port: OffloadPort | undefined): string | null {
+    if (plan.reason !== null) return plan.reason;
+    for (let i = 0; i < plan.zeroIndex.length; i += 1) {
+      if ((key[plan.zeroIndex[i]] & plan.zeroValues[i]) !== 0) return zeroReason(plan.zeroIndex[i]);
+    }
+    if (!isOnePort) return this.#context.tc.ports === 0 ? 'no port is offloaded' : null;
+    if (port === undefined) return `port ${key[Word.IN_PORT]} has no interface`;
+    return port.hook === null ? `packets of port ${port.number} go to the engine` : null;
+  }
+}
+
+/** Whether the flow may be offloaded some other time, though nothing of it changes. */
+function mayPass(reason: string): boolean {
+  return reason === WAITS || reason === SAME_PACKETS || /, at most |faster than/.test(reason);
+}
