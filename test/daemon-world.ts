@@ -130,7 +130,12 @@ export class World {
   /** Run `millrace` in the switch's namespace. */
   millrace(...args: string[]): Outcome {
     const [command, ...enter] = this.#enter();
-    return run(command, [...enter, process.execPath, bin, '--socket', this.socket, ...args]);
+    return run(command, [...enter, process.execPath, ...this.command(...args)]);
+  }
+
+  /** Arguments of Node for `millrace`. */
+  command(...args: string[]): string[] {
+    return [bin, '--socket', this.socket, ...args];
   }
 
   #enter(): [string, ...string[]] {

@@ -175,7 +175,9 @@ test('down --keep leaves flows on purpose; down without a daemon, or up without 
   expect(world.pings('a', '10.7.0.2', 3)).toBe(true);
   expect(world.json('down', '--keep')).toMatchObject({ kept: true });
   expect(world.pings('a', '10.7.0.2', 3)).toBe(true);
-  expect(world.ok('down')).toMatch(/stopped with --keep: 2 programs on interfaces and the devices of its punt channel/);
+  expect(world.ok('down')).toMatch(
+    /one that left its flows in the kernel: 2 programs on interfaces and the devices of its punt channel/,
+  );
   expect([programsOn('a'), mounts(), linkNames()]).toEqual([[], [], before]);
 
   world.up(config());

@@ -4,7 +4,7 @@
  * they were made, and a child process starts in that of the thread that spawned it.
  */
 import { spawnSync } from 'node:child_process';
-import { closeSync, fstatSync, mkdirSync, openSync, readdirSync, unlinkSync } from 'node:fs';
+import { closeSync, fstatSync, mkdirSync, openSync, readdirSync, statSync, unlinkSync } from 'node:fs';
 import {
   CloneFlag,
   Errno,
@@ -76,6 +76,26 @@ export class NetworkNamespace {
   /** That of a process, such as a container's first. @throws SystemError */
   static byPid(pid: number): NetworkNamespace {
     return new NetworkNamespace(`/proc/${pid}/ns/net`, `of process ${pid}`);
+  }
+
+  /**
+   * One that a former process has been in.
+   * @param link what /proc/<pid>/ns/net pointed to, such as `net:[4026531840]`
+   * @returns null when neither a name nor a process leads to it
+   */
+  static find(link: string): NetworkNamespace | null {
+    const named = namespaceNames().map((name) => `${DIRECTORY}/${name}`);
+    const ofProcesses = readdirSync('/proc')
+      .filter((name) => /^\d+$/.test(name))
+      .map((pid) => `/proc/${pid}/ns/net`);
+    for (const path of [...named, ...ofProcesses]) {
+      try {
+        if (`net:[${statSync(path).ino}]` === link) return NetworkNamespace.byPath(path);
+      } catch {
+        // It has gone meanwhile, or is none of ours to look at.
+      }
+    }
+    return null;
   }
 
   /** Its descriptor, for rtnetlink requests that move a device. */

@@ -81,6 +81,8 @@ export interface PacketSocketOptions {
   transmitSlots?: number;
   /** Receive frames for other MAC addresses, too; true by default. */
   promiscuous?: boolean;
+  /** Set a device up that is down, and down again in the end; true by default. */
+  bringUp?: boolean;
   /** Keep the kernel's stack off the device; true by default. 'tc-filter' does it as on kernels before 6.6. */
   isolate?: boolean | 'tc-filter';
 }
@@ -150,7 +152,7 @@ export class PacketSocket implements PortAdapter, LinkFailureListener {
           : this.#own(isolate(this.interfaceIndex, this.interfaceName, options.isolate !== 'tc-filter'));
       this.isolation = isolation?.means ?? 'none';
       if (isolation !== null) this.warnings.push(...isolation.warnings);
-      this.#bringUp();
+      if (options.bringUp !== false) this.#bringUp();
       this.#bind(receive !== null, options.promiscuous ?? true, doing);
       this.refresh();
     } catch (error) {

@@ -245,7 +245,7 @@ async function removeLeft(cli: Cli): Promise<boolean> {
   if (left === null) return false;
   const { pid, programs, devices } = left;
   cli.print({ pid: null, kept: false, removed: { killedPid: pid, programs, devices } }, () => {
-    const who = pid === null ? 'one that was stopped with --keep' : `one that was killed (pid ${pid})`;
+    const who = pid === null ? 'one that left its flows in the kernel' : `one that was killed (pid ${pid})`;
     const things = [
       ...(programs > 0 ? [`${programs} program${programs === 1 ? '' : 's'} on interfaces`] : []),
       ...(devices ? ['the devices of its punt channel'] : []),

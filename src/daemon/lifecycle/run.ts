@@ -13,7 +13,7 @@ import { CaptureBroker } from '../control/captures.ts';
 import { Control } from '../control/control.ts';
 import { EventLog } from '../control/events.ts';
 import { buildMethods } from '../control/methods.ts';
-import { Failure, messageOf } from '../rpc/failure.ts';
+import { Failure, messageOf, toFailure } from '../rpc/failure.ts';
 import { type Peer, RpcServer } from '../rpc/server.ts';
 import { type Announcement, DatapathThread } from '../thread/channel.ts';
 import { cleanUpAfter } from './leftovers.ts';
@@ -31,6 +31,10 @@ export interface DaemonOptions {
   /** Called once everything runs. */
   onReady(): void;
 }
+
+/** Said when a start fails that followed a daemon which was killed or stopped with --keep. */
+const GO_ON =
+  'the flows that the daemon before left in the kernel go on: the next `millrace up` takes them up, `millrace down` ends them';
 
 export { LOG_LEVELS } from './log.ts';
 
@@ -115,9 +119,10 @@ async function serve(options: DaemonOptions, config: Config, log: Logger, lock: 
   let listening = false;
   try {
     await control.apply(config, options.configFile);
-    await thread.call('started', null);
     await server.listen();
     listening = true;
+    // From here on it does not fail, and what nobody has taken up of a former daemon's flows ends.
+    await thread.call('started', null);
     log.info({ socket: options.socketPath, ports: config.ports.size }, 'ready');
     options.onReady();
     const reason = await Promise.race([stopping.reason, thread.gone]);
@@ -127,6 +132,10 @@ async function serve(options: DaemonOptions, config: Config, log: Logger, lock: 
     }
     log.info({ why: reason ?? 'the datapath ended' }, 'stopping');
     return 0;
+  } catch (error) {
+    if (!(await thread.stop(false))) throw error;
+    const { kind, message, hint } = toFailure(error);
+    throw new Failure(kind, `${message}; ${GO_ON}`, hint);
   } finally {
     stopping.release();
     if (listening) await server.close();

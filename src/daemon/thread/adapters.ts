@@ -32,7 +32,7 @@ export function interfaceExists(name: string): boolean {
 
 /**
  * Take over an existing interface.
- * @param receive false when its frames come in by another way
+ * @param receive false when its frames come in through a program, and the interface is set up for that
  * @throws Failure, SystemError, RangeError
  */
 export function openNetdev(name: string, port: PortOf<'netdev'>, receive = true): PortAdapter {
@@ -54,6 +54,7 @@ export function openNetdev(name: string, port: PortOf<'netdev'>, receive = true)
     interfaceName: device,
     name,
     receive,
+    bringUp: receive,
     ...(ring?.receiveSlots === undefined ? {} : { receiveSlots: ring.receiveSlots }),
     ...(ring?.transmit === undefined ? {} : { transmit: ring.transmit }),
     ...(ring?.transmitSlots === undefined ? {} : { transmitSlots: ring.transmitSlots }),

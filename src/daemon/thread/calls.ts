@@ -68,8 +68,8 @@ export interface DatapathCalls {
   /** Close everything and leave. */
   /** The first configuration is in force. */
   started: { params: null; result: null };
-  /** Give everything back; with `keep`, all but what carries flows in the kernel. */
-  stop: { params: { keep: boolean }; result: null };
+  /** Give everything back; with `keep`, all but what carries flows in the kernel. The result: whether flows go on there. */
+  stop: { params: { keep: boolean }; result: boolean };
 }
 
 export type DatapathCall = keyof DatapathCalls;

@@ -113,17 +113,21 @@ export class DatapathThread {
     });
   }
 
-  /** Let it close everything, or all but what carries flows in the kernel; when it does not within the time, end it. */
-  async stop(keep: boolean, timeoutMs = 5_000): Promise<void> {
-    if (this.#stopping) return;
+  /**
+   * Let it close everything, or all but what carries flows in the kernel; when it does not within the time, end it.
+   * @returns whether flows go on in the kernel; false when it was asked before
+   */
+  async stop(keep: boolean, timeoutMs = 5_000): Promise<boolean> {
+    if (this.#stopping) return false;
     this.#stopping = true;
-    const stopped = this.call('stop', { keep }).catch(() => null);
+    const stopped = this.call('stop', { keep }).catch(() => false);
     // The thread closes its loop, and with it the eventfd, right after it has answered.
     this.#wakeDescriptor = -1;
     const timer = setTimeout(() => void this.#worker.terminate(), timeoutMs);
-    await Promise.race([stopped, this.gone]);
+    const leaves = await Promise.race([stopped, this.gone]);
     await this.gone;
     clearTimeout(timer);
+    return leaves === true;
   }
 
   #onMessage(message: Exclude<UpMessage, { type: 'ready' }>, announce: (message: Announcement) => void): void {

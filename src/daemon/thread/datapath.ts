@@ -125,9 +125,13 @@ export class Datapath {
     }
   }
 
-  /** Give every device back. @param keep leave flows in the kernel for the next daemon */
-  close(keep = false): void {
-    if (this.#closed) return;
+  /**
+   * Give every device back.
+   * @param keep leave flows in the kernel for the next daemon
+   * @returns whether some were left: also those that a former daemon had left, when this one's start has failed
+   */
+  close(keep = false): boolean {
+    if (this.#closed) return false;
     this.#closed = true;
     const leaves = keep || this.#offload.isTakingUp;
     if (leaves) this.#offload.leave();
@@ -136,6 +140,7 @@ export class Datapath {
     this.#ports.close();
     this.#switch.close();
     if (!leaves) this.#offload.close();
+    return leaves;
   }
 
   #answer<C extends DatapathCall>(call: C, params: DatapathCalls[C]['params']): Answer<DatapathCall> {
@@ -174,9 +179,9 @@ export class Datapath {
         return null;
       },
       stop: ({ keep }) => {
-        this.close(keep);
+        const leaves = this.close(keep);
         this.#loop.stop();
-        return null;
+        return leaves;
       },
     };
     return handlers[call](params);

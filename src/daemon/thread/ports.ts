@@ -131,11 +131,14 @@ export class DatapathPorts {
           return null;
         },
         ...propertyCalls(this.#switch, port.id, from, to),
+        () => {
+          port.config = to;
+          return offloadOf(from) === offloadOf(to) ? null : this.#reopen(port);
+        },
       ]);
     const changed = change(before, config);
     changed.whenSettled((operation) => {
-      if (operation.error === null) port.config = config;
-      else change(config, before);
+      if (operation.error !== null) change(config, before);
     });
     return changed;
   }
@@ -151,6 +154,10 @@ export class DatapathPorts {
   /** Open the adapter of a port again: how its packets come in has changed. */
   #reopen(port: DatapathPort): Operation<null> | null {
     const { adapter, config } = port;
+    if (config.kind === 'tap' && adapter !== null) {
+      this.#offload.end(port);
+      this.#startTap(port, adapter);
+    }
     if (adapter === null || config.kind !== 'netdev') return null;
     this.#stop(port);
     this.#start(port, this.#open(port.name, config));
@@ -272,6 +279,8 @@ export class DatapathPorts {
       return;
     }
     if (this.#offload.begin(port, adapter.interfaceIndex)) {
+      // It may have been set up for the programs.
+      adapter.refresh();
       port.start(adapter);
       return;
     }
@@ -402,6 +411,11 @@ export class DatapathPorts {
 function idOf(port: DatapathPort | null): number {
   if (port === null) throw new Failure('internal', 'the switch made no port');
   return port.id;
+}
+
+/** Where the kernel is to run a port's flows. */
+function offloadOf(config: Port): string | undefined {
+  return 'offload' in config ? config.offload : undefined;
 }
 
 function missingReason(config: Port): string {

@@ -47,6 +47,8 @@ export interface StateOptions {
   readonly folder: string;
   /** Must be the same for a state to be adopted: say in it whatever the layout of the maps depends on. */
   readonly layout: string;
+  /** Called before what an earlier process left is removed because it does not fit: {@link leftData} may still tell something. */
+  readonly beforeRemoval?: () => void;
 }
 
 /** A state found in a folder; or none, with the reason when there was something, which has been removed. */
@@ -89,6 +91,7 @@ export class OffloadState {
     if (!existsSync(options.folder)) return { state: null, reason: null };
     const found = inspect(options);
     if ('reason' in found) {
+      options.beforeRemoval?.();
       removeOffloadState(options.folder);
       return { state: null, reason: `what was pinned in ${options.folder} is not taken up: ${found.reason}` };
     }
@@ -282,6 +285,25 @@ export function removeOffloadState(folder: string): boolean {
   }
   rmSync(folder, { recursive: true, force: true });
   return true;
+}
+
+/**
+ * What a former process was to tell the next one, whatever the layout of its maps.
+ * @returns null when there is nothing, or nothing that can be read
+ */
+export function leftData(folder: string): Json {
+  let manifest: Manifest;
+  try {
+    manifest = Manifest.open(join(folder, 'manifest'));
+  } catch {
+    return null;
+  }
+  try {
+    const content = manifest.read();
+    return 'reason' in content ? null : content.data;
+  } finally {
+    manifest.close();
+  }
 }
 
 function inspect(

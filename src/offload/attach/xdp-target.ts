@@ -25,7 +25,7 @@ export type XdpTarget =
 /**
  * Decide whether a port can be sent to by XDP.
  * @param netdev name or index, in the calling thread's network namespace
- * @param arrange turn GRO on at a veth's peer where that is missing. It is not noted here: for a caller that dies {@link undoXdpTarget} undoes it
+ * @param arrange turn GRO on at a veth's peer where that is missing. For a caller that dies {@link undoXdpTarget} undoes it: note beforehand that it may have to
  * @throws NoInterfaceError, SystemError
  */
 export function xdpTarget(netdev: string | number, arrange: boolean): XdpTarget {

@@ -2,14 +2,12 @@
  * What the daemon leaves working in the kernel when it dies, and takes up when it starts: the programs on interfaces (one state), and the
  * tables of each flow source (a state each), all below one folder of pins (pin-place.ts).
  *
- *      <folder>/links/          links of programs on interfaces; its manifest says which interfaces these were
+ *      <folder>/links/          links of programs on interfaces; its manifest says which these were and what was changed about them
  *      <folder>/table-<name>/   maps and programs of a flow source, by generation
  *
  * What was left and is not taken up yet goes on working. offload.ts decides what becomes of it.
  */
-import { readlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { withRouteClient } from '../../../host/index.ts';
 import {
   type Attachment,
   type AttachRequest,
@@ -24,9 +22,10 @@ import {
   OffloadState,
   removeOffloadState,
   tablesLayout,
-  undoXdpTarget,
 } from '../../../offload/index.ts';
 import { messageOf } from '../../rpc/failure.ts';
+import { addressOf, CHANGES, InterfaceChanges } from './interface-changes.ts';
+import { type LinksData, ownNamespace, readLinksData, takeBackLeft, writeLinksData } from './links-manifest.ts';
 import { LINKS, tableFolderOf, tableFolders } from './pin-place.ts';
 
 const LINKS_LAYOUT = 'links 1';
@@ -75,8 +74,8 @@ export class KeptState implements ProgramHolder {
   readonly #states = new Map<string, OffloadState>();
   /** MAC addresses of the interfaces that have programs, by index: an index alone may mean another one later. */
   readonly #addresses = new Map<number, string>();
-  /** Interfaces at whose peers GRO was turned on. */
-  readonly #arranged = new Set<number>();
+  /** What was changed about the interfaces. */
+  readonly changes: InterfaceChanges;
   /** Interfaces that are what they were when they were left. */
   readonly interfaces = new Set<number>();
   /** Whether there was anything. */
@@ -90,31 +89,30 @@ export class KeptState implements ProgramHolder {
   constructor(folder: string) {
     this.folder = folder;
     const options = { folder: join(folder, LINKS), layout: LINKS_LAYOUT };
-    const adoption = OffloadState.adopt(options);
-    if (adoption.state === null) {
-      if (adoption.reason !== null) this.refusals.push(adoption.reason);
-      this.#dropTables();
-      this.#links = OffloadState.create(options);
-      this.#note();
+    const takeBack = () => takeBackLeft(options.folder);
+    const adoption = OffloadState.adopt({ ...options, beforeRemoval: takeBack });
+    const told = adoption.state === null ? null : readLinksData(adoption.data);
+    if (adoption.state !== null && told?.namespace === ownNamespace()) {
+      this.#links = adoption.state;
+      this.changes = new InterfaceChanges(() => this.#note(), told.changes);
+      this.#adoptLinks(told);
+      this.#adoptTables();
+      this.hasLeft = this.#programs.size + this.#tables.size > 0;
       return;
     }
-    this.#links = adoption.state;
-    const told = readLinksData(adoption.data);
-    if (told === null || told.namespace !== ownNamespace()) {
+    if (adoption.state !== null) {
       const why = told === null ? 'its manifest is damaged' : 'it belongs to another network namespace';
       this.refusals.push(`what was pinned in ${options.folder} is not taken up: ${why}`);
-      this.#links.removeAll();
-      this.#dropTables();
-      this.#links = OffloadState.create(options);
-      this.#note();
-      return;
-    }
-    this.#adoptLinks(told);
-    this.#adoptTables();
-    this.hasLeft = this.#programs.size + this.#tables.size > 0;
+      takeBack();
+      adoption.state.removeAll();
+    } else if (adoption.reason !== null) this.refusals.push(adoption.reason);
+    this.#dropTables();
+    this.#links = OffloadState.create(options);
+    this.changes = new InterfaceChanges(() => this.#note());
+    this.#note();
   }
 
-  #adoptLinks({ addresses, arranged }: LinksData): void {
+  #adoptLinks({ addresses }: LinksData): void {
     const found = new Map<number, { tc?: Attachment; xdp?: Attachment }>();
     for (const attachment of this.#links.attachments) {
       const { ifindex, hook } = attachment;
@@ -135,7 +133,9 @@ export class KeptState implements ProgramHolder {
       if (this.#programs.has(ifindex)) this.#addresses.set(ifindex, address);
     }
     for (const ifindex of this.#programs.keys()) this.interfaces.add(ifindex);
-    for (const ifindex of arranged) if (this.#programs.has(ifindex)) this.#arranged.add(ifindex);
+    for (const ifindex of this.changes.interfaces) {
+      if (!this.#programs.has(ifindex)) this.changes.takeAllBack(ifindex);
+    }
     this.#note();
   }
 
@@ -229,11 +229,16 @@ export class KeptState implements ProgramHolder {
     this.removeTables(name);
   }
 
-  /** Take programs that nobody takes up off their interface. */
-  dropPrograms(ifindex: number): void {
+  /**
+   * Take programs that nobody takes up off their interface, and change back what was changed for them.
+   * @param isPort the interface is a port that goes without programs: it stays up until all is removed
+   */
+  dropPrograms(ifindex: number, isPort: boolean): void {
     const left = this.takePrograms(ifindex);
-    if (left?.xdp !== undefined) this.detach(left.xdp);
-    if (left?.tc !== undefined) this.detach(left.tc);
+    if (left === null) return;
+    for (const change of CHANGES) if (!(isPort && change === 'up')) this.changes.takeBack(ifindex, change);
+    if (left.xdp !== undefined) this.detach(left.xdp);
+    if (left.tc !== undefined) this.detach(left.tc);
   }
 
   // What runs.
@@ -258,24 +263,19 @@ export class KeptState implements ProgramHolder {
     if (this.#addresses.delete(ifindex)) this.#note();
   }
 
-  /** Note whether GRO was turned on at the peer of an interface, which is to be undone in the end. */
-  noteArranged(ifindex: number, is: boolean): void {
-    const was = this.#arranged.has(ifindex);
-    if (is) this.#arranged.add(ifindex);
-    else this.#arranged.delete(ifindex);
-    if (was !== is) this.#note();
-  }
-
-  isArranged(ifindex: number): boolean {
-    return this.#arranged.has(ifindex);
+  /** An interface may have another MAC address now. */
+  readdress(ifindex: number): void {
+    this.changes.readdress(ifindex);
+    const address = addressOf(ifindex);
+    const before = this.#addresses.get(ifindex);
+    if (before === undefined || address === null || before === address) return;
+    this.#addresses.set(ifindex, address);
+    this.#note();
   }
 
   #note(): void {
-    this.#links.note({
-      namespace: ownNamespace(),
-      addresses: [...this.#addresses],
-      arranged: [...this.#arranged],
-    });
+    const { noted } = this.changes;
+    this.#links.note(writeLinksData({ namespace: ownNamespace(), addresses: this.#addresses, changes: noted }));
   }
 
   /**
@@ -321,48 +321,20 @@ export class KeptState implements ProgramHolder {
     this.#states.clear();
   }
 
-  /** Take everything off the interfaces, undo what was arranged for it, and remove the pins. */
+  /** Take everything off the interfaces, change back what was changed about them, and remove the pins. */
   removeAll(): void {
-    for (const ifindex of this.#arranged) undoXdpTarget(ifindex);
+    for (const ifindex of this.changes.interfaces) this.changes.takeAllBack(ifindex);
     for (const { maps } of this.#tables.values()) maps.close();
     this.#links.removeAll();
     for (const state of this.#states.values()) state.removeAll();
     this.#tables.clear();
     this.#programs.clear();
     this.#states.clear();
-    this.#arranged.clear();
   }
 
   #dropTables(): void {
     for (const entry of tableFolders(this.folder)) removeOffloadState(join(this.folder, entry));
   }
-}
-
-function ownNamespace(): string {
-  return readlinkSync('/proc/thread-self/ns/net');
-}
-
-/** The MAC address of an interface as hex digits; null when there is none of this index. */
-function addressOf(ifindex: number): string | null {
-  const link = withRouteClient((client) => client.findLink(ifindex));
-  return link?.macAddress === undefined ? null : Buffer.from(link.macAddress).toString('hex');
-}
-
-interface LinksData {
-  readonly namespace: string;
-  readonly addresses: ReadonlyMap<number, string>;
-  readonly arranged: readonly number[];
-}
-
-function readLinksData(data: Json): LinksData | null {
-  if (typeof data !== 'object' || data === null || Array.isArray(data)) return null;
-  const { namespace, addresses, arranged } = data as { readonly [key: string]: Json };
-  const isPair = (pair: unknown): pair is [number, string] =>
-    Array.isArray(pair) && Number.isInteger(pair[0]) && typeof pair[1] === 'string';
-  if (typeof namespace !== 'string' || !Array.isArray(addresses) || !addresses.every(isPair)) return null;
-  if (!Array.isArray(arranged) || !arranged.every((ifindex): ifindex is number => Number.isInteger(ifindex)))
-    return null;
-  return { namespace, addresses: new Map(addresses), arranged };
 }
 
 interface TableData {

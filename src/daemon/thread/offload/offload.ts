@@ -23,8 +23,6 @@ import {
   offloadSupport,
   type Refused,
   showOffload,
-  undoXdpTarget,
-  xdpTarget,
 } from '../../../offload/index.ts';
 import type { VirtualSwitch } from '../../../switch/index.ts';
 import type { OffloadInfo, OffloadPort, OffloadRefusal, OffloadTable } from '../../api.ts';
@@ -33,6 +31,7 @@ import { Failure, messageOf } from '../../rpc/failure.ts';
 import type { DatapathPort } from '../port.ts';
 import { loadBaseProgram } from './base-program.ts';
 import { CaptureCopies } from './copies.ts';
+import { CHANGES, type Change } from './interface-changes.ts';
 import { transientHolder } from './kept.ts';
 import { puntNameOf, puntPathOf } from './pin-place.ts';
 import { PortOffload } from './port-offload.ts';
@@ -46,6 +45,12 @@ const POLL_MS = 1;
 const SYNC_MS = 500;
 /** Batches that are taken from the punt channel at the end, at most. */
 const LAST_TURNS = 1000;
+
+const FAILED_CHANGE: Readonly<Record<Change, string>> = {
+  up: 'cannot set up the interface of',
+  promiscuous: 'without a daemon a network card may take only what is sent to itself, on',
+  gro: 'XDP cannot send to',
+};
 
 export interface OffloadSurroundings {
   readonly loop: EventLoop;
@@ -169,8 +174,9 @@ export class DatapathOffload implements FlowRegistry {
     }
     if (one.tc !== null) {
       const { config } = port;
-      if (config.kind === 'netdev' && config.offload === 'xdp') this.#wantXdp(one);
+      if (config.kind === 'netdev' && config.offload === 'xdp') one.wanted = 'xdp';
       this.#ports.set(port.id, one);
+      this.#changeInterface(one);
       this.#copies.portsChanged();
       this.#assign(one);
       return true;
@@ -198,7 +204,7 @@ export class DatapathOffload implements FlowRegistry {
     const wantsXdp = config.kind === 'netdev' && config.offload === 'xdp';
     const goesOn = this.#takeover.isWaiting(one.ifindex) || this.#isTaken(one.ifindex);
     if (one.xdp !== null && !(wantsXdp && goesOn)) {
-      one.holder.detach(one.xdp);
+      this.#takeover.park(one.xdp);
       one.xdp = null;
     }
     if (goesOn || (this.#base !== null && one.tc.replace(this.#base))) return true;
@@ -228,7 +234,9 @@ export class DatapathOffload implements FlowRegistry {
   /** The port's NIC has other properties. */
   nicChanged(port: DatapathPort): void {
     const one = this.#ports.get(port.id);
-    if (one !== undefined) this.#assign(one);
+    if (one === undefined) return;
+    this.#takeover.readdress(one.ifindex);
+    this.#assign(one);
   }
 
   /** The port's device goes, or the port. */
@@ -253,15 +261,25 @@ export class DatapathOffload implements FlowRegistry {
     one.claim = null;
   }
 
-  #wantXdp(one: PortOffload): void {
-    one.wanted = 'xdp';
-    const target = xdpTarget(one.ifindex, true);
-    one.xdpOutput = target.possible;
-    if (target.possible) {
-      const arranged = this.#takeover.isArranged(one.ifindex) ? () => undoXdpTarget(one.ifindex) : undefined;
-      one.undoXdpOutput = target.undo ?? arranged;
-      this.#takeover.noteArranged(one.ifindex, one.undoXdpOutput !== undefined);
-    } else this.#around.warn(`XDP cannot send to port ${one.port.name}: ${target.reason}`);
+  /** Have the interface as the programs need it, also when this process is no more. */
+  #changeInterface(one: PortOffload): void {
+    const { changes, folder } = this.#takeover;
+    for (const change of CHANGES) {
+      if (!one.needs(change, folder !== null)) continue;
+      try {
+        changes.make(one.ifindex, change);
+        if (change === 'gro') one.xdpOutput = true;
+      } catch (error) {
+        this.#around.warn(`${FAILED_CHANGE[change]} port ${one.port.name}: ${messageOf(error)}`);
+      }
+    }
+    if (!this.#takeover.isUnderWay) this.#changeBack(one);
+  }
+
+  /** Change back what a former process has changed about an interface and this one does not need. */
+  #changeBack(one: PortOffload): void {
+    const { changes, folder } = this.#takeover;
+    for (const change of CHANGES) if (!one.needs(change, folder !== null)) changes.takeBack(one.ifindex, change);
   }
 
   #punted(one: PortOffload, batch: Batch): void {
@@ -271,15 +289,14 @@ export class DatapathOffload implements FlowRegistry {
   }
 
   #letGo(one: PortOffload): void {
-    one.detach();
-    this.#disclaim(one);
     try {
-      one.undoXdpOutput?.();
-      this.#takeover.noteArranged(one.ifindex, false);
+      // It is set down, where it was down, before anybody else has it.
+      this.#takeover.changes.takeAllBack(one.ifindex);
     } catch (error) {
       this.#around.warn(`port ${one.port.name}: ${messageOf(error)}`);
     }
-    one.undoXdpOutput = undefined;
+    one.detach();
+    this.#disclaim(one);
   }
 
   /** Find the table that decides about a port, and put its programs on it. */
@@ -507,6 +524,7 @@ export class DatapathOffload implements FlowRegistry {
   /** The configuration is in force: flows of a former daemon pass over to those who have them now, and end where nobody has. */
   started(): void {
     this.#takeover.start();
+    for (const one of this.#ports.values()) this.#changeBack(one);
     this.#dropStale();
   }
 
@@ -518,6 +536,10 @@ export class DatapathOffload implements FlowRegistry {
   /** End, and leave flows in the kernel for the next daemon. */
   leave(): void {
     this.#copies.close();
+    if (this.#takeover.isUnderWay) {
+      for (const { port } of [...this.#ports.values()]) this.end(port);
+      this.#takeover.restore();
+    }
     // What has come up is for the engine to send.
     for (let turn = 0; turn < LAST_TURNS && this.#channel !== null; turn += 1) if (this.#channel.receive() === 0) break;
     for (const one of this.#ports.values()) {

@@ -13,6 +13,7 @@ import { existsSync, mkdirSync, readdirSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { isBpfFileSystem, mountBpfFileSystem, removeLeftPuntPair, unmountBpfFileSystem } from '../../../host/index.ts';
 import { removeOffloadState } from '../../../offload/index.ts';
+import { takeBackLeft } from './links-manifest.ts';
 
 const SHARED = '/sys/fs/bpf';
 
@@ -88,7 +89,8 @@ export interface RemovedPins {
 }
 
 /**
- * Take everything off the interfaces that was pinned, and leave nothing of the folder, nor of the punt channel.
+ * Take everything off the interfaces that was pinned, change back what was changed about them, and leave nothing of the folder, nor of the
+ * punt channel.
  * @returns null when there was nothing
  * @throws SystemError, PrivilegeError
  */
@@ -96,6 +98,7 @@ export function removePins(identity: string): RemovedPins | null {
   const folder = findPins(identity);
   const removed: RemovedPins = { programs: 0, devices: false };
   if (folder !== null) {
+    takeBackLeft(join(folder, LINKS));
     // The kernel has files of its own at the top of a bpf file system.
     for (const name of [LINKS, ...tableFolders(folder)]) {
       const links = join(folder, name, 'links');

@@ -5,6 +5,7 @@
 import type { PuntClaim } from '../../../host/index.ts';
 import type { Attachment, ForeignProgram } from '../../../offload/index.ts';
 import type { DatapathPort } from '../port.ts';
+import type { Change } from './interface-changes.ts';
 import type { LeftPrograms, ProgramHolder } from './kept.ts';
 import type { OffloadedSource } from './source.ts';
 
@@ -23,8 +24,6 @@ export class PortOffload {
   mtuBytes = 0;
   /** Whether XDP can send to it. */
   xdpOutput = false;
-  /** Takes back what was arranged so that XDP can send to it. */
-  undoXdpOutput: (() => void) | undefined;
   claim: PuntClaim | null = null;
   /** At tc: ingress, or egress of a TAP. */
   tc: Attachment | null = null;
@@ -52,6 +51,14 @@ export class PortOffload {
     if (this.source === null || !this.isOpen) return null;
     if (this.xdp !== null) return 'xdp';
     return this.tc !== null && this.source.tc !== null ? 'tc' : null;
+  }
+
+  /** What its interface has to be for the programs. @param keeps whether they outlive the process, and its packet socket */
+  needs(change: Change, keeps: boolean): boolean {
+    const { config } = this.port;
+    if (config.kind !== 'netdev') return false;
+    if (change === 'gro') return config.offload === 'xdp';
+    return change === 'up' || (keeps && config.promiscuous !== false);
   }
 
   detach(): void {

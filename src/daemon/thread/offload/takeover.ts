@@ -4,10 +4,10 @@
  * go two ways: an interface always has a program that carries its packets or hands them up, until the port is a port no more.
  * Neighbours: kept.ts is what there is; offload.ts has the ports and sources of this process.
  */
-import { loadProgram, type Program, ProgramBuilder, TC } from '../../../bpf/index.ts';
 import type { FlowSource } from '../../../flow/index.ts';
-import type { Ability, Installation, LoadedProgram } from '../../../offload/index.ts';
+import type { Ability, Attachment, Installation, LoadedProgram } from '../../../offload/index.ts';
 import { messageOf } from '../../rpc/failure.ts';
+import { InterfaceChanges } from './interface-changes.ts';
 import {
   KeptState,
   type LeftPrograms,
@@ -16,6 +16,7 @@ import {
   type ProgramHolder,
   transientHolder,
 } from './kept.ts';
+import { ParkedPrograms } from './parked.ts';
 import { findPins, makePins, removePins } from './pin-place.ts';
 import type { OffloadedSource } from './source.ts';
 
@@ -54,7 +55,12 @@ export class Takeover {
   #kept: KeptState | null = null;
   #started = false;
   #startedMs = 0;
-  #waiting: Program | null = null;
+  /** Programs that stand aside. */
+  readonly #parked = new ParkedPrograms();
+  /** Interfaces whose packets come by another way now. */
+  readonly #silenced = new Set<number>();
+  /** Where nothing is kept. */
+  readonly #transientChanges = new InterfaceChanges(() => {});
   readonly #around: TakeoverSurroundings;
 
   constructor(around: TakeoverSurroundings) {
@@ -109,7 +115,11 @@ export class Takeover {
     return this.#kept?.takePrograms(ifindex) ?? null;
   }
 
+  /** The start has failed at a port that had taken programs up: its interface is what it was before. */
   giveBack(left: LeftPrograms): void {
+    const { ifindex } = left;
+    this.#parked.restore((attachment) => attachment.ifindex === ifindex);
+    this.changes.takeOwnBack(ifindex);
     this.#kept?.giveBack(left);
   }
 
@@ -120,20 +130,28 @@ export class Takeover {
 
   /** The packets of an interface shall come by another way: nothing that was left there carries them any more, nor hands them to the kernel. */
   silence(ifindex: number): void {
-    const kept = this.#kept;
-    const left = kept?.programsOf(ifindex) ?? null;
-    if (kept === null || left === null) return;
-    if (left.xdp !== undefined) kept.detach(left.xdp);
-    this.#waiting ??= loadWaitingProgram();
-    left.tc?.replace(this.#waiting);
+    const left = this.#kept?.programsOf(ifindex) ?? null;
+    if (left === null) return;
+    this.#silenced.add(ifindex);
+    if (left.xdp !== undefined) this.park(left.xdp);
+    if (left.tc !== undefined) this.#parked.park(left.tc);
   }
 
-  noteArranged(ifindex: number, is: boolean): void {
-    this.#kept?.noteArranged(ifindex, is);
+  /** A program of the former process is not to run any more; should the start fail, it does again. */
+  park(xdp: Attachment): void {
+    if (this.isUnderWay) this.#parked.park(xdp);
+    else this.#kept?.detach(xdp);
   }
 
-  isArranged(ifindex: number): boolean {
-    return this.#kept?.isArranged(ifindex) ?? false;
+  /** What was changed about interfaces. */
+  get changes(): InterfaceChanges {
+    return this.#kept?.changes ?? this.#transientChanges;
+  }
+
+  /** An interface may have another MAC address now. */
+  readdress(ifindex: number): void {
+    if (this.#kept === null) this.#transientChanges.readdress(ifindex);
+    else this.#kept.readdress(ifindex);
   }
 
   // Tables.
@@ -169,8 +187,8 @@ export class Takeover {
     if (this.#kept === null || tables === null) return;
     for (const { ifindex, tc, xdp } of this.#kept.programs) {
       if (!tables.left.interfaces.has(ifindex)) continue;
-      if (programs.tc !== null) tc?.replace(programs.tc.program);
-      if (programs.xdp !== null) xdp?.replace(programs.xdp.program);
+      if (programs.tc !== null && tc !== undefined) this.#parked.replace(tc, programs.tc.program);
+      if (programs.xdp !== null && xdp !== undefined) this.#parked.replace(xdp, programs.xdp.program);
     }
   }
 
@@ -186,6 +204,7 @@ export class Takeover {
 
   /** The configuration is in force: whoever is not there now was not wanted. */
   start(): void {
+    for (const attachment of this.#parked.forgetXdp()) this.#kept?.detach(attachment);
     this.#started = true;
     this.#startedMs = this.#around.nowMs();
   }
@@ -211,7 +230,7 @@ export class Takeover {
       return tables;
     }
     if (this.#around.nowMs() < tables.untilMs) return tables;
-    for (const ifindex of tables.left.interfaces) this.#kept?.dropPrograms(ifindex);
+    for (const ifindex of tables.left.interfaces) this.#drop(ifindex);
     tables.removed += flows.reconcile(REMOVE_FLOWS);
     if (!flows.isReconciled) return tables;
     this.#around.log('flows of the former process were taken over', { table: source.name, ended: tables.removed });
@@ -234,8 +253,17 @@ export class Takeover {
       kept.removeTables(name);
     }
     for (const { ifindex } of [...kept.programs]) {
-      if (!kept.isWaiting(ifindex) && !isTaken(ifindex)) kept.dropPrograms(ifindex);
+      if (!kept.isWaiting(ifindex) && !isTaken(ifindex)) this.#drop(ifindex);
     }
+  }
+
+  #drop(ifindex: number): void {
+    this.#kept?.dropPrograms(ifindex, this.#silenced.has(ifindex));
+  }
+
+  /** The start has failed: what was left is what it was before. */
+  restore(): void {
+    this.#parked.restore(() => true);
   }
 
   /** Let go; everything that is pinned goes on working. */
@@ -257,14 +285,6 @@ export class Takeover {
 
   #end(): void {
     this.#kept = null;
-    this.#waiting?.close();
-    this.#waiting = null;
+    this.#parked.close();
   }
-}
-
-/** The program of an interface that is about to get another master: its packets reach packet sockets, and nobody else. */
-function loadWaitingProgram(): Program {
-  const b = new ProgramBuilder('millrace_wait');
-  b.return(TC.SHOT);
-  return loadProgram({ type: 'sched_cls', code: b });
 }

@@ -1,0 +1,162 @@
+/**
+ * What is changed about an interface for the sake of its programs, and is changed back when these go: it is set up, it is made promiscuous (the
+ * packet socket's own membership ends with the process, and a network card then takes only what is sent to itself), and GRO is turned on at
+ * the peer of a veth. What was so already is somebody else's, and stays.
+ *
+ * Each change is noted before it is made, so that a process that is killed leaves nothing that the next one does not know of. Neighbours:
+ * links-manifest.ts is where notes outlive the process; offload.ts decides what a port needs.
+ */
+import { Errno, SystemError, withRouteClient } from '../../../host/index.ts';
+import { LinkFlag } from '../../../netlink/index.ts';
+import { undoXdpTarget, xdpTarget } from '../../../offload/index.ts';
+
+/** `up`; `promiscuous`: the flag that `ip link` shows; `gro`: at the peer, so that XDP can send to the interface. */
+export const CHANGES = ['up', 'promiscuous', 'gro'] as const;
+export type Change = (typeof CHANGES)[number];
+
+/** The changes of one interface. */
+export interface NotedChanges {
+  readonly ifindex: number;
+  /** Its MAC address as hex digits: an index alone may mean another interface later. */
+  readonly address: string;
+  readonly changes: readonly Change[];
+}
+
+interface Made {
+  address: string;
+  /** Whether this process has made it. */
+  readonly changes: Map<Change, boolean>;
+}
+
+/** The changes of all interfaces. All methods are called in the network namespace of these. */
+export class InterfaceChanges {
+  readonly #made = new Map<number, Made>();
+  readonly #save: () => void;
+
+  /**
+   * @param save called when `noted` has changed
+   * @param left what a former process has noted
+   */
+  constructor(save: () => void, left: readonly NotedChanges[] = []) {
+    this.#save = save;
+    for (const { ifindex, address, changes } of left) {
+      this.#made.set(ifindex, { address, changes: new Map(changes.map((change) => [change, false])) });
+    }
+  }
+
+  /** What is to be changed back. */
+  get noted(): NotedChanges[] {
+    return [...this.#made].map(([ifindex, { address, changes }]) => ({
+      ifindex,
+      address,
+      changes: [...changes.keys()],
+    }));
+  }
+
+  /** Interfaces that were changed. */
+  get interfaces(): number[] {
+    return [...this.#made.keys()];
+  }
+
+  /**
+   * Change something about an interface, unless it is so already.
+   * @throws Error with the reason when it cannot be; then it is not noted
+   */
+  make(ifindex: number, change: Change): void {
+    if (MEANS[change].isSo(ifindex)) return;
+    const known = this.#made.get(ifindex);
+    const isNoted = known?.changes.has(change) === true;
+    if (!isNoted) {
+      const made = known ?? { address: addressOf(ifindex) ?? '', changes: new Map<Change, boolean>() };
+      made.changes.set(change, true);
+      this.#made.set(ifindex, made);
+      this.#save();
+    }
+    try {
+      MEANS[change].make(ifindex);
+    } catch (error) {
+      if (!isNoted) this.#forget(ifindex, change);
+      throw error;
+    }
+  }
+
+  /**
+   * Change something back. What was not changed, or whose interface is gone, is no error.
+   * @throws SystemError; it stays noted then
+   */
+  takeBack(ifindex: number, change: Change): void {
+    const made = this.#made.get(ifindex);
+    if (made?.changes.has(change) !== true) return;
+    takeBackNoted(ifindex, made.address, change);
+    this.#forget(ifindex, change);
+  }
+
+  /** Change everything about an interface back. @throws SystemError */
+  takeAllBack(ifindex: number): void {
+    for (const change of CHANGES) this.takeBack(ifindex, change);
+  }
+
+  /** Change back what this process has changed, so that what a former one did remains. @throws SystemError */
+  takeOwnBack(ifindex: number): void {
+    const made = this.#made.get(ifindex);
+    for (const change of CHANGES) if (made?.changes.get(change) === true) this.takeBack(ifindex, change);
+  }
+
+  /** The interface may have another MAC address now. */
+  readdress(ifindex: number): void {
+    const made = this.#made.get(ifindex);
+    const address = addressOf(ifindex);
+    if (made === undefined || address === null || made.address === address) return;
+    made.address = address;
+    this.#save();
+  }
+
+  #forget(ifindex: number, change: Change): void {
+    const made = this.#made.get(ifindex);
+    made?.changes.delete(change);
+    if (made?.changes.size === 0) this.#made.delete(ifindex);
+    this.#save();
+  }
+}
+
+/** The MAC address of an interface as hex digits; null when there is none of this index. */
+export function addressOf(ifindex: number): string | null {
+  const link = withRouteClient((client) => client.findLink(ifindex));
+  return link?.macAddress === undefined ? null : Buffer.from(link.macAddress).toString('hex');
+}
+
+/** Change back what somebody has noted. An interface that is gone, or is another one by now, is left alone. @throws SystemError */
+export function takeBackNoted(ifindex: number, address: string, change: Change): void {
+  if (addressOf(ifindex) !== address) return;
+  try {
+    MEANS[change].takeBack(ifindex);
+  } catch (error) {
+    if (!(error instanceof SystemError) || error.errno !== Errno.ENODEV) throw error;
+  }
+}
+
+interface Means {
+  isSo(ifindex: number): boolean;
+  make(ifindex: number): void;
+  takeBack(ifindex: number): void;
+}
+
+const flag = (name: 'up' | 'promiscuous', bit: number): Means => ({
+  // What the kernel tells of promiscuous mode is what was set here, not what sockets have asked for.
+  isSo: (ifindex) => withRouteClient((client) => (client.link(ifindex).flags & bit) !== 0),
+  make: (ifindex) => withRouteClient((client) => client.changeLink(ifindex, { [name]: true })),
+  takeBack: (ifindex) => withRouteClient((client) => client.changeLink(ifindex, { [name]: false })),
+});
+
+const MEANS: Readonly<Record<Change, Means>> = {
+  up: flag('up', LinkFlag.UP),
+  promiscuous: flag('promiscuous', LinkFlag.PROMISC),
+  gro: {
+    isSo: (ifindex) => xdpTarget(ifindex, false).possible,
+    make(ifindex) {
+      const target = xdpTarget(ifindex, true);
+      if (!target.possible) throw new Error(target.reason);
+    },
+    takeBack: undoXdpTarget,
+  },
+};
