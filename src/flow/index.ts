@@ -72,15 +72,9 @@ export {
   flowRegistryOf,
   type RecalledFlow,
 } from './source.ts';
+export { FlowError, type FlowObserver, type FlowPut, type FlowTableOptions, PutMode } from './table/contract.ts';
 export type { FlowMask } from './table/mask.ts';
-export {
-  FlowError,
-  type FlowObserver,
-  type FlowPut,
-  FlowTable,
-  type FlowTableOptions,
-  PutMode,
-} from './table/table.ts';
+export { FlowTable } from './table/table.ts';
 export { formatFlow, formatUfid, parseUfid } from './text/flow.ts';
 export { formatFlowKey, parseFlowKey } from './text/flow-key.ts';
 export { formatActions } from './text/format-actions.ts';

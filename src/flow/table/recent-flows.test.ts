@@ -16,8 +16,9 @@ import {
   tcp,
   udp,
 } from '../testing/frames.ts';
+import { PutMode } from './contract.ts';
 import { RecentFlows } from './recent-flows.ts';
-import { FlowTable, PutMode } from './table.ts';
+import { FlowTable } from './table.ts';
 
 const ALL = 0xffff_ffff;
 const FRAMES = [

@@ -2,7 +2,8 @@ import { expect, test } from 'vitest';
 import { FlowKey } from '../key/key.ts';
 import { KEY_WORDS, Word } from '../key/layout.ts';
 import { fuzzRounds, randomNumbers } from '../testing/frames.ts';
-import { FlowError, type FlowPut, FlowTable, PutMode } from './table.ts';
+import { FlowError, type FlowPut, PutMode } from './contract.ts';
+import { FlowTable } from './table.ts';
 
 type Words = Record<number, number>;
 

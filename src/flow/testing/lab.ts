@@ -4,7 +4,7 @@ import { validateActions } from '../actions/validate.ts';
 import { Datapath, type DatapathOptions } from '../datapath.ts';
 import type { FlowHooks } from '../engine/hooks.ts';
 import type { FlowKey } from '../key/key.ts';
-import { PutMode } from '../table/table.ts';
+import { PutMode } from '../table/contract.ts';
 import { parseFlowKey } from '../text/flow-key.ts';
 import { parseActions } from '../text/parse-actions.ts';
 import { packetOf } from './frames.ts';

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { Word } from '../key/layout.ts';
-import { FlowTable, PutMode } from '../table/table.ts';
+import { PutMode } from '../table/contract.ts';
+import { FlowTable } from '../table/table.ts';
 import { actionList, keyAndMask } from '../testing/arbitraries.ts';
 import { fuzzRounds, randomNumbers } from '../testing/frames.ts';
 import { formatFlow, formatUfid, parseUfid } from './flow.ts';
