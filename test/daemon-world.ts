@@ -56,6 +56,8 @@ export class World {
   readonly #namespaces: string[] = [];
   readonly #children: ChildProcess[] = [];
   readonly #outlives: boolean;
+  /** A process in a mount namespace of its own, where `millrace` runs. */
+  #mounts: ChildProcess | null = null;
 
   /**
    * @param outlives Whether what the daemon mounts stays when it is killed. `ip netns exec` gives each command a mount namespace of its own,
@@ -140,7 +142,26 @@ export class World {
 
   #enter(): [string, ...string[]] {
     if (!this.#outlives) return ['ip', 'netns', 'exec', this.middle];
-    return ['nsenter', `--net=/run/netns/${this.middle}`];
+    const mounts = this.#mounts === null ? [] : [`--mount=/proc/${this.#mounts.pid}/ns/mnt`];
+    return ['nsenter', `--net=/run/netns/${this.middle}`, ...mounts];
+  }
+
+  /**
+   * Have `millrace` run in a mount namespace of its own from now on. Namespaces that are made later are not seen there.
+   * @param command of a shell, run in it once
+   */
+  async unshareMounts(command: string): Promise<void> {
+    const done = join(this.folder, 'mounted');
+    const script = `${command} && touch ${done} && exec sleep infinity`;
+    this.#mounts = this.spawn('unshare', ['--mount', 'sh', '-c', script]);
+    await until(command, () => existsSync(done));
+    rmSync(done);
+  }
+
+  /** Run a command where `millrace` runs, which must succeed. @returns what it printed */
+  beside(...args: string[]): string {
+    const [command, ...enter] = this.#enter();
+    return must(command, ...enter, ...args);
   }
 
   /** Run `millrace`, which must succeed. @returns what it printed */

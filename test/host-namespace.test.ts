@@ -33,6 +33,16 @@ test('a named namespace is made and deleted as `ip netns` does it', () => {
   expect(() => createNamespace('../x')).toThrow(RangeError);
 });
 
+test('one is found by what /proc says of it, as long as a name or a process leads to it', () => {
+  const [a] = lab.hosts(1);
+  const link = a.run('readlink', ['/proc/self/ns/net']).trim();
+  const there = lab.own(NetworkNamespace.byName(a.name));
+  const found = NetworkNamespace.find(link);
+  expect(found?.identity).toBe(there.identity);
+  found?.close();
+  expect(NetworkNamespace.find('net:[1]')).toBeNull();
+});
+
 test('one that `ip netns` made is entered and left, also when the function throws', () => {
   const [a, b] = lab.hosts(2);
   lab.veth(a, 'left', b, 'right');

@@ -192,6 +192,37 @@ test('down --keep leaves flows on purpose; down without a daemon, or up without 
   expect([programsOn('a'), mounts(), linkNames()]).toEqual([[], [], before]);
 });
 
+test("pins are in the system's own bpf file system where one is mounted, and go from there", async () => {
+  await world.unshareMounts('mount -t bpf bpf /sys/fs/bpf && mkdir -p /sys/fs/bpf/millrace/other');
+  const pins = () => world.beside('find', '/sys/fs/bpf').split('\n').sort();
+  const before = pins();
+  const reaches = () => world.pings('a', '10.7.0.2', 3);
+  world.up(config());
+  expect(reaches()).toBe(true);
+  const info = show();
+  expect(info.pins).toMatch(/^\/sys\/fs\/bpf\/millrace\/[0-9a-f]{8}$/);
+  expect(pins().filter((pin) => pin.startsWith(`${info.pins}/links/links/`))).toHaveLength(2);
+  expect(existsSync(`${world.socket}.bpf`)).toBe(false);
+  await kill();
+  expect(reaches()).toBe(true);
+  world.up(config());
+  expect(reaches()).toBe(true);
+  world.ok('down', '--keep');
+  expect(reaches()).toBe(true);
+  world.up(config());
+  expect(reaches()).toBe(true);
+  expect(world.log().match(/flows of the former process were taken over/g)).toHaveLength(2);
+  world.ok('down');
+  expect([pins(), programsOn('a'), linkNames()]).toEqual([before, [], ['a', 'b', 'lo']]);
+  // Nor after a kill; and where nobody else has anything, not even the folder.
+  world.up(config());
+  await kill();
+  world.beside('rmdir', '/sys/fs/bpf/millrace/other');
+  world.ok('down');
+  expect(pins()).toEqual(before.filter((pin) => !pin.includes('/millrace')));
+  expect(programsOn('a')).toEqual([]);
+});
+
 test("a port that the configuration no longer has is the kernel's again; an interface made anew gets programs of its own", async () => {
   world.host('c', '10.7.0.3/24');
   must('ip', '-n', world.middle, 'address', 'add', '10.7.0.9/24', 'dev', 'c');

@@ -53,7 +53,7 @@ function giveBack(left: Journal, onFailure: (name: string, device: string, error
     if (kind !== 'netdev') continue;
     try {
       // Taking over removes or replaces what an earlier process left; letting go then undoes everything.
-      openPacketSocket({ interfaceName: device, receive: false }).close();
+      openPacketSocket({ interfaceName: device, receive: false, bringUp: false }).close();
     } catch (error) {
       // Gone, or in somebody else's hands by now.
       onFailure(name, device, error);

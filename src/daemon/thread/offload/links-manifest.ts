@@ -24,8 +24,18 @@ export function writeLinksData({ namespace, addresses, changes }: LinksData): Js
   return {
     namespace,
     addresses: [...addresses],
-    changes: changes.map((one) => [one.ifindex, one.address, one.changes]),
+    // A bit for each, as the manifest has room for 1,024 interfaces only when they take little.
+    changes: changes.map((one) => [
+      one.ifindex,
+      one.address,
+      one.changes.reduce((bits, change) => bits | bitOf(change), 0),
+    ]),
   };
+}
+
+/** The order of CHANGES is part of the manifest. */
+function bitOf(change: Change): number {
+  return 1 << CHANGES.indexOf(change);
 }
 
 /** @returns null when it makes no sense */
@@ -39,10 +49,10 @@ export function readLinksData(data: Json): LinksData | null {
   const noted: NotedChanges[] = [];
   for (const one of changes) {
     if (!isPair(one)) return null;
-    const [ifindex, address, names]: readonly Json[] = one;
-    if (typeof ifindex !== 'number' || typeof address !== 'string' || !Array.isArray(names)) return null;
+    const [ifindex, address, bits]: readonly Json[] = one;
+    if (typeof ifindex !== 'number' || typeof address !== 'string' || typeof bits !== 'number') return null;
     // A later version may know more; what it does is for it to take back.
-    noted.push({ ifindex, address, changes: CHANGES.filter((change: Change) => names.includes(change)) });
+    noted.push({ ifindex, address, changes: CHANGES.filter((change) => (bits & bitOf(change)) !== 0) });
   }
   return { namespace, addresses: new Map(addresses), changes: noted };
 }
