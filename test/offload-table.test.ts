@@ -502,12 +502,52 @@ describe('order', () => {
   });
 
   test('what never came counts as lost when nothing moves', () => {
-    const bench = new Bench('tc');
-    bench.run(frame());
+    const lost: [number, number][] = [];
+    const bench = new Bench('tc', { lost: (ifindex, packets) => lost.push([ifindex, packets]) });
+    bench.run(frame(), 3);
+    bench.offload.drained(LOOPBACK, 1);
     const { ports } = bench.offload.maps;
-    expect(ports[LOOPBACK * PORT_WORDS + PortWord.DRAINED]).toBe(0);
-    bench.settle();
+    // A single look at an engine that stands still says nothing.
+    for (let i = 0; i < 2; i += 1) {
+      bench.skippedMs += 200;
+      bench.offload.poll();
+    }
     expect(ports[LOOPBACK * PORT_WORDS + PortWord.DRAINED]).toBe(1);
+    expect(lost).toEqual([]);
+    bench.settle();
+    expect(ports[LOOPBACK * PORT_WORDS + PortWord.DRAINED]).toBe(3);
+    expect(lost).toEqual([[LOOPBACK, 2]]);
+  });
+
+  test('while there is traffic, lost is what the way up has no room for', () => {
+    const lost: number[] = [];
+    const bench = new Bench('tc', { mostUnderWay: 10, lost: (_ifindex, packets) => lost.push(packets) });
+    for (let i = 0; i < 5; i += 1) {
+      bench.run(frame(), 8);
+      bench.offload.drained(LOOPBACK, 4);
+      bench.skippedMs += 200;
+      bench.offload.poll();
+    }
+    // Of 40 packets 20 have come, and 10 may still come.
+    expect(lost.reduce((sum, packets) => sum + packets, 0)).toBe(10);
+    bench.offload.drained(LOOPBACK, 10);
+    bench.settle();
+    expect(lost.reduce((sum, packets) => sum + packets, 0)).toBe(10);
+  });
+
+  test('what came up while no process was there is told by the next one', () => {
+    const first = new Bench('tc');
+    first.run(frame(), 5);
+    first.offload.drained(LOOPBACK, 2);
+    const fs = new BpfFileSystem();
+    cleanups.push(() => fs.close());
+    for (const [name, map] of Object.entries(first.offload.maps.maps)) map.pin(fs.at(name));
+    const opened = OffloadMaps.open((name) => fs.at(name), cpuParts());
+    if ('reason' in opened) throw new Error(opened.reason);
+    const lost: [number, number][] = [];
+    const second = new Bench('tc', { adopt: opened, lost: (ifindex, packets) => lost.push([ifindex, packets]) });
+    second.settle();
+    expect(lost).toEqual([[LOOPBACK, 3]]);
   });
 });
 

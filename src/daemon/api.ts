@@ -124,8 +124,11 @@ export interface OffloadPort {
   puntedPackets: number;
   /** Packets that were none of the switch's business. */
   passedPackets: number;
-  /** Packets lost on the way up, by cause. */
-  lost: Record<string, number>;
+  /**
+   * Packets lost, by cause: `punts` handed up that did not come (see {@link OffloadInfo.channel}), `failed` when something went wrong after a packet
+   * had been changed, `copies` of packets for further ports.
+   */
+  lost: { punts: number; failed: number; copies: number };
   /** Why there is no hook, or not the one that was asked for; null for nothing to say. */
   reason: string | null;
 }
@@ -142,12 +145,28 @@ export interface OffloadTable {
   reasons: { reason: string; flows: number }[];
 }
 
+/** What has come up to the engine, and what was lost on the way by cause. */
+export interface OffloadChannel {
+  receivedPackets: number;
+  receivedBytes: number;
+  /** No free slot in the ring: packets came faster than the engine takes them. */
+  ringFull: number;
+  /** Longer than a slot. */
+  truncated: number;
+  /** With offload metadata that contradicts them. */
+  malformed: number;
+  /** Of interfaces that were no ports any more. */
+  unclaimed: number;
+}
+
 export interface OffloadInfo {
   mode: 'auto' | 'off' | 'require';
   /** What the kernel lacks; null when flows can run in it. */
   missing: string | null;
   /** Folder of what outlives the daemon, so that flows go on while it is away; null when nothing does. */
   pins: string | null;
+  /** The way up, for all ports but TAPs; null while there is none. */
+  channel: OffloadChannel | null;
   tables: OffloadTable[];
   ports: OffloadPort[];
 }

@@ -33,6 +33,13 @@ function showText(info: OffloadInfo): string {
       ]),
     ),
   );
+  if (info.channel !== null) {
+    const { ringFull, truncated, malformed, unclaimed } = info.channel;
+    const causes = { 'ring full': ringFull, truncated, malformed, 'of no port': unclaimed };
+    const lost = Object.entries(causes).filter(([, packets]) => packets > 0);
+    if (lost.length > 0)
+      lines.push(`\nlost on the way to the engine: ${lost.map(([cause, n]) => `${count(n)} ${cause}`).join(', ')}\n`);
+  }
   for (const one of info.tables) {
     lines.push(`\n${one.name}: ${count(one.flowsInKernel)} of ${count(one.flows)} flows in the kernel\n`);
     if (one.masks.length > 0) {

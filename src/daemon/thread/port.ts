@@ -109,6 +109,11 @@ export class DatapathPort implements LoopHandler, Poller {
     };
   }
 
+  /** Frames were lost on another way than through the adapter. */
+  countLost(frames: number): void {
+    this.#past.receiveDropped += frames;
+  }
+
   poll(): number {
     const adapter = this.backend.adapter;
     if (adapter === null) return 0;

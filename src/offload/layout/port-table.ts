@@ -69,6 +69,8 @@ export class PortTable {
   /** Places of counters by ifindex. */
   readonly #lanes = new Map<number, number>();
   readonly #free: number[] = [];
+  /** Punts that nobody has had, by ifindex, until somebody asks. */
+  readonly #lost = new Map<number, number>();
 
   constructor(maps: OffloadMaps) {
     this.#maps = maps;
@@ -86,9 +88,8 @@ export class PortTable {
       if (place === -1) continue;
       this.#free.splice(place, 1);
       this.#lanes.set(ifindex, lane);
-      // Whatever waited for the former process is gone.
-      ports[at + PortWord.DRAINED] = ports[at + PortWord.PUNTED];
-      ports[at + PortWord.ARRIVED] = ports[at + PortWord.PASSED];
+      // Whatever waited for the former process is gone, and what came while there was none.
+      this.resign(ifindex);
     }
     return [...this.#lanes.keys()];
   }
@@ -168,14 +169,28 @@ export class PortTable {
   resign(ifindex: number): void {
     const { ports } = this.#maps;
     const at = ifindex * PORT_WORDS;
-    for (const [from, to] of [
-      [PortWord.PUNTED, PortWord.DRAINED],
-      [PortWord.PASSED, PortWord.ARRIVED],
-    ]) {
-      const is = Atomics.load(ports, at + to);
-      const wanted = Atomics.load(ports, at + from);
-      if (is !== wanted) Atomics.compareExchange(ports, at + to, is, wanted);
-    }
+    this.resignBeyond(ifindex, 0);
+    const arrived = Atomics.load(ports, at + PortWord.ARRIVED);
+    const passed = Atomics.load(ports, at + PortWord.PASSED);
+    if (arrived !== passed) Atomics.compareExchange(ports, at + PortWord.ARRIVED, arrived, passed);
+  }
+
+  /** Of the punts that have not come, so many may still be under way: the others were lost. */
+  resignBeyond(ifindex: number, mostUnderWay: number): void {
+    const { ports } = this.#maps;
+    const at = ifindex * PORT_WORDS;
+    const drained = Atomics.load(ports, at + PortWord.DRAINED);
+    const lost = ((Atomics.load(ports, at + PortWord.PUNTED) - drained) | 0) - mostUnderWay;
+    if (lost <= 0) return;
+    if (Atomics.compareExchange(ports, at + PortWord.DRAINED, drained, (drained + lost) | 0) !== drained) return;
+    this.#lost.set(ifindex, (this.#lost.get(ifindex) ?? 0) + lost);
+  }
+
+  /** How many punts of a port were lost since this was last asked. */
+  takeLost(ifindex: number): number {
+    const lost = this.#lost.get(ifindex) ?? 0;
+    this.#lost.delete(ifindex);
+    return lost;
   }
 
   counters(ifindex: number): PortCounters | null {

@@ -36,6 +36,10 @@ export interface FlowOffloadOptions {
   copiesRefused?(refusal: Refused): void;
   /** What was carried of a flow since it was last told. */
   carried?(slot: number, packets: number, bytes: number): void;
+  /** Packets that a port's program had handed up and that have not come: the punt channel had no room, or nobody was there. */
+  lost?(ifindex: number, packets: number): void;
+  /** Most packets that are on their way through the punt channel. Left out, what is lost is found when nothing moves on a port. */
+  readonly mostUnderWay?: number;
   /** The secret of the engine's hash action. */
   readonly hashSecret?: { readonly low: number; readonly high: number };
   /** Most entries, a power of two; a flow may take one at each hook. 262,144 when left out. */
@@ -64,7 +68,8 @@ export class FlowOffload implements FlowObserver {
   readonly #portTable: PortTable;
   readonly #flows: FlowHooks;
   #quietAtMs = 0;
-  readonly #activity = new Map<number, number>();
+  /** What was seen of each port, and how often in turn. */
+  readonly #activity = new Map<number, { readonly state: number; readonly looks: number }>();
   readonly #left: LeftFlows | null;
   #lostHooks = 0;
   /** When all counts were last read, and how long that took. */
@@ -164,6 +169,7 @@ export class FlowOffload implements FlowObserver {
 
   /** A port is gone, or packets of its interface are nothing to us any more. */
   removePort(ifindex: number): void {
+    if (this.ports.get(ifindex)?.hook != null) this.#tellLost(ifindex);
     this.#portTable.remove(ifindex);
     this.#activity.delete(ifindex);
     const port = this.ports.remove(ifindex);
@@ -280,12 +286,23 @@ export class FlowOffload implements FlowObserver {
 
   #resign(nowMs: number): void {
     this.#quietAtMs = nowMs + QUIET_MS;
-    for (const { ifindex, hook } of this.ports.all()) {
+    const { mostUnderWay } = this.#options;
+    for (const { ifindex, hook, tapLike } of this.ports.all()) {
       if (hook === null) continue;
-      const activity = this.#portTable.activity(ifindex);
-      if (this.#activity.get(ifindex) === activity) this.#portTable.resign(ifindex);
-      else this.#activity.set(ifindex, activity);
+      const state = this.#portTable.activity(ifindex);
+      const before = this.#activity.get(ifindex);
+      const looks = before?.state === state ? before.looks + 1 : 0;
+      this.#activity.set(ifindex, { state, looks });
+      // A thread that stood still itself sees no movement either, once.
+      if (looks > 1) this.#portTable.resign(ifindex);
+      else if (!tapLike && mostUnderWay !== undefined) this.#portTable.resignBeyond(ifindex, mostUnderWay);
+      this.#tellLost(ifindex);
     }
+  }
+
+  #tellLost(ifindex: number): void {
+    const lost = this.#portTable.takeLost(ifindex);
+    if (lost > 0) this.#options.lost?.(ifindex, lost);
   }
 
   #lost(refusal: Refused): void {

@@ -4,16 +4,9 @@
  */
 import type { Program } from '../../../bpf/index.ts';
 import type { CaptureHub } from '../../../extensions/capture/index.ts';
-import {
-  type FlowRegistration,
-  type FlowRegistry,
-  type FlowSource,
-  formatActions,
-  formatFlowKey,
-  KEY_WORDS,
-} from '../../../flow/index.ts';
+import type { FlowRegistration, FlowRegistry, FlowSource } from '../../../flow/index.ts';
 import { type EventLoop, openPuntChannel, type PuntChannel, type Timer, withRouteClient } from '../../../host/index.ts';
-import type { Batch } from '../../../net/index.ts';
+import { BATCH_SIZE, type Batch } from '../../../net/index.ts';
 import {
   type CopyMaps,
   decideOffload,
@@ -22,10 +15,9 @@ import {
   type OffloadDecision,
   offloadSupport,
   type Refused,
-  showOffload,
 } from '../../../offload/index.ts';
 import type { VirtualSwitch } from '../../../switch/index.ts';
-import type { OffloadInfo, OffloadPort, OffloadRefusal, OffloadTable } from '../../api.ts';
+import type { OffloadInfo, OffloadRefusal } from '../../api.ts';
 import type { OffloadMode, Port } from '../../config/model.ts';
 import { Failure, messageOf } from '../../rpc/failure.ts';
 import type { DatapathPort } from '../port.ts';
@@ -35,6 +27,7 @@ import { CHANGES, type Change } from './interface-changes.ts';
 import { transientHolder } from './kept.ts';
 import { puntNameOf, puntPathOf } from './pin-place.ts';
 import { PortOffload } from './port-offload.ts';
+import { showPort, showRefused, showTables } from './show.ts';
 import { OffloadedSource, type SourceSurroundings } from './source.ts';
 import { Takeover } from './takeover.ts';
 
@@ -288,6 +281,15 @@ export class DatapathOffload implements FlowRegistry {
     one.source?.flows.drained(one.ifindex, count);
   }
 
+  #lost(ifindex: number, packets: number): void {
+    for (const one of this.#ports.values()) {
+      if (one.ifindex !== ifindex) continue;
+      one.lostPunts += packets;
+      // What a TAP has no room for its adapter knows.
+      if (!one.isTap) one.port.countLost(packets);
+    }
+  }
+
   #letGo(one: PortOffload): void {
     try {
       // It is set down, where it was down, before anybody else has it.
@@ -396,6 +398,8 @@ export class DatapathOffload implements FlowRegistry {
       const offloaded = this.#makeSource(source, {
         nowMs: () => this.#around.nowMs(),
         puntIfindex: interfaceIndex,
+        mostUnderWay: PUNT_SLOTS + BATCH_SIZE,
+        lost: (ifindex, packets) => this.#lost(ifindex, packets),
         install: (of, installation) => this.#install(of, installation),
         refused: (of, refusal, hookIsLost) => this.#refused(of, refusal, hookIsLost),
         copiesRefused: (refusal) => this.#copies.refused(refusal.reason),
@@ -561,41 +565,18 @@ export class DatapathOffload implements FlowRegistry {
 
   show(): OffloadInfo {
     const decision = this.#mode === 'off' ? null : this.#decision;
-    const tables: OffloadTable[] = [];
-    for (const [source, offloaded] of this.#sources) {
-      if (offloaded === null) continue;
-      const shown = showOffload(offloaded.flows);
-      tables.push({
-        name: source.name,
-        masks: shown.hooks.flatMap(({ hook, masks }) =>
-          masks.map(({ text, flows, packets }) => ({ fields: `${hook}: ${text}`, flows, hits: packets })),
-        ),
-        flows: shown.flows,
-        flowsInKernel: shown.offloadedFlows,
-        reasons: [...shown.reasons],
-      });
-    }
     return {
       mode: this.#mode,
       pins: this.#decision?.on === true ? this.#takeover.folder : null,
       missing: decision === null || decision.on ? null : decision.message,
-      tables,
-      ports: [...this.#ports.values()].map(describe),
+      channel: this.#channel === null ? null : { ...this.#channel.counters },
+      tables: showTables(this.#sources.values()),
+      ports: [...this.#ports.values()].map(showPort),
     };
   }
 
   refused(limit: number): OffloadRefusal[] {
-    const refusals: OffloadRefusal[] = [];
-    const key = new Uint32Array(KEY_WORDS);
-    for (const [{ name, table }, offloaded] of this.#sources) {
-      for (const [slot, reason] of offloaded?.flows.reasons() ?? []) {
-        if (refusals.length >= limit) return refusals;
-        table.readKey(slot, key);
-        const match = formatFlowKey(key, table.maskOf(slot).words);
-        refusals.push({ table: name, match, actions: formatActions(table.actionsOf(slot)), reason });
-      }
-    }
-    return refusals;
+    return showRefused(this.#sources.values(), limit);
   }
 
   /** The program of a port. @throws Failure when it has none */
@@ -629,20 +610,4 @@ export class DatapathOffload implements FlowRegistry {
     else this.#channel.close();
     this.#channel = null;
   }
-}
-
-function describe(one: PortOffload): OffloadPort {
-  const counters = one.source?.flows.portCounters(one.ifindex) ?? null;
-  return {
-    port: one.port.name,
-    hook: one.hook,
-    program: (one.xdp ?? one.tc)?.programId ?? null,
-    foreign: one.foreign.map(({ name, hook }) => `${name} at ${hook}`),
-    carriedPackets: counters?.carriedPackets ?? 0,
-    carriedBytes: counters?.carriedBytes ?? 0,
-    puntedPackets: one.isTap ? (counters?.punted ?? 0) : (one.claim?.handled ?? 0),
-    passedPackets: counters?.passed ?? 0,
-    lost: counters === null ? {} : { failed: counters.failed, copies: counters.lostCopies },
-    reason: one.reason ?? one.attachReason,
-  };
 }

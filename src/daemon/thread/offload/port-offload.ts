@@ -33,6 +33,8 @@ export class PortOffload {
   /** Why the port is not offloaded, or not as it was asked for. */
   reason: string | null = null;
   foreign: readonly ForeignProgram[] = [];
+  /** Packets that its programs had handed up and that have not come. */
+  lostPunts = 0;
 
   /** Puts programs on its interface. */
   readonly holder: ProgramHolder;

@@ -15,6 +15,10 @@ export interface SourceSurroundings {
   readonly puntIfindex: number;
   /** Put programs on the ports of this source. */
   install(source: OffloadedSource, installation: Installation): void;
+  /** Packets that the punt channel holds at most. */
+  readonly mostUnderWay: number;
+  /** Packets that programs had handed up and that have not come. */
+  lost(ifindex: number, packets: number): void;
   refused(source: OffloadedSource, refusal: Refused, hookIsLost: boolean): void;
   /** Programs make no copies any more, though they were asked for. */
   copiesRefused(refusal: Refused): void;
@@ -46,6 +50,8 @@ export class OffloadedSource {
       },
       refused: (refusal, hookIsLost) => around.refused(this, refusal, hookIsLost),
       copiesRefused: (refusal) => around.copiesRefused(refusal),
+      lost: (ifindex, packets) => around.lost(ifindex, packets),
+      mostUnderWay: around.mostUnderWay,
       carried: (slot, packets, bytes) => source.carried?.(slot, packets, bytes),
       ...(source.hashSecret === undefined ? {} : { hashSecret: source.hashSecret }),
       ...(left === null ? {} : { adopt: left }),
