@@ -15,6 +15,21 @@ describe.runIf(hasOpenVSwitch()).each(['off', 'require'] as const)('with offload
   }, 60_000);
   afterAll(() => lab.close(), 60_000);
 
+  /** Listen on a port of the switch's namespace. @returns what has been heard until now, in hex, a line for each datagram */
+  async function collect(port: number): Promise<() => string> {
+    const listen = `.bind(${port}, '127.0.0.1', () => console.log('ready'))`;
+    const collector = lab.world.spawn('ip', [
+      ...['netns', 'exec', lab.world.middle, process.execPath, '-e'],
+      `require('dgram').createSocket('udp4').on('message', (m) => console.log(m.toString('hex')))${listen}`,
+    ]);
+    let heard = '';
+    collector.stdout?.on('data', (text) => {
+      heard += text;
+    });
+    await until('the collector listens', () => heard.includes('ready'));
+    return () => heard;
+  }
+
   /** Send each frame three times, so that flows are hit wherever they run. */
   async function thrice(from: string, frame: Buffer): Promise<Record<string, string[]>> {
     for (let i = 0; i < 3; i += 1) {
@@ -228,15 +243,7 @@ describe.runIf(hasOpenVSwitch()).each(['off', 'require'] as const)('with offload
 
   test('sFlow samples reach their collector with the packets in them', async () => {
     lab.rules('actions=NORMAL');
-    const collector = lab.world.spawn('ip', [
-      ...['netns', 'exec', lab.world.middle, process.execPath, '-e'],
-      `require('dgram').createSocket('udp4').on('message', (m) => console.log(m.toString('hex'))).bind(6343, '127.0.0.1', () => console.log('ready'))`,
-    ]);
-    let heard = '';
-    collector.stdout?.on('data', (text) => {
-      heard += text;
-    });
-    await until('the collector listens', () => heard.includes('ready'));
+    const heard = await collect(6343);
     lab.vsctl(
       ...[
         '--',
@@ -255,10 +262,30 @@ describe.runIf(hasOpenVSwitch()).each(['off', 'require'] as const)('with offload
     await until('a sample has come', async () => {
       await lab.host('a').send(udp({ from: 1, to: 2, text: 'sampled me' }));
       await new Promise((resume) => setTimeout(resume, 100));
-      return heard.includes(sample);
+      return heard().includes(sample);
     });
     expect((await lab.told()).b?.length).toBeGreaterThan(0);
     lab.vsctl('clear', 'bridge', 'br0', 'sflow');
+  });
+
+  test('IPFIX reports what came in and what went out to its collector', async () => {
+    lab.rules('actions=NORMAL');
+    const heard = await collect(4739);
+    const settings = ['targets="127.0.0.1:4739"', 'sampling=1', 'obs_domain_id=77', 'cache_max_flows=0'];
+    const record = ['--', '--id=@i', 'create', 'ipfix', ...settings, 'other_config:enable-output-sampling=true'];
+    lab.vsctl(...record, '--', 'set', 'bridge', 'br0', 'ipfix=@i');
+    // Version 10, the observation domain, and somewhere in the records the addresses.
+    const message = /000a[0-9a-f]{20}0000004d[0-9a-f]*0a0000010a000002/;
+    await until('a record has come', async () => {
+      await lab.host('a').send(udp({ from: 1, to: 2, text: 'reported' }));
+      await new Promise((resume) => setTimeout(resume, 100));
+      return message.test(heard());
+    });
+    const { b = [] } = await lab.told();
+    expect(new Set(b)).toEqual(new Set(['reported']));
+    const sampled = Number(/sampled pkts=(\d+)/.exec(lab.ofctl('dump-ipfix-bridge', 'br0'))?.[1]);
+    expect(sampled).toBeGreaterThanOrEqual(b.length);
+    lab.vsctl('clear', 'bridge', 'br0', 'ipfix');
   });
 
   test('rules are exchanged under traffic, and every packet goes one way or the other, once', async () => {
