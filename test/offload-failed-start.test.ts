@@ -3,8 +3,9 @@
  * left goes on, which is said.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { queryNetdev } from '../src/bpf/index.ts';
+import { ArrayMap, attachXdp, bytes, loadProgram, ProgramBuilder, queryNetdev, XDP } from '../src/bpf/index.ts';
 import { NetworkNamespace } from '../src/host/index.ts';
 import { must, until, World } from './daemon-world.ts';
 
@@ -84,12 +85,32 @@ beforeEach(() => {
   must('ip', '-n', world.middle, 'link', 'set', 'dev', 'b', 'down');
 });
 
-test('nothing is left of it', () => {
+/** A program of somebody else, for the length of a function. */
+function withForeignXdp(netdev: string, body: () => void): void {
+  const b = new ProgramBuilder('their_xdp');
+  b.return(XDP.PASS);
+  const program = loadProgram({ type: 'xdp', code: b });
+  const middle = NetworkNamespace.byName(world.middle);
+  const link = middle.run(() => attachXdp({ program, netdev }));
+  middle.close();
+  program.close();
+  try {
+    body();
+  } finally {
+    link.close();
+  }
+}
+
+test('nothing is left of it, and what is of others stays', () => {
   const before = machine();
-  const said = fails('ports: { a: { offload: xdp }, b: { offload: xdp }, nowhere: {} }\noffload: require\n');
-  expect(said).toMatch(/there is no interface nowhere/);
-  expect(said).not.toMatch(GO_ON);
-  expect(machine()).toEqual(before);
+  withForeignXdp('b', () => {
+    const withOthers = machine();
+    expect(withOthers.join()).toMatch(/: their_xdp/);
+    const said = fails('ports: { a: { offload: xdp }, b: { offload: xdp }, nowhere: {} }\noffload: require\n');
+    expect(said).toMatch(/there is no interface nowhere/);
+    expect(said).not.toMatch(GO_ON);
+    expect(machine()).toEqual(withOthers);
+  });
   expect(fails(`ports: { a: {}, b: {} }\noffload: require\n${BROKEN}`)).toMatch(/it is broken/);
   expect(machine()).toEqual(before);
   expect(world.millrace('down').code).toBe(3);
@@ -118,6 +139,19 @@ test('what a killed daemon has left goes on, whatever was to be otherwise, and t
   world.up(ports);
   expect(world.pings('b', '10.7.0.1', 3)).toBe(true);
   expect(world.log()).toMatch(/flows of the former process were taken over/);
-  world.ok('down');
+  await kill();
+  // What does not fit is gone, and that is said, too.
+  const links = ArrayMap.open(join(`${world.socket}.bpf`, 'links', 'manifest'), {
+    name: '',
+    value: bytes(1 << 16),
+    maxEntries: 1,
+  });
+  const text = Buffer.from(links.get(0) ?? []);
+  text.write('"links 0', text.indexOf('"links '));
+  links.set(0, text);
+  links.close();
+  const said = fails('ports: { a: {}, nowhere: {} }\noffload: require\n');
+  expect(said).toMatch(/is not taken up: its layout is .*, and was removed/);
+  expect(said).not.toMatch(GO_ON);
   expect(machine()).toEqual(atFirst);
 });

@@ -3,9 +3,7 @@
  * the programs, and is changed back with them, by whichever process takes them off; what was so before stays.
  */
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { ArrayMap, bytes } from '../src/bpf/index.ts';
 import { must, until, World } from './daemon-world.ts';
 
 let world: World;
@@ -94,21 +92,6 @@ test('who has set the flag keeps it; an interface made anew is left alone; and d
   ip('link', 'set', 'dev', 'b', 'promisc', 'on');
   must('ip', 'netns', 'exec', world.namespace('b'), process.execPath, ...world.command('down'));
   expect([interfaceOf('a'), interfaceOf('b'), interfaceOf('c')]).toEqual([LEFT, LEFT, PLAIN]);
-});
-
-test('what was left and cannot be taken up is changed back, too', async () => {
-  world.up(config());
-  await kill();
-  // The layout is another, and the rest can be read.
-  const path = join(`${world.socket}.bpf`, 'links', 'manifest');
-  const manifest = ArrayMap.open(path, { name: '', value: bytes(1 << 16), maxEntries: 1 });
-  const text = Buffer.from(manifest.get(0) ?? []);
-  text.write('"links 0', text.indexOf('"links '));
-  manifest.set(0, text);
-  manifest.close();
-  world.up(config('a: {}'));
-  expect([interfaceOf('a'), interfaceOf('b')]).toEqual([HELD, PLAIN]);
-  expect(world.log()).toMatch(/is not taken up: its layout is .{1,2}links 0/);
 });
 
 test('an interface that was down is up while programs are there, and down again afterwards', async () => {

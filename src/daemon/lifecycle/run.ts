@@ -32,10 +32,6 @@ export interface DaemonOptions {
   onReady(): void;
 }
 
-/** Said when a start fails that followed a daemon which was killed or stopped with --keep. */
-const GO_ON =
-  'the flows that the daemon before left in the kernel go on: the next `millrace up` takes them up, `millrace down` ends them';
-
 export { LOG_LEVELS } from './log.ts';
 
 /** The version of the package. */
@@ -133,9 +129,10 @@ async function serve(options: DaemonOptions, config: Config, log: Logger, lock: 
     log.info({ why: reason ?? 'the datapath ended' }, 'stopping');
     return 0;
   } catch (error) {
-    if (!(await thread.stop(false))) throw error;
+    const fate = await thread.stop(false);
+    if (fate === null) throw error;
     const { kind, message, hint } = toFailure(error);
-    throw new Failure(kind, `${message}; ${GO_ON}`, hint);
+    throw new Failure(kind, `${message}; ${fate}`, hint);
   } finally {
     stopping.release();
     if (listening) await server.close();

@@ -68,8 +68,11 @@ export interface DatapathCalls {
   /** Close everything and leave. */
   /** The first configuration is in force. */
   started: { params: null; result: null };
-  /** Give everything back; with `keep`, all but what carries flows in the kernel. The result: whether flows go on there. */
-  stop: { params: { keep: boolean }; result: boolean };
+  /**
+   * Give everything back; with `keep`, all but what carries flows in the kernel. The result: what becomes of flows that a former daemon had
+   * left there, when this one's start has failed.
+   */
+  stop: { params: { keep: boolean }; result: string | null };
 }
 
 export type DatapathCall = keyof DatapathCalls;

@@ -115,19 +115,20 @@ export class DatapathThread {
 
   /**
    * Let it close everything, or all but what carries flows in the kernel; when it does not within the time, end it.
-   * @returns whether flows go on in the kernel; false when it was asked before
+   * @returns what becomes of flows that a former daemon had left in the kernel, when this one's start has failed; null when that was nothing, or
+   *   it was asked before
    */
-  async stop(keep: boolean, timeoutMs = 5_000): Promise<boolean> {
-    if (this.#stopping) return false;
+  async stop(keep: boolean, timeoutMs = 5_000): Promise<string | null> {
+    if (this.#stopping) return null;
     this.#stopping = true;
-    const stopped = this.call('stop', { keep }).catch(() => false);
+    const stopped = this.call('stop', { keep }).catch(() => null);
     // The thread closes its loop, and with it the eventfd, right after it has answered.
     this.#wakeDescriptor = -1;
     const timer = setTimeout(() => void this.#worker.terminate(), timeoutMs);
-    const leaves = await Promise.race([stopped, this.gone]);
+    const fate = await Promise.race([stopped, this.gone]);
     await this.gone;
     clearTimeout(timer);
-    return leaves === true;
+    return typeof fate === 'string' ? fate : null;
   }
 
   #onMessage(message: Exclude<UpMessage, { type: 'ready' }>, announce: (message: Announcement) => void): void {

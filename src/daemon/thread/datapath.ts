@@ -128,10 +128,9 @@ export class Datapath {
   /**
    * Give every device back.
    * @param keep leave flows in the kernel for the next daemon
-   * @returns whether some were left: also those that a former daemon had left, when this one's start has failed
    */
-  close(keep = false): boolean {
-    if (this.#closed) return false;
+  close(keep = false): void {
+    if (this.#closed) return;
     this.#closed = true;
     const leaves = keep || this.#offload.isTakingUp;
     if (leaves) this.#offload.leave();
@@ -140,7 +139,6 @@ export class Datapath {
     this.#ports.close();
     this.#switch.close();
     if (!leaves) this.#offload.close();
-    return leaves;
   }
 
   #answer<C extends DatapathCall>(call: C, params: DatapathCalls[C]['params']): Answer<DatapathCall> {
@@ -179,9 +177,10 @@ export class Datapath {
         return null;
       },
       stop: ({ keep }) => {
-        const leaves = this.close(keep);
+        const { fate } = this.#offload;
+        this.close(keep);
         this.#loop.stop();
-        return leaves;
+        return fate;
       },
     };
     return handlers[call](params);

@@ -537,6 +537,11 @@ export class DatapathOffload implements FlowRegistry {
     return this.#takeover.isUnderWay;
   }
 
+  /** What becomes of what a former daemon has left, should this one fail now; null when that was nothing. */
+  get fate(): string | null {
+    return this.#takeover.fate;
+  }
+
   /** End, and leave flows in the kernel for the next daemon. */
   leave(): void {
     this.#copies.close();

@@ -26,6 +26,9 @@ const GRACE_MS = 10_000;
 const RECALL_FLOWS = 256;
 const REMOVE_FLOWS = 16;
 
+const GO_ON =
+  'the flows that the daemon before left in the kernel go on: the next `millrace up` takes them up, `millrace down` ends them';
+
 export interface TakeoverSurroundings {
   readonly identity: string;
   nowMs(): number;
@@ -106,6 +109,12 @@ export class Takeover {
   /** Whether things were left and the process has not yet all that it shall have: should it fail, they stay. */
   get isUnderWay(): boolean {
     return !this.#started && this.#kept?.hasLeft === true;
+  }
+
+  /** What becomes of what was left, should the process fail now, as one sentence; null when that was nothing. */
+  get fate(): string | null {
+    const removed = (this.#kept?.refusals ?? []).map((refusal) => `${refusal}, and was removed`);
+    return [...(this.isUnderWay ? [GO_ON] : []), ...removed].join('; ') || null;
   }
 
   // Ports.
