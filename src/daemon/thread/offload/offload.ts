@@ -1,16 +1,14 @@
 /**
- * Offload, as the daemon runs it: whether it is on, the punt channel, the programs on the ports, and the flow tables that extensions
- * offer. Packets of a port with a program come in through the punt channel; what the program carries never comes here at all.
+ * Offload, as the daemon runs it: whether it is on, the ports, and the flow tables that extensions offer. Packets of a port with a program
+ * come in by the way up (way-up.ts); what the program carries never comes here at all.
  */
-import type { Program } from '../../../bpf/index.ts';
 import type { CaptureHub } from '../../../extensions/capture/index.ts';
 import type { FlowRegistration, FlowRegistry, FlowSource } from '../../../flow/index.ts';
-import { type EventLoop, openPuntChannel, type PuntChannel, type Timer, withRouteClient } from '../../../host/index.ts';
-import { BATCH_SIZE, type Batch } from '../../../net/index.ts';
+import { type EventLoop, type Timer, withRouteClient } from '../../../host/index.ts';
+import type { Batch } from '../../../net/index.ts';
 import {
   type CopyMaps,
   decideOffload,
-  type Hook,
   type Installation,
   type OffloadDecision,
   offloadSupport,
@@ -21,7 +19,6 @@ import type { OffloadInfo, OffloadRefusal } from '../../api.ts';
 import type { OffloadMode, Port } from '../../config/model.ts';
 import { Failure, messageOf } from '../../rpc/failure.ts';
 import type { DatapathPort } from '../port.ts';
-import { loadBaseProgram } from './base-program.ts';
 import { CaptureCopies } from './copies.ts';
 import { CHANGES, type Change } from './interface-changes.ts';
 import { transientHolder } from './kept.ts';
@@ -30,14 +27,11 @@ import { PortOffload } from './port-offload.ts';
 import { showPort, showRefused, showTables } from './show.ts';
 import { OffloadedSource, type SourceSurroundings } from './source.ts';
 import { Takeover } from './takeover.ts';
+import { MOST_UNDER_WAY, WayUp } from './way-up.ts';
 
-/** Slots of the ring that all ports share. */
-const PUNT_SLOTS = 255;
 /** How often flow tables are asked what is due, at most, and how often counts are brought to them. */
 const POLL_MS = 1;
 const SYNC_MS = 500;
-/** Batches that are taken from the punt channel at the end, at most. */
-const LAST_TURNS = 1000;
 
 const FAILED_CHANGE: Readonly<Record<Change, string>> = {
   up: 'cannot set up the interface of',
@@ -68,8 +62,7 @@ export class DatapathOffload implements FlowRegistry {
   readonly #sources = new Map<FlowSource, OffloadedSource | null>();
   #mode: OffloadMode = 'auto';
   #decision: OffloadDecision | null = null;
-  #channel: PuntChannel | null = null;
-  #base: Program | null = null;
+  readonly #wayUp: WayUp;
   readonly #copies: CaptureCopies;
   #polledMs = 0;
   #due: Timer | null = null;
@@ -84,6 +77,12 @@ export class DatapathOffload implements FlowRegistry {
       log: (message, fields) => around.log(message, fields),
       extensionRuns: (name) => around.extensionRuns(name),
       portIdOf: (ifindex) => this.#portIdOf(ifindex),
+    });
+    this.#wayUp = new WayUp({
+      loop: around.loop,
+      interfaceName: puntNameOf(around.identity),
+      path: () => (this.#takeover.folder === null ? null : puntPathOf(around.identity)),
+      warn: (message) => around.warn(message),
     });
     this.#copies = new CaptureCopies({
       loop: around.loop,
@@ -158,10 +157,9 @@ export class DatapathOffload implements FlowRegistry {
   begin(port: DatapathPort, ifindex: number): boolean {
     const one = new PortOffload(port, ifindex, false, this.#takeover.holder);
     try {
-      const channel = this.#openChannel();
-      this.#base ??= loadBaseProgram(channel.interfaceIndex);
-      one.claim = channel.claim(ifindex, { onPunted: (batch) => this.#punted(one, batch) });
-      if (!this.#takeUp(one)) this.#attach(one, 'tc-ingress', this.#base);
+      const base = this.#wayUp.openForPorts();
+      one.claim = this.#wayUp.claim(ifindex, (batch) => this.#punted(one, batch));
+      if (!this.#takeUp(one)) one.attach('tc-ingress', base);
     } catch (error) {
       one.attachReason = messageOf(error);
     }
@@ -200,7 +198,7 @@ export class DatapathOffload implements FlowRegistry {
       this.#takeover.park(one.xdp);
       one.xdp = null;
     }
-    if (goesOn || (this.#base !== null && one.tc.replace(this.#base))) return true;
+    if (goesOn || (this.#wayUp.base !== null && one.tc.replace(this.#wayUp.base))) return true;
     one.tc = null;
     return false;
   }
@@ -250,7 +248,7 @@ export class DatapathOffload implements FlowRegistry {
   }
 
   #disclaim(one: PortOffload): void {
-    if (one.claim !== null) this.#channel?.disclaim(one.ifindex);
+    if (one.claim !== null) this.#wayUp.disclaim(one.ifindex);
     one.claim = null;
   }
 
@@ -320,60 +318,9 @@ export class DatapathOffload implements FlowRegistry {
 
   /** Put the programs of a port's table on it, or those that hand everything up. */
   #putPrograms(one: PortOffload): void {
-    const source = one.isOpen ? one.source : null;
-    // Those of the former process, until there are others.
-    if (source?.isTakenOver === true && one.left !== null && one.tc !== null) return;
-    const tc = source?.tc?.program ?? (one.isTap ? null : this.#base);
-    if (tc === null) {
-      if (one.tc !== null) one.holder.detach(one.tc);
-      one.tc = null;
-    } else if (one.tc === null || !one.tc.replace(tc)) {
-      this.#attach(one, one.isTap ? 'tc-egress' : 'tc-ingress', tc);
-    }
-    const xdp = one.wanted === 'xdp' ? (source?.xdp?.program ?? null) : null;
-    if (xdp === null) {
-      if (one.xdp !== null) one.holder.detach(one.xdp);
-      one.xdp = null;
-    } else if (one.xdp === null || !one.xdp.replace(xdp)) {
-      this.#attach(one, 'xdp', xdp);
-    }
-  }
-
-  #attach(one: PortOffload, hook: Hook, program: Program): void {
-    const result = one.holder.attach({ program, netdev: one.ifindex, hook });
-    if (result.attachment !== null) {
-      if (hook === 'xdp') one.xdp = result.attachment;
-      else one.tc = result.attachment;
-      one.foreign = [...one.foreign.filter((other) => other.hook !== hook), ...result.attachment.foreign];
-      return;
-    }
-    one.attachReason = result.reason;
-    one.reason = result.reason;
-    one.foreign = result.foreign;
-    if (hook !== 'xdp') return;
-    // It stays at tc.
-    one.wanted = 'tc';
-    one.xdp = null;
-    one.source?.setPort(one);
-    this.#around.warn(`port ${one.port.name} is offloaded at tc instead of xdp: ${result.reason}`);
-  }
-
-  // The punt channel.
-
-  #openChannel(): PuntChannel {
-    if (this.#channel !== null) return this.#channel;
-    const { identity } = this.#around;
-    const channel = openPuntChannel({
-      interfaceName: puntNameOf(identity),
-      receiveSlots: PUNT_SLOTS,
-      namespacePath: this.#takeover.folder === null ? null : puntPathOf(identity),
-    });
-    for (const warning of channel.warnings) this.#around.warn(warning);
-    this.#channel = channel;
-    const { loop } = this.#around;
-    loop.add(channel.fileDescriptor, { onReady: () => void channel.receive(), onError: () => void channel.refresh() });
-    loop.addPoller({ poll: () => (this.#channel === channel ? channel.receive() : 0) });
-    return channel;
+    const staysAtTc = one.putPrograms(this.#wayUp.base);
+    if (staysAtTc === null) return;
+    this.#around.warn(`port ${one.port.name} is offloaded at tc instead of xdp: ${staysAtTc}`);
   }
 
   // Flow tables.
@@ -394,11 +341,11 @@ export class DatapathOffload implements FlowRegistry {
   #openSource(source: FlowSource): void {
     try {
       if (!this.#decide()) return;
-      const { interfaceIndex } = this.#openChannel();
+      const interfaceIndex = this.#wayUp.open();
       const offloaded = this.#makeSource(source, {
         nowMs: () => this.#around.nowMs(),
         puntIfindex: interfaceIndex,
-        mostUnderWay: PUNT_SLOTS + BATCH_SIZE,
+        mostUnderWay: MOST_UNDER_WAY,
         lost: (ifindex, packets) => this.#lost(ifindex, packets),
         install: (of, installation) => this.#install(of, installation),
         refused: (of, refusal, hookIsLost) => this.#refused(of, refusal, hookIsLost),
@@ -550,7 +497,7 @@ export class DatapathOffload implements FlowRegistry {
       this.#takeover.restore();
     }
     // What has come up is for the engine to send.
-    for (let turn = 0; turn < LAST_TURNS && this.#channel !== null; turn += 1) if (this.#channel.receive() === 0) break;
+    this.#wayUp.drain();
     for (const one of this.#ports.values()) {
       one.port.onWorkedOff = null;
       this.#disclaim(one);
@@ -563,7 +510,7 @@ export class DatapathOffload implements FlowRegistry {
     }
     this.#sources.clear();
     this.#takeover.leave();
-    this.#closeChannel(false);
+    this.#wayUp.close(false);
   }
 
   // For people.
@@ -574,7 +521,7 @@ export class DatapathOffload implements FlowRegistry {
       mode: this.#mode,
       pins: this.#decision?.on === true ? this.#takeover.folder : null,
       missing: decision === null || decision.on ? null : decision.message,
-      channel: this.#channel === null ? null : { ...this.#channel.counters },
+      channel: this.#wayUp.counters,
       tables: showTables(this.#sources.values()),
       ports: [...this.#ports.values()].map(showPort),
     };
@@ -602,17 +549,7 @@ export class DatapathOffload implements FlowRegistry {
     this.#ports.clear();
     for (const offloaded of this.#sources.values()) offloaded?.close();
     this.#sources.clear();
-    this.#closeChannel(true);
+    this.#wayUp.close(true);
     this.#takeover.remove();
-  }
-
-  #closeChannel(remove: boolean): void {
-    this.#base?.close();
-    this.#base = null;
-    if (this.#channel === null) return;
-    this.#around.loop.remove(this.#channel.fileDescriptor);
-    if (remove) this.#channel.remove();
-    else this.#channel.close();
-    this.#channel = null;
   }
 }

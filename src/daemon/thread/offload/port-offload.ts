@@ -1,9 +1,10 @@
 /**
- * What the kernel does for one port: the claim of its punted packets, and the programs on its interface. offload.ts decides about
- * programs and keeps all ports.
+ * What the kernel does for one port: the claim of its punted packets, and the programs on its interface. offload.ts keeps all ports and says
+ * which table decides about them.
  */
+import type { Program } from '../../../bpf/index.ts';
 import type { PuntClaim } from '../../../host/index.ts';
-import type { Attachment, ForeignProgram } from '../../../offload/index.ts';
+import type { Attachment, ForeignProgram, Hook } from '../../../offload/index.ts';
 import type { DatapathPort } from '../port.ts';
 import type { Change } from './interface-changes.ts';
 import type { LeftPrograms, ProgramHolder } from './kept.ts';
@@ -61,6 +62,54 @@ export class PortOffload {
     if (config.kind !== 'netdev') return false;
     if (change === 'gro') return config.offload === 'xdp';
     return change === 'up' || (keeps && config.promiscuous !== false);
+  }
+
+  /**
+   * Put the programs of its table on it, or those that hand everything up.
+   * @param base hands everything up
+   * @returns why it has to stay at tc, when that is new; else null
+   */
+  putPrograms(base: Program | null): string | null {
+    const source = this.isOpen ? this.source : null;
+    // Those of the former process, until there are others.
+    if (source?.isTakenOver === true && this.left !== null && this.tc !== null) return null;
+    const tc = source?.tc?.program ?? (this.isTap ? null : base);
+    if (tc === null) {
+      if (this.tc !== null) this.holder.detach(this.tc);
+      this.tc = null;
+    } else if (this.tc === null || !this.tc.replace(tc)) {
+      this.attach(this.isTap ? 'tc-egress' : 'tc-ingress', tc);
+    }
+    const xdp = this.wanted === 'xdp' ? (source?.xdp?.program ?? null) : null;
+    if (xdp === null) {
+      if (this.xdp !== null) this.holder.detach(this.xdp);
+      this.xdp = null;
+    } else if (this.xdp === null || !this.xdp.replace(xdp)) {
+      const reason = this.attach('xdp', xdp);
+      if (reason === null) return null;
+      this.wanted = 'tc';
+      this.source?.setPort(this);
+      return reason;
+    }
+    return null;
+  }
+
+  /** Put a program on its interface. @returns null, or why it is not there, which is kept */
+  attach(hook: Hook, program: Program): string | null {
+    const { attachment, foreign, reason } = this.#tryAttach(hook, program);
+    if (hook === 'xdp') this.xdp = attachment;
+    else if (attachment !== null) this.tc = attachment;
+    this.foreign = attachment === null ? foreign : [...this.foreign.filter((other) => other.hook !== hook), ...foreign];
+    if (reason === null) return null;
+    this.attachReason = reason;
+    this.reason = reason;
+    return reason;
+  }
+
+  #tryAttach(hook: Hook, program: Program) {
+    const result = this.holder.attach({ program, netdev: this.ifindex, hook });
+    if (result.attachment === null) return result;
+    return { attachment: result.attachment, foreign: result.attachment.foreign, reason: null };
   }
 
   detach(): void {
