@@ -94,11 +94,25 @@ function talk(pair: Twins, makes: readonly Make[], tci = -1): void {
 
 const noSsh = { name: 'no-ssh', action: 'drop', protocol: 'tcp', destinationPort: 22 };
 
-test('packets that no rule drops are carried and counted by the rules; those that one drops come up', () => {
-  const pair = twins({ rules: [{ name: 'tcp', action: 'count', protocol: 'tcp' }, noSsh] });
-  talk(pair, contents);
-  expect(pair.carried).toBeGreaterThan(80);
-  pair.compare();
+test('packets that a rule drops end in flows, those that none drops go by them, and the rules count both', () => {
+  for (const direction of ['in', 'out', 'both']) {
+    const pair = twins({
+      rules: [
+        { name: 'tcp', action: 'count', protocol: 'tcp' },
+        { ...noSsh, direction },
+      ],
+    });
+    talk(pair, contents);
+    expect(pair.carried).toBeGreaterThan(80);
+    expect(pair.dropped).toBeGreaterThan(15);
+    // TCP to port 22 over IPv4 and IPv6, between three hosts.
+    expect(pair.dropFlows).toBe(12);
+    pair.compare();
+    pair.both((sw) => void sw.extensionCommand('filter', 'reset', null));
+    expect(pair.flows).toBe(0);
+    talk(pair, contents);
+    pair.compare();
+  }
 });
 
 test('without rules, or with rules on Ethernet alone, one flow serves all that two hosts say', () => {
@@ -109,7 +123,7 @@ test('without rules, or with rules on Ethernet alone, one flow serves all that t
   const deep = twins({ rules: [noSsh] });
   talk(deep, web);
   // Two destination ports of TCP, of which one is dropped, and UDP.
-  expect(deep.flows).toBe(12);
+  expect([deep.flows, deep.dropFlows]).toEqual([18, 6]);
   deep.compare();
 });
 
@@ -122,7 +136,7 @@ test('new rules hold at once, for what flows carried too', () => {
   replace({ rules: [{ name: 'no-web', action: 'drop', protocol: 'tcp', destinationPort: 80 }] });
   expect(pair.flows).toBe(0);
   talk(pair, web);
-  expect(pair.flows).toBe(0);
+  expect([pair.flows, pair.dropFlows]).toEqual([6, 6]);
   replace({ default: 'drop', rules: [{ name: 'web', action: 'allow', protocol: 'tcp', destinationPort: 80 }] });
   talk(pair, web);
   expect(pair.flows).toBe(6);
@@ -187,6 +201,7 @@ const configuration = fc
 
 test('whatever the rules, a filter with flows judges and counts as one without', () => {
   let carried = 0;
+  let dropped = 0;
   const some = fc.subarray([...contents], { minLength: 2, maxLength: 5 });
   const step = fc.oneof(
     configuration.map(
@@ -212,8 +227,10 @@ test('whatever the rules, a filter with flows judges and counts as one without',
       }
       pair.compare();
       carried += pair.carried;
+      dropped += pair.dropped;
     }),
     { numRuns: Number(process.env.MILLRACE_FUZZ ?? 60) },
   );
   expect(carried).toBeGreaterThan(1000);
+  expect(dropped).toBeGreaterThan(500);
 });

@@ -1,8 +1,8 @@
 /**
- * Writes what the learning extension decides into a flow table, for whoever runs flows elsewhere, such as in the kernel: unicast
- * packets between two known addresses become flows while they are in use, and flows go as soon as anything changes that they rest
- * on. It exists only where the surroundings have a registry of flows. flow-terms.ts says what a flow looks like, flow-records.ts
- * keeps what the table does not, seen-cache.ts makes packets that come up all the same cheap.
+ * Writes what becomes of packets into a flow table, for whoever runs flows elsewhere, such as in the kernel: unicast packets between two
+ * known addresses, and packets that a rule drops, become flows while they are in use, and flows go as soon as anything changes that they
+ * rest on. It exists only where the surroundings have a registry of flows. flow-terms.ts says what a flow looks like, flow-records.ts
+ * keeps what the table does not, flow-allowance.ts how many there may be, seen-cache.ts makes packets that come up all the same cheap.
  */
 import {
   Extraction,
@@ -18,8 +18,16 @@ import {
   type RecalledFlow,
 } from '../../flow/index.ts';
 import { EtherType, type Packet, PacketPool } from '../../net/index.ts';
-import type { ExtensionHandle, ForwardingContext, Shortcut, TimerHandle } from '../../switch/index.ts';
+import {
+  DropReason,
+  type DropReasonCode,
+  type ExtensionHandle,
+  type ForwardingContext,
+  type Shortcut,
+  type TimerHandle,
+} from '../../switch/index.ts';
 import { DueWheel } from './due-wheel.ts';
+import { FlowAllowance } from './flow-allowance.ts';
 import { type FlowPath, FlowRecords } from './flow-records.ts';
 import { flowActions, flowMask } from './flow-terms.ts';
 import type { ForwardingDatabase } from './forwarding-database.ts';
@@ -28,12 +36,23 @@ import { Seen, SeenCache } from './seen-cache.ts';
 
 /** Packets that may become flows in a second: whoever floods with new addresses is not to make every packet cost a flow. */
 const CONSIDERATIONS_PER_SECOND = 20_000;
+/** The same for packets that are dropped: a flood is to cost little more than dropping it. */
+const DROP_CONSIDERATIONS_PER_SECOND = 5000;
+/** Flows that drop, as a part of those that forward. */
+const DROPS_PART = 4;
+/** Where drops have spent theirs, one in so many packets is considered that may well be dropped on their way up. A power of two. */
+const SAMPLING = 16;
 /** Of our own look-ups there are few. */
 const CACHE_ENTRIES = 1024;
+const SEEN_ENTRIES = 8192;
+const SEEN_DROP_ENTRIES = 2048;
+
+/** How packets ended of which deeper headers decide: the stamp of Seen.DEEP. */
+const Deep = { FORWARDED: 1, DROPPED: 2 } as const;
 
 /** How many flows, and for how long. */
 export interface FlowSettings {
-  /** Most flows; 0 for none. */
+  /** Most flows that forward; 0 for none at all. Those that drop come on top, a quarter of it at most. */
   readonly maximum: number;
   /** Flows that are not used for this time go. */
   readonly idleSeconds: number;
@@ -46,18 +65,20 @@ export class FlowRecorder implements FlowSource {
   readonly #database: ForwardingDatabase;
   readonly #settings: FlowSettings;
   readonly #records = new FlowRecords();
-  readonly #seen = new SeenCache();
+  readonly #forwards: FlowAllowance;
+  readonly #drops: FlowAllowance;
   readonly #wheel: DueWheel;
   readonly #registration: FlowRegistration;
   /** Flows may go by IP headers. */
   readonly #goesDeep: boolean;
-  readonly #stopWatching: () => void;
+  readonly #stopWatching: (() => void)[];
   readonly #key = new FlowKey();
   readonly #masked = new Uint32Array(KEY_WORDS);
   #timer: TimerHandle | null = null;
   /** For packets that are imagined. */
   #pool: PacketPool | null = null;
-  #considerationsLeft = CONSIDERATIONS_PER_SECOND;
+  /** Packets that were not considered since one was; see SAMPLING. */
+  #skipped = 0;
   /** Grows whenever all flows go. */
   #era = 0;
   /** Calls of {@link carried} under way, and whether all flows are to go behind them. */
@@ -69,9 +90,16 @@ export class FlowRecorder implements FlowSource {
     this.#handle = handle;
     this.#database = database;
     this.#settings = settings;
-    this.table = new FlowTable({ maximumFlows: settings.maximum, cacheEntries: CACHE_ENTRIES });
+    const most = settings.maximum;
+    const mostDrops = Math.floor(most / DROPS_PART);
+    this.#forwards = new FlowAllowance(most, CONSIDERATIONS_PER_SECOND, new SeenCache(SEEN_ENTRIES));
+    this.#drops = new FlowAllowance(mostDrops, DROP_CONSIDERATIONS_PER_SECOND, new SeenCache(SEEN_DROP_ENTRIES));
+    this.table = new FlowTable({ maximumFlows: most + mostDrops, cacheEntries: CACHE_ENTRIES });
     this.#wheel = new DueWheel(settings.idleSeconds, this.#nowSeconds());
-    this.#stopWatching = handle.shortcuts.watch(() => this.flush());
+    this.#stopWatching = [
+      handle.shortcuts.watch(() => this.flush()),
+      handle.shortcuts.watchDrops((packet, context, now) => this.offerDrop(packet, context, 0, DropReason.NONE, now)),
+    ];
     database.onGone = (domain, high, low) => this.#addressGone(domain, high, low);
     this.#goesDeep = registry.strict === true;
     this.#registration = registry.register(this);
@@ -84,7 +112,7 @@ export class FlowRecorder implements FlowSource {
   /** Flows end; nothing more is recorded. */
   close(): void {
     this.flush();
-    this.#stopWatching();
+    for (const stop of this.#stopWatching) stop();
     this.#database.onGone = null;
     this.#registration.close();
     this.#timer?.cancel();
@@ -114,7 +142,7 @@ export class FlowRecorder implements FlowSource {
     // Clocks of others may be a little ahead.
     const second = Math.floor(Math.min(this.table.usedMsOf(slot), this.#handle.host.nowMs()) / 1000);
     this.#records.use(slot, second);
-    if (this.#database.learnsOn(path.sourcePortId)) {
+    if (path.portId !== 0 && this.#database.learnsOn(path.sourcePortId)) {
       this.#database.table.renew(path.domain, path.sourceHigh, path.sourceLow, path.sourcePortId, second);
     }
     this.#telling += 1;
@@ -124,10 +152,10 @@ export class FlowRecorder implements FlowSource {
 
   /**
    * A flow from before a restart still runs: its addresses are where they were, or its packets would have come up. When packets like these
-   * would become the same flow again, they do.
+   * would become the same flow again, they do. Of what was dropped only the part that rests on no addresses.
    */
   recall({ portId, outputPortIds, key }: RecalledFlow): void {
-    if (outputPortIds.length !== 1) return;
+    if (outputPortIds.length > 1) return;
     this.#pool ??= new PacketPool({ packets: 1, bufferBytes: RECALLED_BYTES, headroomBytes: 0 });
     const packet = this.#pool.allocate();
     if (packet === null) return;
@@ -136,15 +164,22 @@ export class FlowRecorder implements FlowSource {
     packet.length = frame.length;
     try {
       this.#handle.shortcuts.imagine(packet, portId, (context) =>
-        this.#recallPacket(packet, context, outputPortIds[0]),
+        this.#recallPacket(packet, context, outputPortIds[0] ?? 0),
       );
     } finally {
       packet.release();
     }
   }
 
+  /** @param portId where it went; 0 when it was dropped */
   #recallPacket(packet: Packet, context: ForwardingContext, portId: number): void {
     const nowSeconds = this.#nowSeconds();
+    const { shortcuts } = this.#handle;
+    if (portId === 0) {
+      const shortcut = shortcuts.considerDrop(packet, DropReason.NONE);
+      if (this.#isRecordable(shortcut)) this.#record(packet, context, shortcut, 0, this.#drops.seen, nowSeconds);
+      return;
+    }
     const { table } = this.#database;
     const path = pathOf(packet, context, portId);
     const { domain } = path;
@@ -157,10 +192,19 @@ export class FlowRecorder implements FlowSource {
     if (this.#database.learnsOn(sourcePortId) && table.lookup(domain, sourceHigh, sourceLow, nowSeconds) === 0) {
       table.learn(domain, sourceHigh, sourceLow, sourcePortId, 0, nowSeconds);
     }
-    if (this.table.size >= this.#settings.maximum || !this.#isSettled(packet, context, portId, nowSeconds)) return;
-    const shortcut = this.#handle.shortcuts.consider(packet, portId);
-    if (shortcut !== null && (shortcut.fields === 0 || this.#goesDeep))
-      this.#record(packet, context, shortcut, portId, nowSeconds);
+    if (!this.#isSettled(packet, context, portId, nowSeconds)) return;
+    const shortcut = shortcuts.consider(packet, portId);
+    if (this.#isRecordable(shortcut)) this.#record(packet, context, shortcut, portId, this.#forwards.seen, nowSeconds);
+  }
+
+  /** Whether there may be a flow, and another of its kind. */
+  #isRecordable(shortcut: Shortcut | null): shortcut is Shortcut {
+    if (shortcut === null || (shortcut.fields !== 0 && !this.#goesDeep)) return false;
+    return !this.#allowanceOf(shortcut).isFull;
+  }
+
+  #allowanceOf({ drop }: Shortcut): FlowAllowance {
+    return drop === DropReason.NONE ? this.#forwards : this.#drops;
   }
 
   /** Ask for everything that was carried until now. */
@@ -173,28 +217,89 @@ export class FlowRecorder implements FlowSource {
     if (context.numDestinations !== 1 || (packet.bytes[packet.offset] & 1) !== 0) return;
     const portId = context.destinationPorts[0];
     if (this.#flushLater) this.flush();
-    const seen = this.#seen.find(packet.bytes, packet.offset, context);
-    if (seen >= 0) {
-      if (this.table.has(seen) && this.table.generationOf(seen) === this.#seen.stamp) {
-        this.#records.use(seen, nowSeconds);
-        return;
-      }
-    } else if (seen === Seen.REFUSED) {
-      const { stamp, moment } = this.#seen;
-      if (stamp === portId && moment === momentOf(packet, context, nowSeconds)) return;
-    } else if (seen === Seen.DEEP && this.#hasFlow(packet, context, nowSeconds)) {
-      return;
+    const allowance = this.#forwards;
+    const { seen } = allowance;
+    const outcome = seen.find(packet.bytes, packet.offset, context);
+    if (this.#isKnown(packet, context, seen, outcome, portId, nowSeconds)) return;
+    if (allowance.isSpent) return;
+    if (outcome === Seen.DEEP && seen.stamp === Deep.DROPPED && this.#drops.isSpent) {
+      this.#skipped = (this.#skipped + 1) & (SAMPLING - 1);
+      if (this.#skipped !== 0) return;
     }
-    if (this.#considerationsLeft === 0 || this.table.size >= this.#settings.maximum) return;
     if (!this.#isSettled(packet, context, portId, nowSeconds)) return;
-    this.#considerationsLeft -= 1;
     const era = this.#era;
     const shortcut = this.#handle.shortcuts.consider(packet, portId);
+    const isDrop = shortcut !== null && shortcut.drop !== DropReason.NONE && this.#drops.considerationsLeft > 0;
+    (isDrop ? this.#drops : allowance).considerationsLeft -= 1;
     // Whoever was asked may have changed something.
-    if (era !== this.#era) return;
-    if (shortcut !== null && (shortcut.fields === 0 || this.#goesDeep))
-      this.#record(packet, context, shortcut, portId, nowSeconds);
-    else if (seen !== Seen.DEEP) this.#seen.note(Seen.REFUSED, portId, momentOf(packet, context, nowSeconds));
+    if (era === this.#era) this.#conclude(packet, context, shortcut, portId, seen, outcome, portId, nowSeconds);
+  }
+
+  /**
+   * A packet ends on its way down. Packets like it may become a flow.
+   * @param portId the port behind which both addresses are, or 0 when it did not come as far as to be asked for
+   * @param reason why the learning extension drops it; NONE when somebody before it did
+   */
+  offerDrop(
+    packet: Packet,
+    context: ForwardingContext,
+    portId: number,
+    reason: DropReasonCode,
+    nowSeconds: number,
+  ): void {
+    if (this.#flushLater) this.flush();
+    if (nowSeconds > this.#wheel.last) this.advance(nowSeconds);
+    const allowance = this.#drops;
+    // A flood of which much is dropped in vain costs no more than this.
+    if (allowance.isSpent || context.sourcePortId === 0 || context.sourceNicIndex !== 0) return;
+    const { seen } = allowance;
+    const outcome = seen.find(packet.bytes, packet.offset, context);
+    // To look a flow up costs half as much as to make one.
+    if (outcome === Seen.DEEP) allowance.considerationsLeft -= 1;
+    const stamp = reason + 1;
+    if (this.#isKnown(packet, context, seen, outcome, stamp, nowSeconds) || allowance.isSpent) return;
+    if (portId !== 0 && !this.#isSettled(packet, context, portId, nowSeconds)) return;
+    allowance.considerationsLeft -= 1;
+    const era = this.#era;
+    const shortcut = this.#handle.shortcuts.considerDrop(packet, reason);
+    if (era === this.#era) this.#conclude(packet, context, shortcut, portId, seen, outcome, stamp, nowSeconds);
+  }
+
+  /**
+   * Whether all is done about a packet.
+   * @param outcome what was found in `seen`
+   * @param stamp that of a refusal that would hold for this packet
+   */
+  #isKnown(
+    packet: Packet,
+    context: ForwardingContext,
+    seen: SeenCache,
+    outcome: number,
+    stamp: number,
+    nowSeconds: number,
+  ): boolean {
+    if (outcome >= 0) {
+      if (!this.#is(outcome, seen.stamp)) return false;
+      this.#records.use(outcome, nowSeconds);
+      return true;
+    }
+    if (outcome === Seen.REFUSED) return seen.stamp === stamp && seen.moment === momentOf(packet, context, nowSeconds);
+    return outcome === Seen.DEEP && this.#hasFlow(packet, context, nowSeconds);
+  }
+
+  /** Record what was found out about a packet, or note that there is nothing to record. */
+  #conclude(
+    packet: Packet,
+    context: ForwardingContext,
+    shortcut: Shortcut | null,
+    portId: number,
+    seen: SeenCache,
+    outcome: number,
+    stamp: number,
+    nowSeconds: number,
+  ): void {
+    if (this.#isRecordable(shortcut)) this.#record(packet, context, shortcut, portId, seen, nowSeconds);
+    else if (outcome !== Seen.DEEP) seen.note(Seen.REFUSED, stamp, momentOf(packet, context, nowSeconds));
   }
 
   /** Whether the next packet like this one would go to the same port, and teach nothing new. */
@@ -217,7 +322,15 @@ export class FlowRecorder implements FlowSource {
     return slot !== -1;
   }
 
-  #record(packet: Packet, context: ForwardingContext, shortcut: Shortcut, portId: number, nowSeconds: number): void {
+  /** @param seen where to note it */
+  #record(
+    packet: Packet,
+    context: ForwardingContext,
+    shortcut: Shortcut,
+    portId: number,
+    seen: SeenCache,
+    nowSeconds: number,
+  ): void {
     const { table } = this;
     const key = this.#key;
     key.begin(context.sourcePortId);
@@ -230,9 +343,10 @@ export class FlowRecorder implements FlowSource {
     // What matches already came from a packet like this one.
     const slot = put === FlowError.EXISTS ? table.match(masked) : put;
     if (slot < 0) return;
-    if (shortcut.fields === 0) this.#seen.note(slot, table.generationOf(slot));
-    else this.#seen.note(Seen.DEEP, 1);
+    if (shortcut.fields === 0) seen.note(slot, table.generationOf(slot));
+    else seen.note(Seen.DEEP, shortcut.drop === DropReason.NONE ? Deep.FORWARDED : Deep.DROPPED);
     if (put === FlowError.EXISTS) return;
+    this.#allowanceOf(shortcut).size += 1;
     this.#records.add(slot, pathOf(packet, context, portId), shortcut, nowSeconds);
     this.#look(slot, table.generationOf(slot), nowSeconds);
     this.#timer ??= this.#nextSecond();
@@ -251,7 +365,8 @@ export class FlowRecorder implements FlowSource {
   advance(nowSeconds: number): void {
     if (this.#flushLater) this.flush();
     if (nowSeconds === this.#wheel.last) return;
-    this.#considerationsLeft = CONSIDERATIONS_PER_SECOND;
+    this.#forwards.renew();
+    this.#drops.renew();
     this.#wheel.advance(nowSeconds, (slot, generation) => this.#look(slot, generation, nowSeconds));
   }
 
@@ -260,16 +375,20 @@ export class FlowRecorder implements FlowSource {
     const { table } = this;
     if (!this.#is(slot, generation)) return;
     table.refreshCounts(slot);
-    const path = this.#records.pathOf(slot);
-    let last = this.#lastSecondOf(path.domain, path.high, path.low, nowSeconds);
-    if (this.#database.learnsOn(path.sourcePortId)) {
-      last = Math.min(last, this.#lastSecondOf(path.domain, path.sourceHigh, path.sourceLow, nowSeconds));
-    }
+    const last = this.#lastSecondOfPath(this.#records.pathOf(slot), nowSeconds);
     // Told of what was carried, somebody may have changed something.
     if (!this.#is(slot, generation)) return;
     const due = Math.min(this.#records.usedOf(slot) + this.#settings.idleSeconds, last + 1);
     if (due <= nowSeconds) this.#remove(slot);
     else this.#wheel.add(slot, generation, due);
+  }
+
+  /** The last second in which all addresses count on which a flow rests. */
+  #lastSecondOfPath(path: FlowPath, nowSeconds: number): number {
+    if (path.portId === 0) return Number.POSITIVE_INFINITY;
+    const last = this.#lastSecondOf(path.domain, path.high, path.low, nowSeconds);
+    if (!this.#database.learnsOn(path.sourcePortId)) return last;
+    return Math.min(last, this.#lastSecondOf(path.domain, path.sourceHigh, path.sourceLow, nowSeconds));
   }
 
   #is(slot: number, generation: number): boolean {
@@ -294,6 +413,8 @@ export class FlowRecorder implements FlowSource {
 
   #remove(slot: number): void {
     if (!this.table.has(slot)) return;
+    const shortcut = this.#records.shortcuts[slot] ?? null;
+    if (shortcut !== null) this.#allowanceOf(shortcut).size -= 1;
     // Whoever ran it tells now what it carried at last.
     this.table.remove(slot);
     this.#records.remove(slot);
@@ -302,11 +423,14 @@ export class FlowRecorder implements FlowSource {
   /** All flows go. */
   flush(): void {
     this.#era += 1;
-    this.#seen.clear();
+    this.#forwards.seen.clear();
+    this.#drops.seen.clear();
     // The table is being read or changed while it is told what was carried.
     this.#flushLater = this.#telling !== 0;
     if (this.#flushLater || this.table.size === 0) return;
     this.table.flush();
+    this.#forwards.clear();
+    this.#drops.clear();
     this.#records.clear();
     this.#wheel.clear();
   }

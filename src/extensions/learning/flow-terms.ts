@@ -4,7 +4,7 @@
  */
 import { ActionBuilder, KEY_WORDS, TAG_PRESENT, Word } from '../../flow/index.ts';
 import { EtherType, TagAction } from '../../net/index.ts';
-import { HeaderField, type Shortcut } from '../../switch/index.ts';
+import { DropReason, HeaderField, type Shortcut } from '../../switch/index.ts';
 
 const ALL = 0xffff_ffff;
 /** EtherType, and the marker of packets without an Ethernet header. */
@@ -51,9 +51,10 @@ function makeMask(fields: number, isIpv6: boolean): Uint32Array {
   return mask;
 }
 
-/** The actions of a shortcut to a port. */
-export function flowActions({ tagAction }: Shortcut, portId: number): Int32Array {
+/** The actions of a shortcut to a port; none when packets are dropped. */
+export function flowActions({ drop, tagAction }: Shortcut, portId: number): Int32Array {
   const builder = new ActionBuilder();
+  if (drop !== DropReason.NONE) return builder.finish();
   if ((tagAction & TagAction.STRIP) !== 0) builder.popVlan();
   if ((tagAction & TagAction.PUSH) !== 0) builder.pushVlan(EtherType.VLAN, (tagAction & 0xffff) | TAG_PRESENT);
   return builder.output(portId).finish();
