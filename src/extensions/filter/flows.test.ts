@@ -211,6 +211,7 @@ test('whatever the rules, a filter with flows judges and counts as one without',
       .constantFrom('late', 'p1', 'other')
       .map((name) => (pair: Twins) => pair.both((sw) => sw.updatePort(3, { name }).result())),
     fc.constant((pair: Twins) => pair.both((sw) => void sw.extensionCommand('filter', 'reset', null))),
+    fc.integer({ min: 500, max: 15_000 }).map((ms) => (pair: Twins) => pair.advance(ms)),
   );
   fc.assert(
     fc.property(some, fc.constantFrom(-1, 5), fc.array(step, { minLength: 1, maxLength: 6 }), (makes, tci, steps) => {

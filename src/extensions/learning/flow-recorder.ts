@@ -1,22 +1,10 @@
 /**
  * Writes what becomes of packets into a flow table, for whoever runs flows elsewhere, such as in the kernel: unicast packets between two
  * known addresses, and packets that a rule drops, become flows while they are in use, and flows go as soon as anything changes that they
- * rest on. It exists only where the surroundings have a registry of flows. flow-terms.ts says what a flow looks like, flow-records.ts
- * keeps what the table does not, flow-allowance.ts how many there may be, seen-cache.ts makes packets that come up all the same cheap.
+ * rest on. It exists only where the surroundings have a registry of flows. flow-book.ts keeps the flows, seen-cache.ts makes packets cheap
+ * that come up all the same.
  */
-import {
-  Extraction,
-  extract,
-  FlowError,
-  FlowKey,
-  type FlowRegistration,
-  type FlowRegistry,
-  type FlowSource,
-  FlowTable,
-  KEY_WORDS,
-  PutMode,
-  type RecalledFlow,
-} from '../../flow/index.ts';
+import type { FlowRegistration, FlowRegistry, FlowSource, FlowTable, RecalledFlow } from '../../flow/index.ts';
 import { EtherType, type Packet, PacketPool } from '../../net/index.ts';
 import {
   DropReason,
@@ -24,99 +12,63 @@ import {
   type ExtensionHandle,
   type ForwardingContext,
   type Shortcut,
-  type TimerHandle,
 } from '../../switch/index.ts';
-import { DueWheel } from './due-wheel.ts';
-import { FlowAllowance } from './flow-allowance.ts';
-import { type FlowPath, FlowRecords } from './flow-records.ts';
-import { flowActions, flowMask } from './flow-terms.ts';
+import { FlowBook, type FlowSettings, pathOf } from './flow-book.ts';
 import type { ForwardingDatabase } from './forwarding-database.ts';
 import { RECALLED_BYTES, recalledFrame } from './recalled-frame.ts';
-import { Seen, SeenCache } from './seen-cache.ts';
+import { Deep, Seen, type SeenCache } from './seen-cache.ts';
 
-/** Packets that may become flows in a second: whoever floods with new addresses is not to make every packet cost a flow. */
-const CONSIDERATIONS_PER_SECOND = 20_000;
-/** The same for packets that are dropped: a flood is to cost little more than dropping it. */
-const DROP_CONSIDERATIONS_PER_SECOND = 5000;
-/** Flows that drop, as a part of those that forward. */
-const DROPS_PART = 4;
 /** Where drops have spent theirs, one in so many packets is considered that may well be dropped on their way up. A power of two. */
 const SAMPLING = 16;
-/** Of our own look-ups there are few. */
-const CACHE_ENTRIES = 1024;
-const SEEN_ENTRIES = 8192;
-const SEEN_DROP_ENTRIES = 2048;
-
-/** How packets ended of which deeper headers decide: the stamp of Seen.DEEP. */
-const Deep = { FORWARDED: 1, DROPPED: 2 } as const;
-
-/** How many flows, and for how long. */
-export interface FlowSettings {
-  /** Most flows that forward; 0 for none at all. Those that drop come on top, a quarter of it at most. */
-  readonly maximum: number;
-  /** Flows that are not used for this time go. */
-  readonly idleSeconds: number;
-}
 
 export class FlowRecorder implements FlowSource {
   readonly name: string;
   readonly table: FlowTable;
   readonly #handle: ExtensionHandle;
   readonly #database: ForwardingDatabase;
-  readonly #settings: FlowSettings;
-  readonly #records = new FlowRecords();
-  readonly #forwards: FlowAllowance;
-  readonly #drops: FlowAllowance;
-  readonly #wheel: DueWheel;
+  readonly #book: FlowBook;
   readonly #registration: FlowRegistration;
   /** Flows may go by IP headers. */
   readonly #goesDeep: boolean;
   readonly #stopWatching: (() => void)[];
-  readonly #key = new FlowKey();
-  readonly #masked = new Uint32Array(KEY_WORDS);
-  #timer: TimerHandle | null = null;
   /** For packets that are imagined. */
   #pool: PacketPool | null = null;
   /** Packets that were not considered since one was; see SAMPLING. */
   #skipped = 0;
-  /** Grows whenever all flows go. */
-  #era = 0;
-  /** Calls of {@link carried} under way, and whether all flows are to go behind them. */
-  #telling = 0;
-  #flushLater = false;
-
   constructor(handle: ExtensionHandle, database: ForwardingDatabase, registry: FlowRegistry, settings: FlowSettings) {
     this.name = handle.name;
     this.#handle = handle;
     this.#database = database;
-    this.#settings = settings;
-    const most = settings.maximum;
-    const mostDrops = Math.floor(most / DROPS_PART);
-    this.#forwards = new FlowAllowance(most, CONSIDERATIONS_PER_SECOND, new SeenCache(SEEN_ENTRIES));
-    this.#drops = new FlowAllowance(mostDrops, DROP_CONSIDERATIONS_PER_SECOND, new SeenCache(SEEN_DROP_ENTRIES));
-    this.table = new FlowTable({ maximumFlows: most + mostDrops, cacheEntries: CACHE_ENTRIES });
-    this.#wheel = new DueWheel(settings.idleSeconds, this.#nowSeconds());
+    this.#book = new FlowBook(handle, database, settings);
+    this.table = this.#book.table;
     this.#stopWatching = [
       handle.shortcuts.watch(() => this.flush()),
       handle.shortcuts.watchDrops((packet, context, now) => this.offerDrop(packet, context, 0, DropReason.NONE, now)),
     ];
-    database.onGone = (domain, high, low) => this.#addressGone(domain, high, low);
     this.#goesDeep = registry.strict === true;
     this.#registration = registry.register(this);
   }
 
-  #nowSeconds(): number {
-    return Math.floor(this.#handle.host.nowMs() / 1000);
-  }
-
   /** Flows end; nothing more is recorded. */
   close(): void {
-    this.flush();
     for (const stop of this.#stopWatching) stop();
-    this.#database.onGone = null;
+    this.#book.close();
     this.#registration.close();
-    this.#timer?.cancel();
-    this.#timer = null;
+  }
+
+  /** All flows go. */
+  flush(): void {
+    this.#book.flush();
+  }
+
+  /** Time has passed: flows that are idle go, and those of addresses that have aged. */
+  advance(nowSeconds: number): void {
+    this.#book.advance(nowSeconds);
+  }
+
+  /** See FlowBook.carried. */
+  carried(slot: number, packets: number, bytes: number): void {
+    this.#book.carried(slot, packets, bytes);
   }
 
   portIdOf(number: number): number {
@@ -129,25 +81,6 @@ export class FlowRecorder implements FlowSource {
 
   portsChanged(): void {
     this.#registration.portsChanged();
-  }
-
-  /**
-   * Told by whoever ran a flow, behind the counts that it added to the table: counters of ports and policies follow, and the
-   * source is as young as its last packet.
-   */
-  carried(slot: number, packets: number, bytes: number): void {
-    const shortcut = this.#records.shortcuts[slot] ?? null;
-    if (shortcut === null || packets === 0) return;
-    const path = this.#records.pathOf(slot);
-    // Clocks of others may be a little ahead.
-    const second = Math.floor(Math.min(this.table.usedMsOf(slot), this.#handle.host.nowMs()) / 1000);
-    this.#records.use(slot, second);
-    if (path.portId !== 0 && this.#database.learnsOn(path.sourcePortId)) {
-      this.#database.table.renew(path.domain, path.sourceHigh, path.sourceLow, path.sourcePortId, second);
-    }
-    this.#telling += 1;
-    this.#handle.shortcuts.carried(shortcut, path.sourcePortId, path.portId, packets, bytes);
-    this.#telling -= 1;
   }
 
   /**
@@ -173,11 +106,11 @@ export class FlowRecorder implements FlowSource {
 
   /** @param portId where it went; 0 when it was dropped */
   #recallPacket(packet: Packet, context: ForwardingContext, portId: number): void {
-    const nowSeconds = this.#nowSeconds();
+    const nowSeconds = this.#book.nowSeconds();
     const { shortcuts } = this.#handle;
     if (portId === 0) {
       const shortcut = shortcuts.considerDrop(packet, DropReason.NONE);
-      if (this.#isRecordable(shortcut)) this.#record(packet, context, shortcut, 0, this.#drops.seen, nowSeconds);
+      if (this.#isFlow(shortcut)) this.#book.add(packet, context, shortcut, 0, this.#book.drops.seen, nowSeconds);
       return;
     }
     const { table } = this.#database;
@@ -194,17 +127,12 @@ export class FlowRecorder implements FlowSource {
     }
     if (!this.#isSettled(packet, context, portId, nowSeconds)) return;
     const shortcut = shortcuts.consider(packet, portId);
-    if (this.#isRecordable(shortcut)) this.#record(packet, context, shortcut, portId, this.#forwards.seen, nowSeconds);
+    if (this.#isFlow(shortcut)) this.#book.add(packet, context, shortcut, portId, this.#book.forwards.seen, nowSeconds);
   }
 
-  /** Whether there may be a flow, and another of its kind. */
-  #isRecordable(shortcut: Shortcut | null): shortcut is Shortcut {
-    if (shortcut === null || (shortcut.fields !== 0 && !this.#goesDeep)) return false;
-    return !this.#allowanceOf(shortcut).isFull;
-  }
-
-  #allowanceOf({ drop }: Shortcut): FlowAllowance {
-    return drop === DropReason.NONE ? this.#forwards : this.#drops;
+  /** Whether what was found out can be said by a flow. */
+  #isFlow(shortcut: Shortcut | null): shortcut is Shortcut {
+    return shortcut !== null && (shortcut.fields === 0 || this.#goesDeep);
   }
 
   /** Ask for everything that was carried until now. */
@@ -216,23 +144,23 @@ export class FlowRecorder implements FlowSource {
   offer(packet: Packet, context: ForwardingContext, nowSeconds: number): void {
     if (context.numDestinations !== 1 || (packet.bytes[packet.offset] & 1) !== 0) return;
     const portId = context.destinationPorts[0];
-    if (this.#flushLater) this.flush();
-    const allowance = this.#forwards;
+    this.#book.settle();
+    const allowance = this.#book.forwards;
     const { seen } = allowance;
     const outcome = seen.find(packet.bytes, packet.offset, context);
     if (this.#isKnown(packet, context, seen, outcome, portId, nowSeconds)) return;
     if (allowance.isSpent) return;
-    if (outcome === Seen.DEEP && seen.stamp === Deep.DROPPED && this.#drops.isSpent) {
+    if (outcome === Seen.DEEP && seen.stamp === Deep.DROPPED && this.#book.drops.isSpent) {
       this.#skipped = (this.#skipped + 1) & (SAMPLING - 1);
       if (this.#skipped !== 0) return;
     }
     if (!this.#isSettled(packet, context, portId, nowSeconds)) return;
-    const era = this.#era;
+    const era = this.#book.era;
     const shortcut = this.#handle.shortcuts.consider(packet, portId);
-    const isDrop = shortcut !== null && shortcut.drop !== DropReason.NONE && this.#drops.considerationsLeft > 0;
-    (isDrop ? this.#drops : allowance).considerationsLeft -= 1;
+    const isDrop = shortcut !== null && shortcut.drop !== DropReason.NONE && this.#book.drops.considerationsLeft > 0;
+    (isDrop ? this.#book.drops : allowance).considerationsLeft -= 1;
     // Whoever was asked may have changed something.
-    if (era === this.#era) this.#conclude(packet, context, shortcut, portId, seen, outcome, portId, nowSeconds);
+    if (era === this.#book.era) this.#conclude(packet, context, shortcut, portId, seen, outcome, portId, nowSeconds);
   }
 
   /**
@@ -247,9 +175,9 @@ export class FlowRecorder implements FlowSource {
     reason: DropReasonCode,
     nowSeconds: number,
   ): void {
-    if (this.#flushLater) this.flush();
-    if (nowSeconds > this.#wheel.last) this.advance(nowSeconds);
-    const allowance = this.#drops;
+    this.#book.settle();
+    this.#book.advance(nowSeconds);
+    const allowance = this.#book.drops;
     // A flood of which much is dropped in vain costs no more than this.
     if (allowance.isSpent || context.sourcePortId === 0 || context.sourceNicIndex !== 0) return;
     const { seen } = allowance;
@@ -260,9 +188,9 @@ export class FlowRecorder implements FlowSource {
     if (this.#isKnown(packet, context, seen, outcome, stamp, nowSeconds) || allowance.isSpent) return;
     if (portId !== 0 && !this.#isSettled(packet, context, portId, nowSeconds)) return;
     allowance.considerationsLeft -= 1;
-    const era = this.#era;
+    const era = this.#book.era;
     const shortcut = this.#handle.shortcuts.considerDrop(packet, reason);
-    if (era === this.#era) this.#conclude(packet, context, shortcut, portId, seen, outcome, stamp, nowSeconds);
+    if (era === this.#book.era) this.#conclude(packet, context, shortcut, portId, seen, outcome, stamp, nowSeconds);
   }
 
   /**
@@ -279,12 +207,12 @@ export class FlowRecorder implements FlowSource {
     nowSeconds: number,
   ): boolean {
     if (outcome >= 0) {
-      if (!this.#is(outcome, seen.stamp)) return false;
-      this.#records.use(outcome, nowSeconds);
+      if (!this.#book.is(outcome, seen.stamp)) return false;
+      this.#book.use(outcome, nowSeconds);
       return true;
     }
     if (outcome === Seen.REFUSED) return seen.stamp === stamp && seen.moment === momentOf(packet, context, nowSeconds);
-    return outcome === Seen.DEEP && this.#hasFlow(packet, context, nowSeconds);
+    return outcome === Seen.DEEP && this.#book.hasFlow(packet, context, nowSeconds);
   }
 
   /** Record what was found out about a packet, or note that there is nothing to record. */
@@ -298,7 +226,11 @@ export class FlowRecorder implements FlowSource {
     stamp: number,
     nowSeconds: number,
   ): void {
-    if (this.#isRecordable(shortcut)) this.#record(packet, context, shortcut, portId, seen, nowSeconds);
+    const isFlow = this.#isFlow(shortcut);
+    if (isFlow && !this.#book.allowanceOf(shortcut).isFull)
+      this.#book.add(packet, context, shortcut, portId, seen, nowSeconds);
+    // There is no room for another drop; other packets with this Ethernet header may go on.
+    else if (isFlow && shortcut.fields !== 0) seen.note(Seen.DEEP, Deep.DROPPED);
     else if (outcome !== Seen.DEEP) seen.note(Seen.REFUSED, stamp, momentOf(packet, context, nowSeconds));
   }
 
@@ -311,129 +243,6 @@ export class FlowRecorder implements FlowSource {
     if (!this.#database.learnsOn(path.sourcePortId)) return true;
     return table.lookup(path.domain, path.sourceHigh, path.sourceLow, nowSeconds) === path.sourcePortId;
   }
-
-  /** Whether there is a flow for a packet of which more counts than the cache compares. */
-  #hasFlow(packet: Packet, context: ForwardingContext, nowSeconds: number): boolean {
-    const key = this.#key;
-    key.begin(context.sourcePortId);
-    if (extract(packet, key) !== Extraction.DONE) return false;
-    const slot = this.table.match(key.words);
-    if (slot !== -1) this.#records.use(slot, nowSeconds);
-    return slot !== -1;
-  }
-
-  /** @param seen where to note it */
-  #record(
-    packet: Packet,
-    context: ForwardingContext,
-    shortcut: Shortcut,
-    portId: number,
-    seen: SeenCache,
-    nowSeconds: number,
-  ): void {
-    const { table } = this;
-    const key = this.#key;
-    key.begin(context.sourcePortId);
-    if (extract(packet, key) !== Extraction.DONE) return;
-    const mask = flowMask(shortcut.fields, context.etherType);
-    const masked = this.#masked;
-    for (let i = 0; i < KEY_WORDS; i += 1) masked[i] = key.words[i] & mask[i];
-    const actions = flowActions(shortcut, portId);
-    const put = table.put({ key: masked, mask, actions, ufid: null, mode: PutMode.CREATE });
-    // What matches already came from a packet like this one.
-    const slot = put === FlowError.EXISTS ? table.match(masked) : put;
-    if (slot < 0) return;
-    if (shortcut.fields === 0) seen.note(slot, table.generationOf(slot));
-    else seen.note(Seen.DEEP, shortcut.drop === DropReason.NONE ? Deep.FORWARDED : Deep.DROPPED);
-    if (put === FlowError.EXISTS) return;
-    this.#allowanceOf(shortcut).size += 1;
-    this.#records.add(slot, pathOf(packet, context, portId), shortcut, nowSeconds);
-    this.#look(slot, table.generationOf(slot), nowSeconds);
-    this.#timer ??= this.#nextSecond();
-  }
-
-  #nextSecond(): TimerHandle {
-    const { host } = this.#handle;
-    return this.#handle.setTimer(1000 - (host.nowMs() % 1000), () => {
-      this.#timer = null;
-      this.advance(this.#nowSeconds());
-      if (this.table.size !== 0) this.#timer = this.#nextSecond();
-    });
-  }
-
-  /** Time has passed: flows that are idle go, and those of addresses that have aged. */
-  advance(nowSeconds: number): void {
-    if (this.#flushLater) this.flush();
-    if (nowSeconds === this.#wheel.last) return;
-    this.#forwards.renew();
-    this.#drops.renew();
-    this.#wheel.advance(nowSeconds, (slot, generation) => this.#look(slot, generation, nowSeconds));
-  }
-
-  /** Whether a flow may stay, and until when. */
-  #look(slot: number, generation: number, nowSeconds: number): void {
-    const { table } = this;
-    if (!this.#is(slot, generation)) return;
-    table.refreshCounts(slot);
-    const last = this.#lastSecondOfPath(this.#records.pathOf(slot), nowSeconds);
-    // Told of what was carried, somebody may have changed something.
-    if (!this.#is(slot, generation)) return;
-    const due = Math.min(this.#records.usedOf(slot) + this.#settings.idleSeconds, last + 1);
-    if (due <= nowSeconds) this.#remove(slot);
-    else this.#wheel.add(slot, generation, due);
-  }
-
-  /** The last second in which all addresses count on which a flow rests. */
-  #lastSecondOfPath(path: FlowPath, nowSeconds: number): number {
-    if (path.portId === 0) return Number.POSITIVE_INFINITY;
-    const last = this.#lastSecondOf(path.domain, path.high, path.low, nowSeconds);
-    if (!this.#database.learnsOn(path.sourcePortId)) return last;
-    return Math.min(last, this.#lastSecondOf(path.domain, path.sourceHigh, path.sourceLow, nowSeconds));
-  }
-
-  #is(slot: number, generation: number): boolean {
-    return this.table.has(slot) && this.table.generationOf(slot) === generation;
-  }
-
-  /** The last second in which an address counts, with all that was carried from it until now. */
-  #lastSecondOf(domain: number, macHigh: number, macLow: number, nowSeconds: number): number {
-    const last = this.#database.table.validUntil(domain, macHigh, macLow);
-    if (last === -1 || last >= nowSeconds) return last;
-    for (const slot of this.#records.from(domain, macHigh, macLow)) {
-      if (this.table.has(slot)) this.table.refreshCounts(slot);
-    }
-    return this.#database.table.validUntil(domain, macHigh, macLow);
-  }
-
-  #addressGone(domain: number, macHigh: number, macLow: number): void {
-    if (this.table.size === 0) return;
-    for (const slot of this.#records.from(domain, macHigh, macLow)) this.#remove(slot);
-    for (const slot of this.#records.to(domain, macHigh, macLow)) this.#remove(slot);
-  }
-
-  #remove(slot: number): void {
-    if (!this.table.has(slot)) return;
-    const shortcut = this.#records.shortcuts[slot] ?? null;
-    if (shortcut !== null) this.#allowanceOf(shortcut).size -= 1;
-    // Whoever ran it tells now what it carried at last.
-    this.table.remove(slot);
-    this.#records.remove(slot);
-  }
-
-  /** All flows go. */
-  flush(): void {
-    this.#era += 1;
-    this.#forwards.seen.clear();
-    this.#drops.seen.clear();
-    // The table is being read or changed while it is told what was carried.
-    this.#flushLater = this.#telling !== 0;
-    if (this.#flushLater || this.table.size === 0) return;
-    this.table.flush();
-    this.#forwards.clear();
-    this.#drops.clear();
-    this.#records.clear();
-    this.#wheel.clear();
-  }
 }
 
 /**
@@ -445,17 +254,4 @@ function momentOf(packet: Packet, context: ForwardingContext, nowSeconds: number
   const at = context.payloadOffset + protocolAt;
   if (protocolAt === 0 || at >= packet.length) return 0;
   return (nowSeconds << 8) | packet.bytes[packet.offset + at];
-}
-
-function pathOf(packet: Packet, context: ForwardingContext, portId: number): FlowPath {
-  const { bytes, offset: at } = packet;
-  return {
-    sourcePortId: context.sourcePortId,
-    portId,
-    domain: context.vlan,
-    sourceHigh: (bytes[at + 6] << 8) | bytes[at + 7],
-    sourceLow: (bytes[at + 8] << 24) | (bytes[at + 9] << 16) | (bytes[at + 10] << 8) | bytes[at + 11],
-    high: (bytes[at] << 8) | bytes[at + 1],
-    low: (bytes[at + 2] << 24) | (bytes[at + 3] << 16) | (bytes[at + 4] << 8) | bytes[at + 5],
-  };
 }

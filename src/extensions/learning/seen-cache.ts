@@ -6,7 +6,7 @@
  *     3: source port 16 | EtherType 16     4: tags 2 | TCI of the outer tag, or -1     5: an outcome
  *     6: what it holds for     7: the moment in which it holds
  *
- * Neighbour: flow-recorder.ts.
+ * Neighbours: flow-recorder.ts, flow-book.ts.
  */
 import type { ForwardingContext } from '../../switch/index.ts';
 
@@ -21,6 +21,9 @@ export const Seen = {
   /** What decides lies deeper than what is compared here. */
   DEEP: -3,
 } as const;
+
+/** How the last of those packets ended of which deeper headers decide: the stamp of {@link Seen.DEEP}. */
+export const Deep = { FORWARDED: 1, DROPPED: 2 } as const;
 
 export class SeenCache {
   readonly #words: Int32Array;
