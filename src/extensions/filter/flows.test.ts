@@ -1,6 +1,7 @@
 /** A filter in front of flows: its rules are part of them, and what they carry is judged and counted as if it had come through. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { KEY_WORDS, Word } from '../../flow/index.ts';
 import { Gso, type Packet } from '../../net/index.ts';
 import { learningExtension } from '../learning/index.ts';
 import { Twins } from '../learning/testing.ts';
@@ -167,6 +168,28 @@ test('fragments and ICMP come up where headers decide: a key takes some for othe
   pair.compare();
 });
 
+test.each(['in', 'out'])(
+  'a flood of what a rule drops, direction %s, takes nothing from flows that forward',
+  (direction) => {
+    const pair = new Twins();
+    pair.enable(learningExtension, { flows: { maximum: 40 } });
+    pair.enable(filterExtension, {
+      rules: [{ name: 'no-discard', action: 'drop', protocol: 'udp', destinationPort: 9, direction }],
+    });
+    for (const port of HOSTS) pair.addPort(port);
+    for (const from of HOSTS) pair.send(from, frame(from, 255, contents[0](from, 255)));
+    for (let i = 0; i < 22_000; i += 1) pair.send(1, frame(1, 2, ipv4(1, 2, 17, udp(i, 9))));
+    // A quarter of what there may be of the others, on top.
+    expect([pair.flows, pair.dropFlows]).toEqual([10, 10]);
+    pair.send(1, frame(1, 3, contents[0](1, 3)));
+    expect(pair.flows).toBe(11);
+    // Between the same two, in the midst of the flood.
+    for (let i = 0; i < 100; i += 1) pair.send(1, frame(1, 2, contents[0](1, 2)));
+    expect(pair.flows).toBe(12);
+    pair.compare();
+  },
+);
+
 const field = fc.constantFrom<object>(
   { protocol: 'tcp' },
   { protocol: 'udp', destinationPort: 53 },
@@ -234,4 +257,28 @@ test('whatever the rules, a filter with flows judges and counts as one without',
   );
   expect(carried).toBeGreaterThan(1000);
   expect(dropped).toBeGreaterThan(500);
+});
+
+test('what was dropped before a restart is dropped by the same flows behind it, if rules still say so', () => {
+  const rules = { rules: [noSsh] };
+  const before = twins(rules);
+  talk(before, contents);
+  const table = before.carrier.source?.table;
+  if (table === undefined) throw new Error('nobody offers flows');
+  const recalled = (configuration: unknown): number => {
+    const after = twins(configuration);
+    for (let slot = table.next(0); slot !== -1; slot = table.next(slot + 1)) {
+      const key = new Uint32Array(KEY_WORDS);
+      table.readKey(slot, key);
+      if (table.actionsOf(slot).length > 0) continue;
+      after.carrier.source?.recall?.({ portId: key[Word.IN_PORT], outputPortIds: [], key });
+    }
+    expect(after.dropFlows).toBe(after.flows);
+    talk(after, contents);
+    after.compare();
+    return after.dropFlows;
+  };
+  expect(before.dropFlows).toBe(12);
+  expect(recalled(rules)).toBe(12);
+  expect(recalled({})).toBe(0);
 });

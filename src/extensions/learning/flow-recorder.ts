@@ -18,8 +18,8 @@ import type { ForwardingDatabase } from './forwarding-database.ts';
 import { RECALLED_BYTES, recalledFrame } from './recalled-frame.ts';
 import { Deep, Seen, type SeenCache } from './seen-cache.ts';
 
-/** Where drops have spent theirs, one in so many packets is considered that may well be dropped on their way up. A power of two. */
-const SAMPLING = 16;
+/** Where drops have spent theirs, one in so many packets is looked at closely that may well be dropped on their way up. A power of two. */
+const SAMPLING = 64;
 
 export class FlowRecorder implements FlowSource {
   readonly name: string;
@@ -33,7 +33,7 @@ export class FlowRecorder implements FlowSource {
   readonly #stopWatching: (() => void)[];
   /** For packets that are imagined. */
   #pool: PacketPool | null = null;
-  /** Packets that were not considered since one was; see SAMPLING. */
+  /** Packets that were not looked at since one was; see SAMPLING. */
   #skipped = 0;
   constructor(handle: ExtensionHandle, database: ForwardingDatabase, registry: FlowRegistry, settings: FlowSettings) {
     this.name = handle.name;
@@ -148,12 +148,9 @@ export class FlowRecorder implements FlowSource {
     const allowance = this.#book.forwards;
     const { seen } = allowance;
     const outcome = seen.find(packet.bytes, packet.offset, context);
+    if (outcome === Seen.DEEP && seen.stamp === Deep.DROPPED && !this.#mayLookDeeper()) return;
     if (this.#isKnown(packet, context, seen, outcome, portId, nowSeconds)) return;
     if (allowance.isSpent) return;
-    if (outcome === Seen.DEEP && seen.stamp === Deep.DROPPED && this.#book.drops.isSpent) {
-      this.#skipped = (this.#skipped + 1) & (SAMPLING - 1);
-      if (this.#skipped !== 0) return;
-    }
     if (!this.#isSettled(packet, context, portId, nowSeconds)) return;
     const era = this.#book.era;
     const shortcut = this.#handle.shortcuts.consider(packet, portId);
@@ -191,6 +188,17 @@ export class FlowRecorder implements FlowSource {
     const era = this.#book.era;
     const shortcut = this.#handle.shortcuts.considerDrop(packet, reason);
     if (era === this.#book.era) this.#conclude(packet, context, shortcut, portId, seen, outcome, stamp, nowSeconds);
+  }
+
+  /** Whether to look closely at a packet that may well be dropped on its way up: a flood of such packets is no reason to look at each. */
+  #mayLookDeeper(): boolean {
+    const { drops } = this.#book;
+    if (!drops.isSpent) {
+      drops.considerationsLeft -= 1;
+      return true;
+    }
+    this.#skipped = (this.#skipped + 1) & (SAMPLING - 1);
+    return this.#skipped === 0;
   }
 
   /**
