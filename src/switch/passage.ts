@@ -15,6 +15,8 @@ export const HeaderField = {
   /** Source and destination address. */
   ADDRESSES: 4,
   TCP_FLAGS: 8,
+  /** The destination port of TCP, UDP and SCTP. */
+  DESTINATION_PORT: 16,
 } as const;
 
 /** What somebody who sees packets says about those that are like one. */

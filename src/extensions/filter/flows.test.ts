@@ -80,6 +80,9 @@ const contents: readonly Make[] = [
   }),
   () => ({ type: 0x88b5, payload: [] }),
   () => ({ type: 30, payload: [0xaa, 0xaa, 3, 0, 0, 0, 8, 0, 0x45] }),
+  (from, to) => ipv4(from, to, 6, tcp(2000, 22)),
+  (from, to) => ipv4(from, to, 6, tcp(2000, 80)),
+  (from, to) => ipv4(from, to, 17, udp(2000, 53)),
 ];
 
 /** Everybody talks to everybody, so that there are flows wherever there may be. */
@@ -174,7 +177,7 @@ test.each(['in', 'out'])(
     const pair = new Twins();
     pair.enable(learningExtension, { flows: { maximum: 40 } });
     pair.enable(filterExtension, {
-      rules: [{ name: 'no-discard', action: 'drop', protocol: 'udp', destinationPort: 9, direction }],
+      rules: [{ name: 'no-discard', action: 'drop', protocol: 'udp', sourcePort: '0-65000', direction }],
     });
     for (const port of HOSTS) pair.addPort(port);
     for (const from of HOSTS) pair.send(from, frame(from, 255, contents[0](from, 255)));
@@ -190,11 +193,22 @@ test.each(['in', 'out'])(
   },
 );
 
+test('a flood from all ports to one that is denied is one flow', () => {
+  const pair = twins({
+    rules: [{ name: 'no-dns', action: 'drop', protocol: 'udp', destinationPort: 53, direction: 'in' }],
+  });
+  for (let port = 1; port < 500; port += 1) pair.send(1, frame(1, 2, ipv4(port, 2, 17, udp(port, 53))));
+  expect([pair.flows, pair.dropFlows, pair.dropped]).toEqual([1, 1, 498]);
+  pair.compare();
+});
+
 const field = fc.constantFrom<object>(
   { protocol: 'tcp' },
   { protocol: 'udp', destinationPort: 53 },
   { protocol: 'tcp', destinationPort: [22, '443-500'] },
   { protocol: 'tcp', tcpFlags: 'syn !ack' },
+  { protocol: 'udp', sourcePort: 2000 },
+  { protocol: 'tcp', sourcePort: '1-1500', destinationPort: 22 },
   { sourceIp: '10.0.0.1' },
   { destinationIp: '10.0.0.2/31' },
   { destinationIp: 'fd00::2' },
