@@ -184,13 +184,8 @@ function wayOf(datapath: Datapath, asking: Slot, packet: Packet, source: Port, t
   const slots = otherSlots(datapath, asking).sort((a, b) => b.rank - a.rank);
   for (const slot of slots) {
     if (way.drop === DropReason.NONE) {
-      if (
-        !extend(
-          way,
-          ask(datapath, slot, 'passBy', (extension) => extension.passBy?.(packet, target.portId)),
-        )
-      )
-        return null;
+      const passage = ask(datapath, slot, 'passBy', (extension) => extension.passBy?.(packet, target.portId));
+      if (!extend(way, passage)) return null;
     } else {
       const passage = askIngress(datapath, slot, packet);
       if (passage === null || passage.drop !== undefined) return null;

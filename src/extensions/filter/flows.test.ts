@@ -193,6 +193,18 @@ test.each(['in', 'out'])(
   },
 );
 
+test('what access control excludes on its way up the filter counts on its way down alone', () => {
+  const count = { name: 'tcp', action: 'count', protocol: 'tcp' };
+  const pair = twins({ rules: [count, { name: 'no-dns', action: 'drop', protocol: 'udp', direction: 'out' }] });
+  const rules = [{ direction: 'out' as const, action: 'deny' as const, protocol: 6 }];
+  pair.both((sw) => sw.setPortProperty(2, { type: 'acl', rules }).result());
+  talk(pair, [contents[0], contents[8]]);
+  // TCP to host 2, and UDP to everybody.
+  expect(pair.dropFlows).toBe(2 + 6);
+  expect(pair.dropped).toBeGreaterThan(8);
+  pair.compare();
+});
+
 test('a flood from all ports to one that is denied is one flow', () => {
   const pair = twins({
     rules: [{ name: 'no-dns', action: 'drop', protocol: 'udp', destinationPort: 53, direction: 'in' }],
@@ -248,6 +260,13 @@ test('whatever the rules, a filter with flows judges and counts as one without',
       .constantFrom('late', 'p1', 'other')
       .map((name) => (pair: Twins) => pair.both((sw) => sw.updatePort(3, { name }).result())),
     fc.constant((pair: Twins) => pair.both((sw) => void sw.extensionCommand('filter', 'reset', null))),
+    fc
+      .constantFrom<readonly ['in' | 'out', number]>(['in', 22], ['in', 80], ['out', 22], ['out', 2000])
+      .map(([direction, remotePort]) => (pair: Twins) => {
+        const rules = [{ direction, action: 'deny' as const, protocol: 6, remotePort }];
+        pair.both((sw) => sw.setPortProperty(2, { type: 'acl', rules }).result());
+      }),
+    fc.constant((pair: Twins) => pair.both((sw) => sw.deletePortProperty(2, 'acl').result())),
     fc.integer({ min: 500, max: 15_000 }).map((ms) => (pair: Twins) => pair.advance(ms)),
   );
   fc.assert(
