@@ -16,7 +16,7 @@ beforeEach(() => {
 afterEach(() => world.end());
 
 const show = () => world.json<OffloadInfo>('offload', 'show');
-const sum = (key: 'carriedPackets' | 'carriedBytes' | 'puntedPackets') =>
+const sum = (key: 'carriedPackets' | 'droppedPackets' | 'carriedBytes' | 'puntedPackets') =>
   show().ports.reduce((total, port) => total + port[key], 0);
 
 /** A capture into a file, and what `millrace` says of it in the end. */
@@ -112,6 +112,31 @@ describe.each(['tc', 'xdp'])('at %s', (hook) => {
     // Nobody captures any more: programs have no trace of it.
     expect(world.ok('offload', 'dump', 'a')).not.toContain('copy');
     ping(10);
+  });
+
+  test('what a rule drops in the kernel is seen where it comes in, and nowhere else', async () => {
+    world.up(`${ports}
+extensions:
+  - name: filter
+    config: { rules: [{ name: no-ping, action: drop, etherType: ipv4, direction: in, ports: [a] }] }
+  - learning
+`);
+    const lost = (count: number) => {
+      const args = ['-n', '-c', `${count}`, '-i', '0.01', '-W', '0.2', '10.6.0.2'];
+      expect(run('ip', ['netns', 'exec', world.namespace('a'), 'ping', ...args]).stdout).toContain(' 0 received');
+    };
+    lost(10);
+    const capture = await new Capture('dropped', '--filter', 'icmp').running();
+    lost(10);
+    const before = sum('droppedPackets');
+    lost(100);
+    expect(sum('droppedPackets') - before).toBe(100);
+    await capture.end();
+    const seen = capture.packets('icmp', 'frame.interface_name', 'frame.packet_flags_direction', 'icmp.seq');
+    expect(seen.slice(-100).map(([port, direction, sequence]) => `${port} ${Number(direction)} ${sequence}`)).toEqual(
+      Array.from({ length: 100 }, (_, i) => `a 1 ${i + 1}`),
+    );
+    expect(seen).toHaveLength(110);
   });
 
   test('a capture of one port, cut to a length, gets that port alone and says how long packets were', async () => {

@@ -120,6 +120,8 @@ export interface OffloadPort {
   /** Packets that the kernel forwarded or dropped by a flow. */
   carriedPackets: number;
   carriedBytes: number;
+  /** Of the carried ones: dropped, as their flow says. */
+  droppedPackets: number;
   /** Packets handed up to the engine. */
   puntedPackets: number;
   /** Packets that were none of the switch's business. */
@@ -140,6 +142,8 @@ export interface OffloadTable {
   /** In the order in which they are looked up. */
   masks: { fields: string; flows: number; hits: number }[];
   flows: number;
+  /** Those of them that drop their packets. */
+  dropFlows: number;
   flowsInKernel: number;
   /** Why the others are not there. */
   reasons: { reason: string; flows: number }[];

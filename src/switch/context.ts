@@ -116,6 +116,8 @@ export class ForwardingContext {
   ingressBottom = -1;
   egressTop = NO_RANK;
   egressBottom = NO_RANK;
+  /** Internal: of a packet that was reported as filtered by its source port: why; 0 when by another port. */
+  reported = 0;
   /** Internal: hash of the frame when data is verified. */
   dataHash = 0;
   /** Internal: the packet that this one is a clone of, and how many clones wait for this one to stay. */

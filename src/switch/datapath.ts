@@ -29,6 +29,9 @@ export interface DatapathOptions {
   readonly verifyData: boolean;
 }
 
+/** Looks at packets that end on their way down. */
+export type DropWatcher = (packet: Packet, context: ForwardingContext, nowSeconds: number) => void;
+
 /** One switch's datapath. Fields are for the switch room; extensions see their handle. */
 export class Datapath {
   readonly options: DatapathOptions;
@@ -87,6 +90,8 @@ export class Datapath {
   onEvent: (event: SwitchEvent) => void = ignoreEvent;
   /** Told when a packet may be treated differently from one like it that came before; see shortcut.ts. */
   readonly pathWatchers = new Set<() => void>();
+  /** Told of packets that another than the forwarding extension drops on their way down; see Shortcuts.watchDrops. */
+  dropWatcher: DropWatcher | null = null;
 
   constructor(options: DatapathOptions) {
     this.options = options;

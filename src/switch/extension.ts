@@ -85,10 +85,16 @@ export interface Extension {
   command?(name: string, args: JsonValue): JsonValue;
   /**
    * Whether packets like this one, on their way to a single port, may go past this extension, because what it would do to them is
-   * to let them pass. Nothing may be changed. Left out, an extension that is handed packets is handed all of them.
+   * to let them pass both ways, or to exclude that port on their way up (`drop`). Nothing may be changed. Left out, an extension that is
+   * handed packets is handed all of them.
    * @returns null when it must see them; otherwise what decides, until {@link Shortcuts.changed}
    */
   passBy?(packet: Packet, portId: number): Passage | null;
+  /**
+   * As {@link passBy}, for packets that arrive nowhere: what it would do to them on their way down is to let them pass or to drop them
+   * (`drop`), and on their way up it leaves alone what has no destination left. May be asked while it is ending such packets.
+   */
+  passIngress?(packet: Packet): Passage | null;
   /**
    * Whether all that comes in or goes out through a port may go past this extension, whatever it is; until {@link Shortcuts.changed}. Left
    * out, an extension that is handed packets is handed all of them.

@@ -4,8 +4,9 @@
  */
 import { type Batch, type ClonePool, type Packet, type PacketPool, TagAction } from '../net/index.ts';
 import type { SwitchEvent } from './api.ts';
+import { countCarried, countCarriedCopies, countCarriedDrops } from './carried.ts';
 import type { ForwardingContext } from './context.ts';
-import type { Datapath } from './datapath.ts';
+import type { Datapath, DropWatcher } from './datapath.ts';
 import * as destinations from './destination-calls.ts';
 import { floodTo } from './destinations.ts';
 import { DropReason, type DropReasonCode } from './drop-reason.ts';
@@ -25,7 +26,7 @@ import { isQuery } from './oid-rules.ts';
 import type { Shortcut, Shortcuts } from './passage.ts';
 import { egressVlanVerdict, tagActionFor } from './policies/vlan.ts';
 import * as references from './references.ts';
-import { considerShortcut, countCarried, countCarriedCopies, countCarriedDrops, isOpenPort } from './shortcut.ts';
+import { considerDrop, considerShortcut, isOpenPort } from './shortcut.ts';
 import type { Slot } from './slot.ts';
 import type { ExtensionStack } from './stack.ts';
 import { indicateStatus } from './status-path.ts';
@@ -100,6 +101,27 @@ class BoundShortcuts implements Shortcuts {
 
   consider(packet: Packet, portId: number): Shortcut | null {
     return considerShortcut(this.#datapath, this.#slot, packet, portId);
+  }
+
+  considerDrop(packet: Packet, reason: DropReasonCode): Shortcut | null {
+    return considerDrop(this.#datapath, this.#slot, packet, reason);
+  }
+
+  watchDrops(listener: DropWatcher): () => void {
+    const datapath = this.#datapath;
+    const slot = this.#slot;
+    if (!slot.forwarding) throw new RuleError(3, `${slot.name} watches what others drop`);
+    const watcher: DropWatcher = (packet, context, nowSeconds) => {
+      try {
+        listener(packet, context, nowSeconds);
+      } catch (error) {
+        datapath.onFailure(slot, error, 'watchDrops');
+      }
+    };
+    datapath.dropWatcher = watcher;
+    return () => {
+      if (datapath.dropWatcher === watcher) datapath.dropWatcher = null;
+    };
   }
 
   imagine(packet: Packet, portId: number, look: (context: ForwardingContext) => void): boolean {

@@ -15,18 +15,24 @@ export const HeaderField = {
   /** Source and destination address. */
   ADDRESSES: 4,
   TCP_FLAGS: 8,
+  /** The destination port of TCP, UDP and SCTP. */
+  DESTINATION_PORT: 16,
 } as const;
 
 /** What somebody who sees packets says about those that are like one. */
 export interface Passage {
   /** Bits of {@link HeaderField}: packets that agree in these are treated alike. */
   readonly fields: number;
+  /** They go no further, for this reason; left out, they pass. */
+  readonly drop?: DropReasonCode;
   /** Told how many of them went past, for counters; also after the answer has ceased to hold. */
   carried?(packets: number, bytes: number): void;
 }
 
 /** How packets may go past the switch. They agree in source port, Ethernet header, tags, EtherType and {@link fields}. */
 export interface Shortcut {
+  /** Why they are to arrive nowhere; DropReason.NONE when they are to arrive. */
+  readonly drop: DropReasonCode;
   /** What happens to the tag: a TagAction of net/ with the TCI in its low bits; never STRIP and PUSH together. */
   readonly tagAction: number;
   /** Bits of {@link HeaderField}. */
@@ -39,10 +45,24 @@ export interface Shortcut {
 export interface Shortcuts {
   /**
    * Forwarding: may packets like this one, which goes to this port alone, go to its NIC 0 without coming through the
-   * switch? The answer holds until {@link watch} tells.
+   * switch? Or, where something excludes that port on their way up: may they end without coming? The answer holds until
+   * {@link watch} tells.
    * @returns null when they must come
    */
   consider(packet: Packet, portId: number): Shortcut | null;
+  /**
+   * Forwarding: may packets like this one, which ends on its way down, end without coming through the switch? The answer holds until
+   * {@link watch} tells.
+   * @param reason why the asking extension drops it; NONE when it ends before, see {@link watchDrops}
+   * @returns null when they must come
+   */
+  considerDrop(packet: Packet, reason: DropReasonCode): Shortcut | null;
+  /**
+   * Forwarding: be told of packets that another extension or a policy drops on their way down. They have their contexts still; nothing may be
+   * done with them but to look. One listener at a time; while there is none, drops cost nothing more.
+   * @returns call to stop
+   */
+  watchDrops(listener: (packet: Packet, context: ForwardingContext, nowSeconds: number) => void): () => void;
   /**
    * Look at a packet as if it had come in through NIC 0 of a port: within `look` it has its context, and {@link consider} answers.
    * Nothing is forwarded, learned or counted.
@@ -56,12 +76,15 @@ export interface Shortcuts {
   isOpen(portId: number): boolean;
   /** Be told at once when answers may no longer hold. @returns call to stop */
   watch(listener: () => void): () => void;
-  /** Count packets that took a shortcut, as if they had come through. Bytes are those of the frames as they came in. */
+  /**
+   * Count packets that took a shortcut, as if they had come through. Bytes are those of the frames as they came in.
+   * @param portId where they went or, when they are dropped on their way up, were to go; for drops on their way down the source port, or 0
+   */
   carried(shortcut: Shortcut, sourcePortId: number, portId: number, packets: number, bytes: number): void;
   /** Count copies beyond the first of packets that {@link carried} counted. */
   carriedCopies(portId: number, packets: number, bytes: number): void;
   /** Count packets that were dropped elsewhere, as if they had been here. */
   carriedDrops(sourcePortId: number, reason: DropReasonCode, packets: number, bytes: number): void;
-  /** Of an extension with `passBy`: what it has answered no longer holds. */
+  /** Of an extension with `passBy` or `passIngress`: what it has answered no longer holds. */
   changed(): void;
 }

@@ -1,8 +1,9 @@
 /**
- * Shortcuts: whether packets like one could go from their source to one destination without coming through the switch, because
+ * Shortcuts: whether packets like one could go from their source to one destination without coming through the switch, or end, because
  * somebody outside (the kernel) does to them what would be done here. A forwarding extension asks once it has decided; what the
  * switch itself does on the way (policies, tags, mirrors, limits) is answered here, what other extensions do is asked of them.
- * Neighbours: passage.ts holds the terms; policies/builtin.ts answers for access control and guards; datapath.ts tells when answers are void.
+ * Neighbours: passage.ts holds the terms; policies/builtin.ts answers for access control and guards; carried.ts counts what took a shortcut;
+ * datapath.ts tells when answers are void.
  */
 import {
   EtherType,
@@ -16,8 +17,9 @@ import {
 } from '../net/index.ts';
 import { ContextFlag, type ForwardingContext } from './context.ts';
 import type { Datapath } from './datapath.ts';
-import { DropReason } from './drop-reason.ts';
+import { DropReason, type DropReasonCode } from './drop-reason.ts';
 import { RuleError } from './errors.ts';
+import type { Extension } from './extension.ts';
 import type { Nic } from './nic.ts';
 import { HeaderField, type Passage, type Shortcut } from './passage.ts';
 import { egressPassage, ingressPassage } from './policies/builtin.ts';
@@ -32,30 +34,75 @@ const headers = new HeaderOffsets();
 /** See Shortcuts.consider. */
 export function considerShortcut(datapath: Datapath, asking: Slot, packet: Packet, portId: number): Shortcut | null {
   const context = packet.attachment as ForwardingContext;
-  const source = context.sourcePort;
+  const source = sourceOf(datapath, context);
   const target = datapath.ports[portId];
-  if (!datapath.active || datapath.paused || source === null || !target || target === source) return null;
-  // What an extension made, changed or cloned says nothing about what comes from a NIC.
-  if (context.origin !== 0 || context.flags !== ContextFlag.SOURCE_SET || context.verdict !== DropReason.NONE)
-    return null;
-  if (!fits(onlyNic(source), onlyNic(target)) || egressVlanVerdict(context, target.policy) !== DropReason.NONE)
-    return null;
+  if (source === null || !target || target === source || context.verdict !== DropReason.NONE) return null;
+  if (onlyNic(target)?.connected !== true || egressVlanVerdict(context, target.policy) !== DropReason.NONE) return null;
   if (datapath.anyMonitor && (source.policy.monitorSource || target.policy.monitorSource)) return null;
+  const way = wayOf(datapath, asking, packet, source, target);
+  if (way === null) return null;
+  let tagAction: number = TagAction.KEEP;
+  if (way.drop === DropReason.NONE) {
+    tagAction = fits(onlyNic(source), onlyNic(target)) ? fixedTagAction(context, target) : -1;
+    if (tagAction === -1) return null;
+  }
+  return shortcut(packet, context, way, tagAction, mayBeNvgre(datapath, context, source));
+}
+
+/** See Shortcuts.considerDrop. */
+export function considerDrop(datapath: Datapath, asking: Slot, packet: Packet, reason: number): Shortcut | null {
+  const context = packet.attachment as ForwardingContext;
+  const source = sourceOf(datapath, context);
+  if (source === null) return null;
+  const way = wayDown(datapath, asking, packet, source);
+  if (way === null) return null;
+  // What is NVGRE the switch looks for behind all others.
+  if (way.drop !== DropReason.NONE) return shortcut(packet, context, way, TagAction.KEEP, false);
+  if (reason === DropReason.NONE) return null;
+  way.drop = reason;
+  return shortcut(packet, context, way, TagAction.KEEP, mayBeNvgre(datapath, context, source));
+}
+
+/** The port that a packet came from, if what is done to it says something about what else comes from its NIC 0; or null. */
+function sourceOf(datapath: Datapath, context: ForwardingContext): Port | null {
+  const source = context.sourcePort;
+  if (!datapath.active || datapath.paused || source === null || onlyNic(source) === null) return null;
+  // What an extension made, changed or cloned says nothing about what comes from a NIC.
+  const flags = context.flags & ~ContextFlag.REPORTED;
+  if (context.origin !== 0 || flags !== ContextFlag.SOURCE_SET) return null;
   // Below is an 802.3 length, which may lie.
-  if (context.etherType < 0x0600) return null;
-  const tagAction = fixedTagAction(context, target);
-  if (tagAction === -1) return null;
-  const passages = passagesOf(datapath, asking, packet, source, target);
-  if (passages === null) return null;
+  return context.etherType < 0x0600 ? null : source;
+}
+
+/** What is looked at on a way, and how it ends. */
+interface Way {
+  readonly passages: Passage[];
+  /** NONE: they arrive. */
+  drop: DropReasonCode;
+}
+
+function shortcut(
+  packet: Packet,
+  context: ForwardingContext,
+  { passages, drop }: Way,
+  tagAction: number,
+  nvgre: boolean,
+): Shortcut | null {
   let fields = 0;
   for (const passage of passages) fields |= passage.fields;
-  const isIp = context.etherType === EtherType.IPV4 || context.etherType === EtherType.IPV6;
-  // NVGRE from the external port is the switch's own affair; which GRE is that lies too deep.
-  const mayBeNvgre = source.external && datapath.options.hybridForwarding && isIp;
-  if (mayBeNvgre) fields |= HeaderField.PROTOCOL;
-  if (fields !== 0 && !(isIp && isPlain(packet))) return null;
-  if (mayBeNvgre && headers.ipProtocol === IpProtocol.GRE) return null;
-  return { tagAction, fields, passages: passages.filter((passage) => passage.carried !== undefined) };
+  if (nvgre) fields |= HeaderField.PROTOCOL;
+  if (fields !== 0 && !(isIp(context) && isPlain(packet))) return null;
+  if (nvgre && headers.ipProtocol === IpProtocol.GRE) return null;
+  return { drop, tagAction, fields, passages: passages.filter((passage) => passage.carried !== undefined) };
+}
+
+/** NVGRE from the external port is the switch's own affair; which GRE is that lies too deep. */
+function mayBeNvgre(datapath: Datapath, context: ForwardingContext, source: Port): boolean {
+  return source.external && datapath.options.hybridForwarding && isIp(context);
+}
+
+function isIp({ etherType }: ForwardingContext): boolean {
+  return etherType === EtherType.IPV4 || etherType === EtherType.IPV6;
 }
 
 /** See Shortcuts.isOpen. */
@@ -122,43 +169,77 @@ function isPlain(packet: Packet): boolean {
   return headers.fragment === Fragment.NONE && headers.fragmentOffset === -1;
 }
 
-/** What policies and extensions on the way say; null when one of them must see the packets. */
-function passagesOf(
-  datapath: Datapath,
-  asking: Slot,
-  packet: Packet,
-  source: Port,
-  target: Port,
-): readonly Passage[] | null {
-  const passages: Passage[] = [];
+/** What policies and extensions on the way to a port say; null when one of them must see the packets. */
+function wayOf(datapath: Datapath, asking: Slot, packet: Packet, source: Port, target: Port): Way | null {
+  const way: Way = { passages: [], drop: DropReason.NONE };
   if (source.policy.hasIngressPolicy) {
     const passage = ingressPassage(packet, source.policy);
-    if (passage === null) return null;
-    passages.push(passage);
+    if (passage === null || passage.drop !== undefined) return null;
+    way.passages.push(passage);
   }
   if (target.policy.aclOut !== null || target.policy.rateLimit !== null) {
-    const passage = egressPassage(packet, target.policy);
-    if (passage === null) return null;
-    passages.push(passage);
+    if (!extend(way, egressPassage(packet, target.policy))) return null;
   }
-  for (const slot of otherSlots(datapath, asking)) {
-    const passage = askSlot(datapath, slot, packet, target.portId);
-    if (passage === null) return null;
-    passages.push(passage);
+  // From the bottom: who stands above the one that excludes the port gets the packets without a destination.
+  const slots = otherSlots(datapath, asking).sort((a, b) => b.rank - a.rank);
+  for (const slot of slots) {
+    if (way.drop === DropReason.NONE) {
+      const passage = ask(datapath, slot, 'passBy', (extension) => extension.passBy?.(packet, target.portId));
+      if (!extend(way, passage)) return null;
+    } else {
+      const passage = askIngress(datapath, slot, packet);
+      if (passage === null || passage.drop !== undefined) return null;
+      way.passages.push(passage);
+    }
   }
-  return passages;
+  return way;
 }
 
-function askSlot(datapath: Datapath, slot: Slot, packet: Packet, portId: number): Passage | null {
+/** As {@link wayOf}, down as far as the asking extension or to where the packets are dropped. */
+function wayDown(datapath: Datapath, asking: Slot, packet: Packet, source: Port): Way | null {
+  const way: Way = { passages: [], drop: DropReason.NONE };
+  const slots = new Set([...datapath.ingressSlots, ...datapath.completeSlots]);
+  slots.delete(asking);
+  for (const slot of [...slots].sort((a, b) => a.rank - b.rank)) {
+    if (!extend(way, askIngress(datapath, slot, packet))) return null;
+    if (way.drop !== DropReason.NONE) return way;
+  }
+  if (source.policy.hasIngressPolicy && !extend(way, ingressPassage(packet, source.policy))) return null;
+  return way;
+}
+
+/** Go on past somebody. @returns false when that must see the packets */
+function extend(way: Way, passage: Passage | null): boolean {
+  if (passage === null) return false;
+  way.passages.push(passage);
+  way.drop = passage.drop ?? DropReason.NONE;
+  return true;
+}
+
+function askIngress(datapath: Datapath, slot: Slot, packet: Packet): Passage | null {
+  return ask(datapath, slot, 'passIngress', (extension) => extension.passIngress?.(packet));
+}
+
+function ask(
+  datapath: Datapath,
+  slot: Slot,
+  where: string,
+  question: (extension: Extension) => Passage | null | undefined,
+): Passage | null {
   let passage: Passage | null = null;
   try {
-    passage = slot.extension.passBy?.(packet, portId) ?? null;
+    passage = question(slot.extension) ?? null;
+    const drop = passage?.drop;
+    if (drop !== undefined && !datapath.reasons.has(drop)) {
+      throw new RuleError(16, `drop reason ${drop} is not registered`);
+    }
   } catch (error) {
-    datapath.onFailure(slot, error, 'passBy');
+    datapath.onFailure(slot, error, where);
+    return null;
   }
   if (passage?.carried === undefined) return passage;
   const told = passage;
-  return { fields: told.fields, carried: (packets, bytes) => tellCarried(datapath, slot, told, packets, bytes) };
+  return { ...told, carried: (packets, bytes) => tellCarried(datapath, slot, told, packets, bytes) };
 }
 
 function tellCarried(datapath: Datapath, slot: Slot, passage: Passage, packets: number, bytes: number): void {
@@ -168,56 +249,4 @@ function tellCarried(datapath: Datapath, slot: Slot, passage: Passage, packets: 
   } catch (error) {
     datapath.onFailure(slot, error, 'carried');
   }
-}
-
-/** See Shortcuts.carried. */
-export function countCarried(
-  datapath: Datapath,
-  shortcut: Shortcut,
-  sourcePortId: number,
-  portId: number,
-  packets: number,
-  bytes: number,
-): void {
-  const source = datapath.ports[sourcePortId];
-  const target = datapath.ports[portId];
-  if (source) {
-    source.receivedPackets += packets;
-    source.receivedBytes += bytes;
-  }
-  if (target) {
-    target.transmittedPackets += packets;
-    target.transmittedBytes += bytes;
-  }
-  datapath.received += packets;
-  datapath.delivered += packets;
-  datapath.copiesDelivered += packets;
-  for (const passage of shortcut.passages) passage.carried?.(packets, bytes);
-}
-
-/** See Shortcuts.carriedCopies. */
-export function countCarriedCopies(datapath: Datapath, portId: number, packets: number, bytes: number): void {
-  const target = datapath.ports[portId];
-  if (!target) return;
-  target.transmittedPackets += packets;
-  target.transmittedBytes += bytes;
-  datapath.copiesDelivered += packets;
-}
-
-/** See Shortcuts.carriedDrops. @throws RuleError 16 */
-export function countCarriedDrops(
-  datapath: Datapath,
-  sourcePortId: number,
-  reason: number,
-  packets: number,
-  bytes: number,
-): void {
-  if (!datapath.reasons.has(reason)) throw new RuleError(16, `drop reason ${reason} is not registered`);
-  const source = datapath.ports[sourcePortId];
-  if (!source) return;
-  source.receivedPackets += packets;
-  source.receivedBytes += bytes;
-  source.drops[reason] += packets;
-  datapath.received += packets;
-  datapath.dropped += packets;
 }

@@ -114,8 +114,18 @@ export function endPackets(datapath: Datapath, slot: Slot, batch: Batch, egress:
     }
     datapath.done.push(packet);
   }
+  if (datapath.dropWatcher !== null && !egress && !slot.forwarding) tellDrops(datapath, batch);
   batch.count = 0;
   datapath.leave();
+}
+
+/** Tell of packets that have just ended because of their source port. */
+function tellDrops(datapath: Datapath, batch: Batch): void {
+  for (let i = 0; i < batch.count; i += 1) {
+    const context = contextOf(batch.packets[i]);
+    if ((context.flags & ContextFlag.REPORTED) === 0 || context.reported === 0) continue;
+    datapath.dropWatcher?.(batch.packets[i], context, datapath.nowSeconds);
+  }
 }
 
 /** End packets whose content went on by another way. */
@@ -152,7 +162,9 @@ export function reportFiltered(
     }
   }
   for (let i = 0; i < batch.count; i += 1) {
-    (batch.packets[i].attachment as ForwardingContext).flags |= ContextFlag.REPORTED;
+    const context = batch.packets[i].attachment as ForwardingContext;
+    context.flags |= ContextFlag.REPORTED;
+    context.reported = incoming ? reason : 0;
   }
   port.drops[reason] += batch.count;
 }

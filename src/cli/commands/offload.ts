@@ -15,6 +15,7 @@ function showText(info: OffloadInfo): string {
         { head: 'PROGRAM', align: 'right' },
         { head: 'CARRIED', align: 'right' },
         { head: 'BYTES', align: 'right' },
+        { head: 'DROPPED', align: 'right' },
         { head: 'PUNTED', align: 'right' },
         { head: 'PASSED', align: 'right' },
         { head: 'LOST', align: 'right' },
@@ -26,6 +27,7 @@ function showText(info: OffloadInfo): string {
         port.program === null ? '-' : String(port.program),
         count(port.carriedPackets),
         count(port.carriedBytes),
+        count(port.droppedPackets),
         count(port.puntedPackets),
         count(port.passedPackets),
         count(Object.values(port.lost).reduce((sum, lost) => sum + lost, 0)),
@@ -41,7 +43,8 @@ function showText(info: OffloadInfo): string {
       lines.push(`\nlost on the way to the engine: ${lost.map(([cause, n]) => `${count(n)} ${cause}`).join(', ')}\n`);
   }
   for (const one of info.tables) {
-    lines.push(`\n${one.name}: ${count(one.flowsInKernel)} of ${count(one.flows)} flows in the kernel\n`);
+    const drops = one.dropFlows === 0 ? '' : `, ${count(one.dropFlows)} of all drop their packets`;
+    lines.push(`\n${one.name}: ${count(one.flowsInKernel)} of ${count(one.flows)} flows in the kernel${drops}\n`);
     if (one.masks.length > 0) {
       lines.push(
         table(

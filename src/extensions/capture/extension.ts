@@ -40,6 +40,10 @@ class CaptureExtension implements Extension {
     return this.#hub.needsPath(contextOf(packet).sourcePortId, portId) ? null : { fields: 0 };
   }
 
+  passIngress(packet: Packet): Passage | null {
+    return this.#hub.needsIngress(contextOf(packet).sourcePortId) ? null : { fields: 0 };
+  }
+
   passByPort(portId: number): boolean {
     return !this.#hub.needsPort(portId);
   }

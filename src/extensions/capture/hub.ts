@@ -74,6 +74,11 @@ export class CaptureHub {
     return this.wantedBytes(sourcePortId, 0) !== 0 || this.wantedBytes(portId, CaptureFlag.OUT) !== 0;
   }
 
+  /** Whether packets that come in through a port have to come for some session, wherever they end. */
+  needsIngress(portId: number): boolean {
+    return !this.#mayPass && this.wantedBytes(portId, 0) !== 0;
+  }
+
   /** Whether packets that come in or go out through a port have to come for some session. */
   needsPort(portId: number): boolean {
     return this.needsPath(portId, portId);

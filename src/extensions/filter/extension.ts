@@ -118,28 +118,45 @@ class FilterExtension implements Extension {
     }
   }
 
-  /** Rules keep no state, so packets that they let pass need not come here: see rule-table.ts for what decides. */
+  /** Rules keep no state, so packets need not come here: see rule-table.ts for what decides. */
   passBy(packet: Packet, portId: number): Passage | null {
     if (!this.#ports.known) return null;
     const table = this.#table;
     const context = contextOf(packet);
-    const words = this.#fields;
-    words.read(packet, table.needs[Direction.IN] | table.needs[Direction.OUT], context.vlan);
-    const counted: (readonly number[])[] = [];
-    let fields = 0;
-    for (const direction of [Direction.IN, Direction.OUT]) {
-      if (!table.judges[direction]) continue;
-      const judged = direction === Direction.IN ? context.sourcePortId : portId;
-      const matched = table.matching(words, direction, judged);
-      if (table.drops(table.decided(matched))) return null;
-      fields |= table.fieldsOf(words, direction, judged);
-      counted.push(matched);
-    }
-    if (counted.length === 0) return { fields };
+    this.#fields.read(packet, table.needs[Direction.IN] | table.needs[Direction.OUT], context.vlan);
+    const down = this.#passage(Direction.IN, context.sourcePortId, this.#dropped);
+    if (down.drop !== undefined) return null;
+    const up = this.#passage(Direction.OUT, portId, this.#excluded);
     return {
-      fields,
+      ...up,
+      fields: down.fields | up.fields,
       carried(packets: number, bytes: number): void {
-        for (const matched of counted) table.countCarried(matched, packets, bytes);
+        down.carried?.(packets, bytes);
+        up.carried?.(packets, bytes);
+      },
+    };
+  }
+
+  passIngress(packet: Packet): Passage | null {
+    if (!this.#ports.known) return null;
+    const context = contextOf(packet);
+    this.#fields.read(packet, this.#table.needs[Direction.IN], context.vlan);
+    return this.#passage(Direction.IN, context.sourcePortId, this.#dropped);
+  }
+
+  /** What is done in one direction to packets like the one whose fields have been read. @param counter of what is dropped */
+  #passage(direction: number, portId: number, counter: Counter): Passage {
+    const table = this.#table;
+    if (!table.judges[direction]) return { fields: 0 };
+    const matched = table.matching(this.#fields, direction, portId);
+    const decided = table.decided(matched);
+    const drops = table.drops(decided);
+    return {
+      fields: table.fieldsOf(this.#fields, direction, portId),
+      ...(drops ? { drop: this.#reasonOf(decided) } : {}),
+      carried(packets: number, bytes: number): void {
+        table.countCarried(matched, packets, bytes);
+        if (drops) counter.value += packets;
       },
     };
   }

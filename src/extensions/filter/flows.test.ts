@@ -1,6 +1,7 @@
 /** A filter in front of flows: its rules are part of them, and what they carry is judged and counted as if it had come through. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { KEY_WORDS, Word } from '../../flow/index.ts';
 import { Gso, type Packet } from '../../net/index.ts';
 import { learningExtension } from '../learning/index.ts';
 import { Twins } from '../learning/testing.ts';
@@ -79,6 +80,9 @@ const contents: readonly Make[] = [
   }),
   () => ({ type: 0x88b5, payload: [] }),
   () => ({ type: 30, payload: [0xaa, 0xaa, 3, 0, 0, 0, 8, 0, 0x45] }),
+  (from, to) => ipv4(from, to, 6, tcp(2000, 22)),
+  (from, to) => ipv4(from, to, 6, tcp(2000, 80)),
+  (from, to) => ipv4(from, to, 17, udp(2000, 53)),
 ];
 
 /** Everybody talks to everybody, so that there are flows wherever there may be. */
@@ -94,11 +98,25 @@ function talk(pair: Twins, makes: readonly Make[], tci = -1): void {
 
 const noSsh = { name: 'no-ssh', action: 'drop', protocol: 'tcp', destinationPort: 22 };
 
-test('packets that no rule drops are carried and counted by the rules; those that one drops come up', () => {
-  const pair = twins({ rules: [{ name: 'tcp', action: 'count', protocol: 'tcp' }, noSsh] });
-  talk(pair, contents);
-  expect(pair.carried).toBeGreaterThan(80);
-  pair.compare();
+test('packets that a rule drops end in flows, those that none drops go by them, and the rules count both', () => {
+  for (const direction of ['in', 'out', 'both']) {
+    const pair = twins({
+      rules: [
+        { name: 'tcp', action: 'count', protocol: 'tcp' },
+        { ...noSsh, direction },
+      ],
+    });
+    talk(pair, contents);
+    expect(pair.carried).toBeGreaterThan(80);
+    expect(pair.dropped).toBeGreaterThan(15);
+    // TCP to port 22 over IPv4 and IPv6, between three hosts.
+    expect(pair.dropFlows).toBe(12);
+    pair.compare();
+    pair.both((sw) => void sw.extensionCommand('filter', 'reset', null));
+    expect(pair.flows).toBe(0);
+    talk(pair, contents);
+    pair.compare();
+  }
 });
 
 test('without rules, or with rules on Ethernet alone, one flow serves all that two hosts say', () => {
@@ -109,7 +127,7 @@ test('without rules, or with rules on Ethernet alone, one flow serves all that t
   const deep = twins({ rules: [noSsh] });
   talk(deep, web);
   // Two destination ports of TCP, of which one is dropped, and UDP.
-  expect(deep.flows).toBe(12);
+  expect([deep.flows, deep.dropFlows]).toEqual([18, 6]);
   deep.compare();
 });
 
@@ -122,7 +140,7 @@ test('new rules hold at once, for what flows carried too', () => {
   replace({ rules: [{ name: 'no-web', action: 'drop', protocol: 'tcp', destinationPort: 80 }] });
   expect(pair.flows).toBe(0);
   talk(pair, web);
-  expect(pair.flows).toBe(0);
+  expect([pair.flows, pair.dropFlows]).toEqual([6, 6]);
   replace({ default: 'drop', rules: [{ name: 'web', action: 'allow', protocol: 'tcp', destinationPort: 80 }] });
   talk(pair, web);
   expect(pair.flows).toBe(6);
@@ -153,11 +171,56 @@ test('fragments and ICMP come up where headers decide: a key takes some for othe
   pair.compare();
 });
 
+test.each(['in', 'out'])(
+  'a flood of what a rule drops, direction %s, takes nothing from flows that forward',
+  (direction) => {
+    const pair = new Twins();
+    pair.enable(learningExtension, { flows: { maximum: 40 } });
+    pair.enable(filterExtension, {
+      rules: [{ name: 'no-discard', action: 'drop', protocol: 'udp', sourcePort: '0-65000', direction }],
+    });
+    for (const port of HOSTS) pair.addPort(port);
+    for (const from of HOSTS) pair.send(from, frame(from, 255, contents[0](from, 255)));
+    for (let i = 0; i < 22_000; i += 1) pair.send(1, frame(1, 2, ipv4(1, 2, 17, udp(i, 9))));
+    // A quarter of what there may be of the others, on top.
+    expect([pair.flows, pair.dropFlows]).toEqual([10, 10]);
+    pair.send(1, frame(1, 3, contents[0](1, 3)));
+    expect(pair.flows).toBe(11);
+    // Between the same two, in the midst of the flood.
+    for (let i = 0; i < 100; i += 1) pair.send(1, frame(1, 2, contents[0](1, 2)));
+    expect(pair.flows).toBe(12);
+    pair.compare();
+  },
+);
+
+test('what access control excludes on its way up the filter counts on its way down alone', () => {
+  const count = { name: 'tcp', action: 'count', protocol: 'tcp' };
+  const pair = twins({ rules: [count, { name: 'no-dns', action: 'drop', protocol: 'udp', direction: 'out' }] });
+  const rules = [{ direction: 'out' as const, action: 'deny' as const, protocol: 6 }];
+  pair.both((sw) => sw.setPortProperty(2, { type: 'acl', rules }).result());
+  talk(pair, [contents[0], contents[8]]);
+  // TCP to host 2, and UDP to everybody.
+  expect(pair.dropFlows).toBe(2 + 6);
+  expect(pair.dropped).toBeGreaterThan(8);
+  pair.compare();
+});
+
+test('a flood from all ports to one that is denied is one flow', () => {
+  const pair = twins({
+    rules: [{ name: 'no-dns', action: 'drop', protocol: 'udp', destinationPort: 53, direction: 'in' }],
+  });
+  for (let port = 1; port < 500; port += 1) pair.send(1, frame(1, 2, ipv4(port, 2, 17, udp(port, 53))));
+  expect([pair.flows, pair.dropFlows, pair.dropped]).toEqual([1, 1, 498]);
+  pair.compare();
+});
+
 const field = fc.constantFrom<object>(
   { protocol: 'tcp' },
   { protocol: 'udp', destinationPort: 53 },
   { protocol: 'tcp', destinationPort: [22, '443-500'] },
   { protocol: 'tcp', tcpFlags: 'syn !ack' },
+  { protocol: 'udp', sourcePort: 2000 },
+  { protocol: 'tcp', sourcePort: '1-1500', destinationPort: 22 },
   { sourceIp: '10.0.0.1' },
   { destinationIp: '10.0.0.2/31' },
   { destinationIp: 'fd00::2' },
@@ -187,6 +250,7 @@ const configuration = fc
 
 test('whatever the rules, a filter with flows judges and counts as one without', () => {
   let carried = 0;
+  let dropped = 0;
   const some = fc.subarray([...contents], { minLength: 2, maxLength: 5 });
   const step = fc.oneof(
     configuration.map(
@@ -196,6 +260,14 @@ test('whatever the rules, a filter with flows judges and counts as one without',
       .constantFrom('late', 'p1', 'other')
       .map((name) => (pair: Twins) => pair.both((sw) => sw.updatePort(3, { name }).result())),
     fc.constant((pair: Twins) => pair.both((sw) => void sw.extensionCommand('filter', 'reset', null))),
+    fc
+      .constantFrom<readonly ['in' | 'out', number]>(['in', 22], ['in', 80], ['out', 22], ['out', 2000])
+      .map(([direction, remotePort]) => (pair: Twins) => {
+        const rules = [{ direction, action: 'deny' as const, protocol: 6, remotePort }];
+        pair.both((sw) => sw.setPortProperty(2, { type: 'acl', rules }).result());
+      }),
+    fc.constant((pair: Twins) => pair.both((sw) => sw.deletePortProperty(2, 'acl').result())),
+    fc.integer({ min: 500, max: 15_000 }).map((ms) => (pair: Twins) => pair.advance(ms)),
   );
   fc.assert(
     fc.property(some, fc.constantFrom(-1, 5), fc.array(step, { minLength: 1, maxLength: 6 }), (makes, tci, steps) => {
@@ -212,8 +284,34 @@ test('whatever the rules, a filter with flows judges and counts as one without',
       }
       pair.compare();
       carried += pair.carried;
+      dropped += pair.dropped;
     }),
     { numRuns: Number(process.env.MILLRACE_FUZZ ?? 60) },
   );
   expect(carried).toBeGreaterThan(1000);
+  expect(dropped).toBeGreaterThan(500);
+});
+
+test('what was dropped before a restart is dropped by the same flows behind it, if rules still say so', () => {
+  const rules = { rules: [noSsh] };
+  const before = twins(rules);
+  talk(before, contents);
+  const table = before.carrier.source?.table;
+  if (table === undefined) throw new Error('nobody offers flows');
+  const recalled = (configuration: unknown): number => {
+    const after = twins(configuration);
+    for (let slot = table.next(0); slot !== -1; slot = table.next(slot + 1)) {
+      const key = new Uint32Array(KEY_WORDS);
+      table.readKey(slot, key);
+      if (table.actionsOf(slot).length > 0) continue;
+      after.carrier.source?.recall?.({ portId: key[Word.IN_PORT], outputPortIds: [], key });
+    }
+    expect(after.dropFlows).toBe(after.flows);
+    talk(after, contents);
+    after.compare();
+    return after.dropFlows;
+  };
+  expect(before.dropFlows).toBe(12);
+  expect(recalled(rules)).toBe(12);
+  expect(recalled({})).toBe(0);
 });

@@ -266,8 +266,9 @@ function headerFieldOf(field: number): number {
     case Field.PROTOCOL:
     case Field.FRAGMENT:
       return HeaderField.PROTOCOL;
-    case Field.SOURCE_PORT:
     case Field.DESTINATION_PORT:
+      return HeaderField.DESTINATION_PORT;
+    case Field.SOURCE_PORT:
     case Field.ICMP_TYPE:
       return HeaderField.PORTS;
     case Field.TCP_FLAGS:

@@ -143,7 +143,11 @@ class LearningExtension implements Extension {
         packets[kept] = packet;
         kept += 1;
       } else {
-        const incoming = this.#dropPortId === context.sourcePortId;
+        const { sourcePortId } = context;
+        if (recorder !== null && reason === DropReason.DESTINATION_IS_SOURCE) {
+          recorder.offerDrop(packet, context, sourcePortId, reason, now);
+        }
+        const incoming = this.#dropPortId === sourcePortId;
         this.#drops.add(packet, this.#dropPortId, reason, incoming);
       }
     }

@@ -1,6 +1,6 @@
 /**
  * What the recorder knows of each of its flows besides what is in the flow table, by the table's slot: who sends to whom through
- * which ports, when it was last used, and whom to tell what was carried. Neighbour: flow-recorder.ts.
+ * which ports, when it was last used, and whom to tell what was carried. Neighbour: flow-book.ts.
  */
 import type { Shortcut } from '../../switch/index.ts';
 import { AddressIndex, grown } from './address-index.ts';
@@ -8,6 +8,7 @@ import { AddressIndex, grown } from './address-index.ts';
 /** Who sends to whom. Addresses are the first two bytes and the last four. */
 export interface FlowPath {
   readonly sourcePortId: number;
+  /** 0: the packets are dropped before anybody asks for their addresses. */
   readonly portId: number;
   /** The forwarding domain. */
   readonly domain: number;
@@ -41,6 +42,7 @@ export class FlowRecords {
     words[at + Field.LOW] = path.low;
     words[at + Field.USED] = nowSeconds;
     this.shortcuts[slot] = shortcut;
+    if (path.portId === 0) return;
     this.bySource.add(slot, path.domain, path.sourceHigh, path.sourceLow);
     this.byDestination.add(slot, path.domain, path.high, path.low);
   }
@@ -48,6 +50,7 @@ export class FlowRecords {
   remove(slot: number): void {
     if (this.shortcuts[slot] === null) return;
     this.shortcuts[slot] = null;
+    if ((this.#words[(slot << SHIFT) + Field.PORTS] & 0xffff) === 0) return;
     this.bySource.remove(slot);
     this.byDestination.remove(slot);
   }

@@ -2,7 +2,15 @@
 import fc from 'fast-check';
 import { expect, test, vi } from 'vitest';
 import { type FlowSource, formatFlow, KEY_WORDS, Word } from '../../flow/index.ts';
-import { createSwitch, type ExtensionFactory, type ExtensionHandle, type Passage } from '../../switch/index.ts';
+import { Batch, type Packet } from '../../net/index.ts';
+import {
+  contextOf,
+  createSwitch,
+  type Extension,
+  type ExtensionFactory,
+  type ExtensionHandle,
+  type Passage,
+} from '../../switch/index.ts';
 import { Bench, passing, TestHost } from '../../switch/testing.ts';
 import { learningExtension } from './index.ts';
 import { Twins } from './testing.ts';
@@ -70,17 +78,42 @@ test('two hosts that talk get a flow each way, and what flows carry is counted e
   expect(texts(pair)[0]).toContain('in_port(1)');
 });
 
-test('floods come up, also those that reach one port alone, and what goes back to where it came from', () => {
+test('floods come up, also those that reach one port alone', () => {
   const pair = twins(2);
   for (let i = 0; i < 3; i += 1) {
     expect(pair.send(1, frame(1, 255))).toEqual([2]);
     expect(pair.send(1, frame(1, 2))).toEqual([2]);
-    expect(pair.send(1, frame(3, 1))).toEqual([]);
   }
   expect(pair.flows).toBe(0);
   pair.send(2, frame(2, 1));
   pair.send(1, frame(1, 2));
   expect(pair.flows).toBe(2);
+  pair.compare();
+});
+
+test('what would go back to where it came from is dropped by a flow, until one of the two is elsewhere', () => {
+  const pair = twins(3, { ageingSeconds: 20, flows: { idleSeconds: 3600 } });
+  pair.send(1, frame(1, 255));
+  for (let i = 0; i < 4; i += 1) expect(pair.send(1, frame(3, 1))).toEqual([]);
+  expect([pair.flows, pair.dropFlows, pair.dropped]).toEqual([1, 1, 3]);
+  // To itself, which needs no second address.
+  for (let i = 0; i < 3; i += 1) expect(pair.send(1, frame(3, 3))).toEqual([]);
+  expect([pair.dropFlows, pair.dropped]).toEqual([2, 5]);
+  pair.compare();
+
+  pair.send(2, frame(1, 255));
+  expect(pair.dropFlows).toBe(1);
+  expect(pair.send(1, frame(3, 1))).toEqual([2]);
+  pair.send(1, frame(1, 255));
+  for (let i = 0; i < 3; i += 1) pair.send(1, frame(3, 1));
+  // What is dropped keeps its sender young, and nobody else.
+  for (let second = 0; second < 20; second += 1) {
+    pair.advance(1000);
+    expect(pair.send(1, frame(3, 1))).toEqual([]);
+  }
+  pair.advance(1000);
+  expect(pair.send(1, frame(3, 1))).toEqual([2, 3]);
+  expect(pair.send(2, frame(2, 3))).toEqual([1]);
   pair.compare();
 });
 
@@ -270,6 +303,190 @@ test('there are never more flows than the maximum, and none without timers or wi
   sw.activate().result();
   sw.enableExtension(learningExtension).result();
   expect(register).not.toHaveBeenCalled();
+});
+
+/** An extension that drops what comes from port 1 with this EtherType, and counts what it is asked and told. */
+function dropper(type: number, log: string[], more: (handle: ExtensionHandle) => Partial<Extension> = () => ({})) {
+  const factory: ExtensionFactory = {
+    descriptor: { name: 'dropper', type: 'filtering', version: '1' },
+    create: (handle) => {
+      const reason = handle.registerDropReason('TYPE', 'Its type is dropped.');
+      const drops = (packet: Packet) => contextOf(packet).sourcePortId === 1 && contextOf(packet).etherType === type;
+      const counter = handle.counter('seen');
+      return {
+        onIngress: (batch, flags) => {
+          const kept = new Batch();
+          const ended = new Batch();
+          for (let i = 0; i < batch.count; i += 1) {
+            const packet = batch.packets[i];
+            if (drops(packet)) ended.push(packet);
+            else kept.push(packet);
+          }
+          counter.value += ended.count;
+          if (ended.count > 0) handle.dropIngress(ended, 1, reason, true);
+          if (kept.count > 0) handle.sendIngress(kept, flags);
+        },
+        passBy: (packet) => (drops(packet) ? null : { fields: 0 }),
+        passIngress: (packet) => {
+          log.push('asked');
+          if (!drops(packet)) return { fields: 0 };
+          return {
+            fields: 0,
+            drop: reason,
+            carried: (packets) => {
+              log.push('told');
+              counter.value += packets;
+            },
+          };
+        },
+        ...more(handle),
+      };
+    },
+  };
+  return factory;
+}
+
+test('what another extension drops before it is forwarded is a flow that rests on no address', () => {
+  const pair = twins(3, { flows: { idleSeconds: 5 } });
+  const log: string[] = [];
+  pair.enable(dropper(0x88b6, log));
+  const lost = frame(1, 2, { type: 0x88b6 });
+  for (let i = 0; i < 5; i += 1) expect(pair.send(1, lost)).toEqual([]);
+  expect([pair.dropFlows, pair.dropped]).toEqual([1, 4]);
+  acquaint(pair, [1, 1], [2, 2]);
+  expect([pair.flows, pair.dropFlows]).toEqual([3, 1]);
+  // The address moves, is flushed and ages: what is dropped did not come as far.
+  pair.send(3, frame(1, 255));
+  pair.both((sw) => sw.extensionCommand('learning', 'flush', {}));
+  expect([pair.flows, pair.dropFlows]).toEqual([1, 1]);
+  for (let i = 0; i < 6; i += 1) {
+    pair.advance(2000);
+    expect(pair.send(1, lost)).toEqual([]);
+  }
+  expect(pair.dropped).toBe(10);
+  expect(pair.send(2, frame(2, 1))).toEqual([1, 3]);
+  pair.compare();
+  expect(log.filter((entry) => entry === 'asked')).toHaveLength(1);
+  pair.advance(6000);
+  expect(pair.flows).toBe(0);
+});
+
+test('whoever stands before the one that drops is asked first; who cannot say sees the packets', () => {
+  const watching = (more: Partial<Extension>): ExtensionFactory => ({
+    descriptor: { name: 'watching', type: 'capturing', version: '1' },
+    create: (handle) => ({
+      onIngress: (batch, flags) => handle.sendIngress(batch, flags),
+      passBy: () => ({ fields: 0 }),
+      ...more,
+    }),
+  });
+  const lost = frame(1, 2, { type: 0x88b6 });
+  const flowsWith = (factory: ExtensionFactory): number => {
+    const pair = twins(2);
+    pair.enable(dropper(0x88b6, []));
+    pair.enable(factory);
+    for (let i = 0; i < 3; i += 1) pair.send(1, lost);
+    pair.compare();
+    return pair.dropFlows;
+  };
+  expect(flowsWith(watching({}))).toBe(0);
+  expect(flowsWith(watching({ passIngress: () => null }))).toBe(0);
+  expect(flowsWith(watching({ passIngress: () => ({ fields: 0 }) }))).toBe(1);
+  // One that is told when they are done; it does not say what it is told.
+  expect(flowsWith({ ...watching({}), create: () => ({ onIngressComplete: () => {} }) })).toBe(0);
+  // What goes by IP headers is nothing for other packets.
+  expect(flowsWith(watching({ passIngress: () => ({ fields: 1 }) }))).toBe(0);
+});
+
+test('an extension that fails when it is asked about a drop, or gives no reason for it, is disabled', () => {
+  const answers: (() => Passage)[] = [
+    () => {
+      throw new Error('broken');
+    },
+    () => ({ fields: 0, drop: 127 }),
+  ];
+  for (const passIngress of answers) {
+    const services: Record<string, unknown> = {};
+    const bench = new Bench({
+      host: { ...new TestHost(), nowMs: () => 5_000_000, log: () => {}, services, setTimer: () => ({ cancel() {} }) },
+    });
+    bench.failuresExpected = true;
+    services.flows = { register: () => ({ portsChanged: () => {}, close: () => {} }) };
+    bench.sw.enableExtension(learningExtension).result();
+    bench.sw.enableExtension(dropper(0x88b6, [], () => ({ passIngress }))).result();
+    for (const at of [1, 2]) bench.port(at);
+    bench.receive(1, frame(1, 2, { type: 0x88b6 }));
+    expect(bench.sw.extensions().find(({ name }) => name === 'dropper')?.failure).toContain('passIngress');
+    expect(bench.reached()).toEqual([]);
+    bench.receive(1, frame(1, 2, { type: 0x88b6 }));
+    expect(bench.reached()).toEqual([2]);
+    const { dropped } = bench.sw.counters;
+    const counted = [0, 1, 2].flatMap((at) => bench.sw.drops(at)).reduce((sum, { packets }) => sum + packets, 0);
+    expect([dropped, counted]).toEqual([1, 1]);
+  }
+});
+
+test('drops have a quarter of the flows that forward, on top, and considerations of their own', () => {
+  const pair = twins(2, { flows: { maximum: 8 } });
+  pair.enable(dropper(0x88b6, []));
+  for (let round = 0; round < 2; round += 1) {
+    for (let other = 2; other < 20; other += 1) pair.send(1, frame(1, other, { type: 0x88b6 }));
+  }
+  expect([pair.flows, pair.dropFlows]).toEqual([2, 2]);
+  for (let other = 2; other < 20; other += 1) acquaint(pair, [1, 1], [2, other]);
+  expect([pair.flows, pair.dropFlows]).toEqual([10, 2]);
+  pair.compare();
+  // One that goes makes room.
+  pair.advance(11_000);
+  pair.send(1, frame(1, 99, { type: 0x88b6 }));
+  expect(pair.dropFlows).toBe(1);
+
+  const flooded = twins(2);
+  const log: string[] = [];
+  flooded.enable(dropper(0x88b6, log, () => ({ passIngress: () => (log.push('asked') > 0 ? null : null) })));
+  const random = frame(1, 2, { type: 0x88b6 });
+  for (let i = 0; i < 6000; i += 1) {
+    random[9] = i >> 8;
+    random[10] = i;
+    flooded.send(1, random);
+  }
+  // Of both switches, only one asks.
+  expect(log).toHaveLength(5000);
+  acquaint(flooded, [1, 1], [2, 2]);
+  expect(flooded.flows).toBe(2);
+  flooded.advance(1000);
+  flooded.send(1, random);
+  expect(log).toHaveLength(5001);
+});
+
+test('access control of a port drops in flows, on the way in and on the way out', () => {
+  const pair = twins(3);
+  const acl = (direction: 'in' | 'out') => ({
+    type: 'acl' as const,
+    rules: [
+      { direction, action: 'meter' as const, weight: 1 },
+      { direction, action: 'deny' as const, protocol: 6, remotePort: direction === 'in' ? 80 : 99 },
+    ],
+  });
+  const web = ipv4(6, tcp(80));
+  pair.both((sw) => sw.setPortProperty(1, acl('in')).result());
+  for (let i = 0; i < 4; i += 1) expect(pair.send(1, frame(1, 2, web))).toEqual([]);
+  expect([pair.flows, pair.dropFlows, pair.dropped]).toEqual([1, 1, 3]);
+  pair.compare();
+  pair.both((sw) => sw.deletePortProperty(1, 'acl').result());
+  pair.both((sw) => sw.setPortProperty(2, acl('out')).result());
+  expect(pair.flows).toBe(0);
+  acquaint(pair, [1, 1], [2, 2], web);
+  for (let i = 0; i < 4; i += 1) expect(pair.send(1, frame(1, 2, web))).toEqual([]);
+  expect([pair.flows, pair.dropFlows]).toEqual([2, 1]);
+  expect(pair.dropped).toBe(7);
+  // The drop is no reason to forget who sends.
+  pair.compare();
+  // Frames that are too long for the port are excluded before anybody asks how long they are.
+  pair.both((sw) => sw.updateNic(2, 0, { mtuBytes: 40 }).result());
+  for (let i = 0; i < 3; i += 1) expect(pair.send(1, frame(1, 2, web))).toEqual([]);
+  expect(pair.dropFlows).toBe(1);
+  pair.compare();
 });
 
 test('what is mirrored comes up, and so does GRE from the external port, of which some is NVGRE', () => {
@@ -581,6 +798,7 @@ const steps = fc.array(fc.oneof({ weight: 1, arbitrary: sending }, { weight: 4, 
 
 test('a switch with flows does what a switch without them does, whatever comes and changes', () => {
   let carried = 0;
+  let dropped = 0;
   fc.assert(
     fc.property(fc.boolean(), fc.constantFrom(0, 7, 300), talks, steps, (external, ageingSeconds, all, list) => {
       const pair = new Twins();
@@ -594,10 +812,12 @@ test('a switch with flows does what a switch without them does, whatever comes a
       }
       pair.compare(ageingSeconds === 7);
       carried += pair.carried;
+      dropped += pair.dropped;
     }),
     { numRuns: Number(process.env.MILLRACE_FUZZ ?? 120) },
   );
   expect(carried).toBeGreaterThan(2000);
+  expect(dropped).toBeGreaterThan(100);
 });
 
 test('flows that still run after a restart are flows again, with their addresses, as far as the switch would make them now', () => {

@@ -6,11 +6,10 @@
  *     3: source port 16 | EtherType 16     4: tags 2 | TCI of the outer tag, or -1     5: an outcome
  *     6: what it holds for     7: the moment in which it holds
  *
- * Neighbour: flow-recorder.ts.
+ * Neighbours: flow-recorder.ts, flow-book.ts.
  */
 import type { ForwardingContext } from '../../switch/index.ts';
 
-const ENTRIES = 8192;
 const SHIFT = 3;
 
 /** Outcomes other than the slot of a flow. */
@@ -23,11 +22,21 @@ export const Seen = {
   DEEP: -3,
 } as const;
 
+/** How the last of those packets ended of which deeper headers decide: the stamp of {@link Seen.DEEP}. */
+export const Deep = { FORWARDED: 1, DROPPED: 2 } as const;
+
 export class SeenCache {
-  readonly #words = new Int32Array(ENTRIES << SHIFT);
+  readonly #words: Int32Array;
+  readonly #lastEntry: number;
   /** Index of the entry that the last {@link find} looked at, and what to write there. */
   #at = 0;
   readonly #probe = new Int32Array(5);
+
+  /** @param entries a power of two; each takes 32 bytes */
+  constructor(entries: number) {
+    this.#words = new Int32Array(entries << SHIFT);
+    this.#lastEntry = entries - 1;
+  }
 
   /** The outcome for packets like this one; {@link stamp} tells what it holds for. */
   find(bytes: Uint8Array, at: number, context: ForwardingContext): number {
@@ -43,7 +52,7 @@ export class SeenCache {
     let hash =
       Math.imul(sourceLow, 0x9e37_79b1) ^ Math.imul(low ^ probe[4], 0x85eb_ca6b) ^ Math.imul(probe[3], 0xc2b2_ae35);
     hash ^= hash >>> 15;
-    const entry = ((hash ^ (hash >>> 8)) & (ENTRIES - 1)) << SHIFT;
+    const entry = ((hash ^ (hash >>> 8)) & this.#lastEntry) << SHIFT;
     this.#at = entry;
     for (let i = 0; i < 5; i += 1) if (words[entry + i] !== probe[i]) return Seen.NOTHING;
     return words[entry + 6] === 0 ? Seen.NOTHING : words[entry + 5];

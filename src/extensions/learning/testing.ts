@@ -225,8 +225,9 @@ export class Twins {
   /** Without and with a carrier. */
   readonly plain: Side;
   readonly quick: Side;
-  /** Packets that flows carried, of all that were sent. */
+  /** Packets that flows carried, of all that were sent, and those of them that went nowhere. */
   carried = 0;
+  dropped = 0;
 
   /** @param strict the carrier looks at headers closely */
   constructor(options: Partial<SwitchOptions> = {}, strict = true) {
@@ -282,6 +283,7 @@ export class Twins {
     } else {
       packet.release();
       this.carried += 1;
+      if (carried.length === 0) this.dropped += 1;
       expect(carried).toEqual(expected);
     }
     this.checkPools();
@@ -300,6 +302,17 @@ export class Twins {
   /** Flows in the table now. */
   get flows(): number {
     return this.carrier.source?.table.size ?? 0;
+  }
+
+  /** Those of them that drop. */
+  get dropFlows(): number {
+    const table = this.carrier.source?.table;
+    let count = 0;
+    if (table === undefined) return 0;
+    for (let slot = table.next(0); slot !== -1; slot = table.next(slot + 1)) {
+      if (table.actionsOf(slot).length === 0) count += 1;
+    }
+    return count;
   }
 
   /**

@@ -30,7 +30,7 @@ import { describeServer } from './status.ts';
 const BUFFERS = { packets: 4096, bufferBytes: 2304, largePackets: 128, largeBufferBytes: 66_048, clones: 4096 };
 
 /** What is carried past the switch is told to nobody else. */
-const NOTHING_ELSE: Shortcut = { tagAction: TagAction.KEEP, fields: 0, passages: [] };
+const NOTHING_ELSE: Shortcut = { drop: DropReason.NONE, tagAction: TagAction.KEEP, fields: 0, passages: [] };
 
 class OvsExtension implements Extension, OvsHost, PortTransmitter {
   readonly #handle: ExtensionHandle;

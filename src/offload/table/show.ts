@@ -1,4 +1,5 @@
 /** What `millrace offload show` tells of one flow table: programs, masks with hits, ports, and flows that are not offloaded. Plain data. */
+import type { FlowTable } from '../../flow/index.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import type { PortCounters } from '../layout/port-table.ts';
 import type { FlowTables } from '../layout/tables.ts';
@@ -33,6 +34,8 @@ export interface ShownPort extends PortCounters {
 
 export interface ShownOffload {
   readonly flows: number;
+  /** Those of them that have no actions, which is to drop. */
+  readonly dropFlows: number;
   readonly offloadedFlows: number;
   /** Entries in use and how many there may be before tables grow. */
   readonly entries: number;
@@ -57,6 +60,7 @@ export function showOffload(offload: FlowOffload): ShownOffload {
   const { entries } = tables;
   return {
     flows: offload.table.size,
+    dropFlows: dropFlows(offload.table),
     offloadedFlows: offload.table.size - offload.reasons().size,
     entries: entries.used,
     capacity: entries.sizes.entries - 1,
@@ -64,6 +68,14 @@ export function showOffload(offload: FlowOffload): ShownOffload {
     ports,
     reasons: [...reasons].map(([reason, flows]) => ({ reason, flows })).sort((a, b) => b.flows - a.flows),
   };
+}
+
+function dropFlows(table: FlowTable): number {
+  let count = 0;
+  for (let slot = table.next(0); slot !== -1; slot = table.next(slot + 1)) {
+    if (table.actionsOffset(slot) === 0) count += 1;
+  }
+  return count;
 }
 
 function showHook(state: HookState, tables: FlowTables): ShownHook {

@@ -104,19 +104,15 @@ export class AclTable {
     return AclVerdict.NO_RULE;
   }
 
-  /**
-   * The rules that {@link verdict} would count for a packet.
-   * @returns null when it is denied
-   */
-  hitsOf(packet: Packet, headers: HeaderOffsets): readonly AclHits[] | null {
+  /** The rules that {@link verdict} would count for a packet, and whether it is denied. */
+  hitsOf(packet: Packet, headers: HeaderOffsets): { readonly hit: readonly AclHits[]; readonly isDenied: boolean } {
     const hit: CompiledRule[] = [];
     for (const rule of this.#rules) {
       if (!matches(rule, packet, headers, this.#inbound)) continue;
-      if (rule.action === 'deny') return null;
       hit.push(rule);
-      if (rule.action === 'allow') break;
+      if (rule.action !== 'meter') return { hit, isDenied: rule.action === 'deny' };
     }
-    return hit;
+    return { hit, isDenied: false };
   }
 
   /** Whether any rule looks at IP addresses. */

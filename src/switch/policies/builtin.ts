@@ -58,7 +58,7 @@ export function egressPolicyVerdict(packet: Packet, policy: PortPolicy, nowMs: n
 
 /**
  * What of packets like this one the built-in ingress policy looks at: see Passage.
- * @returns null when they must come through: the policy keeps state, refuses this one, or looks at more than flow keys hold
+ * @returns null when they must come through: the policy keeps state, a guard refuses this one, or it looks at more than flow keys hold
  */
 export function ingressPassage(packet: Packet, policy: PortPolicy): Passage | null {
   if (policy.addressLimit !== null) return null;
@@ -81,11 +81,11 @@ function aclPassage(packet: Packet, table: AclTable | null): Passage | null {
   if (headers.etherType === EtherType.ARP) return null;
   let fields = headers.ipVersion === 0 ? 0 : HeaderField.PROTOCOL | HeaderField.PORTS;
   if (table === null) return { fields };
-  const hit = table.hitsOf(packet, headers);
-  if (hit === null) return null;
+  const { hit, isDenied } = table.hitsOf(packet, headers);
   if (fields !== 0 && table.looksAtAddresses) fields |= HeaderField.ADDRESSES;
   return {
     fields,
+    ...(isDenied ? { drop: DropReason.ACL_DENIED } : {}),
     carried(packets: number, bytes: number): void {
       for (const rule of hit) {
         rule.hits += packets;

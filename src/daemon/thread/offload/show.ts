@@ -17,6 +17,7 @@ export function showTables(sources: Iterable<OffloadedSource | null>): OffloadTa
         masks.map(({ text, flows, packets }) => ({ fields: `${hook}: ${text}`, flows, hits: packets })),
       ),
       flows: shown.flows,
+      dropFlows: shown.dropFlows,
       flowsInKernel: shown.offloadedFlows,
       reasons: [...shown.reasons],
     });
@@ -52,6 +53,7 @@ export function showPort(one: PortOffload): OffloadPort {
     foreign: one.foreign.map(({ name, hook }) => `${name} at ${hook}`),
     carriedPackets: counters?.carriedPackets ?? 0,
     carriedBytes: counters?.carriedBytes ?? 0,
+    droppedPackets: counters?.dropped ?? 0,
     puntedPackets: one.isTap ? (counters?.punted ?? 0) : (one.claim?.handled ?? 0),
     passedPackets: counters?.passed ?? 0,
     lost: { punts: one.lostPunts, failed, copies },
