@@ -64,7 +64,7 @@ const schema = z
     /** Flows for whoever carries packets elsewhere, such as the kernel. */
     flows: z
       .strictObject({
-        /** Most flows; 0: none. */
+        /** Most flows that forward; those that drop have a quarter of it on top. 0: none at all. */
         maximum: z.int().min(0).max(MAX_FLOWS).default(100_000),
         /** Flows that are not used for this time are taken out. */
         idleSeconds: z.int().min(1).max(MAX_IDLE_SECONDS).default(10),
