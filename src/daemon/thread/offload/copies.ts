@@ -8,6 +8,7 @@ import { Clock, ClockId } from '../../../host/sys/index.ts';
 import { Packet, type Region, TagAction } from '../../../net/index.ts';
 import { CopyChannel, type CopyMaps, cpuParts, type FrameCopy } from '../../../offload/index.ts';
 import { messageOf } from '../../rpc/failure.ts';
+import { ClockOffset } from './clock-offset.ts';
 import { noteOffloads } from './copied-offloads.ts';
 import type { PortOffload } from './port-offload.ts';
 
@@ -48,11 +49,8 @@ export class CaptureCopies implements CopySource, LoopHandler, Poller {
   /** The verifier takes no programs that copy: not tried again for the same sessions. */
   #isRefused = false;
   #isChanging = false;
-  readonly #wall = new Clock(ClockId.REALTIME);
-  readonly #steady = new Clock(ClockId.MONOTONIC);
-  /** From one clock to the other, as of when copies were last taken. */
-  #aheadSeconds = 0;
-  #aheadNanoseconds = 0;
+  /** From the kernel's clock to that of captures, as of when copies were last taken. */
+  readonly #wall = new ClockOffset(new Clock(ClockId.REALTIME), new Clock(ClockId.MONOTONIC));
 
   constructor(around: CopySurroundings) {
     this.#around = around;
@@ -156,7 +154,7 @@ export class CaptureCopies implements CopySource, LoopHandler, Poller {
     const channel = this.#channel;
     if (channel === null || !this.#runs) return 0;
     if (channel.pendingBytes === 0 && channel.lostInAll === this.#lost) return 0;
-    this.#compareClocks();
+    this.#wall.refresh();
     const taken = channel.read(this.#take, MOST_AT_ONCE);
     if (channel.lostInAll !== this.#lost) this.#countLost(channel);
     return taken;
@@ -173,13 +171,6 @@ export class CaptureCopies implements CopySource, LoopHandler, Poller {
       port.lostIn = lostIn;
       port.lostOut = lostOut;
     }
-  }
-
-  #compareClocks(): void {
-    this.#wall.read();
-    this.#steady.read();
-    this.#aheadSeconds = this.#wall.seconds - this.#steady.seconds;
-    this.#aheadNanoseconds = this.#wall.nanoseconds - this.#steady.nanoseconds;
   }
 
   #offer(copy: FrameCopy): void {
@@ -200,12 +191,9 @@ export class CaptureCopies implements CopySource, LoopHandler, Poller {
 
   #stamp(packet: Packet, timeNs: number): void {
     const steadySeconds = Math.floor(timeNs / 1e9);
-    let seconds = this.#aheadSeconds + steadySeconds;
-    let nanoseconds = this.#aheadNanoseconds + (timeNs - steadySeconds * 1e9);
-    if (nanoseconds < 0) {
-      seconds -= 1;
-      nanoseconds += 1e9;
-    } else if (nanoseconds >= 1e9) {
+    let seconds = this.#wall.seconds + steadySeconds;
+    let nanoseconds = this.#wall.nanoseconds + (timeNs - steadySeconds * 1e9);
+    if (nanoseconds >= 1e9) {
       seconds += 1;
       nanoseconds -= 1e9;
     }
