@@ -61,10 +61,12 @@ export function openPuntPair(name: string, path: string | null): PuntPair {
 
 /** Remove the pair for good. What is gone already is no error. */
 export function removePuntPair(pair: PuntPair, path: string | null): void {
-  withRouteClient((client) => {
-    const outer = client.findLink(pair.outerIndex);
-    if (outer !== null && isOuter(outer)) client.deleteLink(pair.outerIndex);
-  });
+  // By the inner end, which is found from whatever namespace the calling thread is in; the other goes with it.
+  pair.namespace.run(() =>
+    withRouteClient((client) => {
+      if (client.findLink(INNER_INDEX) !== null) client.deleteLink(INNER_INDEX);
+    }),
+  );
   pair.namespace.close();
   if (path !== null) deleteNamespaceAt(path);
 }
