@@ -1,5 +1,6 @@
 /** The figures that the project holds itself to, each beside what this run measured. */
 import type { InMemoryResult } from './in-memory.ts';
+import type { LatencyFigures } from './latency.ts';
 import type { BpfFigures, FlowFigures } from './libraries.ts';
 import type { Idle } from './measure/idle.ts';
 import type { OffloadFigures } from './offload.ts';
@@ -18,6 +19,7 @@ export interface Figure {
 /** All that a run measured; null where it was left out. */
 export interface Measurements {
   peers: PeerResult[];
+  latency: LatencyFigures | null;
   ovs: OvsFigures | null;
   offload: OffloadFigures | null;
   memory: InMemoryResult | null;
@@ -61,6 +63,7 @@ export function figures(m: Measurements): Figure[] {
   return [
     ...engineFigures(m.peers),
     ...openVSwitchFigures(m.peers, m.ovs),
+    ...latencyFigures(m.latency),
     ...offloadFigures(m.peers, m.offload),
     ...roomFigures(m),
   ];
@@ -103,6 +106,21 @@ function openVSwitchFigures(peers: readonly PeerResult[], m: OvsFigures | null):
   return all;
 }
 
+/** Round trips, side by side. */
+function latencyFigures(m: LatencyFigures | null): Figure[] {
+  if (m === null) return [];
+  const { bridge, 'millrace-tc': learning, 'millrace-ovs-tc': ovs } = m.rtt;
+  const times = Object.entries(m.rtt).map(([id, { p50Us, p99Us }]) =>
+    told(`RTT side by side, ${id}`, `p50 ${p50Us.toFixed(1)} us, p99 ${p99Us.toFixed(1)} us`),
+  );
+  return [
+    ...ratioBelow('Offload tc, RTT p99, to Linux bridge', learning?.p99Us, bridge?.p99Us, 1),
+    ...ratioBelow('Offload tc under ovs-vswitchd, RTT p99, to Linux bridge', ovs?.p99Us, bridge?.p99Us, 1),
+    ...times,
+    ...missing(m.notAvailable),
+  ];
+}
+
 /** Flows in the kernel. */
 function offloadFigures(peers: readonly PeerResult[], m: OffloadFigures | null): Figure[] {
   const of = (id: string) => peers.find((peer) => peer.id === id);
@@ -111,7 +129,6 @@ function offloadFigures(peers: readonly PeerResult[], m: OffloadFigures | null):
   const small = (peer: PeerResult | undefined, flows = USUAL_FLOWS) => deliveredOf(peer, flows);
   const all = [
     ...ratio('Offload tc, TCP, one stream, to bare TC redirect', tc?.tcpOneBps, bareTc?.tcpOneBps, 0.95),
-    ...ratioBelow('Offload tc, RTT p99, to Linux bridge', tc?.latencyP99Us, bridge?.latencyP99Us, 1),
     ...ratio('Offload tc, small packets, to bare TC redirect', small(tc), small(bareTc), 0.8),
     ...ratio('Offload tc, small packets, to Linux bridge', small(tc), small(bridge), 1.5),
     ...ratio(

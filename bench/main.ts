@@ -12,6 +12,7 @@ import { figures, type Measurements } from './figures.ts';
 import { measureForwarding } from './forward.ts';
 import { helpOnNames, Selection } from './groups.ts';
 import type { InMemoryResult } from './in-memory.ts';
+import { benchLatency } from './latency.ts';
 import type { BpfFigures, FlowFigures } from './libraries.ts';
 import { benchOffload } from './offload.ts';
 import { benchOvs } from './ovs.ts';
@@ -38,6 +39,7 @@ async function measure(selection: Selection, options: Options): Promise<Measurem
   return {
     peers,
     idle,
+    latency: selection.has('latency') ? await benchLatency(options) : null,
     ovs: selection.has('control') ? await benchOvs(options) : null,
     offload: selection.has('offload') ? await benchOffload(options) : null,
     memory: selection.has('memory')

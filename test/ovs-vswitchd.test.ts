@@ -5,8 +5,8 @@ import { pingArguments } from './support/ping.ts';
 
 const here = test.runIf(hasOpenVSwitch());
 
-/** What is said of the device that a test takes away: the kernel's datapath gives the same cause. */
-const OF_THE_LOST_DEVICE = /\bvc\b/;
+/** What is said of devices that a test takes away, or moves to where ovs-vswitchd does not see them: the kernel's datapath gives the same cause. */
+const OF_THE_LOST_DEVICE = /\bvc\b|\bint0: removing policing failed: No such device/;
 
 /** Warnings that say something of the machine and nothing of the datapath. */
 const OF_THE_MACHINE = /netdev_max_backlog|ethtool|linux-sock|reconnect|timeval|poll_loop|dpdk|tc_|Dropped \d+ log/;
