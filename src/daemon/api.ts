@@ -2,6 +2,7 @@
  * What is said on the control socket, as types: each method's parameters and result, and the events. The daemon's side is
  * control/methods.ts (which checks every request with zod), the other side client.ts. Names ending in `Bytes`, `Ms` and the like name units.
  */
+import type { PuntCounters } from '../host/index.ts';
 
 /** Frames and bytes of a port, seen from the switch: received came in through it. */
 export interface PortCounters {
@@ -149,20 +150,6 @@ export interface OffloadTable {
   reasons: { reason: string; flows: number }[];
 }
 
-/** What has come up to the engine, and what was lost on the way by cause. */
-export interface OffloadChannel {
-  receivedPackets: number;
-  receivedBytes: number;
-  /** No free slot in the ring: packets came faster than the engine takes them. */
-  ringFull: number;
-  /** Longer than a slot. */
-  truncated: number;
-  /** With offload metadata that contradicts them. */
-  malformed: number;
-  /** Of interfaces that were no ports any more. */
-  unclaimed: number;
-}
-
 export interface OffloadInfo {
   mode: 'auto' | 'off' | 'require';
   /** What the kernel lacks; null when flows can run in it. */
@@ -170,7 +157,7 @@ export interface OffloadInfo {
   /** Folder of what outlives the daemon, so that flows go on while it is away; null when nothing does. */
   pins: string | null;
   /** The way up, for all ports but TAPs; null while there is none. */
-  channel: OffloadChannel | null;
+  channel: PuntCounters | null;
   tables: OffloadTable[];
   ports: OffloadPort[];
 }

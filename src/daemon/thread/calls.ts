@@ -65,7 +65,6 @@ export interface DatapathCalls {
   'capture-open': { params: CaptureRequest; result: OpenCapture };
   /** Afterwards nothing more is recorded; what is in the ring can still be read. */
   'capture-close': { params: { id: number }; result: { captured: number; lost: number } };
-  /** Close everything and leave. */
   /** The first configuration is in force. */
   started: { params: null; result: null };
   /**

@@ -35,6 +35,7 @@ export class FlowRecorder implements FlowSource {
   #pool: PacketPool | null = null;
   /** Packets that were not looked at since one was; see SAMPLING. */
   #skipped = 0;
+
   constructor(handle: ExtensionHandle, database: ForwardingDatabase, registry: FlowRegistry, settings: FlowSettings) {
     this.name = handle.name;
     this.#handle = handle;
@@ -172,7 +173,6 @@ export class FlowRecorder implements FlowSource {
     reason: DropReasonCode,
     nowSeconds: number,
   ): void {
-    this.#book.settle();
     this.#book.advance(nowSeconds);
     const allowance = this.#book.drops;
     // A flood of which much is dropped in vain costs no more than this.

@@ -71,7 +71,7 @@ export class FlowOffload implements FlowObserver {
   /** What was seen of each port, and how often in turn. */
   readonly #activity = new Map<number, { readonly state: number; readonly looks: number }>();
   readonly #left: LeftFlows | null;
-  #lostHooks = 0;
+  #refusals = 0;
   /** When all counts were last read, and how long that took. */
   #syncedMs = Number.NEGATIVE_INFINITY;
   #syncTookMs = 0;
@@ -109,7 +109,7 @@ export class FlowOffload implements FlowObserver {
     this.programs = new Programs(this.placement, this.#states, secrets, maximum, {
       nowMs: options.nowMs,
       install: (installation) => options.install(installation),
-      refused: (refusal) => this.#lost(refusal),
+      refused: (refusal) => this.#refused(refusal),
       copiesRefused: (refusal) => options.copiesRefused?.(refusal),
       clock: tickClock() ?? 'ktime_get_ns',
       ...(options.observe === undefined ? {} : { observe: options.observe }),
@@ -169,7 +169,7 @@ export class FlowOffload implements FlowObserver {
 
   /** A port is gone, or packets of its interface are nothing to us any more. */
   removePort(ifindex: number): void {
-    if (this.ports.get(ifindex)?.hook != null) this.#tellLost(ifindex);
+    this.#tellLost(ifindex);
     this.#portTable.remove(ifindex);
     this.#activity.delete(ifindex);
     const port = this.ports.remove(ifindex);
@@ -305,10 +305,10 @@ export class FlowOffload implements FlowObserver {
     if (lost > 0) this.#options.lost?.(ifindex, lost);
   }
 
-  #lost(refusal: Refused): void {
+  #refused(refusal: Refused): void {
     const state = refusal.hook === 'tc' ? this.tc : this.xdp;
     // Whether without what came last there is a program is not known yet: programs.ts tries.
-    this.#lostHooks += 1;
+    this.#refusals += 1;
     this.#options.refused?.(refusal, state.refused !== null);
     this.#flows.recheckAll();
   }
@@ -327,7 +327,7 @@ export class FlowOffload implements FlowObserver {
 
   /** How often the verifier refused a program. */
   get refusals(): number {
-    return this.#lostHooks;
+    return this.#refusals;
   }
 
   /** Entries of the former process that no flow has claimed. */

@@ -3,9 +3,14 @@
  * there from the first port or table on that needs it. Neighbour: offload.ts.
  */
 import type { Program } from '../../../bpf/index.ts';
-import { type EventLoop, openPuntChannel, type PuntChannel, type PuntClaim } from '../../../host/index.ts';
+import {
+  type EventLoop,
+  openPuntChannel,
+  type PuntChannel,
+  type PuntClaim,
+  type PuntCounters,
+} from '../../../host/index.ts';
 import { BATCH_SIZE, type Batch } from '../../../net/index.ts';
-import type { OffloadChannel } from '../../api.ts';
 import { loadBaseProgram } from './base-program.ts';
 
 /** Slots of the ring that all ports share. */
@@ -39,8 +44,8 @@ export class WayUp {
   }
 
   /** What has come, and what was lost by cause; null while nothing can come. */
-  get counters(): OffloadChannel | null {
-    return this.#channel === null ? null : { ...this.#channel.counters };
+  get counters(): PuntCounters | null {
+    return this.#channel?.counters ?? null;
   }
 
   /** @returns the interface that programs redirect to @throws SystemError, as openPuntChannel */
