@@ -178,13 +178,18 @@ export class OvsLab {
     this.appctl('revalidator/wait');
   }
 
-  /** The frames that have come to each host, by name, a moment from now. */
+  /** The frames that have come to each host, by name, once a moment has passed in which none came. */
   async arrived(): Promise<Record<string, Buffer[]>> {
-    await new Promise((resume) => setTimeout(resume, 150));
     const all: Record<string, Buffer[]> = {};
-    for (const [name, host] of this.hosts) {
-      const frames = await host.take();
-      if (frames.length > 0) all[name] = frames;
+    for (let more = true; more; ) {
+      await new Promise((resume) => setTimeout(resume, 150));
+      more = false;
+      for (const [name, host] of this.hosts) {
+        const frames = await host.take();
+        if (frames.length === 0) continue;
+        all[name] = [...(all[name] ?? []), ...frames];
+        more = true;
+      }
     }
     return all;
   }
