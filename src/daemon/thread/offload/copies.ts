@@ -1,6 +1,6 @@
 /**
  * Copies for captures of what the kernel carries: while there are sessions, programs copy what these want, and the copies are handed to the
- * sessions here, never to the switch. Neighbours: offload.ts has programs and ports, extensions/capture the sessions.
+ * sessions here, never to the switch. Neighbours: flow-tables.ts has the programs, extensions/capture the sessions.
  */
 import { CaptureFlag, type CaptureHub, type CopySource } from '../../../extensions/capture/index.ts';
 import type { EventLoop, LoopHandler, Poller } from '../../../host/index.ts';

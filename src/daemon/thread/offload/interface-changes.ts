@@ -4,7 +4,7 @@
  * the peer of a veth. What was so already is somebody else's, and stays.
  *
  * Each change is noted before it is made, so that a process that is killed leaves nothing that the next one does not know of. Neighbours:
- * links-manifest.ts is where notes outlive the process; offload.ts decides what a port needs.
+ * links-manifest.ts is where notes outlive the process; port-offloads.ts has them made and taken back.
  */
 import { Errno, SystemError, withRouteClient } from '../../../host/index.ts';
 import { LinkFlag } from '../../../netlink/index.ts';

@@ -5,7 +5,7 @@
  *      <folder>/links/          links of programs on interfaces; its manifest says which these were and what was changed about them
  *      <folder>/table-<name>/   maps and programs of a flow source, by generation
  *
- * What was left and is not taken up yet goes on working. offload.ts decides what becomes of it.
+ * What was left and is not taken up yet goes on working. takeover.ts decides what becomes of it.
  */
 import { join } from 'node:path';
 import {

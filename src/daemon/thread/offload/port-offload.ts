@@ -1,6 +1,6 @@
 /**
- * What the kernel does for one port: the claim of its punted packets, and the programs on its interface. offload.ts keeps all ports and says
- * which table decides about them.
+ * What the kernel does for one port: the claim of its punted packets, and the programs on its interface. Neighbour: port-offloads.ts
+ * keeps all ports and finds the table that decides about each.
  */
 import type { Program } from '../../../bpf/index.ts';
 import type { PuntClaim } from '../../../host/index.ts';

@@ -1,4 +1,4 @@
-/** What people see of offload: tables, ports, and flows that are not there. offload.ts decides what is. */
+/** What people see of offload: tables, ports, and flows that are not there. port-offloads.ts and flow-tables.ts decide what is. */
 import { formatActions, formatFlowKey, KEY_WORDS } from '../../../flow/index.ts';
 import { showOffload } from '../../../offload/index.ts';
 import type { OffloadPort, OffloadRefusal, OffloadTable } from '../../api.ts';
@@ -6,10 +6,9 @@ import type { PortOffload } from './port-offload.ts';
 import type { OffloadedSource } from './source.ts';
 
 /** Tables that run in the kernel. */
-export function showTables(sources: Iterable<OffloadedSource | null>): OffloadTable[] {
+export function showTables(sources: Iterable<OffloadedSource>): OffloadTable[] {
   const tables: OffloadTable[] = [];
   for (const offloaded of sources) {
-    if (offloaded === null) continue;
     const shown = showOffload(offloaded.flows);
     tables.push({
       name: offloaded.source.name,
@@ -26,11 +25,10 @@ export function showTables(sources: Iterable<OffloadedSource | null>): OffloadTa
 }
 
 /** Flows that are not in the kernel. @param limit how many at most */
-export function showRefused(sources: Iterable<OffloadedSource | null>, limit: number): OffloadRefusal[] {
+export function showRefused(sources: Iterable<OffloadedSource>, limit: number): OffloadRefusal[] {
   const refusals: OffloadRefusal[] = [];
   const key = new Uint32Array(KEY_WORDS);
   for (const offloaded of sources) {
-    if (offloaded === null) continue;
     const { name, table } = offloaded.source;
     for (const [slot, reason] of offloaded.flows.reasons()) {
       if (refusals.length >= limit) return refusals;

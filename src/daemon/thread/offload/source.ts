@@ -1,6 +1,6 @@
 /**
  * One flow table that an extension offers, with what of it runs in the kernel: its ports as programs know them, and the programs as they come.
- * offload.ts keeps all sources and ports; attach-programs.ts puts programs on interfaces.
+ * Neighbours: flow-tables.ts keeps all tables, port-offload.ts puts programs on interfaces.
  */
 import type { FlowSource } from '../../../flow/index.ts';
 import { FlowOffload, type Installation, type LoadedProgram, type Refused } from '../../../offload/index.ts';

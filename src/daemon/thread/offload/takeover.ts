@@ -2,7 +2,7 @@
  * A daemon's start after one that was killed or that left its flows in the kernel. Until the new one has its ports and tables, what was left
  * goes on working; then tables and programs pass over one by one, and what nobody wants any more is taken off. Nothing of it makes a packet
  * go two ways: an interface always has a program that carries its packets or hands them up, until the port is a port no more.
- * Neighbours: kept.ts is what there is; offload.ts has the ports and sources of this process.
+ * Neighbours: kept.ts is what there is; port-offloads.ts has the ports, flow-tables.ts the tables of this process.
  */
 import type { FlowSource } from '../../../flow/index.ts';
 import type { Ability, Attachment, Installation, LoadedProgram } from '../../../offload/index.ts';

@@ -1,6 +1,6 @@
 /**
  * The way up: the punt channel by which packets that programs do not carry come to the engine, and the program that hands up everything. It is
- * there from the first port or table on that needs it. Neighbour: offload.ts.
+ * there from the first port or table on that needs it. Neighbours: port-offloads.ts and flow-tables.ts.
  */
 import type { Program } from '../../../bpf/index.ts';
 import {
