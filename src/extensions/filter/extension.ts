@@ -127,6 +127,9 @@ class FilterExtension implements Extension {
     const down = this.#passage(Direction.IN, context.sourcePortId, this.#dropped);
     if (down.drop !== undefined) return null;
     const up = this.#passage(Direction.OUT, portId, this.#excluded);
+    // A direction without rules has nothing to say and nothing to count.
+    if (down.carried === undefined) return up;
+    if (up.carried === undefined) return down;
     return {
       ...up,
       fields: down.fields | up.fields,
