@@ -259,7 +259,7 @@ test.runIf(hasOpenVSwitch())(
     buildShim();
     for (const name of ['OVS_RUNDIR', 'OVS_DBDIR', 'OVS_LOGDIR']) process.env[name] = world.folder;
     try {
-      const file = world.file('ovs.yaml', 'offload: require\nextensions: [ovs]\n');
+      const file = world.file('ovs.yaml', 'offload: require\n');
       world.ok('ovs', 'start', '-f', file, '--pseudo-device', join(world.folder, 'nl.sock'));
       const inside = (...command: string[]) => must('ip', 'netns', 'exec', world.middle, ...command);
       inside('ovs-vsctl', '--timeout=20', 'add-br', 'br0', '--', 'add-port', 'br0', 'a', '--', 'add-port', 'br0', 'b');

@@ -178,3 +178,15 @@ here('stop ends the programs and takes their ports away; down leaves the machine
   const links = must('ip', '-n', world.middle, '-o', 'link').trim().split('\n');
   expect(links.map((line) => line.split(':')[1].trim().split('@')[0]).sort()).toEqual(['a', 'b', 'c', 'd', 'lo']);
 });
+
+here('a pseudo device that cannot be had is said, and does not stay in the way of another', () => {
+  const socket = join(world.file('no-folder', ''), 'nl.sock');
+  const file = world.file('wrong.yaml', `extensions: [{ name: ovs, config: { socket: ${socket} } }]\n`);
+  const refused = world.millrace('ovs', 'start', '-f', file);
+  expect(refused.code).toBe(1);
+  expect(refused.stderr).toContain(`cannot listen on ${socket}`);
+  expect(start()).toContain('Open vSwitch runs on Millrace.');
+  expect(world.json<{ socket: string }>('ovs', 'status').socket).toBe(pseudoDevice());
+  world.ok('ovs', 'stop');
+  world.ok('down');
+});

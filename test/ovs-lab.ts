@@ -130,7 +130,7 @@ export class OvsLab {
     buildShim();
     for (const name of ['OVS_RUNDIR', 'OVS_DBDIR', 'OVS_LOGDIR']) process.env[name] = this.world.folder;
     for (const name of names) this.world.host(name);
-    const file = this.world.file('millrace.yaml', `offload: ${offload}\nextensions: [ovs]\n`);
+    const file = this.world.file('millrace.yaml', `offload: ${offload}\n`);
     this.world.ok('ovs', 'start', '-f', file, '--pseudo-device', join(this.world.folder, 'nl.sock'));
     this.vsctl('add-br', 'br0', ...names.flatMap((name) => ['--', 'add-port', 'br0', name]));
     for (const name of names) this.hosts.set(name, new FrameHost(this.world.namespace(name)));

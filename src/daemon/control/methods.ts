@@ -239,7 +239,7 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
 
   add('ovs.enable', z.strictObject({ socket: z.string().min(1).max(107).optional() }), async ({ socket }) => {
     await control.change((running) => ({ ...running, extensions: withOpenVSwitch(running.extensions, socket) }));
-    const info = find(await extensions(), 'ovs', (extension) => extension.name, 'extension');
+    const info = find(await setEnabled('ovs', true), 'ovs', (extension) => extension.name, 'extension');
     if (info.state !== 'running') throw new Failure('failed', `the extension ovs is not running: ${info.error ?? ''}`);
     return thread.call('extension-status', { name: 'ovs' });
   });

@@ -14,7 +14,7 @@ import {
 import { type EventLoop, SeqpacketServer, SystemError } from '../../host/index.ts';
 import { type AdapterCounters, newCounters } from '../../net/index.ts';
 import type { Port } from '../config/model.ts';
-import { Failure, type FailureKind } from '../rpc/failure.ts';
+import { Failure, type FailureKind, messageOf } from '../rpc/failure.ts';
 import { monotonicMs } from './clock.ts';
 import type { DatapathPort, PortUser } from './port.ts';
 import type { DatapathPorts } from './ports.ts';
@@ -33,13 +33,22 @@ export function ovsSurroundings(loop: EventLoop, ports: () => DatapathPorts): Ov
   return {
     nowMs: monotonicMs,
     listen(path, accept) {
-      mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+      makeFolder(path);
       return new SeqpacketServer(loop, path, (transport) => {
         transport.handler = accept(transport);
       });
     },
     open: (kind, name, onGone) => openPort(ports(), kind, name, { name: USER, onGone }),
   };
+}
+
+/** @throws Error that names the path */
+function makeFolder(path: string): void {
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+  } catch (error) {
+    throw new Error(`cannot listen on ${path}: ${messageOf(error)}`, { cause: error });
+  }
 }
 
 /** @throws OvsError */

@@ -70,11 +70,12 @@ export class ExtensionStack {
     return this.#start(entry, () => {});
   }
 
+  /** One that crashed starts again: it may have been the configuration. @throws Failure */
   configure(name: string, config: Record<string, unknown>): Operation<void> | null {
     const entry = this.#find(name);
     const before = entry.extension;
     entry.extension = { ...before, config };
-    const changed = this.refresh(name);
+    const changed = entry.enabled && !this.#isRunning(name) ? this.setEnabled(name, true) : this.refresh(name);
     changed?.whenSettled((operation) => {
       if (operation.error !== null) entry.extension = before;
     });
