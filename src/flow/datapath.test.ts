@@ -83,6 +83,16 @@ test('recirculation looks the changed packet up under its new id', () => {
   expect(lab.held).toBe(0);
 });
 
+test('set on a later fragment, which has no ports, leaves none in the key of its recirculation', () => {
+  const lab = new FlowLab();
+  const later = `${IP},ipv4(proto=6)`;
+  lab.flow(`recirc_id(0),${later}`, 'set(tcp(src=65535,dst=9)),recirc(7)');
+  lab.flow(`recirc_id(0x7),${later},tcp(src=0,dst=0)`, '2');
+  const bytes = ethernet(0x0800, ipv4(6, tcp(), { fragment: 3 }));
+  lab.receive(bytes);
+  expect(lab.sent.map((each) => each.bytes)).toEqual([bytes]);
+});
+
 test('a recirculation loop ends after its bound with a named drop', () => {
   const lab = new FlowLab();
   lab.flow(IP, '3,recirc(1)');
@@ -271,6 +281,8 @@ const FUZZ_TIMEOUT_MS = 30_000 + fuzzRounds(1000) * 10;
 
 const ACTION_LISTS = fc.array(actionList, { minLength: 4, maxLength: 12 });
 
+const LATER_PAYLOAD = Array.from({ length: 80 }, (_, i) => i + 1);
+
 /** Frames of every kind that the key knows, well-formed. */
 const FRAMES: readonly number[][] = [
   frame,
@@ -280,6 +292,9 @@ const FRAMES: readonly number[][] = [
     [0x8100, 6],
   ]),
   ethernet(0x86dd, ipv6(6, tcp())),
+  // Later fragments: what lies behind the IP header is no transport header.
+  ...[1, 6, 17, 132].map((protocol) => ethernet(0x0800, ipv4(protocol, LATER_PAYLOAD, { fragment: 3 }))),
+  ...[6, 17, 58].map((protocol) => ethernet(0x86dd, ipv6(44, [protocol, 0, 0, 24, 0, 0, 0, 7, ...LATER_PAYLOAD]))),
   ethernet(
     0x86dd,
     ipv6(58, icmpv6(135, 0, [0, 0, 0, 0, ...hex('20010db8000000000000000000000009'), ...hex('0101 020000000011')])),
@@ -297,7 +312,7 @@ test('an output that does without keys gets the same packets', () => {
     lab.flow('in_port(1),eth(dst=02:00:00:00:00:02),eth_type(0x0800),ipv4(proto=17,frag=no),udp()', '3,4');
     lab.flow('in_port(1),eth(dst=02:00:00:00:00:02),eth_type(0x86dd),ipv6(frag=no)', '5');
   }
-  for (let round = 0; round < 200; round += 1) {
+  for (let round = 0; round < 400; round += 1) {
     const bytes = [...FRAMES[random(FRAMES.length)]];
     if (random(4) === 0) bytes[12 + random(12)] ^= 1 << random(8);
     for (const lab of labs) lab.receive(bytes);

@@ -31,6 +31,8 @@ export function applySet(packet: Packet, key: FlowKey, words: Int32Array, at: nu
     return true;
   }
   if (!applyToPacket(packet, key, attribute, words, at + 2)) return false;
+  // A later fragment has no transport header, and its key none of its fields.
+  if (key.l4Offset === -1 && isTransport(attribute)) return true;
   const layout = setLayout(attribute);
   if (layout === undefined) return false;
   for (let i = 0; i < layout.length; i += 1) {
@@ -39,6 +41,19 @@ export function applySet(packet: Packet, key: FlowKey, words: Int32Array, at: nu
     key.words[each.word] = (key.words[each.word] & ~mask) | (words[at + 2 + i * 2] & mask);
   }
   return true;
+}
+
+function isTransport(attribute: number): boolean {
+  switch (attribute) {
+    case KeyAttribute.TCP:
+    case KeyAttribute.UDP:
+    case KeyAttribute.SCTP:
+    case KeyAttribute.ICMP:
+    case KeyAttribute.ICMPV6:
+      return true;
+    default:
+      return false;
+  }
 }
 
 function applyToPacket(packet: Packet, key: FlowKey, attribute: number, words: Int32Array, at: number): boolean {

@@ -2,13 +2,14 @@
  * Rounds of the differential test of actions/: random flows are compiled, and random frames that they match go through the engine and
  * through the generated program. What is sent, dropped or recirculated must be the same; what is punted says nothing and is counted.
  */
-import { Datapath, Drop, extract, FlowKey, formatActions, KEY_WORDS, Word } from '../../flow/index.ts';
-import { ClonePool, type Packet, PacketPool } from '../../net/index.ts';
+import { Datapath, Drop, FlowKey, formatActions, KEY_WORDS, Word } from '../../flow/index.ts';
+import { ClonePool, PacketPool } from '../../net/index.ts';
 import { compileActions } from '../actions/compile.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import { ActionsProgram, type CompiledFlow, Verdict } from './actions-program.ts';
 import { OUTPUT_PORTS, type RandomFlow, randomFlow } from './flows.ts';
 import { type FrameKind, randomFrame, randomKind } from './frames.ts';
+import { keyOf, packetOf } from './packets.ts';
 import { RandomSource } from './random.ts';
 
 /** What came of the cases. */
@@ -57,7 +58,6 @@ function add(counts: Map<string, number>, name: string): void {
 
 /** The engine's side, and the rounds. */
 export class ActionsDifferential {
-  readonly #pool = new PacketPool({ packets: 64, bufferBytes: 2048 });
   readonly #datapath: Datapath;
   readonly #ifindexes: readonly number[];
   #outcome: Outcome = { sent: [], drops: [], recircId: 0, hash: 0 };
@@ -95,7 +95,7 @@ export class ActionsDifferential {
     const candidates: Candidate[] = [];
     for (let i = 0; i < flows; i += 1) {
       const kind = randomKind(random);
-      const words = this.#keyOf(randomFrame(random, kind)).words;
+      const words = keyOf(randomFrame(random, kind), 1).words;
       const flow = randomFlow(random, words);
       tally.flows += 1;
       const compiled = compileActions(flow.actions, flow.key, flow.mask, {
@@ -123,23 +123,6 @@ export class ActionsDifferential {
     }
   }
 
-  #packet(bytes: readonly number[]): Packet {
-    const packet = this.#pool.allocate();
-    if (packet === null) throw new Error('packets were not released');
-    packet.bytes.set(bytes, packet.offset);
-    packet.length = bytes.length;
-    return packet;
-  }
-
-  #keyOf(bytes: readonly number[]): FlowKey {
-    const key = new FlowKey();
-    key.begin(1);
-    const packet = this.#packet(bytes);
-    extract(packet, key);
-    packet.release();
-    return key;
-  }
-
   #case(
     program: ActionsProgram,
     random: RandomSource,
@@ -149,7 +132,7 @@ export class ActionsDifferential {
     tally: ActionsTally,
   ): void {
     const bytes = randomFrame(random, kind);
-    const key = this.#keyOf(bytes);
+    const key = keyOf(bytes, 1);
     for (let i = 0; i < KEY_WORDS; i += 1) if (((key.words[i] ^ flow.key[i]) & flow.mask[i]) !== 0) return;
     const frame = Uint8Array.from(bytes);
     const run = program.tryRun(frame, { flow: number, layer3: key.l3Offset, key: key.words });
@@ -159,7 +142,7 @@ export class ActionsDifferential {
     this.#outcome = outcome;
     const metadata = new FlowKey();
     metadata.begin(1);
-    this.#datapath.execute(this.#packet(bytes), metadata, flow.actions);
+    this.#datapath.execute(packetOf(bytes), metadata, flow.actions);
     const expected = this.#describe(program.hook, outcome);
     const found =
       run.result === Verdict.PUNT && run.sent.length === 0

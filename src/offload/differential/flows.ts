@@ -111,7 +111,7 @@ function randomStep(random: RandomSource, key: Uint32Array, depth: number): Acti
   return random.once(4) ? builder.drop(random.below(2)) : builder.output(1);
 }
 
-/** A valid list, most often with an output at its end. */
+/** A valid list, most often with an output at its end, or a recirculation. */
 export function randomList(random: RandomSource, key: Uint32Array, depth = 0): Int32Array {
   let built = new ActionBuilder().finish();
   for (let i = random.below(5); i > 0; i -= 1) {
@@ -122,8 +122,10 @@ export function randomList(random: RandomSource, key: Uint32Array, depth = 0): I
     if (validateActions(tried, key) === null) built = tried;
   }
   if (random.once(10)) return built;
-  const withOutput = new ActionBuilder().append(built).output(1 + random.below(OUTPUT_PORTS));
-  const finished = withOutput.finish();
+  const more = new ActionBuilder().append(built);
+  if (random.once(6)) more.hash(random.below(2), random.word()).recirc(1 + random.below(RECIRCULATION_IDS));
+  else more.output(1 + random.below(OUTPUT_PORTS));
+  const finished = more.finish();
   return validateActions(finished, key) === null ? finished : built;
 }
 

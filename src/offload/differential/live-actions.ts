@@ -3,13 +3,14 @@
  * through it, and what comes out of others must be what the engine makes of them, bytes and state alike.
  */
 import { attachTcx } from '../../bpf/index.ts';
-import { Datapath, extract, FlowKey, formatActions } from '../../flow/index.ts';
+import { Datapath, FlowKey, formatActions } from '../../flow/index.ts';
 import { type Adapter, Batch, Checksum, ClonePool, Gso, type Packet, PacketPool, TagAction } from '../../net/index.ts';
 import { compileActions } from '../actions/compile.ts';
 import { ActionsProgram, type CompiledFlow, Verdict } from './actions-program.ts';
 import { type ActionsTally, Divergence } from './actions-rounds.ts';
 import { OUTPUT_PORTS, type RandomFlow, randomFlow } from './flows.ts';
 import { type FrameKind, hostKind, hostOffsets, makePartial, randomFrame } from './frames.ts';
+import { keyOf, packetOf } from './packets.ts';
 import { RandomSource } from './random.ts';
 
 /** Where packets meet the program: as they come in at the interface, or as the host sends them through it. */
@@ -40,7 +41,6 @@ function describe(port: number, packet: Packet): string {
 export class LiveActions {
   readonly #input: LivePort;
   readonly #outputs: readonly LivePort[];
-  readonly #pool = new PacketPool({ packets: 64, bufferBytes: 8192 });
   readonly #datapath: Datapath;
   readonly #batch = new Batch();
   /** Packets that came out of at least one TAP. */
@@ -75,7 +75,7 @@ export class LiveActions {
     const candidates: Candidate[] = [];
     while (candidates.length < 16) {
       const kind = hostKind(random, random.pick([0, 30, 1600]));
-      const words = this.#keyOf(randomFrame(random, kind)).words;
+      const words = keyOf(randomFrame(random, kind), 1).words;
       const flow = randomFlow(random, words, 1000);
       const compiled = compileActions(flow.actions, flow.key, flow.mask, {
         hook: 'tc',
@@ -100,24 +100,6 @@ export class LiveActions {
     }
   }
 
-  #packet(bytes: readonly number[]): Packet {
-    const packet = this.#pool.allocate();
-    if (packet === null) throw new Error('packets were not released');
-    packet.resetMetadata();
-    packet.bytes.set(bytes, packet.offset);
-    packet.length = bytes.length;
-    return packet;
-  }
-
-  #keyOf(bytes: readonly number[]): FlowKey {
-    const key = new FlowKey();
-    key.begin(1);
-    const packet = this.#packet(bytes);
-    extract(packet, key);
-    packet.release();
-    return key;
-  }
-
   #offloads(packet: Packet, kind: FrameKind): void {
     const { layer4 } = hostOffsets(kind);
     packet.checksum = Checksum.PARTIAL;
@@ -139,10 +121,10 @@ export class LiveActions {
   ): void {
     const bytes = randomFrame(random, kind);
     makePartial(bytes, kind);
-    const key = this.#keyOf(bytes);
+    const key = keyOf(bytes, 1);
     for (let i = 0; i < flow.mask.length; i += 1) if (((key.words[i] ^ flow.key[i]) & flow.mask[i]) !== 0) return;
     program.arm(Uint8Array.from(bytes), { flow: number, layer3: key.l3Offset, key: key.words });
-    const sent = this.#packet(bytes);
+    const sent = packetOf(bytes);
     this.#offloads(sent, kind);
     this.#input.adapter.transmit(sent, TagAction.KEEP);
     this.#input.adapter.flush();
@@ -156,7 +138,7 @@ export class LiveActions {
     }
     this.#expected = [];
     this.#ended = false;
-    const packet = this.#packet(bytes);
+    const packet = packetOf(bytes);
     this.#offloads(packet, kind);
     const metadata = new FlowKey();
     metadata.begin(1);

@@ -6,8 +6,8 @@ import { type FlowTable, KEY_WORDS, Word } from '../../flow/index.ts';
 import { compileActions } from '../actions/compile.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import { ActionsProgram, type CompiledFlow, Verdict } from './actions-program.ts';
+import { keyOf } from './packets.ts';
 import type { Carried, Carrier } from './table-rounds.ts';
-import { keyOf } from './tables.ts';
 
 /** Passes of one packet after the first. */
 const MAXIMUM_PASSES = 8;

@@ -1,16 +1,16 @@
 /**
  * Rounds of the differential test of all of offload/: a random flow table goes into the engine's datapath and into a table that is
  * offloaded, and random frames through both. What the program carries must be what the engine does, and in the end the same counters
- * must stand at every flow. What it punts goes through an
- * engine over the offloaded table, and is told apart by whether a flow is there.
+ * must stand at every flow. What it punts goes through an engine over the offloaded table, and is told apart by whether a flow is there.
  */
 import { Datapath, FlowTable, formatActions, KEY_WORDS, PutMode, Word } from '../../flow/index.ts';
 import { Batch, ClonePool, HeaderOffsets, Malformed, malformedName, PacketPool } from '../../net/index.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import { Divergence } from './actions-rounds.ts';
 import { hostileFrame, randomFrame } from './frames.ts';
+import { keyOf, packetOf } from './packets.ts';
 import { RandomSource } from './random.ts';
-import { keyOf, packetOf, randomTable } from './tables.ts';
+import { randomTable } from './tables.ts';
 
 /** One frame that a program sent, as it is on a wire. */
 export interface CarriedFrame {

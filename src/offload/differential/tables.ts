@@ -2,37 +2,16 @@
  * Random flow tables: some masks, and under each of them flows that frames of a few kinds match, none of which overlap, so that there
  * is one right answer for every packet. Some flows are for recirculated packets.
  */
-import { extract, FlowKey, KEY_WORDS, Word } from '../../flow/index.ts';
-import { type Packet, PacketPool } from '../../net/index.ts';
+import { KEY_WORDS, Word } from '../../flow/index.ts';
 import { type RandomFlow, RECIRCULATION_IDS, randomList, randomMask } from './flows.ts';
 import { type FrameKind, randomFrame, randomKind } from './frames.ts';
+import { keyOf } from './packets.ts';
 import type { RandomSource } from './random.ts';
 
 /** Flows, and the kinds of frames that are likely to match them. */
 export interface RandomTable {
   readonly flows: readonly RandomFlow[];
   readonly kinds: readonly FrameKind[];
-}
-
-const pool = new PacketPool({ packets: 64, bufferBytes: 2048 });
-
-/** A packet that holds a frame. */
-export function packetOf(frame: readonly number[] | Uint8Array): Packet {
-  const packet = pool.allocate();
-  if (packet === null) throw new Error('packets were not released');
-  packet.bytes.set(frame, packet.offset);
-  packet.length = frame.length;
-  return packet;
-}
-
-/** The key of a frame that has come in at a port. */
-export function keyOf(frame: readonly number[], port: number): FlowKey {
-  const key = new FlowKey();
-  key.begin(port);
-  const packet = packetOf(frame);
-  extract(packet, key);
-  packet.release();
-  return key;
 }
 
 /** Whether some packet could match both. */
