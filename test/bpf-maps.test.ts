@@ -1,4 +1,7 @@
 /** Every kind of map against the running kernel, from user space and from programs. */
+import { setImmediate as turn } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { afterAll, expect, test } from 'vitest';
 import {
   ArrayMap,
@@ -16,6 +19,7 @@ import {
   MapArray,
   MapFullError,
   MapMismatchError,
+  type MappedValues,
   PerCpuArrayMap,
   PerCpuHashMap,
   PerfEventArrayMap,
@@ -121,6 +125,27 @@ test('an array is all there, zero at first, in single operations, batches and me
   expect(mapped.strideBytes).toBe(32);
   map.close();
   expect(mapped.get(4)).toEqual(someCounters);
+});
+
+test('memory that is collected takes nothing with it that was mapped since', async () => {
+  setFlagsFromString('--expose-gc');
+  const collectGarbage = runInNewContext('gc') as () => void;
+  let kept: { marked: number; values: MappedValues<Uint8Array> }[] = [];
+  for (let round = 0; round < 100; round += 1) {
+    for (let i = 0; i < 4; i += 1) {
+      const map = ArrayMap.create({ name: 'marked', value: bytes(4096), maxEntries: 1, mappable: true });
+      const values = map.map();
+      map.close();
+      const marked = 4 * round + i + 1;
+      values.u32[0] = marked;
+      kept.push({ marked, values });
+    }
+    if (round % 3 === 0) collectGarbage();
+    // Memory is given back in turns of the event loop.
+    await turn();
+    expect(kept.map(({ values }) => values.u32[0])).toEqual(kept.map(({ marked }) => marked));
+    kept = kept.slice(-6);
+  }
 });
 
 test('mapped memory is shared with programs, and atomic operations on it hold', () => {

@@ -1,11 +1,10 @@
 /**
  * Arrays: values by number, all there from the start and zero. A mappable array is shared memory between programs and TypeScript:
  * typed arrays over the kernel's own bytes, read and written with no system call.
- * Neighbours: map/table.ts for single operations, sys/mapping.ts for the memory.
+ * Neighbour: map/table.ts for single operations.
  */
-import { type FileDescriptor, Mmap } from '../../host/sys/index.ts';
+import { type FileDescriptor, Mmap, mmap } from '../../host/sys/index.ts';
 import { pageBytes } from '../sys/machine.ts';
-import { mapUntilCollected } from '../sys/mapping.ts';
 import { MAP_FLAG } from '../uapi/commands.ts';
 import { createMap, type MapOptions, type MapShape, openPinnedMap } from './handle.ts';
 import { type Layout, roundUp, u32 } from './layout.ts';
@@ -111,7 +110,7 @@ export class ArrayMap<V> extends Table<number, V> {
     const stride = roundUp(this.value.sizeBytes, VALUE_ALIGN);
     const lengthBytes = roundUp(stride * this.maxEntries, pageBytes());
     const protection = access === 'read' ? Mmap.PROT_READ : Mmap.PROT_READ | Mmap.PROT_WRITE;
-    const buffer = mapUntilCollected(this.fd, lengthBytes, protection, 0, `map array "${this.name}"`);
+    const { buffer } = mmap(this.fd, lengthBytes, { protection, doing: `map array "${this.name}"` });
     return new MappedValues(buffer, this.value, this.maxEntries);
   }
 }

@@ -7,12 +7,11 @@
  *
  *     record     type:32 misc:16 size:16, then a sample (length:32, data) or a loss (id:64, count:64)
  */
-import { Epoll, EpollEvent, FileDescriptor, ioctlNumber, Mmap, SystemError } from '../../host/sys/index.ts';
+import { Epoll, EpollEvent, FileDescriptor, ioctlNumber, mmap, SystemError } from '../../host/sys/index.ts';
 import { ClosedError, LayoutError, PrivilegeError } from '../errors.ts';
 import type { PerfEventArrayMap } from '../map/ring.ts';
 import { Attributes, Errno, perfEventOpen } from '../sys/bpf.ts';
 import { onlineCpus, pageBytes } from '../sys/machine.ts';
-import { mapUntilCollected } from '../sys/mapping.ts';
 
 /** Byte offsets and values of struct perf_event_attr (linux/perf_event.h). */
 const ATTR = { type: 0, size: 4, config: 8, sampleType: 24, wakeupEvents: 48, bytes: 64 } as const;
@@ -56,13 +55,7 @@ class CpuBuffer {
 
   constructor(cpu: number, event: FileDescriptor, bytes: number) {
     const page = pageBytes();
-    const mapping = mapUntilCollected(
-      event.number,
-      page + bytes,
-      Mmap.PROT_READ | Mmap.PROT_WRITE,
-      0,
-      `map the perf buffer of CPU ${cpu}`,
-    );
+    const mapping = mmap(event.number, page + bytes, { doing: `map the perf buffer of CPU ${cpu}` }).buffer;
     this.cpu = cpu;
     this.event = event;
     this.#bytes = new Uint8Array(mapping, page, bytes);

@@ -8,11 +8,10 @@
  *
  *     record     length:30 discard:1 busy:1 | page offset:32 | data, padded to eight bytes
  */
-import { Mmap, waitReadable } from '../../host/sys/index.ts';
+import { Mmap, mmap, waitReadable } from '../../host/sys/index.ts';
 import { ClosedError } from '../errors.ts';
 import type { RingBufferMap } from '../map/ring.ts';
 import { pageBytes } from '../sys/machine.ts';
-import { mapUntilCollected } from '../sys/mapping.ts';
 
 const BUSY = 0x80000000;
 const DISCARD = 0x40000000;
@@ -48,8 +47,8 @@ export class RingBufferReader {
     const page = pageBytes();
     const size = map.sizeBytes;
     const doing = `map ring buffer "${map.name}"`;
-    const consumer = mapUntilCollected(map.fd, page, Mmap.PROT_READ | Mmap.PROT_WRITE, 0, doing);
-    const rest = mapUntilCollected(map.fd, page + 2 * size, Mmap.PROT_READ, page, doing);
+    const consumer = mmap(map.fd, page, { doing }).buffer;
+    const rest = mmap(map.fd, page + 2 * size, { protection: Mmap.PROT_READ, offsetBytes: page, doing }).buffer;
     this.#map = map;
     this.#mask = size - 1;
     this.#consumer = new BigInt64Array(consumer, 0, 1);

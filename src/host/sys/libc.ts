@@ -64,8 +64,9 @@ const MAP_ANONYMOUS = 0x20;
 const MAP_NORESERVE = 0x4000;
 
 /**
- * A mapping and the view over it. After `unmap` the memory of the file is let go, yet the views stay harmless: the addresses
- * then hold private zero pages until the last view is collected. A stale view reads nonsense, but cannot end the process.
+ * A mapping and the view over it. It goes when the last view has been collected, and not before: a view over addresses that are somebody
+ * else's by then could do anything. `unmap` lets the memory of the file go at once; the addresses then hold private zero pages, so that a
+ * stale view reads nonsense, but harms nobody.
  */
 export interface Mapping {
   readonly address: number;
@@ -74,7 +75,7 @@ export interface Mapping {
   unmap(): void;
 }
 
-// Address ranges whose views have been collected.
+// Address ranges whose views have been collected. Nothing else may give a range back: by then others may have it.
 const abandoned = new FinalizationRegistry<{ address: number; lengthBytes: number }>((range) => {
   munmapCall(range.address, range.lengthBytes);
 });
