@@ -161,7 +161,7 @@ here('without the daemon programs fail cleanly, and start brings the same bridge
   expect(orphan.stderr).not.toBe('');
   expect(vsctl('list-br')).toBe('br0\n');
   expect(start()).toContain('Bridges: br0');
-  expect(world.pings('a', '10.8.0.2', 3)).toBe(true);
+  await until('the bridge forwards again', () => world.pings('a', '10.8.0.2', 3));
 });
 
 here('ovs-vswitchd that runs on something else is left alone, and said', () => {

@@ -11,6 +11,9 @@ const root = join(import.meta.dirname, '..');
 const agent = join(root, 'test/support/host-agent.ts');
 const jiti = join(root, 'node_modules/jiti/lib/jiti-cli.mjs');
 
+/** How long frames are waited for that should come. */
+const PATIENCE_MS = 5000;
+
 /** One host of frames. */
 export class FrameHost {
   readonly #child: ChildProcess;
@@ -178,16 +181,22 @@ export class OvsLab {
     this.appctl('revalidator/wait');
   }
 
-  /** The frames that have come to each host, by name, once a moment has passed in which none came. */
-  async arrived(): Promise<Record<string, Buffer[]>> {
+  /**
+   * The frames that have come to each host, by name, once a moment has passed in which none came.
+   * @param count how many to wait for in all, for some seconds at most
+   */
+  async arrived(count = 0): Promise<Record<string, Buffer[]>> {
     const all: Record<string, Buffer[]> = {};
-    for (let more = true; more; ) {
+    const endMs = performance.now() + PATIENCE_MS;
+    let missing = count;
+    for (let more = true; more || (missing > 0 && performance.now() < endMs); ) {
       await new Promise((resume) => setTimeout(resume, 150));
       more = false;
       for (const [name, host] of this.hosts) {
         const frames = await host.take();
         if (frames.length === 0) continue;
         all[name] = [...(all[name] ?? []), ...frames];
+        missing -= frames.length;
         more = true;
       }
     }
@@ -195,8 +204,9 @@ export class OvsLab {
   }
 
   /** As {@link arrived}, as texts. */
-  async told(): Promise<Record<string, string[]>> {
-    return Object.fromEntries(Object.entries(await this.arrived()).map(([name, frames]) => [name, texts(frames)]));
+  async told(count = 0): Promise<Record<string, string[]>> {
+    const arrived = Object.entries(await this.arrived(count));
+    return Object.fromEntries(arrived.map(([name, frames]) => [name, texts(frames)]));
   }
 
   async close(): Promise<void> {

@@ -7,8 +7,8 @@ import { pingArguments, unanswered } from './support/ping.ts';
 
 const here = test.runIf(hasOpenVSwitch());
 const FLOWS = 100_000;
-/** 3 seconds is the aim on a quiet machine; one that others use gets the same again. */
-const LIMIT_MS = 6000;
+/** Under 3 seconds is the aim on a quiet machine, which the bench measures; nobody's machine may take minutes. */
+const LIMIT_MS = 20_000;
 
 let world: OvsWorld;
 let daemonPid: number;
