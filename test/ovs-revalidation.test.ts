@@ -14,9 +14,10 @@ import { hasOpenVSwitch } from './ovs-world.ts';
 const SOURCES = ['10.7.1.1', '10.7.2.1'];
 const FLOWS_OF_SOURCE = 50_000;
 const FLOWS = SOURCES.length * FLOWS_OF_SOURCE;
-/** Each flow is hit every second and a bit, and idle after four. */
+/** Each flow is hit every second and a bit, and idle after four; not before all are there, which takes a busy machine its time. */
 const PPS_OF_SOURCE = 40_000;
 const MAX_IDLE_MS = 4000;
+const PATIENT_IDLE_MS = 60_000;
 
 /** Reading ports and addresses makes every pair of them a megaflow of its own. */
 const MATCH = 'move:NXM_OF_UDP_SRC[]->NXM_NX_REG0[0..15],move:NXM_OF_IP_SRC[]->NXM_NX_REG1[]';
@@ -59,9 +60,11 @@ describe.runIf(hasOpenVSwitch())('100,000 flows', () => {
 
   test('stay while they carry, follow the rules, go when they are idle, and count every packet', async () => {
     lab.ofctl('add-flow', 'br0', `priority=100,udp,actions=${MATCH},output:b`);
-    lab.vsctl('set', 'Open_vSwitch', '.', `other_config:max-idle=${MAX_IDLE_MS}`);
+    const idleAfter = (ms: number) => lab.vsctl('set', 'Open_vSwitch', '.', `other_config:max-idle=${ms}`);
+    idleAfter(PATIENT_IDLE_MS);
     // It would rise to that by itself, by 1,000 each turn.
-    lab.appctl('upcall/set-flow-limit', '200000');
+    const raiseLimit = () => lab.appctl('upcall/set-flow-limit', '200000');
+    raiseLimit();
     // Each generator would turn it off at its end, before the other has ended.
     lab.inside('ethtool', '-K', 'a', 'gro', 'on');
     const printed: Promise<string>[] = [];
@@ -73,14 +76,25 @@ describe.runIf(hasOpenVSwitch())('100,000 flows', () => {
       });
       printed.push(new Promise((done) => generator.once('close', () => done(text))));
     }
-    await until('all flows are there', () => shown(/^\s*flows: (\d+)/m) >= FLOWS, 60_000);
+    const allThere = () => until('all flows are there', () => shown(/^\s*flows: (\d+)/m) >= FLOWS, 90_000);
+    await allThere();
     await until('the kernel has them all', () => inKernel() >= FLOWS, 10_000);
+    idleAfter(MAX_IDLE_MS);
 
     // Longer than flows may be idle, with several turns of revalidation.
-    const missed = shown(/missed:(\d+)/);
-    const turns = Date.now() + MAX_IDLE_MS + 2000;
-    while (Date.now() < turns) {
+    let missed = shown(/missed:(\d+)/);
+    let end = Date.now() + MAX_IDLE_MS + 2000;
+    const lastEnd = end + 60_000;
+    while (Date.now() < end) {
       lab.appctl('revalidator/wait');
+      if (Number(/\(limit (\d+)\)/.exec(lab.appctl('upcall/show'))?.[1]) < FLOWS && end < lastEnd) {
+        // A turn took over two seconds, on a machine that others use: ovs-vswitchd lowers its limit, and lets flows go.
+        raiseLimit();
+        await allThere();
+        missed = shown(/missed:(\d+)/);
+        end = Date.now() + MAX_IDLE_MS + 2000;
+        continue;
+      }
       expect(shown(/^\s*flows: (\d+)/m)).toBeGreaterThanOrEqual(FLOWS);
       await pause(200);
     }
@@ -113,5 +127,5 @@ describe.runIf(hasOpenVSwitch())('100,000 flows', () => {
     const stats = lab.world.json<{ port: string; receiveDropped: number }[]>('stats');
     expect(stats.find(({ port }) => port === 'a')?.receiveDropped).toBe(lost());
     expect(show().channel?.ringFull).toBeGreaterThanOrEqual(lost());
-  }, 180_000);
+  }, 240_000);
 });
