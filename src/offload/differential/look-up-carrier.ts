@@ -6,7 +6,7 @@ import { type FlowTable, KEY_WORDS, Word } from '../../flow/index.ts';
 import { compileActions } from '../actions/compile.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import { ActionsProgram, type CompiledFlow, Verdict } from './actions-program.ts';
-import { keyOf } from './packets.ts';
+import { endsInLink, keyOf } from './packets.ts';
 import type { Carried, Carrier } from './table-rounds.ts';
 
 /** Passes of one packet after the first. */
@@ -53,8 +53,8 @@ export class LookUpCarrier implements Carrier {
   }
 
   run(frame: Uint8Array, port: number): Carried {
+    if (endsInLink(frame)) return PUNTED;
     const key = keyOf(Array.from(frame), port);
-    if (frame.length < 14) return PUNTED;
     const passed: number[] = [];
     for (let pass = 0; pass <= MAXIMUM_PASSES; pass += 1) {
       const slot = this.#table.match(key.words);

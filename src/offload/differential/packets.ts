@@ -1,8 +1,16 @@
 /** Frames as packets of the engine, and the flow keys that it sees in them. Neighbour: frames.ts makes frames. */
 import { extract, FlowKey } from '../../flow/index.ts';
-import { type Packet, PacketPool } from '../../net/index.ts';
+import { HeaderOffsets, Malformed, type Packet, PacketPool } from '../../net/index.ts';
 
 const pool = new PacketPool({ packets: 64, bufferBytes: 8192 });
+
+const headers = new HeaderOffsets();
+
+/** Whether a frame ends before its Ethernet header or inside a tag: the parser hands it up, so that actions never meet it. */
+export function endsInLink(frame: Uint8Array): boolean {
+  const malformed = headers.parseBytes(frame, 0, frame.length);
+  return malformed === Malformed.ETHERNET_TRUNCATED || malformed === Malformed.TAG_TRUNCATED;
+}
 
 /** A packet that holds a frame. */
 export function packetOf(frame: readonly number[] | Uint8Array): Packet {
