@@ -56,17 +56,24 @@ export class DatapathOffload implements FlowRegistry {
     const log = (message: string, fields: Record<string, unknown>) => around.log(message, fields);
     const nowMs = () => around.nowMs();
     const takeover = new Takeover({
-      ...{ identity, nowMs, warn, log },
+      identity,
+      nowMs,
+      warn,
+      log,
       extensionRuns: (name) => around.extensionRuns(name),
       portIdOf: (ifindex) => this.#ports.idOf(ifindex),
     });
     const wayUp = new WayUp({
-      ...{ loop, warn },
+      loop,
+      warn,
       interfaceName: puntNameOf(identity),
       path: () => (takeover.folder === null ? null : puntPathOf(identity)),
     });
     const ports = new PortOffloads({
-      ...{ virtualSwitch, takeover, wayUp, warn },
+      virtualSwitch,
+      takeover,
+      wayUp,
+      warn,
       tables: () => this.#tables.running(),
       changed: () => this.#copies.portsChanged(),
     });
@@ -74,14 +81,22 @@ export class DatapathOffload implements FlowRegistry {
     this.#wayUp = wayUp;
     this.#ports = ports;
     this.#copies = new CaptureCopies({
-      ...{ loop, warn },
+      loop,
+      warn,
       hub: captures,
       ports: () => ports,
       hasPrograms: () => this.#tables.running().next().done !== true,
       setCopies: (copies) => this.#tables.setCopies(copies),
     });
     this.#tables = new FlowTables({
-      ...{ loop, captures, takeover, wayUp, ports, nowMs, warn, log },
+      loop,
+      captures,
+      takeover,
+      wayUp,
+      ports,
+      nowMs,
+      warn,
+      log,
       isOn: () => this.#mode !== 'off' && this.#decide(),
       isRequired: () => this.#mode === 'require',
       copiesRefused: (reason) => this.#copies.refused(reason),
