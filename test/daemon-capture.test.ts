@@ -1,8 +1,9 @@
 /** Captures read by Wireshark's tshark, filters, pipes that close, and capture files as ports. */
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, statSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { PortInfo, TraceResult } from '../src/daemon/client.ts';
+import { PcapWriter } from '../src/net/index.ts';
 import { must, run, until, World } from './daemon-world.ts';
 
 const bin = join(import.meta.dirname, '../bin/millrace.js');
@@ -164,4 +165,71 @@ test('a capture file plays into the switch, and what comes back is written to an
   const text = world.millrace('port', 'add', 'x', '--kind', 'pcap', '--read', world.file('text.pcap', 'no capture'));
   expect([text.code, text.stderr]).toEqual([1, expect.stringContaining('text.pcap')]);
   expect(run('tshark', ['-r', recorded]).code).toBe(0);
+});
+
+/** A capture with one TCP packet of so many bytes for each IP identification. */
+function tcpCapture(lengths: number[]): Uint8Array {
+  const chunks: Uint8Array[] = [];
+  const writer = new PcapWriter((chunk) => chunks.push(chunk), { linkType: 1 });
+  for (const [i, length] of lengths.entries()) {
+    const frame = Buffer.alloc(length, 7);
+    Buffer.from('025700000062025700000061080045000000000140004006000a0a0900010a090002', 'hex').copy(frame);
+    frame.writeUInt16BE(length - 14, 16);
+    frame.writeUInt16BE(i, 18);
+    frame[46] = 0x50;
+    writer.packet({ seconds: 1_700_000_000, nanoseconds: i, data: frame });
+  }
+  writer.flush();
+  return new Uint8Array(Buffer.concat(chunks));
+}
+
+test('super-packets of a capture come in as what they were; a larger MTU makes them plain', async () => {
+  const file = join(world.folder, 'large.pcap');
+  writeFileSync(file, tcpCapture([1514, 20_054]));
+  const seen = join(world.folder, 'seen.pcapng');
+  await capturing(['b', '-w', seen, '--filter', 'tcp'], () => {
+    world.ok('port', 'add', 'replay', '--kind', 'pcap', '--read', file, 'speed=fast');
+  });
+  expect(tshark(seen, 'frame.len').flat()).toEqual(['1514', '20054']);
+  expect(world.json<PortInfo>('port', 'show', 'replay')).toMatchObject({ mtuBytes: 1500, drops: 0 });
+  world.ok('port', 'del', 'replay');
+
+  const huge = world.ok('port', 'add', 'huge', '--kind', 'pcap', '--read', file, 'speed=fast', 'mtuBytes=65535');
+  expect(huge).toContain('up');
+  await until('it has been played', () => world.json<PortInfo>('port', 'show', 'huge').counters.receivedPackets === 2);
+  expect(world.ok('drops')).toContain('larger than the MTU');
+});
+
+test('a pipe that a port reads stops nobody: without a writer, with one that is slow, and at its end', async () => {
+  const pipe = join(world.folder, 'pipe');
+  must('mkfifo', pipe);
+  const received = () => world.json<PortInfo>('port', 'show', 'replay').counters.receivedPackets;
+  world.ok('port', 'add', 'replay', '--kind', 'pcap', '--read', pipe);
+  expect(world.pings('a', '10.9.0.2')).toBe(true);
+  const writer = openSync(pipe, 'w');
+  const bytes = tcpCapture([60, 60]);
+  writeSync(writer, bytes.subarray(0, 130));
+  await until('the first frame has come', () => received() === 1);
+  expect(world.pings('a', '10.9.0.2')).toBe(true);
+  writeSync(writer, bytes.subarray(130));
+  await until('the second has come', () => received() === 2);
+  closeSync(writer);
+  await until(
+    'its end is said',
+    () => world.json<PortInfo>('port', 'show', 'replay').reason === 'the capture has been read to its end',
+  );
+  expect(world.pings('a', '10.9.0.2')).toBe(true);
+});
+
+test('what would block, or is no file, is refused in every place that takes a path', () => {
+  const pipe = join(world.folder, 'pipe');
+  must('mkfifo', pipe);
+  const add = (...settings: string[]) => world.millrace('port', 'add', 'x', ...settings);
+  expect(add('--kind', 'pcap', '--read', '/dev/zero').stderr).toContain('/dev/zero: capture: it is a device');
+  expect(add('--kind', 'pcap', '--write', pipe).stderr).toContain('a named pipe that nobody reads');
+  expect(add('--kind', 'pcap', '--write', '/dev/full').stderr).toContain('it is a device');
+  expect(add('--kind', 'tap', `netns=${pipe}`).stderr).toContain('EINVAL');
+  const extension = world.millrace('extension', 'add', 'e', '--module', pipe);
+  expect(extension.stderr).toContain('it is no file');
+  expect(world.pings('a', '10.9.0.2')).toBe(true);
 });

@@ -138,3 +138,34 @@ test('an MTU that changes under traffic is followed', async () => {
   await until('the ports know', () => world.json<PortInfo[]>('port', 'list').every((port) => port.mtuBytes === 9000));
   must('ip', 'netns', 'exec', a, 'ping', '-c', '1', '-W', '1', '-M', 'do', '-s', '8900', '10.9.0.2');
 });
+
+test('a TAP in a namespace follows what happens there, goes with it, and comes to a new one of that name', async () => {
+  const [a, b] = [world.namespace('a'), world.namespace('b')];
+  const tap = (name: string, netns: string, address: string) =>
+    `  ${name}: { kind: tap, netns: ${netns}, addresses: [${address}/24] }\n`;
+  world.up(`ports:\n${tap('ta', a, '10.9.0.1')}${tap('tb', b, '10.9.0.2')}`);
+  await until('packets pass', () => world.pings('a', '10.9.0.2', 1));
+
+  must('ip', '-n', b, 'link', 'set', 'tb', 'down');
+  await until('it is seen down', () => state('tb') === 'down');
+  must('ip', '-n', b, 'link', 'set', 'tb', 'up');
+  await until('it is seen up', () => state('tb') === 'up');
+  must('ip', '-n', b, 'link', 'set', 'tb', 'mtu', '1400');
+  await until('its MTU is seen', () => world.json<PortInfo>('port', 'show', 'tb').mtuBytes === 1400);
+
+  // What others do in their own namespaces is not an end of ours: somebody else's link there changes nothing.
+  must('ip', '-n', b, 'link', 'add', 'name', 'x0', 'type', 'veth', 'peer', 'name', 'x1');
+  expect(state('tb')).toBe('up');
+
+  must('ip', 'netns', 'delete', b);
+  await until('the port has lost it', () => state('tb') === 'failed');
+  expect(world.json<PortInfo>('port', 'show', 'tb').reason).toBe(
+    `cannot open network namespace ${b}: open failed with ENOENT`,
+  );
+  expect(world.pings('a', '10.9.0.2', 1)).toBe(false);
+
+  must('ip', 'netns', 'add', b);
+  expect(world.ok('port', 'set', 'tb', `netns=${b}`)).toBe('Changed port tb, which is up.\n');
+  expect(must('ip', '-n', b, '-br', 'link')).toContain('tb');
+  await until('packets pass again', () => world.pings('a', '10.9.0.2', 1));
+});

@@ -11,7 +11,7 @@ const MAX_FRAMES = 100_000;
  */
 export function readFrames(path: string): string[] {
   try {
-    const source = openFileSource(path);
+    const source = openFileSource(path, { waits: true });
     try {
       const frames: string[] = [];
       for (const record of readCapture(chunksOf(source))) {

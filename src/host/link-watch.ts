@@ -19,14 +19,19 @@ export class LinkWatch {
   readonly #socket: NetlinkSocket;
   readonly #client: RouteClient;
   readonly #table = new LinkTable();
+  #elsewhere = false;
   #closed = false;
 
-  /** @throws SystemError */
-  constructor(options: { receiveBufferBytes?: number } = {}) {
+  /**
+   * @param options.elsewhere hear also of namespaces that have an id in this one: see {@link takeElsewhere}
+   * @throws SystemError
+   */
+  constructor(options: { receiveBufferBytes?: number; elsewhere?: boolean } = {}) {
     // Listening begins before the first look: what changes between the two is seen twice rather than not at all.
     this.#socket = new NetlinkSocket(NetlinkProtocol.ROUTE, {
       groups: [RtnlGroup.LINK],
       receiveBufferBytes: options.receiveBufferBytes ?? RECEIVE_BUFFER_BYTES,
+      ...(options.elsewhere === undefined ? {} : { elsewhere: options.elsewhere }),
     });
     try {
       this.#client = new RouteClient();
@@ -65,6 +70,10 @@ export class LinkWatch {
       try {
         const datagram = this.#socket.receive();
         if (datagram === null) return events;
+        if (this.#socket.isFromElsewhere) {
+          this.#elsewhere = true;
+          continue;
+        }
         for (const message of parseMessages(datagram)) {
           const event = parseRouteEvent(message);
           // Bridges tell of their ports under a family of their own; there, "deleted" only means "no port any more".
@@ -78,9 +87,17 @@ export class LinkWatch {
         // A notification that cannot be read is as good as lost.
         if (!lost && !(error instanceof NetlinkError)) throw error;
         this.#discard();
+        this.#elsewhere = true;
         events.push(...this.#lookAgain());
       }
     }
+  }
+
+  /** Whether {@link process} has heard of a change in another namespace, or may have missed one, since the last call. */
+  takeElsewhere(): boolean {
+    const heard = this.#elsewhere;
+    this.#elsewhere = false;
+    return heard;
   }
 
   /**

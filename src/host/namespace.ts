@@ -32,7 +32,8 @@ export class NetworkNamespace {
   private constructor(path: string, label: string) {
     this.label = label;
     try {
-      this.#descriptor = open(path, Open.RDONLY, `open network namespace ${label}`);
+      // What is no namespace is told apart when it is entered; a named pipe must not be waited for.
+      this.#descriptor = open(path, Open.RDONLY | Open.NONBLOCK, `open network namespace ${label}`);
     } catch (error) {
       if (error instanceof SystemError && error.errno === Errno.ENOENT) {
         throw new SystemError(

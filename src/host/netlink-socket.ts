@@ -1,8 +1,13 @@
 /** A netlink socket: datagrams out and in, groups, extended acknowledgements asked for. What they mean is netlink/'s. */
 import {
+  addressOf,
   bind,
+  check,
+  Errno,
   type FileDescriptor,
+  lastErrno,
   NativeBlock,
+  rawReceiveMessage,
   receiveFrom,
   Socket,
   send,
@@ -13,10 +18,22 @@ import {
 } from './sys/index.ts';
 
 /** Options at level SOL_NETLINK (netlink(7)). */
-const Option = { ADD_MEMBERSHIP: 1, EXT_ACK: 11, GET_STRICT_CHK: 12 } as const;
+const Option = { ADD_MEMBERSHIP: 1, LISTEN_ALL_NSID: 8, EXT_ACK: 11, GET_STRICT_CHK: 12 } as const;
 
 // struct sockaddr_nl: family u16, padding u16, port id u32, groups u32.
 const ADDRESS_BYTES = 12;
+/** struct msghdr: the fields are of eight bytes each, the last one in each place padded. */
+const Header = {
+  NAME: 0,
+  NAME_BYTES: 8,
+  VECTORS: 16,
+  VECTOR_COUNT: 24,
+  CONTROL: 32,
+  CONTROL_BYTES: 40,
+  SIZE: 56,
+} as const;
+/** struct cmsghdr with an int behind it: length u64, level i32, type i32, id i32. */
+const CONTROL_BYTES = 24;
 
 /** An open netlink socket, in the network namespace of the thread that made it. */
 export class NetlinkSocket {
@@ -24,20 +41,31 @@ export class NetlinkSocket {
   readonly #sender = new NativeBlock(ADDRESS_BYTES);
   readonly #doing: string;
   #buffer = new Uint8Array(32 * 1024);
+  readonly #listensElsewhere: boolean;
+  readonly #header = new NativeBlock(Header.SIZE + 16);
+  readonly #control = new NativeBlock(CONTROL_BYTES);
+  /** Whether the last datagram tells of another namespace than the socket's. */
+  isFromElsewhere = false;
 
   /**
    * @param protocol such as NetlinkProtocol.ROUTE
    * @param options.groups multicast groups to join
    * @param options.receiveBufferBytes room for datagrams that wait; for listeners
+   * @param options.elsewhere hear also what happens in namespaces that have an id here; none of them is kept alive by that
    * @throws SystemError
    */
-  constructor(protocol: number, options: { groups?: readonly number[]; receiveBufferBytes?: number } = {}) {
+  constructor(
+    protocol: number,
+    options: { groups?: readonly number[]; receiveBufferBytes?: number; elsewhere?: boolean } = {},
+  ) {
     this.#doing = `use netlink protocol ${protocol}`;
     this.#socket = socket(Socket.AF_NETLINK, Socket.RAW, protocol, this.#doing);
     try {
       const fd = this.#socket.number;
       tryNumberOption(fd, Socket.SOL_NETLINK, Option.EXT_ACK, 1);
       tryNumberOption(fd, Socket.SOL_NETLINK, Option.GET_STRICT_CHK, 1);
+      this.#listensElsewhere =
+        options.elsewhere === true && tryNumberOption(fd, Socket.SOL_NETLINK, Option.LISTEN_ALL_NSID, 1);
       const room = options.receiveBufferBytes;
       if (room !== undefined && !tryNumberOption(fd, Socket.SOL_SOCKET, Socket.SO_RCVBUFFORCE, room)) {
         tryNumberOption(fd, Socket.SOL_SOCKET, Socket.SO_RCVBUF, room);
@@ -74,11 +102,37 @@ export class NetlinkSocket {
       const length = receiveFrom(fd, this.#buffer, Socket.MSG_PEEK | Socket.MSG_TRUNC, this.#sender, this.#doing);
       if (length < 0) return null;
       if (length > this.#buffer.length) this.#buffer = new Uint8Array(length);
-      const received = receiveFrom(fd, this.#buffer, 0, this.#sender, this.#doing);
+      const received = this.#listensElsewhere
+        ? this.#receiveWithOrigin(fd)
+        : receiveFrom(fd, this.#buffer, 0, this.#sender, this.#doing);
       if (received < 0) return null;
       const senderPort = this.#sender.u32[1];
       if (senderPort === 0) return this.#buffer.subarray(0, received);
     }
+  }
+
+  /** As receiveFrom, with the id of the namespace that the datagram tells of: the kernel adds one only for others. */
+  #receiveWithOrigin(fd: number): number {
+    const header = this.#header;
+    const vector = Header.SIZE;
+    header.setAddress(Header.NAME, this.#sender.address);
+    header.u32[Header.NAME_BYTES / 4] = ADDRESS_BYTES;
+    header.setAddress(Header.VECTORS, header.address + vector);
+    header.setAddress(Header.VECTOR_COUNT, 1);
+    header.setAddress(Header.CONTROL, this.#control.address);
+    header.setAddress(Header.CONTROL_BYTES, CONTROL_BYTES);
+    header.setAddress(vector, addressOf(this.#buffer));
+    header.setAddress(vector + 8, this.#buffer.length);
+    const received = rawReceiveMessage(fd, header.address, 0);
+    if (received < 0) {
+      const errno = lastErrno();
+      if (errno === Errno.EAGAIN || errno === Errno.EINTR) return -1;
+      return check(received, 'recvmsg', this.#doing);
+    }
+    const [, , level, type] = this.#control.u32;
+    const hasControl = header.u32[Header.CONTROL_BYTES / 4] > 0;
+    this.isFromElsewhere = hasControl && level === Socket.SOL_NETLINK && type === Option.LISTEN_ALL_NSID;
+    return received;
   }
 
   /** Block the thread until there is something to receive. @returns false when the time is over */

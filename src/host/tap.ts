@@ -4,6 +4,7 @@
  * The device vanishes with the adapter.
  */
 import { BATCH_SIZE, type Batch, Offload, type Packet, PacketPool } from '../net/index.ts';
+import { newNamespaceId } from '../netlink/index.ts';
 import { checkDeviceName, DeviceControl, DeviceFlag } from './device.ts';
 import { FrameVectors, regionAddress } from './frame-vectors.ts';
 import { NetworkNamespace } from './namespace.ts';
@@ -78,8 +79,12 @@ export class Tap implements PortAdapter {
   readonly #clock = new Clock(ClockId.REALTIME);
   /** The buffer for the next frame, so that finding none costs no more than the call. */
   #spare: Packet | null = null;
-  /** A socket in the device's namespace for questions about it, and which namespace that is. */
-  #control: { socket: FileDescriptor; device: DeviceControl; namespace: string } | null = null;
+  /** Which namespace it was made in, and a socket there for questions about it. */
+  readonly #home: string;
+  readonly #homeSocket: FileDescriptor;
+  readonly #homeControl: DeviceControl;
+  /** The namespace where the device was when it was last looked at. */
+  #whereabouts: string;
   #lock: FileDescriptor | null = null;
   #closed = false;
 
@@ -92,17 +97,29 @@ export class Tap implements PortAdapter {
     });
     this.#poolAddress = regionAddress(this.#pool.region);
     this.#vectorsAddress = this.#vectors.vectorsAddress(0);
-    this.#device = new TunDevice(options.interfaceName, VIRTIO_HEADER_BYTES);
+    const home = NetworkNamespace.current();
+    this.#home = home.identity;
+    this.#whereabouts = this.#home;
+    home.close();
+    this.#homeSocket = openControl(options.interfaceName);
+    this.#homeControl = new DeviceControl(this.#homeSocket.number);
+    try {
+      this.#device = new TunDevice(options.interfaceName, VIRTIO_HEADER_BYTES);
+    } catch (error) {
+      this.#homeSocket.close();
+      throw error;
+    }
     this.offloads = this.#device.udpSegmentation ? Offload.ALL : Offload.ALL & ~Offload.USO;
     this.interfaceName = options.interfaceName;
     try {
       this.interfaceName = this.#device.name();
       this.name = options.name ?? this.interfaceName;
       if (options.namespace !== undefined) this.#moveTo(options.namespace);
-      const control = this.#followNamespace();
-      if (options.macAddress !== undefined) control.setHardwareAddress(this.interfaceName, options.macAddress);
-      if (options.mtuBytes !== undefined) control.setMtu(this.interfaceName, options.mtuBytes);
-      if (options.up ?? true) control.setUp(this.interfaceName, true);
+      this.#withControl((control) => {
+        if (options.macAddress !== undefined) control.setHardwareAddress(this.interfaceName, options.macAddress);
+        if (options.mtuBytes !== undefined) control.setMtu(this.interfaceName, options.mtuBytes);
+        if (options.up ?? true) control.setUp(this.interfaceName, true);
+      });
       this.refresh();
     } catch (error) {
       this.close();
@@ -116,31 +133,48 @@ export class Tap implements PortAdapter {
     });
   }
 
-  /** Ask from inside the namespace where the device is: it can be moved at any time. */
-  #followNamespace(): DeviceControl {
+  /** Whether the device is in another namespace than the one that it was made in. */
+  get isElsewhere(): boolean {
+    return this.#whereabouts !== this.#home;
+  }
+
+  /**
+   * Ask from inside the namespace where the device is: it can be moved at any time. Nothing is left open in a namespace of others, which
+   * would outlive its deletion, and the device with it.
+   */
+  #withControl(body: (control: DeviceControl) => void): void {
     const reference = this.#device.namespace();
+    const there = reference === null ? null : NetworkNamespace.byPath(`/proc/self/fd/${reference.number}`);
     try {
-      const there =
-        reference === null ? NetworkNamespace.current() : NetworkNamespace.byPath(`/proc/self/fd/${reference.number}`);
-      try {
-        if (this.#control?.namespace === there.identity) return this.#control.device;
-        return there.run(() => this.#openControl(there.identity));
-      } finally {
-        there.close();
-      }
+      this.#follow(there);
+      if (there === null || !this.isElsewhere) body(this.#homeControl);
+      else
+        there.run(() => {
+          const inside = openControl(this.interfaceName);
+          try {
+            body(new DeviceControl(inside.number));
+          } finally {
+            inside.close();
+          }
+        });
     } finally {
+      there?.close();
       reference?.close();
     }
   }
 
-  #openControl(namespace: string): DeviceControl {
-    this.#control?.socket.close();
+  /** Keep the lock where the device is at home; have a link watch there hear of it elsewhere. */
+  #follow(there: NetworkNamespace | null): void {
+    const whereabouts = there?.identity ?? this.#home;
+    const hasMoved = whereabouts !== this.#whereabouts;
+    this.#whereabouts = whereabouts;
+    if (!this.isElsewhere) {
+      this.#lock ??= lockIfFree(this.#homeControl.indexOf(this.interfaceName), this.interfaceName);
+      return;
+    }
     this.#lock?.close();
-    const inside = socket(Socket.AF_INET, Socket.DGRAM, 0, `look at ${this.interfaceName}`);
-    const device = new DeviceControl(inside.number);
-    this.#control = { socket: inside, device, namespace };
-    this.#lock = lockIfFree(device.indexOf(this.interfaceName), this.interfaceName);
-    return device;
+    this.#lock = null;
+    if (hasMoved && there !== null) giveId(there);
   }
 
   get fileDescriptor(): number {
@@ -235,12 +269,13 @@ export class Tap implements PortAdapter {
     if (this.#closed) return this.state;
     try {
       this.interfaceName = this.#device.name();
-      const control = this.#followNamespace();
-      this.interfaceIndex = control.indexOf(this.interfaceName);
-      this.state = (control.flags(this.interfaceName) & DeviceFlag.UP) !== 0 ? 'up' : 'down';
-      this.carrier = this.state === 'up' && control.carrier(this.interfaceName);
-      this.mtuBytes = control.mtuBytes(this.interfaceName);
-      this.macAddress = control.hardwareAddress(this.interfaceName).address;
+      this.#withControl((control) => {
+        this.interfaceIndex = control.indexOf(this.interfaceName);
+        this.state = (control.flags(this.interfaceName) & DeviceFlag.UP) !== 0 ? 'up' : 'down';
+        this.carrier = this.state === 'up' && control.carrier(this.interfaceName);
+        this.mtuBytes = control.mtuBytes(this.interfaceName);
+        this.macAddress = control.hardwareAddress(this.interfaceName).address;
+      });
     } catch (error) {
       if (!(error instanceof SystemError)) throw error;
       this.state = 'gone';
@@ -254,11 +289,24 @@ export class Tap implements PortAdapter {
     this.#closed = true;
     this.#spare?.release();
     this.#spare = null;
-    this.#control?.socket.close();
+    this.#homeSocket.close();
     this.#lock?.close();
     this.#device.close();
     this.state = 'gone';
     this.carrier = false;
+  }
+}
+
+function openControl(interfaceName: string): FileDescriptor {
+  return socket(Socket.AF_INET, Socket.DGRAM, 0, `look at ${interfaceName}`);
+}
+
+/** Without an id, and without the privilege to give one, changes there are seen only when somebody looks. */
+function giveId(namespace: NetworkNamespace): void {
+  try {
+    withRouteClient((client) => client.request(newNamespaceId(namespace.fileDescriptor)));
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
   }
 }
 

@@ -14,7 +14,14 @@ export { type AdapterSettings, macAddressFromName } from './adapters/settings.ts
 export { type FrameObserver, TracerAdapter } from './adapters/tracer.ts';
 export { BATCH_SIZE, Batch } from './batch.ts';
 export { CaptureError } from './capture/error.ts';
-export { type ByteSink, type ByteSource, chunksOf, openFileSink, openFileSource } from './capture/file.ts';
+export {
+  type ByteSink,
+  type ByteSource,
+  chunksOf,
+  NOTHING_YET,
+  openFileSink,
+  openFileSource,
+} from './capture/file.ts';
 export type { ChunkSink } from './capture/output.ts';
 export { type PacketToWrite, PcapWriter } from './capture/pcap-writer.ts';
 export {

@@ -274,6 +274,9 @@ const pcap = z.strictObject({
     .union([z.number().positive().max(1e6), z.literal('fast')], { error: 'must be a positive number or fast' })
     .optional()
     .describe('1 is the pace of the capture (the default), 2 twice that; fast: at once'),
+  mtuBytes: integer(68, 65535)
+    .optional()
+    .describe('MTU of the port; 1500 when not given. TCP packets of the capture beyond it come in as super-packets'),
   ...policies,
 });
 

@@ -135,11 +135,18 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
     return null;
   });
   add('port.set', z.strictObject({ name: nameSchema, changes: settings }), async ({ name: wanted, changes }) => {
+    const before = control.running;
     await control.change((running) => {
-      const { device, ...before } = requirePort(running, wanted);
-      const wantedPort = mergePatch(device === '' ? before : { ...before, device }, changes);
+      const { device, ...settled } = requirePort(running, wanted);
+      const wantedPort = mergePatch(device === '' ? settled : { ...settled, device }, changes);
       return { ...running, ports: new Map(running.ports).set(wanted, checkPort(wanted, wantedPort)) };
     });
+    // Settings that are there already are a wish to try them again: a port that failed may find what it needs now.
+    if (control.running === before) {
+      await control.serially(() =>
+        control.operate({ op: 'port-set', name: wanted, port: requirePort(control.running, wanted) }),
+      );
+    }
     return portInfo(wanted);
   });
 

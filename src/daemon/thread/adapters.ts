@@ -126,6 +126,7 @@ export function openPcap(name: string, port: PortOf<'pcap'>): PcapAdapter {
     return new PcapAdapter({
       name,
       speed: port.speed === 'fast' ? 0 : (port.speed ?? 1),
+      ...(port.mtuBytes === undefined ? {} : { mtuBytes: port.mtuBytes }),
       ...(input === null ? {} : { input }),
       ...(output === null ? {} : { output }),
     });

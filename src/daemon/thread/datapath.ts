@@ -94,10 +94,11 @@ export class Datapath {
     this.#fdb = new ForwardingDatabase(this.#stack, this.#ports);
     this.#captures = new DatapathCaptures(this.#switch, hub, () => this.#stack.running('capture'));
     loop.timers.every(TICK_MS, { onTimer: () => this.#tick() });
-    this.#links = new LinkWatch();
+    this.#links = new LinkWatch({ elsewhere: true });
     loop.add(this.#links.fileDescriptor, {
       onReady: () => {
         if (this.#links.process().length > 0) this.#ports.reexamine();
+        if (this.#links.takeElsewhere()) this.#ports.reexamineElsewhere();
       },
       onError: () => this.#ports.reexamine(),
     });

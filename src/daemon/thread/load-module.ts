@@ -3,6 +3,7 @@
  * modules that this process runs on, so that classes are the same on both sides.
  */
 
+import { statSync } from 'node:fs';
 import { createJiti } from 'jiti';
 import * as net from '../../net/index.ts';
 import type { ExtensionFactory } from '../../switch/index.ts';
@@ -39,6 +40,10 @@ export function loadExtensionModule(path: string): ExtensionFactory {
     interopDefault: false,
     virtualModules: { 'millrace/net': net, 'millrace/switch': virtualSwitch },
   });
+  // Reading a pipe would wait for whoever writes it, and the packets with it.
+  if (statSync(path, { throwIfNoEntry: false })?.isFile() === false) {
+    throw new Failure('config', `cannot load the extension ${path}: it is no file`);
+  }
   let loaded: unknown;
   try {
     // The datapath thread has no event loop: the synchronous form is the one that can work here.

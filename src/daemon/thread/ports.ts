@@ -2,7 +2,7 @@
  * The ports of the datapath: made, changed and removed at run time; attached to their devices, detached when a device vanishes, and attached
  * again when one of that name comes back. The switch's port exists all the time, so that policies and counters last.
  */
-import type { EventLoop } from '../../host/index.ts';
+import { type EventLoop, Tap } from '../../host/index.ts';
 import { type Adapter, formatMac, PcapAdapter } from '../../net/index.ts';
 import type { Operation, VirtualSwitch } from '../../switch/index.ts';
 import type { PortCounters, PortInfo, PortState } from '../api.ts';
@@ -135,6 +135,10 @@ export class DatapathPorts {
           port.config = to;
           return offloadOf(from) === offloadOf(to) ? null : this.#reopen(port);
         },
+        () => {
+          if (!port.attached) this.#reexamine(port);
+          return null;
+        },
       ]);
     const changed = change(before, config);
     changed.whenSettled((operation) => {
@@ -171,6 +175,11 @@ export class DatapathPorts {
   /** Look at the devices: something changed about the links of this host. */
   reexamine(): void {
     for (const port of this.#ports.values()) this.#reexamine(port);
+  }
+
+  /** Something changed in another namespace. */
+  reexamineElsewhere(): void {
+    for (const port of this.#ports.values()) if (isElsewhere(port.adapter)) this.#reexamine(port);
   }
 
   /** Remove all, without waiting for anybody. */
@@ -346,7 +355,7 @@ export class DatapathPorts {
       return;
     }
     // A TAP that was moved into another namespace cannot be redirected to.
-    if (config.kind === 'tap' && !interfaceExists(adapter.interfaceName)) this.#offload.end(port);
+    if (isElsewhere(adapter)) this.#offload.end(port);
     if (adapter.mtuBytes !== mtuBytes || formatMac(adapter.macAddress, 0) !== mac) {
       const changes = { mtuBytes: adapter.mtuBytes, macAddress: adapter.macAddress };
       this.#switch.updateNic(port.id, 0, changes).whenSettled(() => this.#offload.nicChanged(port));
@@ -411,6 +420,11 @@ export class DatapathPorts {
 function idOf(port: DatapathPort | null): number {
   if (port === null) throw new Failure('internal', 'the switch made no port');
   return port.id;
+}
+
+/** A TAP in another namespace than ours. */
+function isElsewhere(adapter: Adapter | null): boolean {
+  return adapter instanceof Tap && adapter.isElsewhere;
 }
 
 /** Where the kernel is to run a port's flows. */

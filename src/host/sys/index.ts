@@ -34,6 +34,7 @@ export {
   getOption,
   type PeerCredentials,
   peerCredentials,
+  rawReceiveMessage,
   rawSend,
   rawSendmmsg,
   receiveFrom,

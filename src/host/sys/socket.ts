@@ -28,6 +28,10 @@ export const rawSendmmsg = bindLibc<[number, number, number, number]>(
 export const rawSend = bindLibc<[number, number, number, number]>(
   'int64_t send(int fd, intptr_t from, size_t length, int flags)',
 );
+/** recvmsg(2), the message header by address. @returns bytes, or negative with lastErrno */
+export const rawReceiveMessage = bindLibc<[number, number, number]>(
+  'int64_t recvmsg(int fd, intptr_t message, int flags)',
+);
 /** Numbers of sys/socket.h that Millrace uses. */
 export const Socket = {
   AF_UNIX: 1,

@@ -1,4 +1,5 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -10,7 +11,11 @@ import { type ByteSource, chunksOf, openFileSink, openFileSource } from '../capt
 import { PcapWriter } from '../capture/pcap-writer.ts';
 import { readCapture } from '../capture/reader.ts';
 import type { CapturePacket } from '../capture/types.ts';
+import { internetChecksum, pseudoHeaderSum4 } from '../checksum.ts';
+import { Gso } from '../packet.ts';
 import { PacketPool } from '../pool.ts';
+import { segment } from '../segment.ts';
+import { SegmentResult } from '../segment-result.ts';
 import { PcapAdapter } from './pcap.ts';
 
 const fixture = fileURLToPath(new URL('../capture/fixtures/dumpcap-two-interfaces.pcapng', import.meta.url));
@@ -181,4 +186,146 @@ test('a disk that is full ends the output with counted drops and no exception', 
   packet.length = 1600;
   adapter.transmit(packet, 0);
   expect(adapter.counters.transmitDropped).toBe(2);
+});
+
+test('a pipe that nobody writes yet, or writes slowly, never blocks; its end is the end of the recording', () => {
+  const pipe = join(folder, 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  let nowMs = 1_000;
+  const adapter = new PcapAdapter({ name: 'p', input: openFileSource(pipe), nowMs: () => nowMs });
+  const batch = new Batch();
+  expect([adapter.receive(batch, 64), adapter.finished]).toEqual([0, false]);
+  const writer = openSync(pipe, 'w');
+  const bytes = recording([1, 2, 3]);
+  // Half a frame waits for the other half.
+  for (const [part, frames] of [
+    [bytes.subarray(0, 24), 0],
+    [bytes.subarray(24, 140), 1],
+    [bytes.subarray(140), 2],
+  ] as const) {
+    writeSync(writer, part);
+    expect(adapter.nextDueMs).toBeGreaterThan(nowMs);
+    expect(adapter.receive(batch, 64)).toBe(0);
+    nowMs += 10;
+    expect(adapter.receive(batch, 64)).toBe(frames);
+  }
+  closeSync(writer);
+  nowMs += 10;
+  expect([adapter.receive(batch, 64), adapter.finished, adapter.failure]).toEqual([0, true, null]);
+  batch.releaseAll();
+});
+
+test('what is neither file nor pipe is not read, and only files are written', () => {
+  const pipe = join(folder, 'pipe-out');
+  execFileSync('mkfifo', [pipe]);
+  expect(() => openFileSource('/dev/zero')).toThrow('it is a device');
+  expect(() => openFileSource(folder)).toThrow('it is a directory');
+  expect(() => openFileSink('/dev/full')).toThrow('it is a device');
+  // Without a reader the pipe cannot be opened at all, with one it is refused.
+  expect(() => openFileSink(pipe)).toThrow('a named pipe that nobody reads');
+  const reader = openSync(pipe, constants.O_RDONLY | constants.O_NONBLOCK);
+  expect(() => openFileSink(pipe)).toThrow('it is a named pipe');
+  closeSync(reader);
+});
+
+test('times that are no pause are not waited for', () => {
+  let nowMs = 0;
+  const day = 86_400_000;
+  // 1970, then a clock that is set, a short pause, a step back of an hour, frames slightly out of order, and the end of time.
+  const times = [0, 20 * day, 20 * day + 40, 19 * day, 19 * day + 10, 19 * day + 5, 19 * day + 20, 40_000 * day];
+  const adapter = new PcapAdapter({ name: 'p', input: sourceOf(recording(times)), speed: 1, nowMs: () => nowMs });
+  const batch = new Batch();
+  const came: number[] = [];
+  for (; nowMs < 1_000; nowMs += 1) for (let i = adapter.receive(batch, 64); i > 0; i -= 1) came.push(nowMs);
+  expect(came).toEqual([0, 0, 40, 40, 50, 50, 60, 60]);
+  batch.releaseAll();
+});
+
+test('packets without a time come with the packet before', () => {
+  let nowMs = 0;
+  const timed = (ms: number): Buffer => block(6, [0, 0, ms * 1000, 60, 60], 60);
+  const simple = block(3, [60], 60);
+  const bytes = Buffer.concat([
+    block(0x0a0d0d0a, [0x1a2b3c4d, 1, 0xffff_ffff, 0xffff_ffff], 0),
+    block(1, [1, 0], 0),
+    ...[simple, simple, timed(7_000), simple, timed(7_100), simple],
+  ]);
+  const adapter = new PcapAdapter({ name: 'p', input: sourceOf(bytes), speed: 1, nowMs: () => nowMs });
+  const batch = new Batch();
+  const came: number[] = [];
+  for (; nowMs < 1_000; nowMs += 1) for (let i = adapter.receive(batch, 64); i > 0; i -= 1) came.push(nowMs);
+  expect(came).toEqual([0, 0, 0, 0, 100, 100]);
+  expect(adapter.failure).toBeNull();
+  batch.releaseAll();
+});
+
+/** A block of pcapng: words in little endian, then so many zero bytes. */
+function block(type: number, words: number[], bytes: number): Buffer {
+  const made = Buffer.alloc(12 + words.length * 4 + bytes);
+  [type, made.length, ...words].forEach((word, i) => void made.writeUInt32LE(word, i * 4));
+  made.writeUInt32LE(made.length, made.length - 4);
+  return made;
+}
+
+test('a file that has no frames for long holds nobody up', () => {
+  const filler = block(0x0bad, [], 1 << 20);
+  const head = [block(0x0a0d0d0a, [0x1a2b3c4d, 1, 0xffff_ffff, 0xffff_ffff], 0), block(1, [1, 0], 0)];
+  const bytes = Buffer.concat([...head, ...Array(20).fill(filler), block(3, [60], 60)]);
+  let reads = 0;
+  const source = sourceOf(bytes);
+  const read = (into: Uint8Array): number => {
+    reads += 1;
+    return source.read(into);
+  };
+  const input = { read, close: () => source.close() };
+  const adapter = new PcapAdapter({ name: 'p', input });
+  const batch = new Batch();
+  let most = reads;
+  let calls = 0;
+  for (; batch.count === 0 && calls < 1_000; calls += 1) {
+    const before = reads;
+    adapter.receive(batch, 64);
+    most = Math.max(most, reads - before);
+  }
+  expect(batch.count).toBe(1);
+  expect(most).toBeLessThanOrEqual(16);
+  expect(adapter.nextDueMs).toBeNull();
+  batch.releaseAll();
+});
+
+test('a TCP packet beyond the MTU comes in as the super-packet that it was', () => {
+  const frame = Buffer.alloc(54);
+  Buffer.from('020000000002020000000001080045000000000140004006', 'hex').copy(frame);
+  frame[46] = 0x50;
+  const payload = Buffer.alloc(20_000, 7);
+  const whole = Buffer.concat([frame, payload]);
+  whole.writeUInt16BE(whole.length - 14, 16);
+  const chunks: Uint8Array[] = [];
+  const writer = new PcapWriter((chunk) => chunks.push(chunk), { linkType: 1 });
+  writer.packet({ seconds: 1, nanoseconds: 0, data: whole });
+  writer.flush();
+  const input = (): ByteSource => sourceOf(new Uint8Array(Buffer.concat(chunks)));
+  const batch = new Batch();
+  for (const [mtuBytes, gsoType, gsoSizeBytes] of [
+    [1500, Gso.TCPV4, 1460],
+    [9000, Gso.TCPV4, 8960],
+    [20_040, Gso.NONE, 0],
+  ] as const) {
+    const adapter = new PcapAdapter({ name: 'p', input: input(), mtuBytes });
+    expect(adapter.receive(batch, 64)).toBe(1);
+    expect(batch.packets[0]).toMatchObject({ gsoType, gsoSizeBytes, length: 20_054 });
+    if (gsoType !== Gso.NONE) {
+      const pool = new PacketPool({ packets: 32, bufferBytes: 10_000 });
+      const cut = new Batch();
+      expect(segment(batch.packets[0], pool, cut)).toBe(SegmentResult.DONE);
+      expect(cut.count).toBe(Math.ceil(20_000 / gsoSizeBytes));
+      for (const packet of cut.packets.slice(0, cut.count)) {
+        const length = packet.length - 34;
+        const sum = pseudoHeaderSum4(packet.bytes, packet.offset + 26, 6, length);
+        expect(internetChecksum(packet.bytes, packet.offset + 34, length, sum)).toBe(0);
+      }
+      cut.releaseAll();
+    }
+    batch.releaseAll();
+  }
 });

@@ -5,14 +5,16 @@
 import { type Adapter, type AdapterCounters, newCounters, TagAction } from '../adapter.ts';
 import type { Batch } from '../batch.ts';
 import { CaptureError } from '../capture/error.ts';
-import type { ByteSink, ByteSource } from '../capture/file.ts';
+import { type ByteSink, type ByteSource, NOTHING_YET } from '../capture/file.ts';
 import { PcapngWriter } from '../capture/pcapng-writer.ts';
 import { CaptureReader } from '../capture/reader.ts';
 import { type CapturePacket, type CaptureTime, Direction, LinkType } from '../capture/types.ts';
 import { copyPacket } from '../copy.ts';
 import type { Packet } from '../packet.ts';
 import { PacketPool } from '../pool.ts';
+import { restoreSuperPacket } from '../super-packet.ts';
 import { applyTagAction, TagResult } from '../vlan.ts';
+import { RecordingClock } from './recording-clock.ts';
 import { type AdapterSettings, bufferSettings, exceedsMtu, macAddressFromName } from './settings.ts';
 
 export interface PcapAdapterSettings extends AdapterSettings {
@@ -31,6 +33,10 @@ export interface PcapAdapterSettings extends AdapterSettings {
 }
 
 const CHUNK_BYTES = 64 * 1024;
+/** Most chunks that are read in one call: what a file has between its frames must not hold up other ports. */
+const CHUNKS_AT_ONCE = 16;
+/** How long a pipe that has nothing yet is left alone. */
+const PIPE_REST_MS = 5;
 
 function systemNowMs(): number {
   return performance.timeOrigin + performance.now();
@@ -58,11 +64,13 @@ export class PcapAdapter implements Adapter {
   #output: ByteSink | null;
   #writer: PcapngWriter | null = null;
   #outputFailed = false;
-  /** The next frame, read ahead. */
+  /** The next frame, read ahead; with an input and without it, reading goes on at the next call. */
   #ahead: CapturePacket | null = null;
-  /** Recording time and clock of the first frame; what follows is timed from there. */
-  #recordedFromMs = 0;
-  #playedFromMs = Number.NaN;
+  readonly #recording: RecordingClock;
+  #isPlaying = false;
+  #chunksLeft = CHUNKS_AT_ONCE;
+  /** When the next frame, or the next look for it, is due by the clock; 0 for at once. */
+  #dueMs = 0;
 
   /**
    * @throws CaptureError when the input is no capture, or not of Ethernet; RangeError for a speed that is none
@@ -78,6 +86,7 @@ export class PcapAdapter implements Adapter {
     if (!(this.#speed >= 0 && this.#speed < Number.POSITIVE_INFINITY)) {
       throw new RangeError(`speed ${this.#speed} is no positive number`);
     }
+    this.#recording = new RecordingClock(this.#speed);
     this.#input = settings.input ?? null;
     this.#output = settings.output ?? null;
     // Captures hold super-packets whatever the output takes.
@@ -95,25 +104,30 @@ export class PcapAdapter implements Adapter {
 
   /** Whether everything in the input has been received. */
   get finished(): boolean {
-    return this.#ahead === null;
+    return this.#ahead === null && this.#input === null;
   }
 
-  /** When the next frame is due, by the clock: at once (0) unless the speed is that of the recording; null when there is none. */
+  /**
+   * When there is something to do again, by the clock: at once (0) for a frame that does not wait for its time, a moment later for a pipe
+   * that has nothing yet; null when everything has been received.
+   */
   get nextDueMs(): number | null {
-    if (this.#ahead === null) return null;
-    if (this.#speed === 0 || Number.isNaN(this.#playedFromMs)) return 0;
-    return this.#playedFromMs + (milliseconds(this.#ahead) - this.#recordedFromMs) / this.#speed;
+    return this.finished ? null : this.#dueMs;
   }
 
   receive(batch: Batch, limit: number): number {
-    if (this.#ahead === null) return 0;
-    const nowMs = this.#speed === 0 ? 0 : this.#nowMs();
-    if (Number.isNaN(this.#playedFromMs)) {
-      this.#playedFromMs = nowMs;
-      this.#recordedFromMs = milliseconds(this.#ahead);
+    if (this.finished) return 0;
+    const nowMs = this.#nowMs();
+    if (this.#dueMs > nowMs) return 0;
+    this.#chunksLeft = CHUNKS_AT_ONCE;
+    if (this.#ahead === null) this.#readAhead();
+    if (!this.#isPlaying && this.#ahead !== null) {
+      this.#isPlaying = true;
+      this.#recording.start(nowMs);
+      this.#recording.next(this.#ahead);
     }
     let count = 0;
-    while (count < limit && this.#ahead !== null && (this.nextDueMs ?? 0) <= nowMs) {
+    while (count < limit && this.#ahead !== null && this.#dueMs <= nowMs) {
       if (this.#ahead.data.length > this.#pool.maxFrameBytes) {
         this.counters.receiveDropped += 1;
       } else {
@@ -125,6 +139,7 @@ export class PcapAdapter implements Adapter {
         packet.length = data.length;
         packet.timestampSeconds = this.#ahead.seconds;
         packet.timestampNanoseconds = this.#ahead.nanoseconds;
+        if (exceedsMtu(packet, this.mtuBytes)) restoreSuperPacket(packet, this.mtuBytes);
         batch.push(packet);
         this.counters.receivedPackets += 1;
         this.counters.receivedBytes += data.length;
@@ -221,23 +236,22 @@ export class PcapAdapter implements Adapter {
     input?.close();
   }
 
-  /** Read on to the next Ethernet frame. A capture that breaks off ends the input, and the reason is kept. */
+  /** Read on to the next Ethernet frame, or as far as can be read now. A capture that breaks off ends the input, and the reason is kept. */
   #readAhead(): void {
     this.#ahead = null;
+    this.#dueMs = 0;
     try {
       while (this.#input !== null) {
         const record = this.#reader.next();
         if (record === null) {
-          const length = this.#input.read(this.#chunk);
-          if (length === 0) {
-            this.#reader.end();
-            this.#closeInput();
-            return;
-          }
-          this.#reader.push(this.#chunk.subarray(0, length));
+          if (this.#chunksLeft === 0) return;
+          this.#chunksLeft -= 1;
+          if (!this.#readChunk(this.#input)) return;
         } else if (record.kind === 'packet') {
           if (record.packet.interface.linkType === LinkType.ETHERNET) {
             this.#ahead = record.packet;
+            // The first frame comes as soon as it is asked for.
+            if (this.#isPlaying && this.#speed !== 0) this.#dueMs = this.#recording.next(record.packet);
             return;
           }
           this.counters.receiveDropped += 1;
@@ -251,12 +265,24 @@ export class PcapAdapter implements Adapter {
     }
   }
 
+  /** @returns whether there was one */
+  #readChunk(input: ByteSource): boolean {
+    const length = input.read(this.#chunk);
+    if (length === NOTHING_YET) {
+      this.#dueMs = this.#nowMs() + PIPE_REST_MS;
+      return false;
+    }
+    if (length === 0) {
+      this.#reader.end();
+      this.#closeInput();
+      return false;
+    }
+    this.#reader.push(this.#chunk.subarray(0, length));
+    return true;
+  }
+
   #checkLinkType(linkType: number): void {
     if (linkType === LinkType.ETHERNET) return;
     throw new CaptureError(`the capture's link type is ${linkType}, and a port needs Ethernet (${LinkType.ETHERNET})`);
   }
-}
-
-function milliseconds(time: CaptureTime): number {
-  return time.seconds * 1000 + time.nanoseconds / 1e6;
 }

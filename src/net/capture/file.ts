@@ -1,9 +1,16 @@
-/** Capture files on disk: where chunks come from and go to. Plain synchronous calls, as the datapath thread needs them. */
-import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+/**
+ * Capture files on disk: where chunks come from and go to. Plain synchronous calls, as the datapath thread needs them. Opening and reading
+ * never wait for another process: a named pipe that nobody writes has nothing yet, and what is neither file nor pipe is refused.
+ */
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, type Stats, writeSync } from 'node:fs';
+import { CaptureError } from './error.ts';
+
+/** What {@link ByteSource.read} gives while nothing is there, and more may come. */
+export const NOTHING_YET = -1;
 
 /** Something that bytes are read from. */
 export interface ByteSource {
-  /** @returns how many bytes were read into the buffer; 0 at the end */
+  /** @returns how many bytes were read into the buffer; 0 at the end; {@link NOTHING_YET} while a pipe has none */
   read(into: Uint8Array): number;
   close(): void;
 }
@@ -16,47 +23,94 @@ export interface ByteSink {
 }
 
 /**
- * Open a file for reading.
- * @throws the error of node:fs, with its path and code
+ * Open a file or a named pipe for reading.
+ * @param options.waits block until a pipe has something, and take any kind of file: for programs that have nothing else to do
+ * @throws the error of node:fs, with its path and code; CaptureError when it is neither a file nor a pipe
  */
-export function openFileSource(path: string): ByteSource {
-  const fd = openSync(path, 'r');
-  let open = true;
-  return {
-    read: (into) => readSync(fd, into, 0, into.length, null),
-    close() {
-      if (!open) return;
-      open = false;
-      closeSync(fd);
-    },
+export function openFileSource(path: string, options: { waits?: boolean } = {}): ByteSource {
+  const waits = options.waits === true;
+  const flags = constants.O_RDONLY | constants.O_NOCTTY | (waits ? 0 : constants.O_NONBLOCK);
+  const fd = openAtOnce(path, flags);
+  const close = closeOnce(fd);
+  if (waits) return { read: (into) => readSync(fd, into, 0, into.length, null), close };
+  const stats = fstatSync(fd);
+  if (stats.isFile()) return { read: (into) => readSync(fd, into, 0, into.length, null), close };
+  if (stats.isFIFO()) return { read: pipeReader(fd), close };
+  close();
+  throw new CaptureError(`it is ${kindOf(stats)}; captures are read from files and named pipes`);
+}
+
+/** A socket, and a pipe that nobody reads, cannot be opened without waiting. */
+function openAtOnce(path: string, flags: number): number {
+  try {
+    return openSync(path, flags, 0o600);
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENXIO') {
+      throw new CaptureError('it is a named pipe that nobody reads, a socket, or a device without a driver');
+    }
+    throw error;
+  }
+}
+
+/** Until the first byte, an empty pipe looks the same as one whose writers have gone. */
+function pipeReader(fd: number): (into: Uint8Array) => number {
+  let begun = false;
+  return (into) => {
+    try {
+      const length = readSync(fd, into, 0, into.length, null);
+      if (length > 0) begun = true;
+      return length > 0 || begun ? length : NOTHING_YET;
+    } catch (error) {
+      if (error instanceof Error && 'code' in error && error.code === 'EAGAIN') return NOTHING_YET;
+      throw error;
+    }
   };
 }
 
 /**
  * Create a file, or empty it.
- * @throws the error of node:fs, with its path and code
+ * @throws the error of node:fs, with its path and code; CaptureError for anything but a file, which is left as it was
  */
 export function openFileSink(path: string): ByteSink {
-  const fd = openSync(path, 'w', 0o600);
-  let open = true;
+  const { O_WRONLY, O_CREAT, O_NOCTTY, O_NONBLOCK } = constants;
+  const fd = openAtOnce(path, O_WRONLY | O_CREAT | O_NOCTTY | O_NONBLOCK);
+  const close = closeOnce(fd);
+  const stats = fstatSync(fd);
+  if (!stats.isFile()) {
+    close();
+    throw new CaptureError(`it is ${kindOf(stats)}; a port writes files only, \`millrace capture\` writes anywhere`);
+  }
+  ftruncateSync(fd);
   return {
     write(chunk) {
       for (let at = 0; at < chunk.length; ) at += writeSync(fd, chunk, at);
     },
-    close() {
-      if (!open) return;
-      open = false;
-      closeSync(fd);
-    },
+    close,
   };
 }
 
-/** The chunks of a source, up to its end. Each is valid until the next. */
+function closeOnce(fd: number): () => void {
+  let open = true;
+  return () => {
+    if (!open) return;
+    open = false;
+    closeSync(fd);
+  };
+}
+
+function kindOf(stats: Stats): string {
+  if (stats.isDirectory()) return 'a directory';
+  if (stats.isFIFO()) return 'a named pipe';
+  if (stats.isSocket()) return 'a socket';
+  return stats.isBlockDevice() || stats.isCharacterDevice() ? 'a device' : 'no file';
+}
+
+/** The chunks of a source that waits, up to its end. Each is valid until the next. */
 export function* chunksOf(source: ByteSource, chunkBytes = 64 * 1024): Generator<Uint8Array> {
   const buffer = new Uint8Array(chunkBytes);
   for (;;) {
     const length = source.read(buffer);
-    if (length === 0) return;
+    if (length <= 0) return;
     yield buffer.subarray(0, length);
   }
 }

@@ -21,6 +21,7 @@ export const Rtm = {
   NEWTFILTER: 44,
   DELTFILTER: 45,
   GETTFILTER: 46,
+  NEWNSID: 88,
   NEWLINKPROP: 108,
   DELLINKPROP: 109,
 } as const;
