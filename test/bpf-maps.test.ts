@@ -32,6 +32,7 @@ import {
   R6,
   RingBufferMap,
   struct,
+  type Table,
   u8,
   u16be,
   u32,
@@ -98,6 +99,68 @@ test('batches set, read, delete and take thousands of entries', () => {
   expect(map.takeMany()).toHaveLength(9_900);
   expect(map.readMany()).toEqual([]);
   expect(() => map.setMany(Array.from({ length: 30_000 }, (_, index) => [index, 0n] as const))).toThrow(MapFullError);
+});
+
+test('what does not fit is left out of a batch, counted, and everything else is set', () => {
+  const map = own(HashMap.create({ name: 'full', key: u32, value: u32, maxEntries: 64 }));
+  for (let key = 0; key < 32; key++) map.set(key, 0);
+  const fresh = Array.from({ length: 60 }, (_, index) => [5000 + index, 1] as const);
+  // Keys that are there need no room, wherever they stand.
+  const wanted = [...fresh, ...Array.from({ length: 32 }, (_, key) => [key, 77] as const)];
+  expect(() => map.setMany(wanted)).toThrow(/it holds 64 entries; 28 of 92 entries found no room/);
+  expect([map.get(0), map.get(31), map.readMany().length]).toEqual([77, 77, 64]);
+  const [keys, values] = [new NativeBlock(8), new NativeBlock(8)];
+  keys.u32.set([9000, 3]);
+  values.u32.set([1, 5]);
+  expect(() => map.setBytes(keys, values, 2)).toThrow(expect.objectContaining({ name: 'MapFullError', left: 1 }));
+  expect(map.get(3)).toBe(5);
+});
+
+/** Delete what comes, and a quarter of the rest, while new keys are set: as a program would that expires connections. */
+function churn<K>(map: Table<K, number>, keyOf: (number: number) => K, numberOf: (key: K) => number): number[] {
+  const seen: number[] = [];
+  let fresh = 1000;
+  for (const key of map.keys()) {
+    const number = numberOf(key);
+    seen.push(number);
+    // Some go that are still to come.
+    for (const gone of number >= 1000 || number % 4 === 0 ? [number, (number * 7 + 4) & ~3] : []) {
+      if (!map.delete(keyOf(gone))) continue;
+      map.set(keyOf(fresh), 0);
+      fresh += 1;
+    }
+    if (seen.length > 100_000) throw new Error('the walk does not end');
+  }
+  return seen;
+}
+
+test('each key that stays comes exactly once, whatever is set and deleted during the walk', () => {
+  const plain = { keyOf: (number: number) => number, numberOf: (key: number) => key };
+  const address = (number: number) => Uint8Array.of(10, 0, number >> 8, number & 255);
+  const trie = {
+    keyOf: (number: number) => ({ length: 32, address: address(number) }),
+    numberOf: ({ address: [, , high = 0, low = 0] }: { address: Uint8Array }) => high * 256 + low,
+  };
+  for (let round = 0; round < 20; round++) {
+    const hash = own(HashMap.create({ name: 'walk', key: u32, value: u32, maxEntries: 64 }));
+    const lru = own(LruHashMap.create({ name: 'walk', key: u32, value: u32, maxEntries: 4096 }));
+    const routes = own(LpmTrieMap.create({ name: 'walk', addressBytes: 4, value: u32, maxEntries: 64 }));
+    for (let number = 0; number < 32; number++) {
+      for (const map of [hash, lru]) map.set(number, 0);
+      routes.set(trie.keyOf(number), 0);
+    }
+    const stayed = Array.from({ length: 32 }, (_, number) => number).filter((number) => number % 4 !== 0);
+    const seen = {
+      hash: churn(hash, plain.keyOf, plain.numberOf),
+      lru: churn(lru, plain.keyOf, plain.numberOf),
+      trie: churn(routes, trie.keyOf, trie.numberOf),
+    };
+    for (const [kind, numbers] of Object.entries(seen)) {
+      const kept = numbers.filter((number) => number < 1000 && number % 4 !== 0).sort((a, b) => a - b);
+      expect(kept, kind).toEqual(stayed);
+    }
+    for (const map of [hash, lru, routes]) map.close();
+  }
 });
 
 test('an LRU hash forgets instead of being full', () => {

@@ -107,6 +107,47 @@ test('a full ring refuses, and takes again once it was read', () => {
   expect(reader.read(() => undefined)).toBe(taken + 1 - 11);
 });
 
+test('a reading ends however fast programs write, and at its limit', () => {
+  const ring = own(RingBufferMap.create({ name: 'endless', sizeBytes: 4096 }));
+  const reader = own(new RingBufferReader(ring));
+  const program = sender(ring);
+  for (const value of [1, 2, 3]) program.run({ data: numbered(value) });
+  let calls = 0;
+  const answer = () => {
+    calls += 1;
+    if (calls > 1000) throw new Error('the reading does not end');
+    return program.run({ data: numbered(calls) });
+  };
+  expect(reader.read(answer)).toBe(3);
+  expect(reader.read(answer, 2)).toBe(2);
+  expect(reader.read(() => undefined)).toBe(3);
+
+  const events = own(EventRing.create({ name: 'endless', sizeBytes: 4096, event: u64 }));
+  const event = xdp('event', (b) => {
+    const slot = b.stack(8);
+    b.store('u64', slot, 7);
+    events.send(b, slot);
+    b.return(XDP.PASS);
+  });
+  event.run({ data: packet, repeat: 20 });
+  expect(events.read(() => undefined, 5)).toBe(5);
+  expect(events.read(() => event.run({ data: packet }))).toBe(15);
+
+  const map = own(PerfEventArrayMap.create({ name: 'endless' }));
+  const perf = own(new PerfBufferReader(map, { bytesPerCpu: 4096 }));
+  const sample = perfSender(map);
+  sample.run({ data: packet, repeat: 10 });
+  expect(perf.read(() => undefined, 4)).toBe(4);
+  // A sample goes to the buffer of the CPU that the program runs on: one that comes later in the turn is read in it.
+  calls = 0;
+  perf.read(() => {
+    calls += 1;
+    if (calls > 1000) throw new Error('the reading does not end');
+    sample.run({ data: packet });
+  });
+  expect(calls).toBeGreaterThanOrEqual(6);
+});
+
 test('a handler that throws loses its record only', () => {
   const ring = own(RingBufferMap.create({ name: 'throws', sizeBytes: 4096 }));
   const reader = own(new RingBufferReader(ring));

@@ -12,6 +12,7 @@ export type BpfErrorCode =
   | 'unsupported'
   | 'map-mismatch'
   | 'map-full'
+  | 'map-changed'
   | 'no-interface'
   | 'attach-conflict'
   | 'closed'
@@ -93,9 +94,23 @@ export class MapMismatchError extends BpfError {
 /** A map has no room for a further entry. */
 export class MapFullError extends BpfError {
   override readonly name = 'MapFullError';
+  /** How many of the entries that were to be set found no room. All others are set. */
+  readonly left: number;
 
-  constructor(name: string, maxEntries: number) {
-    super('map-full', `map "${name}" is full: it holds ${maxEntries} entries`);
+  /** @param count how many entries were to be set */
+  constructor(name: string, maxEntries: number, left = 1, count = 1) {
+    const which = count === 1 ? '' : `; ${left} of ${count} entries found no room`;
+    super('map-full', `map "${name}" is full: it holds ${maxEntries} entries${which}`);
+    this.left = left;
+  }
+}
+
+/** A map changes faster than its keys can be walked, so that some that stay may be missing. Try again when less goes on. */
+export class MapChangedError extends BpfError {
+  override readonly name = 'MapChangedError';
+
+  constructor(name: string) {
+    super('map-changed', `map "${name}" changes faster than its keys can be walked`);
   }
 }
 

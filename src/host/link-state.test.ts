@@ -64,3 +64,20 @@ test('a change names exactly the properties that differ', () => {
   expect(table.lose(4)).toBeNull();
   expect(table.lose(3)).toMatchObject({ type: 'removed', link: { name: 'wan' } });
 });
+
+test('after a look that devices disturbed, those that it missed are gone only if they cannot be found', () => {
+  fc.assert(
+    fc.property(anyLinks, anyLinks, fc.array(fc.boolean()), (before, after, isMissed) => {
+      const table = new LinkTable();
+      table.replace(before);
+      const copy = new Map(table.links);
+      const read = after.filter((_, at) => isMissed[at] !== true);
+      const events = table.update(read, (index) => after.find((link) => link.index === index) ?? null);
+      expect(follow(copy, events)).toEqual(table.links);
+      // What was known before and is there after is never lost; what is new may come with the next look.
+      const known = new Set([...before, ...read].map(({ index }) => index));
+      const byIndex = (links: Iterable<LinkState>) => [...links].sort((a, b) => a.index - b.index);
+      expect(byIndex(table.links.values())).toEqual(byIndex(after.filter(({ index }) => known.has(index))));
+    }),
+  );
+});

@@ -84,6 +84,17 @@ export class LinkTable {
     return { type: 'removed', link };
   }
 
+  /**
+   * Much was looked at afresh, while devices came and went, so that some may be missing.
+   * @param find a device by its index, or null when there is none
+   * @returns what has happened meanwhile
+   */
+  update(links: readonly LinkState[], find: (index: number) => LinkState | null): LinkEvent[] {
+    const present = new Set(links.map((link) => link.index));
+    const missing = [...this.#links.keys()].filter((index) => !present.has(index)).map(find);
+    return this.replace([...missing.filter((link) => link !== null), ...links]);
+  }
+
   /** Everything was looked at afresh. @returns what has happened meanwhile, removals first */
   replace(links: readonly LinkState[]): LinkEvent[] {
     const present = new Set(links.map((link) => link.index));

@@ -20,6 +20,8 @@ export class LinkWatch {
   readonly #client: RouteClient;
   readonly #table = new LinkTable();
   #elsewhere = false;
+  /** Devices changed all the time during the last full look, so that it may have missed some. */
+  #isPartial = false;
   #closed = false;
 
   /**
@@ -69,7 +71,10 @@ export class LinkWatch {
     for (;;) {
       try {
         const datagram = this.#socket.receive();
-        if (datagram === null) return events;
+        if (datagram === null) {
+          if (this.#isPartial) events.push(...this.#lookAgain());
+          return events;
+        }
         if (this.#socket.isFromElsewhere) {
           this.#elsewhere = true;
           continue;
@@ -115,7 +120,15 @@ export class LinkWatch {
   }
 
   #lookAgain(): LinkEvent[] {
-    return this.#table.replace(this.#client.links().map(linkState));
+    const { links, isWhole } = this.#client.linksAsFarAsKnown();
+    const states = links.map(linkState);
+    this.#isPartial = !isWhole;
+    if (isWhole) return this.#table.replace(states);
+    // A device that was known is gone only if it cannot be found by itself.
+    return this.#table.update(states, (index) => {
+      const link = this.#client.findLink(index);
+      return link === null ? null : linkState(link);
+    });
   }
 
   /** Closing twice is harmless. */

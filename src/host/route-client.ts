@@ -3,6 +3,8 @@
  * an answer within microseconds is worth more than not blocking. link-watch.ts listens for changes.
  */
 import {
+  askSteadily,
+  DUMP_ATTEMPTS,
   deleteLink,
   dumpLinks,
   getLink,
@@ -20,28 +22,35 @@ import {
   Transaction,
 } from '../netlink/index.ts';
 import { NetlinkSocket } from './netlink-socket.ts';
-import { adviceFor, Errno, SystemError } from './sys/index.ts';
+import { adviceFor, DumpInterruptedError, Errno, SystemError } from './sys/index.ts';
 
 // The kernel answers at once, or takes its time for a big dump; this only ends a hang.
 const ANSWER_TIMEOUT_MS = 10_000;
-const DUMP_ATTEMPTS = 8;
+
+/** What the client needs of a socket. */
+type RouteSocket = Pick<NetlinkSocket, 'send' | 'receive' | 'wait' | 'close'>;
 
 /** An rtnetlink connection in the network namespace of the thread that made it. */
 export class RouteClient {
-  readonly #socket = new NetlinkSocket(NetlinkProtocol.ROUTE);
+  readonly #socket: RouteSocket;
   readonly #writer = new MessageWriter();
   #sequence = 0;
+
+  /** @param socket to the kernel; the client closes it */
+  constructor(socket: RouteSocket = new NetlinkSocket(NetlinkProtocol.ROUTE)) {
+    this.#socket = socket;
+  }
 
   /**
    * Make any request of netlink/.
    * @returns the replies; for a dump that was disturbed by changes, those of an undisturbed repetition
-   * @throws SystemError with the kernel's explanation; NetlinkError for an answer that is malformed
+   * @throws DumpInterruptedError, which has the replies of the last repetition, when all were disturbed; SystemError with the kernel's
+   *   explanation; NetlinkError for an answer that is malformed
    */
   request(request: Request): Message[] {
-    for (let attempt = 1; ; attempt += 1) {
-      const transaction = this.#transact(request);
-      if (!transaction.interrupted || attempt === DUMP_ATTEMPTS) return transaction.replies;
-    }
+    const { interrupted, replies } = askSteadily(() => this.#transact(request));
+    if (interrupted) throw new DumpInterruptedError(request.doing, DUMP_ATTEMPTS, replies);
+    return replies;
   }
 
   #transact(request: Request): Transaction {
@@ -81,9 +90,15 @@ export class RouteClient {
     }
   }
 
-  /** All links. @throws SystemError */
+  /** All links. @throws DumpInterruptedError, SystemError */
   links(): Link[] {
     return this.request(dumpLinks()).map(parseLink);
+  }
+
+  /** All links, or what could be read of them while they changed all the time. @throws SystemError */
+  linksAsFarAsKnown(): { readonly links: Link[]; readonly isWhole: boolean } {
+    const { interrupted, replies } = askSteadily(() => this.#transact(dumpLinks()));
+    return { links: replies.map(parseLink), isWhole: !interrupted };
   }
 
   /** Change a link: up or down, MTU, name, address, master, namespace. @throws SystemError */

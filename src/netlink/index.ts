@@ -9,6 +9,7 @@ export {
 } from './acknowledgement.ts';
 export { AttributeCursor } from './attribute.ts';
 export { MESSAGE_HEADER_BYTES, NetlinkProtocol, NlmFlag, Nlmsg } from './constants.ts';
+export { askSteadily, DUMP_ATTEMPTS } from './dump.ts';
 export { Errno, NetlinkError } from './error.ts';
 export * as fields from './fields.ts';
 export {

@@ -9,12 +9,15 @@ import { Attributes, bpf, Errno, failure } from '../sys/bpf.ts';
 import { COMMAND, UPDATE_FLAG } from '../uapi/commands.ts';
 import { MapHandle, type MapShape } from './handle.ts';
 import type { Layout } from './layout.ts';
+import { walkKeys } from './walk.ts';
 
 const ELEMENT_BYTES = 32;
 /** Deleting takes no value, and the kernel wants none shown. */
 const KEY_ONLY_BYTES = 16;
 const BATCH_BYTES = 56;
 const CHUNK_ENTRIES = 4096;
+/** Hashes: their batches are whole buckets, read under the bucket's lock. */
+const READ_BY_BUCKETS: ReadonlySet<MapShape['type']> = new Set(['hash', 'lru_hash', 'percpu_hash', 'lru_percpu_hash']);
 
 /** A map of keys to values. */
 export class Table<K, V> extends MapHandle {
@@ -124,23 +127,33 @@ export class Table<K, V> extends MapHandle {
   }
 
   /**
-   * The keys, one system call each. A key that is deleted while its successor is asked for starts the walk again, so keys may
-   * come twice; those that stay come at least once.
+   * The keys: each that stays comes once, whatever is set and deleted meanwhile, by whoever walks or by others. What comes or goes during
+   * the walk may be in it or not. Hashes are read in batches as the walk goes on (Linux 5.6), other maps at its beginning.
+   * @throws MapChangedError where others delete keys of a map that is no hash faster than it can be walked; ClosedError, SystemError
    */
   *keys(): Generator<K, void, undefined> {
-    const cursor = new NativeBlock(this.key.sizeBytes);
-    const next = new NativeBlock(this.key.sizeBytes);
-    const attributes = new Attributes(ELEMENT_BYTES);
-    attributes.point(16, next);
-    for (let steps = 0; steps <= 2 * this.maxEntries; steps++) {
-      attributes.u32[0] = this.fd;
-      const result = bpf(COMMAND.MAP_GET_NEXT_KEY, attributes, ELEMENT_BYTES);
-      if (result === -Errno.ENOENT) return;
-      if (result < 0) throw this.#fail(COMMAND.MAP_GET_NEXT_KEY, result, 'walk');
-      cursor.bytes.set(next.bytes);
-      if (steps === 0) attributes.point(8, cursor);
-      yield this.key.read(cursor.view, 0);
+    const { type } = this.shape;
+    if (READ_BY_BUCKETS.has(type)) {
+      for (const { keys, count } of this.#chunks(COMMAND.MAP_LOOKUP_BATCH)) {
+        for (let index = 0; index < count; index++) yield this.key.read(keys.view, index * this.key.sizeBytes);
+      }
+      return;
     }
+    const { name, maxEntries } = this;
+    const next = (after: NativeBlock | null, into: NativeBlock) => this.#nextKey(after, into);
+    for (const key of walkKeys({ name, maxEntries, keyBytes: this.key.sizeBytes, next })) {
+      yield this.key.read(key.view, 0);
+    }
+  }
+
+  #nextKey(after: NativeBlock | null, into: NativeBlock): boolean {
+    const attributes = new Attributes(ELEMENT_BYTES);
+    attributes.u32[0] = this.fd;
+    if (after !== null) attributes.point(8, after);
+    attributes.point(16, into);
+    const result = bpf(COMMAND.MAP_GET_NEXT_KEY, attributes, ELEMENT_BYTES);
+    if (result < 0 && result !== -Errno.ENOENT) throw this.#fail(COMMAND.MAP_GET_NEXT_KEY, result, 'walk');
+    return result >= 0;
   }
 
   /** Keys with their values; entries that go away meanwhile are left out. */
@@ -156,15 +169,16 @@ export class Table<K, V> extends MapHandle {
   /**
    * Set many values with few system calls.
    * @returns how many were set: all of them
-   * @throws MapFullError, after setting those that fit; LayoutError, before setting any of the chunk
+   * @throws MapFullError, which counts those that found no room, after setting all others; LayoutError, before setting any of the chunk
    */
   setMany(entries: Iterable<readonly [K, V]>): number {
     const keys = new NativeBlock(CHUNK_ENTRIES * this.key.sizeBytes);
     const values = new NativeBlock(CHUNK_ENTRIES * this.#valueBytes);
     let count = 0;
     let total = 0;
+    let left = 0;
     const flush = () => {
-      this.setBytes(keys, values, count);
+      left += this.#setBlock(keys, values, count);
       total += count;
       count = 0;
     };
@@ -174,17 +188,35 @@ export class Table<K, V> extends MapHandle {
       if (++count === CHUNK_ENTRIES) flush();
     }
     if (count > 0) flush();
+    if (left > 0) throw new MapFullError(this.name, this.maxEntries, left, total);
     return total;
   }
 
   /**
    * Set many values that lie ready in memory, keys side by side and values side by side.
-   * @throws MapFullError, SystemError
+   * @throws MapFullError, which counts those that found no room, after setting all others; SystemError
    */
   setBytes(keys: NativeBlock, values: NativeBlock, count: number): void {
-    const attributes = this.#batch(keys, values, count);
-    const result = bpf(COMMAND.MAP_UPDATE_BATCH, attributes, BATCH_BYTES);
-    if (result < 0) throw this.#fail(COMMAND.MAP_UPDATE_BATCH, result, `write ${count} entries to`);
+    const left = this.#setBlock(keys, values, count);
+    if (left > 0) throw new MapFullError(this.name, this.maxEntries, left, count);
+  }
+
+  /** @returns how many found no room */
+  #setBlock(keys: NativeBlock, values: NativeBlock, count: number): number {
+    const command = COMMAND.MAP_UPDATE_BATCH;
+    let left = 0;
+    for (let first = 0; first < count; ) {
+      const attributes = this.#batch(keys, values, count - first);
+      attributes.setAddress(16, keys.address + first * this.key.sizeBytes);
+      attributes.setAddress(24, values.address + first * this.#valueBytes);
+      const result = bpf(command, attributes, BATCH_BYTES);
+      if (result >= 0) break;
+      if (result !== -Errno.E2BIG) throw this.#fail(command, result, `write ${count} entries to`);
+      // The kernel stops at an entry that finds no room. Keys behind it may be there already, and take none.
+      left += 1;
+      first += attributes.u32[8] + 1;
+    }
+    return left;
   }
 
   /** Delete many keys. @returns how many were there; the others are passed over */
@@ -208,8 +240,13 @@ export class Table<K, V> extends MapHandle {
     return deleted;
   }
 
-  /** All entries with few system calls. What is added or deleted meanwhile may be in or not. */
+  /**
+   * All entries, with few system calls. What is added or deleted meanwhile may be in or not; what stays is in once.
+   * @throws MapChangedError as {@link keys} does; ClosedError, SystemError
+   */
   readMany(): [K, V][] {
+    // The kernel reads a trie by its keys, and where one goes away it begins again.
+    if (this.shape.type === 'lpm_trie') return [...this.entries()];
     return this.#readAll(COMMAND.MAP_LOOKUP_BATCH);
   }
 
@@ -220,6 +257,17 @@ export class Table<K, V> extends MapHandle {
 
   #readAll(command: number): [K, V][] {
     const found: [K, V][] = [];
+    for (const { keys, values, count } of this.#chunks(command)) {
+      for (let index = 0; index < count; index++) {
+        const key = this.key.read(keys.view, index * this.key.sizeBytes);
+        found.push([key, this.value.read(values.view, index * this.#valueBytes)]);
+      }
+    }
+    return found;
+  }
+
+  /** Entries in batches: of hashes whole buckets, one after the other, so that none comes twice or is passed over. */
+  *#chunks(command: number): Generator<{ keys: NativeBlock; values: NativeBlock; count: number }, void, undefined> {
     let room = Math.min(this.maxEntries, CHUNK_ENTRIES);
     // The cursor is opaque: four bytes for hashes, a key for others.
     const cursor = new NativeBlock(Math.max(8, this.key.sizeBytes));
@@ -236,12 +284,8 @@ export class Table<K, V> extends MapHandle {
         continue;
       }
       if (result < 0 && result !== -Errno.ENOENT) throw this.#fail(command, result, 'read all of');
-      const count = attributes.u32[8];
-      for (let index = 0; index < count; index++) {
-        const key = this.key.read(keys.view, index * this.key.sizeBytes);
-        found.push([key, this.value.read(values.view, index * this.#valueBytes)]);
-      }
-      if (result === -Errno.ENOENT) return found;
+      yield { keys, values, count: attributes.u32[8] };
+      if (result === -Errno.ENOENT) return;
       isFirst = false;
     }
   }

@@ -7,7 +7,7 @@ import { type Address, at, R0, R1 } from '../asm/operands.ts';
 import { ArrayMap, type MappedValues } from '../map/array.ts';
 import { count64, type Layout } from '../map/layout.ts';
 import { RingBufferMap } from '../map/ring.ts';
-import { RingBufferReader } from './ring-buffer.ts';
+import { READ_LIMIT, RingBufferReader } from './ring-buffer.ts';
 
 /** How to make an event ring. */
 export interface EventRingOptions<T> {
@@ -67,12 +67,15 @@ export class EventRing<T> {
   }
 
   /**
-   * Take the events that are there.
-   * @returns how many
+   * Take the events that were there when it was called.
+   * @param handler returns false to stop behind this event
+   * @param limit the most to take; 65,536 by default
+   * @returns how many; as many as the limit when there may be more
+   * @throws ClosedError, and what the handler throws, after the event it threw at
    */
-  read(handler: (event: T) => void): number {
+  read(handler: (event: T) => unknown, limit = READ_LIMIT): number {
     const { view } = this.#reader;
-    return this.#reader.read((_bytes, offset) => handler(this.event.read(view, offset)));
+    return this.#reader.read((_bytes, offset) => handler(this.event.read(view, offset)), limit);
   }
 
   /** Block this thread until an event may be there. @returns false when the time is over */

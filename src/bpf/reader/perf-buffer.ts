@@ -12,6 +12,7 @@ import { ClosedError, LayoutError, PrivilegeError } from '../errors.ts';
 import type { PerfEventArrayMap } from '../map/ring.ts';
 import { Attributes, Errno, perfEventOpen } from '../sys/bpf.ts';
 import { onlineCpus, pageBytes } from '../sys/machine.ts';
+import { READ_LIMIT } from './ring-buffer.ts';
 
 /** Byte offsets and values of struct perf_event_attr (linux/perf_event.h). */
 const ATTR = { type: 0, size: 4, config: 8, sampleType: 24, wakeupEvents: 48, bytes: 64 } as const;
@@ -68,14 +69,14 @@ class CpuBuffer {
     this.#position = Number(BigInt.asUintN(32, this.#wide));
   }
 
-  read(handler: SampleHandler): number {
+  /** @returns how many of the samples that are there now were handed over, at most so many */
+  read(handler: SampleHandler, limit: number): number {
     const mask = this.#mask;
+    const head = Atomics.load(this.#head, HEAD_WORD) >>> 0;
     let position = this.#position;
     let taken = 0;
     try {
-      for (;;) {
-        const head = Atomics.load(this.#head, HEAD_WORD) >>> 0;
-        if (head === position) break;
+      while (taken < limit && position !== head) {
         const start = position & mask;
         // Records are multiples of eight bytes, so a header is never cut.
         const type = this.#view.getUint32(start, true);
@@ -121,6 +122,8 @@ export class PerfBufferReader {
   readonly #buffers: CpuBuffer[] = [];
   readonly #epoll: Epoll;
   readonly #map: PerfEventArrayMap;
+  /** Where the next reading begins. */
+  #first = 0;
   #closed = false;
 
   /**
@@ -163,11 +166,21 @@ export class PerfBufferReader {
     return this.#buffers.reduce((sum, buffer) => sum + buffer.lost, 0);
   }
 
-  /** Hand over the samples that are there, CPU by CPU. @returns how many @throws ClosedError */
-  read(handler: SampleHandler): number {
+  /**
+   * Hand over the samples that are there, CPU by CPU: what is written meanwhile waits for the next call.
+   * @param limit the most to take; 65,536 by default. The next call begins with the CPU at which this one stopped
+   * @returns how many; as many as the limit when there may be more
+   * @throws ClosedError, LayoutError for a buffer that is damaged, and what the handler throws, after the sample it threw at
+   */
+  read(handler: SampleHandler, limit = READ_LIMIT): number {
     if (this.#closed) throw new ClosedError(`reader of perf event array "${this.#map.name}"`);
+    const buffers = this.#buffers;
     let taken = 0;
-    for (const buffer of this.#buffers) taken += buffer.read(handler);
+    for (let turn = 0; turn < buffers.length; turn += 1) {
+      taken += buffers[this.#first].read(handler, limit - taken);
+      if (taken >= limit) break;
+      this.#first = (this.#first + 1) % buffers.length;
+    }
     return taken;
   }
 

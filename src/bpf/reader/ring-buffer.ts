@@ -19,6 +19,8 @@ const LENGTH_MASK = 0x3fffffff;
 const HEADER_BYTES = 8;
 /** The position is given back to the kernel after so many bytes, for programs to have room while a long run of records is read. */
 const RETURN_BYTES = 1 << 16;
+/** Records that one call of read takes when it is not told otherwise. */
+export const READ_LIMIT = 1 << 16;
 
 /**
  * Takes a record. It lies in `bytes` from `offset` on, and stays as it is until the handler returns.
@@ -71,19 +73,21 @@ export class RingBufferReader {
   }
 
   /**
-   * Hand over the records that are there.
-   * @param limit the most to take
-   * @returns how many were handed over
+   * Hand over the records that were there when it was called: what is written meanwhile waits for the next call, so that it ends however fast
+   * programs write.
+   * @param limit the most to take; 65,536 by default
+   * @returns how many were handed over; as many as the limit when there may be more
    * @throws ClosedError, and what the handler throws, after the record it threw at
    */
-  read(handler: RecordHandler, limit = Number.MAX_SAFE_INTEGER): number {
+  read(handler: RecordHandler, limit = READ_LIMIT): number {
     if (this.#closed) throw new ClosedError(`reader of ring buffer "${this.#map.name}"`);
     const mask = this.#mask;
+    const end = Atomics.load(this.#producer, 0) >>> 0;
     let position = this.#position;
     let taken = 0;
     let goesOn = true;
     try {
-      while (goesOn && taken < limit && Atomics.load(this.#producer, 0) >>> 0 !== position) {
+      while (goesOn && taken < limit && position !== end) {
         const start = position & mask;
         const header = Atomics.load(this.#words, start >>> 2);
         // A program is still writing it; those behind it have to wait as well.

@@ -4,6 +4,7 @@
  */
 import {
   bind,
+  DumpInterruptedError,
   NativeBlock,
   receiveFrom,
   Socket,
@@ -14,6 +15,8 @@ import {
   waitReadable,
 } from '../../host/sys/index.ts';
 import {
+  askSteadily,
+  DUMP_ATTEMPTS,
   type Message,
   MessageWriter,
   NetlinkProtocol,
@@ -31,7 +34,7 @@ const RECEIVE_BYTES = 128 * 1024;
  * Ask, and wait for the whole answer.
  * @param protocol NetlinkProtocol.ROUTE or GENERIC
  * @returns the messages that answer; none for a request that only wants to be carried out
- * @throws SystemError with the errno of the kernel's refusal, or ETIMEDOUT
+ * @throws DumpInterruptedError for a dump that changes disturbed each time; SystemError with the errno of the kernel's refusal, or ETIMEDOUT
  */
 export function ask(request: Request, protocol: number = NetlinkProtocol.ROUTE): readonly Message[] {
   const descriptor = socket(Socket.AF_NETLINK, Socket.RAW, protocol, `${request.doing}: open a netlink socket`);
@@ -41,15 +44,21 @@ export function ask(request: Request, protocol: number = NetlinkProtocol.ROUTE):
     const address = new NativeBlock(12);
     address.u16[0] = Socket.AF_NETLINK;
     bind(fd, address, 12, request.doing);
-    const transaction = new Transaction(request, 1);
-    const writer = new MessageWriter();
-    transaction.encode(writer);
-    send(fd, writer.take(), request.doing);
-    receive(fd, transaction, request.doing);
-    if (transaction.failure !== null) {
-      throw new SystemError('netlink', transaction.failure.errno, request.doing);
-    }
-    return transaction.replies;
+    let sequence = 0;
+    const { interrupted, replies } = askSteadily(() => {
+      sequence += 1;
+      const transaction = new Transaction(request, sequence);
+      const writer = new MessageWriter();
+      transaction.encode(writer);
+      send(fd, writer.take(), request.doing);
+      receive(fd, transaction, request.doing);
+      if (transaction.failure !== null) {
+        throw new SystemError('netlink', transaction.failure.errno, request.doing);
+      }
+      return transaction;
+    });
+    if (interrupted) throw new DumpInterruptedError(request.doing, DUMP_ATTEMPTS, replies);
+    return replies;
   } finally {
     descriptor.close();
   }

@@ -119,3 +119,20 @@ export class SystemError extends Error {
     this.advice = advice;
   }
 }
+
+/** The kernel's table changed during each of the attempts to read it whole: of what was read, something may be missing, or there twice. */
+export class DumpInterruptedError<Message> extends SystemError {
+  override readonly name = 'DumpInterruptedError';
+  /** What the last attempt gave. */
+  readonly replies: readonly Message[];
+
+  constructor(doing: string, attempts: number, replies: readonly Message[]) {
+    super(
+      'netlink',
+      Errno.EAGAIN,
+      doing,
+      `it changed during each of ${attempts} attempts; try again when less goes on`,
+    );
+    this.replies = replies;
+  }
+}
