@@ -97,6 +97,14 @@ function openVSwitchFigures(peers: readonly PeerResult[], m: OvsFigures | null):
   all.push(...ratio('Flow set-up with offload tc, to OVS userspace', offloaded, ovs, 0.5));
   for (const [id, rate] of Object.entries(m.setUpPerSecond))
     all.push(told(`Flow set-up, ${id}`, `${thousands(rate)} /s`));
+  for (const [id, { count, addSeconds, delSeconds }] of Object.entries(m.ports)) {
+    const what = `${count} ports of Open vSwitch`;
+    if (id === 'ovs') {
+      all.push(told(`${what} added and removed, ovs`, `${addSeconds.toFixed(2)} s, ${delSeconds.toFixed(2)} s`));
+      continue;
+    }
+    all.push(below(`${what} added, ${id}`, addSeconds, 1, 's'), below(`${what} removed, ${id}`, delSeconds, 1, 's'));
+  }
   if (m.table !== undefined) {
     const flows = thousands(m.table.flows);
     all.push(below(`ovs-dpctl dump-flows of ${flows} flows`, m.table.dumpSeconds, 3, 's'));

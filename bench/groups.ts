@@ -11,7 +11,8 @@ export const GROUPS = {
   forward: 'every forwarder between the two hosts: TCP, small packets, round trips',
   masks: 'small packets against 1,000 and 100,000 flows under 1 and 8 masks in the kernel, and the bare XDP redirect',
   latency: 'round trips of Linux bridge, bare redirect and offload at tc, side by side in many short turns',
-  control: "flow set-up through ovs-vswitchd, beside OVS's own userspace datapath; ovs-dpctl on 100,000 flows",
+  control:
+    "flow set-up through ovs-vswitchd, and 100 ports added and removed, beside OVS's own userspace datapath; ovs-dpctl on 100,000 flows",
   offload:
     'what the generated program costs in memory, beside an empty one; how soon flows are in the kernel, and how many',
   memory: 'the engine with the learning extension, in memory',

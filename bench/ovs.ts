@@ -1,6 +1,6 @@
 /**
  * Open vSwitch's control of a Millrace datapath: new flows a second through upcalls, beside OVS's own userspace datapath, which has no
- * process to cross; and how long ovs-dpctl takes to list a full table.
+ * process to cross; how long ovs-dpctl takes to list a full table; and how long 100 ports take to come and to go.
  */
 import { writeFileSync } from 'node:fs';
 import { generate } from '../src/bpf/index.ts';
@@ -22,6 +22,10 @@ export interface OvsFigures {
   readonly setUpPerSecond: Readonly<Record<string, number>>;
   /** `ovs-dpctl` on 100,000 megaflows under 8 masks: what `add-flows` puts a second, and the time of `dump-flows`. */
   readonly table?: { readonly flows: number; readonly putPerSecond: number; readonly dumpSeconds: number };
+  /** Seconds until ovs-vsctl returns from adding ports to a bridge, and from deleting that, by who has the datapath. */
+  readonly ports: Readonly<
+    Record<string, { readonly count: number; readonly addSeconds: number; readonly delSeconds: number }>
+  >;
   readonly notAvailable: Readonly<Record<string, string>>;
 }
 
@@ -31,6 +35,7 @@ interface Contender {
   start(hosts: TwoHosts): Promise<void>;
   stop(hosts: TwoHosts): Promise<void>;
   ofctl(...args: string[]): void;
+  vsctl(...args: string[]): void;
   /** Path of ovs-vswitchd's control socket. */
   readonly control: string;
 }
@@ -41,6 +46,7 @@ class Userspace implements Contender {
   start = (hosts: TwoHosts) => this.#peer.start(hosts);
   stop = () => this.#peer.stop();
   ofctl = (...args: string[]) => this.#peer.ofctl(...args);
+  vsctl = (...args: string[]) => this.#peer.vsctl(...args);
 
   get control(): string {
     return this.#peer.control;
@@ -69,6 +75,10 @@ class OnMillrace implements Contender {
 
   ofctl(...args: string[]): void {
     this.#daemon.inside('ovs-ofctl', ...args);
+  }
+
+  vsctl(...args: string[]): void {
+    this.#daemon.inside('ovs-vsctl', ...args);
   }
 
   get control(): string {
@@ -199,11 +209,42 @@ function measureTable(round: number): { putPerSecond: number; dumpSeconds: numbe
   }
 }
 
+const PORTS = 100;
+
+interface PortTimes {
+  readonly addSeconds: number;
+  readonly delSeconds: number;
+}
+
+/** Ports of a bridge, all in one transaction, as orchestrators add them. */
+async function measurePorts(contender: Contender, round: number): Promise<PortTimes> {
+  const hosts = new TwoHosts(`p${round}`);
+  try {
+    hosts.create();
+    const names = Array.from({ length: PORTS }, (_, i) => `q${i}`);
+    for (const name of names) {
+      hosts.inside(hosts.middle, 'ip', ['link', 'add', name, 'type', 'veth', 'peer', 'name', `${name}p`]);
+      for (const end of [name, `${name}p`]) hosts.inside(hosts.middle, 'ip', ['link', 'set', end, 'up']);
+    }
+    await contender.start(hosts);
+    const type = contender.id === 'ovs' ? ['--', 'set', 'bridge', 'brq', 'datapath_type=netdev'] : [];
+    const begun = performance.now();
+    contender.vsctl('add-br', 'brq', ...type, ...names.flatMap((name) => ['--', 'add-port', 'brq', name]));
+    const added = performance.now();
+    contender.vsctl('del-br', 'brq');
+    return { addSeconds: (added - begun) / 1000, delSeconds: (performance.now() - added) / 1000 };
+  } finally {
+    await contender.stop(hosts).catch((error: unknown) => progress(`  stopping ${contender.id}: ${String(error)}`));
+    hosts.destroy();
+  }
+}
+
 /** Measure all of it, in turns. */
 export async function benchOvs(pace: Pace): Promise<OvsFigures> {
   const contenders: Contender[] = [new Userspace(), new OnMillrace('off'), new OnMillrace('tc')];
   const rates = new Map<string, number[]>();
   const tables: { putPerSecond: number; dumpSeconds: number }[] = [];
+  const ports = new Map<string, PortTimes[]>();
   const notAvailable: Record<string, string> = {};
   for (let round = 0; round < pace.rounds; round += 1) {
     for (const contender of contenders) {
@@ -217,6 +258,17 @@ export async function benchOvs(pace: Pace): Promise<OvsFigures> {
         notAvailable[contender.id] = reasonOf(error);
       }
     }
+    for (const contender of contenders) {
+      const { id } = contender;
+      if (`ports ${id}` in notAvailable) continue;
+      progress(`round ${round + 1} of ${pace.rounds}: ${PORTS} ports, ${id}`);
+      try {
+        ports.set(id, [...(ports.get(id) ?? []), await measurePorts(contender, round)]);
+      } catch (error) {
+        progress(`  ${id}: ${String(error)}`);
+        notAvailable[`ports ${id}`] = reasonOf(error);
+      }
+    }
     if ('table' in notAvailable) continue;
     progress(`round ${round + 1} of ${pace.rounds}: ovs-dpctl on ${TABLE_FLOWS} flows`);
     try {
@@ -228,6 +280,15 @@ export async function benchOvs(pace: Pace): Promise<OvsFigures> {
   }
   return {
     setUpPerSecond: Object.fromEntries([...rates].map(([id, values]) => [id, median(values)])),
+    ports: Object.fromEntries(
+      [...ports].map(([id, times]) => {
+        const [addSeconds, delSeconds] = [
+          median(times.map((one) => one.addSeconds)),
+          median(times.map((one) => one.delSeconds)),
+        ];
+        return [id, { count: PORTS, addSeconds, delSeconds }];
+      }),
+    ),
     ...(tables.length === 0
       ? {}
       : {

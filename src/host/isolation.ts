@@ -11,7 +11,7 @@
  * its own (TCX_PASS, a redirect) acts before our drop; that they exist is reported as a warning.
  */
 import { DROP_PROGRAM_NAME, loadDropProgram } from './drop-program.ts';
-import { type FileDescriptor, SystemError } from './sys/index.ts';
+import { type FileDescriptor, hurried, SystemError } from './sys/index.ts';
 import { FilterPair } from './tc-filter.ts';
 import { attachTcx, programName, TcxHook, tcxPrograms } from './tcx.ts';
 
@@ -60,7 +60,9 @@ export function isolate(interfaceIndex: number, name: string, allowTcx = true): 
 function byLinks(program: FileDescriptor, interfaceIndex: number, name: string): Isolation {
   const links: FileDescriptor[] = [];
   const close = (): void => {
-    for (const link of links) link.close();
+    hurried(() => {
+      for (const link of links) link.close();
+    });
   };
   try {
     const warnings: string[] = [];

@@ -22,6 +22,7 @@ import {
   type FileDescriptor,
   getOption,
   hostToNetwork16,
+  hurried,
   type Mapping,
   mmap,
   NativeBlock,
@@ -240,7 +241,9 @@ export class PacketSocket implements PortAdapter, LinkFailureListener {
         if (!(error instanceof SystemError)) throw error;
       }
     }
-    for (let i = this.#resources.length - 1; i >= 0; i -= 1) this.#resources[i].close();
+    hurried(() => {
+      for (let i = this.#resources.length - 1; i >= 0; i -= 1) this.#resources[i].close();
+    });
     this.state = 'gone';
     this.carrier = false;
   }

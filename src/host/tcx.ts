@@ -2,7 +2,7 @@
  * TCX: eBPF programs at a device's traffic-control hooks, attached by links (Linux 6.6, bpf(2), BPF_LINK_CREATE).
  * A link is its descriptor: when that is closed, by us or by the end of the process, the program is detached.
  */
-import { closeDescriptor, FileDescriptor, lastErrno, NativeBlock, rawBpf, SystemError } from './sys/index.ts';
+import { closeDescriptor, FileDescriptor, hurried, lastErrno, NativeBlock, rawBpf, SystemError } from './sys/index.ts';
 
 const Command = { PROG_GET_FD_BY_ID: 13, OBJ_GET_INFO_BY_FD: 15, PROG_QUERY: 16, LINK_CREATE: 28 } as const;
 
@@ -56,7 +56,9 @@ export function attachTcx(program: FileDescriptor, interfaceIndex: number, hook:
   attributes.i32[0] = program.number;
   attributes.u32[1] = interfaceIndex;
   attributes.u32[2] = hook;
-  const result = rawBpf(Command.LINK_CREATE, attributes, 64);
-  if (result < 0) throw new SystemError('bpf', lastErrno(), `attach a program to interface ${interfaceIndex}`);
-  return new FileDescriptor(result);
+  return hurried(() => {
+    const result = rawBpf(Command.LINK_CREATE, attributes, 64);
+    if (result < 0) throw new SystemError('bpf', lastErrno(), `attach a program to interface ${interfaceIndex}`);
+    return new FileDescriptor(result);
+  });
 }

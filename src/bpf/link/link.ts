@@ -2,7 +2,7 @@
  * Links: the tie between a program and the place where it runs. The tie lasts as long as the descriptor, or a pin of it; when the process
  * dies unpinned, the kernel detaches. Neighbours: link/xdp.ts and link/tcx.ts make links, link/clsact.ts does without them on old kernels.
  */
-import { type FileDescriptor, NativeBlock } from '../../host/sys/index.ts';
+import { type FileDescriptor, hurried, NativeBlock } from '../../host/sys/index.ts';
 import { AttachConflictError, ClosedError, MapMismatchError, NoInterfaceError } from '../errors.ts';
 import { openPinned, pinObject } from '../program/pin.ts';
 import type { Program } from '../program/program.ts';
@@ -44,7 +44,7 @@ export function createLink(request: LinkRequest): number {
   attributes.u32[3] = request.flags;
   attributes.u32[4] = request.relative;
   attributes.setAddress(24, request.expectedRevision);
-  return bpf(COMMAND.LINK_CREATE, attributes, CREATE_BYTES);
+  return hurried(() => bpf(COMMAND.LINK_CREATE, attributes, CREATE_BYTES));
 }
 
 /** What the kernel says of the link behind a descriptor. @throws SystemError */
@@ -140,12 +140,12 @@ export class Link {
   detach(): void {
     const attributes = new Attributes(4);
     attributes.u32[0] = this.fd;
-    const result = bpf(COMMAND.LINK_DETACH, attributes, 4);
+    const result = hurried(() => bpf(COMMAND.LINK_DETACH, attributes, 4));
     if (result < 0 && result !== -Errno.ENOLINK)
       throw failure(COMMAND.LINK_DETACH, result, `detach from ${this.place}`);
   }
 
   close(): void {
-    this.#descriptor.close();
+    hurried(() => this.#descriptor.close());
   }
 }

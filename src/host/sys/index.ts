@@ -16,6 +16,7 @@ export {
   waitReadable,
   write,
 } from './files.ts';
+export { hurried } from './grace.ts';
 export {
   addressOf,
   bindLibc,

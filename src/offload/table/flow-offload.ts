@@ -162,7 +162,7 @@ export class FlowOffload implements FlowObserver {
     if (!port.xdpOutput && before?.xdpOutput === true) devices.delete(port.ifindex);
     const known = hook === port.hook ? port : { ...port, hook };
     this.ports.set(known);
-    this.#countPorts();
+    if (before?.hook !== known.hook) this.#countPorts();
     if (!isSamePort(before, known)) this.#flows.recheckAll();
     return reason;
   }

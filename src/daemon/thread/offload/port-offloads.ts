@@ -85,6 +85,7 @@ export class PortOffloads implements Iterable<PortOffload> {
     if (config.kind === 'netdev' && config.offload === 'xdp') one.wanted = 'xdp';
     this.#ports.set(port.id, one);
     this.#changeInterface(one);
+    this.#readMtu(one);
     changed();
     this.#assign(one);
     return null;
@@ -128,6 +129,7 @@ export class PortOffloads implements Iterable<PortOffload> {
       if (one.tc !== null) one.source?.flows.drained(one.ifindex, packets);
     };
     this.#ports.set(port.id, one);
+    this.#readMtu(one);
     this.#around.changed();
     this.#assign(one);
   }
@@ -137,6 +139,7 @@ export class PortOffloads implements Iterable<PortOffload> {
     const one = this.#ports.get(port.id);
     if (one === undefined) return;
     this.#around.takeover.readdress(one.ifindex);
+    this.#readMtu(one);
     this.#assign(one);
   }
 
@@ -249,11 +252,14 @@ export class PortOffloads implements Iterable<PortOffload> {
     one.claim = null;
   }
 
+  #readMtu(one: PortOffload): void {
+    one.mtuBytes = this.#around.virtualSwitch.port(one.port.id).nics[0]?.mtuBytes ?? 0;
+  }
+
   /** Find the table that decides about a port, and put its programs on it. */
   #assign(one: PortOffload): void {
     let wanted: OffloadedSource | null = null;
     for (const table of this.#around.tables()) if (table.has(one)) wanted ??= table;
-    one.mtuBytes = this.#around.virtualSwitch.port(one.port.id).nics[0]?.mtuBytes ?? 0;
     const before = one.source;
     const wasOpen = one.isOpen;
     one.source = wanted;
