@@ -96,6 +96,8 @@ export interface TraceStep {
   /** What handled the packet: 'ingress', an extension's name, a policy, a port. */
   stage: string;
   text: string;
+  /** The port that the step is about, when it is about one. */
+  port?: string;
 }
 
 export interface TraceResult {

@@ -53,7 +53,7 @@ test('a packet inside a region is parsed at its own place', () => {
   expect(headers.parse(packet)).toBe(Malformed.IPV4_TOTAL_LENGTH);
 });
 
-test('two tags are read, a third is one too many', () => {
+test('eight tags are read, a ninth is one too many; the first two are kept', () => {
   expect(parse(`${MACS}88a8 0064 8100 2005 0800${IPV4}${TCP}`)).toBe(Malformed.NOTHING);
   expect(headers).toMatchObject({
     tagCount: 2,
@@ -63,8 +63,10 @@ test('two tags are read, a third is one too many', () => {
     l3Offset: 22,
     l4Offset: 42,
   });
-  expect(parse(`${MACS}88a8 0064 8100 2005 8100 0001 0800${IPV4}${TCP}`)).toBe(Malformed.TOO_MANY_TAGS);
-  expect(headers).toMatchObject({ tagCount: 2, etherType: EtherType.VLAN, l3Offset: -1 });
+  expect(parse(`${MACS}88a8 0064 8100 2005 ${'8100 0001'.repeat(6)} 0800${IPV4}${TCP}`)).toBe(Malformed.NOTHING);
+  expect(headers).toMatchObject({ tagCount: 8, outerTci: 100, innerTci: 0x2005, l3Offset: 46, destinationPort: 80 });
+  expect(parse(`${MACS}88a8 0064 8100 2005 ${'8100 0001'.repeat(7)} 0800${IPV4}${TCP}`)).toBe(Malformed.TOO_MANY_TAGS);
+  expect(headers).toMatchObject({ tagCount: 8, etherType: EtherType.VLAN, l3Offset: -1 });
   expect(parse(`${MACS}8100 0064 08`)).toBe(Malformed.TAG_TRUNCATED);
 });
 
@@ -114,6 +116,29 @@ test('802.3 frames are told apart: bare LLC, and SNAP with an EtherType', () => 
   expect(parse(`${MACS}0030 aaaa03000000 0800 ${IPV4}${TCP}`)).toBe(Malformed.NOTHING);
   expect(headers).toMatchObject({ etherType: EtherType.IPV4, l3Offset: 22, destinationPort: 80 });
   expect(parse(`${MACS}0030 4242`)).toBe(Malformed.LLC_LENGTH);
+});
+
+test('SNAP is followed under either organization code, and tags are followed inside it', () => {
+  expect(parse(`${MACS}0030 aaaa030000f8 0800 ${IPV4}${TCP}`)).toBe(Malformed.NOTHING);
+  expect(headers).toMatchObject({ etherType: EtherType.IPV4, destinationPort: 80 });
+  expect(parse(`${MACS}8100 0001 0034 aaaa03000000 8100 0002 0800 ${IPV4}${TCP}`)).toBe(Malformed.NOTHING);
+  expect(headers).toMatchObject({ tagCount: 2, outerTci: 1, innerTci: 2, l3Offset: 30, destinationPort: 80 });
+  expect(parse(`${MACS}0030 aaaa0300000c 0800 ${IPV4}${TCP}`)).toBe(Malformed.NOTHING);
+  expect(headers).toMatchObject({ etherType: EtherType.LLC, ipVersion: 0 });
+  expect(parse(`${MACS}000a aaaa03000000 8100 0002 0800`)).toBe(Malformed.TAG_TRUNCATED);
+});
+
+test('an authentication header of IPv4 is stepped over, and one that does not fit is malformed', () => {
+  const ip = IPV4.replace('45000028', '45000034').replace('4006', '4033');
+  expect(parse(`${MACS}0800${ip} 06010000 00000001 00000001 ${TCP}`)).toBe(Malformed.NOTHING);
+  expect(headers).toMatchObject({
+    ipProtocol: IpProtocol.TCP,
+    authenticationOffset: 34,
+    l4Offset: 46,
+    destinationPort: 80,
+  });
+  expect(parse(`${MACS}0800${ip} 06200000 00000001 00000001 ${TCP}`)).toBe(Malformed.EXTENSION_TRUNCATED);
+  expect(parse(`${MACS}0800${ip.replace('45000034', '45000018')} 06010000`)).toBe(Malformed.EXTENSION_TRUNCATED);
 });
 
 test.each([

@@ -6,7 +6,7 @@ import type { Packet } from './packet.ts';
 import { ETHERTYPE_MINIMUM, EtherType, IpProtocol } from './wire/numbers.ts';
 
 /** Stacked VLAN tags that {@link HeaderOffsets} reads; a frame with more is malformed to it. */
-export const MAXIMUM_TAGS = 2;
+export const MAXIMUM_TAGS = 8;
 
 /** IPv6 extension headers that {@link HeaderOffsets} follows before it gives up. */
 export const MAXIMUM_EXTENSION_HEADERS = 16;
@@ -39,7 +39,7 @@ export const Malformed = {
   IPV6_VERSION: 15,
   /** A payload length beyond the end of the frame. */
   IPV6_PAYLOAD_LENGTH: 16,
-  /** Ends inside an IPv6 extension header. */
+  /** Ends inside an IPv6 extension header, or an authentication header of IPv4. */
   EXTENSION_TRUNCATED: 17,
   /** More than `MAXIMUM_EXTENSION_HEADERS` extension headers. */
   TOO_MANY_EXTENSIONS: 18,
@@ -86,7 +86,7 @@ export class HeaderOffsets {
   tagCount = 0;
   /** EtherType of the outer tag: {@link EtherType.VLAN} or SERVICE_VLAN; 0 without a tag. */
   outerTpid = 0;
-  /** Tag control information of the outer and the inner tag; 0 where there is none. */
+  /** Tag control information of the outer tag and the one behind it; 0 where there is none. */
   outerTci = 0;
   innerTci = 0;
   /** EtherType behind all tags; {@link EtherType.LLC} for 802.3 frames that name none. */
@@ -101,9 +101,10 @@ export class HeaderOffsets {
   ipProtocol = 0;
   /** One of {@link Fragment}. */
   fragment = 0;
-  /** IPv6 routing header and fragment header. */
+  /** IPv6 routing header and fragment header; the last authentication header, of IPv4 too. */
   routingOffset = -1;
   fragmentOffset = -1;
+  authenticationOffset = -1;
   /** First byte behind the IP header and its extensions, also for protocols unknown here and for later fragments. */
   l4Offset = -1;
   /** First byte behind the header of TCP, UDP, SCTP (its common header), ICMP. */
@@ -143,6 +144,7 @@ export class HeaderOffsets {
     this.fragment = 0;
     this.routingOffset = -1;
     this.fragmentOffset = -1;
+    this.authenticationOffset = -1;
     this.l4Offset = -1;
     this.payloadOffset = -1;
     this.sourcePort = 0;
@@ -154,45 +156,27 @@ export class HeaderOffsets {
   #ethernet(bytes: Uint8Array, start: number, length: number): number {
     if (length < 14) return Malformed.ETHERNET_TRUNCATED;
     let at = 12;
-    let type = (bytes[start + 12] << 8) | bytes[start + 13];
-    while (type === EtherType.VLAN || type === EtherType.SERVICE_VLAN) {
-      if (this.tagCount === MAXIMUM_TAGS) {
-        this.etherType = type;
-        return Malformed.TOO_MANY_TAGS;
-      }
-      if (length < at + 6) return Malformed.TAG_TRUNCATED;
-      const tci = (bytes[start + at + 2] << 8) | bytes[start + at + 3];
-      if (this.tagCount === 0) {
-        this.outerTpid = type;
-        this.outerTci = tci;
-      } else {
-        this.innerTci = tci;
-      }
-      this.tagCount += 1;
-      at += 4;
-      type = (bytes[start + at] << 8) | bytes[start + at + 1];
-    }
-    at += 2;
     let end = length;
-    if (type < ETHERTYPE_MINIMUM) {
-      if (type > length - at) return Malformed.LLC_LENGTH;
-      end = at + type;
-      const llc = start + at;
-      type = EtherType.LLC;
-      // SNAP with the organization code 0 carries an EtherType (RFC 1042).
-      if (
-        end - at >= 8 &&
-        bytes[llc] === 0xaa &&
-        bytes[llc + 1] === 0xaa &&
-        bytes[llc + 2] === 3 &&
-        (bytes[llc + 3] | bytes[llc + 4] | bytes[llc + 5]) === 0
-      ) {
-        const snapType = (bytes[llc + 6] << 8) | bytes[llc + 7];
-        if (snapType >= ETHERTYPE_MINIMUM) {
-          type = snapType;
-          at += 8;
+    let type = (bytes[start + 12] << 8) | bytes[start + 13];
+    // Tags may hold a SNAP header, and SNAP headers tags; no SNAP header holds another without a tag between them.
+    for (;;) {
+      while (type === EtherType.VLAN || type === EtherType.SERVICE_VLAN) {
+        if (this.tagCount === MAXIMUM_TAGS) {
+          this.etherType = type;
+          return Malformed.TOO_MANY_TAGS;
         }
+        if (end < at + 6) return Malformed.TAG_TRUNCATED;
+        this.#tag(type, (bytes[start + at + 2] << 8) | bytes[start + at + 3]);
+        at += 4;
+        type = (bytes[start + at] << 8) | bytes[start + at + 1];
       }
+      at += 2;
+      if (type >= ETHERTYPE_MINIMUM) break;
+      if (type > end - at) return Malformed.LLC_LENGTH;
+      end = at + type;
+      type = snapType(bytes, start + at, type);
+      if (type < ETHERTYPE_MINIMUM) break;
+      at += 6;
     }
     this.etherType = type;
     this.l3Offset = at;
@@ -201,6 +185,16 @@ export class HeaderOffsets {
     if (type === EtherType.IPV6) return this.#ipv6(bytes, start, at, end);
     if (type === EtherType.ARP) return arp(bytes, start + at, end - at);
     return Malformed.NOTHING;
+  }
+
+  #tag(tpid: number, tci: number): void {
+    if (this.tagCount === 0) {
+      this.outerTpid = tpid;
+      this.outerTci = tci;
+    } else if (this.tagCount === 1) {
+      this.innerTci = tci;
+    }
+    this.tagCount += 1;
   }
 
   #ipv4(bytes: Uint8Array, start: number, at: number, end: number): number {
@@ -221,7 +215,23 @@ export class HeaderOffsets {
       return Malformed.NOTHING;
     }
     if ((fragmentWord & 0x2000) !== 0) this.fragment = Fragment.FIRST;
+    if (this.ipProtocol === IpProtocol.AUTHENTICATION) return this.#authenticated(bytes, start);
     return this.#transport(bytes, start, at + headerLength, at + totalLength);
+  }
+
+  /** Over IPv4, from the authentication headers on (RFC 4302): what they vouch for is not hidden. */
+  #authenticated(bytes: Uint8Array, start: number): number {
+    for (let count = 0; this.ipProtocol === IpProtocol.AUTHENTICATION; count += 1) {
+      if (count === MAXIMUM_EXTENSION_HEADERS) return Malformed.TOO_MANY_EXTENSIONS;
+      const left = this.l3End - this.l4Offset;
+      if (left < 8) return Malformed.EXTENSION_TRUNCATED;
+      const headerLength = (bytes[start + this.l4Offset + 1] + 2) << 2;
+      if (headerLength > left) return Malformed.EXTENSION_TRUNCATED;
+      this.authenticationOffset = this.l4Offset;
+      this.ipProtocol = bytes[start + this.l4Offset];
+      this.l4Offset += headerLength;
+    }
+    return this.#transport(bytes, start, this.l4Offset, this.l3End);
   }
 
   #ipv6(bytes: Uint8Array, start: number, at: number, frameEnd: number): number {
@@ -252,6 +262,7 @@ export class HeaderOffsets {
         if ((fragmentWord & 1) === 1) this.fragment = Fragment.FIRST;
       } else if (next === IpProtocol.AUTHENTICATION) {
         headerLength = (bytes[header + 1] + 2) << 2;
+        this.authenticationOffset = offset;
       } else {
         headerLength = (bytes[header + 1] + 1) << 3;
         if (next === IpProtocol.ROUTING) this.routingOffset = offset;
@@ -313,6 +324,18 @@ export class HeaderOffsets {
     this.sourcePort = (bytes[header] << 8) | bytes[header + 1];
     this.destinationPort = (bytes[header + 2] << 8) | bytes[header + 3];
   }
+}
+
+/**
+ * The EtherType in an LLC header with SNAP, whose organization codes 0 and 0000f8 carry one (RFC 1042, IEEE 802.1H); LLC where there is none.
+ * @param length bytes from the LLC header on
+ */
+function snapType(bytes: Uint8Array, llc: number, length: number): number {
+  if (length < 8 || bytes[llc] !== 0xaa || bytes[llc + 1] !== 0xaa || bytes[llc + 2] !== 3) return EtherType.LLC;
+  if ((bytes[llc + 3] | bytes[llc + 4]) !== 0 || (bytes[llc + 5] !== 0 && bytes[llc + 5] !== 0xf8))
+    return EtherType.LLC;
+  const type = (bytes[llc + 6] << 8) | bytes[llc + 7];
+  return type >= ETHERTYPE_MINIMUM ? type : EtherType.LLC;
 }
 
 /** The headers that are stepped over, as in Linux's ipv6_skip_exthdr. ESP is not: what it hides cannot be read. */

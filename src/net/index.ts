@@ -85,6 +85,7 @@ export {
   protocolNumber,
   unsignedNumber,
 } from './match/names.ts';
+export { exceedsMtu, MTU_ALLOWANCE_BYTES } from './mtu.ts';
 export { Checksum, Gso, Packet, type PacketOwner } from './packet.ts';
 export { ClonePool, PacketPool } from './pool.ts';
 export { Region } from './region.ts';

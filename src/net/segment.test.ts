@@ -392,7 +392,7 @@ test.each<[string, (packet: Packet) => void, Partial<Shape>]>([
     (packet) => packet.bytes.fill(0xff, packet.offset + 46, packet.offset + 47),
     { payload: new Uint8Array(1) },
   ],
-  ['headers', () => undefined, { tags: 3 }],
+  ['headers', () => undefined, { tags: 9 }],
   ['headers', (packet) => Object.assign(packet, { length: 30 }), {}],
   ['checksum-place', (packet) => markPartial(packet, 33, 16), {}],
   ['checksum-place', (packet) => markPartial(packet, 34, 6), {}],

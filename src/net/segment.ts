@@ -63,7 +63,8 @@ export function segment(packet: Packet, pool: PacketPool, out: Batch): number {
   const size = packet.gsoSizeBytes;
   if (size === 0 || size >>> 0 !== size) return SegmentResult.SEGMENT_SIZE;
   if (headers.parse(packet) !== Malformed.NOTHING) return SegmentResult.HEADERS;
-  if (headers.fragment !== Fragment.NONE) return SegmentResult.WRONG_HEADERS;
+  // An authentication header vouches for the whole packet, not for its segments.
+  if (headers.fragment !== Fragment.NONE || headers.authenticationOffset !== -1) return SegmentResult.WRONG_HEADERS;
   if (headers.ipProtocol !== (isTcp ? IpProtocol.TCP : IpProtocol.UDP)) return SegmentResult.WRONG_HEADERS;
   if (isTcp ? headers.ipVersion !== (type === Gso.TCPV4 ? 4 : 6) : headers.ipVersion === 0) {
     return SegmentResult.WRONG_HEADERS;

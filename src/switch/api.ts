@@ -22,8 +22,6 @@ export interface SwitchOptions {
   readonly host: HostServices;
   /** Most packets inside the switch at once, held ones included. Default 16,384. */
   readonly maxContexts?: number;
-  /** Stacked VLAN tags accepted, 0 to 2. Default 2. */
-  readonly maxVlanTags?: number;
   /** MAC addresses that the switch's own forwarding learns. Default 16,384. */
   readonly macTableCapacity?: number;
   /** Ageing of the switch's own forwarding, in seconds. Default 300. */

@@ -48,11 +48,8 @@ function countExcluded(
   bytes: number,
 ): void {
   countArrival(datapath, sourcePortId, packets, bytes);
-  const source = datapath.ports[sourcePortId];
   const target = datapath.ports[portId];
   if (target) target.drops[reason] += packets;
-  if (source) source.drops[DropReason.ALL_EXCLUDED] += packets;
-  datapath.copiesDropped += packets;
   datapath.dropped += packets;
 }
 

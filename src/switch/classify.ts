@@ -3,7 +3,7 @@
  * forwarding domain and priority, and with the verdict of the standard policies of the source port. Runs whenever the
  * source of a packet is set.
  */
-import { Checksum, Gso, type Packet } from '../net/index.ts';
+import { Checksum, Gso, MAXIMUM_TAGS, type Packet } from '../net/index.ts';
 import { ContextFlag, type ForwardingContext } from './context.ts';
 import { DropReason } from './drop-reason.ts';
 import type { Nic } from './nic.ts';
@@ -19,7 +19,7 @@ const FIRST_ETHERTYPE = 0x0600;
  * Read tags and EtherType.
  * @returns a DropReason for a frame that does not hold what it says, NONE otherwise
  */
-export function readFrame(context: ForwardingContext, packet: Packet, maxTags: number): number {
+export function readFrame(context: ForwardingContext, packet: Packet): number {
   const bytes = packet.bytes;
   const start = packet.offset;
   const length = packet.length;
@@ -32,7 +32,8 @@ export function readFrame(context: ForwardingContext, packet: Packet, maxTags: n
   context.tagTci = -1;
   context.tagCount = 0;
   while (type === TYPE_VLAN || type === TYPE_SERVICE_VLAN) {
-    if (context.tagCount === maxTags) return DropReason.TOO_MANY_TAGS;
+    // What lies behind so many tags is for nobody here to read: policies that want to know refuse the frame.
+    if (context.tagCount === MAXIMUM_TAGS) break;
     if (length < at + 4) return DropReason.RUNT_FRAME;
     if (context.tagCount === 0) context.tagTci = (bytes[start + at] << 8) | bytes[start + at + 1];
     context.tagCount += 1;

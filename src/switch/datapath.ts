@@ -21,7 +21,6 @@ import type { Slot } from './slot.ts';
 export interface DatapathOptions {
   readonly host: HostServices;
   readonly maxContexts: number;
-  readonly maxVlanTags: number;
   readonly macTableCapacity: number;
   readonly macAgeingSeconds: number;
   readonly forwardLinkLocal: boolean;
@@ -136,7 +135,6 @@ export class Datapath {
     }
     this.enter();
     const packets = batch.packets;
-    const maxTags = this.options.maxVlanTags;
     const policy = port.policy;
     let kept = 0;
     let bytes = 0;
@@ -148,7 +146,7 @@ export class Datapath {
         this.#refuseOne(port, DropReason.NO_CONTEXT, packet);
         continue;
       }
-      const reason = readFrame(context, packet, maxTags);
+      const reason = readFrame(context, packet);
       if (reason !== DropReason.NONE) {
         this.contexts.detach(context);
         this.#refuseOne(port, reason, packet);

@@ -184,7 +184,7 @@ export function setSourceUnchecked(
 /** Read the frame again and judge it by its source. */
 export function classify(datapath: Datapath, packet: Packet, context: ForwardingContext): void {
   context.flags &= ~ContextFlag.MALFORMED;
-  const reason = readFrame(context, packet, datapath.options.maxVlanTags);
+  const reason = readFrame(context, packet);
   if (reason !== DropReason.NONE) {
     markMalformed(context, reason);
     return;

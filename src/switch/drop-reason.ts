@@ -3,7 +3,7 @@
  * (see {@link DropReasons}). Neighbours: port.ts keeps the counts, delivery.ts and handle.ts add to them.
  */
 
-/** The reasons that the switch and its standard policies know. The numbers are stable. */
+/** The reasons that the switch and its standard policies know. The numbers are stable; one that is not here means nothing. */
 export const DropReason = {
   /** Not a drop: the verdict of a policy that lets the packet pass. */
   NONE: 0,
@@ -17,7 +17,6 @@ export const DropReason = {
   STACK_PAUSED: 8,
   NO_CONTEXT: 9,
   NO_DESTINATION: 10,
-  ALL_EXCLUDED: 11,
   DESTINATION_IS_SOURCE: 12,
   LINK_LOCAL_CONTROL: 13,
   MAC_SPOOFED: 14,
@@ -41,6 +40,7 @@ export const DropReason = {
   EXTENSION_FAILED: 32,
   MAC_LIMIT: 33,
   EXTENSION_OTHER: 34,
+  NOT_JUDGEABLE: 35,
 } as const;
 
 /** A number of {@link DropReason}, or one that `DropReasons.register` gave out. */
@@ -61,7 +61,7 @@ export const MAX_DROP_REASONS = 128;
 const TEXTS: Readonly<Record<keyof typeof DropReason, string>> = {
   NONE: 'The packet was not dropped.',
   RUNT_FRAME: 'The frame is shorter than an Ethernet header with its tags.',
-  TOO_MANY_TAGS: 'The frame carries more stacked VLAN tags than the switch supports.',
+  TOO_MANY_TAGS: 'A policy of the port looks into frames, and this one carries more stacked VLAN tags than are read.',
   BAD_LENGTH: 'A length in the frame or its descriptor does not fit the bytes that are there.',
   BAD_OFFLOAD: 'The checksum or segmentation request of the sender does not fit the frame.',
   INVALID_SOURCE_MAC: 'The source MAC address is a group address or all zeros.',
@@ -70,7 +70,6 @@ const TEXTS: Readonly<Record<keyof typeof DropReason, string>> = {
   STACK_PAUSED: 'The extension stack was paused while it was being changed.',
   NO_CONTEXT: 'No forwarding context was free: too many packets are being held.',
   NO_DESTINATION: 'Forwarding found no port to deliver the packet to.',
-  ALL_EXCLUDED: 'Every destination of the packet was excluded.',
   DESTINATION_IS_SOURCE: 'The destination is behind the port that the packet came from.',
   LINK_LOCAL_CONTROL: 'Link-local control frames (01:80:c2:00:00:0x) stay on their link.',
   MAC_SPOOFED: 'The source MAC address is not the one of the NIC, and the port does not allow spoofing.',
@@ -94,6 +93,7 @@ const TEXTS: Readonly<Record<keyof typeof DropReason, string>> = {
   EXTENSION_FAILED: 'The extension that held the packet failed and was disabled.',
   MAC_LIMIT: 'The port has learned as many MAC addresses as its limit allows.',
   EXTENSION_OTHER: 'An extension dropped the packet for a reason of its own.',
+  NOT_JUDGEABLE: 'A policy of the port looks into frames, and this one is packed in a way that hides what it carries.',
 };
 
 /** The reasons of one switch: the fixed table and what extensions registered. */
@@ -129,7 +129,7 @@ export class DropReasons {
 
   /** Whether the number stands for a real drop. */
   has(code: number): boolean {
-    return Number.isInteger(code) && code > 0 && code < this.#all.length;
+    return code > 0 && this.#all[code] !== undefined;
   }
 
   /** Name and text of a number; of an unknown one, those of EXTENSION_OTHER. */
@@ -139,6 +139,6 @@ export class DropReasons {
 
   /** All reasons, by number. */
   list(): readonly DropReasonInfo[] {
-    return this.#all;
+    return this.#all.filter((info) => info !== undefined);
   }
 }

@@ -2,7 +2,7 @@
  * The miniport edge and the egress path: mirrors are added, packets turn around and go up through forwarding, the built-in
  * egress policy, filtering and capturing extensions, and are handed to NICs.
  */
-import type { Batch, Packet } from '../net/index.ts';
+import { type Batch, exceedsMtu, type Packet } from '../net/index.ts';
 import { ContextFlag, DestinationFlag, type ForwardingContext, NO_RANK, PacketFlag } from './context.ts';
 import type { Datapath } from './datapath.ts';
 import { addDestinationTo, hasDestination } from './destinations.ts';
@@ -15,9 +15,6 @@ import { egressVlanVerdict, tagActionFor } from './policies/vlan.ts';
 import type { Port } from './port.ts';
 import type { Slot } from './slot.ts';
 import { hashBatch } from './verify.ts';
-
-/** Ethernet header and one tag: what an MTU does not count. */
-const MTU_ALLOWANCE = 18;
 
 /** Turn packets around: from here on their destinations are final. DESTINATION_GROUP from below forwarding ends here. */
 export function miniportEdge(datapath: Datapath, batch: Batch, flags: number): void {
@@ -122,6 +119,13 @@ export function excludeCopy(
   datapath.copiesDropped += 1;
 }
 
+/** Count a packet as dropped of which every copy was excluded: the last copy stands for the packet, under the reason it has been counted by. */
+export function countNoArrival(datapath: Datapath, context: ForwardingContext): void {
+  datapath.dropped += 1;
+  if (context.numDestinations === 0) datapath.portOf(context).drops[DropReason.NO_DESTINATION] += 1;
+  else datapath.copiesDropped -= 1;
+}
+
 function applyEgressPolicy(datapath: Datapath, batch: Batch): void {
   const packets = batch.packets;
   const ports = datapath.ports;
@@ -151,9 +155,9 @@ export function destinationNic(port: Port, nicIndex: number, packet: Packet): Ni
   return port.nics[nicIndex] ?? null;
 }
 
-/** Whether a frame is too large for a NIC. Super-packets are cut to fit on their way out. */
-export function exceedsMtu(packet: Packet, nic: Nic): boolean {
-  return nic.mtuBytes !== 0 && packet.gsoType === 0 && packet.length > nic.mtuBytes + MTU_ALLOWANCE;
+/** Whether a frame is too large for a NIC. */
+export function isTooLong(packet: Packet, nic: Nic): boolean {
+  return nic.mtuBytes !== 0 && exceedsMtu(packet, nic.mtuBytes);
 }
 
 /** Hand every copy to its NIC; the packets are done then. */
@@ -176,7 +180,7 @@ function deliver(datapath: Datapath, batch: Batch): void {
       const nic = destinationNic(port, context.destinationNics[d], packet);
       if (nic === null) {
         excludeCopy(datapath, context, d, port, DropReason.NIC_NOT_CONNECTED);
-      } else if (exceedsMtu(packet, nic)) {
+      } else if (isTooLong(packet, nic)) {
         excludeCopy(datapath, context, d, port, DropReason.EXCEEDS_MTU);
       } else if (transmit(datapath, nic, packet, tagActionFor(context, port.policy, flags))) {
         copies += 1;
@@ -191,8 +195,7 @@ function deliver(datapath: Datapath, batch: Batch): void {
       datapath.delivered += 1;
       datapath.copiesDelivered += copies;
     } else {
-      datapath.dropped += 1;
-      datapath.portOf(context).drops[DropReason.ALL_EXCLUDED] += 1;
+      countNoArrival(datapath, context);
     }
     done.push(packet);
   }

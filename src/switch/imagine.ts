@@ -19,7 +19,7 @@ export function imagineArrival(
   const nic = port?.nics[0];
   if (!port || !nic?.connected || datapath.paused || !datapath.active) return false;
   const context = new ForwardingContext();
-  if (readFrame(context, packet, datapath.options.maxVlanTags) !== DropReason.NONE) return false;
+  if (readFrame(context, packet) !== DropReason.NONE) return false;
   context.packet = packet;
   context.sourcePort = port;
   context.sourcePortId = portId;

@@ -28,6 +28,9 @@ import { egressVlanVerdict, tagActionFor } from './policies/vlan.ts';
 import type { Port } from './port.ts';
 import type { Slot } from './slot.ts';
 
+/** VLAN tags that a flow key holds. */
+const TAGS_OF_KEYS = 2;
+
 /** Used for one packet at a time. */
 const headers = new HeaderOffsets();
 
@@ -88,6 +91,8 @@ function shortcut(
   tagAction: number,
   nvgre: boolean,
 ): Shortcut | null {
+  // Behind more tags than a flow key holds, frames that somebody tells apart have one key.
+  if (passages.length !== 0 && context.tagCount > TAGS_OF_KEYS) return null;
   let fields = 0;
   for (const passage of passages) fields |= passage.fields;
   if (nvgre) fields |= HeaderField.PROTOCOL;
@@ -166,6 +171,8 @@ function isPlain(packet: Packet): boolean {
   // A router alert or a short ICMP message is for those who look closely; neither is worth a shortcut.
   const { ipProtocol } = headers;
   if (ipProtocol === IpProtocol.ICMPV4 || ipProtocol === IpProtocol.ICMPV6) return false;
+  // What lies behind an authentication header is not in a flow key.
+  if (headers.authenticationOffset !== -1) return false;
   return headers.fragment === Fragment.NONE && headers.fragmentOffset === -1;
 }
 

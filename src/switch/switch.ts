@@ -34,7 +34,6 @@ import { tracePacket } from './trace.ts';
 
 const DEFAULTS = {
   maxContexts: 16_384,
-  maxVlanTags: 2,
   macTableCapacity: 16_384,
   macAgeingSeconds: 300,
   extensionPackets: 1024,
@@ -67,7 +66,6 @@ class Switch implements VirtualSwitch {
     this.#datapath = new Datapath({
       host: options.host,
       maxContexts: within('maxContexts', options.maxContexts ?? DEFAULTS.maxContexts, 1, 1 << 22),
-      maxVlanTags: within('maxVlanTags', options.maxVlanTags ?? DEFAULTS.maxVlanTags, 0, 2),
       macTableCapacity: options.macTableCapacity ?? DEFAULTS.macTableCapacity,
       macAgeingSeconds: within('macAgeingSeconds', options.macAgeingSeconds ?? DEFAULTS.macAgeingSeconds, 0, 1e9),
       forwardLinkLocal: options.forwardLinkLocal ?? false,

@@ -8,7 +8,7 @@ import { judgeSource, readFrame } from './classify.ts';
 import { ContextFlag, DestinationFlag, ForwardingContext } from './context.ts';
 import type { Datapath } from './datapath.ts';
 import { DropReason } from './drop-reason.ts';
-import { destinationNic, exceedsMtu } from './egress.ts';
+import { destinationNic, isTooLong } from './egress.ts';
 import { messageOf } from './errors.ts';
 import type { Explanation } from './extension.ts';
 import { isNvgre } from './ingress.ts';
@@ -44,8 +44,8 @@ class Tracer {
     }
   }
 
-  #say(stage: string, text: string): void {
-    this.steps.push({ stage, text });
+  #say(stage: string, text: string, portId?: number): void {
+    this.steps.push({ stage, text, ...(portId === undefined ? {} : { portId }) });
   }
 
   #drop(stage: string, reason: number, portId?: number): false {
@@ -63,7 +63,7 @@ class Tracer {
     this.#say('ingress', `in through port ${port.name} (${portId}), NIC ${nicIndex}, ${this.#packet.length} bytes`);
     if (!nic.connected && nic.state !== 'created') return this.#drop('ingress', DropReason.NIC_NOT_CONNECTED, portId);
     if (datapath.paused || !datapath.active) return this.#drop('ingress', DropReason.STACK_PAUSED, portId);
-    const reason = readFrame(context, this.#packet, datapath.options.maxVlanTags);
+    const reason = readFrame(context, this.#packet);
     if (reason !== DropReason.NONE) return this.#drop('ingress', reason, portId);
     context.packet = this.#packet;
     context.sourcePort = port;
@@ -144,7 +144,7 @@ class Tracer {
       if (port === context.sourcePort) continue;
       const reason = egressVlanVerdict(context, port.policy);
       if (reason === DropReason.NONE) this.#add(port.portId, 0, port.policy.destinationFlags);
-      else this.#say('forwarding', `not to port ${port.name}: ${datapath.reasons.info(reason).text}`);
+      else this.#say('forwarding', `not to port ${port.name}: ${datapath.reasons.info(reason).text}`, port.portId);
     }
     return true;
   }
@@ -176,7 +176,7 @@ class Tracer {
     if (!monitored) return;
     for (const port of datapath.monitorPorts) {
       if (port === context.sourcePort || to.includes(port.portId)) continue;
-      this.#say('forwarding', `mirrored to monitor port ${port.name}`);
+      this.#say('forwarding', `mirrored to monitor port ${port.name}`, port.portId);
       this.#add(port.portId, 0, DestinationFlag.MIRROR);
     }
   }
@@ -208,7 +208,7 @@ class Tracer {
       }
     }
     if (reason === DropReason.NONE && nic === null) reason = DropReason.NIC_NOT_CONNECTED;
-    if (reason === DropReason.NONE && nic !== null && exceedsMtu(this.#packet, nic)) reason = DropReason.EXCEEDS_MTU;
+    if (reason === DropReason.NONE && nic !== null && isTooLong(this.#packet, nic)) reason = DropReason.EXCEEDS_MTU;
     if (reason !== DropReason.NONE) {
       this.#drop('egress', reason, port.portId);
       return;

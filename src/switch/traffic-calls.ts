@@ -9,7 +9,7 @@ import type { Datapath } from './datapath.ts';
 import { classify, heldContext, setSourceUnchecked } from './destination-calls.ts';
 import { addDestinationTo } from './destinations.ts';
 import { DropReason } from './drop-reason.ts';
-import { egressAboveForwarding, egressFrom, miniportEdge } from './egress.ts';
+import { countNoArrival, egressAboveForwarding, egressFrom, miniportEdge } from './egress.ts';
 import { RuleError } from './errors.ts';
 import { ingressFrom } from './ingress.ts';
 import type { Port } from './port.ts';
@@ -106,10 +106,12 @@ export function endPackets(datapath: Datapath, slot: Slot, batch: Batch, egress:
     if ((context.flags & (ContextFlag.CLONED | ContextFlag.REPORTED)) === ContextFlag.CLONED) {
       datapath.consumed += 1;
     } else {
-      datapath.dropped += 1;
-      if ((context.flags & ContextFlag.REPORTED) === 0) {
-        const reason = allExcluded(context) ? DropReason.ALL_EXCLUDED : DropReason.EXTENSION_UNREPORTED;
-        datapath.portOf(context).drops[reason] += 1;
+      const isReported = (context.flags & ContextFlag.REPORTED) !== 0;
+      if (!isReported && allExcluded(context)) {
+        countNoArrival(datapath, context);
+      } else {
+        datapath.dropped += 1;
+        if (!isReported) datapath.portOf(context).drops[DropReason.EXTENSION_UNREPORTED] += 1;
       }
     }
     datapath.done.push(packet);

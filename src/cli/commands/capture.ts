@@ -101,7 +101,7 @@ export function captureCommand(cli: Cli): Command {
       'after',
       `
 Filters are a small part of what tcpdump knows: host, src, dst, net, port, portrange, proto, ether, vlan [ID], and ip, ip6, arp,
-icmp, icmp6, tcp, udp, sctp; combined with and, or, not and parentheses.
+icmp, icmp6 (or icmpv6), tcp, udp, sctp; combined with and, or, not and parentheses.
 
 Examples:
   millrace capture | wireshark -k -i -

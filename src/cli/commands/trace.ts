@@ -3,19 +3,11 @@ import { Command } from 'commander';
 import { loadPcapReader, type TraceResult } from '../../daemon/client.ts';
 import type { Cli } from '../cli.ts';
 import { CliError } from '../exit.ts';
-import { printable } from '../table.ts';
+import { traceText } from '../trace-text.ts';
 
 interface FrameOptions {
   pcap?: string;
   number?: string;
-}
-
-function traceText(trace: TraceResult): string {
-  const frame = trace.frame.map((line) => `  ${printable(line)}\n`).join('');
-  const width = Math.max(0, ...trace.steps.map((step) => step.stage.length));
-  const steps = trace.steps.map((step) => `  ${step.stage.padEnd(width)}  ${printable(step.text)}\n`).join('');
-  const end = trace.drop === null ? `sent to ${trace.destinations.join(', ')}` : `dropped: ${trace.drop}`;
-  return `frame into port ${trace.port}\n${frame}steps\n${steps}${end}\n`;
 }
 
 /** The frames that a command line names: one in hexadecimal, or those of a file. */

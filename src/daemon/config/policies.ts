@@ -2,22 +2,9 @@
  * From a port's section of the configuration to the properties that the switch takes (switch/properties.ts). The configuration speaks
  * to people (ranges, protocol names, both directions at once); properties speak to policies.
  */
+import { protocolNumber } from '../../net/index.ts';
 import type { AclRule, PortProperty, VlanProperty } from '../../switch/index.ts';
 import type { Port } from './model.ts';
-
-/** Internet protocol numbers (IANA) of the names that rules may use. */
-const PROTOCOL_NUMBERS = {
-  icmp: 1,
-  igmp: 2,
-  tcp: 6,
-  udp: 17,
-  gre: 47,
-  esp: 50,
-  ah: 51,
-  icmpv6: 58,
-  ospf: 89,
-  sctp: 132,
-} as const;
 
 const DEFAULT_BURST_BYTES = 262_144;
 
@@ -56,7 +43,7 @@ function vlanProperty(vlan: NonNullable<Port['vlan']>): VlanProperty {
 function aclRules(rules: NonNullable<Port['acl']>): AclRule[] {
   return rules.flatMap((rule) => {
     const { direction = 'both', protocol, ...rest } = rule;
-    const number = typeof protocol === 'string' ? PROTOCOL_NUMBERS[protocol] : protocol;
+    const number = typeof protocol === 'string' ? protocolNumber(protocol) : protocol;
     const common = { ...rest, ...(number === undefined ? {} : { protocol: number }) };
     const directions = direction === 'both' ? (['in', 'out'] as const) : [direction];
     return directions.map((one): AclRule => stripUndefined({ ...common, direction: one }));

@@ -4,6 +4,7 @@
  */
 import { isIP } from 'node:net';
 import { z } from 'zod';
+import { PROTOCOL_NAMES } from '../../net/index.ts';
 
 const NAME = /^(?!__)[A-Za-z0-9_][A-Za-z0-9_.:-]{0,62}$/;
 /** An interface name, as the kernel takes it. */
@@ -111,8 +112,7 @@ const security = z
     'security policy: with this section present, what is not allowed in it is refused; without it nothing is enforced',
   );
 
-const PROTOCOLS = ['tcp', 'udp', 'sctp', 'icmp', 'icmpv6', 'gre', 'esp', 'ah', 'igmp', 'ospf'] as const;
-const protocolError = `must be one of ${PROTOCOLS.join(', ')}, or a protocol number from 0 to 255`;
+const protocolError = `must be one of ${PROTOCOL_NAMES.join(', ')}, or a protocol number from 0 to 255`;
 const aclRule = z.strictObject({
   direction: z
     .enum(['in', 'out', 'both'], { error: 'must be in, out or both' })
@@ -126,7 +126,7 @@ const aclRule = z.strictObject({
   remoteMac: macSchema.optional().describe('MAC address on the other side'),
   localIp: address.optional().describe("IP address or prefix on the port's side"),
   remoteIp: address.optional().describe('IP address or prefix on the other side'),
-  protocol: z.union([z.enum(PROTOCOLS), z.int().min(0).max(255)], { error: protocolError }).optional(),
+  protocol: z.union([z.enum(PROTOCOL_NAMES), z.int().min(0).max(255)], { error: protocolError }).optional(),
   localPort: integer(0, 65535).optional().describe("TCP, UDP or SCTP port on the port's side"),
   remotePort: integer(0, 65535).optional().describe('TCP, UDP or SCTP port on the other side'),
 });

@@ -45,7 +45,8 @@ export function traceFrame(
     frame,
     steps: steps.map((step) => {
       const at = named(step);
-      return { stage: at === '' ? step.stage : `${step.stage} ${at}`, text: stepText(step) };
+      const text = stepText(step);
+      return at === '' ? { stage: step.stage, text } : { stage: `${step.stage} ${at}`, text, port: at };
     }),
     destinations: delivered.map(named),
     drop: delivered.length > 0 ? null : (drop ?? 'NO_DESTINATION'),

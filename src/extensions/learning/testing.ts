@@ -13,7 +13,15 @@ import {
   type FlowSource,
   Word,
 } from '../../flow/index.ts';
-import { applyTagAction, Batch, ClonePool, HeaderOffsets, type Packet, PacketPool } from '../../net/index.ts';
+import {
+  applyTagAction,
+  Batch,
+  ClonePool,
+  exceedsMtu,
+  HeaderOffsets,
+  type Packet,
+  PacketPool,
+} from '../../net/index.ts';
 import {
   createSwitch,
   type ExtensionFactory,
@@ -170,7 +178,7 @@ export class Carrier implements FlowRegistry {
     let type = 0x8100;
     for (; type === 0x8100 || type === 0x88a8; at += 4) type = (packet.bytes[at] << 8) | packet.bytes[at + 1];
     const mtuBytes = this.#mtuBytes(portId);
-    return type >= 0x600 && (mtuBytes === 0 || packet.gsoType !== 0 || packet.length <= mtuBytes + 18);
+    return type >= 0x600 && (mtuBytes === 0 || !exceedsMtu(packet, mtuBytes));
   }
 }
 

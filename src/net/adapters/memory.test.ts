@@ -82,7 +82,7 @@ test('tag actions change the copy and not the frame that was handed over', () =>
 
 test('frames beyond the MTU, a full queue, an empty pool and a closed peer are counted drops', () => {
   const [left, right] = MemoryAdapter.pair({ name: 'left' }, { name: 'right', queuePackets: 4, poolPackets: 3 });
-  left.transmit(packetOf(frameOf(1515)), 0);
+  left.transmit(packetOf(frameOf(1519)), 0);
   expect(left.counters.transmitDropped).toBe(1);
   left.transmit(packetOf(frameOf(1514)), TagAction.PUSH | 1);
   for (let i = 0; i < 3; i += 1) left.transmit(packetOf(frameOf(60)), 0);

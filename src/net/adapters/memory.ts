@@ -6,11 +6,12 @@
 import { type Adapter, type AdapterCounters, newCounters, Offload } from '../adapter.ts';
 import type { Batch } from '../batch.ts';
 import { copyPacket } from '../copy.ts';
+import { exceedsMtu } from '../mtu.ts';
 import type { Packet } from '../packet.ts';
 import { PacketPool } from '../pool.ts';
 import { applyTagAction, TagResult } from '../vlan.ts';
 import { PacketQueue } from './packet-queue.ts';
-import { type AdapterSettings, bufferSettings, exceedsMtu, macAddressFromName } from './settings.ts';
+import { type AdapterSettings, bufferSettings, macAddressFromName } from './settings.ts';
 
 /** What an adapter without a peer does with frames that are transmitted. */
 export const Sink = {

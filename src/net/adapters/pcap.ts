@@ -10,12 +10,13 @@ import { PcapngWriter } from '../capture/pcapng-writer.ts';
 import { CaptureReader } from '../capture/reader.ts';
 import { type CapturePacket, type CaptureTime, Direction, LinkType } from '../capture/types.ts';
 import { copyPacket } from '../copy.ts';
+import { exceedsMtu } from '../mtu.ts';
 import type { Packet } from '../packet.ts';
 import { PacketPool } from '../pool.ts';
 import { restoreSuperPacket } from '../super-packet.ts';
 import { applyTagAction, TagResult } from '../vlan.ts';
 import { RecordingClock } from './recording-clock.ts';
-import { type AdapterSettings, bufferSettings, exceedsMtu, macAddressFromName } from './settings.ts';
+import { type AdapterSettings, bufferSettings, macAddressFromName } from './settings.ts';
 
 export interface PcapAdapterSettings extends AdapterSettings {
   /** The capture to receive from; the adapter closes it. Nothing is received without one. */

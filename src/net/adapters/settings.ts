@@ -1,7 +1,5 @@
-/** What the adapters of this folder have in common: their settings' defaults, and the longest frame of a link. */
+/** What the adapters of this folder have in common: their settings' defaults, and the size of their buffers. */
 import { Offload } from '../adapter.ts';
-import { Gso, type Packet } from '../packet.ts';
-import { outerTag } from '../vlan.ts';
 
 /** Settings of an adapter that is not a device. */
 export interface AdapterSettings {
@@ -37,11 +35,4 @@ export function bufferSettings(mtuBytes: number, offloads: number): { bufferByte
     : mtuBytes + ETHERNET_HEADER_BYTES + 2 * TAG_BYTES;
   // A multiple of 64 keeps each buffer on cache lines of its own.
   return { bufferBytes: Math.ceil((HEADROOM_BYTES + frameBytes) / 64) * 64, headroomBytes: HEADROOM_BYTES };
-}
-
-/** Whether a frame is longer than the link's MTU allows; one outer tag does not count, and super-packets are cut later. */
-export function exceedsMtu(packet: Packet, mtuBytes: number): boolean {
-  if (packet.length <= mtuBytes + ETHERNET_HEADER_BYTES) return false;
-  if (packet.gsoType !== Gso.NONE) return false;
-  return packet.length > mtuBytes + ETHERNET_HEADER_BYTES + TAG_BYTES || outerTag(packet) === 0;
 }

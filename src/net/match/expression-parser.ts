@@ -8,6 +8,7 @@
  *                 | "proto" (NAME | N) | "ether" ["src" | "dst" | "host"] MAC | "ether" "proto" (NAME | N)
  *                 | "ether" ("broadcast" | "multicast") | "vlan" [N]
  *                 | "ip" | "ip6" | "arp" | "tcp" | "udp" | "sctp" | "icmp" | "icmp6"
+ *                 | "ipv4" | "ipv6" | "icmpv4" | "icmpv6"     the same by the names that other tools have
  *
  * Unlike there, headers are looked for behind VLAN tags in any case, and a port never matches a fragment that carries none.
  * Neighbours: lexical forms of addresses and names are in names.ts; expression.ts compiles the result.
@@ -185,14 +186,18 @@ class Parser {
       case 'vlan':
         return this.#vlan();
       case 'ip':
+      case 'ipv4':
         return equals(Field.ETHER_TYPE, EtherType.IPV4);
       case 'ip6':
+      case 'ipv6':
         return equals(Field.ETHER_TYPE, EtherType.IPV6);
       case 'arp':
         return equals(Field.ETHER_TYPE, EtherType.ARP);
       case 'icmp':
+      case 'icmpv4':
         return and({ kind: 'shape', shapes: shapesOver(NetworkShape.IPV4) }, protocolIs(IpProtocol.ICMPV4));
       case 'icmp6':
+      case 'icmpv6':
         return and({ kind: 'shape', shapes: shapesOver(NetworkShape.IPV6) }, protocolIs(IpProtocol.ICMPV6));
       default:
         return this.#fail(`"${word}" does not begin a condition; see host, net, port, proto, ether, vlan`, 1);

@@ -18,6 +18,7 @@ const ETHER_TYPES: ReadonlyMap<string, number> = new Map([
 
 const PROTOCOLS: ReadonlyMap<string, number> = new Map([
   ['icmp', IpProtocol.ICMPV4],
+  ['icmpv4', IpProtocol.ICMPV4],
   ['igmp', IpProtocol.IGMP],
   ['ipip', IpProtocol.IPV4],
   ['tcp', IpProtocol.TCP],

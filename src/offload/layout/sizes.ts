@@ -85,8 +85,6 @@ export const PortFlag = {
 export const MTU_SHIFT = 16;
 /** In its place: frames are never too long. */
 export const ANY_LENGTH = 0xffff;
-/** What a frame may be longer than the MTU, as in the switch: Ethernet header and a tag. */
-export const MTU_ALLOWANCE = 18;
 
 /** Bytes of one CPU in `cpus`. */
 export const CpuByte = { RECIRC_ID: 0, DP_HASH: 4, DEPTH: 8, ENTRIES: 16, KEY: 64, DROPS: 256, LANES: 1024 } as const;

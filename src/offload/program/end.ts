@@ -1,9 +1,10 @@
 /** How a packet's way through the program begins and ends: the port it came by, and going up, passing on, being lost. */
 import { type Address, at, type Label, R0, R1, R2, R3, R5, R6, R7, SK_BUFF, TC, XDP, XDP_MD } from '../../bpf/index.ts';
 import { Word } from '../../flow/index.ts';
+import { MTU_ALLOWANCE_BYTES } from '../../net/index.ts';
 import { emitLength } from '../actions/length.ts';
 import { MAXIMUM_IFINDEX } from '../layout/limits.ts';
-import { CpuByte, LaneByte, MTU_ALLOWANCE, MTU_SHIFT, PORT_WORDS, PortFlag, PortWord } from '../layout/sizes.ts';
+import { CpuByte, LaneByte, MTU_SHIFT, PORT_WORDS, PortFlag, PortWord } from '../layout/sizes.ts';
 import { emitPunt } from '../punt/punt.ts';
 import type { ProgramWriter } from './writer.ts';
 
@@ -59,17 +60,18 @@ export function begin(writer: ProgramWriter): void {
 }
 
 /**
- * Whether a packet is too long for the interface that it is about to be sent by, which the engine finds in the end: the Ethernet header and one tag do
- * not count, and a super-packet is cut later. Uses R1 to R3.
+ * Whether a packet is too long for the interface that it is about to be sent by, which the engine finds in the end (mtu.ts of net/); a super-packet is
+ * cut later. At tc a tag beside the packet is not part of its length. At XDP the kernel counts all tags, and refuses what is longer. Uses R1 to R3.
  * @param ifindex where the index of the interface lies
  * @param tooLong where a packet goes that does not fit
  */
 export function fits(writer: ProgramWriter, ifindex: Address, tooLong: Label): void {
   const { b, plan } = writer;
   b.block((leave) => {
-    emitLength(b, writer.isTc);
+    if (writer.isTc) b.load(R1, 'u32', at(R6, SK_BUFF.len));
+    else emitLength(b, false);
     // Most are short or super-packets: they need no look at the port.
-    b.jumpIf(R1, '<=', SMALLEST_MTU + MTU_ALLOWANCE, leave);
+    b.jumpIf(R1, '<=', SMALLEST_MTU + MTU_ALLOWANCE_BYTES, leave);
     if (writer.isTc) {
       b.load(R2, 'u32', at(R6, SK_BUFF.gsoSize));
       b.jumpIf(R2, '!=', 0, leave);
@@ -82,7 +84,7 @@ export function fits(writer: ProgramWriter, ifindex: Address, tooLong: Label): v
     b.load(R3, 'u32', at(R2, PortWord.FLAGS * 4));
     b.shr(R3, MTU_SHIFT);
     b.jumpIf(R3, '==', 0, leave);
-    b.add(R3, MTU_ALLOWANCE);
+    b.add(R3, MTU_ALLOWANCE_BYTES);
     b.jumpIf(R1, '<=', R3, leave);
     b.jump(tooLong);
   });

@@ -93,7 +93,7 @@ function bounds(writer: ProgramWriter, network: boolean): void {
 
 /**
  * R0 becomes the EtherType behind all tags, as it lies in the packet, and R9 the place behind it.
- * @param network whether layer 3 is looked at: a third tag hides it, which makes the packet malformed to filters
+ * @param network whether layer 3 is looked at: what lies behind a third tag only the engine sees
  */
 function parseTags(writer: ProgramWriter, network: boolean): void {
   const { b } = writer;

@@ -12,7 +12,7 @@ export interface OffloadPort {
   readonly tapLike: boolean;
   /** Interface of the punt channel in the port's namespace; 0 to pass packets on, as TAPs want it. */
   readonly puntIfindex: number;
-  /** What is longer than this and 18 bytes is not sent here but goes up, unless it is a super-packet. Any length when left out, or 0. */
+  /** What is too long for it (mtu.ts of net/) is not sent here but goes up, unless it is a super-packet. Any length when left out, or 0. */
   readonly mtuBytes?: number;
   /** Whether packets can be sent to it by a redirect. */
   readonly output: boolean;

@@ -115,6 +115,11 @@ export class AclTable {
     return { hit, isDenied: false };
   }
 
+  /** Whether any rule looks behind the Ethernet header. */
+  get looksInside(): boolean {
+    return this.#rules.some((rule) => rule.needsIp);
+  }
+
   /** Whether any rule looks at IP addresses. */
   get looksAtAddresses(): boolean {
     return this.#rules.some((rule) => rule.localIp !== null || rule.remoteIp !== null);

@@ -7,6 +7,7 @@ import { EtherType, Fragment, HeaderOffsets, IpProtocol, Malformed, type Packet 
 import { DropReason } from '../drop-reason.ts';
 import { HeaderField, type Passage } from '../passage.ts';
 import { type AclTable, AclVerdict } from './acl.ts';
+import { GuardedPort, hiddenBy } from './hidden.ts';
 import type { PortPolicy } from './port-policy.ts';
 
 /** One instance serves all packets: the switch is single-threaded and no look outlives its packet. */
@@ -18,19 +19,14 @@ const ICMPV6_REDIRECT = 137;
 const ICMPV4_REDIRECT = 5;
 const ICMPV4_ROUTER_ADVERTISEMENT = 9;
 
-const DHCPV4_SERVER_PORT = 67;
-const DHCPV4_CLIENT_PORT = 68;
-const DHCPV6_CLIENT_PORT = 546;
-const DHCPV6_SERVER_PORT = 547;
-
 /**
  * What the built-in ingress policy says about a packet from a port.
  * @param commit count hits and take places in limits; false only looks
  * @returns a DropReason, NONE to pass
  */
 export function ingressPolicyVerdict(packet: Packet, policy: PortPolicy, nowMs: number, commit: boolean): number {
-  // A header that lies about itself could hide what the policy looks for (RFC 7113, RFC 5722): not let through here.
-  if (headers.parse(packet) !== Malformed.NOTHING) return DropReason.BAD_LENGTH;
+  const unread = parse(packet, policy.looksInside);
+  if (unread !== DropReason.NONE) return unread;
   if (policy.dhcpGuard && isDhcpServerMessage()) return DropReason.DHCP_GUARD;
   if (policy.routerGuard && isRouterMessage()) return DropReason.ROUTER_GUARD;
   if (policy.aclIn !== null && policy.aclIn.verdict(packet, headers, commit) === AclVerdict.DENY) {
@@ -42,10 +38,19 @@ export function ingressPolicyVerdict(packet: Packet, policy: PortPolicy, nowMs: 
   return DropReason.NONE;
 }
 
+/** Read the headers. @returns why the packet is refused before any policy is asked */
+function parse(packet: Packet, looksInside: boolean): number {
+  const malformed = headers.parse(packet);
+  // A policy for MAC addresses alone minds lies, but not what it has no need to read.
+  const isUnread = malformed === Malformed.TOO_MANY_TAGS;
+  return looksInside || (malformed !== Malformed.NOTHING && !isUnread) ? hiddenBy(packet, headers) : DropReason.NONE;
+}
+
 /** What the built-in egress policy says about a packet towards a port; as {@link ingressPolicyVerdict}. */
 export function egressPolicyVerdict(packet: Packet, policy: PortPolicy, nowMs: number, commit: boolean): number {
   if (policy.aclOut !== null) {
-    if (headers.parse(packet) !== Malformed.NOTHING) return DropReason.BAD_LENGTH;
+    const unread = parse(packet, policy.aclOut.looksInside);
+    if (unread !== DropReason.NONE) return unread;
     if (policy.aclOut.verdict(packet, headers, commit) === AclVerdict.DENY) return DropReason.ACL_DENIED;
   }
   const limit = policy.rateLimit;
@@ -62,7 +67,7 @@ export function egressPolicyVerdict(packet: Packet, policy: PortPolicy, nowMs: n
  */
 export function ingressPassage(packet: Packet, policy: PortPolicy): Passage | null {
   if (policy.addressLimit !== null) return null;
-  if (headers.parse(packet) !== Malformed.NOTHING) return null;
+  if (parse(packet, policy.looksInside) !== DropReason.NONE) return null;
   if (policy.dhcpGuard && isDhcpServerMessage()) return null;
   if (policy.routerGuard && isRouterMessage()) return null;
   return aclPassage(packet, policy.aclIn);
@@ -71,7 +76,7 @@ export function ingressPassage(packet: Packet, policy: PortPolicy): Passage | nu
 /** As {@link ingressPassage}, for packets towards a port. */
 export function egressPassage(packet: Packet, policy: PortPolicy): Passage | null {
   if (policy.rateLimit !== null) return null;
-  if (headers.parse(packet) !== Malformed.NOTHING) return null;
+  if (parse(packet, policy.aclOut?.looksInside === true) !== DropReason.NONE) return null;
   return aclPassage(packet, policy.aclOut);
 }
 
@@ -99,8 +104,8 @@ function isDhcpServerMessage(): boolean {
   if (headers.ipProtocol !== IpProtocol.UDP || headers.fragment === Fragment.LATER) return false;
   const from = headers.sourcePort;
   const to = headers.destinationPort;
-  if (headers.ipVersion === 4) return from === DHCPV4_SERVER_PORT || to === DHCPV4_CLIENT_PORT;
-  return headers.ipVersion === 6 && (from === DHCPV6_SERVER_PORT || to === DHCPV6_CLIENT_PORT);
+  if (headers.ipVersion === 4) return from === GuardedPort.DHCPV4_SERVER || to === GuardedPort.DHCPV4_CLIENT;
+  return headers.ipVersion === 6 && (from === GuardedPort.DHCPV6_SERVER || to === GuardedPort.DHCPV6_CLIENT);
 }
 
 function isRouterMessage(): boolean {

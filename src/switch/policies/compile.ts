@@ -110,6 +110,8 @@ export function compilePolicy(
   }
   policy.hasIngressPolicy =
     policy.aclIn !== null || policy.dhcpGuard || policy.routerGuard || policy.addressLimit !== null;
+  policy.looksInside =
+    policy.dhcpGuard || policy.routerGuard || policy.addressLimit !== null || policy.aclIn?.looksInside === true;
   policy.hasEgressPolicy = policy.aclOut !== null || policy.rateLimit !== null || policy.vlanMode === VlanMode.TRUNK;
   return policy;
 }

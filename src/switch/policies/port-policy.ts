@@ -78,6 +78,8 @@ export class PortPolicy {
 
   /** Anything for the built-in ingress policy to look at. */
   hasIngressPolicy = false;
+  /** Of that, something behind the Ethernet header: frames that hide what they carry are refused. */
+  looksInside = false;
   /** Anything for the built-in egress policy to look at. */
   hasEgressPolicy = false;
   dhcpGuard = false;

@@ -1,0 +1,42 @@
+/** What `millrace trace` prints for people. */
+import { expect, test } from 'vitest';
+import type { TraceResult } from '../daemon/client.ts';
+import { traceText } from './trace-text.ts';
+
+function flooded(
+  count: number,
+  wordsOf = (n: number) => `out through port p${n} (${n}), NIC 0; VLAN tag: keep as it is`,
+): TraceResult {
+  const ports = Array.from({ length: count }, (_, i) => i + 2);
+  return {
+    port: 'p1',
+    frame: ['ethernet 0..14'],
+    steps: [
+      { stage: 'learning', text: 'flooded in VLAN 0' },
+      ...ports.map((n) => ({ stage: `delivery p${n}`, text: wordsOf(n), port: `p${n}` })),
+    ],
+    destinations: ports.map((n) => `p${n}`),
+    drop: null,
+  };
+}
+
+test('a flood to many ports is one line that names some and counts the others', () => {
+  const lines = traceText(flooded(200)).trimEnd().split('\n');
+  expect(lines.slice(2)).toEqual([
+    'steps',
+    '  learning  flooded in VLAN 0',
+    '  delivery  out through 200 ports (p2, p3, p4, p5, p6, p7, p8, p9 and 192 more), NIC 0; VLAN tag: keep as it is',
+    'sent to p2, p3, p4, p5, p6, p7, p8, p9 and 192 more',
+  ]);
+});
+
+test('ports that are treated differently have lines of their own, and few ports a line each', () => {
+  const lines = traceText(
+    flooded(10, (n) => (n % 2 === 0 ? `out through port p${n} (${n}), NIC 0; VLAN tag: strip` : 'too long')),
+  ).split('\n');
+  expect(lines.slice(4, 6)).toEqual([
+    '  delivery  out through 5 ports (p2, p4, p6, p8, p10), NIC 0; VLAN tag: strip',
+    '  delivery  5 ports (p3, p5, p7, p9, p11): too long',
+  ]);
+  expect(traceText(flooded(2))).toContain('  delivery p2  out through port p2 (2), NIC 0; VLAN tag: keep as it is\n');
+});
