@@ -86,6 +86,48 @@ describe.runIf(hasOpenVSwitch()).each(['off', 'require'] as const)('with offload
     expect(await thrice('b', udp({ from: 2, to: 1, vlan: 7, text: 'back' }))).toEqual({ a: ['back', 'back', 'back'] });
   });
 
+  test('tagged packets have a flow where no rule looks at the tag', async () => {
+    lab.rules('in_port=a,actions=output:b');
+    const tagged = udp({ from: 1, to: 2, vlan: 10, text: 'one' });
+    const priority = udp({ from: 1, to: 2, vlan: 0xa000, text: 'priority' });
+    const twice = Buffer.concat([tagged.subarray(0, 12), Buffer.from([0x88, 0xa8, 0, 9]), tagged.subarray(12)]);
+    const frames = [tagged, priority, twice];
+    const flows = () => lab.world.ok('ovs', 'exec', '--', 'ovs-dpctl', 'dump-flows');
+    await lab.host('a').send(...frames);
+    // What openvswitch.ko makes of a mask that leaves the tag open.
+    for (const match of ['vlan(vid=10/0xa),encap(eth_type(0x0800)', 'vlan(pcp=5/0x5)', 'eth_type(0x88a8),vlan(']) {
+      await until(`there is a flow with ${match}`, () => flows().includes(match));
+    }
+    expect((await lab.arrived(3)).b).toHaveLength(3);
+    const missed = () => /missed:(\d+)/.exec(lab.world.ok('ovs', 'dpctl', 'show'))?.[1];
+    const before = missed();
+    for (let i = 0; i < 10; i += 1) await lab.host('a').send(...frames);
+    expect((await lab.arrived(30)).b).toHaveLength(30);
+    expect(missed()).toBe(before);
+  });
+
+  test('an NSH header is put before frames, and taken away again', async () => {
+    lab.rules(
+      'in_port=a,actions=encap(nsh(md_type=1)),set_field:0x1234->nsh_spi,set_field:0x11->nsh_c1,encap(ethernet),set_field:02:00:00:00:00:02->eth_dst,output:b',
+      'in_port=b,eth_type=0x894f,nsh_spi=0x1234,actions=decap(),decap(),output:a',
+      'in_port=c,actions=encap(nsh(md_type=2,tlv(0x1000,10,0x12345678))),encap(ethernet),set_field:02:00:00:00:00:02->eth_dst,output:b',
+    );
+    const inner = udp({ from: 1, to: 2, text: 'chained' });
+    await lab.host('a').send(inner);
+    const [first] = (await lab.arrived(1)).b;
+    expect(first.toString('hex')).toBe(
+      `020000000002000000000000894f0fc60103001234ff00000011${'00'.repeat(12)}${inner.toString('hex')}`,
+    );
+    await until('the flow is there', () => lab.world.ok('ovs', 'dpctl', 'dump-flows').includes('push_nsh(flags=0,'));
+    await lab.host('a').send(inner);
+    expect((await lab.arrived(1)).b[0].equals(first)).toBe(true);
+    await lab.host('b').send(first);
+    expect((await lab.arrived(1)).a[0].toString('hex')).toBe(inner.toString('hex'));
+    await lab.host('c').send(inner);
+    const [second] = (await lab.arrived(1)).b;
+    expect(second.toString('hex')).toContain('894f0fc40203000000ff10000a0412345678');
+  });
+
   test('a learn action makes the rule for the way back', async () => {
     lab.rules(
       'table=0,in_port=a,actions=learn(table=1,priority=5,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],output:NXM_OF_IN_PORT[]),output:d',

@@ -2,6 +2,7 @@
  * Attributes of requests, read with the leniency of the kernel towards Open vSwitch's families: unknown types are passed over, the
  * last of several counts, what is too short for its kind is ERANGE. netlink/'s policies are stricter, and make an object each.
  */
+import type { MessageWriter } from '../../netlink/index.ts';
 import { Errno, OvsError } from './errors.ts';
 
 /** Where the attributes of one nest lie. */
@@ -92,6 +93,15 @@ export function eachAttribute(
     at += (length + 3) & ~3;
   }
   return Math.max(0, end - at);
+}
+
+/**
+ * Begin an attribute that holds attributes. openvswitch.ko does not mark them as such (NLA_F_NESTED), and ovs-vswitchd compares
+ * actions byte by byte.
+ * @returns what the writer's endNested is to be given
+ */
+export function beginNest(writer: MessageWriter, type: number): number {
+  return writer.beginNested(type, false);
 }
 
 /** A nest whose attributes must fill it: malformed ones are refused, as Open vSwitch's own parsers do. @throws OvsError EINVAL */

@@ -190,8 +190,7 @@ function describeFlow(datapath: OvsDatapath, slot: number) {
   const usedMs = table.usedMsOf(slot);
   return {
     ufid: ufid === null ? null : formatUfid(ufid),
-    // That there is no tunnel is nothing that ovs-dpctl writes.
-    match: formatFlowKey(key, table.maskOf(slot).words).replace('tunnel(),', ''),
+    match: formatFlowKey(key, table.maskOf(slot).words),
     packets: table.packetsOf(slot),
     bytes: table.bytesOf(slot),
     usedSeconds: table.packetsOf(slot) === 0 ? null : Math.max(0, (datapath.nowMs - usedMs) / 1000),

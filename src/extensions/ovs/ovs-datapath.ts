@@ -121,7 +121,9 @@ export class OvsDatapath implements FlowHooks {
   #carried(slot: number, packets: number, bytes: number): void {
     const { table } = this.flows;
     table.readKey(slot, this.#carriedKey);
-    const isFirst = this.#carriedKey[Word.RECIRC_ID] === 0;
+    // Where its packets came in is known of a flow of one port that no other flow comes before.
+    const isOnePort = table.maskOf(slot).words[Word.IN_PORT] === 0xffff_ffff;
+    const isFirst = isOnePort && this.#carriedKey[Word.RECIRC_ID] === 0;
     const source = isFirst ? (this.ports.get(this.#carriedKey[Word.IN_PORT])?.device?.portId ?? -1) : -1;
     const actions = table.actionsOf(slot);
     const outputs: number[] = [];

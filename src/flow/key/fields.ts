@@ -5,10 +5,11 @@
 import { EtherType, IpProtocol } from '../../net/index.ts';
 import { FlowEtherType, isMpls, KEY_WORDS, L3_MARKER, Word } from './layout.ts';
 
-/** How a value is written. 'hex' is padded by nobody; 'hex4' has four digits. */
+/** How a value is written. 'hex' writes 0 as 0; 'hex1' has its 0x in any case, 'hex4' four digits as well. */
 export type FieldFormat =
   | 'decimal'
   | 'hex'
+  | 'hex1'
   | 'hex4'
   | 'mac'
   | 'ipv4'
@@ -146,12 +147,12 @@ export const FIELD_GROUPS: readonly FieldGroup[] = [
     field('ttl', Word.NSH_BASE, 1, 1, 'decimal'),
     field('mdtype', Word.NSH_BASE, 2, 1, 'decimal'),
     field('np', Word.NSH_BASE, 3, 1, 'decimal'),
-    field('spi', Word.NSH_PATH, 0, 3, 'hex'),
+    field('spi', Word.NSH_PATH, 0, 3, 'hex1'),
     field('si', Word.NSH_PATH, 3, 1, 'decimal'),
-    field('c1', Word.NSH_CONTEXT, 0, 4, 'hex'),
-    field('c2', Word.NSH_CONTEXT + 1, 0, 4, 'hex'),
-    field('c3', Word.NSH_CONTEXT + 2, 0, 4, 'hex'),
-    field('c4', Word.NSH_CONTEXT + 3, 0, 4, 'hex'),
+    field('c1', Word.NSH_CONTEXT, 0, 4, 'hex1'),
+    field('c2', Word.NSH_CONTEXT + 1, 0, 4, 'hex1'),
+    field('c3', Word.NSH_CONTEXT + 2, 0, 4, 'hex1'),
+    field('c4', Word.NSH_CONTEXT + 3, 0, 4, 'hex1'),
   ]),
   group(KeyAttribute.TCP, 'tcp', ports),
   group(KeyAttribute.TCP_FLAGS, 'tcp_flags', [field('', Word.TCP_FLAGS, 0, 2, 'tcp-flags', 0xfff)]),
@@ -168,7 +169,7 @@ export const FIELD_GROUPS: readonly FieldGroup[] = [
 
 /** The plain fields of the tunnel; which addresses count is told by the IP version. Flags and options have a text of their own. */
 export const TUNNEL_FIELDS: readonly FlowField[] = [
-  field('tun_id', Word.TUNNEL_ID, 0, 8, 'hex'),
+  field('tun_id', Word.TUNNEL_ID, 0, 8, 'hex1'),
   field('src', Word.TUNNEL_SOURCE, 0, 4, 'ipv4'),
   field('dst', Word.TUNNEL_DESTINATION, 0, 4, 'ipv4'),
   field('ipv6_src', Word.TUNNEL_SOURCE, 0, 16, 'ipv6'),

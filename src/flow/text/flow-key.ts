@@ -45,9 +45,10 @@ function formatTags(words: KeyAndMask, word: number): string {
   const { key, mask } = words;
   if (word > Word.INNER_VLAN || (key[word] & mask[word] & TAG_PRESENT) === 0) return formatNetwork(words);
   const type = formatHalf(key[word] >>> 16, mask[word] >>> 16);
-  const vid = formatPart(key[word] & 0xfff, mask[word] & 0xfff, 0xfff);
-  const pcp = formatPart((key[word] >>> 13) & 7, (mask[word] >>> 13) & 7, 7);
-  return `eth_type(${type}),vlan(vid=${vid},pcp=${pcp}),encap(${formatTags(words, word + 1)})`;
+  const vid = formatPart('vid', key[word] & 0xfff, mask[word] & 0xfff, 0xfff);
+  const pcp = formatPart('pcp', (key[word] >>> 13) & 7, (mask[word] >>> 13) & 7, 7);
+  const tag = [...vid, ...pcp].join(',');
+  return `eth_type(${type}),vlan(${tag}),encap(${formatTags(words, word + 1)})`;
 }
 
 function formatHalf(value: number, mask: number): string {
@@ -55,8 +56,10 @@ function formatHalf(value: number, mask: number): string {
   return mask === 0xffff ? text : `${text}/0x${mask.toString(16)}`;
 }
 
-function formatPart(value: number, mask: number, full: number): string {
-  return mask === full ? String(value) : `${value}/0x${mask.toString(16)}`;
+/** Nothing when the mask leaves it out. */
+function formatPart(name: string, value: number, mask: number, full: number): string[] {
+  if (mask === 0) return [];
+  return [mask === full ? `${name}=${value}` : `${name}=${value}/0x${mask.toString(16)}`];
 }
 
 function formatNetwork(words: KeyAndMask): string {

@@ -41,10 +41,23 @@ export function formatFlow(table: FlowTable, slot: number, nowMs: number): strin
   ].join(', ');
 }
 
-/** Identifiers of 16 bytes in the form of a UUID, others as plain hexadecimal. */
+/** Identifiers of 16 bytes in the form of a UUID, as four numbers in the host's order, as Open vSwitch writes them; others as plain hexadecimal. */
 export function formatUfid(ufid: Uint8Array): string {
-  const digits = Array.from(ufid, (byte) => byte.toString(16).padStart(2, '0')).join('');
-  if (ufid.length !== UFID_MAXIMUM_BYTES) return digits;
+  if (ufid.length === UFID_MAXIMUM_BYTES) return formatUuid(inHostOrder(ufid));
+  return hexadecimal(ufid);
+}
+
+/** Bytes of little-endian numbers of 32 bits, the highest of each first; and back. */
+function inHostOrder(bytes: Uint8Array): Uint8Array {
+  return bytes.map((_, i) => bytes[i ^ 3]);
+}
+
+function hexadecimal(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+function formatUuid(bytes: Uint8Array): string {
+  const digits = hexadecimal(bytes);
   return `${digits.slice(0, 8)}-${digits.slice(8, 12)}-${digits.slice(12, 16)}-${digits.slice(16, 20)}-${digits.slice(20)}`;
 }
 
@@ -55,5 +68,8 @@ export function formatUfid(ufid: Uint8Array): string {
 export function parseUfid(text: string): Uint8Array {
   const digits = text.replace(/^ufid:/, '').replaceAll('-', '');
   if (!/^(?:[0-9a-fA-F]{2}){1,16}$/.test(digits)) throw new FlowTextError(`'${text}' is not a flow identifier`, 0);
-  return Uint8Array.from({ length: digits.length / 2 }, (_, i) => Number.parseInt(digits.slice(i * 2, i * 2 + 2), 16));
+  const bytes = Uint8Array.from({ length: digits.length / 2 }, (_, i) =>
+    Number.parseInt(digits.slice(i * 2, i * 2 + 2), 16),
+  );
+  return bytes.length === UFID_MAXIMUM_BYTES ? inHostOrder(bytes) : bytes;
 }

@@ -165,5 +165,5 @@ function formatPushNsh(words: Int32Array, at: number): string {
     return `push_nsh(${head},${formatFields(NSH_CONTEXT, set)})`;
   }
   const metadata = Array.from(unpackBytes(words, at + 4, bytes), (byte) => byte.toString(16).padStart(2, '0')).join('');
-  return `push_nsh(${head}${metadata === '' ? '' : `,md2=0x${metadata}`})`;
+  return `push_nsh(${head},md2=${metadata === '' ? '0' : `0x${metadata}`})`;
 }

@@ -265,7 +265,8 @@ function parsePushEth(scanner: Scanner, builder: ActionBuilder): void {
   builder.pushEth(key);
 }
 
-const METADATA = /0x((?:[0-9a-fA-F]{2})*)/y;
+/** No metadata is a 0. */
+const METADATA = /0(?:x(?:[0-9a-fA-F]{2})*)?/y;
 
 function parsePushNsh(scanner: Scanner, builder: ActionBuilder): void {
   const set = emptyKeyAndMask();

@@ -16,7 +16,7 @@ const FLOWS = [
   'recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4(frag=no)',
   'recirc_id(0),in_port(1),eth(dst=01:00:00:00:00:00/01:00:00:00:00:00),eth_type(0x1234)',
   'recirc_id(0),in_port(1),eth(src=00:00:00:00:00:01,dst=00:00:00:00:00:02),eth_type(0x8100),vlan(vid=10,pcp=3),encap(eth_type(0x0800),ipv4(tos=0x3,ttl=3,frag=later))',
-  'recirc_id(0),in_port(1),eth(src=00:00:00:00:00:01,dst=00:00:00:00:00:02),eth_type(0x8100),vlan(vid=10,pcp=3/0x0),encap(eth_type(0x0806),arp(sip=1.2.3.4,tip=1.1.1.1/255.0.0.0,op=1,sha=00:00:00:00:00:01,tha=00:00:00:00:00:02))',
+  'recirc_id(0),in_port(1),eth(src=00:00:00:00:00:01,dst=00:00:00:00:00:02),eth_type(0x8100),vlan(vid=10),encap(eth_type(0x0806),arp(sip=1.2.3.4,tip=1.1.1.1/255.0.0.0,op=1,sha=00:00:00:00:00:01,tha=00:00:00:00:00:02))',
   'in_port(1),eth(),eth_type(0x0800),ipv4(proto=6,frag=no),tcp(src=1,dst=2),tcp_flags(syn|ack)',
   'in_port(1),eth(),eth_type(0x0800),ipv4(proto=6,frag=no),tcp_flags(+syn+ack)',
   'in_port(1),eth(),eth_type(0x0800),ipv4(proto=17,frag=no),udp(src=1/0xff00,dst=5)',
@@ -202,6 +202,9 @@ test('a flow of a table is a line as ovs-dpctl dumps it', () => {
 
 test('identifiers of other lengths are plain hexadecimal', () => {
   expect(formatUfid(parseUfid('0aff'))).toBe('0aff');
+  // Those of 16 bytes are four numbers, as ovs-dpctl and ovs-vswitchd's log show them.
+  expect(formatUfid(Uint8Array.from({ length: 16 }, (_, i) => i))).toBe('03020100-0706-0504-0b0a-09080f0e0d0c');
+  expect(parseUfid('ufid:03020100-0706-0504-0b0a-09080f0e0d0c')).toEqual(Uint8Array.from({ length: 16 }, (_, i) => i));
   expect(() => parseUfid('0af')).toThrow(FlowTextError);
   expect(() => parseUfid('00'.repeat(17))).toThrow(FlowTextError);
 });

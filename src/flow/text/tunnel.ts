@@ -2,7 +2,7 @@
 
 import { tunnelOptionsBytes } from '../actions/encoding.ts';
 import { keyByte, setKeyByte, TUNNEL_FIELDS, TUNNEL_FLAGS_FIELD } from '../key/fields.ts';
-import { TunnelOptions, Word } from '../key/layout.ts';
+import { TunnelFlag, TunnelOptions, Word } from '../key/layout.ts';
 import { formatFields, type KeyAndMask, parseField } from './groups.ts';
 import type { Scanner } from './scanner.ts';
 import { hexNumber, joinedFlags } from './values.ts';
@@ -15,10 +15,11 @@ const OPTIONS_LENGTH_AT = Word.TUNNEL_FLAGS * 4 + 2;
 /** Longest Geneve options that the text can hold: the length field counts words of 4 bytes. */
 const GENEVE_MAXIMUM_BYTES = 252;
 
-/** `tunnel(...)` of a key under its mask, or '' when the mask leaves the tunnel out. */
+/** `tunnel(...)` of a key under its mask, or '' when the mask leaves the tunnel out, or the key is of packets without one. */
 export function formatTunnel(words: KeyAndMask): string {
   if (words.mask.subarray(Word.TUNNEL).every((word) => word === 0)) return '';
   const version = keyByte(words.key, VERSION_AT);
+  if (version === 0) return '';
   const parts = [formatFields(fieldsOf(version), words)].filter((text) => text !== '');
   const named = parts.some((text) => /(?:src|dst)=/.test(text.replaceAll(/tp_(?:src|dst)=/g, '')));
   // The version is told by the addresses; when none counts, one that matches all tells it.
@@ -31,11 +32,12 @@ export function formatTunnel(words: KeyAndMask): string {
   return `tunnel(${parts.join(',')})`;
 }
 
-/** `tunnel(...)` of a set action: everything that is not 0. */
+/** `tunnel(...)` of a set action: everything that is not 0, and the tunnel's id where it has one. */
 export function formatSetTunnel(key: Uint32Array): string {
   const mask = new Uint32Array(key.length);
+  const hasId = ((key[Word.TUNNEL_FLAGS] >>> 16) & TunnelFlag.KEY) !== 0;
   for (const field of fieldsOf(keyByte(key, VERSION_AT))) {
-    const isNeeded = field.name === 'dst' || field.name === 'ipv6_dst';
+    const isNeeded = field.name === 'dst' || field.name === 'ipv6_dst' || (field.name === 'tun_id' && hasId);
     let isZero = true;
     for (let i = 0; i < field.widthBytes; i += 1) if (keyByte(key, field.byteOffset + i) !== 0) isZero = false;
     for (let i = 0; i < field.widthBytes; i += 1) if (isNeeded || !isZero) setKeyByte(mask, field.byteOffset + i, 0xff);

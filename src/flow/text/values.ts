@@ -61,6 +61,8 @@ function formatValue(bytes: Uint8Array, format: FieldFormat): string {
       return formatIpv6(bytes);
     case 'fragment':
       return FRAGMENTS[bytes[0]] ?? String(bytes[0]);
+    case 'hex1':
+      return `0x${toBigInt(bytes).toString(16)}`;
     case 'hex4':
       return `0x${toBigInt(bytes).toString(16).padStart(4, '0')}`;
     case 'hex':
@@ -79,7 +81,7 @@ function formatMask(bytes: Uint8Array, format: FieldFormat): string {
 function formatFlags(value: Uint8Array, mask: Uint8Array, field: FlowField, names: readonly string[]): string {
   const bits = Number(toBigInt(value));
   const wanted = Number(toBigInt(mask));
-  if (field.format === 'tcp-flags' && isFull(mask, field)) return joinedFlags(bits, field.format);
+  if (field.format !== 'ct-state' && isFull(mask, field)) return joinedFlags(bits, field.format);
   let text = '';
   for (const [bit, name] of names.entries()) {
     if (((wanted >>> bit) & 1) === 1) text += (((bits >>> bit) & 1) === 1 ? '+' : '-') + name;

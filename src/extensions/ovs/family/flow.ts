@@ -170,7 +170,11 @@ function write(writer: MessageWriter, datapath: OvsDatapath, slot: number, flags
   const omitsMask = omits(UfidFlag.OMIT_MASK);
   if (!omitsKey || !omitsMask) table.readKey(slot, key);
   if (!omitsKey) encodeKey(writer, A.KEY, key, key, false);
-  if (!omitsMask) encodeKey(writer, A.MASK, key, table.maskOf(slot).words, false);
+  if (!omitsMask) {
+    // Flows without an identifier are named by their whole key; what a mask is of is told by what counts.
+    const { words } = table.maskOf(slot);
+    encodeKey(writer, A.MASK, masked(key, words), words, false);
+  }
   if (table.usedMsOf(slot) > 0) writer.bytes(A.USED, counters(Math.floor(table.usedMsOf(slot))));
   if (table.packetsOf(slot) > 0) writer.bytes(A.STATS, counters(table.packetsOf(slot), table.bytesOf(slot)));
   if ((table.tcpFlagsOf(slot) & 0xff) !== 0) writer.u8(A.TCP_FLAGS, table.tcpFlagsOf(slot) & 0xff);

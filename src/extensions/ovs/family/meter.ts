@@ -1,7 +1,7 @@
 /** Family ovs_meter: what meters can do, and setting, reading and deleting them. meters.ts is what they do. */
 import type { MessageWriter } from '../../../netlink/index.ts';
 import { MeterAttribute as A, Family, MeterCommand } from '../abi.ts';
-import { Attributes, counters, eachNested, u32At } from '../attributes.ts';
+import { Attributes, beginNest, counters, eachNested, u32At } from '../attributes.ts';
 import type { ObjectHeader } from '../device/reply.ts';
 import { Errno, OvsError } from '../errors.ts';
 import { bucketSize, METERS_MAXIMUM, type Meter, type MeterBand } from '../meters.ts';
@@ -87,8 +87,8 @@ function headerOf(datapath: OvsDatapath, command: number): ObjectHeader {
 function writeFeatures(writer: MessageWriter): void {
   writer.u32(A.MAX_METERS, METERS_MAXIMUM);
   writer.u32(A.MAX_BANDS, BANDS_MAXIMUM);
-  const bands = writer.beginNested(A.BANDS);
-  const band = writer.beginNested(0);
+  const bands = beginNest(writer, A.BANDS);
+  const band = beginNest(writer, 0);
   writer.u32(Band.TYPE, BAND_DROP);
   writer.endNested(band);
   writer.endNested(bands);
@@ -100,9 +100,9 @@ function write(writer: MessageWriter, id: number, meter: Meter | undefined): voi
   if (meter === undefined) return;
   writer.bytes(A.STATS, counters(meter.packets, meter.bytes));
   writer.bytes(A.USED, counters(Math.floor(meter.usedMs)));
-  const bands = writer.beginNested(A.BANDS);
+  const bands = beginNest(writer, A.BANDS);
   meter.bands.forEach((band, i) => {
-    const nest = writer.beginNested(i + 1);
+    const nest = beginNest(writer, i + 1);
     writer.bytes(Band.STATS, counters(band.packets, band.bytes));
     writer.endNested(nest);
   });

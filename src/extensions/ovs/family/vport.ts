@@ -10,7 +10,7 @@ import {
   UpcallStatistic,
   VportType,
 } from '../abi.ts';
-import { Attributes, counters, u16At } from '../attributes.ts';
+import { Attributes, beginNest, counters, u16At } from '../attributes.ts';
 import type { PseudoDevice } from '../device/pseudo-device.ts';
 import type { ObjectHeader } from '../device/reply.ts';
 import { Errno, OvsError } from '../errors.ts';
@@ -194,17 +194,17 @@ function writeVport(writer: MessageWriter, datapath: OvsDatapath, port: Vport): 
       (counted?.transmitDropped ?? 0) + port.unsent,
     ),
   );
-  const upcalls = writer.beginNested(A.UPCALL_STATS);
+  const upcalls = beginNest(writer, A.UPCALL_STATS);
   writer.bytes(UpcallStatistic.SUCCESS, counters(port.upcallsSent));
   writer.bytes(UpcallStatistic.FAIL, counters(port.upcallsLost));
   writer.endNested(upcalls);
   const pids = (datapath.userFeatures & Feature.VPORT_PIDS) !== 0 ? port.upcallPids : port.upcallPids.slice(0, 1);
   writer.bytes(A.UPCALL_PID, new Uint8Array(Uint32Array.from(pids).buffer));
   if (port.destinationPort !== 0) {
-    const nest = writer.beginNested(A.OPTIONS);
+    const nest = beginNest(writer, A.OPTIONS);
     writer.u16(TUNNEL_PORT, port.destinationPort);
     if (port.groupPolicy) {
-      const extension = writer.beginNested(TUNNEL_EXTENSION);
+      const extension = beginNest(writer, TUNNEL_EXTENSION);
       writer.flag(VXLAN_GROUP_POLICY);
       writer.endNested(extension);
     }

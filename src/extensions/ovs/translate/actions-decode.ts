@@ -14,7 +14,7 @@ import {
 import { be16At, be32At, eachNested, u16At, u32At } from '../attributes.ts';
 import { Errno, OvsError } from '../errors.ts';
 import { structureBytes, writeStructure } from './key-attribute.ts';
-import { decodeNshHeader, decodeNshKey } from './nsh.ts';
+import { decodePushNsh, decodeSetNsh } from './nsh.ts';
 import { decodeTunnel } from './tunnel.ts';
 
 const refuse = (reason: string, errno: number = Errno.EINVAL): never => {
@@ -111,7 +111,7 @@ function decodeAction(builder: ActionBuilder, type: number, value: Uint8Array, d
       refuse('connections are not tracked');
       break;
     case Action.PUSH_NSH: {
-      const header = decodeNshHeader(value);
+      const header = decodePushNsh(value);
       builder.pushNsh(header.base, header.path, header.metadata);
       break;
     }
@@ -168,7 +168,9 @@ function decodeSet(builder: ActionBuilder, content: Uint8Array, isMasked: boolea
       return;
     }
     if (attribute === KeyAttribute.NSH) {
-      decodeSetNsh(builder, value, isMasked);
+      const mask = isMasked ? new Uint32Array(KEY_WORDS) : null;
+      decodeSetNsh(value, words, mask);
+      builder.set(attribute, words, mask ?? undefined);
       return;
     }
     const length = attribute === KeyAttribute.MPLS ? 4 : structureBytes(attribute);
@@ -195,27 +197,6 @@ function decodeSet(builder: ActionBuilder, content: Uint8Array, isMasked: boolea
     }
   });
   if (count === 0) refuse('set of nothing');
-}
-
-/** Value and mask of each of the nested structures lie one behind the other. */
-function decodeSetNsh(builder: ActionBuilder, content: Uint8Array, isMasked: boolean): void {
-  const words = new Uint32Array(KEY_WORDS);
-  if (!isMasked) {
-    decodeNshKey(content, words, true);
-    builder.set(KeyAttribute.NSH, words);
-    return;
-  }
-  const mask = new Uint32Array(KEY_WORDS);
-  eachNested(content, (type, value) => {
-    const count = type === 1 ? 2 : 4;
-    if (type < 1 || type > 2 || value.length !== count * 8) refuse('set of nsh');
-    const first = type === 1 ? Word.NSH_BASE : Word.NSH_CONTEXT;
-    for (let i = 0; i < count; i += 1) {
-      words[first + i] = be32At(value, i * 4);
-      mask[first + i] = be32At(value, (count + i) * 4);
-    }
-  });
-  builder.set(KeyAttribute.NSH, words, mask);
 }
 
 function decodeSample(builder: ActionBuilder, content: Uint8Array, depth: number): void {

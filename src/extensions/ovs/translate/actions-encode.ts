@@ -12,8 +12,9 @@ import {
   Word,
 } from '../../../flow/index.ts';
 import type { MessageWriter } from '../../../netlink/index.ts';
+import { beginNest } from '../attributes.ts';
 import { readStructure } from './key-attribute.ts';
-import { encodeNshHeader, encodeNshKey } from './nsh.ts';
+import { encodeMaskedNsh, encodeNshKey, encodePushNsh } from './nsh.ts';
 import { encodeTunnel } from './tunnel.ts';
 
 /** Write a list inside an attribute. @param words a sound list, from `from` to `end` */
@@ -24,7 +25,7 @@ export function encodeActions(
   from = 0,
   end: number = words.length,
 ): void {
-  const nest = writer.beginNested(attribute);
+  const nest = beginNest(writer, attribute);
   let at = from;
   while (at < end) {
     const length = actionLength(words[at]);
@@ -56,7 +57,7 @@ function encodeAction(writer: MessageWriter, words: Int32Array, at: number, end:
       writer.be32(type, first >>> 0);
       break;
     case Action.SAMPLE: {
-      const nest = writer.beginNested(type);
+      const nest = beginNest(writer, type);
       writer.u32(1, first >>> 0);
       encodeActions(writer, 2, words, at + 2, end);
       writer.endNested(nest);
@@ -86,14 +87,16 @@ function encodeAction(writer: MessageWriter, words: Int32Array, at: number, end:
     }
     case Action.PUSH_NSH: {
       const metadata = unpackBytes(words, at + 4, words[at + 3]);
-      encodeNshHeader(writer, type, { base: first, path: words[at + 2], metadata }, false);
+      const nest = beginNest(writer, type);
+      encodePushNsh(writer, { base: first, path: words[at + 2], metadata });
+      writer.endNested(nest);
       break;
     }
     case Action.CLONE:
       encodeActions(writer, type, words, at + 1, end);
       break;
     case Action.CHECK_PKT_LEN: {
-      const nest = writer.beginNested(type);
+      const nest = beginNest(writer, type);
       writer.u16(1, first);
       encodeActions(writer, 2, words, at + 3, at + 3 + words[at + 2]);
       encodeActions(writer, 3, words, at + 3 + words[at + 2], end);
@@ -101,7 +104,7 @@ function encodeAction(writer: MessageWriter, words: Int32Array, at: number, end:
       break;
     }
     case Action.DEC_TTL: {
-      const nest = writer.beginNested(type);
+      const nest = beginNest(writer, type);
       encodeActions(writer, 1, words, at + 1, end);
       writer.endNested(nest);
       break;
@@ -113,7 +116,7 @@ function encodeAction(writer: MessageWriter, words: Int32Array, at: number, end:
 }
 
 function encodeUserspace(writer: MessageWriter, words: Int32Array, at: number): void {
-  const nest = writer.beginNested(Action.USERSPACE);
+  const nest = beginNest(writer, Action.USERSPACE);
   const flags = words[at + Userspace.FLAGS];
   writer.u32(1, words[at + Userspace.PID] >>> 0);
   if ((flags & UserspaceFlag.USERDATA) !== 0) {
@@ -130,7 +133,7 @@ const mask = new Uint32Array(KEY_WORDS);
 
 function encodeSet(writer: MessageWriter, type: number, words: Int32Array, at: number, end: number): void {
   const attribute = words[at + 1];
-  const nest = writer.beginNested(type);
+  const nest = beginNest(writer, type);
   if (attribute === KeyAttribute.TUNNEL) {
     const key = new Uint32Array(KEY_WORDS);
     key.set(words.subarray(at + 2, end), Word.TUNNEL);
@@ -144,7 +147,7 @@ function encodeSet(writer: MessageWriter, type: number, words: Int32Array, at: n
     mask[layout[i].word] = words[at + 3 + i * 2];
   }
   if (attribute === KeyAttribute.NSH) {
-    if (type === Action.SET) encodeNshKey(writer, attribute, value);
+    if (type === Action.SET) encodeNshKey(writer, attribute, value, false);
     else encodeMaskedNsh(writer, value, mask);
   } else {
     const content = readSet(attribute, value);
@@ -166,15 +169,4 @@ function encodeSet(writer: MessageWriter, type: number, words: Int32Array, at: n
 
 function readSet(attribute: number, words: Uint32Array): Uint8Array {
   return attribute === KeyAttribute.MPLS ? unpackBytes(words, Word.MPLS, 4) : readStructure(attribute, words);
-}
-
-function encodeMaskedNsh(writer: MessageWriter, value: Uint32Array, mask: Uint32Array): void {
-  const nest = writer.beginNested(KeyAttribute.NSH);
-  for (const [type, first, bytes] of [
-    [1, Word.NSH_BASE, 8],
-    [2, Word.NSH_CONTEXT, 16],
-  ] as const) {
-    writer.bytes(type, Uint8Array.of(...unpackBytes(value, first, bytes), ...unpackBytes(mask, first, bytes)));
-  }
-  writer.endNested(nest);
 }

@@ -61,6 +61,8 @@ const ARP = (operation: number) => a(13, 10, 0, 0, 1, 10, 0, 0, 2, ...be16(opera
 const vlan = (tci: number, ...inner: Attr[]) => [type(0x8100), a(5, ...be16(tci)), { type: 1, content: inner }];
 const L2 = [IN_PORT, ETH];
 const tunnel = (...content: Attr[]) => ({ type: 16, content });
+const nsh = (...content: Attr[]) => ({ type: 28, content });
+const MD1 = a(2, ...zeros(16, 1));
 const TUNNEL = [a(2, 2, 2, 2, 2), a(4, 64)];
 const IP_KEY = [...L2, type(0x0800), ipv4(6), TCP, TCP_FLAGS];
 const OTHER_KEY = [...L2, type(0x88b5)];
@@ -82,7 +84,9 @@ const KEYS: [string, number, Attr[]][] = [
   ['IPv6 without its header', EINVAL, [...L2, type(0x86dd)]],
   ['ARP without its header', EINVAL, [...L2, type(0x0806)]],
   ['MPLS without labels', EINVAL, [...L2, type(0x8847)]],
-  ['a header that the EtherType does not announce', OK, [...OTHER_KEY, ipv4(6)]],
+  ['a header that the EtherType does not announce, matched whole', EINVAL, [...OTHER_KEY, ipv4(6)]],
+  ['neither an Ethernet header nor an EtherType', EINVAL, [IN_PORT]],
+  ['an EtherType without an Ethernet header', OK, [IN_PORT, type(0x88b5)]],
   ['TCP without ports', EINVAL, [...L2, type(0x0800), ipv4(6)]],
   ['TCP without flags', EINVAL, [...L2, type(0x0800), ipv4(6), TCP]],
   ['UDP without ports', EINVAL, [...L2, type(0x0800), ipv4(17)]],
@@ -99,12 +103,16 @@ const KEYS: [string, number, Attr[]][] = [
   ['a tag that was cut off', OK, [...L2, ...vlan(0)]],
   ['a tag that was cut off, with content', EINVAL, [...L2, ...vlan(0, type(0x88b5))]],
   ['two tags', OK, [...L2, ...vlan(0x1005, ...vlan(0x1006, type(0x88b5)))]],
+  ['one attribute outside and inside a tag', EINVAL, [...L2, ...vlan(0x1005, ETH, type(0x88b5))]],
   ['content of a tag without the tag', EINVAL, [...OTHER_KEY, { type: 1, content: [] }]],
   ['three labels', OK, [...L2, type(0x8847), a(21, ...zeros(12, 1))]],
   ['four labels', EINVAL, [...L2, type(0x8847), a(21, ...zeros(16, 1))]],
   ['a label of three bytes', EINVAL, [...L2, type(0x8847), a(21, 1, 2, 3)]],
   ['a tunnel', OK, [tunnel(...TUNNEL), ...OTHER_KEY]],
   ['a tunnel to nowhere', EINVAL, [tunnel(a(4, 64)), ...OTHER_KEY]],
+  ['a tunnel to address 0', EINVAL, [tunnel(a(2, 0, 0, 0, 0), a(4, 64)), ...OTHER_KEY]],
+  ['a tunnel over IPv6', OK, [tunnel(a(13, ...zeros(16, 1)), a(4, 64)), ...OTHER_KEY]],
+  ['a tunnel to IPv6 address 0', EINVAL, [tunnel(a(13, ...zeros(16)), a(4, 64)), ...OTHER_KEY]],
   ['a tunnel without TTL', EINVAL, [tunnel(a(2, 2, 2, 2, 2)), ...OTHER_KEY]],
   ['a tunnel of both families', EINVAL, [tunnel(...TUNNEL, a(13, ...zeros(16, 1))), ...OTHER_KEY]],
   ['a tunnel attribute above the last', EINVAL, [tunnel(...TUNNEL, a(17)), ...OTHER_KEY]],
@@ -112,17 +120,18 @@ const KEYS: [string, number, Attr[]][] = [
   ['Geneve options of 6 bytes', EINVAL, [tunnel(...TUNNEL, a(8, ...zeros(6))), ...OTHER_KEY]],
   ['Geneve options of 256 bytes', EINVAL, [tunnel(...TUNNEL, a(8, ...zeros(256))), ...OTHER_KEY]],
   ['options of two kinds', EINVAL, [tunnel(...TUNNEL, a(8, ...zeros(4)), a(11, a(1, ...zeros(4)))), ...OTHER_KEY]],
-  ['NSH without metadata', EINVAL, [...L2, type(0x894f), { type: 28, content: [a(1, 0, 0, 1, 3, ...zeros(4))] }]],
-  [
-    'NSH with metadata of type 2',
-    EINVAL,
-    [...L2, type(0x894f), { type: 28, content: [a(1, ...zeros(8)), a(3, ...zeros(8))] }],
-  ],
+  ['NSH without metadata', OK, [...L2, type(0x894f), nsh(a(1, 0, 0, 1, 3, ...zeros(4)))]],
+  ['NSH of metadata type 2', OK, [...L2, type(0x894f), nsh(a(1, 0, 0, 2, 3, ...zeros(4)))]],
+  ['NSH of metadata type 2 with a context', EINVAL, [...L2, type(0x894f), nsh(a(1, 0, 0, 2, 3, ...zeros(4)), MD1)]],
+  ['NSH with a base of 7 bytes', EINVAL, [...L2, type(0x894f), nsh(a(1, ...zeros(7)))]],
+  ['NSH with metadata of type 2', EINVAL, [...L2, type(0x894f), nsh(a(1, ...zeros(8)), a(3, ...zeros(8)))]],
   ['a state of connections, which are not tracked', EINVAL, [...OTHER_KEY, a(22, ...u32(1))]],
 ];
 
+const NSH_KEY = [...L2, type(0x894f), nsh(a(1, 0, 0, 1, 3, ...zeros(4)), MD1)];
 const all = (attr: Attr): Attr => ({ type: attr.type, content: zeros(bytes(attr.content).length, 0xff) });
 const TAGGED = [...L2, ...vlan(0x1005, type(0x0800), ipv4(17, 2))];
+const DOUBLE = [...L2, ...vlan(0x1005, ...vlan(0x1006, type(0x0800), ipv4(17, 2)))];
 const encap = (...content: Attr[]) => ({ type: 1, content });
 
 /** Name, errno, key, mask. */
@@ -148,8 +157,48 @@ const MASKS: [string, number, Attr[], Attr[]][] = [
   ['an unknown attribute', EINVAL, IP_KEY, [a(40, 1)]],
   ['an attribute twice', EINVAL, IP_KEY, [all(ETH), all(ETH)]],
   ['an attribute too long', EINVAL, IP_KEY, [a(4, ...zeros(13, 1))]],
+  ['attribute 0 without content, which is all 0', OK, IP_KEY, [a(0)]],
+  ['attribute 0', EINVAL, IP_KEY, [a(0, 1)]],
+  ['an attribute all 0, and the same one again', OK, IP_KEY, [a(4, ...zeros(12)), all(ETH)]],
+  ['an attribute that the key does not have', EINVAL, IP_KEY, [a(20, ...u32(1))]],
+  ['the input port, which the key does not name', OK, [ETH, type(0x88b5)], [a(3, ...u32(1))]],
+  ['extension headers that the key does not name', EINVAL, [...L2, type(0x86dd), ipv6(59)], [a(32, 1, 0)]],
+  [
+    'a header that the key has and its EtherType does not announce',
+    EINVAL,
+    [...OTHER_KEY, ipv4(6)],
+    [type(0xffff), all(ipv4(6))],
+  ],
+  ['no mask of a header that the EtherType does not announce', OK, [...OTHER_KEY, ipv4(6)], [type(0xffff)]],
+  ['a state of connections that is all 0', OK, IP_KEY, [a(22, ...u32(0))]],
   ['a tag of a key without one', EINVAL, IP_KEY, [type(0xffff), a(5, ...be16(0xffff)), encap()]],
   ['a tag', OK, TAGGED, [type(0xffff), a(5, ...be16(0xffff)), encap(type(0xffff))]],
+  [
+    'a tag of a key without one, with content',
+    EINVAL,
+    IP_KEY,
+    [type(0xffff), a(5, ...be16(0xffff)), encap(type(0xffff))],
+  ],
+  ['a TCI of a key without a tag', EINVAL, IP_KEY, [a(5, ...be16(0xffff))]],
+  ['a TCI all 0 of a key without a tag', OK, IP_KEY, [a(5, ...be16(0))]],
+  ['a TCI all 0', OK, TAGGED, [type(0xffff), a(5, ...be16(0)), encap(type(0xffff))]],
+  ['no TCI', OK, TAGGED, [type(0xffff), encap(type(0xffff))]],
+  ['no TPID', EINVAL, TAGGED, [a(5, ...be16(0xffff)), encap(type(0xffff))]],
+  ['a TPID all 0', EINVAL, TAGGED, [type(0), a(5, ...be16(0xffff)), encap(type(0xffff))]],
+  ['a tag without its content', EINVAL, TAGGED, [type(0xffff), a(5, ...be16(0xffff))]],
+  ['a tag with empty content', EINVAL, TAGGED, [type(0xffff), a(5, ...be16(0xffff)), encap()]],
+  ['a TCI all 0 with empty content', OK, TAGGED, [type(0xffff), a(5, ...be16(0)), encap()]],
+  ['one attribute outside and inside a tag', EINVAL, TAGGED, [all(ETH), type(0xffff), encap(all(ETH), type(0xffff))]],
+  [
+    'two tags, with TCIs all 0',
+    OK,
+    DOUBLE,
+    [type(0xffff), a(5, 0, 0), encap(type(0xffff), a(5, 0, 0), encap(type(0xffff)))],
+  ],
+  ['the outer of two tags', OK, DOUBLE, [type(0xffff), encap(type(0xffff))]],
+  ['three tags of two', EINVAL, DOUBLE, [type(0xffff), encap(type(0xffff), encap(type(0xffff), encap(type(0xffff))))]],
+  ['a tag that was cut off', OK, [...L2, ...vlan(0)], [type(0xffff), a(5, 0, 0), encap()]],
+  ['content of a tag that was cut off', EINVAL, [...L2, ...vlan(0)], [type(0xffff), encap(type(0xffff))]],
   ['a tag whose TPID is matched in part', EINVAL, TAGGED, [type(0xff00), a(5, ...be16(0xffff)), encap()]],
   ['a tag that may be there or not', EINVAL, TAGGED, [type(0xffff), a(5, ...be16(0x0fff)), encap()]],
   [
@@ -158,6 +207,12 @@ const MASKS: [string, number, Attr[], Attr[]][] = [
     [tunnel(...TUNNEL, a(8, ...zeros(4, 1))), ...OTHER_KEY],
     [tunnel(a(8, ...zeros(8, 1)))],
   ],
+  ['tunnel options of no length', EINVAL, [tunnel(...TUNNEL, a(8, ...zeros(4, 1))), ...OTHER_KEY], [tunnel(a(8))]],
+  ['a tunnel of a key without one', OK, OTHER_KEY, [tunnel(a(4, 0))]],
+  ['an empty tunnel', OK, [tunnel(...TUNNEL), ...OTHER_KEY], [tunnel()]],
+  ['NSH with metadata of type 2', EINVAL, NSH_KEY, [type(0xffff), nsh(a(3, ...zeros(8, 1)))]],
+  ['NSH', OK, NSH_KEY, [type(0xffff), nsh(a(1, ...zeros(8, 255)), MD1)]],
+  ['an empty NSH without the EtherType', OK, NSH_KEY, [nsh()]],
   ['part of a tunnel', OK, [tunnel(...TUNNEL), ...OTHER_KEY], [tunnel(a(2, 255, 255, 0, 0))]],
 ];
 
@@ -174,6 +229,8 @@ const userspace = (...content: Attr[]) => ({ type: 2, content });
 const PID = a(1, ...u32(7));
 const nested = (kind: number, ...content: Attr[]) => ({ type: kind, content });
 const half = a(1, ...u32(0x8000_0000));
+const BASE1 = a(1, 0, 63, 1, 3, 0, 0, 1, 255);
+const BASE2 = a(1, 0, 63, 2, 3, 0, 0, 1, 255);
 
 /** Name, errno, actions; for a TCP flow over IPv4. */
 const ACTIONS: [string, number, Attr[]][] = [
@@ -251,6 +308,16 @@ const ACTIONS: [string, number, Attr[]][] = [
   ['an explicit drop with something behind it', EINVAL, [a(Action.DROP, ...u32(0)), a(1, ...u32(1))]],
   ['connection tracking, which is not there', EINVAL, [nested(Action.CT)]],
   ['forgetting a connection', EINVAL, [a(Action.CT_CLEAR)]],
+  ['a push of NSH', OK, [nested(Action.PUSH_NSH, nsh(BASE1, MD1))]],
+  ['a push of NSH with metadata of type 2', OK, [nested(Action.PUSH_NSH, nsh(BASE2, a(3, ...zeros(8, 1))))]],
+  ['a push of NSH without the attribute around it', EINVAL, [nested(Action.PUSH_NSH, BASE1, MD1)]],
+  ['a push of nothing', EINVAL, [nested(Action.PUSH_NSH)]],
+  ['a push of two headers', EINVAL, [nested(Action.PUSH_NSH, nsh(BASE1, MD1), nsh(BASE1, MD1))]],
+  ['a push of NSH without a base', EINVAL, [nested(Action.PUSH_NSH, nsh(MD1))]],
+  ['a push of NSH without metadata', EINVAL, [nested(Action.PUSH_NSH, nsh(BASE1))]],
+  ['a push of NSH with metadata of both types', EINVAL, [nested(Action.PUSH_NSH, nsh(BASE1, MD1, a(3, ...zeros(8))))]],
+  ['a push of NSH with metadata of another type', EINVAL, [nested(Action.PUSH_NSH, nsh(BASE2, MD1))]],
+  ['a push of NSH with empty metadata', EINVAL, [nested(Action.PUSH_NSH, nsh(BASE2, a(3)))]],
   ['a pop of NSH that is not there', EINVAL, [a(Action.POP_NSH)]],
   ['lists 15 deep', OK, [clones(15)]],
   ['lists 17 deep', EOVERFLOW, [clones(17)]],

@@ -21,11 +21,12 @@ const CONNECTION: readonly number[] = [
 /** OVS_KEY_ATTR_* whose content is attributes, besides which there are MPLS (of variable length) and VLAN. */
 const NESTS: readonly number[] = [KeyAttribute.ENCAP, KeyAttribute.TUNNEL, KeyAttribute.NSH];
 
-const Kind = { PLAIN: 0, FOREIGN: 1, CONNECTION: 2, NEST: 3 } as const;
+const Kind = { PLAIN: 0, FOREIGN: 1, CONNECTION: 2, NEST: 3, NONE: 4 } as const;
 /** What each type is, and how long it must be; -1 for any length. */
 const KINDS = new Uint8Array(LAST_ATTRIBUTE + 1);
 const LENGTHS = Int32Array.from(KINDS, (_, type) => (type === KeyAttribute.VLAN ? 2 : structureBytes(type)));
-KINDS[0] = Kind.FOREIGN;
+KINDS[0] = Kind.NONE;
+LENGTHS[0] = 0;
 for (const type of FOREIGN) KINDS[type] = Kind.FOREIGN;
 for (const type of CONNECTION) KINDS[type] = Kind.CONNECTION;
 for (const type of NESTS) KINDS[type] = Kind.NEST;
@@ -56,7 +57,7 @@ export class KeyAttributes {
 
   /**
    * Forget what was there and read the attributes of a key or mask.
-   * @param isMask attributes that are all 0 count as absent
+   * @param isMask attributes that are all 0 count as absent, nests that are empty among them
    * @param connections whether attributes of connection tracking are known
    * @throws OvsError EINVAL for what is malformed, of the wrong length, double or not known
    */
@@ -68,20 +69,14 @@ export class KeyAttributes {
     this.#walk(0, content.length);
   }
 
-  /** Take an ENCAP away, and put the attributes inside it in its place. @throws OvsError EINVAL */
+  /** Take a tag and its ENCAP away, and put the attributes inside it in their place. @throws OvsError EINVAL */
   unwrap(): void {
     const from = this.starts[KeyAttribute.ENCAP];
     const to = this.ends[KeyAttribute.ENCAP];
-    const before = this.starts.slice();
-    before[KeyAttribute.VLAN] = -1;
-    before[KeyAttribute.ENCAP] = -1;
-    before[KeyAttribute.ETHERTYPE] = -1;
-    this.starts.fill(-1);
+    this.remove(KeyAttribute.ENCAP);
+    this.remove(KeyAttribute.VLAN);
+    this.remove(KeyAttribute.ETHERTYPE);
     this.#walk(from, to);
-    // What is inside counts where both have it.
-    for (let type = 0; type <= LAST_ATTRIBUTE; type += 1) {
-      if (this.starts[type] === -1) this.starts[type] = before[type];
-    }
   }
 
   has(type: number): boolean {
@@ -110,12 +105,13 @@ export class KeyAttributes {
 
   #add(type: number, from: number, to: number): void {
     if (type > LAST_ATTRIBUTE || KINDS[type] === Kind.FOREIGN) refuse(`attribute ${type} is not known`);
+    if (this.starts[type] !== -1) refuse(`attribute ${type} comes twice`);
+    if (LENGTHS[type] >= 0 && to - from !== LENGTHS[type]) refuse(`attribute ${type} has ${to - from} bytes`);
+    if (this.#isMask && this.#isZero(from, to)) return;
+    if (KINDS[type] === Kind.NONE) refuse('attribute 0 is not known');
     if (KINDS[type] === Kind.CONNECTION && !this.#connections) {
       refuse(`attribute ${type}: connections are not tracked`);
     }
-    if (this.starts[type] !== -1) refuse(`attribute ${type} comes twice`);
-    if (LENGTHS[type] >= 0 && to - from !== LENGTHS[type]) refuse(`attribute ${type} has ${to - from} bytes`);
-    if (this.#isMask && KINDS[type] !== Kind.NEST && this.#isZero(from, to)) return;
     this.starts[type] = from;
     this.ends[type] = to;
   }

@@ -10,7 +10,7 @@ import { be16At, be32At, eachNested, u32At } from '../attributes.ts';
 import { Errno, OvsError } from '../errors.ts';
 import { paddingIsZero, writeStructure } from './key-attribute.ts';
 import { isConnection, isNest, KeyAttributes } from './key-attributes.ts';
-import { checkMatch } from './match-rules.ts';
+import { checkKey, checkMask } from './match-rules.ts';
 import { decodeNshKey } from './nsh.ts';
 import { decodeTunnel } from './tunnel.ts';
 
@@ -57,13 +57,24 @@ function isTag(etherType: number): boolean {
   return etherType === EtherType.VLAN || etherType === EtherType.SERVICE_VLAN;
 }
 
-/** The masks of as many tags as the key has. */
-function decodeTagMasks(attributes: KeyAttributes, words: Uint32Array, tags: number): void {
+/**
+ * The masks of as many tags as the key has. ovs-vswitchd names every tag of a packet, with a TCI mask of 0 where no rule looks at it. An
+ * attribute that is all 0 counts as absent, and openvswitch.ko takes what it has read last in its place: of the tag outside, else of
+ * the key. So the mask of a TCI that nobody asked about is the key's own TCI, and with it the bit that says that there is a tag.
+ */
+function decodeTagMasks(attributes: KeyAttributes, words: Uint32Array, key: Uint32Array, tags: number): void {
+  let tpidMask = key[Word.ETH_TYPE] >>> 16;
+  let tciMask = tags === 0 ? 0 : key[Word.VLAN + tags - 1] & 0xffff;
   for (let tag = 0; tag < tags; tag += 1) {
+    if ((key[Word.VLAN + tag] & TAG_PRESENT) === 0) {
+      // Of a tag that was cut off nothing can be left open.
+      attributes.remove(KeyAttribute.VLAN);
+      break;
+    }
     if (!attributes.has(KeyAttribute.ENCAP)) break;
-    const tpidMask = attributes.be16(KeyAttribute.ETHERTYPE);
+    if (attributes.has(KeyAttribute.ETHERTYPE)) tpidMask = attributes.be16(KeyAttribute.ETHERTYPE);
+    if (attributes.has(KeyAttribute.VLAN)) tciMask = attributes.be16(KeyAttribute.VLAN);
     if (tpidMask !== 0xffff) refuse('the TPID must be matched whole');
-    const tciMask = Math.max(attributes.be16(KeyAttribute.VLAN), 0);
     if ((tciMask & TAG_PRESENT) === 0) refuse('the bit that says that there is a tag must be matched');
     words[Word.VLAN + tag] = (tpidMask << 16) | tciMask;
     attributes.unwrap();
@@ -88,8 +99,7 @@ function decodeRest(attributes: KeyAttributes, words: Uint32Array, key: Uint32Ar
         decodeMpls(attributes.content(type), words);
         break;
       case KeyAttribute.VLAN:
-        // A mask of the TCI for a key without tag: exactly matched in any case.
-        if (!isMask) refuse('a TCI without its tag');
+        refuse('a TCI without its tag');
         break;
       case KeyAttribute.ENCAP:
         refuse('content of a tag without the tag');
@@ -101,7 +111,8 @@ function decodeRest(attributes: KeyAttributes, words: Uint32Array, key: Uint32Ar
   }
   const hasType = attributes.has(KeyAttribute.ETHERTYPE);
   if (isMask) {
-    words[Word.IN_PORT] = 0xffff_ffff;
+    // What is named of these two is matched whole.
+    if (attributes.has(KeyAttribute.IN_PORT)) words[Word.IN_PORT] = 0xffff_ffff;
     if (hasType) words[Word.ETH_TYPE] = 0xffff_0000;
     words[Word.ETH_TYPE] |= 0xff;
     return;
@@ -182,26 +193,38 @@ export function decodeMatch(
   capabilities: KeyCapabilities,
   into: DecodedMatch = newMatch(),
 ): DecodedMatch {
-  const { connections } = capabilities;
-  const words = into.key.fill(0);
-  keyAttributes.read(key, false, connections);
-  const tags = decodeTags(keyAttributes, words);
-  decodeRest(keyAttributes, words, null);
-  const maskWords = into.mask.fill(0);
-  maskAttributes.read(mask ?? exactMask(key), true, connections);
+  const { key: words, mask: maskWords } = into;
+  const tags = decodeKeyInto(key, capabilities, words);
+  maskWords.fill(0);
+  maskAttributes.read(mask ?? exactMask(key), true, capabilities.connections);
   // Tags are matched, their absence too, where the mask does not say otherwise.
   maskWords[Word.VLAN] = 0xffff_ffff;
   maskWords[Word.INNER_VLAN] = 0xffff_ffff;
-  decodeTagMasks(maskAttributes, maskWords, tags);
+  decodeTagMasks(maskAttributes, maskWords, words, tags);
   decodeRest(maskAttributes, maskWords, words);
   if (mask === null && words[Word.TUNNEL_IP] >>> 24 !== 0) maskWords.fill(0xffff_ffff, Word.TUNNEL);
-  checkMatch(words, keyAttributes, maskWords, mask === null ? null : maskAttributes);
+  checkMask(words, keyAttributes, maskWords, maskAttributes);
   return into;
+}
+
+/** @returns how many tags the key has */
+function decodeKeyInto(content: Uint8Array, capabilities: KeyCapabilities, words: Uint32Array): number {
+  words.fill(0);
+  keyAttributes.read(content, false, capabilities.connections);
+  const tags = decodeTags(keyAttributes, words);
+  if (!keyAttributes.has(KeyAttribute.ETHERNET) && !keyAttributes.has(KeyAttribute.ETHERTYPE)) {
+    refuse('neither an Ethernet header nor an EtherType');
+  }
+  decodeRest(keyAttributes, words, null);
+  checkKey(words, keyAttributes);
+  return tags;
 }
 
 /** A key alone, as look-ups and deletions bring it. @throws OvsError EINVAL */
 export function decodeKey(content: Uint8Array, capabilities: KeyCapabilities): Uint32Array {
-  return decodeMatch(content, null, capabilities).key;
+  const words = new Uint32Array(KEY_WORDS);
+  decodeKeyInto(content, capabilities, words);
+  return words;
 }
 
 /**

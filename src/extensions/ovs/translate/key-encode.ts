@@ -12,6 +12,7 @@ import {
 import { EtherType, Fragment, IpProtocol } from '../../../net/index.ts';
 import type { MessageWriter } from '../../../netlink/index.ts';
 import { PORTS_MAXIMUM } from '../abi.ts';
+import { beginNest } from '../attributes.ts';
 import { readStructure } from './key-attribute.ts';
 import { encodeNshKey } from './nsh.ts';
 import { encodeTunnel } from './tunnel.ts';
@@ -30,11 +31,12 @@ export function encodeKey(
   connections: boolean,
 ): void {
   const isMask = output !== key;
-  const nest = writer.beginNested(attribute);
+  const nest = beginNest(writer, attribute);
   put(writer, KeyAttribute.RECIRC_ID, output);
   put(writer, KeyAttribute.DP_HASH, output);
   put(writer, KeyAttribute.PRIORITY, output);
-  if (key[Word.TUNNEL_IP] >>> 24 !== 0) encodeTunnel(writer, KeyAttribute.TUNNEL, key, output);
+  // A mask has it for packets without a tunnel as well: that there is none counts.
+  if (output[Word.TUNNEL_IP] >>> 24 !== 0) encodeTunnel(writer, KeyAttribute.TUNNEL, key, output);
   if (key[Word.IN_PORT] !== PORTS_MAXIMUM) put(writer, KeyAttribute.IN_PORT, output);
   else if (isMask) writer.u32(KeyAttribute.IN_PORT, 0xffff_ffff);
   put(writer, KeyAttribute.SKB_MARK, output);
@@ -49,7 +51,7 @@ export function encodeKey(
     while (tags < 2 && key[Word.VLAN + tags] !== 0) {
       writer.be16(KeyAttribute.ETHERTYPE, isMask ? 0xffff : key[Word.VLAN + tags] >>> 16);
       writer.be16(KeyAttribute.VLAN, output[Word.VLAN + tags] & 0xffff);
-      const nest = writer.beginNested(KeyAttribute.ENCAP);
+      const nest = beginNest(writer, KeyAttribute.ENCAP);
       if (tags === 0) outer = nest;
       else inner = nest;
       tags += 1;
@@ -99,7 +101,7 @@ function encodeLayer3(writer: MessageWriter, key: Uint32Array, output: Uint32Arr
       put(writer, KeyAttribute.ARP, output);
       break;
     case FlowEtherType.NSH:
-      encodeNshKey(writer, KeyAttribute.NSH, output);
+      encodeNshKey(writer, KeyAttribute.NSH, output, output !== key);
       break;
     default:
       if (!isMpls(etherType)) break;

@@ -25,8 +25,8 @@ const DEPENDENT =
   bit(KeyAttribute.MPLS) |
   bit(KeyAttribute.NSH);
 
-/** What a mask may have in any case. */
-const INDEPENDENT = ~DEPENDENT;
+/** What a mask may have whether the key has it or not. */
+const INDEPENDENT = bit(KeyAttribute.TUNNEL) | bit(KeyAttribute.IN_PORT) | bit(KeyAttribute.ETHERTYPE);
 
 function present(attributes: KeyAttributes): number {
   let bits = 0;
@@ -34,30 +34,28 @@ function present(attributes: KeyAttributes): number {
   return bits;
 }
 
-/**
- * @param maskAttributes null when the key is matched exactly
- * @throws OvsError EINVAL
- */
-export function checkMatch(
-  key: Uint32Array,
-  keyAttributes: KeyAttributes,
-  mask: Uint32Array,
-  maskAttributes: KeyAttributes | null,
-): void {
-  const layer3 = layer3Attribute(key[Word.ETH_TYPE] >>> 16);
-  const layer4 = layer3 === 0 ? 0 : layer4Attributes(key);
-  const icmpv6 = (layer4 & bit(KeyAttribute.ICMPV6)) !== 0 ? key[Word.PORTS] >>> 16 : 0;
-  const nd = icmpv6 === 135 || icmpv6 === 136 ? bit(KeyAttribute.ND) : 0;
-  const missing = (layer3 | layer4 | nd) & ~present(keyAttributes);
+/** What a key must have. @throws OvsError EINVAL */
+export function checkKey(key: Uint32Array, attributes: KeyAttributes): void {
+  const layers = layersOf(key);
+  const missing = (layers.layer3 | layers.layer4 | layers.nd) & ~present(attributes);
   if (missing !== 0) {
     throw new OvsError(Errno.EINVAL, `flow key: attribute ${31 - Math.clz32(missing)} is missing`);
   }
-  if (maskAttributes === null) return;
-  let allowed = INDEPENDENT;
+}
+
+/** What a mask may have. @throws OvsError EINVAL */
+export function checkMask(
+  key: Uint32Array,
+  keyAttributes: KeyAttributes,
+  mask: Uint32Array,
+  maskAttributes: KeyAttributes,
+): void {
+  const { layer3, layer4, nd } = layersOf(key);
+  let allowed = (present(keyAttributes) & ~DEPENDENT) | INDEPENDENT;
   if (mask[Word.ETH_TYPE] >>> 16 === 0xffff) {
     allowed |= layer3;
     if (layer3 === bit(KeyAttribute.IPV4)) allowed |= bit(KeyAttribute.CT_ORIG_TUPLE_IPV4);
-    if (layer3 === bit(KeyAttribute.IPV6)) allowed |= bit(KeyAttribute.CT_ORIG_TUPLE_IPV6);
+    if (layer3 === bit(KeyAttribute.IPV6) && nd === 0) allowed |= bit(KeyAttribute.CT_ORIG_TUPLE_IPV6);
   }
   if (mask[Word.IP] >>> 24 === 0xff) {
     allowed |= layer4;
@@ -66,8 +64,22 @@ export function checkMatch(
   const excess = present(maskAttributes) & ~allowed;
   if (excess !== 0) {
     const attribute = 31 - Math.clz32(excess);
-    throw new OvsError(Errno.EINVAL, `flow mask: attribute ${attribute} needs the layers below matched`);
+    throw new OvsError(
+      Errno.EINVAL,
+      `flow mask: attribute ${attribute} is not of the key, or needs the layers below matched`,
+    );
   }
+  if (maskAttributes.has(KeyAttribute.IPV6_EXTHDRS) && !keyAttributes.has(KeyAttribute.IPV6_EXTHDRS)) {
+    throw new OvsError(Errno.EINVAL, 'flow mask: extension headers, which the key does not name');
+  }
+}
+
+/** The attributes that a key must have, as bits: of layer 3, of layer 4, and neighbour discovery, which is a layer of its own. */
+function layersOf(key: Uint32Array): { layer3: number; layer4: number; nd: number } {
+  const layer3 = layer3Attribute(key[Word.ETH_TYPE] >>> 16);
+  const layer4 = layer3 === 0 ? 0 : layer4Attributes(key);
+  const icmpv6 = (layer4 & bit(KeyAttribute.ICMPV6)) !== 0 ? key[Word.PORTS] >>> 16 : 0;
+  return { layer3, layer4, nd: icmpv6 === 135 || icmpv6 === 136 ? bit(KeyAttribute.ND) : 0 };
 }
 
 /** The attribute that a key of this EtherType must have, as a bit; 0 for none. */
@@ -87,7 +99,7 @@ function layer3Attribute(etherType: number): number {
   }
 }
 
-/** The attributes that a key of this protocol must have, as bits. Neighbour discovery is a layer of its own. */
+/** The attributes that a key of this protocol must have, as bits. */
 function layer4Attributes(key: Uint32Array): number {
   const etherType = key[Word.ETH_TYPE] >>> 16;
   const isIpv6 = etherType === EtherType.IPV6;

@@ -1,7 +1,7 @@
 /** Keys, masks and actions: what is written is read back; what makes no sense is refused; garbage gives nothing but OvsError. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { formatActions, formatFlowKey, KEY_WORDS, parseActions, parseFlowKey } from '../../../flow/index.ts';
+import { formatActions, formatFlowKey, KEY_WORDS, parseActions, parseFlowKey, Word } from '../../../flow/index.ts';
 import { MessageWriter } from '../../../netlink/index.ts';
 import { eachNested } from '../attributes.ts';
 import { OvsError } from '../errors.ts';
@@ -135,4 +135,67 @@ test('no bytes, however malformed, give anything but a list, a key or OvsError',
     }),
     { numRuns: runs },
   );
+});
+
+test('a TCI that nobody asked about is matched by the TCI that was read last, as in openvswitch.ko', () => {
+  const attribute = (type: number, ...content: number[]) => {
+    const writer = new MessageWriter();
+    writer.bytes(type, Uint8Array.from(content));
+    return [...writer.take()];
+  };
+  const tag = (type: number, tci: number | null, inner: number[]) => [
+    ...attribute(6, type >> 8, type & 255),
+    ...(tci === null ? [] : attribute(5, tci >> 8, tci & 255)),
+    ...attribute(1, ...inner),
+  ];
+  const end = (type: number) => attribute(6, type >> 8, type & 255);
+  const eth = attribute(4, ...new Array<number>(12).fill(2));
+  const one = [...eth, ...tag(0x8100, 0x1064, end(0x88b5))];
+  const two = [...eth, ...tag(0x88a8, 0x1065, tag(0x8100, 0xb064, end(0x88b5)))];
+  const full = end(0xffff);
+  for (const [key, mask, ...tags] of [
+    [one, tag(0xffff, 0, full), 0xffff_1064],
+    [one, tag(0xffff, null, full), 0xffff_1064],
+    [one, tag(0xffff, 0x1fff, full), 0xffff_1fff],
+    // Nothing is left open of a tag that is not named.
+    [one, [], 0xffff_ffff],
+    // The tag outside is read when the key's inner tag was the last.
+    [two, tag(0xffff, 0, tag(0xffff, 0, full)), 0xffff_b064, 0xffff_b064],
+    [two, tag(0xffff, 0x1fff, tag(0xffff, 0, full)), 0xffff_1fff, 0xffff_1fff],
+    [two, tag(0xffff, 0, tag(0xffff, 0x1fff, full)), 0xffff_b064, 0xffff_1fff],
+    [two, tag(0xffff, 0, full), 0xffff_b064, 0xffff_ffff],
+    // An EtherType in there all 0 is that of the tag outside.
+    [two, tag(0xffff, 0, tag(0, 0, full)), 0xffff_b064, 0xffff_b064],
+  ] as const) {
+    const { mask: words } = decodeMatch(Uint8Array.from(key), Uint8Array.from(mask), NOTHING);
+    expect([...words.subarray(Word.VLAN, Word.VLAN + tags.length)]).toEqual(tags);
+  }
+});
+
+test('a port, and options of a tunnel, count where a mask names them', () => {
+  const mask = (text: string, without: number) => {
+    const { key: words } = parseFlowKey(text);
+    const writer = new MessageWriter();
+    eachNested(key(words, decodeMatch(key(words), null, NOTHING).mask), (type, content) => {
+      if (type === without) return;
+      if (type !== 16) writer.bytes(type, content);
+      else {
+        const nest = writer.beginNested(type, false);
+        eachNested(content, (each, value) => {
+          if (each !== without) writer.bytes(each, value);
+        });
+        writer.endNested(nest);
+      }
+    });
+    return decodeMatch(key(words), writer.take(), NOTHING).mask;
+  };
+  expect(mask(FLOWS[0], 3)[Word.IN_PORT]).toBe(0);
+  expect(mask(FLOWS[0], 99)[Word.IN_PORT]).toBe(0xffff_ffff);
+  const tunnel = `tunnel(tun_id=0x5,src=1.1.1.1,dst=2.2.2.2,ttl=64,geneve({class=0x102,type=0x80,len=4,0x1234}),flags(key)),${FLOWS[0]}`;
+  const open = mask(tunnel, 8);
+  expect([open[Word.TUNNEL_IP] >>> 24, open[Word.TUNNEL_IP] & 0xff, (open[Word.TUNNEL_FLAGS] >>> 8) & 0xff]).toEqual([
+    0xff, 0, 0,
+  ]);
+  const whole = mask(tunnel, 99);
+  expect([whole[Word.TUNNEL_IP] & 0xff, (whole[Word.TUNNEL_FLAGS] >>> 8) & 0xff]).toEqual([0xff, 0xff]);
 });

@@ -8,7 +8,7 @@ import {
   Word,
 } from '../../../flow/index.ts';
 import type { MessageWriter } from '../../../netlink/index.ts';
-import { be16At, be32At, eachNested, u32At } from '../attributes.ts';
+import { be16At, be32At, beginNest, eachNested, u32At } from '../attributes.ts';
 import { Errno, OvsError } from '../errors.ts';
 
 const Tunnel = {
@@ -29,7 +29,7 @@ const Tunnel = {
   PAD: 14,
 } as const;
 
-const LENGTHS: readonly number[] = [8, 4, 4, 1, 1, 0, 0, 0, -1, 2, 2, -1, 16, 16, -1];
+const LENGTHS: readonly number[] = [8, 4, 4, 1, 1, 0, 0, 0, -1, 2, 2, -1, 16, 16, 0];
 const VXLAN_GBP = 1;
 
 const refuse = (reason: string): never => {
@@ -117,18 +117,24 @@ export function decodeTunnel(content: Uint8Array, words: Uint32Array, key: Uint3
   if (isIpv4 && isIpv6) refuse('IPv4 and IPv6 at once');
   if (key === null) {
     if (!isIpv4 && !isIpv6) refuse('no destination address');
-    if (isIpv4 && words[Word.TUNNEL_DESTINATION] === 0) refuse('destination address 0');
+    if (isZero(words, Word.TUNNEL_DESTINATION, isIpv4 ? 1 : 4)) refuse('destination address 0');
     if (!seen.has(Tunnel.TTL)) refuse('no TTL');
     words[Word.TUNNEL_IP] = ((isIpv4 ? 4 : 6) << 24) | (tos << 16) | (ttl << 8) | kind;
     words[Word.TUNNEL_FLAGS] = (flags << 16) | (optionsBytes << 8);
     return;
   }
-  if (optionsBytes > 0 && optionsBytes !== ((key[Word.TUNNEL_FLAGS] >>> 8) & 0xff)) {
+  if (kind === TunnelOptions.GENEVE && optionsBytes !== ((key[Word.TUNNEL_FLAGS] >>> 8) & 0xff)) {
     refuse('options of mask and key differ in length');
   }
-  // The version, the kind of options and their length are always matched.
-  words[Word.TUNNEL_IP] = (0xff << 24) | (tos << 16) | (ttl << 8) | 0xff;
-  words[Word.TUNNEL_FLAGS] = (flags << 16) | (0xff << 8);
+  // The version is always matched; of options that are named, the kind and the length, whatever bits of them count.
+  const options = kind === TunnelOptions.NONE ? 0 : 0xff;
+  words[Word.TUNNEL_IP] = (0xff << 24) | (tos << 16) | (ttl << 8) | options;
+  words[Word.TUNNEL_FLAGS] = (flags << 16) | (options << 8);
+}
+
+function isZero(words: Uint32Array, from: number, count: number): boolean {
+  for (let i = 0; i < count; i += 1) if (words[from + i] !== 0) return false;
+  return true;
 }
 
 /**
@@ -147,7 +153,7 @@ export function encodeTunnel(
   const keyIp = key[Word.TUNNEL_IP - offset];
   const optionsBytes = (key[Word.TUNNEL_FLAGS - offset] >>> 8) & 0xff;
   const flags = word(Word.TUNNEL_FLAGS) >>> 16;
-  const nest = writer.beginNested(attribute);
+  const nest = beginNest(writer, attribute);
   if ((flags & TunnelFlag.KEY) !== 0) {
     writer.be64(Tunnel.ID, (BigInt(word(Word.TUNNEL_ID) >>> 0) << 32n) | BigInt(word(Word.TUNNEL_ID + 1) >>> 0));
   }
@@ -171,7 +177,7 @@ export function encodeTunnel(
   if (kind === TunnelOptions.GENEVE) {
     writer.bytes(Tunnel.GENEVE_OPTS, unpackBytes(output, Word.TUNNEL_OPTIONS - offset, optionsBytes));
   } else if (kind === TunnelOptions.VXLAN_GBP) {
-    const options = writer.beginNested(Tunnel.VXLAN_OPTS);
+    const options = beginNest(writer, Tunnel.VXLAN_OPTS);
     writer.u32(VXLAN_GBP, word(Word.TUNNEL_OPTIONS) >>> 0);
     writer.endNested(options);
   }
