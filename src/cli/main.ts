@@ -5,6 +5,7 @@ import { defaultSocketPath } from '../daemon/client.ts';
 import { Cli } from './cli.ts';
 import { captureCommand } from './commands/capture.ts';
 import { configCommand } from './commands/config.ts';
+import { downCommand } from './commands/down.ts';
 import { extensionCommand } from './commands/extension.ts';
 import { fdbCommand } from './commands/fdb.ts';
 import { generateCommand } from './commands/generate.ts';
@@ -13,7 +14,7 @@ import { ovsCommand } from './commands/ovs.ts';
 import { portCommand } from './commands/port.ts';
 import { receiveCommand } from './commands/receive.ts';
 import { injectCommand, traceCommand } from './commands/trace.ts';
-import { downCommand, upCommand } from './commands/up.ts';
+import { upCommand } from './commands/up.ts';
 import { dropsCommand, eventsCommand, statsCommand, statusCommand } from './commands/watch.ts';
 import { EXIT_CODES, endingOf, formatEnding } from './exit.ts';
 

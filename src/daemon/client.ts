@@ -189,9 +189,14 @@ export function loadPcapReader() {
   return import('./capture-file.ts');
 }
 
-/** Removing what a daemon left that is no more. */
+/** Waiting for a daemon's end, and removing what one left that is no more. */
 export function loadLeftovers() {
-  return import('./lifecycle/leftovers.ts');
+  return import('./lifecycle/after.ts');
+}
+
+/** Looking at the place of a daemon that is to start in the background, and opening its log. */
+export function loadStart() {
+  return import('./lifecycle/before.ts');
 }
 
 /** Running a daemon in this process; loads all of Millrace. */

@@ -1,10 +1,16 @@
 /** host/: Linux: system calls, epoll, packet sockets, TAPs, namespaces. The only door of this room. */
-export { isBpfFileSystem, mountBpfFileSystem, unmountBpfFileSystem } from './bpf-file-system.ts';
+export {
+  hasOwnBpfFileSystem,
+  isBpfFileSystem,
+  mountBpfFileSystem,
+  unmountBpfFileSystem,
+} from './bpf-file-system.ts';
 export { REDIRECT_MARK } from './drop-program.ts';
 export { type Isolation, type IsolationMeans, isolate } from './isolation.ts';
 export type { LinkEvent, LinkProperty, LinkState } from './link-state.ts';
 export { LinkWatch, pollLinks } from './link-watch.ts';
 export { EventLoop, type LoopHandler, type LoopOptions, type Poller, type WakeHandler } from './loop.ts';
+export { mountAt } from './mounts.ts';
 export {
   createNamespace,
   deleteNamespace,
@@ -14,6 +20,15 @@ export {
   userNamespaceProblem,
 } from './namespace.ts';
 export { NetlinkSocket } from './netlink-socket.ts';
+export {
+  checkSafeFolder,
+  ForeignFileError,
+  isOwnFolder,
+  kindOf,
+  lookAt,
+  makeSafeFolder,
+  openOwnFile,
+} from './own-files.ts';
 export { openPacketSocket, PacketSocket, type PacketSocketOptions } from './packet-socket.ts';
 export type { PortAdapter, PortCounters, PortState } from './port.ts';
 export {
@@ -27,6 +42,7 @@ export {
 export { removeLeftPuntPair } from './punt-pair.ts';
 export { RouteClient, withRouteClient } from './route-client.ts';
 export { SeqpacketConnection, type SeqpacketHandler, SeqpacketServer } from './seqpacket-server.ts';
+export { bindSocketFile, isAbandonedSocket, type SocketFile } from './socket-file.ts';
 export * from './sys/index.ts';
 export { openTap, Tap, type TapOptions } from './tap.ts';
 export { Timer, type TimerHandler, Timers } from './timers.ts';

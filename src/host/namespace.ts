@@ -4,7 +4,9 @@
  * they were made, and a child process starts in that of the thread that spawned it.
  */
 import { spawnSync } from 'node:child_process';
-import { closeSync, fstatSync, mkdirSync, openSync, readdirSync, statSync, unlinkSync } from 'node:fs';
+import { fstatSync, mkdirSync, readdirSync, statSync, unlinkSync } from 'node:fs';
+import { mountAt } from './mounts.ts';
+import { ForeignFileError, isOwn, kindOf, lookAt } from './own-files.ts';
 import {
   CloneFlag,
   Errno,
@@ -212,22 +214,27 @@ export function deleteNamespace(name: string): boolean {
 }
 
 /**
+ * Whether a file keeps a namespace, or is an empty one of this user's, as a restart of the machine leaves it.
+ * @returns null when there is nothing
+ * @throws ForeignFileError when anything else is there
+ */
+export function keepsNamespace(path: string): boolean | null {
+  const there = lookAt(path);
+  if (there === null) return null;
+  if (there.isFile() && mountAt(path)?.type === 'nsfs') return true;
+  if (there.isFile() && isOwn(there) && there.size === 0) return false;
+  throw new ForeignFileError(path, `is ${kindOf(there)} of somebody else, and keeps no network namespace`);
+}
+
+/**
  * Delete a namespace made by {@link createNamespaceAt}, and the file.
  * @returns whether the file was there
- * @throws SystemError
+ * @throws SystemError; ForeignFileError when something else is there
  */
 export function deleteNamespaceAt(path: string, label = path): boolean {
-  try {
-    closeSync(openSync(path, 'r'));
-  } catch {
-    return false;
-  }
-  try {
-    unmount(path, MountFlag.DETACH, `delete network namespace ${label}`);
-  } catch (error) {
-    // EINVAL: nothing is mounted, an empty file was left by somebody who was interrupted.
-    if (!(error instanceof SystemError) || error.errno !== Errno.EINVAL) throw error;
-  }
+  const keeps = keepsNamespace(path);
+  if (keeps === null) return false;
+  if (keeps) unmount(path, MountFlag.DETACH | MountFlag.NOFOLLOW, `delete network namespace ${label}`);
   unlinkSync(path);
   return true;
 }

@@ -7,10 +7,10 @@
  * No packet ever crosses the pair itself. The private namespace has no address and no other device, so that no stack answers there. It is kept
  * by a file when the pair is to outlive the process, so that programs that go on working have somewhere to send misses to.
  */
-import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type Link, NlmFlag, type Request, writeLink } from '../netlink/index.ts';
-import { createNamespaceAt, deleteNamespaceAt, NetworkNamespace } from './namespace.ts';
+import { createNamespaceAt, deleteNamespaceAt, keepsNamespace, NetworkNamespace } from './namespace.ts';
+import { ForeignFileError, makeSafeFolder } from './own-files.ts';
 import { withRouteClient } from './route-client.ts';
 import { Errno, SystemError } from './sys/index.ts';
 
@@ -48,9 +48,9 @@ export interface PuntPair {
 export function openPuntPair(name: string, path: string | null): PuntPair {
   const { namespace, isNew } = path === null ? { namespace: makePrivate(), isNew: true } : openKept(path);
   try {
-    const existing = isNew ? null : findPair(name, namespace);
+    const existing = isNew ? null : findPair(name, namespace, path ?? '');
     const outerIndex = existing ?? makePair(name, namespace);
-    settle(outerIndex, namespace);
+    settle(name, outerIndex, namespace);
     return { outerIndex, namespace, adopted: existing !== null };
   } catch (error) {
     namespace.close();
@@ -95,36 +95,31 @@ function makePrivate(): NetworkNamespace {
 function openKept(path: string): { namespace: NetworkNamespace; isNew: boolean } {
   const kept = findKept(path);
   if (kept !== null) return { namespace: kept, isNew: false };
-  mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+  makeSafeFolder(dirname(path));
   createNamespaceAt(path);
   return { namespace: NetworkNamespace.byPath(path), isNew: true };
 }
 
-/** The namespace that a file keeps. A file that is none, as a restart of the machine leaves it, is removed. */
+/** The namespace that a file keeps. A file that keeps none, as a restart of the machine leaves it, is removed. */
 function findKept(path: string): NetworkNamespace | null {
-  let namespace: NetworkNamespace;
-  try {
-    namespace = NetworkNamespace.byPath(path);
-  } catch (error) {
-    if (error instanceof SystemError && error.code === 'ENOENT') return null;
-    throw error;
-  }
-  try {
-    namespace.run(() => undefined);
-    return namespace;
-  } catch (error) {
-    namespace.close();
-    if (!(error instanceof SystemError) || error.code !== 'EINVAL') throw error;
-    deleteNamespaceAt(path);
-    return null;
-  }
+  const keeps = keepsNamespace(path);
+  if (keeps === true) return NetworkNamespace.byPath(path);
+  if (keeps === false) deleteNamespaceAt(path);
+  return null;
 }
 
-/** @returns the outer end's index, or null when the pair is not whole; what there is of it is removed then */
-function findPair(name: string, namespace: NetworkNamespace): number | null {
+/**
+ * @returns the outer end's index, or null when the pair is not whole; what there is of it is removed then
+ * @throws ForeignFileError when the file keeps the pair of another daemon
+ */
+function findPair(name: string, namespace: NetworkNamespace, path: string): number | null {
   const inner = namespace.run(() => withRouteClient((client) => client.findLink(INNER_INDEX)));
   const outer = withRouteClient((client) => client.findLink(name));
   if (inner === null) return null;
+  // One that was killed before it had settled has no alias yet.
+  if ((inner.alias ?? '') !== '' && inner.alias !== aliasOf(name)) {
+    throw new ForeignFileError(path, `keeps the network namespace of another daemon (${inner.alias})`);
+  }
   if (outer !== null && isOuter(outer) && inner.linkedIndex === outer.index) return outer.index;
   namespace.run(() => withRouteClient((client) => client.deleteLink(INNER_INDEX)));
   return null;
@@ -173,12 +168,17 @@ function makeWhenFree(request: Request, name: string, home: NetworkNamespace): v
   }
 }
 
+/** Tells the pairs of several daemons apart, and what they are for. */
+function aliasOf(name: string): string {
+  return `Millrace: packets for the engine of ${name}`;
+}
+
 /** Both ends up and silent: no address of their own making, no ARP. */
-function settle(outerIndex: number, namespace: NetworkNamespace): void {
+function settle(name: string, outerIndex: number, namespace: NetworkNamespace): void {
   const quiet = { ipv6AddressGenerationMode: ADDRESS_MODE_NONE, arp: false };
   const wake = (index: number) =>
     withRouteClient((client) => {
-      client.changeLink(index, { ...quiet, alias: 'Millrace: packets for the engine' });
+      client.changeLink(index, { ...quiet, alias: aliasOf(name) });
       client.changeLink(index, { up: true });
     });
   wake(outerIndex);

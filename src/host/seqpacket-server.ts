@@ -2,10 +2,9 @@
  * A Unix SOCK_SEQPACKET server on the datapath thread's event loop: connections that keep the bounds of datagrams, such as the
  * pseudo device of Open vSwitch wants. Node's own sockets know streams only. What datagrams mean is the handler's affair.
  */
-import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
 import type { EventLoop, LoopHandler } from './loop.ts';
+import { bindSocketFile, type SocketFile } from './socket-file.ts';
 import {
-  bind,
   EpollEvent,
   Errno,
   FileDescriptor,
@@ -17,20 +16,12 @@ import {
   socket,
   tryNumberOption,
 } from './sys/index.ts';
-import { bindLibc, check, lastErrno } from './sys/libc.ts';
+import { bindLibc, check } from './sys/libc.ts';
 
 const listenCall = bindLibc<[number, number]>('int listen(int fd, int backlog)');
 const acceptCall = bindLibc<[number, number, number, number]>(
   'int accept4(int fd, intptr_t address, intptr_t length, int flags)',
 );
-const connectCall = bindLibc<[number, Uint8Array, number]>(
-  'int connect(int fd, const void *address, unsigned int length)',
-);
-
-// struct sockaddr_un: family u16, path of 108 bytes.
-const ADDRESS_BYTES = 110;
-const PATH_BYTES = 108;
-const ECONNREFUSED = 111;
 /** Longest datagram that is taken; a longer one ends its connection. */
 const DATAGRAM_MAXIMUM_BYTES = 1 << 20;
 /** Datagrams taken from one connection before others have their turn. */
@@ -143,15 +134,16 @@ export class SeqpacketServer implements LoopHandler {
   readonly path: string;
   readonly #loop: EventLoop;
   readonly #descriptor: FileDescriptor;
+  readonly #file: SocketFile;
   readonly #onConnect: (connection: SeqpacketConnection) => void;
   readonly #connections = new Set<SeqpacketConnection>();
 
   /**
-   * Listen. A socket file that nobody listens on any more is replaced.
+   * Listen. A socket file that nobody listens on any more is replaced; the folder is made when it is missing.
    * @param path at most 107 bytes
    * @param options.mode permissions of the socket file; 0o600 by default
    * @param onConnect is to set the connection's handler
-   * @throws SystemError EADDRINUSE when somebody listens there; RangeError for a path that is too long
+   * @throws SystemError EADDRINUSE when somebody listens there; ForeignFileError when something else is; RangeError for a path that is too long
    */
   constructor(
     loop: EventLoop,
@@ -159,21 +151,13 @@ export class SeqpacketServer implements LoopHandler {
     onConnect: (connection: SeqpacketConnection) => void,
     options: { mode?: number } = {},
   ) {
-    if (path === '' || Buffer.byteLength(path) >= PATH_BYTES) {
-      throw new RangeError(`'${path}' cannot be the path of a Unix socket: 1 to ${PATH_BYTES - 1} bytes are allowed`);
-    }
     this.path = path;
     this.#loop = loop;
     this.#onConnect = onConnect;
     const doing = `listen on ${path}`;
     this.#descriptor = socket(Socket.AF_UNIX, Socket.SEQPACKET, 0, doing);
     try {
-      const address = new NativeBlock(ADDRESS_BYTES);
-      address.u16[0] = Socket.AF_UNIX;
-      address.setString(2, PATH_BYTES, path);
-      if (isAbandoned(path, address)) unlinkSync(path);
-      bind(this.#descriptor.number, address, ADDRESS_BYTES, doing);
-      chmodSync(path, options.mode ?? 0o600);
+      this.#file = bindSocketFile(this.#descriptor.number, path, options.mode ?? 0o600);
       check(listenCall(this.#descriptor.number, 128), 'listen', doing);
       loop.add(this.#descriptor.number, this);
     } catch (error) {
@@ -207,25 +191,6 @@ export class SeqpacketServer implements LoopHandler {
     this.#loop.remove(this.#descriptor.number);
     this.#descriptor.close();
     for (const connection of [...this.#connections]) connection.close();
-    try {
-      unlinkSync(this.path);
-    } catch {
-      // Somebody has removed it already.
-    }
-  }
-}
-
-/** Whether there is a socket file whose server is gone. */
-function isAbandoned(path: string, address: NativeBlock): boolean {
-  if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() !== true) return false;
-  const probe = socket(Socket.AF_UNIX, Socket.SEQPACKET, 0, `look at ${path}`);
-  try {
-    if (connectCall(probe.number, address.bytes, ADDRESS_BYTES) === 0) return false;
-    const errno = lastErrno();
-    if (errno === ECONNREFUSED) return true;
-    if (errno === Errno.ENOENT || errno === Errno.EAGAIN) return false;
-    throw new SystemError('connect', errno, `look at ${path}`);
-  } finally {
-    probe.close();
+    this.#file.remove();
   }
 }

@@ -34,35 +34,33 @@ function endOnSignals(stop: () => void): void {
   process.on('SIGTERM', onSignal);
 }
 
+/**
+ * Write a capture as pcapng until it ends.
+ * @returns why not all of it could be written; null when it was. Whoever reads a pipe and has enough is no reason.
+ */
 async function captureBytes(
   client: Client,
   params: object,
   out: WriteStream | NodeJS.WriteStream,
-  toFile: boolean,
-): Promise<number> {
-  let written = 0;
-  let broken = false;
+): Promise<NodeJS.ErrnoException | null> {
+  let problem: NodeJS.ErrnoException | null = null;
   const socket = await client.stream('capture', { ...params, format: 'pcapng' }, (bytes) => {
-    written += bytes.length;
-    if (broken) return;
+    if (problem !== null) return;
     if (!out.write(bytes)) {
       socket.pause();
       out.once('drain', () => socket.resume());
     }
   });
-  // Whoever reads the pipe has enough: that is a good end.
   out.on('error', (error: NodeJS.ErrnoException) => {
-    broken = true;
-    if (error.code !== 'EPIPE') process.exitCode = 1;
-    if (error.code !== 'EPIPE')
-      process.stderr.write(`millrace: cannot write the capture: ${error.code ?? error.message}\n`);
+    problem ??= error;
     socket.resume();
     socket.destroy();
   });
   endOnSignals(() => socket.end());
   await new Promise<void>((resolve) => socket.once('close', () => resolve()));
-  if (toFile && !broken) await new Promise<void>((resolve) => (out as WriteStream).end(() => resolve()));
-  return written;
+  // What is still on its way to the file may fail, too. Standard output is not ours to end.
+  if (out !== process.stdout && problem === null) await new Promise<void>((resolve) => out.end(() => resolve()));
+  return problem !== null && (problem as NodeJS.ErrnoException).code === 'EPIPE' ? null : problem;
 }
 
 async function captureLines(cli: Cli, client: Client, params: object): Promise<CaptureEnd | null> {
@@ -125,18 +123,29 @@ Examples:
         process.stderr.write(`${count(end.packets)} packets captured, ${count(end.dropped)} lost\n`);
         return;
       }
-      if (options.write === undefined || options.write === '-') {
-        await captureBytes(client, params, process.stdout, false);
+      const { write } = options;
+      if (write === undefined || write === '-') {
+        const problem = await captureBytes(client, params, process.stdout);
+        if (problem !== null) throw notWritten('the capture', problem);
         return;
       }
-      const file = createWriteStream(options.write);
+      const file = createWriteStream(write);
       await new Promise<void>((resolve, reject) => {
         file.once('open', () => resolve());
-        file.once('error', (error: NodeJS.ErrnoException) =>
-          reject(new CliError('FAILED', `cannot write ${options.write}: ${error.code ?? error.message}`)),
-        );
+        file.once('error', (error: NodeJS.ErrnoException) => reject(notWritten(write, error)));
       });
-      const written = await captureBytes(client, params, file, true);
-      process.stderr.write(`${count(written)} bytes written to ${options.write}\n`);
+      const problem = await captureBytes(client, params, file);
+      if (problem !== null) {
+        throw notWritten(
+          write,
+          problem,
+          `the capture was ended; the file holds its first ${count(file.bytesWritten)} bytes`,
+        );
+      }
+      process.stderr.write(`${count(file.bytesWritten)} bytes written to ${write}\n`);
     });
+}
+
+function notWritten(what: string, error: NodeJS.ErrnoException, hint: string | null = null): CliError {
+  return new CliError('FAILED', `cannot write ${what}: ${error.code ?? error.message}`, hint);
 }

@@ -1,6 +1,6 @@
-/** `millrace up` and `millrace down`: the daemon's start, its configuration, and its end. */
+/** `millrace up`: the daemon's start, and its configuration. Neighbour: down.ts ends it. */
 import { spawn } from 'node:child_process';
-import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import {
@@ -9,7 +9,7 @@ import {
   Failure,
   loadConfigTools,
   loadDaemon,
-  loadLeftovers,
+  loadStart,
   messageOf,
 } from '../../daemon/client.ts';
 import type { Cli } from '../cli.ts';
@@ -76,21 +76,9 @@ async function applyToRunning(cli: Cli, socket: string, file: string | null): Pr
 /** Start a process of its own for the daemon and wait until it is ready, or has failed. */
 async function startDetached(cli: Cli, socket: string, file: string | null, options: UpOptions): Promise<void> {
   const logFile = resolve(options.logFile ?? `${socket.replace(/\.sock$/, '')}.log`);
-  const { mkdirSync } = await import('node:fs');
-  const { dirname } = await import('node:path');
-  let log: number;
-  try {
-    mkdirSync(dirname(logFile), { recursive: true, mode: 0o755 });
-    log = openSync(logFile, 'a', 0o640);
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : messageOf(error);
-    const kind = code === 'EACCES' || code === 'EPERM' ? 'PRIVILEGE' : 'FAILED';
-    throw new CliError(
-      kind,
-      `cannot write the log ${logFile}: ${code}`,
-      'run as root, or choose other places with --socket and --log-file',
-    );
-  }
+  const { checkSocketPlace, openLogFile } = await loadStart();
+  checkSocketPlace(socket);
+  const log = openLogFile(logFile, options.logFile !== undefined);
   const args = [...process.execArgv, process.argv[1], '--socket', socket, 'up', '--child'];
   if (file !== null) args.push('-f', file);
   if (options.logLevel !== undefined) args.push('--log-level', options.logLevel);
@@ -191,67 +179,4 @@ Examples:
       if (options.daemon === true) await startDetached(cli, socket, file, options);
       else await runHere(socket, file, options);
     });
-}
-
-/** `millrace down` */
-export function downCommand(cli: Cli): Command {
-  return new Command('down')
-    .description('stop the daemon; returns when it is gone and everything is undone')
-    .option('-k, --keep', 'leave flows that run in the kernel, for an upgrade: the next `up` takes them up')
-    .addHelpText(
-      'after',
-      `
-Without a daemon: removes what one that was killed, or stopped with --keep, has left in the kernel.
-
-Examples:
-  millrace down
-  millrace down --keep && millrace up --daemon    another version, and no packet of a known flow is lost`,
-    )
-    .action(async (options: { keep?: boolean }) => {
-      const keep = options.keep === true;
-      let client: Client;
-      try {
-        client = await cli.connect();
-      } catch (error) {
-        if (!(error instanceof DaemonNotRunning) || keep || !(await removeLeft(cli))) throw error;
-        return;
-      }
-      const closed = new Promise<void>((done) => {
-        client.onClose = done;
-      });
-      const { pid } = await client.call('shutdown', keep ? { keep } : {});
-      await closed;
-      // The lock file is the last thing that a daemon removes.
-      const lock = `${cli.socketPath}.lock`;
-      const deadline = Date.now() + 20_000;
-      while (existsSync(lock)) {
-        if (Date.now() > deadline)
-          throw new CliError(
-            'FAILED',
-            `the daemon (pid ${pid}) was asked to stop and is still there after 20 s`,
-            `end it with: kill -9 ${pid}`,
-          );
-        await new Promise((resume) => setTimeout(resume, 20));
-      }
-      const rest = keep ? '; its flows go on in the kernel, until `millrace up` or `millrace down`' : '';
-      cli.print({ pid, kept: keep }, () => `millrace is down (pid ${pid} ended)${rest}.\n`);
-    });
-}
-
-/** Remove what a daemon that is no more has left. @returns false when that was nothing */
-async function removeLeft(cli: Cli): Promise<boolean> {
-  const { removeLeftovers } = await loadLeftovers();
-  const left = removeLeftovers(resolve(cli.socketPath));
-  if (left === null) return false;
-  const { pid, programs, devices } = left;
-  cli.print({ pid: null, kept: false, removed: { killedPid: pid, programs, devices } }, () => {
-    const who = pid === null ? 'one that left its flows in the kernel' : `one that was killed (pid ${pid})`;
-    const things = [
-      ...(programs > 0 ? [`${programs} program${programs === 1 ? '' : 's'} on interfaces`] : []),
-      ...(devices ? ['the devices of its punt channel'] : []),
-    ];
-    const what = things.length === 0 ? 'its lock' : things.join(' and ');
-    return `No daemon was running; removed what was left of ${who}: ${what}.\n`;
-  });
-  return true;
 }

@@ -1,11 +1,21 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Failure } from '../rpc/failure.ts';
 import { defaultSocketPath } from '../socket-path.ts';
-import { DaemonLock, lockPathOf } from './lock.ts';
-import { prettyLine } from './log.ts';
+import { DaemonLock, lockHolder, lockPathOf, lockState } from './lock.ts';
+import { LineSink, prettyLine } from './log.ts';
 
 let folder = '';
 let socket = '';
@@ -18,6 +28,7 @@ afterEach(() => rmSync(folder, { recursive: true, force: true }));
 const journal = {
   pid: 4242,
   startedAt: '2026-01-01T00:00:00.000Z',
+  namespace: 'net:[4026531840]',
   ports: [{ name: 'a', kind: 'netdev', device: 'e0' }],
 };
 
@@ -65,7 +76,80 @@ test('what a killed daemon wrote is found, and a torn journal is no journal', ()
 test('a place where the lock cannot be made is said with what to do', () => {
   const file = join(folder, 'file');
   writeFileSync(file, '');
-  expect(() => DaemonLock.acquire(join(file, 'millrace.sock'))).toThrow(/cannot make .*: E/);
+  expect(() => DaemonLock.acquire(join(file, 'millrace.sock'))).toThrow(
+    `${file} is an ordinary file, and not a folder`,
+  );
+});
+
+test('a file that is not the lock of a daemon keeps its text, and a link what it leads to', () => {
+  mkdirSync(join(folder, 'inner'));
+  const precious = join(folder, 'precious');
+  writeFileSync(precious, '');
+  for (const text of ['precious', '{"name":"a lock file of something else"}', '[]']) {
+    writeFileSync(lockPathOf(socket), text);
+    expect(() => DaemonLock.acquire(socket), text).toThrow(
+      `${lockPathOf(socket)} is there and is not the lock of a daemon`,
+    );
+    expect(readFileSync(lockPathOf(socket), 'utf8')).toBe(text);
+  }
+  unlinkSync(lockPathOf(socket));
+  symlinkSync(precious, lockPathOf(socket));
+  expect(() => DaemonLock.acquire(socket)).toThrow(/is a symbolic link/);
+  expect(readFileSync(precious, 'utf8')).toBe('');
+});
+
+test('a journal that cannot be written whole is said, and the one before stays', () => {
+  const lock = DaemonLock.acquire(socket);
+  expect(lock.write(journal)).toBeNull();
+  // Files of this process end here; SIGXFSZ would end it.
+  const limit = (bytes: string) => spawnSync('prlimit', ['--pid', String(process.pid), `--fsize=${bytes}`]);
+  const ignore = () => {};
+  process.on('SIGXFSZ', ignore);
+  try {
+    expect(limit(`${readFileSync(lockPathOf(socket)).length + 10}:`).status).toBe(0);
+    const many = Array.from({ length: 100 }, (_, i) => ({ name: `port${i}`, kind: 'netdev', device: `eth${i}` }));
+    expect(lock.write({ ...journal, ports: many })).toMatch(/cannot be written: .*EFBIG/);
+  } finally {
+    limit('unlimited:');
+    process.removeListener('SIGXFSZ', ignore);
+  }
+  expect(JSON.parse(readFileSync(lockPathOf(socket), 'utf8'))).toEqual(journal);
+  lock.release();
+});
+
+test('the lock tells who holds it, whether it was left, and that nobody does', () => {
+  expect([lockState(socket), lockHolder(socket)]).toEqual(['none', null]);
+  const lock = DaemonLock.acquire(socket);
+  lock.write({ ...journal, pid: 1 });
+  // As the kernel tells, and not as is written.
+  expect([lockState(socket), lockHolder(socket)]).toEqual(['held', process.pid]);
+  lock.abandon();
+  expect([lockState(socket), lockHolder(socket)]).toEqual(['left', null]);
+  const next = DaemonLock.acquire(socket);
+  expect(next.journal?.pid).toBe(1);
+  next.release();
+  expect(lockState(socket)).toBe('none');
+});
+
+test('lines that the log cannot take are counted, and said with the next that it can', () => {
+  const out: string[] = [];
+  let room = Number.POSITIVE_INFINITY;
+  const sink = new LineSink((bytes) => {
+    if (room <= 0) throw Object.assign(new Error('no space left'), { code: 'ENOSPC' });
+    const taken = Math.min(room, bytes.length);
+    room -= taken;
+    out.push(Buffer.from(bytes.subarray(0, taken)).toString());
+    return taken;
+  });
+  const note = (lost: number, why: string) => `${lost} lost: ${why}\n`;
+  sink.line('one\n', note);
+  room = 2;
+  for (const line of ['two\n', 'three\n']) sink.line(line, note);
+  expect(sink.lost).toBe(2);
+  room = Number.POSITIVE_INFINITY;
+  sink.line('four\n', note);
+  sink.line('five\n', note);
+  expect(out.join('')).toBe('one\ntw\n2 lost: ENOSPC\nfour\nfive\n');
 });
 
 test('the socket is where the environment says, else where the user may write', () => {

@@ -3,43 +3,46 @@
  * however the daemon dies. The file's text is the daemon's journal: who it is, and what a successor has to know when the text is
  * still there although nobody holds the lock: then its writer was killed.
  */
-import {
-  closeSync,
-  fstatSync,
-  ftruncateSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  statSync,
-  unlinkSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, constants, fstatSync, ftruncateSync, readFileSync, unlinkSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { z } from 'zod';
+import { ForeignFileError, lookAt, makeSafeFolder, openOwnFile } from '../../host/index.ts';
 import { bindLibc } from '../../host/sys/index.ts';
-import { Failure } from '../rpc/failure.ts';
+import { Failure, messageOf } from '../rpc/failure.ts';
 
 const flock = bindLibc<[number, number]>('int flock(int fd, int operation)');
+const LOCK_SHARED = 1;
 const LOCK_EXCLUSIVE = 2;
 const LOCK_NONBLOCK = 4;
 
 const journalSchema = z.object({
   pid: z.int().positive(),
   startedAt: z.string(),
+  /** The network namespace of the ports, as `/proc/self/ns/net` names it. */
+  namespace: z.string(),
   /** Ports that had a device in hand. */
   ports: z.array(z.object({ name: z.string(), kind: z.string(), device: z.string() })),
 });
 
+/** How each journal begins: `pid` is written first. */
+const JOURNAL_BEGINS = '{"pid":';
+
 /** What a daemon writes down about itself while it runs. */
 export type Journal = z.infer<typeof journalSchema>;
 
+/** @param text of a lock file: a line, and perhaps the end of a longer one that it was written over */
 function readJournal(text: string): Journal | null {
   try {
-    const parsed = journalSchema.safeParse(JSON.parse(text));
+    const parsed = journalSchema.safeParse(JSON.parse(text.split('\n', 1)[0]));
     return parsed.success ? parsed.data : null;
   } catch {
     return null;
   }
+}
+
+/** Whether a file's text is a daemon's: none yet, a journal, or the beginning of one. */
+function isJournalText(text: string): boolean {
+  return text === '' || JOURNAL_BEGINS.startsWith(text) || text.startsWith(JOURNAL_BEGINS);
 }
 
 /** The lock file's path. */
@@ -53,36 +56,37 @@ export class DaemonLock {
   readonly leftBehind: Journal | null;
   readonly #path: string;
   #fd: number;
+  /** What the file holds. */
+  #text: string;
 
-  private constructor(path: string, fd: number, leftBehind: Journal | null) {
+  private constructor(path: string, fd: number, text: string) {
     this.#path = path;
     this.#fd = fd;
-    this.leftBehind = leftBehind;
+    this.#text = text;
+    this.leftBehind = readJournal(text);
+  }
+
+  /** What the file says: what was written last, or what was left. */
+  get journal(): Journal | null {
+    return readJournal(this.#text);
   }
 
   /**
    * Take the lock of a socket; the folder is made when it is missing.
-   * @throws Failure 'exists', naming the pid, when another daemon holds it; 'privilege' or 'failed' when the file cannot be made
+   * @throws Failure 'exists', naming the pid, when another daemon holds it; 'refused' when the file is not a daemon's; 'privilege' or 'failed' when
+   *   it cannot be made
    */
   static acquire(socketPath: string): DaemonLock {
     const path = lockPathOf(socketPath);
     for (;;) {
-      let fd: number;
-      try {
-        mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
-        // 'a+' makes the file when it is missing and leaves a journal in it as it is.
-        fd = openSync(path, 'a+', 0o600);
-      } catch (error) {
-        const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
-        const kind = code === 'EACCES' || code === 'EPERM' ? 'privilege' : 'failed';
-        throw new Failure(
-          kind,
-          `cannot make ${path}: ${code}`,
-          'run as root, or name a socket in a folder of yours with --socket',
-        );
+      const fd = openLock(path, constants.O_CREAT);
+      const text = readFileSync(fd, 'utf8');
+      if (!isJournalText(text)) {
+        closeSync(fd);
+        throw new Failure('refused', `${path} is there and is not the lock of a daemon`, ANOTHER_SOCKET);
       }
       if (flock(fd, LOCK_EXCLUSIVE | LOCK_NONBLOCK) < 0) {
-        const holder = readJournal(readFileSync(path, 'utf8'));
+        const holder = readJournal(text);
         closeSync(fd);
         const pid = holder === null ? '' : ` (pid ${holder.pid})`;
         throw new Failure(
@@ -96,15 +100,38 @@ export class DaemonLock {
         closeSync(fd);
         continue;
       }
-      return new DaemonLock(path, fd, readJournal(readFileSync(path, 'utf8')));
+      // The holder before may have written between our look and our lock.
+      return new DaemonLock(path, fd, readFileSync(path, 'utf8'));
     }
   }
 
-  /** Write down the present state, in place of what was there. */
-  write(journal: Journal): void {
-    const text = `${JSON.stringify(journal)}\n`;
-    ftruncateSync(this.#fd, 0);
-    writeSync(this.#fd, text);
+  /**
+   * Write down the present state, in place of what was there.
+   * @returns why it could not be written whole; what was there before stays then
+   */
+  write(journal: Journal): string | null {
+    const { pid, ...rest } = journal;
+    const text = `${JSON.stringify({ pid, ...rest })}\n`;
+    try {
+      writeWhole(this.#fd, text);
+      this.#text = text;
+      return null;
+    } catch (error) {
+      try {
+        // Its place on the disk is still there.
+        writeWhole(this.#fd, this.#text);
+      } catch {
+        // A torn journal is none: the next daemon knows only that there was one.
+      }
+      return `${this.#path} cannot be written: ${messageOf(error)}`;
+    }
+  }
+
+  /** Let go of the lock and leave the file, as a process that is killed does: whoever comes next takes up or removes what was left. */
+  abandon(): void {
+    if (this.#fd < 0) return;
+    closeSync(this.#fd);
+    this.#fd = -1;
   }
 
   /** Remove the file and let go of the lock. */
@@ -116,12 +143,73 @@ export class DaemonLock {
   }
 }
 
-function sameFile(path: string, fd: number): boolean {
+const ANOTHER_SOCKET = 'move it away, or name another socket with --socket; nothing was touched';
+
+/** @throws Failure */
+function openLock(path: string, flags: number): number {
   try {
-    const there = statSync(path);
-    const ours = fstatSync(fd);
-    return there.ino === ours.ino && there.dev === ours.dev;
-  } catch {
-    return false;
+    makeSafeFolder(dirname(path));
+    return openOwnFile(path, constants.O_RDWR | flags, 0o600);
+  } catch (error) {
+    if (error instanceof ForeignFileError) throw new Failure('refused', error.message, error.hint);
+    const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
+    const kind = code === 'EACCES' || code === 'EPERM' ? 'privilege' : 'failed';
+    throw new Failure(
+      kind,
+      `cannot make ${path}: ${code}`,
+      'run as root, or name a socket in a folder of yours with --socket',
+    );
   }
+}
+
+/** @throws the error of node:fs, such as ENOSPC */
+function writeWhole(fd: number, text: string): void {
+  const bytes = Buffer.from(text);
+  for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at, at);
+  ftruncateSync(fd, bytes.length);
+}
+
+function sameFile(path: string, fd: number): boolean {
+  const there = lookAt(path);
+  const ours = fstatSync(fd);
+  return there?.ino === ours.ino && there.dev === ours.dev;
+}
+
+/** What becomes of a daemon, by its lock: `held` while it lives, `left` when it was killed, `none` when it has ended as it should, or never was. */
+export type LockState = 'held' | 'left' | 'none';
+
+/** Look at the lock of a socket. @throws Failure as {@link DaemonLock.acquire} */
+export function lockState(socketPath: string): LockState {
+  const path = lockPathOf(socketPath);
+  if (lookAt(path) === null) return 'none';
+  let fd: number;
+  try {
+    fd = openLock(path, 0);
+  } catch (error) {
+    // Removed since it was looked at.
+    if (lookAt(path) === null) return 'none';
+    throw error;
+  }
+  try {
+    if (flock(fd, LOCK_SHARED | LOCK_NONBLOCK) < 0) return 'held';
+    return sameFile(path, fd) ? 'left' : 'none';
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * The process that holds the lock of a socket, as the kernel tells.
+ * @returns null when nobody does, or when the process cannot be seen from here
+ */
+export function lockHolder(socketPath: string): number | null {
+  const file = lookAt(lockPathOf(socketPath));
+  if (file === null) return null;
+  // proc_locks(5): number, type, mode, access, pid, device:inode, ...
+  const holders = readFileSync('/proc/locks', 'utf8')
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/))
+    .filter(([, type, , , pid, place]) => type === 'FLOCK' && Number(pid) > 0 && place?.endsWith(`:${file.ino}`));
+  // Inode numbers count in each file system for itself.
+  return holders.length === 1 ? Number(holders[0][4]) : null;
 }

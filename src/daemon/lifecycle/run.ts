@@ -16,7 +16,9 @@ import { buildMethods } from '../control/methods.ts';
 import { Failure, messageOf, toFailure } from '../rpc/failure.ts';
 import { type Peer, RpcServer } from '../rpc/server.ts';
 import { type Announcement, DatapathThread } from '../thread/channel.ts';
-import { cleanUpAfter } from './leftovers.ts';
+import { ownNamespace } from '../thread/offload/links-manifest.ts';
+import { checkSocketPlace } from './before.ts';
+import { cleanUpAfter, removeUnder } from './leftovers.ts';
 import { DaemonLock } from './lock.ts';
 import { createLogger, type Logger, type LogLevel } from './log.ts';
 
@@ -71,6 +73,7 @@ function peerOf(socket: Socket): Peer | null {
 export async function runDaemon(options: DaemonOptions): Promise<number> {
   const config = readConfig(options.configFile);
   const log = createLogger(options.logLevel ?? (config.daemon.logLevel as LogLevel | null) ?? 'info', options.logStyle);
+  checkSocketPlace(options.socketPath);
   const lock = DaemonLock.acquire(options.socketPath);
   try {
     return await serve(options, config, log, lock);
@@ -81,13 +84,20 @@ export async function runDaemon(options: DaemonOptions): Promise<number> {
 
 async function serve(options: DaemonOptions, config: Config, log: Logger, lock: DaemonLock): Promise<number> {
   const startedAt = new Date();
-  const journal = (running: Config) =>
+  const write = (running: Config) =>
     lock.write({
       pid: process.pid,
       startedAt: startedAt.toISOString(),
+      namespace: ownNamespace(),
       ports: [...running.ports].map(([name, port]) => ({ name, kind: port.kind, device: port.device })),
     });
-  journal(emptyConfig());
+  const problem = write(emptyConfig());
+  if (problem !== null) throw new Failure('failed', problem, 'make room there, or choose another path with --socket');
+  const journal = (running: Config) => {
+    const why = write(running);
+    if (why !== null)
+      log.warn({ err: why }, 'should this daemon be killed, the next one will not know its present ports');
+  };
   if (lock.leftBehind !== null) cleanUpAfter(lock.leftBehind, log);
   const events = new EventLog();
   const announcements = new Announcements(log, events);
@@ -113,12 +123,14 @@ async function serve(options: DaemonOptions, config: Config, log: Logger, lock: 
     onInternal: (method, error) => log.error({ method, err: messageOf(error) }, 'a request failed unexpectedly'),
   });
   let listening = false;
+  let started = false;
   try {
     await control.apply(config, options.configFile);
     await server.listen();
     listening = true;
     // From here on it does not fail, and what nobody has taken up of a former daemon's flows ends.
     await thread.call('started', null);
+    started = true;
     log.info({ socket: options.socketPath, ports: config.ports.size }, 'ready');
     options.onReady();
     const reason = await Promise.race([stopping.reason, thread.gone]);
@@ -137,7 +149,33 @@ async function serve(options: DaemonOptions, config: Config, log: Logger, lock: 
     stopping.release();
     if (listening) await server.close();
     await thread.stop(stopping.keep);
+    if (!thread.isClosed) afterForce(options.socketPath, lock, stopping.keep || !started, log);
+    if (!thread.isGone) {
+      log.fatal('the datapath thread does not end: the process is killed');
+      process.kill(process.pid, 'SIGKILL');
+    }
     log.debug('stopped');
+  }
+}
+
+/**
+ * The datapath thread has not closed what it had in hand: that is removed as after a daemon that was killed.
+ * @param keep it stays, as after a kill: flows are to go on
+ */
+function afterForce(socketPath: string, lock: DaemonLock, keep: boolean, log: Logger): void {
+  if (keep) {
+    log.error('the datapath thread did not end as it should; its flows go on');
+    lock.abandon();
+    return;
+  }
+  try {
+    const { programs, devices } = removeUnder(lock, socketPath);
+    log.error({ programs, devices }, 'the datapath thread did not end as it should; removed what it had in hand');
+  } catch (error) {
+    log.error(
+      { err: messageOf(error) },
+      'the datapath thread did not end as it should, and something of it stays; try `millrace down`',
+    );
   }
 }
 

@@ -1,4 +1,5 @@
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -235,18 +236,33 @@ test('the socket belongs to its user alone and is gone after closing', async () 
   expect(statSync(join(folder, 'sock')).mode & 0o777).toBe(0o600);
 });
 
-test('a stale socket file is replaced', async () => {
+test('a stale socket file is replaced; another file stays, also when it takes the place of the socket', async () => {
   const path = join(folder, 'stale');
-  writeFileSync(path, '');
-  const second = new RpcServer({
-    path,
-    methods: serverMethods,
-    peerOf: () => null,
-    onRefusedPeer: () => {},
-    onInternal: () => {},
-  });
+  spawnSync('python3', ['-c', `import socket; s = socket.socket(socket.AF_UNIX); s.bind('${path}'); s.listen(1)`]);
+  expect(statSync(path).isSocket()).toBe(true);
+  const serverAt = (where: string) =>
+    new RpcServer({
+      path: where,
+      methods: serverMethods,
+      peerOf: () => null,
+      onRefusedPeer: () => {},
+      onInternal: () => {},
+    });
+  const second = serverAt(path);
   await second.listen();
   await second.close();
+  expect(existsSync(path)).toBe(false);
+  writeFileSync(path, 'precious');
+  const third = serverAt(path);
+  await expect(third.listen()).rejects.toThrow(`${path} is an ordinary file, and not a socket`);
+  expect(readFileSync(path, 'utf8')).toBe('precious');
+  rmSync(path);
+  const fourth = serverAt(path);
+  await fourth.listen();
+  rmSync(path);
+  writeFileSync(path, 'precious');
+  await fourth.close();
+  expect(readFileSync(path, 'utf8')).toBe('precious');
 });
 
 test('requests in one piece, and a last one before the end, are all answered in order', async () => {

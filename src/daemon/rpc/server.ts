@@ -2,10 +2,16 @@
  * The control socket's server: a Unix stream socket of mode 0600 whose peers are checked by SO_PEERCRED. It guards against hostile
  * peers: lines are limited, connections are counted, and whoever does not read is cut off. What is said on it is dispatch.ts's.
  */
-import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
+import {
+  bindSocketFile,
+  ForeignFileError,
+  Socket as Numbers,
+  socket as openSocket,
+  type SocketFile,
+} from '../../host/index.ts';
 import { Dispatcher, type Method } from './dispatch.ts';
-import { Failure } from './failure.ts';
+import { Failure, messageOf } from './failure.ts';
 import { LineReader, MAX_REQUEST_BYTES } from './lines.ts';
 
 /** Most connections at once. */
@@ -92,6 +98,7 @@ export class RpcServer {
   readonly #dispatcher: Dispatcher<Connection>;
   readonly #connections = new Set<Connection>();
   readonly #server: Server;
+  #file: SocketFile | null = null;
 
   constructor(options: ServerOptions) {
     this.#options = options;
@@ -105,31 +112,30 @@ export class RpcServer {
   }
 
   /**
-   * Bind and listen. Whoever calls has made sure that no other daemon owns the path (lifecycle/lock.ts); what lies there is stale.
-   * @throws Failure when the path cannot be bound
+   * Bind and listen. Whoever calls has made sure that no other daemon owns the path (lifecycle/lock.ts); a socket of this user that nobody listens on is stale.
+   * @throws Failure when the path cannot be bound; 'refused' when something else is there
    */
   async listen(): Promise<void> {
     const { path } = this.#options;
-    rmSync(path, { force: true });
-    // The mask closes the moment between bind and chmod in which another user could connect.
-    const mask = process.umask(0o177);
+    // Node would remove whatever is at the path when it closes, so it is not told of the path.
+    const descriptor = openSocket(Numbers.AF_UNIX, Numbers.STREAM, 0, `listen on ${path}`);
     try {
+      this.#file = bindSocketFile(descriptor.number, path, 0o600);
       await new Promise<void>((resolve, reject) => {
         this.#server.once('error', reject);
-        this.#server.listen(path, () => {
+        // It is the server's from here on.
+        this.#server.listen({ fd: descriptor.release() }, () => {
           this.#server.removeListener('error', reject);
           resolve();
         });
-        // bind happens inside listen for Unix sockets, so the mask may go back at once.
-        process.umask(mask);
       });
     } catch (error) {
-      const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
-      throw new Failure('failed', `cannot listen on ${path}: ${code}`, 'choose another path with --socket');
-    } finally {
-      process.umask(mask);
+      this.#file?.remove();
+      descriptor.close();
+      if (error instanceof ForeignFileError) throw new Failure('refused', error.message, error.hint);
+      const why = error instanceof Error && 'code' in error ? String(error.code) : messageOf(error);
+      throw new Failure('failed', `cannot listen on ${path}: ${why}`, 'choose another path with --socket');
     }
-    chmodSync(path, 0o600);
     this.#server.on('error', (error) => this.#options.onInternal('socket', error));
   }
 
@@ -142,7 +148,7 @@ export class RpcServer {
     }, 500);
     await closed;
     clearTimeout(cut);
-    rmSync(this.#options.path, { force: true });
+    this.#file?.remove();
   }
 
   #accept(socket: Socket): void {

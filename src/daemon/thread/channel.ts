@@ -28,6 +28,8 @@ export class DatapathThread {
   #wakeDescriptor = -1;
   #nextId = 1;
   #stopping = false;
+  #isClosed = false;
+  #isGone = false;
   #error: Error | null = null;
   /** Settles when the thread is gone: null when it was asked to stop, else why it died. */
   readonly gone: Promise<Error | null>;
@@ -42,6 +44,7 @@ export class DatapathThread {
       worker.once('exit', (code) => {
         // The descriptor may belong to something else from now on.
         this.#wakeDescriptor = -1;
+        this.#isGone = true;
         const why = this.#error === null ? `ended with code ${code}` : `died: ${this.#error.message}`;
         const error = new Error(`the datapath thread ${why}`, { cause: this.#error });
         for (const waiting of this.#waiting.values()) {
@@ -113,6 +116,16 @@ export class DatapathThread {
     });
   }
 
+  /** Whether it has closed what it had in hand, as it was asked to; otherwise it was ended by force, or by a fault. */
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** Whether it has ended. One inside of a system call that does not return cannot be: its process must be. */
+  get isGone(): boolean {
+    return this.#isGone;
+  }
+
   /**
    * Let it close everything, or all but what carries flows in the kernel; when it does not within the time, end it.
    * @returns what becomes of flows that a former daemon had left in the kernel, when this one's start has failed; null when that was nothing, or
@@ -121,13 +134,26 @@ export class DatapathThread {
   async stop(keep: boolean, timeoutMs = 5_000): Promise<string | null> {
     if (this.#stopping) return null;
     this.#stopping = true;
-    const stopped = this.call('stop', { keep }).catch(() => null);
+    const stopped = this.call('stop', { keep }).then(
+      (fate) => {
+        this.#isClosed = true;
+        return fate;
+      },
+      () => null,
+    );
     // The thread closes its loop, and with it the eventfd, right after it has answered.
     this.#wakeDescriptor = -1;
-    const timer = setTimeout(() => void this.#worker.terminate(), timeoutMs);
-    const fate = await Promise.race([stopped, this.gone]);
-    await this.gone;
-    clearTimeout(timer);
+    let forced: NodeJS.Timeout | undefined;
+    const given = new Promise<null>((resolve) => {
+      forced = setTimeout(() => {
+        void this.#worker.terminate();
+        forced = setTimeout(() => resolve(null), timeoutMs);
+        this.#worker.unref();
+      }, timeoutMs);
+    });
+    const fate = await Promise.race([stopped, this.gone, given]);
+    await Promise.race([this.gone, given]);
+    clearTimeout(forced);
     return typeof fate === 'string' ? fate : null;
   }
 

@@ -2,8 +2,6 @@
  * What the extension `ovs` gets of the daemon: ports of the switch by the names that Open vSwitch uses, and the socket that its
  * programs connect to. Ports that it asks for and that no configuration has are made for it, and go with it.
  */
-import { mkdirSync } from 'node:fs';
-import { dirname } from 'node:path';
 import {
   type DeviceKind,
   OvsErrno,
@@ -33,22 +31,17 @@ export function ovsSurroundings(loop: EventLoop, ports: () => DatapathPorts): Ov
   return {
     nowMs: monotonicMs,
     listen(path, accept) {
-      makeFolder(path);
-      return new SeqpacketServer(loop, path, (transport) => {
-        transport.handler = accept(transport);
-      });
+      try {
+        return new SeqpacketServer(loop, path, (transport) => {
+          transport.handler = accept(transport);
+        });
+      } catch (error) {
+        if (error instanceof SystemError) throw error;
+        throw new Error(`cannot listen on ${path}: ${messageOf(error)}`, { cause: error });
+      }
     },
     open: (kind, name, onGone) => openPort(ports(), kind, name, { name: USER, onGone }),
   };
-}
-
-/** @throws Error that names the path */
-function makeFolder(path: string): void {
-  try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
-  } catch (error) {
-    throw new Error(`cannot listen on ${path}: ${messageOf(error)}`, { cause: error });
-  }
 }
 
 /** @throws OvsError */

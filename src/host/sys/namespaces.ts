@@ -3,8 +3,8 @@ import { bindLibc, check } from './libc.ts';
 
 const setnsCall = bindLibc<[number, number]>('int setns(int fd, int type)');
 const unshareCall = bindLibc<[number]>('int unshare(int flags)');
-const mountCall = bindLibc<[string, string, string | null, number, number]>(
-  'int mount(const char *source, const char *target, const char *type, unsigned long flags, intptr_t data)',
+const mountCall = bindLibc<[string, string, string | null, number, string | null]>(
+  'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
 );
 const umountCall = bindLibc<[string, number]>('int umount2(const char *target, int flags)');
 
@@ -20,6 +20,8 @@ export const MountFlag = {
   SHARED: 0x100000,
   /** Of umount2(2). */
   DETACH: 2,
+  /** Of umount2(2): the target itself, should it be a link. */
+  NOFOLLOW: 8,
 } as const;
 
 /** Move the calling thread into a namespace. @throws SystemError */
@@ -32,9 +34,16 @@ export function unshare(flags: number, doing: string): void {
   check(unshareCall(flags), 'unshare', doing);
 }
 
-/** @throws SystemError */
-export function mount(source: string, target: string, type: string | null, flags: number, doing: string): void {
-  check(mountCall(source, target, type, flags, 0), 'mount', doing);
+/** @param options of the file system, such as `mode=0700` @throws SystemError */
+export function mount(
+  source: string,
+  target: string,
+  type: string | null,
+  flags: number,
+  doing: string,
+  options: string | null = null,
+): void {
+  check(mountCall(source, target, type, flags, options), 'mount', doing);
 }
 
 /** @throws SystemError */

@@ -13,14 +13,12 @@
  *
  * Neighbours: hook.ts attaches; program/ and table/ say what is in maps and programs.
  */
-import { existsSync, mkdirSync, readdirSync, rmSync, statfsSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { BpfError, Link, type MapHandle, Program, type ProgramType, unpin } from '../../bpf/index.ts';
+import { isBpfFileSystem, isOwnFolder, lookAt, mountAt } from '../../host/index.ts';
 import { Attachment, type AttachRequest, type AttachResult, attach, HOOKS, type Hook, LINK_TYPE } from './hook.ts';
 import { type Json, Manifest, type ManifestContent } from './manifest.ts';
-
-/** statfs(2) of a bpf file system. */
-const BPF_FS_MAGIC = 0xcafe4a11;
 
 /** The folder cannot hold pins, or not these. */
 export class PinningError extends Error {
@@ -33,12 +31,22 @@ export class PinningError extends Error {
  */
 export function checkPinFolder(folder: string): void {
   let there = folder;
-  while (!existsSync(there) && there !== dirname(there)) there = dirname(there);
-  // The kernel gives a signed word on some architectures.
-  if (statfsSync(there).type >>> 0 === BPF_FS_MAGIC) return;
+  while (lookAt(there) === null && there !== dirname(there)) there = dirname(there);
+  if (isBpfFileSystem(there)) return;
   throw new PinningError(
     `${folder} is not on a bpf file system, so that nothing can be pinned there; mount one: mount -t bpf bpf /sys/fs/bpf`,
   );
+}
+
+/**
+ * Check the folder of a state, which need not exist yet. One that is there must be this user's own, no link, and open to nobody else: what is pinned in it decides
+ * which programs are taken off interfaces.
+ * @throws PinningError
+ */
+function checkStateFolder(folder: string): void {
+  checkPinFolder(folder);
+  if (lookAt(folder) === null || (isOwnFolder(folder) && mountAt(folder) === null)) return;
+  throw new PinningError(`${folder} is not a folder of this user's own; nothing in it was touched`);
 }
 
 /** What a new or an adopted state is opened with. */
@@ -76,7 +84,7 @@ export class OffloadState {
    * @throws PinningError, PrivilegeError, SystemError
    */
   static create(options: StateOptions): OffloadState {
-    checkPinFolder(options.folder);
+    checkStateFolder(options.folder);
     removeOffloadState(options.folder);
     mkdirSync(join(options.folder, 'links'), { recursive: true, mode: 0o700 });
     return new OffloadState(options, Manifest.create(join(options.folder, 'manifest')), 0);
@@ -87,8 +95,8 @@ export class OffloadState {
    * @throws PinningError, PrivilegeError; SystemError when it cannot be removed
    */
   static adopt(options: StateOptions): Adoption {
-    checkPinFolder(options.folder);
-    if (!existsSync(options.folder)) return { state: null, reason: null };
+    checkStateFolder(options.folder);
+    if (lookAt(options.folder) === null) return { state: null, reason: null };
     const found = inspect(options);
     if ('reason' in found) {
       options.beforeRemoval?.();
@@ -135,7 +143,8 @@ export class OffloadState {
    */
   begin(): Generation {
     const number = Math.max(this.#generation, ...this.#generations()) + 1;
-    for (const kind of ['maps', 'programs']) mkdirSync(join(this.folder, `${number}`, kind), { recursive: true });
+    for (const kind of ['maps', 'programs'])
+      mkdirSync(join(this.folder, `${number}`, kind), { recursive: true, mode: 0o700 });
     return {
       number,
       pinMap: (name, map) => map.pin(this.#path(number, 'maps', name)),
@@ -275,8 +284,8 @@ export interface Generation {
  * @throws PinningError when it is not on a bpf file system; SystemError
  */
 export function removeOffloadState(folder: string): boolean {
-  if (!existsSync(folder)) return false;
-  checkPinFolder(folder);
+  if (lookAt(folder) === null) return false;
+  checkStateFolder(folder);
   for (const key of list(join(folder, 'links'))) {
     const link = openLink(join(folder, 'links', key), placeOf(key));
     // Without this the kernel would detach when it comes to it.
@@ -292,6 +301,7 @@ export function removeOffloadState(folder: string): boolean {
  * @returns null when there is nothing, or nothing that can be read
  */
 export function leftData(folder: string): Json {
+  if (!isOwnFolder(folder)) return null;
   let manifest: Manifest;
   try {
     manifest = Manifest.open(join(folder, 'manifest'));
@@ -324,7 +334,7 @@ function inspect(
     manifest.close();
     return { reason: `its layout is "${content.layout}", and this Millrace's is "${options.layout}"` };
   }
-  if (content.generation > 0 && !existsSync(join(options.folder, `${content.generation}`))) {
+  if (content.generation > 0 && !isOwnFolder(join(options.folder, `${content.generation}`))) {
     manifest.close();
     return { reason: `generation ${content.generation} is missing` };
   }
@@ -343,7 +353,10 @@ function openLink(path: string, place: Place | undefined): Link | undefined {
 }
 
 function list(folder: string): string[] {
-  return existsSync(folder) ? readdirSync(folder) : [];
+  if (!isOwnFolder(folder)) return [];
+  return readdirSync(folder, { withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => entry.name);
 }
 
 function linkName(hook: Hook, ifindex: number): string {

@@ -9,11 +9,22 @@
  * Neighbours: kept.ts fills the folder.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, rmdirSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { isBpfFileSystem, mountBpfFileSystem, removeLeftPuntPair, unmountBpfFileSystem } from '../../../host/index.ts';
-import { removeOffloadState } from '../../../offload/index.ts';
-import { takeBackLeft } from './links-manifest.ts';
+import {
+  checkSafeFolder,
+  ForeignFileError,
+  hasOwnBpfFileSystem,
+  isBpfFileSystem,
+  isOwnFolder,
+  lookAt,
+  mountAt,
+  mountBpfFileSystem,
+  removeLeftPuntPair,
+  unmountBpfFileSystem,
+} from '../../../host/index.ts';
+import { leftData, removeOffloadState } from '../../../offload/index.ts';
+import { readLinksData, takeBackLeft } from './links-manifest.ts';
 
 const SHARED = '/sys/fs/bpf';
 
@@ -35,33 +46,62 @@ function ownFolderOf(identity: string): string {
   return `${identity}.bpf`;
 }
 
-function sharedFolderOf(identity: string): string {
-  return join(SHARED, 'millrace', hashOf(identity));
+/** What the bpf file system is mounted as: by it a daemon knows its own. */
+function ownerOf(identity: string): string {
+  return `millrace-${hashOf(identity)}`;
 }
 
-/** The folder where something is pinned; null when nothing is. */
+const SHARED_MILLRACE = join(SHARED, 'millrace');
+
+function sharedFolderOf(identity: string): string {
+  return join(SHARED_MILLRACE, hashOf(identity));
+}
+
+/** Whether a folder and those above it on the machine's bpf file system are this user's, and no mounts of their own. */
+function isOwnOnShared(folder: string): boolean {
+  const isOwnPlain = (path: string) => isOwnFolder(path) && mountAt(path) === null;
+  return isOwnPlain(SHARED_MILLRACE) && isOwnPlain(folder);
+}
+
+/**
+ * The folder where something is pinned; null when nothing is. What somebody else has put in its place is none.
+ * @throws ForeignFileError when something else is beside the socket in the place of one's own bpf file system
+ */
 export function findPins(identity: string): string | null {
   const own = ownFolderOf(identity);
-  if (isBpfFileSystem(own)) return own;
+  if (hasOwnBpfFileSystem(own, ownerOf(identity))) return own;
   const shared = sharedFolderOf(identity);
-  return existsSync(shared) ? shared : null;
+  return isOwnOnShared(shared) ? shared : null;
 }
 
 /**
  * The folder for pins, made when it is missing.
- * @throws SystemError when there is no bpf file system and none can be mounted
+ * @throws SystemError when there is no bpf file system and none can be mounted; ForeignFileError
  */
 export function makePins(identity: string): string {
   const found = findPins(identity);
   if (found !== null) return found;
-  if (!isBpfFileSystem(SHARED)) {
-    const own = ownFolderOf(identity);
-    mountBpfFileSystem(own);
-    return own;
-  }
   const shared = sharedFolderOf(identity);
-  mkdirSync(shared, { recursive: true, mode: 0o700 });
-  return shared;
+  if (canShare(shared)) {
+    mkdirSync(shared, { recursive: true, mode: 0o700 });
+    return shared;
+  }
+  const own = ownFolderOf(identity);
+  mountBpfFileSystem(own, ownerOf(identity));
+  return own;
+}
+
+/** Whether the machine's bpf file system is there, and nobody else has the place on it or could take it. */
+function canShare(folder: string): boolean {
+  if (!isBpfFileSystem(SHARED)) return false;
+  try {
+    checkSafeFolder(SHARED);
+  } catch (error) {
+    if (error instanceof ForeignFileError) return false;
+    throw error;
+  }
+  if (lookAt(SHARED_MILLRACE) === null) return true;
+  return isOwnFolder(SHARED_MILLRACE) && mountAt(SHARED_MILLRACE) === null && lookAt(folder) === null;
 }
 
 /** The state of programs on interfaces. */
@@ -77,7 +117,22 @@ export function tableFolderOf(name: string): string {
 
 /** Names of all states of flow sources in a folder. */
 export function tableFolders(folder: string): string[] {
-  return readdirSync(folder).filter((name) => name.startsWith(TABLE_PREFIX));
+  return readdirSync(folder).filter((name) => name.startsWith(TABLE_PREFIX) && isOwnFolder(join(folder, name)));
+}
+
+/** What there is of all this, in words; nothing is changed. @throws the error of node:fs */
+export function remainingPins(identity: string): string[] {
+  const remains: string[] = [];
+  for (const path of [ownFolderOf(identity), puntPathOf(identity)]) if (lookAt(path) !== null) remains.push(path);
+  const shared = sharedFolderOf(identity);
+  if (isOwnOnShared(shared)) remains.push(shared);
+  return remains;
+}
+
+/** The network namespace of the interfaces whose programs are pinned, as `/proc/self/ns/net` names it; null when nothing tells. @throws ForeignFileError */
+export function namespaceOfPins(identity: string): string | null {
+  const folder = findPins(identity);
+  return folder === null ? null : (readLinksData(leftData(join(folder, LINKS)))?.namespace ?? null);
 }
 
 /** What was removed. */
@@ -90,9 +145,9 @@ export interface RemovedPins {
 
 /**
  * Take everything off the interfaces that was pinned, change back what was changed about them, and leave nothing of the folder, nor of the
- * punt channel.
+ * punt channel, whose device is looked for in the calling thread's namespace.
  * @returns null when there was nothing
- * @throws SystemError, PrivilegeError
+ * @throws SystemError, PrivilegeError; ForeignFileError when something else is in the place of what is removed
  */
 export function removePins(identity: string): RemovedPins | null {
   const folder = findPins(identity);
@@ -102,16 +157,16 @@ export function removePins(identity: string): RemovedPins | null {
     // The kernel has files of its own at the top of a bpf file system.
     for (const name of [LINKS, ...tableFolders(folder)]) {
       const links = join(folder, name, 'links');
-      if (existsSync(links)) removed.programs += readdirSync(links).length;
+      if (isOwnFolder(links)) removed.programs += readdirSync(links).length;
       removeOffloadState(join(folder, name));
     }
     if (folder === sharedFolderOf(identity)) {
-      rmdirSync(folder);
-      removeEmpty(join(SHARED, 'millrace'));
+      rmSync(folder, { recursive: true, force: true });
+      removeEmpty(SHARED_MILLRACE);
     }
   }
   // The folder of a mount that went with its mount namespace is empty.
-  unmountBpfFileSystem(ownFolderOf(identity));
+  unmountBpfFileSystem(ownFolderOf(identity), ownerOf(identity));
   removed.devices = removeLeftPuntPair(puntNameOf(identity), puntPathOf(identity));
   return folder === null && !removed.devices ? null : removed;
 }

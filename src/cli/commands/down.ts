@@ -1,0 +1,106 @@
+/** `millrace down`: the daemon's end, and that of what one has left. It says "down" only when it has looked. */
+import { resolve } from 'node:path';
+import { Command } from 'commander';
+import { type Client, DaemonNotRunning, Failure, loadLeftovers } from '../../daemon/client.ts';
+import type { Cli } from '../cli.ts';
+
+/** A datapath that does not answer is ended by force after 5 s, twice if need be. */
+const END_TIMEOUT_MS = 20_000;
+
+/** What was removed that a daemon had left. */
+interface Removed {
+  /** The process, when it had not ended as it should. */
+  killedPid: number | null;
+  programs: number;
+  devices: boolean;
+}
+
+/** `millrace down` */
+export function downCommand(cli: Cli): Command {
+  return new Command('down')
+    .description('stop the daemon; returns when it is gone and everything is undone')
+    .option('-k, --keep', 'leave flows that run in the kernel, for an upgrade: the next `up` takes them up')
+    .addHelpText(
+      'after',
+      `
+Without a daemon: removes what one that was killed, or stopped with --keep, has left in the kernel.
+
+Examples:
+  millrace down
+  millrace down --keep && millrace up --daemon    another version, and no packet of a known flow is lost`,
+    )
+    .action(async (options: { keep?: boolean }) => {
+      const keep = options.keep === true;
+      const socket = resolve(cli.socketPath);
+      let client: Client;
+      try {
+        client = await cli.connect(socket);
+      } catch (error) {
+        if (!(error instanceof DaemonNotRunning) || keep) throw error;
+        const { waitForEnd } = await loadLeftovers();
+        // One that is ending, or only starting, does not serve its socket.
+        await waitForEnd(socket, END_TIMEOUT_MS);
+        const removed = await removeLeft(socket);
+        if (removed === null) throw error;
+        cli.print({ pid: null, kept: false, removed }, () => {
+          const { killedPid } = removed;
+          const who =
+            killedPid === null ? 'one that left its flows in the kernel' : `one that was killed (pid ${killedPid})`;
+          return `No daemon was running; removed what was left of ${who}: ${describe(removed)}.\n`;
+        });
+        return;
+      }
+      const { lockHolder, waitForEnd } = await loadLeftovers();
+      const began = performance.now();
+      const holder = lockHolder(socket);
+      const pid = (await askToStop(client, keep)) ?? holder;
+      const end = await waitForEnd(socket, Math.max(0, END_TIMEOUT_MS - (performance.now() - began)));
+      if (keep) {
+        const how = end === 'cut' ? 'was ended before it had stopped' : 'ended';
+        const rest = '; its flows go on in the kernel, until `millrace up` or `millrace down`';
+        cli.print({ pid, kept: true }, () => `millrace is down (${nameOf(pid)} ${how})${rest}.\n`);
+        return;
+      }
+      const removed = await removeLeft(socket);
+      const ended = pid ?? removed?.killedPid ?? null;
+      const how = removed === null ? 'ended' : `ended before it had undone everything; removed ${describe(removed)}`;
+      cli.print({ pid: ended, kept: false, ...(removed === null ? {} : { removed }) }, () => {
+        return `millrace is down (${nameOf(ended)} ${how}).\n`;
+      });
+    });
+}
+
+/**
+ * @returns the daemon's process; null when it does not answer, because it is stuck or has died meanwhile
+ * @throws Failure when it refuses
+ */
+async function askToStop(client: Client, keep: boolean): Promise<number | null> {
+  const asked = client.call('shutdown', keep ? { keep } : {}).catch((error: unknown) => error);
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<null>((resolveLate) => {
+    timer = setTimeout(() => resolveLate(null), END_TIMEOUT_MS);
+  });
+  const answer = await Promise.race([asked, late]);
+  clearTimeout(timer);
+  if (answer instanceof Failure && answer.kind !== 'failed') throw answer;
+  return answer !== null && typeof answer === 'object' && 'pid' in answer ? Number(answer.pid) : null;
+}
+
+/** Remove what a daemon that is no more has left, and look whether it is gone. @returns null when that was nothing @throws Failure when something remains */
+async function removeLeft(socket: string): Promise<Removed | null> {
+  const { removeLeftovers } = await loadLeftovers();
+  const left = removeLeftovers(socket);
+  return left === null ? null : { killedPid: left.pid, programs: left.programs, devices: left.devices };
+}
+
+function nameOf(pid: number | null): string {
+  return pid === null ? 'the daemon' : `pid ${pid}`;
+}
+
+function describe({ programs, devices }: Removed): string {
+  const things = [
+    ...(programs > 0 ? [`${programs} program${programs === 1 ? '' : 's'} on interfaces`] : []),
+    ...(devices ? ['the devices of its punt channel'] : []),
+  ];
+  return things.length === 0 ? 'its lock' : things.join(' and ');
+}
