@@ -117,6 +117,12 @@ export class World {
     must('ip', '-n', namespace, 'link', 'set', 'eth0', 'address', mac, 'up');
   }
 
+  /** Whether a host completes the checksums of what it sends, as XDP behind a veth wants it. Hosts are made without. */
+  completesChecksums(name: string, completes = true): void {
+    const on = completes ? 'off' : 'on';
+    must('ip', 'netns', 'exec', this.namespace(name), 'ethtool', '-K', 'eth0', 'tx', on);
+  }
+
   address(name: string, device: string, address: string): void {
     const flags = address.includes(':') ? ['nodad'] : [];
     must('ip', '-n', this.namespace(name), 'address', 'add', address, 'dev', device, ...flags);

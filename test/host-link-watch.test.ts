@@ -132,3 +132,21 @@ test('the client makes, changes, finds and deletes links, and passes on what the
   );
   expect(b.ip('-o link show').split('\n').filter(Boolean)).toHaveLength(1);
 });
+
+test('features that change at a veth are heard of by its index, here and where its other end is', () => {
+  const [a, b] = lab.hosts(2);
+  lab.veth(a, 'eth0', b, 'far');
+  const heard: number[] = [];
+  const watch = lab.own(a.inside(() => new LinkWatch({ elsewhere: true, heard: (index) => heard.push(index) })));
+  const indexOf = (host: Host, name: string) => host.inside(() => withRouteClient((client) => client.link(name).index));
+  for (const [host, name] of [
+    [a, 'eth0'],
+    [b, 'far'],
+  ] as const) {
+    watch.process();
+    heard.length = 0;
+    host.run('ethtool', ['-K', name, 'tx', 'off']);
+    expect(watch.process()).toEqual([]);
+    expect(heard).toContain(indexOf(host, name));
+  }
+});

@@ -148,6 +148,10 @@ describe('one program on one interface', () => {
     b.ip('link set eth0 mtu 9000');
     const onLong = a.inside(() => attach({ program: given, netdev: 'eth0', hook: 'xdp' }));
     expect(onLong).toMatchObject({ attachment: null, code: 'system', foreign: [] });
+    expect(onLong).toHaveProperty(
+      'reason',
+      expect.stringMatching(/other end of the veth eth0 has an MTU of 9000 bytes/),
+    );
     expect(a.inside(() => queryXdp('eth0'))).toBeUndefined();
   });
 
@@ -407,7 +411,7 @@ test('whether XDP can send to a port is decided by its driver, for a veth by the
   const gro = () => /generic-receive-offload: (\w+)/.exec(far.run('ethtool', ['-k', 'eth0']))?.[1];
   expect(decide('port', false)).toMatchObject({
     possible: false,
-    reason: expect.stringMatching(new RegExp(`peer \\(eth0 in namespace ${far.name}\\) has neither GRO`)),
+    reason: expect.stringMatching(new RegExp(`neither GRO nor .*ip netns exec ${far.name} ethtool -K eth0 gro on`)),
   });
   // What the port itself has does not matter.
   middle.run('ethtool', ['-K', 'port', 'gro', 'on']);

@@ -8,6 +8,7 @@ beforeEach(() => {
   world = new World();
   world.host('a', '10.7.0.1/24');
   world.host('b', '10.7.0.2/24');
+  for (const host of ['a', 'b']) world.completesChecksums(host);
 });
 afterEach(() => world.end());
 
@@ -121,8 +122,6 @@ extensions:
         - { name: no-flood, action: drop, protocol: udp, destinationPort: 5003, direction: ${direction} }
   - learning
 `);
-      // Behind XDP nobody fills in a checksum that was left to the device.
-      must('ip', 'netns', 'exec', world.namespace('a'), 'ethtool', '-K', 'eth0', 'tx', 'off');
       expect(world.pings('a', '10.7.0.2', 3)).toBe(true);
       let sent = 0;
       // The first ones come up: a program is made for them.

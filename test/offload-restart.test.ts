@@ -17,6 +17,7 @@ beforeEach(() => {
   world = new World({ outlives: true });
   world.host('a', '10.7.0.1/24');
   world.host('b', '10.7.0.2/24');
+  for (const host of ['a', 'b']) world.completesChecksums(host);
 });
 afterEach(() => world.end());
 

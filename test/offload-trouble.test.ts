@@ -12,6 +12,7 @@ beforeEach(() => {
   world = new World();
   world.host('a', '10.7.0.1/24');
   world.host('b', '10.7.0.2/24');
+  for (const host of ['a', 'b']) world.completesChecksums(host);
 });
 afterEach(async () => {
   for (const each of closing.splice(0)) each.close();

@@ -115,6 +115,8 @@ export {
   type ReceiverOptions,
   receive,
 } from './tools/receive.ts';
+export { type XdpReception, xdpReception } from './tools/reception.ts';
+export { explainXdpRefusal } from './tools/xdp-refusal.ts';
 export { LOAD_FLAG, MAP_FLAG, TEST_FLAG } from './uapi/commands.ts';
 export { HELPERS, type HelperName } from './uapi/helpers.ts';
 export { type AttachType, type MapType, type ProgramType, SK_BUFF, TC, XDP, XDP_MD } from './uapi/kinds.ts';

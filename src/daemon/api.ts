@@ -36,6 +36,11 @@ export interface PortInfo {
   counters: PortCounters;
   /** Drops at this port by all reasons together. */
   drops: number;
+  /**
+   * Where its flows run in the kernel, and why not where they were asked to; `pending` while a program is on its way. Null when they do not. See
+   * {@link OffloadPort} for the rest.
+   */
+  offload: { hook: 'tc' | 'xdp' | null; reason: string | null; pending: boolean } | null;
   /** The port's section of the configuration. */
   config: Record<string, unknown>;
 }
@@ -187,6 +192,7 @@ export interface DaemonEvent {
     | 'port-added'
     | 'port-removed'
     | 'port-state'
+    | 'port-offload'
     | 'extension-crashed'
     | 'extension-changed'
     | 'address-moved'

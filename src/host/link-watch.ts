@@ -5,7 +5,16 @@
  * On an event loop, add `fileDescriptor` and call `process` when it is readable. On Node's main thread, whose own loop cannot wait on
  * such a descriptor, use {@link pollLinks}.
  */
-import { NetlinkError, NetlinkProtocol, parseMessages, parseRouteEvent, RtnlGroup } from '../netlink/index.ts';
+import {
+  MESSAGE_HEADER_BYTES,
+  type Message,
+  NetlinkError,
+  NetlinkProtocol,
+  parseMessages,
+  parseRouteEvent,
+  Rtm,
+  RtnlGroup,
+} from '../netlink/index.ts';
 import { type LinkEvent, type LinkState, LinkTable, linkState } from './link-state.ts';
 import { NetlinkSocket } from './netlink-socket.ts';
 import { RouteClient } from './route-client.ts';
@@ -13,12 +22,21 @@ import { Errno, SystemError } from './sys/index.ts';
 
 // Some 700 notifications.
 const RECEIVE_BUFFER_BYTES = 1 << 20;
+/** Of the index in struct ifinfomsg. */
+const INDEX_AT = MESSAGE_HEADER_BYTES + 4;
+
+export interface LinkWatchOptions {
+  readonly receiveBufferBytes?: number;
+  readonly elsewhere?: boolean;
+  heard?(index: number): void;
+}
 
 /** Follows the devices of the network namespace where it was made. */
 export class LinkWatch {
   readonly #socket: NetlinkSocket;
   readonly #client: RouteClient;
   readonly #table = new LinkTable();
+  readonly #heard: (index: number) => void;
   #elsewhere = false;
   /** Devices changed all the time during the last full look, so that it may have missed some. */
   #isPartial = false;
@@ -26,9 +44,12 @@ export class LinkWatch {
 
   /**
    * @param options.elsewhere hear also of namespaces that have an id in this one: see {@link takeElsewhere}
+   * @param options.heard told the index of each device that is spoken of, in whichever namespace that counts, as features that `ethtool -K` has
+   *   changed are news that no event has; -1 when news were lost
    * @throws SystemError
    */
-  constructor(options: { receiveBufferBytes?: number; elsewhere?: boolean } = {}) {
+  constructor(options: LinkWatchOptions = {}) {
+    this.#heard = options.heard ?? (() => {});
     // Listening begins before the first look: what changes between the two is seen twice rather than not at all.
     this.#socket = new NetlinkSocket(NetlinkProtocol.ROUTE, {
       groups: [RtnlGroup.LINK],
@@ -75,11 +96,13 @@ export class LinkWatch {
           if (this.#isPartial) events.push(...this.#lookAgain());
           return events;
         }
+        const messages = parseMessages(datagram);
+        this.#tell(messages);
         if (this.#socket.isFromElsewhere) {
           this.#elsewhere = true;
           continue;
         }
-        for (const message of parseMessages(datagram)) {
+        for (const message of messages) {
           const event = parseRouteEvent(message);
           // Bridges tell of their ports under a family of their own; there, "deleted" only means "no port any more".
           if (event?.kind !== 'link' || event.object.family !== 0) continue;
@@ -93,8 +116,16 @@ export class LinkWatch {
         if (!lost && !(error instanceof NetlinkError)) throw error;
         this.#discard();
         this.#elsewhere = true;
+        this.#heard(-1);
         events.push(...this.#lookAgain());
       }
+    }
+  }
+
+  #tell(messages: readonly Message[]): void {
+    for (const { type, bytes } of messages) {
+      if ((type !== Rtm.NEWLINK && type !== Rtm.DELLINK) || bytes.length < INDEX_AT + 4) continue;
+      this.#heard(new DataView(bytes.buffer, bytes.byteOffset).getInt32(INDEX_AT, true));
     }
   }
 

@@ -1,5 +1,5 @@
 /**
- * Network interfaces as far as attaching needs them: name to index, what the driver can do, counters, generic receive offload.
+ * Network interfaces as far as attaching needs them: name to index, what the driver can do, counters, generic receive offload, transmit checksums.
  * All in the network namespace of the calling thread. Neighbours: link/ attaches, tools/ checks the way for its frames.
  */
 import { bindLibc, ioctl, NativeBlock, Socket, SystemError, socket } from '../../host/sys/index.ts';
@@ -37,6 +37,7 @@ export function readLink(netdev: string | number, doing: string): Link {
 
 /** struct ifreq: 16 bytes of name, then a pointer. struct ethtool_value: command and value. */
 const SIOCETHTOOL = 0x8946;
+const ETHTOOL_GTXCSUM = 0x16;
 const ETHTOOL_GGRO = 0x2b;
 const ETHTOOL_SGRO = 0x2c;
 
@@ -60,6 +61,11 @@ function ethtool(name: string, command: number, value: number, doing: string): n
 /** Is generic receive offload on? @throws SystemError */
 export function groOf(name: string): boolean {
   return ethtool(name, ETHTOOL_GGRO, 0, `ask ${name} about GRO`) !== 0;
+}
+
+/** Does it take frames whose checksums are still to be completed (any of the features `tx-checksum-*`)? @throws SystemError */
+export function takesPartialChecksums(name: string): boolean {
+  return ethtool(name, ETHTOOL_GTXCSUM, 0, `ask ${name} about transmit checksums`) !== 0;
 }
 
 /** Turn generic receive offload on or off. @throws SystemError */

@@ -73,7 +73,7 @@ function portTable(ports: readonly PortInfo[]): string {
       count(port.counters.receivedPackets),
       count(port.counters.transmittedPackets),
       count(port.drops + port.counters.receiveDropped + port.counters.transmitDropped),
-      port.reason ?? '',
+      port.reason ?? offloadText(port) ?? '',
     ]),
   );
 }
@@ -108,6 +108,7 @@ async function showPort(cli: Cli, name: string): Promise<void> {
         `${count(counters.transmittedPackets)} packets, ${count(counters.transmittedBytes)} bytes, ${count(counters.transmitDropped)} not taken by the device`,
       ],
       ['dropped', `${count(port.drops)} packets`],
+      ['offload', [port.offload?.hook ?? 'none', offloadText(port) ?? []].flat().join('; ')],
     ]);
     const drops = port.dropReasons.map((drop) => `  ${drop.reason}: ${count(drop.packets)} (${drop.text})\n`).join('');
     const settings = toYaml(port.config)
@@ -193,7 +194,7 @@ Examples:
       for (const key of ['read', 'write'] as const) if (options[key] !== undefined) settings[key] = options[key];
       resolvePaths(settings);
       const added = await cli.call('port.add', { name, port: settings });
-      cli.print(added, () => `Added port ${name}, ${stateText(added)}.\n`);
+      cli.print(added, () => `Added port ${name}, ${stateText(added)}.\n${offloadNote(added)}`);
     });
 
   port
@@ -237,11 +238,21 @@ Examples:
       }
       resolvePaths(changes);
       const changed = await cli.call('port.set', { name, changes });
-      cli.print(changed, () => `Changed port ${name}, ${stateText(changed)}.\n`);
+      cli.print(changed, () => `Changed port ${name}, ${stateText(changed)}.\n${offloadNote(changed)}`);
     });
   return port;
 }
 
 function stateText(port: PortInfo): string {
   return port.reason === null ? `which is ${port.state}` : `which is ${port.state}: ${port.reason}`;
+}
+
+/** Why flows of a port are not at XDP, though that was asked for; null when they are, or nobody asked. */
+function offloadText({ config, offload }: PortInfo): string | null {
+  return config.offload === 'xdp' ? (offload?.reason ?? null) : null;
+}
+
+function offloadNote(port: PortInfo): string {
+  const text = offloadText(port);
+  return text === null ? '' : `Note: ${text}\n`;
 }

@@ -223,7 +223,7 @@ const portOffload = z
   .enum(['tc', 'xdp', 'off'], { error: 'must be tc, xdp or off' })
   .optional()
   .describe(
-    'where the kernel runs the flows of this port: tc carries super-packets (when not given), xdp is for small packets',
+    'where the kernel runs the flows of this port: tc carries super-packets (when not given), xdp is for small packets, where the interface allows it',
   );
 
 const netdev = z.strictObject({

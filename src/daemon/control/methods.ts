@@ -2,6 +2,7 @@
  * The methods of the control socket: each with the zod schema that checks its parameters and what it does. The types are those of ../api.ts,
  * and the compiler holds both together.
  */
+import { setTimeout } from 'node:timers/promises';
 import { z } from 'zod';
 import type { Api, ExtensionInfo, MethodName, PortInfo, Status } from '../api.ts';
 import { BUILTIN_EXTENSIONS, type Config, type Extension, toFile } from '../config/model.ts';
@@ -14,6 +15,9 @@ import type { CaptureBroker } from './captures.ts';
 import { type Control, checkPort, helpForName } from './control.ts';
 
 const MAX_FRAME_BYTES = 65_550;
+/** Programs come within milliseconds, or mostly not at all. */
+const PROGRAM_TURNS = 25;
+const PROGRAM_TURN_MS = 20;
 const none = z.strictObject({});
 const vlan = z.int().min(0).max(4094);
 const name = z.strictObject({ name: nameSchema });
@@ -85,6 +89,14 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
   async function portInfo(wanted: string): Promise<PortInfo> {
     return find(await thread.call('ports', null), wanted, (port) => port.name, 'port');
   }
+  /** A port that was changed, with what has come of a program that had still to be made for it. */
+  async function settledPort(wanted: string): Promise<PortInfo> {
+    for (let turn = 1; ; turn += 1) {
+      const info = await portInfo(wanted);
+      if (info.offload?.pending !== true || turn === PROGRAM_TURNS) return info;
+      await setTimeout(PROGRAM_TURN_MS);
+    }
+  }
   const extensions = () => thread.call('extensions', null);
   const requirePort = (config: Config, wanted: string) => find([...config.ports], wanted, ([key]) => key, 'port')[1];
   const requireExtension = (config: Config, wanted: string) =>
@@ -122,7 +134,7 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
       }
       return { ...running, ports: new Map(running.ports).set(wanted, checked) };
     });
-    return portInfo(wanted);
+    return settledPort(wanted);
   });
   add('port.del', name, async ({ name: wanted }) => {
     await control.change((running) => {
@@ -147,7 +159,7 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
         control.operate({ op: 'port-set', name: wanted, port: requirePort(control.running, wanted) }),
       );
     }
-    return portInfo(wanted);
+    return settledPort(wanted);
   });
 
   add('extension.list', none, extensions);

@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { peerCredentials } from '../../host/index.ts';
-import type { Status } from '../api.ts';
+import type { DaemonEvent, Status } from '../api.ts';
 import type { Config } from '../config/model.ts';
 import { emptyConfig } from '../config/model.ts';
 import { parseConfig } from '../config/parse.ts';
@@ -231,13 +231,18 @@ class Announcements {
         break;
       case 'event':
         this.#events.push(message.event);
-        this.#log[message.event.type === 'extension-crashed' ? 'error' : 'info'](
+        this.#log[levelOf(message.event)](
           { event: message.event.type, subject: message.event.subject },
           message.event.message,
         );
         break;
     }
   }
+}
+
+function levelOf({ type }: DaemonEvent): 'error' | 'warn' | 'info' {
+  if (type === 'extension-crashed') return 'error';
+  return type === 'warning' ? 'warn' : 'info';
 }
 
 async function statusOf(options: DaemonOptions, control: Control, startedAt: Date): Promise<Status> {

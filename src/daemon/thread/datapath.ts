@@ -76,7 +76,8 @@ export class Datapath {
       captures: hub,
       identity,
       nowMs: monotonicMs,
-      warn: (message) => this.#event('warning', '', message),
+      warn: (message, port = '') => this.#event('warning', port, message),
+      say: (message, port) => this.#event('port-offload', port, message),
       log: (message, fields) => this.#log('debug', message, fields),
       extensionRuns: (name) => this.#stack.running(name),
     });
@@ -94,7 +95,7 @@ export class Datapath {
     this.#fdb = new ForwardingDatabase(this.#stack, this.#ports);
     this.#captures = new DatapathCaptures(this.#switch, hub, () => this.#stack.running('capture'));
     loop.timers.every(TICK_MS, { onTimer: () => this.#tick() });
-    this.#links = new LinkWatch({ elsewhere: true });
+    this.#links = new LinkWatch({ elsewhere: true, heard: (index) => this.#offload.heard(index) });
     loop.add(this.#links.fileDescriptor, {
       onReady: () => {
         if (this.#links.process().length > 0) this.#ports.reexamine();

@@ -217,6 +217,7 @@ export class DatapathPorts {
       mtuBytes: adapter?.mtuBytes ?? null,
       counters: this.countersOf(port),
       drops: info.counters.droppedPackets,
+      offload: this.#offload.summaryOf(port),
       config,
     };
   }

@@ -96,6 +96,9 @@ const basicAttributes = {
   /** Selects a link by a further or long name, in requests. */
   alternativeName: [53, string({ maxBytes: 127 })],
   permanentAddress: [54, binary({ maxBytes: 32 })],
+  /** The device of the machine behind it ('0000:00:1f.6'), and its bus ('pci', 'virtio', 'xen'); absent for virtual interfaces. */
+  parentDevice: [56, string()],
+  parentBus: [57, string()],
   groMaxBytes: [58, u32()],
   tsoMaxBytes: [59, u32()],
   allMulticastCount: [61, u32()],

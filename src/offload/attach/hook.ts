@@ -13,6 +13,7 @@ import {
   attachXdp,
   BpfError,
   type BpfErrorCode,
+  explainXdpRefusal,
   type Link,
   NoInterfaceError,
   type Program,
@@ -36,6 +37,8 @@ export const LINK_TYPE = { 'tc-ingress': 'tcx', 'tc-egress': 'tcx', xdp: 'xdp' }
  * The packet socket of host/ attaches it.
  */
 const ISOLATION_PROGRAM = 'millrace_drop';
+
+const REFUSALS: readonly BpfErrorCode[] = ['attach-conflict', 'unsupported', 'no-interface'];
 
 // Others may change the list while we look at it.
 const ATTEMPTS = 5;
@@ -140,9 +143,10 @@ export function attach(request: AttachRequest): AttachResult {
   try {
     return { attachment: request.hook === 'xdp' ? atXdp(request) : atTc(request, request.hook) };
   } catch (error) {
-    if (!isRefusal(error)) throw error;
+    const reason = request.hook === 'xdp' ? explainXdpRefusal(request.netdev, error) : explainTcRefusal(error);
+    if (reason === null) throw error;
     const code = error instanceof BpfError ? error.code : 'system';
-    return { attachment: null, reason: error.message, code, foreign: foreignAt(request) };
+    return { attachment: null, reason, code, foreign: foreignAt(request) };
   }
 }
 
@@ -172,11 +176,10 @@ function directionOf(hook: 'tc-ingress' | 'tc-egress'): 'ingress' | 'egress' {
 }
 
 /** Refusals that say something about the interface, and for which another hook may do. */
-function isRefusal(error: unknown): error is Error {
-  if (error instanceof BpfError) return ['attach-conflict', 'unsupported', 'no-interface'].includes(error.code);
-  // What drivers say to XDP: MTU too long, too few queues, not with this configuration.
-  const codes = ['ERANGE', 'ENOSPC', 'EOPNOTSUPP', 'EINVAL', 'ENOMEM'];
-  return error instanceof Error && 'code' in error && codes.includes(`${error.code}`);
+function explainTcRefusal(error: unknown): string | null {
+  if (error instanceof BpfError) return REFUSALS.includes(error.code) ? error.message : null;
+  const codes = ['ENOSPC', 'EOPNOTSUPP', 'EINVAL', 'ENOMEM'];
+  return error instanceof Error && 'code' in error && codes.includes(`${error.code}`) ? error.message : null;
 }
 
 function foreignAt({ netdev, hook }: AttachRequest): ForeignProgram[] {

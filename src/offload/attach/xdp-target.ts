@@ -20,7 +20,12 @@ export type XdpTarget =
       /** Undoes what was arranged at the peer; undefined when nothing had to be. It throws SystemError when the peer cannot be reached any more. */
       readonly undo: (() => void) | undefined;
     }
-  | { readonly possible: false; readonly reason: string };
+  | {
+      readonly possible: false;
+      readonly reason: string;
+      /** Whether all that is missing is GRO at a peer that can be reached. */
+      readonly lacksGro: boolean;
+    };
 
 /**
  * Decide whether a port can be sent to by XDP.
@@ -31,17 +36,19 @@ export type XdpTarget =
 export function xdpTarget(netdev: string | number, arrange: boolean): XdpTarget {
   const answer = xdpTransmission(netdev);
   if (answer.possible) return { possible: true, undo: undefined };
-  if (!arrange || answer.arrange === undefined) return { possible: false, reason: answer.reason };
+  const lacksGro = answer.arrange !== undefined;
+  if (!arrange || answer.arrange === undefined) return { possible: false, reason: answer.reason, lacksGro };
   let undo: () => void;
   try {
     undo = answer.arrange();
   } catch (error) {
-    return { possible: false, reason: `${answer.reason}; ${error instanceof Error ? error.message : error}` };
+    const reason = `${answer.reason}; ${error instanceof Error ? error.message : error}`;
+    return { possible: false, reason, lacksGro };
   }
   const again = xdpTransmission(netdev);
   if (again.possible) return { possible: true, undo };
   undo();
-  return { possible: false, reason: again.reason };
+  return { possible: false, reason: again.reason, lacksGro: again.arrange !== undefined };
 }
 
 /**

@@ -91,6 +91,11 @@ export class InterfaceChanges {
     this.#forget(ifindex, change);
   }
 
+  /** Somebody else has changed it back: it is theirs to change from now on. */
+  leave(ifindex: number, change: Change): void {
+    if (this.#made.get(ifindex)?.changes.has(change) === true) this.#forget(ifindex, change);
+  }
+
   /** Change everything about an interface back. @throws SystemError */
   takeAllBack(ifindex: number): void {
     for (const change of CHANGES) this.takeBack(ifindex, change);

@@ -8,7 +8,7 @@ import type { FlowRegistration, FlowRegistry, FlowSource } from '../../../flow/i
 import type { EventLoop } from '../../../host/index.ts';
 import { decideOffload, type OffloadDecision, offloadSupport } from '../../../offload/index.ts';
 import type { VirtualSwitch } from '../../../switch/index.ts';
-import type { OffloadInfo, OffloadRefusal } from '../../api.ts';
+import type { OffloadInfo, OffloadRefusal, PortInfo } from '../../api.ts';
 import type { OffloadMode, Port } from '../../config/model.ts';
 import { Failure } from '../../rpc/failure.ts';
 import type { DatapathPort } from '../port.ts';
@@ -32,7 +32,10 @@ export interface OffloadSurroundings {
   readonly identity: string;
   /** Milliseconds of CLOCK_MONOTONIC. */
   nowMs(): number;
-  warn(message: string): void;
+  /** @param port that it is about */
+  warn(message: string, port?: string): void;
+  /** Something about a port is as it should be again. */
+  say(message: string, port: string): void;
   log(message: string, fields: Record<string, unknown>): void;
   /** Whether an extension runs. */
   extensionRuns(name: string): boolean;
@@ -70,10 +73,13 @@ export class DatapathOffload implements FlowRegistry {
       path: () => (takeover.folder === null ? null : puntPathOf(identity)),
     });
     const ports = new PortOffloads({
+      loop,
       virtualSwitch,
       takeover,
       wayUp,
-      warn,
+      nowMs,
+      warn: (message, port) => around.warn(message, port),
+      say: (message, port) => around.say(message, port),
       tables: () => this.#tables.running(),
       changed: () => this.#copies.portsChanged(),
     });
@@ -181,6 +187,11 @@ export class DatapathOffload implements FlowRegistry {
     this.#ports.nicChanged(port);
   }
 
+  /** Something was said of a device with this index, in whichever network namespace; -1 for any device. */
+  heard(ifindex: number): void {
+    this.#ports.heard(ifindex);
+  }
+
   /** The port's device goes, or the port. */
   end(port: DatapathPort): void {
     this.#ports.end(port);
@@ -236,6 +247,11 @@ export class DatapathOffload implements FlowRegistry {
 
   // For people.
 
+  /** What the kernel does for a port, in short; null when it does nothing. */
+  summaryOf(port: DatapathPort): PortInfo['offload'] {
+    return this.#ports.summaryOf(port);
+  }
+
   show(): OffloadInfo {
     const decision = this.#mode === 'off' ? null : this.#decision;
     return {
@@ -257,7 +273,7 @@ export class DatapathOffload implements FlowRegistry {
     const one = this.#ports.of(port);
     const program = one?.hook === 'xdp' ? one.source?.xdp : one?.hook === 'tc' ? one.source?.tc : null;
     if (program === undefined || program === null) {
-      const why = one?.reason ?? 'no flow has asked for one yet';
+      const why = one?.why ?? 'no flow has asked for one yet';
       throw new Failure('refused', `port ${port.name} has no generated program: ${why}`);
     }
     return verifier ? program.verifierLog() : program.listing();

@@ -1,6 +1,6 @@
 /**
- * What the kernel does for one port: the claim of its punted packets, and the programs on its interface. Neighbour: port-offloads.ts
- * keeps all ports and finds the table that decides about each.
+ * What the kernel does for one port: the claim of its punted packets, and the programs on its interface. Neighbours: port-offloads.ts
+ * keeps all ports and finds the table that decides about each; xdp-state.ts says whether XDP can be.
  */
 import type { Program } from '../../../bpf/index.ts';
 import type { PuntClaim } from '../../../host/index.ts';
@@ -8,9 +8,11 @@ import type { Attachment, ForeignProgram, Hook } from '../../../offload/index.ts
 import type { DatapathPort } from '../port.ts';
 import type { Change } from './interface-changes.ts';
 import type { LeftPrograms, ProgramHolder } from './kept.ts';
+import type { Watched } from './port-watch.ts';
 import type { OffloadedSource } from './source.ts';
+import { XdpState } from './xdp-state.ts';
 
-export class PortOffload {
+export class PortOffload implements Watched {
   readonly port: DatapathPort;
   readonly ifindex: number;
   /** The other end is this host itself: a TAP. What the kernel sends comes to Millrace. */
@@ -19,17 +21,17 @@ export class PortOffload {
   source: OffloadedSource | null = null;
   /** Nothing else looks at its packets, so that they may go past. */
   isOpen = false;
-  /** Where its packets come to programs; null for a port that can only be sent to. */
-  wanted: 'tc' | 'xdp' | null = 'tc';
+  /** What others have set about its interface, as far as XDP depends on it. */
+  readonly xdpState = new XdpState();
+  /** Index of what its interface stands on: a veth's other end; 0 for nothing. */
+  linkedIndex = 0;
   /** MTU of its NIC in the switch; 0 for none. */
   mtuBytes = 0;
-  /** Whether XDP can send to it. */
-  xdpOutput = false;
   claim: PuntClaim | null = null;
   /** At tc: ingress, or egress of a TAP. */
   tc: Attachment | null = null;
   xdp: Attachment | null = null;
-  /** Why programs are not where they were asked for. */
+  /** Why no program is at tc. */
   attachReason: string | null = null;
   /** Why the port is not offloaded, or not as it was asked for. */
   reason: string | null = null;
@@ -49,6 +51,62 @@ export class PortOffload {
     this.isTap = isTap;
   }
 
+  /** Whether its configuration asks for XDP. */
+  get asksForXdp(): boolean {
+    const { config } = this.port;
+    return config.kind === 'netdev' && config.offload === 'xdp';
+  }
+
+  /** Where its packets are to come to programs. */
+  get wanted(): 'tc' | 'xdp' {
+    return this.asksForXdp && this.xdpState.notReceiving === null ? 'xdp' : 'tc';
+  }
+
+  /** Whether XDP sends to it. */
+  get xdpOutput(): boolean {
+    return this.asksForXdp && this.xdpState.notSending === null;
+  }
+
+  /** Whether it is to be at XDP, and the program is still to come. */
+  get awaitsXdp(): boolean {
+    return this.wanted === 'xdp' && this.xdp === null && this.isOpen;
+  }
+
+  /** Why XDP does not do all that it was asked for; empty when it does, or was not asked. */
+  get xdpReasons(): string[] {
+    if (!this.asksForXdp) return [];
+    const { notReceiving, notSending } = this.xdpState;
+    const reasons: string[] = [];
+    if (notReceiving !== null) reasons.push(`it is offloaded at tc instead of xdp: ${notReceiving}`);
+    // Some drivers send for XDP only while they run a program.
+    if (notSending !== null && !this.awaitsXdp) reasons.push(`flows to it go at tc instead of xdp: ${notSending}`);
+    return reasons;
+  }
+
+  /** Why there is no hook, or not the one that was asked for; null for nothing to say. */
+  get why(): string | null {
+    const first = this.reason ?? this.attachReason;
+    return [...(first === null ? [] : [first]), ...this.xdpReasons].join('; ') || null;
+  }
+
+  get wantsNews(): boolean {
+    return this.asksForXdp;
+  }
+
+  rests(ifindex: number): boolean {
+    return ifindex === this.ifindex || ifindex === this.linkedIndex;
+  }
+
+  /** Whether a program of ours was taken off by somebody. */
+  get isStripped(): boolean {
+    return this.tc?.present === false || this.xdp?.present === false;
+  }
+
+  /** Whether nothing takes its packets in. */
+  get lacksProgram(): boolean {
+    return this.tc === null && !this.isTap;
+  }
+
   /** Where its flows run now. */
   get hook(): 'tc' | 'xdp' | null {
     if (this.source === null || !this.isOpen) return null;
@@ -60,19 +118,19 @@ export class PortOffload {
   needs(change: Change, keeps: boolean): boolean {
     const { config } = this.port;
     if (config.kind !== 'netdev') return false;
-    if (change === 'gro') return config.offload === 'xdp';
+    if (change === 'gro') return this.asksForXdp;
     return change === 'up' || (keeps && config.promiscuous !== false);
   }
 
   /**
    * Put the programs of its table on it, or those that hand everything up.
    * @param base hands everything up
-   * @returns why it has to stay at tc, when that is new; else null
+   * @param nowMs of the clock of its XdpState
    */
-  putPrograms(base: Program | null): string | null {
+  putPrograms(base: Program | null, nowMs: number): void {
     const source = this.isOpen ? this.source : null;
     // Those of the former process, until there are others.
-    if (source?.isTakenOver === true && this.left !== null && this.tc !== null) return null;
+    if (source?.isTakenOver === true && this.left !== null && this.tc?.present === true) return;
     const tc = source?.tc?.program ?? (this.isTap ? null : base);
     if (tc === null) {
       if (this.tc !== null) this.holder.detach(this.tc);
@@ -82,27 +140,30 @@ export class PortOffload {
     }
     const xdp = this.wanted === 'xdp' ? (source?.xdp?.program ?? null) : null;
     if (xdp === null) {
-      if (this.xdp !== null) this.holder.detach(this.xdp);
-      this.xdp = null;
+      this.detachXdp();
     } else if (this.xdp === null || !this.xdp.replace(xdp)) {
       const reason = this.attach('xdp', xdp);
-      if (reason === null) return null;
-      this.wanted = 'tc';
+      if (reason === null) return;
+      this.xdpState.refuse(reason, nowMs);
       this.source?.setPort(this);
-      return reason;
     }
-    return null;
   }
 
-  /** Put a program on its interface. @returns null, or why it is not there, which is kept */
+  detachXdp(): void {
+    if (this.xdp !== null) this.holder.detach(this.xdp);
+    this.xdp = null;
+  }
+
+  /** Put a program on its interface. @returns null, or why it is not there */
   attach(hook: Hook, program: Program): string | null {
+    const before = hook === 'xdp' ? this.xdp : this.tc;
+    // It holds nothing any more: its interface is gone, or somebody has taken it off.
+    if (before !== null) this.holder.detach(before);
     const { attachment, foreign, reason } = this.#tryAttach(hook, program);
     if (hook === 'xdp') this.xdp = attachment;
-    else if (attachment !== null) this.tc = attachment;
-    this.foreign = attachment === null ? foreign : [...this.foreign.filter((other) => other.hook !== hook), ...foreign];
-    if (reason === null) return null;
-    this.attachReason = reason;
-    this.reason = reason;
+    else this.tc = attachment;
+    this.foreign = [...this.foreign.filter((other) => other.hook !== hook), ...foreign];
+    if (hook !== 'xdp') this.attachReason = reason;
     return reason;
   }
 
@@ -113,9 +174,8 @@ export class PortOffload {
   }
 
   detach(): void {
-    if (this.xdp !== null) this.holder.detach(this.xdp);
+    this.detachXdp();
     if (this.tc !== null) this.holder.detach(this.tc);
-    this.xdp = null;
     this.tc = null;
   }
 }

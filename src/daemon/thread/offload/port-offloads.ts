@@ -1,46 +1,51 @@
 /**
  * The ports whose packets come through programs, or whose flows programs carry: they begin, change and end here, each gets the flow table that
- * decides about it, and what is punted goes on to the switch. Neighbours: port-offload.ts is one port, flow-tables.ts has the tables.
+ * decides about it, and what is punted goes on to the switch. Neighbours: port-offload.ts is one port, port-upkeep.ts sees
+ * that its programs stay, flow-tables.ts has the tables.
  */
 import { withRouteClient } from '../../../host/index.ts';
 import type { Batch } from '../../../net/index.ts';
 import type { VirtualSwitch } from '../../../switch/index.ts';
+import type { PortInfo } from '../../api.ts';
 import { messageOf } from '../../rpc/failure.ts';
 import type { DatapathPort } from '../port.ts';
 import { CHANGES, type Change } from './interface-changes.ts';
 import { transientHolder } from './kept.ts';
 import { PortOffload } from './port-offload.ts';
+import { PortUpkeep, type UpkeepSurroundings } from './port-upkeep.ts';
 import type { OffloadedSource } from './source.ts';
-import type { Takeover } from './takeover.ts';
-import type { WayUp } from './way-up.ts';
 
-const FAILED_CHANGE: Readonly<Record<Change, string>> = {
+const FAILED_CHANGE: Readonly<Record<Exclude<Change, 'gro'>, string>> = {
   up: 'cannot set up the interface of',
   promiscuous: 'without a daemon a network card may take only what is sent to itself, on',
-  gro: 'XDP cannot send to',
 };
 
-export interface PortsSurroundings {
+export interface PortsSurroundings extends Omit<UpkeepSurroundings, 'ports'> {
   readonly virtualSwitch: VirtualSwitch;
-  readonly takeover: Takeover;
-  readonly wayUp: WayUp;
   /** Flow tables that run in the kernel, those that were offered first in front. */
   tables(): Iterable<OffloadedSource>;
   /** A port has come or gone. */
   changed(): void;
-  warn(message: string): void;
 }
 
 export class PortOffloads implements Iterable<PortOffload> {
   readonly #around: PortsSurroundings;
   readonly #ports = new Map<number, PortOffload>();
+  readonly #upkeep: PortUpkeep;
 
   constructor(around: PortsSurroundings) {
     this.#around = around;
+    this.#upkeep = new PortUpkeep({ ...around, ports: () => this.#ports.values() });
   }
 
   [Symbol.iterator](): Iterator<PortOffload> {
     return this.#ports.values();
+  }
+
+  /** What the kernel does for a port, in short; null when it does nothing. */
+  summaryOf(port: DatapathPort): PortInfo['offload'] {
+    const one = this.#ports.get(port.id);
+    return one === undefined ? null : { hook: one.hook, reason: one.why, pending: one.awaitsXdp };
   }
 
   of(port: DatapathPort): PortOffload | undefined {
@@ -81,13 +86,14 @@ export class PortOffloads implements Iterable<PortOffload> {
       this.#letGo(one);
       return one.attachReason ?? 'no program is on its interface';
     }
-    const { config } = port;
-    if (config.kind === 'netdev' && config.offload === 'xdp') one.wanted = 'xdp';
     this.#ports.set(port.id, one);
     this.#changeInterface(one);
     this.#readMtu(one);
     changed();
+    if (one.asksForXdp) this.#upkeep.see(one, true);
+    if (one.wanted !== 'xdp' && one.xdp !== null) this.#stopTakenXdp(one);
     this.#assign(one);
+    this.#upkeep.sayXdp(one);
     return null;
   }
 
@@ -103,16 +109,17 @@ export class PortOffloads implements Iterable<PortOffload> {
     one.tc = left.tc;
     one.xdp = left.xdp ?? null;
     one.foreign = left.tc.foreign;
-    const { config } = one.port;
-    const wantsXdp = config.kind === 'netdev' && config.offload === 'xdp';
     const goesOn = takeover.isWaiting(one.ifindex) || this.isTaken(one.ifindex);
-    if (one.xdp !== null && !(wantsXdp && goesOn)) {
-      takeover.park(one.xdp);
-      one.xdp = null;
-    }
+    if (!(one.asksForXdp && goesOn)) this.#stopTakenXdp(one);
     if (goesOn || (wayUp.base !== null && one.tc.replace(wayUp.base))) return true;
     one.tc = null;
     return false;
+  }
+
+  /** The program that a former process left at XDP does not go on. */
+  #stopTakenXdp(one: PortOffload): void {
+    if (one.xdp !== null) this.#around.takeover.park(one.xdp);
+    one.xdp = null;
   }
 
   /** Whether tables decide about an interface that a table has taken up from a former process. */
@@ -143,12 +150,18 @@ export class PortOffloads implements Iterable<PortOffload> {
     this.#assign(one);
   }
 
+  /** Something was said of a device with this index, in whichever network namespace; -1 for any device. */
+  heard(ifindex: number): void {
+    this.#upkeep.heard(ifindex);
+  }
+
   /** The port's device goes, or the port. */
   end(port: DatapathPort): void {
     const { takeover, changed } = this.#around;
     const one = this.#ports.get(port.id);
     if (one === undefined) return;
     this.#ports.delete(port.id);
+    this.#upkeep.forget(one);
     port.onWorkedOff = null;
     if (one.left !== null && takeover.isUnderWay) {
       // The start has failed: what was left is left again.
@@ -173,7 +186,7 @@ export class PortOffloads implements Iterable<PortOffload> {
 
   /** The programs of a table have changed. */
   putPrograms(of: OffloadedSource): void {
-    for (const one of this.#ports.values()) if (one.source === of) this.#putPrograms(one);
+    for (const one of this.#ports.values()) if (one.source === of) this.#upkeep.putPrograms(one);
   }
 
   /** A table no longer runs in the kernel. @param comesBack whether programs of a former process go on with it */
@@ -202,12 +215,14 @@ export class PortOffloads implements Iterable<PortOffload> {
       if (one.isTap) one.detach();
     }
     this.#ports.clear();
+    this.#upkeep.close();
   }
 
   /** Take everything off the interfaces. */
   close(): void {
     for (const one of this.#ports.values()) this.#letGo(one);
     this.#ports.clear();
+    this.#upkeep.close();
   }
 
   #punted(one: PortOffload, batch: Batch): void {
@@ -223,8 +238,9 @@ export class PortOffloads implements Iterable<PortOffload> {
       if (!one.needs(change, folder !== null)) continue;
       try {
         changes.make(one.ifindex, change);
-        if (change === 'gro') one.xdpOutput = true;
       } catch (error) {
+        // What XDP lacks is said with all the rest of it.
+        if (change === 'gro') continue;
         this.#around.warn(`${FAILED_CHANGE[change]} port ${one.port.name}: ${messageOf(error)}`);
       }
     }
@@ -266,16 +282,9 @@ export class PortOffloads implements Iterable<PortOffload> {
     one.isOpen = wanted?.isOpen(one) ?? false;
     const isOther = before !== wanted || wasOpen !== one.isOpen;
     // A program that does not know the port any more would leave its packets to the kernel: another comes first.
-    if (isOther && !one.isOpen) this.#putPrograms(one);
+    if (isOther && !one.isOpen) this.#upkeep.putPrograms(one);
     if (before !== null && before !== wanted) before.flows.removePort(one.ifindex);
     wanted?.setPort(one);
-    if (isOther && one.isOpen) this.#putPrograms(one);
-  }
-
-  /** Put the programs of a port's table on it, or those that hand everything up. */
-  #putPrograms(one: PortOffload): void {
-    const staysAtTc = one.putPrograms(this.#around.wayUp.base);
-    if (staysAtTc === null) return;
-    this.#around.warn(`port ${one.port.name} is offloaded at tc instead of xdp: ${staysAtTc}`);
+    if (isOther && one.isOpen) this.#upkeep.putPrograms(one);
   }
 }

@@ -55,6 +55,6 @@ export function showPort(one: PortOffload): OffloadPort {
     puntedPackets: one.isTap ? (counters?.punted ?? 0) : (one.claim?.handled ?? 0),
     passedPackets: counters?.passed ?? 0,
     lost: { punts: one.lostPunts, failed, copies },
-    reason: one.reason ?? one.attachReason,
+    reason: one.why,
   };
 }

@@ -1,0 +1,88 @@
+/**
+ * Has ports looked at again and again, as others may change at any moment what their programs rest on: features, MTU and programs at a veth's other end, and
+ * the programs themselves, which somebody may take off. News of devices tell of most of it within milliseconds; a turn through all ports is the net
+ * beneath. A few looks at a time: each asks the kernel several questions, on the thread that packets wait for.
+ */
+import type { EventLoop, Timer } from '../../../host/index.ts';
+
+/** How often each port is looked at, and how long after news, which mostly come several at once. */
+const TURN_MS = 1_000;
+const SOON_MS = 20;
+/** Looks at a time, and how long until the next ones. */
+const MOST_LOOKS = 4;
+const PAUSE_MS = 20;
+
+/** A port that is watched. */
+export interface Watched {
+  /** Indexes of its interface and of what it rests on, in whichever namespaces these are. */
+  rests(ifindex: number): boolean;
+  /** Whether it is of interest what is said of devices. */
+  readonly wantsNews: boolean;
+}
+
+export interface PortWatchSurroundings<Port extends Watched> {
+  readonly loop: EventLoop;
+  ports(): Iterable<Port>;
+  /** @param isNews whether something was said of what it rests on */
+  look(port: Port, isNews: boolean): void;
+}
+
+export class PortWatch<Port extends Watched> {
+  readonly #around: PortWatchSurroundings<Port>;
+  /** Ports that are to be looked at, and whether because of news; those with news come first. */
+  readonly #news = new Set<Port>();
+  readonly #turn = new Set<Port>();
+  readonly #turns: Timer;
+  #next: Timer | null = null;
+
+  constructor(around: PortWatchSurroundings<Port>) {
+    this.#around = around;
+    this.#turns = around.loop.timers.every(TURN_MS, { onTimer: () => this.#begin() });
+  }
+
+  /** Something was said of a device with this index, in whichever network namespace; -1 for any device. */
+  heard(ifindex: number): void {
+    for (const port of this.#around.ports()) {
+      if (port.wantsNews && (ifindex === -1 || port.rests(ifindex))) this.#news.add(port);
+    }
+    if (this.#news.size > 0) this.#soon(SOON_MS);
+  }
+
+  /** The port is no more. */
+  forget(port: Port): void {
+    this.#news.delete(port);
+    this.#turn.delete(port);
+  }
+
+  close(): void {
+    this.#news.clear();
+    this.#turn.clear();
+    this.#next?.cancel();
+    this.#turns.cancel();
+  }
+
+  #begin(): void {
+    for (const port of this.#around.ports()) this.#turn.add(port);
+    if (this.#turn.size > 0) this.#soon(0);
+  }
+
+  #soon(delayMs: number): void {
+    this.#next ??= this.#around.loop.timers.once(delayMs, {
+      onTimer: () => {
+        this.#next = null;
+        this.#look();
+      },
+    });
+  }
+
+  #look(): void {
+    for (let count = 0; count < MOST_LOOKS; count += 1) {
+      const isNews = this.#news.size > 0;
+      const { value: port } = (isNews ? this.#news : this.#turn).values().next();
+      if (port === undefined) return;
+      this.forget(port);
+      this.#around.look(port, isNews);
+    }
+    if (this.#news.size + this.#turn.size > 0) this.#soon(PAUSE_MS);
+  }
+}
