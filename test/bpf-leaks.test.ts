@@ -1,4 +1,4 @@
-/** Descriptors never leak: ten thousand cycles of things that work and things that fail, and as many open as before. */
+/** Descriptors and mappings never leak: ten thousand cycles of things that work and things that fail, and as many open as before. */
 import { readdirSync } from 'node:fs';
 import { afterAll, expect, test } from 'vitest';
 import {
@@ -28,7 +28,7 @@ import {
   VerifierError,
   XDP,
 } from '../src/bpf/index.ts';
-import { openDescriptors } from '../src/host/sys/index.ts';
+import { mappedMemory, openDescriptors } from '../src/host/sys/index.ts';
 import { BpfFileSystem } from './support/bpf-fs.ts';
 import { useLab } from './support/index.ts';
 
@@ -79,7 +79,7 @@ test(`${CYCLES} cycles of maps and programs, half of them refused, leave no desc
   expect(descriptors()).toBe(before);
 });
 
-test('links, filters, readers, receivers and generators that come, go and are refused leave no descriptor', async () => {
+test('links, filters, readers, receivers and generators that come, go and are refused leave no descriptor and no mapping', async () => {
   const [a] = lab.hosts(1);
   if (a === undefined) throw new Error('no host');
   lab.veth(a, 'eth0', a, 'eth1');
@@ -103,11 +103,12 @@ test('links, filters, readers, receivers and generators that come, go and are re
     });
   round();
   await expect(generate({ netdev: 'absent0', count: 1 })).rejects.toThrow();
-  const [before, owned] = [descriptors(), openDescriptors()];
+  const [before, owned, mapped] = [descriptors(), openDescriptors(), mappedMemory()];
   for (let turn = 0; turn < 20; turn++) round();
   for (let turn = 0; turn < 20; turn++) await expect(generate({ netdev: 'lo', count: 1 })).rejects.toThrow();
   expect(openDescriptors()).toBe(owned);
   expect(descriptors()).toBe(before);
+  expect(mappedMemory()).toEqual(mapped);
   tc.close();
   perf.close();
 });

@@ -1,4 +1,5 @@
 /** Every kind of map against the running kernel, from user space and from programs. */
+import { readFileSync } from 'node:fs';
 import { setImmediate as turn } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -8,6 +9,7 @@ import {
   array,
   at,
   bytes,
+  ClosedError,
   count64,
   DeviceHashMap,
   DeviceMap,
@@ -40,7 +42,7 @@ import {
   XDP,
   XskMap,
 } from '../src/bpf/index.ts';
-import { NativeBlock, Socket, setNumberOption, socket } from '../src/host/sys/index.ts';
+import { mappedMemory, NativeBlock, onLostMapping, Socket, setNumberOption, socket } from '../src/host/sys/index.ts';
 import { BpfFileSystem } from './support/bpf-fs.ts';
 
 const cleanups: (() => void)[] = [];
@@ -52,6 +54,11 @@ function own<T extends { close(): void }>(resource: T): T {
   return resource;
 }
 const pins = own(new BpfFileSystem());
+
+/** Mappings of eBPF arrays in this process, as the kernel lists them. */
+function arraysMapped(): number {
+  return readFileSync('/proc/self/maps', 'utf8').split('anon_inode:bpf-map').length - 1;
+}
 
 const flow = struct({ address: bytes(4), port: u16be, tag: u8 }, 'flow_key');
 const counters = struct({ packets: count64, bytes: u64, history: array(u32, 3) }, 'flow_value');
@@ -186,29 +193,61 @@ test('an array is all there, zero at first, in single operations, batches and me
   expect(map.readMany()).toHaveLength(100);
   expect(() => mapped.get(100)).toThrow(RangeError);
   expect(mapped.strideBytes).toBe(32);
-  map.close();
-  expect(mapped.get(4)).toEqual(someCounters);
 });
 
-test('memory that is collected takes nothing with it that was mapped since', async () => {
+test('closing a map gives its memory back at once, and what still points to it harms nobody', () => {
+  const [before, arrays] = [mappedMemory(), arraysMapped()];
+  const map = ArrayMap.create({ name: 'given_back', value: u64, maxEntries: 1024, mappable: true });
+  const values = map.map();
+  expect(map.map()).toBe(values);
+  map.map('read');
+  expect(arraysMapped()).toBe(arrays + 2);
+  const { u64: stale } = values;
+  stale[3] = 5n;
+  map.close();
+  map.close();
+  expect(mappedMemory()).toEqual(before);
+  expect(arraysMapped()).toBe(arrays);
+  expect(() => values.get(3)).toThrow('the memory of array "given_back" is closed');
+  expect(() => values.set(3, 1n)).toThrow(ClosedError);
+  expect(() => values.count(0)).toThrow(ClosedError);
+  expect(() => map.map()).toThrow(ClosedError);
+  const other = own(ArrayMap.create({ name: 'other', value: u64, maxEntries: 1024, mappable: true })).map();
+  expect(stale[3]).toBe(0n);
+  stale.fill(9n);
+  expect(other.u64.every((value) => value === 0n)).toBe(true);
+});
+
+test('memory that nobody gave back is unmapped when it is collected, and reported; nothing goes with it that was mapped since', async () => {
   setFlagsFromString('--expose-gc');
   const collectGarbage = runInNewContext('gc') as () => void;
-  let kept: { marked: number; values: MappedValues<Uint8Array> }[] = [];
+  const before = mappedMemory();
+  const lost: string[] = [];
+  onLostMapping((doing, lengthBytes) => lost.push(`${doing} ${lengthBytes}`));
+  let kept: { marked: number; map: ArrayMap<Uint8Array>; values: MappedValues<Uint8Array> }[] = [];
   for (let round = 0; round < 100; round += 1) {
     for (let i = 0; i < 4; i += 1) {
       const map = ArrayMap.create({ name: 'marked', value: bytes(4096), maxEntries: 1, mappable: true });
       const values = map.map();
-      map.close();
       const marked = 4 * round + i + 1;
       values.u32[0] = marked;
-      kept.push({ marked, values });
+      kept.push({ marked, map, values });
     }
     if (round % 3 === 0) collectGarbage();
-    // Memory is given back in turns of the event loop.
+    // Addresses are given back in turns of the event loop.
     await turn();
     expect(kept.map(({ values }) => values.u32[0])).toEqual(kept.map(({ marked }) => marked));
+    // Of those that go, every second is closed as it should be.
+    for (const { map, marked } of kept.slice(0, -6)) if (marked % 2 === 0) map.close();
     kept = kept.slice(-6);
   }
+  for (const { map } of kept) map.close();
+  kept = [];
+  collectGarbage();
+  await turn();
+  expect(lost.length).toBeGreaterThan(100);
+  expect(lost.every((line) => line === 'map array "marked" 4096')).toBe(true);
+  expect(mappedMemory().lost - before.lost).toBe(lost.length);
 });
 
 test('mapped memory is shared with programs, and atomic operations on it hold', () => {

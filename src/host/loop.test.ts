@@ -157,3 +157,50 @@ test('many wake-ups before it looks become one', () => {
   expect(woken).toBe(1);
   loop.close();
 });
+
+test("Node's own loop has a turn every second, in which it does what waits there, until the loop is stopped", async () => {
+  const loop = new EventLoop();
+  const done: string[] = [];
+  setTimeout(() => done.push('timer'), 0);
+  void Promise.resolve().then(() => done.push('microtask'));
+  loop.timers.every(20, {
+    onTimer: () => {
+      if (done.includes('timer') && done.includes('microtask')) loop.stop();
+    },
+  });
+  await new Promise<void>((resolve) => loop.runOnThread(resolve));
+  expect(done.sort()).toEqual(['microtask', 'timer']);
+  loop.close();
+});
+
+test('a run ends after its time, and says that it was not stopped', () => {
+  const loop = new EventLoop();
+  let ticks = 0;
+  loop.timers.every(1, {
+    onTimer: () => {
+      ticks += 1;
+    },
+  });
+  expect(loop.run(20)).toBe(false);
+  expect(ticks).toBeGreaterThan(0);
+  loop.timers.once(1, { onTimer: () => loop.stop() });
+  expect(loop.run(60_000)).toBe(true);
+  loop.close();
+});
+
+test('what a handler throws ends the loop for good, and goes on', () => {
+  const loop = new EventLoop();
+  let ends = 0;
+  loop.timers.once(1, {
+    onTimer: () => {
+      throw new Error('a handler');
+    },
+  });
+  expect(() =>
+    loop.runOnThread(() => {
+      ends += 1;
+    }),
+  ).toThrow('a handler');
+  expect(ends).toBe(1);
+  loop.close();
+});

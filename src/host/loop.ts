@@ -2,6 +2,9 @@
  * The event loop of a datapath thread: synchronous, over raw descriptors with epoll(7). It shares nothing with Node's own
  * loop, which cannot wait on rings and must not come between packets. Timers are in timers.ts.
  *
+ * Node's own loop needs a turn now and then all the same, for what only happens there: finalizers that give back what was collected, the
+ * microtasks and timers of whoever runs on the thread, the console. {@link EventLoop.runOnThread} gives it one.
+ *
  * One turn: ask every poller for work; look at the descriptors; run timers that are due; and when nobody had work for the
  * length of the busy-poll budget, sleep in epoll_wait until a descriptor is ready, a timer is due, or another thread wakes it.
  */
@@ -40,6 +43,8 @@ export interface LoopOptions {
 const turnsBetweenLooks = 16;
 // Nothing depends on it: a guard against a lost wake-up turning into a hang.
 const longestSleepMs = 10_000;
+// A turn of Node's loop in which nothing waits takes some 20 us.
+const nodeTurnMs = 1000;
 
 /** A synchronous event loop. One thread owns it; only {@link wakeLoop} may be used from others. */
 export class EventLoop {
@@ -55,6 +60,8 @@ export class EventLoop {
   #running = false;
   #stopRequested = false;
   #lastWorkMs = 0;
+  /** When the clock was last read: once in {@link turnsBetweenLooks} turns with work, else in each. */
+  #lookedMs = 0;
   #turnsSinceLook = 0;
   #closed = false;
 
@@ -102,17 +109,39 @@ export class EventLoop {
     if (index >= 0) this.#pollers.splice(index, 1);
   }
 
-  /** Run until {@link stop}. It blocks the thread, Node's event loop included. */
-  run(): void {
+  /**
+   * Run until {@link stop}. It blocks the thread, Node's event loop included.
+   * @param forMs leave after about so many milliseconds without having been stopped
+   * @returns whether it was stopped
+   */
+  run(forMs = Number.POSITIVE_INFINITY): boolean {
     if (this.#running) throw new Error('the loop is running already');
     this.#running = true;
-    this.#lastWorkMs = performance.now();
+    this.#lookedMs = performance.now();
+    this.#lastWorkMs = this.#lookedMs;
+    const endMs = this.#lookedMs + forMs;
     try {
-      while (!this.#stopRequested) this.#turn(longestSleepMs);
+      while (!this.#stopRequested && this.#lookedMs < endMs)
+        this.#turn(Math.min(longestSleepMs, endMs - this.#lookedMs));
+      return this.#stopRequested;
     } finally {
       this.#running = false;
       this.#stopRequested = false;
     }
+  }
+
+  /**
+   * Run until {@link stop}, and let Node's own loop have a turn every second. Returns at once; the thread is the loop's from its next turn on.
+   * @param ended called when the loop was stopped, or when something threw, which then goes on as an uncaught exception
+   */
+  runOnThread(ended: () => void): void {
+    let isOver = true;
+    try {
+      isOver = this.run(nodeTurnMs);
+    } finally {
+      if (isOver) ended();
+    }
+    if (!isOver) setImmediate(() => this.runOnThread(ended));
   }
 
   /** Leave {@link run} after the present turn. Only from the loop's own thread: from others, wake it and stop in the wake handler. */
@@ -140,6 +169,7 @@ export class EventLoop {
     this.#turnsSinceLook = 0;
 
     const now = performance.now();
+    this.#lookedMs = now;
     let sleepMs = 0;
     if (work > 0) this.#lastWorkMs = now;
     else if (now - this.#lastWorkMs >= this.#busyPollMs) sleepMs = Math.min(longestMs, this.timers.untilNextMs(now));

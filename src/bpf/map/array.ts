@@ -3,7 +3,8 @@
  * typed arrays over the kernel's own bytes, read and written with no system call.
  * Neighbour: map/table.ts for single operations.
  */
-import { type FileDescriptor, Mmap, mmap } from '../../host/sys/index.ts';
+import { type FileDescriptor, type Mapping, Mmap, mmap } from '../../host/sys/index.ts';
+import { ClosedError } from '../errors.ts';
 import { pageBytes } from '../sys/machine.ts';
 import { MAP_FLAG } from '../uapi/commands.ts';
 import { createMap, type MapOptions, type MapShape, openPinnedMap } from './handle.ts';
@@ -20,8 +21,12 @@ export interface ArrayOptions<V> extends MapOptions {
 /** The kernel aligns the values of arrays so. */
 const VALUE_ALIGN = 8;
 
-/** The values of an array as memory. Stays valid after the map's handle is closed. */
+/**
+ * The values of an array as memory. They go with the map's handle: `get`, `set` and `count` then throw, and typed arrays that are still
+ * around read zeros, and what is written to them goes nowhere.
+ */
 export class MappedValues<V> {
+  readonly name: string;
   readonly layout: Layout<V>;
   readonly length: number;
   /** Distance between values: the layout's size rounded up to eight bytes. */
@@ -34,8 +39,13 @@ export class MappedValues<V> {
   readonly u64: BigUint64Array;
   readonly f64: Float64Array;
   readonly view: DataView;
+  readonly #mapping: Mapping;
+  #closed = false;
 
-  constructor(buffer: ArrayBuffer, layout: Layout<V>, length: number) {
+  constructor(name: string, mapping: Mapping, layout: Layout<V>, length: number) {
+    const { buffer } = mapping;
+    this.name = name;
+    this.#mapping = mapping;
     this.buffer = buffer;
     this.layout = layout;
     this.length = length;
@@ -50,6 +60,10 @@ export class MappedValues<V> {
     this.view = new DataView(buffer, 0, bytes);
   }
 
+  #check(): void {
+    if (this.#closed) throw new ClosedError(`the memory of array "${this.name}"`);
+  }
+
   /** Byte offset of a value; divide by 4 for an index into `u32`. @throws RangeError outside the array */
   offsetOf(index: number): number {
     if (!Number.isInteger(index) || index < 0 || index >= this.length) {
@@ -58,21 +72,25 @@ export class MappedValues<V> {
     return index * this.strideBytes;
   }
 
-  /** Read a whole value. Its fields may be from different moments if a program writes meanwhile. */
+  /** Read a whole value. Its fields may be from different moments if a program writes meanwhile. @throws ClosedError, RangeError */
   get(index: number): V {
+    this.#check();
     return this.layout.read(this.view, this.offsetOf(index));
   }
 
-  /** Write a whole value. @throws LayoutError, RangeError */
+  /** Write a whole value. @throws ClosedError, LayoutError, RangeError */
   set(index: number, value: V): void {
+    this.#check();
     this.layout.write(this.view, this.offsetOf(index), value);
   }
 
   /**
    * A 64-bit counter as a number: exact up to 2^53. The halves are read apart, and again if the upper one moved.
    * @param byteOffset a multiple of 8
+   * @throws ClosedError
    */
   count(byteOffset: number): number {
+    this.#check();
     const word = byteOffset >>> 2;
     for (;;) {
       const high = this.u32[word + 1];
@@ -80,10 +98,18 @@ export class MappedValues<V> {
       if (high === this.u32[word + 1]) return high * 0x100000000 + low;
     }
   }
+
+  /** Give the memory back; the map does it when it is closed. Closing twice is harmless. */
+  close(): void {
+    this.#closed = true;
+    this.#mapping.unmap();
+  }
 }
 
 /** An array of values. */
 export class ArrayMap<V> extends Table<number, V> {
+  readonly #mapped = new Map<'read' | 'read-write', MappedValues<V>>();
+
   /** Create one. @throws as createMap does: UnsupportedError, PrivilegeError, SystemError */
   static create<V>(options: ArrayOptions<V>): ArrayMap<V> {
     const shape = shapeOf(options);
@@ -102,16 +128,27 @@ export class ArrayMap<V> extends Table<number, V> {
   }
 
   /**
-   * Map the values.
+   * The values, mapped: once for each kind of access, however often it is called. The memory goes when the map is closed.
    * @param access 'read-write', or 'read' for an array that is frozen or not to be written
-   * @throws SystemError: EPERM for an array made without `mappable`, or for writing to a frozen one
+   * @throws ClosedError; SystemError: EPERM for an array made without `mappable`, or for writing to a frozen one
    */
   map(access: 'read' | 'read-write' = 'read-write'): MappedValues<V> {
+    const there = this.#mapped.get(access);
+    if (there !== undefined) return there;
     const stride = roundUp(this.value.sizeBytes, VALUE_ALIGN);
     const lengthBytes = roundUp(stride * this.maxEntries, pageBytes());
     const protection = access === 'read' ? Mmap.PROT_READ : Mmap.PROT_READ | Mmap.PROT_WRITE;
-    const { buffer } = mmap(this.fd, lengthBytes, { protection, doing: `map array "${this.name}"` });
-    return new MappedValues(buffer, this.value, this.maxEntries);
+    const mapping = mmap(this.fd, lengthBytes, { protection, doing: `map array "${this.name}"` });
+    const values = new MappedValues(this.name, mapping, this.value, this.maxEntries);
+    this.#mapped.set(access, values);
+    return values;
+  }
+
+  /** Close the handle, and give back what was mapped. The map itself goes when no program, pin or map holds it any more. */
+  override close(): void {
+    super.close();
+    for (const values of this.#mapped.values()) values.close();
+    this.#mapped.clear();
   }
 }
 

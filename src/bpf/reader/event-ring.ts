@@ -32,13 +32,18 @@ export class EventRing<T> {
 
   private constructor(options: EventRingOptions<T>) {
     this.event = options.event;
-    this.ring = RingBufferMap.create(options);
+    const made: { close(): void }[] = [];
+    const keep = <M extends { close(): void }>(one: M): M => {
+      made.push(one);
+      return one;
+    };
     try {
-      this.#lostMap = ArrayMap.create({ name: 'lost_events', value: count64, maxEntries: 1, mappable: true });
+      this.ring = keep(RingBufferMap.create(options));
+      this.#lostMap = keep(ArrayMap.create({ name: 'lost_events', value: count64, maxEntries: 1, mappable: true }));
       this.#lost = this.#lostMap.map();
-      this.#reader = new RingBufferReader(this.ring);
+      this.#reader = keep(new RingBufferReader(this.ring));
     } catch (error) {
-      this.ring.close();
+      for (const one of made) one.close();
       throw error;
     }
   }

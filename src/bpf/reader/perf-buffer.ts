@@ -7,7 +7,15 @@
  *
  *     record     type:32 misc:16 size:16, then a sample (length:32, data) or a loss (id:64, count:64)
  */
-import { Epoll, EpollEvent, FileDescriptor, ioctlNumber, mmap, SystemError } from '../../host/sys/index.ts';
+import {
+  Epoll,
+  EpollEvent,
+  FileDescriptor,
+  ioctlNumber,
+  type Mapping,
+  mmap,
+  SystemError,
+} from '../../host/sys/index.ts';
 import { ClosedError, LayoutError, PrivilegeError } from '../errors.ts';
 import type { PerfEventArrayMap } from '../map/ring.ts';
 import { Attributes, Errno, perfEventOpen } from '../sys/bpf.ts';
@@ -45,6 +53,7 @@ class CpuBuffer {
   readonly cpu: number;
   readonly event: FileDescriptor;
   lost = 0;
+  readonly #mapping: Mapping;
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
   readonly #head: Int32Array;
@@ -56,7 +65,8 @@ class CpuBuffer {
 
   constructor(cpu: number, event: FileDescriptor, bytes: number) {
     const page = pageBytes();
-    const mapping = mmap(event.number, page + bytes, { doing: `map the perf buffer of CPU ${cpu}` }).buffer;
+    this.#mapping = mmap(event.number, page + bytes, { doing: `map the perf buffer of CPU ${cpu}` });
+    const { buffer: mapping } = this.#mapping;
     this.cpu = cpu;
     this.event = event;
     this.#bytes = new Uint8Array(mapping, page, bytes);
@@ -94,6 +104,11 @@ class CpuBuffer {
       this.#giveBack(position);
     }
     return taken;
+  }
+
+  close(): void {
+    this.#mapping.unmap();
+    this.event.close();
   }
 
   #sample(start: number, size: number, handler: SampleHandler): void {
@@ -189,14 +204,14 @@ export class PerfBufferReader {
     return this.#epoll.wait(timeoutMs) > 0;
   }
 
-  /** Close the events; the map then carries nothing. */
+  /** Close the events, and give the memory back; the map then carries nothing. Closing twice is harmless. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
     for (const buffer of this.#buffers) {
       // The map holds the event too.
       if (!this.#map.closed) this.#map.delete(buffer.cpu);
-      buffer.event.close();
+      buffer.close();
     }
     this.#epoll.close();
   }

@@ -8,7 +8,7 @@
  *
  *     record     length:30 discard:1 busy:1 | page offset:32 | data, padded to eight bytes
  */
-import { Mmap, mmap, waitReadable } from '../../host/sys/index.ts';
+import { type Mapping, Mmap, mmap, waitReadable } from '../../host/sys/index.ts';
 import { ClosedError } from '../errors.ts';
 import type { RingBufferMap } from '../map/ring.ts';
 import { pageBytes } from '../sys/machine.ts';
@@ -30,11 +30,12 @@ export type RecordHandler = (bytes: Uint8Array, offset: number, lengthBytes: num
 
 /** Reads a ring buffer. One reader at a time. */
 export class RingBufferReader {
-  /** The data, mapped twice in a row: what records are places in. */
+  /** The data, mapped twice in a row: what records are places in. Zeros once the reader is closed. */
   readonly bytes: Uint8Array;
   /** The same memory, for reading numbers. */
   readonly view: DataView;
   readonly #map: RingBufferMap;
+  readonly #mappings: readonly Mapping[];
   readonly #words: Int32Array;
   readonly #producer: Int32Array;
   readonly #consumer: BigInt64Array;
@@ -49,9 +50,18 @@ export class RingBufferReader {
     const page = pageBytes();
     const size = map.sizeBytes;
     const doing = `map ring buffer "${map.name}"`;
-    const consumer = mmap(map.fd, page, { doing }).buffer;
-    const rest = mmap(map.fd, page + 2 * size, { protection: Mmap.PROT_READ, offsetBytes: page, doing }).buffer;
+    const first = mmap(map.fd, page, { doing });
+    let others: Mapping;
+    try {
+      others = mmap(map.fd, page + 2 * size, { protection: Mmap.PROT_READ, offsetBytes: page, doing });
+    } catch (error) {
+      first.unmap();
+      throw error;
+    }
+    const { buffer: consumer } = first;
+    const { buffer: rest } = others;
     this.#map = map;
+    this.#mappings = [first, others];
     this.#mask = size - 1;
     this.#consumer = new BigInt64Array(consumer, 0, 1);
     this.#producer = new Int32Array(rest, 0, 2);
@@ -67,8 +77,9 @@ export class RingBufferReader {
     return this.#map.fd;
   }
 
-  /** Bytes of records that wait, headers included. */
+  /** Bytes of records that wait, headers included; 0 once the reader is closed. */
   get pendingBytes(): number {
+    if (this.#closed) return 0;
     return (Atomics.load(this.#producer, 0) - this.#position) >>> 0;
   }
 
@@ -120,8 +131,9 @@ export class RingBufferReader {
     return waitReadable(this.fd, timeoutMs);
   }
 
-  /** Stop reading. The map stays open; what is unread stays in it. */
+  /** Stop reading, and give the memory back. The map stays open; what is unread stays in it. Closing twice is harmless. */
   close(): void {
     this.#closed = true;
+    for (const mapping of this.#mappings) mapping.unmap();
   }
 }

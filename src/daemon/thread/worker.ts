@@ -1,9 +1,10 @@
 /**
  * The datapath thread: the event loop that packets flow through, and the message port to the control thread. Nothing here waits on Node's
- * own loop: messages are taken off the port when the control thread has woken the loop (channel.ts).
+ * own loop, which has a turn once a second: messages are taken off the port when the control thread has woken the loop (channel.ts).
  */
 import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { EventLoop } from '../../host/index.ts';
+import { EventLoop, onLostMapping } from '../../host/index.ts';
+import { messageOf } from '../rpc/failure.ts';
 import type { CallMessage, UpMessage } from './calls.ts';
 import { Datapath } from './datapath.ts';
 
@@ -19,11 +20,25 @@ loop.wakeHandler = {
     }
   },
 };
-try {
-  up({ type: 'ready', wakeDescriptor: loop.wakeDescriptor });
-  loop.run();
-} finally {
+let isOver = false;
+// What extensions begin and do not wait for ends in Node's turns, where no guard of the switch stands around it.
+process.on('uncaughtException', (error) => {
+  if (isOver) throw error;
+  const message = `something that an extension has begun failed outside of the packets' loop: ${messageOf(error)}`;
+  up({ type: 'event', event: { timeMs: Date.now(), type: 'warning', subject: '', message } });
+});
+onLostMapping((doing, lengthBytes) => {
+  up({
+    type: 'log',
+    level: 'warn',
+    message: 'memory was collected that nobody had given back',
+    fields: { doing, lengthBytes },
+  });
+});
+up({ type: 'ready', wakeDescriptor: loop.wakeDescriptor });
+loop.runOnThread(() => {
+  isOver = true;
   datapath.close();
   loop.close();
   port.close();
-}
+});

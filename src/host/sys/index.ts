@@ -23,11 +23,17 @@ export {
   check,
   closeDescriptor,
   lastErrno,
-  type Mapping,
-  Mmap,
-  mmap,
   nativeView,
 } from './libc.ts';
+export {
+  type LostMappingListener,
+  type MappedMemory,
+  type Mapping,
+  Mmap,
+  mappedMemory,
+  mmap,
+  onLostMapping,
+} from './mapping.ts';
 export { hostToNetwork16, NativeBlock } from './memory.ts';
 export { CloneFlag, MountFlag, mount, setns, unmount, unshare } from './namespaces.ts';
 export {

@@ -38,10 +38,8 @@ interface CopiedPort {
 export class CaptureCopies implements CopySource, LoopHandler, Poller {
   readonly #around: CopySurroundings;
   readonly #take = (copy: FrameCopy): void => this.#offer(copy);
-  /** Made for the first capture and kept: its memory is mapped, and would be given back only when garbage is collected. */
+  /** Programs copy, and copies are read. It is there as long as captures are: its memory is mapped. */
   #channel: CopyChannel | null = null;
-  /** Programs copy, and copies are read. */
-  #runs = false;
   #packet: Packet | null = null;
   #lost = 0;
   /** By ifindex. */
@@ -95,9 +93,8 @@ export class CaptureCopies implements CopySource, LoopHandler, Poller {
 
   #start(): CopyChannel {
     const { loop } = this.#around;
-    this.#channel ??= CopyChannel.create({ ringBytes: RING_BYTES, cpus: cpuParts() });
-    if (this.#runs) return this.#channel;
-    this.#runs = true;
+    if (this.#channel !== null) return this.#channel;
+    this.#channel = CopyChannel.create({ ringBytes: RING_BYTES, cpus: cpuParts() });
     loop.add(this.#channel.fileDescriptor, this);
     loop.addPoller(this);
     return this.#channel;
@@ -105,7 +102,7 @@ export class CaptureCopies implements CopySource, LoopHandler, Poller {
 
   #stop(): void {
     const channel = this.#channel;
-    if (channel === null || !this.#runs) return;
+    if (channel === null) return;
     const { loop, setCopies, warn } = this.#around;
     for (const ifindex of this.#ports.keys()) channel.want(ifindex, 0, 0);
     this.drain();
@@ -118,13 +115,16 @@ export class CaptureCopies implements CopySource, LoopHandler, Poller {
     }
     loop.remove(channel.fileDescriptor);
     loop.removePoller(this);
-    this.#runs = false;
+    channel.close();
+    this.#channel = null;
+    this.#packet = null;
+    this.#lost = 0;
   }
 
   /** Ports have come or gone, or other sessions want them. */
   portsChanged(): void {
     const channel = this.#channel;
-    if (channel === null || !this.#runs) return;
+    if (channel === null) return;
     this.drain();
     const { hub } = this.#around;
     const before = this.#ports;
@@ -152,7 +152,7 @@ export class CaptureCopies implements CopySource, LoopHandler, Poller {
 
   poll(): number {
     const channel = this.#channel;
-    if (channel === null || !this.#runs) return 0;
+    if (channel === null) return 0;
     if (channel.pendingBytes === 0 && channel.lostInAll === this.#lost) return 0;
     this.#wall.refresh();
     const taken = channel.read(this.#take, MOST_AT_ONCE);
@@ -204,9 +204,6 @@ export class CaptureCopies implements CopySource, LoopHandler, Poller {
   /** Nothing is copied any more. */
   close(): void {
     this.#stop();
-    this.#channel?.close();
-    this.#channel = null;
-    this.#packet = null;
   }
 }
 

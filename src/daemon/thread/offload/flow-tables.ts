@@ -106,6 +106,7 @@ export class FlowTables implements FlowRegistry {
         table.taken = takeover.begin(table, left);
         return table;
       } catch (error) {
+        left.maps.close();
         warn(`flows of ${source.name} that were left in the kernel end: ${messageOf(error)}`);
       }
     }
