@@ -18,7 +18,7 @@ test.each([
   ],
   [
     'in_port(1),eth(),eth_type(0x8100),vlan(vid=5,pcp=0/0x0),encap(eth_type(0x86dd),ipv6(src=2001:db8::/ffff:ffff::,proto=58),icmpv6(type=128))',
-    'in_port,eth_type(0x8100),vlan(vid,pcp/0x0),encap(eth_type(0x86dd),ipv6(src/ffff:ffff::,proto),icmpv6(type))',
+    'in_port,eth_type(0x8100),vlan(vid),encap(eth_type(0x86dd),ipv6(src/ffff:ffff::,proto),icmpv6(type))',
   ],
 ])('%s looks at %s', (flow, fields) => {
   const { key, mask } = parseFlowKey(flow);
