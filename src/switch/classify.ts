@@ -43,14 +43,21 @@ export function readFrame(context: ForwardingContext, packet: Packet): number {
   context.etherType = type;
   context.payloadOffset = at;
   if (type < FIRST_ETHERTYPE && type > length - at) return DropReason.BAD_LENGTH;
+  return offloadVerdict(packet, at);
+}
+
+/** Whether the offloads that are asked for fit the frame: a DropReason, or NONE. @param payloadOffset of the network header in the frame */
+export function offloadVerdict(packet: Packet, payloadOffset: number): number {
   if (packet.checksum === Checksum.PARTIAL) {
-    const sumAt = packet.checksumStart + packet.checksumOffset;
-    if (packet.checksumStart < at || packet.checksumOffset < 0 || sumAt + 2 > length) return DropReason.BAD_OFFLOAD;
+    const { checksumStart, checksumOffset } = packet;
+    const fits =
+      checksumStart >= payloadOffset && checksumOffset >= 0 && checksumStart + checksumOffset + 2 <= packet.length;
+    if (!fits) return DropReason.BAD_OFFLOAD;
   }
   if (packet.gsoType !== Gso.NONE) {
     const kind = packet.gsoType & ~Gso.ECN;
     const known = kind === Gso.TCPV4 || kind === Gso.TCPV6 || kind === Gso.UDP || kind === Gso.UDP_L4;
-    if (!known || packet.gsoSizeBytes <= 0) return DropReason.BAD_OFFLOAD;
+    if (!known || !(packet.gsoSizeBytes > 0)) return DropReason.BAD_OFFLOAD;
   }
   return DropReason.NONE;
 }

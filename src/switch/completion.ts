@@ -5,16 +5,29 @@
 import type { Batch, Packet } from '../net/index.ts';
 import { ContextFlag, contextOf, type ForwardingContext } from './context.ts';
 import type { Datapath } from './datapath.ts';
+import { RuleError } from './errors.ts';
+import { guarded } from './guard.ts';
+import { mend } from './handoff.ts';
+import type { Slot } from './slot.ts';
 
 /** Complete every packet of a batch; the caller empties it. */
 export function completePackets(datapath: Datapath, batch: Batch): void {
-  if (datapath.returnSlots.length !== 0) tellReturn(datapath, batch);
-  if (datapath.completeSlots.length !== 0) tellComplete(datapath, batch);
   const packets = batch.packets;
+  if (datapath.returnSlots.length !== 0 || datapath.completeSlots.length !== 0) {
+    for (let i = 0; i < batch.count; i += 1) packets[i].attachment = ownContext(datapath, packets[i]);
+    if (datapath.returnSlots.length !== 0) tellReturn(datapath, batch);
+    if (datapath.completeSlots.length !== 0) tellComplete(datapath, batch);
+  }
   for (let i = 0; i < batch.count; i += 1) {
     const packet = packets[i];
-    finish(datapath, packet, packet.attachment as ForwardingContext);
+    finish(datapath, packet, ownContext(datapath, packet));
   }
+}
+
+/** The context of a packet, found again where an extension has overwritten the attachment after it had passed the packet on. */
+function ownContext(datapath: Datapath, packet: Packet): ForwardingContext {
+  const context = packet.attachment as ForwardingContext | null;
+  return context !== null && context.packet === packet ? context : datapath.contexts.of(packet);
 }
 
 function finish(datapath: Datapath, packet: Packet, context: ForwardingContext): void {
@@ -31,7 +44,7 @@ function finish(datapath: Datapath, packet: Packet, context: ForwardingContext):
   const parent = context.parent;
   datapath.contexts.detach(context);
   if (parent !== null) {
-    const parentContext = contextOf(parent);
+    const parentContext = ownContext(datapath, parent);
     parentContext.liveClones -= 1;
     if (parentContext.liveClones === 0 && (parentContext.flags & ContextFlag.COMPLETED) !== 0) {
       finish(datapath, parent, parentContext);
@@ -50,39 +63,44 @@ export function abandonContext(datapath: Datapath, context: ForwardingContext): 
 }
 
 function tellReturn(datapath: Datapath, batch: Batch): void {
-  const told = datapath.takeBatch();
   for (const slot of datapath.returnSlots) {
     if (slot.failed) continue;
+    const told = datapath.takeBatch();
     for (let i = 0; i < batch.count; i += 1) {
       const context = contextOf(batch.packets[i]);
       if (slot.rank > context.egressTop && slot.rank <= context.egressBottom) told.push(batch.packets[i]);
     }
-    if (told.count === 0) continue;
-    try {
-      slot.extension.onEgressReturn?.(told);
-    } catch (error) {
-      datapath.onFailure(slot, error, 'onEgressReturn');
+    if (told.count !== 0) {
+      guarded(datapath, slot, 'onEgressReturn', () => slot.extension.onEgressReturn?.(told));
+      checkTold(datapath, slot, batch, 'onEgressReturn');
     }
-    told.count = 0;
+    datapath.giveBatch(told);
   }
-  datapath.giveBatch(told);
 }
 
 function tellComplete(datapath: Datapath, batch: Batch): void {
-  const told = datapath.takeBatch();
   for (const slot of datapath.completeSlots) {
     if (slot.failed) continue;
+    const told = datapath.takeBatch();
     for (let i = 0; i < batch.count; i += 1) {
       const context = contextOf(batch.packets[i]);
       if (slot.rank >= context.ingressTop && slot.rank < context.ingressBottom) told.push(batch.packets[i]);
     }
-    if (told.count === 0) continue;
-    try {
-      slot.extension.onIngressComplete?.(told);
-    } catch (error) {
-      datapath.onFailure(slot, error, 'onIngressComplete');
+    if (told.count !== 0) {
+      guarded(datapath, slot, 'onIngressComplete', () => slot.extension.onIngressComplete?.(told));
+      checkTold(datapath, slot, batch, 'onIngressComplete');
     }
-    told.count = 0;
+    datapath.giveBatch(told);
   }
-  datapath.giveBatch(told);
+}
+
+/** The packets whose end an extension was told of are what they were: they are about to be released. */
+function checkTold(datapath: Datapath, slot: Slot, batch: Batch, where: string): void {
+  for (let i = 0; i < batch.count; i += 1) {
+    const packet = batch.packets[i];
+    const context = packet.attachment as ForwardingContext | null;
+    if (context !== null && context.packet === packet && packet.bytes === context.bytes) continue;
+    mend(packet, datapath.contexts.of(packet));
+    datapath.onFailure(slot, new RuleError(44, `${slot.name} changed a packet that has ended`), where);
+  }
 }

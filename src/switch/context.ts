@@ -60,6 +60,7 @@ export const ContextFlag = {
 export const PrivateRole = { NONE: 0, ISOLATED: 1, COMMUNITY: 2, PROMISCUOUS: 3 } as const;
 
 const FIRST_DESTINATIONS = 4;
+const NO_BYTES = new Uint8Array(0);
 
 /** Below the lowest rank of any slot. */
 export const NO_RANK = 0x3fff_ffff;
@@ -102,6 +103,11 @@ export class ForwardingContext {
   destinationNics = new Uint8Array(FIRST_DESTINATIONS);
   destinationFlags = new Uint8Array(FIRST_DESTINATIONS);
 
+  /** Internal: the memory that the packet came with; its frame never lies outside of it. */
+  bytes: Uint8Array = NO_BYTES;
+  memoryStart = 0;
+  memoryEnd = 0;
+
   /** Internal: the source port, null for the default port before classification. */
   sourcePort: Port | null = null;
   /** Internal: id of the slot that holds the packet; 0: the switch. */
@@ -125,6 +131,9 @@ export class ForwardingContext {
   liveClones = 0;
   /** Internal: contexts of extensions, by slot id; null until the first is set. */
   extensionContexts: (object | null)[] | null = null;
+  /** Internal: who held it when held packets were last looked at, and since when, in seconds. */
+  seenHolder = 0;
+  seenSeconds = 0;
   /** Internal: whether the pool has it. */
   free = true;
 
@@ -181,6 +190,13 @@ export class ContextPool {
     return this.all.length - this.#available;
   }
 
+  /** The context of a packet whose attachment was overwritten. Looks at every context: not for hot code. @throws Error when it has none */
+  of(packet: Packet): ForwardingContext {
+    const found = this.all.find((context) => !context.free && context.packet === packet);
+    if (found === undefined) throw new Error('a packet without a context is in the switch');
+    return found;
+  }
+
   /** Attach a context with source "default port" to a packet; null when the maximum is reached. */
   attach(packet: Packet): ForwardingContext | null {
     let context: ForwardingContext;
@@ -194,6 +210,9 @@ export class ContextPool {
     }
     context.free = false;
     context.packet = packet;
+    context.bytes = packet.bytes;
+    context.memoryStart = packet.headroomStart;
+    context.memoryEnd = packet.limit;
     packet.attachment = context;
     return context;
   }
@@ -203,6 +222,8 @@ export class ContextPool {
     const packet = context.packet;
     if (packet !== null) packet.attachment = null;
     context.packet = null;
+    context.bytes = NO_BYTES;
+    context.seenHolder = 0;
     context.free = true;
     context.sourcePortId = 0;
     context.sourceNicIndex = 0;

@@ -13,6 +13,7 @@ import { Operation } from './operation.ts';
 import { SubnetDomains } from './policies/compile.ts';
 import type { Port } from './port.ts';
 import type { ExtensionStack } from './stack.ts';
+import { errorOf } from './thrown.ts';
 
 /** A call that waits until something is no longer in use. */
 interface Waiting {
@@ -42,7 +43,7 @@ export class Control {
     try {
       return call();
     } catch (error) {
-      return Operation.failed(error instanceof Error ? error : new Error(String(error)));
+      return Operation.failed(error instanceof Error ? error : errorOf(error));
     }
   }
 

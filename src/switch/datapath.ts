@@ -16,6 +16,7 @@ import type { Nic } from './nic.ts';
 import { PrivateVlans } from './policies/vlan.ts';
 import { Port } from './port.ts';
 import type { Slot } from './slot.ts';
+import { errorOf } from './thrown.ts';
 
 /** What the datapath is told when it is made; see SwitchOptions. */
 export interface DatapathOptions {
@@ -79,8 +80,12 @@ export class Datapath {
   readonly touched: Nic[] = [];
   done = new Batch();
   spareDone = new Batch();
-  #depth = 0;
+  /** How deep work on packets nests. */
+  depth = 0;
   readonly #batches: Batch[] = [];
+
+  /** Its first word is the number of the extension that runs, 0 for none; see HostServices.entered. */
+  readonly entered: Int32Array;
 
   /** Set by the stack: an extension threw. */
   onFailure: (slot: Slot, error: unknown, where: string) => void = ignoreFailure;
@@ -95,6 +100,7 @@ export class Datapath {
   constructor(options: DatapathOptions) {
     this.options = options;
     this.host = options.host;
+    this.entered = options.host.entered?.record ?? new Int32Array(1);
     this.contexts = new ContextPool(options.maxContexts);
     this.macTable = new MacTable({ capacity: options.macTableCapacity, ageingSeconds: options.macAgeingSeconds });
   }
@@ -183,8 +189,8 @@ export class Datapath {
 
   /** Begin work on packets. Work may nest; the outermost {@link leave} ends the burst. */
   enter(): void {
-    if (this.#depth === 0) this.readClock();
-    this.#depth += 1;
+    if (this.depth === 0) this.readClock();
+    this.depth += 1;
   }
 
   readClock(): void {
@@ -198,7 +204,7 @@ export class Datapath {
 
   /** End work on packets: flush the NICs that were sent to, then complete what is done. */
   leave(): void {
-    if (this.#depth === 1) {
+    if (this.depth === 1) {
       for (;;) {
         this.#flush();
         if (this.done.count === 0) break;
@@ -209,8 +215,8 @@ export class Datapath {
         done.count = 0;
       }
     }
-    this.#depth -= 1;
-    if (this.#depth === 0 && this.waiters !== null) this.waiters();
+    this.depth -= 1;
+    if (this.depth === 0 && this.waiters !== null) this.waiters();
   }
 
   #flush(): void {
@@ -227,13 +233,13 @@ export class Datapath {
     touched.length = 0;
   }
 
+  /** A call has ended in an error: work is as deep as it was before. */
+  unwind(depth: number): void {
+    this.depth = depth;
+  }
+
   nicFailed(nic: Nic, error: unknown): void {
-    this.onEvent({
-      type: 'nic-failed',
-      portId: nic.port.portId,
-      nicIndex: nic.nicIndex,
-      error: error instanceof Error ? error : new Error(String(error)),
-    });
+    this.onEvent({ type: 'nic-failed', portId: nic.port.portId, nicIndex: nic.nicIndex, error: errorOf(error) });
   }
 
   /** A scratch batch; give it back empty. */
@@ -246,13 +252,9 @@ export class Datapath {
     this.#batches.push(batch);
   }
 
-  /** Packets that a slot holds. Looks at every context: not for hot code. */
-  heldBy(slotId: number): Packet[] {
-    const held: Packet[] = [];
-    for (const context of this.contexts.all) {
-      if (!context.free && context.holder === slotId && context.packet !== null) held.push(context.packet);
-    }
-    return held;
+  /** Contexts of the packets that a slot holds. Looks at every context: not for hot code. */
+  heldBy(slotId: number): ForwardingContext[] {
+    return this.contexts.all.filter((context) => !context.free && context.holder === slotId && context.packet !== null);
   }
 
   /** Ports, policies, the stack or what an extension does to packets has changed. */
@@ -265,8 +267,8 @@ export class Datapath {
     this.ingressSlots = slots.filter((slot) => slot.hasIngress && !slot.forwarding);
     this.egressSlots = slots.filter((slot) => slot.hasEgress && !slot.forwarding).reverse();
     this.forwardingSlot = slots.find((slot) => slot.forwarding) ?? null;
-    this.completeSlots = slots.filter((slot) => typeof slot.extension.onIngressComplete === 'function').reverse();
-    this.returnSlots = slots.filter((slot) => typeof slot.extension.onEgressReturn === 'function');
+    this.completeSlots = slots.filter((slot) => slot.hasComplete).reverse();
+    this.returnSlots = slots.filter((slot) => slot.hasReturn);
     for (const slot of slots) {
       slot.ingressNext = this.ingressSlots.filter((other) => other.rank <= slot.rank).length;
       slot.egressNext = this.egressSlots.filter((other) => other.rank >= slot.rank).length;

@@ -10,19 +10,10 @@ import { addDestinationTo } from './destinations.ts';
 import { DropReason } from './drop-reason.ts';
 import { excludeCopy } from './egress.ts';
 import { RuleError } from './errors.ts';
+import { heldContext } from './handoff.ts';
 import { DEFAULT_NIC_INDEX, DEFAULT_PORT_ID } from './oid.ts';
 import type { Port } from './port.ts';
 import type { Slot } from './slot.ts';
-
-/** The context of a packet that this slot holds. @throws RuleError 10 without one, 3 when it is not the slot's */
-export function heldContext(slot: Slot, packet: Packet): ForwardingContext {
-  const context = packet.attachment;
-  if (context === null) throw new RuleError(10, 'the packet has no forwarding context');
-  if ((context as ForwardingContext).holder !== slot.id) {
-    throw new RuleError(3, `${slot.name} does not hold the packet`);
-  }
-  return context as ForwardingContext;
-}
 
 /** A connected NIC as destination. @throws RuleError 14, or 29 after a disconnect */
 function destinationPort(datapath: Datapath, portId: number, nicIndex: number): Port {

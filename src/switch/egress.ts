@@ -7,6 +7,7 @@ import { ContextFlag, DestinationFlag, type ForwardingContext, NO_RANK, PacketFl
 import type { Datapath } from './datapath.ts';
 import { addDestinationTo, hasDestination } from './destinations.ts';
 import { DropReason } from './drop-reason.ts';
+import { refusePromise } from './guard.ts';
 import { forwardNatively } from './native-forwarding.ts';
 import type { Nic } from './nic.ts';
 import { egressPolicyVerdict } from './policies/builtin.ts';
@@ -98,11 +99,17 @@ function callEgress(datapath: Datapath, slot: Slot, batch: Batch, flags: number)
     context.egressTop = slot.rank;
   }
   if (datapath.options.verifyData) hashBatch(batch);
+  const { entered, depth } = datapath;
+  const before = entered[0];
+  entered[0] = slot.entry;
   try {
-    slot.extension.onEgress?.(batch, flags);
+    const result: unknown = slot.extension.onEgress?.(batch, flags);
+    if (result !== undefined) refusePromise(result, 'onEgress');
   } catch (error) {
+    datapath.unwind(depth);
     datapath.onFailure(slot, error, 'onEgress');
   }
+  entered[0] = before;
   batch.count = 0;
 }
 
@@ -176,7 +183,9 @@ function deliver(datapath: Datapath, batch: Batch): void {
     for (let d = 0; d < destinations; d += 1) {
       const flags = context.destinationFlags[d];
       if ((flags & DestinationFlag.EXCLUDED) !== 0) continue;
-      const port = ports[context.destinationPorts[d]] as Port;
+      const port = ports[context.destinationPorts[d]];
+      // Destinations were checked when they were added; an extension may have written to the array since.
+      if (!port) continue;
       const nic = destinationNic(port, context.destinationNics[d], packet);
       if (nic === null) {
         excludeCopy(datapath, context, d, port, DropReason.NIC_NOT_CONNECTED);

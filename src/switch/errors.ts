@@ -48,6 +48,7 @@ export const RULES: Readonly<Record<number, string>> = {
   41: 'restore data goes to the extension that saved it; a failure fails the whole restore',
   42: 'the stack restarts only when no OID is pending',
   43: 'a NIC status wraps the indication of the adapter',
+  44: 'what is handed over is a batch of packets, each once, with frames within their memory',
 };
 
 /** An extension broke a rule of the switch; the call was refused and nothing changed. */
@@ -87,9 +88,4 @@ export class SwitchError extends Error {
     this.name = 'SwitchError';
     this.code = code;
   }
-}
-
-/** Text of anything that was thrown. */
-export function messageOf(thrown: unknown): string {
-  return thrown instanceof Error ? thrown.message : String(thrown);
 }

@@ -116,6 +116,14 @@ export interface TimerHandle {
   cancel(): void;
 }
 
+/** A record that the switch keeps of the extension that it is in. */
+export interface EntryRecord {
+  /** The first word: the number of the innermost extension that has not returned; 0 for none. May be shared memory. */
+  readonly record: Int32Array;
+  /** The number of an extension, from 1 on; the same for the same name. */
+  numberOf(name: string): number;
+}
+
 /** What the surroundings give to a switch and its extensions. */
 export interface HostServices {
   /** Mandatory: a monotonic clock in milliseconds; fractions allowed. */
@@ -124,6 +132,8 @@ export interface HostServices {
   log(level: LogLevel, message: string, fields?: Readonly<Record<string, JsonValue>>): void;
   /** Optional: call back once after a delay. Without it, extensions that need timers refuse to attach. */
   readonly setTimer?: (delayMs: number, callback: () => void) => TimerHandle;
+  /** Optional: where the switch writes down which extension runs, so that another thread can tell which one does not return. */
+  readonly entered?: EntryRecord;
   /** Optional: services of the surroundings by name, such as routes or sockets; extensions check what they get. */
   readonly services?: Readonly<Record<string, unknown>>;
 }

@@ -16,21 +16,31 @@ import type {
   ExtensionHandle,
   ExtensionType,
   HostServices,
+  LogLevel,
   StandardPolicies,
   TimerHandle,
 } from './extension.ts';
+import { guarded } from './guard.ts';
 import { imagineArrival } from './imagine.ts';
 import type { OidRequest, QueryKind, QueryOid, QueryResult, QueryValues, Status, StatusIndication } from './oid.ts';
 import type { OidPath } from './oid-path.ts';
 import { isQuery } from './oid-rules.ts';
 import type { Shortcut, Shortcuts } from './passage.ts';
+import { plainJson } from './plain-json.ts';
 import { egressVlanVerdict, tagActionFor } from './policies/vlan.ts';
+import type { JsonValue } from './properties.ts';
 import * as references from './references.ts';
 import { considerDrop, considerShortcut, isOpenPort } from './shortcut.ts';
 import type { Slot } from './slot.ts';
 import type { ExtensionStack } from './stack.ts';
 import { indicateStatus } from './status-path.ts';
+import { messageOf } from './thrown.ts';
 import * as traffic from './traffic-calls.ts';
+
+/** Far more than any extension has; a number that grows with traffic is a mistake. */
+const MAX_COUNTERS = 4_096;
+const MAX_TIMERS = 65_536;
+const LOG_LEVELS: readonly string[] = ['debug', 'info', 'warn', 'error'] satisfies LogLevel[];
 
 /** What handles of one switch share. */
 export interface HandleSurroundings {
@@ -112,11 +122,7 @@ class BoundShortcuts implements Shortcuts {
     const slot = this.#slot;
     if (!slot.forwarding) throw new RuleError(3, `${slot.name} watches what others drop`);
     const watcher: DropWatcher = (packet, context, nowSeconds) => {
-      try {
-        listener(packet, context, nowSeconds);
-      } catch (error) {
-        datapath.onFailure(slot, error, 'watchDrops');
-      }
+      guarded(datapath, slot, 'watchDrops', () => listener(packet, context, nowSeconds));
     };
     datapath.dropWatcher = watcher;
     return () => {
@@ -133,8 +139,13 @@ class BoundShortcuts implements Shortcuts {
   }
 
   watch(listener: () => void): () => void {
-    this.#datapath.pathWatchers.add(listener);
-    return () => void this.#datapath.pathWatchers.delete(listener);
+    const datapath = this.#datapath;
+    const slot = this.#slot;
+    const watcher = () => {
+      if (!slot.failed) guarded(datapath, slot, 'watch', listener);
+    };
+    datapath.pathWatchers.add(watcher);
+    return () => void datapath.pathWatchers.delete(watcher);
   }
 
   carried(shortcut: Shortcut, sourcePortId: number, portId: number, packets: number, bytes: number): void {
@@ -171,7 +182,7 @@ export class Handle implements ExtensionHandle {
     this.#slot = slot;
     this.name = slot.name;
     this.type = slot.descriptor.type;
-    this.host = around.datapath.host;
+    this.host = boundHost(around.datapath, slot);
     this.policies = new Policies(around.datapath, slot);
     this.shortcuts = new BoundShortcuts(around.datapath, slot);
   }
@@ -348,14 +359,17 @@ export class Handle implements ExtensionHandle {
   }
 
   indicateStatus(indication: StatusIndication): void {
-    indicateStatus(this.#around.stack, this.#slot, indication, this.#around.event);
+    indicateStatus(this.#datapath, this.#around.stack, this.#slot, indication, this.#around.event);
   }
 
   counter(name: string): Counter {
-    const known = this.#slot.counters.get(name);
+    const { counters } = this.#slot;
+    const known = counters.get(name);
     if (known !== undefined) return known;
-    const counter = { value: 0 };
-    this.#slot.counters.set(name, counter);
+    if (counters.size === MAX_COUNTERS) throw new RangeError(`an extension has at most ${MAX_COUNTERS} counters`);
+    // It stays a plain number, whatever is done to the counter.
+    const counter = Object.seal({ value: 0 });
+    counters.set(String(name), counter);
     return counter;
   }
 
@@ -364,30 +378,47 @@ export class Handle implements ExtensionHandle {
   }
 
   setTimer(delayMs: number, callback: () => void): TimerHandle {
-    const start = this.host.setTimer;
-    if (start === undefined) {
-      throw new SwitchError('EXTENSION', `${this.name} needs timers, which this host does not have`);
-    }
-    const slot = this.#slot;
-    const datapath = this.#datapath;
-    const inner = start(delayMs, () => {
-      slot.timers.delete(outer);
-      if (slot.failed) return;
-      datapath.enter();
-      try {
-        callback();
-      } catch (error) {
-        datapath.onFailure(slot, error, 'timer');
-      }
-      datapath.leave();
-    });
-    const outer: TimerHandle = {
-      cancel: () => {
-        slot.timers.delete(outer);
-        inner.cancel();
-      },
-    };
-    slot.timers.add(outer);
-    return outer;
+    return setTimer(this.#datapath, this.#slot, delayMs, callback);
   }
+}
+
+/** A timer of an extension: it ends with the extension, and what it throws is the extension's failure. @throws SwitchError, RangeError */
+function setTimer(datapath: Datapath, slot: Slot, delayMs: number, callback: () => void): TimerHandle {
+  const start = datapath.host.setTimer;
+  if (start === undefined) {
+    throw new SwitchError('EXTENSION', `${slot.name} needs timers, which this host does not have`);
+  }
+  if (!(delayMs >= 0)) throw new RangeError(`a timer of ${messageOf(delayMs)} ms`);
+  if (slot.timers.size === MAX_TIMERS) throw new RangeError(`an extension has at most ${MAX_TIMERS} timers at once`);
+  const inner = start(delayMs, () => {
+    slot.timers.delete(outer);
+    if (slot.failed) return;
+    datapath.enter();
+    guarded(datapath, slot, 'timer', callback);
+    datapath.leave();
+  });
+  const outer: TimerHandle = {
+    cancel: () => {
+      slot.timers.delete(outer);
+      inner.cancel();
+    },
+  };
+  slot.timers.add(outer);
+  return outer;
+}
+
+/** The surroundings as one extension gets them: its timers end with it, and what it logs is plain data. */
+function boundHost(datapath: Datapath, slot: Slot): HostServices {
+  const { host } = datapath;
+  return Object.freeze({
+    nowMs: () => host.nowMs(),
+    log: (level: LogLevel, message: string, fields?: Readonly<Record<string, JsonValue>>) => {
+      const given = fields === undefined ? undefined : (plainJson(fields) as Record<string, JsonValue>);
+      host.log(LOG_LEVELS.includes(level) ? level : 'warn', messageOf(message), given);
+    },
+    ...(host.setTimer === undefined
+      ? {}
+      : { setTimer: (delayMs: number, callback: () => void) => setTimer(datapath, slot, delayMs, callback) }),
+    ...(host.services === undefined ? {} : { services: host.services }),
+  });
 }

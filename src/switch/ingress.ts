@@ -7,6 +7,7 @@ import { ContextFlag, type ForwardingContext, NO_RANK } from './context.ts';
 import type { Datapath } from './datapath.ts';
 import { DropReason } from './drop-reason.ts';
 import { miniportEdge } from './egress.ts';
+import { refusePromise } from './guard.ts';
 import { forwardNatively } from './native-forwarding.ts';
 import { ingressPolicyVerdict } from './policies/builtin.ts';
 import type { Slot } from './slot.ts';
@@ -44,11 +45,17 @@ function callIngress(datapath: Datapath, slot: Slot, batch: Batch, flags: number
     context.ingressBottom = rank;
   }
   if (datapath.options.verifyData) hashBatch(batch);
+  const { entered, depth } = datapath;
+  const before = entered[0];
+  entered[0] = slot.entry;
   try {
-    slot.extension.onIngress?.(batch, flags);
+    const result: unknown = slot.extension.onIngress?.(batch, flags);
+    if (result !== undefined) refusePromise(result, 'onIngress');
   } catch (error) {
+    datapath.unwind(depth);
     datapath.onFailure(slot, error, 'onIngress');
   }
+  entered[0] = before;
   batch.count = 0;
 }
 

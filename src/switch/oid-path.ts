@@ -5,10 +5,11 @@
  */
 
 import type { SwitchEvent } from './api.ts';
-import { messageOf, RuleError } from './errors.ts';
+import { RuleError } from './errors.ts';
 import type { Oid, OidAction, OidRequest, Status } from './oid.ts';
 import { checkCompletion, checkForward } from './oid-rules.ts';
 import type { Slot } from './slot.ts';
+import { messageOf } from './thrown.ts';
 
 /** One OID under way. */
 export class OidFlight implements OidRequest {
@@ -86,7 +87,8 @@ export interface OidSurroundings {
   execute(flight: OidFlight): Status;
   /** References that a slot holds on a port. */
   portReferences(slot: Slot, portId: number): number;
-  failed(slot: Slot, error: unknown, where: string): void;
+  /** Call into an extension. @returns undefined when it failed */
+  call<T>(slot: Slot, where: string, call: () => T): T | undefined;
   event(event: SwitchEvent): void;
   /** An OID has ended: a restart of the stack may be waiting for it. */
   settled(): void;
@@ -129,7 +131,7 @@ export class OidPath {
   #run(flight: OidFlight): void {
     while (flight.position < flight.route.length) {
       const slot = flight.route[flight.position];
-      const action = slot.failed || slot.extension.onOid === undefined ? 'forward' : this.#ask(slot, flight);
+      const action = slot.failed ? 'forward' : this.#ask(slot, flight);
       if (action === 'pending') {
         flight.pendedBy = slot;
         slot.pended.add(flight);
@@ -152,13 +154,7 @@ export class OidPath {
     if (oid.kind === 'NIC_DISCONNECT') {
       flight.referencesBefore = this.#around.portReferences(slot, oid.nic.portId);
     }
-    let action: OidAction;
-    try {
-      action = slot.extension.onOid?.(flight) ?? 'forward';
-    } catch (error) {
-      this.#around.failed(slot, error, `onOid ${oid.kind}`);
-      return 'forward';
-    }
+    const action = this.#around.call(slot, `onOid ${oid.kind}`, () => slot.extension.onOid?.(flight)) ?? 'forward';
     // An extension that fails while it holds an OID has it forwarded for it; then the answer comes too late.
     if (slot.failed) return 'forward';
     if (action === 'forward' || action === 'pending') return action;
@@ -180,12 +176,8 @@ export class OidPath {
     flight.status = status;
     for (let i = flight.passed.length - 1; i >= 0; i -= 1) {
       const slot = flight.passed[i];
-      if (slot.failed || slot.extension.onOidComplete === undefined) continue;
-      try {
-        slot.extension.onOidComplete(flight, status);
-      } catch (error) {
-        this.#around.failed(slot, error, `onOidComplete ${flight.oid.kind}`);
-      }
+      if (slot.failed) continue;
+      this.#around.call(slot, `onOidComplete ${flight.oid.kind}`, () => slot.extension.onOidComplete?.(flight, status));
     }
     this.#flights.delete(flight);
     flight.onDone(flight, status);

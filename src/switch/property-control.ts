@@ -11,6 +11,7 @@ import type { PortPolicy } from './policies/port-policy.ts';
 import { type Port, propertyKey } from './port.ts';
 import type { JsonValue, PortProperty, PortPropertyType, SwitchProperty } from './properties.ts';
 import { checkPortProperty, checkSwitchProperty } from './property-check.ts';
+import { errorOf } from './thrown.ts';
 
 /** Calls about properties. */
 export class PropertyControl {
@@ -39,7 +40,7 @@ export class PropertyControl {
         try {
           port.policy = this.#compile(port, property);
         } catch (conflict) {
-          done.reject(conflict instanceof Error ? conflict : new Error(String(conflict)));
+          done.reject(conflict instanceof Error ? conflict : errorOf(conflict));
           return;
         }
         port.properties.set(key, property);

@@ -20,6 +20,7 @@ import type { Datapath } from './datapath.ts';
 import { DropReason, type DropReasonCode } from './drop-reason.ts';
 import { RuleError } from './errors.ts';
 import type { Extension } from './extension.ts';
+import { guarded } from './guard.ts';
 import type { Nic } from './nic.ts';
 import { HeaderField, type Passage, type Shortcut } from './passage.ts';
 import { egressPassage, ingressPassage } from './policies/builtin.ts';
@@ -27,6 +28,7 @@ import { VlanMode } from './policies/port-policy.ts';
 import { egressVlanVerdict, tagActionFor } from './policies/vlan.ts';
 import type { Port } from './port.ts';
 import type { Slot } from './slot.ts';
+import { messageOf } from './thrown.ts';
 
 /** VLAN tags that a flow key holds. */
 const TAGS_OF_KEYS = 2;
@@ -133,12 +135,7 @@ function otherSlots(datapath: Datapath, asking: Slot): Slot[] {
 
 /** Whether an extension lets everything of a port go past it. */
 function passesPort(datapath: Datapath, slot: Slot, portId: number): boolean {
-  try {
-    return slot.extension.passByPort?.(portId) ?? false;
-  } catch (error) {
-    datapath.onFailure(slot, error, 'passByPort');
-    return false;
-  }
+  return guarded(datapath, slot, 'passByPort', () => slot.extension.passByPort?.(portId)) === true;
 }
 
 /** The NIC of a port that has no other than the one with index 0. */
@@ -233,27 +230,23 @@ function ask(
   where: string,
   question: (extension: Extension) => Passage | null | undefined,
 ): Passage | null {
-  let passage: Passage | null = null;
-  try {
-    passage = question(slot.extension) ?? null;
-    const drop = passage?.drop;
-    if (drop !== undefined && !datapath.reasons.has(drop)) {
-      throw new RuleError(16, `drop reason ${drop} is not registered`);
-    }
-  } catch (error) {
-    datapath.onFailure(slot, error, where);
-    return null;
-  }
+  const passage = guarded(datapath, slot, where, () => readPassage(datapath, question(slot.extension) ?? null)) ?? null;
   if (passage?.carried === undefined) return passage;
-  const told = passage;
-  return { ...told, carried: (packets, bytes) => tellCarried(datapath, slot, told, packets, bytes) };
+  return { ...passage, carried: (packets, bytes) => tellCarried(datapath, slot, passage, packets, bytes) };
+}
+
+/** What an extension answers. @throws TypeError, RuleError for what is no answer */
+function readPassage(datapath: Datapath, passage: Passage | null): Passage | null {
+  if (passage === null) return null;
+  const { fields, drop, carried } = passage;
+  if (!Number.isInteger(fields)) throw new TypeError(`the fields of a passage are bits, not ${messageOf(fields)}`);
+  if (drop !== undefined && !datapath.reasons.has(drop))
+    throw new RuleError(16, `drop reason ${drop} is not registered`);
+  if (carried !== undefined && typeof carried !== 'function')
+    throw new TypeError('`carried` of a passage is no function');
+  return passage;
 }
 
 function tellCarried(datapath: Datapath, slot: Slot, passage: Passage, packets: number, bytes: number): void {
-  if (slot.failed) return;
-  try {
-    passage.carried?.(packets, bytes);
-  } catch (error) {
-    datapath.onFailure(slot, error, 'carried');
-  }
+  if (!slot.failed) guarded(datapath, slot, 'carried', () => passage.carried?.(packets, bytes));
 }

@@ -14,6 +14,7 @@ import type {
   TimerHandle,
 } from './extension.ts';
 import type { OidFlight } from './oid-path.ts';
+import { messageOf } from './thrown.ts';
 
 /** Stands in until the factory has made the extension. */
 const NOTHING: Extension = {};
@@ -40,18 +41,23 @@ export class Slot {
   /** Which handlers there are, so that hot code does not ask. */
   hasIngress = false;
   hasEgress = false;
+  hasComplete = false;
+  hasReturn = false;
+  /** Number under which the switch writes down that it runs; see HostServices.entered. */
+  readonly entry: number;
 
   readonly counters = new Map<string, Counter>();
   readonly timers = new Set<TimerHandle>();
   /** OIDs that it pended. */
   readonly pended = new Set<OidFlight>();
 
-  constructor(id: number, factory: ExtensionFactory) {
+  constructor(id: number, factory: ExtensionFactory, descriptor: ExtensionDescriptor, entry: number) {
     this.id = id;
     this.factory = factory;
-    this.descriptor = factory.descriptor;
-    this.capturing = factory.descriptor.type === 'capturing';
-    this.forwarding = factory.descriptor.type === 'forwarding';
+    this.descriptor = descriptor;
+    this.entry = entry;
+    this.capturing = descriptor.type === 'capturing';
+    this.forwarding = descriptor.type === 'forwarding';
   }
 
   get name(): string {
@@ -63,16 +69,19 @@ export class Slot {
     return !this.failed && (this.state === 'Running' || this.state === 'Pausing' || this.state === 'Restarting');
   }
 
-  /** Take over a new instance. */
+  /** Take over a new instance. @throws TypeError for what is none */
   setExtension(extension: Extension): void {
-    this.extension = extension;
+    if (typeof extension !== 'object' || extension === null) throw new TypeError('create made no extension');
     this.hasIngress = typeof extension.onIngress === 'function';
     this.hasEgress = typeof extension.onEgress === 'function';
+    this.hasComplete = typeof extension.onIngressComplete === 'function';
+    this.hasReturn = typeof extension.onEgressReturn === 'function';
+    this.extension = extension;
   }
 
   info(position: number, heldPackets: number): ExtensionInfo {
     const counters: Record<string, number> = {};
-    for (const [name, counter] of this.counters) counters[name] = counter.value;
+    for (const [name, { value }] of this.counters) counters[name] = Number.isFinite(value) ? value : 0;
     return {
       ...this.descriptor,
       state: this.state,
@@ -83,4 +92,13 @@ export class Slot {
       failure: this.failure,
     };
   }
+}
+
+/** A descriptor's own copy, of plain texts. @throws TypeError for what is no descriptor; whatever its getters throw */
+export function readDescriptor(factory: ExtensionFactory): ExtensionDescriptor {
+  const { name, type, version, description } = factory.descriptor;
+  for (const text of [name, type, version]) {
+    if (typeof text !== 'string') throw new TypeError(`name, type and version are texts, not ${messageOf(text)}`);
+  }
+  return { name, type, version, ...(description === undefined ? {} : { description: messageOf(description) }) };
 }

@@ -4,17 +4,28 @@
  * Neighbours: slot.ts is one place in it, datapath.ts walks the order, oid-path.ts the OIDs.
  */
 import type { ExtensionInfo, SwitchEvent } from './api.ts';
-import { ContextFlag, type ForwardingContext, NO_RANK } from './context.ts';
+import { ContextFlag, NO_RANK } from './context.ts';
 import type { Datapath } from './datapath.ts';
 import { DropReason } from './drop-reason.ts';
 import { egressFrom } from './egress.ts';
-import { messageOf, RuleError, SwitchError } from './errors.ts';
-import type { ExtensionFactory, ExtensionHandle, ExtensionState, ExtensionType } from './extension.ts';
+import { RuleError, SwitchError } from './errors.ts';
+import type {
+  ExtensionDescriptor,
+  ExtensionFactory,
+  ExtensionHandle,
+  ExtensionState,
+  ExtensionType,
+} from './extension.ts';
+import { guarded, refusePromise, watched } from './guard.ts';
+import { mend } from './handoff.ts';
 import { ingressFrom } from './ingress.ts';
 import type { OidPath } from './oid-path.ts';
 import { Operation } from './operation.ts';
-import { Slot } from './slot.ts';
+import { readDescriptor, Slot } from './slot.ts';
+import { errorOf, messageOf } from './thrown.ts';
 
+/** An extension that holds a packet for this long is taken for broken: what it holds is missing to rings, pools and contexts. */
+const HOLD_LIMIT_SECONDS = 10;
 /** An extension that does not let go within this time of its pause is taken for broken. */
 const PAUSE_LIMIT_MS = 5_000;
 const TYPES: readonly ExtensionType[] = ['capturing', 'filtering', 'forwarding'];
@@ -81,7 +92,13 @@ export class ExtensionStack {
 
   /** See VirtualSwitch.enableExtension. */
   enable(factory: ExtensionFactory, configuration: unknown, position: number | undefined): Operation<void> {
-    const { name, type } = factory.descriptor;
+    let descriptor: ExtensionDescriptor;
+    try {
+      descriptor = readDescriptor(factory);
+    } catch (error) {
+      return Operation.failed(new SwitchError('INVALID', `this is no extension: ${messageOf(error)}`));
+    }
+    const { name, type } = descriptor;
     if (!TYPES.includes(type)) {
       return Operation.failed(new SwitchError('INVALID', `extension ${name} has the unknown type ${String(type)}`));
     }
@@ -91,12 +108,11 @@ export class ExtensionStack {
     if (type === 'forwarding' && forwarding !== undefined) {
       return Operation.failed(new RuleError(2, `${name} cannot be enabled besides ${forwarding.name}`));
     }
-    const slot = new Slot(this.#nextId, factory);
-    this.#nextId += 1;
+    const slot = this.#newSlot(factory, descriptor);
     try {
       this.#instantiate(slot, configuration);
     } catch (error) {
-      return Operation.failed(error instanceof Error ? error : new Error(String(error)));
+      return Operation.failed(failureOf(error));
     }
     return this.#change(() => {
       const again = this.#slots.some((other) => other.name === name || (other.forwarding && slot.forwarding));
@@ -109,21 +125,39 @@ export class ExtensionStack {
     });
   }
 
-  /** Make and attach the instance: Detached, Attaching, Paused. */
+  #newSlot(factory: ExtensionFactory, descriptor: ExtensionDescriptor): Slot {
+    const id = this.#nextId;
+    this.#nextId += 1;
+    return new Slot(id, factory, descriptor, this.#datapath.host.entered?.numberOf(descriptor.name) ?? id);
+  }
+
+  /** Make and attach the instance: Detached, Attaching, Paused. @throws SwitchError */
   #instantiate(slot: Slot, configuration: unknown): void {
     const { factory, name } = slot;
-    const checked = parseConfiguration(factory, configuration);
+    const checked = this.#parse(slot, configuration);
     this.#setState(slot, 'Attaching');
-    slot.handle = this.#makeHandle(slot);
+    const handle = this.#makeHandle(slot);
+    slot.handle = handle;
     try {
-      const extension = factory.create(slot.handle, checked);
-      slot.setExtension(extension);
-      extension.attach?.();
+      watched(this.#datapath, slot.entry, () => {
+        slot.setExtension(factory.create(handle, checked));
+        refusePromise(slot.extension.attach?.(), 'attach');
+      });
     } catch (error) {
+      this.#forget(slot);
       this.#setState(slot, 'Detached');
-      throw new SwitchError('EXTENSION', `extension ${name} could not attach: ${messageOf(error)}`, { cause: error });
+      throw new SwitchError('EXTENSION', `extension ${name} could not attach: ${messageOf(error)}`);
     }
     this.#setState(slot, 'Paused');
+  }
+
+  /** What an extension makes of its configuration. @throws SwitchError INVALID */
+  #parse({ factory, name, entry }: Slot, configuration: unknown): unknown {
+    try {
+      return watched(this.#datapath, entry, () => parseConfiguration(factory, configuration));
+    } catch (error) {
+      throw new SwitchError('INVALID', `configuration of extension ${name}: ${messageOf(error)}`);
+    }
   }
 
   /** Put a slot at a position within its type. */
@@ -169,21 +203,18 @@ export class ExtensionStack {
     let checked: unknown;
     try {
       slot = this.find(name);
-      checked = parseConfiguration(slot.factory, configuration);
+      checked = this.#parse(slot, configuration);
     } catch (error) {
-      return Operation.failed(error as Error);
+      return Operation.failed(failureOf(error));
     }
-    if (slot.extension.reconfigure !== undefined) {
-      try {
-        slot.extension.reconfigure(checked);
-      } catch (error) {
-        this.fail(slot, error, 'reconfigure');
-        return Operation.failed(new SwitchError('EXTENSION', `extension ${name} failed: ${messageOf(error)}`));
-      }
-      return Operation.done<void>(undefined);
-    }
-    const fresh = new Slot(this.#nextId, slot.factory);
-    this.#nextId += 1;
+    let reconfigured = false;
+    this.#call(slot, 'reconfigure', () => {
+      reconfigured = slot.extension.reconfigure !== undefined;
+      return slot.extension.reconfigure?.(checked);
+    });
+    if (slot.failed) return Operation.failed(new SwitchError('EXTENSION', `extension ${name} failed: ${slot.failure}`));
+    if (reconfigured) return Operation.done<void>(undefined);
+    const fresh = this.#newSlot(slot.factory, slot.descriptor);
     return this.#change(() => {
       const index = this.#slots.indexOf(slot);
       if (index === -1) throw new SwitchError('NOT_FOUND', `extension ${name} has failed meanwhile`);
@@ -232,7 +263,7 @@ export class ExtensionStack {
           apply();
           settled.push(() => operation.resolve(undefined));
         } catch (error) {
-          settled.push(() => operation.reject(error instanceof Error ? error : new Error(String(error))));
+          settled.push(() => operation.reject(failureOf(error)));
         }
       }
       this.#restart();
@@ -279,6 +310,28 @@ export class ExtensionStack {
     }
   }
 
+  /** Take extensions that keep packets out of the way. Called about once a second; whoever holds a packet at two looks has kept it in between. */
+  expireHeld(): void {
+    const { contexts, nowSeconds } = this.#datapath;
+    if (contexts.inUse === 0) return;
+    const late = new Map<number, number>();
+    for (const context of contexts.all) {
+      const { holder } = context;
+      if (context.free || holder <= 0) continue;
+      if (context.seenHolder !== holder) {
+        context.seenHolder = holder;
+        context.seenSeconds = nowSeconds;
+      } else if (nowSeconds - context.seenSeconds >= HOLD_LIMIT_SECONDS) {
+        late.set(holder, (late.get(holder) ?? 0) + 1);
+      }
+    }
+    for (const [id, packets] of late) {
+      const slot = this.#slots.find((other) => other.id === id);
+      const error = new Error(`it has kept ${packets} packets for ${HOLD_LIMIT_SECONDS} seconds`);
+      if (slot !== undefined) this.fail(slot, error, 'keeping packets');
+    }
+  }
+
   #detach(slot: Slot): void {
     slot.rank = NO_RANK;
     this.#call(slot, 'detach', () => slot.extension.detach?.());
@@ -303,18 +356,15 @@ export class ExtensionStack {
    */
   fail(slot: Slot, thrown: unknown, where: string): void {
     if (slot.failed) return;
-    const error = thrown instanceof Error ? thrown : new Error(messageOf(thrown));
+    const error = errorOf(thrown);
     slot.failed = true;
     slot.failure = `${where}: ${error.message}`;
     this.#slots = this.#slots.filter((other) => other !== slot);
     this.#failed = [slot, ...this.#failed.filter((other) => other.name !== slot.name)].slice(0, MAX_REMEMBERED);
     this.#datapath.setChain(this.#slots);
     const heldPackets = this.#rescue(slot);
-    try {
-      slot.extension.detach?.();
-    } catch {
-      // It has failed already; that it also fails to clean up adds nothing.
-    }
+    // It has failed already; that it also fails to clean up adds nothing.
+    this.#call(slot, 'detach', () => slot.extension.detach?.());
     this.#forget(slot);
     this.#setState(slot, 'Detached');
     this.#event({ type: 'extension-failed', name: slot.name, error, where, heldPackets });
@@ -331,9 +381,11 @@ export class ExtensionStack {
     datapath.enter();
     const down = datapath.takeBatch();
     const up = datapath.takeBatch();
-    for (const packet of held) {
-      const context = packet.attachment as ForwardingContext;
-      if (!slot.capturing || context.origin === slot.id) {
+    for (const context of held) {
+      const { packet } = context;
+      if (packet === null) continue;
+      const isWhole = mend(packet, context);
+      if (!isWhole || !slot.capturing || context.origin === slot.id) {
         datapath.dropPacket(packet, context, datapath.portOf(context), DropReason.EXTENSION_FAILED);
       } else if ((context.flags & ContextFlag.EGRESS) !== 0) {
         up.push(packet);
@@ -351,12 +403,8 @@ export class ExtensionStack {
   }
 
   /** Call into an extension outside the packet path. */
-  #call(slot: Slot, where: string, call: () => void): void {
-    try {
-      call();
-    } catch (error) {
-      this.fail(slot, error, where);
-    }
+  #call(slot: Slot, where: string, call: () => unknown): void {
+    guarded(this.#datapath, slot, where, call);
   }
 
   #setState(slot: Slot, state: ExtensionState): void {
@@ -367,15 +415,17 @@ export class ExtensionStack {
 }
 
 function parseConfiguration(factory: ExtensionFactory, configuration: unknown): unknown {
-  const { name } = factory.descriptor;
   if (factory.parseConfiguration === undefined) {
     if (configuration === undefined || configuration === null) return undefined;
     if (typeof configuration === 'object' && Object.keys(configuration).length === 0) return undefined;
-    throw new SwitchError('INVALID', `extension ${name} takes no configuration`);
+    throw new Error('it takes none');
   }
-  try {
-    return factory.parseConfiguration(configuration);
-  } catch (error) {
-    throw new SwitchError('INVALID', `configuration of extension ${name}: ${messageOf(error)}`, { cause: error });
-  }
+  const parsed = factory.parseConfiguration(configuration);
+  refusePromise(parsed, 'parseConfiguration');
+  return parsed;
+}
+
+/** An error that is the switch's own passes as it is. */
+function failureOf(error: unknown): Error {
+  return error instanceof SwitchError || error instanceof RuleError ? error : errorOf(error);
 }

@@ -1,5 +1,7 @@
 /** The way of a status indication: up the stack from the miniport edge, or from the extension that makes it. */
 import type { SwitchEvent } from './api.ts';
+import type { Datapath } from './datapath.ts';
+import { guarded } from './guard.ts';
 import type { StatusIndication } from './oid.ts';
 import type { Slot } from './slot.ts';
 import type { ExtensionStack } from './stack.ts';
@@ -9,6 +11,7 @@ import type { ExtensionStack } from './stack.ts';
  * @param from the slot that makes it; null: the miniport edge
  */
 export function indicateStatus(
+  datapath: Datapath,
   stack: ExtensionStack,
   from: Slot | null,
   indication: StatusIndication,
@@ -18,11 +21,7 @@ export function indicateStatus(
   for (let i = slots.length - 1; i >= 0; i -= 1) {
     const slot = slots[i];
     if (from !== null && slot.rank >= from.rank) continue;
-    try {
-      if (slot.extension.onStatus?.(indication) === false) return;
-    } catch (error) {
-      stack.fail(slot, error, 'onStatus');
-    }
+    if (guarded(datapath, slot, 'onStatus', () => slot.extension.onStatus?.(indication)) === false) return;
   }
   event({ type: 'status', indication });
 }

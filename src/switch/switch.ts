@@ -17,19 +17,23 @@ import type {
 import { Control } from './control.ts';
 import { Datapath } from './datapath.ts';
 import type { DropReasonInfo } from './drop-reason.ts';
-import { messageOf, SwitchError } from './errors.ts';
+import { SwitchError } from './errors.ts';
 import type { ExtensionFactory } from './extension.ts';
+import { guarded, refusePromise, watched } from './guard.ts';
 import { Handle, type HandleSurroundings } from './handle.ts';
 import { Miniport } from './miniport.ts';
 import type { NicRequest, SavedState, StatusIndication } from './oid.ts';
 import { OidPath } from './oid-path.ts';
 import { Operation } from './operation.ts';
+import { plainJson } from './plain-json.ts';
 import { PortControl } from './port-control.ts';
 import type { JsonValue, PortPropertyType, SwitchProperty } from './properties.ts';
 import { PropertyControl } from './property-control.ts';
 import { SaveRestore } from './save-restore.ts';
+import type { Slot } from './slot.ts';
 import { ExtensionStack } from './stack.ts';
 import { indicateStatus } from './status-path.ts';
+import { messageOf } from './thrown.ts';
 import { tracePacket } from './trace.ts';
 
 const DEFAULTS = {
@@ -79,7 +83,7 @@ class Switch implements VirtualSwitch {
       slots: () => this.#stack.flowing(),
       execute: (flight) => this.#miniport.execute(flight),
       portReferences: (slot, portId) => this.#datapath.ports[portId]?.references.get(slot.id) ?? 0,
-      failed: (slot, error, where) => this.#stack.fail(slot, error, where),
+      call: (slot, where, call) => guarded(this.#datapath, slot, where, call),
       event,
       settled: () => this.#proceed(),
     });
@@ -139,11 +143,7 @@ class Switch implements VirtualSwitch {
     if (this.#datapath.active) return Operation.done<void>(undefined);
     this.#datapath.active = true;
     for (const slot of [...this.#stack.flowing()]) {
-      try {
-        slot.extension.switchActive?.();
-      } catch (error) {
-        this.#stack.fail(slot, error, 'switchActive');
-      }
+      guarded(this.#datapath, slot, 'switchActive', () => slot.extension.switchActive?.());
     }
     return Operation.done<void>(undefined);
   }
@@ -277,11 +277,19 @@ class Switch implements VirtualSwitch {
 
   extensionStatus(name: string): JsonValue {
     const slot = this.#stack.find(name);
+    const status: unknown = guarded(this.#datapath, slot, 'status', () => slot.extension.status?.());
+    if (slot.failed) throw new SwitchError('EXTENSION', `extension ${name} failed in ${slot.failure}`);
+    return this.#plain(slot, 'status', status ?? null);
+  }
+
+  /** What an extension answers with, as JSON of bounded size. @throws SwitchError */
+  #plain(slot: Slot, where: string, value: unknown): JsonValue {
     try {
-      return slot.extension.status?.() ?? null;
+      return watched(this.#datapath, slot.entry, () => plainJson(value));
     } catch (error) {
-      this.#stack.fail(slot, error, 'status');
-      throw new SwitchError('EXTENSION', `extension ${name} failed: ${messageOf(error)}`, { cause: error });
+      const message = `its ${where} cannot be shown: ${messageOf(error)}`;
+      this.#emit({ type: 'misuse', name: slot.name, rule: 44, message });
+      throw new SwitchError('EXTENSION', `extension ${slot.name}: ${message}`);
     }
   }
 
@@ -291,14 +299,20 @@ class Switch implements VirtualSwitch {
       throw new SwitchError('INVALID', `extension ${name} has no commands`);
     }
     this.#datapath.enter();
+    let answer: unknown;
     try {
-      return slot.extension.command(command, args);
+      answer = watched(this.#datapath, slot.entry, () => {
+        const given: unknown = slot.extension.command?.(command, args);
+        refusePromise(given, `the command ${command}`);
+        return given;
+      });
     } catch (error) {
       // A command that is refused is no failure: extensions throw for what they do not know.
-      throw new SwitchError('INVALID', `extension ${name}: ${messageOf(error)}`, { cause: error });
+      throw new SwitchError('INVALID', `extension ${name}: ${messageOf(error)}`);
     } finally {
       this.#datapath.leave();
     }
+    return this.#plain(slot, `answer to ${command}`, answer ?? null);
   }
 
   saveNic(portId: number, nicIndex: number): Operation<readonly SavedState[]> {
@@ -317,7 +331,7 @@ class Switch implements VirtualSwitch {
   }
 
   indicateNicStatus(indication: StatusIndication): void {
-    indicateStatus(this.#stack, null, indication, (event) => this.#emit(event));
+    indicateStatus(this.#datapath, this.#stack, null, indication, (event) => this.#emit(event));
   }
 
   receive(portId: number, nicIndex: number, batch: Batch): void {
@@ -326,6 +340,7 @@ class Switch implements VirtualSwitch {
 
   tick(): void {
     this.#datapath.enter();
+    this.#stack.expireHeld();
     this.#datapath.leave();
   }
 

@@ -9,15 +9,17 @@ import { ContextFlag, DestinationFlag, ForwardingContext } from './context.ts';
 import type { Datapath } from './datapath.ts';
 import { DropReason } from './drop-reason.ts';
 import { destinationNic, isTooLong } from './egress.ts';
-import { messageOf } from './errors.ts';
 import type { Explanation } from './extension.ts';
+import { watched } from './guard.ts';
 import { isNvgre } from './ingress.ts';
 import { Route, route, routeNatively } from './native-forwarding.ts';
+import { plainJson } from './plain-json.ts';
 import { egressPolicyVerdict, ingressPolicyVerdict } from './policies/builtin.ts';
 import { VlanMode } from './policies/port-policy.ts';
 import { describeTagAction, egressVlanVerdict, tagActionFor } from './policies/vlan.ts';
 import type { Port } from './port.ts';
 import type { Slot } from './slot.ts';
+import { messageOf } from './thrown.ts';
 
 /** One trace under way. */
 class Tracer {
@@ -104,7 +106,9 @@ class Tracer {
       return null;
     }
     try {
-      const explanation = slot.extension.explain(this.#packet, this.#context);
+      const explanation = watched(this.#datapath, slot.entry, () =>
+        readExplanation(slot.extension.explain?.(this.#packet, this.#context)),
+      );
       for (const line of explanation.lines) this.#say(slot.name, line);
       return explanation;
     } catch (error) {
@@ -218,6 +222,21 @@ class Tracer {
     const text = `out through port ${port.name} (${port.portId}), NIC ${nicIndex}; VLAN tag: ${tag}`;
     this.steps.push({ stage: 'delivery', text, portId: port.portId, nicIndex, tag });
   }
+}
+
+/** An explanation's own copy, of plain texts and numbers. @throws TypeError for what is none */
+function readExplanation(given: Explanation | undefined): Explanation {
+  const { lines, drop, destinations = [], excluded = [] } = plainJson(given) as unknown as Explanation;
+  return {
+    lines: [...lines].map(String),
+    ...(drop === undefined ? {} : { drop: Number(drop) }),
+    destinations: [...destinations].map(({ portId, nicIndex, flags }) => ({
+      portId: Number(portId),
+      nicIndex: Number(nicIndex),
+      flags: Number(flags),
+    })),
+    excluded: [...excluded].map(({ portId, reason }) => ({ portId: Number(portId), reason: Number(reason) })),
+  };
 }
 
 /** See VirtualSwitch.trace. @param slots flowing slots from the top */

@@ -2,39 +2,20 @@
  * The calls of an extension that move packets: passing on, ending, injecting, cloning. Each is checked as a whole before
  * anything changes. handle.ts puts them behind the extension's handle.
  */
-import type { Batch, ClonePool, Packet, PacketPool } from '../net/index.ts';
+import { type Batch, type ClonePool, Packet, type PacketPool } from '../net/index.ts';
 import { abandonContext } from './completion.ts';
 import { ContextFlag, contextOf, type ForwardingContext, PacketFlag } from './context.ts';
 import type { Datapath } from './datapath.ts';
-import { classify, heldContext, setSourceUnchecked } from './destination-calls.ts';
+import { classify, setSourceUnchecked } from './destination-calls.ts';
 import { addDestinationTo } from './destinations.ts';
 import { DropReason } from './drop-reason.ts';
 import { countNoArrival, egressAboveForwarding, egressFrom, miniportEdge } from './egress.ts';
 import { RuleError } from './errors.ts';
+import { checkBatch, claim, claimAll, claimToPass, heldContext, isWhole, unclaim } from './handoff.ts';
 import { ingressFrom } from './ingress.ts';
 import type { Port } from './port.ts';
 import type { Slot } from './slot.ts';
 import { verifyBatch } from './verify.ts';
-
-const WRONG_DIRECTION = ContextFlag.EGRESS | ContextFlag.REPORTED | ContextFlag.MALFORMED;
-
-/** Every packet is held by the slot, on the right path, and may go on. */
-function checkHeld(slot: Slot, batch: Batch, egress: boolean): void {
-  if (!slot.flowing) throw new RuleError(3, `${slot.name} sends packets while it is ${slot.state}`);
-  const packets = batch.packets;
-  const id = slot.id;
-  const right = egress ? ContextFlag.EGRESS : 0;
-  for (let i = 0; i < batch.count; i += 1) {
-    const context = packets[i].attachment as ForwardingContext | null;
-    if (context !== null && context.holder === id && (context.flags & WRONG_DIRECTION) === right) continue;
-    const held = heldContext(slot, packets[i]);
-    if ((held.flags & ContextFlag.REPORTED) !== 0)
-      throw new RuleError(16, 'a packet reported as filtered is passed on');
-    if ((held.flags & ContextFlag.MALFORMED) !== 0)
-      throw new RuleError(10, 'a packet is passed on without a valid frame');
-    throw new RuleError(3, `${slot.name} passes a packet on along the wrong path`);
-  }
-}
 
 /** The promises of list flags hold. */
 function checkFlags(slot: Slot, batch: Batch, flags: number): void {
@@ -58,13 +39,23 @@ function checkFlags(slot: Slot, batch: Batch, flags: number): void {
 
 /** NdisFSendNetBufferLists on ingress. */
 export function sendIngress(datapath: Datapath, slot: Slot, batch: Batch, flags: number): void {
-  checkHeld(slot, batch, false);
-  if (flags !== 0) checkFlags(slot, batch, flags);
-  if (datapath.options.verifyData) verifyBatch(batch, slot.capturing ? 4 : 19);
+  claimToPass(slot, batch, false);
   if (batch.count === 0) return;
+  checkPromises(datapath, slot, batch, flags, slot.capturing ? 4 : 19);
   datapath.enter();
   passDown(datapath, slot, batch, flags);
   datapath.leave();
+}
+
+/** What is said of claimed packets holds; otherwise they are the slot's again. @param rule broken by data that was changed @throws RuleError */
+function checkPromises(datapath: Datapath, slot: Slot, batch: Batch, flags: number, rule: number): void {
+  try {
+    if (flags !== 0) checkFlags(slot, batch, flags);
+    if (datapath.options.verifyData && rule !== 0) verifyBatch(batch, rule);
+  } catch (error) {
+    unclaim(slot, batch, batch.count);
+    throw error;
+  }
 }
 
 function passDown(datapath: Datapath, slot: Slot, batch: Batch, flags: number): void {
@@ -75,9 +66,9 @@ function passDown(datapath: Datapath, slot: Slot, batch: Batch, flags: number): 
 
 /** NdisFIndicateReceiveNetBufferLists on egress. */
 export function indicateEgress(datapath: Datapath, slot: Slot, batch: Batch, flags: number): void {
-  checkHeld(slot, batch, true);
-  if (datapath.options.verifyData) verifyBatch(batch, slot.capturing ? 4 : 18);
+  claimToPass(slot, batch, true);
   if (batch.count === 0) return;
+  checkPromises(datapath, slot, batch, 0, slot.capturing ? 4 : 18);
   datapath.enter();
   passUp(datapath, slot, batch, flags);
   datapath.leave();
@@ -91,12 +82,20 @@ function passUp(datapath: Datapath, slot: Slot, batch: Batch, flags: number): vo
 
 /** NdisFSendNetBufferListsComplete and NdisFReturnNetBufferLists for packets that go no further. */
 export function endPackets(datapath: Datapath, slot: Slot, batch: Batch, egress: boolean): void {
-  for (let i = 0; i < batch.count; i += 1) {
-    const context = heldContext(slot, batch.packets[i]);
-    if (slot.capturing && context.origin !== slot.id) throw new RuleError(4, `${slot.name} ends a packet`);
-    if (((context.flags & ContextFlag.EGRESS) !== 0) !== egress) {
-      throw new RuleError(3, `${slot.name} ends a packet on the wrong path`);
+  checkBatch(slot, batch);
+  let claimed = 0;
+  try {
+    for (; claimed < batch.count; claimed += 1) {
+      const context = heldContext(slot, batch.packets[claimed]);
+      if (slot.capturing && context.origin !== slot.id) throw new RuleError(4, `${slot.name} ends a packet`);
+      if (((context.flags & ContextFlag.EGRESS) !== 0) !== egress) {
+        throw new RuleError(3, `${slot.name} ends a packet on the wrong path`);
+      }
+      claim(context);
     }
+  } catch (error) {
+    unclaim(slot, batch, claimed);
+    throw error;
   }
   datapath.enter();
   for (let i = 0; i < batch.count; i += 1) {
@@ -133,6 +132,7 @@ function tellDrops(datapath: Datapath, batch: Batch): void {
 /** End packets whose content went on by another way. */
 export function consumePackets(datapath: Datapath, slot: Slot, batch: Batch): void {
   if (slot.capturing) throw new RuleError(4, `${slot.name} ends a packet`);
+  checkBatch(slot, batch);
   for (let i = 0; i < batch.count; i += 1) heldContext(slot, batch.packets[i]);
   for (let i = 0; i < batch.count; i += 1) contextOf(batch.packets[i]).flags |= ContextFlag.CLONED;
   endPackets(datapath, slot, batch, false);
@@ -156,12 +156,19 @@ export function reportFiltered(
   const port = datapath.ports[portId];
   if (!port) throw new RuleError(16, `there is no port ${portId}`);
   if (!datapath.reasons.has(reason)) throw new RuleError(16, `drop reason ${reason} is not registered`);
-  for (let i = 0; i < batch.count; i += 1) {
-    const context = heldContext(slot, batch.packets[i]);
-    if ((context.flags & ContextFlag.REPORTED) !== 0) throw new RuleError(16, 'a packet is reported twice');
-    if (incoming && context.sourcePortId !== portId) {
-      throw new RuleError(16, `a packet from port ${context.sourcePortId} is reported as incoming from ${portId}`);
+  checkBatch(slot, batch);
+  let claimed = 0;
+  try {
+    for (; claimed < batch.count; claimed += 1) {
+      const context = heldContext(slot, batch.packets[claimed]);
+      if ((context.flags & ContextFlag.REPORTED) !== 0) throw new RuleError(16, 'a packet is reported twice');
+      if (incoming && context.sourcePortId !== portId) {
+        throw new RuleError(16, `a packet from port ${context.sourcePortId} is reported as incoming from ${portId}`);
+      }
+      claim(context);
     }
+  } finally {
+    unclaim(slot, batch, claimed);
   }
   for (let i = 0; i < batch.count; i += 1) {
     const context = batch.packets[i].attachment as ForwardingContext;
@@ -173,6 +180,7 @@ export function reportFiltered(
 
 /** Every packet was originated by the slot and still is its own. */
 function checkOwn(slot: Slot, batch: Batch): void {
+  checkBatch(slot, batch);
   for (let i = 0; i < batch.count; i += 1) {
     const context = heldContext(slot, batch.packets[i]);
     if (context.origin !== slot.id) throw new RuleError(11, `${slot.name} injects a packet of others`);
@@ -186,7 +194,6 @@ export function injectIngress(datapath: Datapath, slot: Slot, batch: Batch, flag
   for (let i = 0; i < batch.count; i += 1) {
     classify(datapath, batch.packets[i], batch.packets[i].attachment as ForwardingContext);
   }
-  checkHeld(slot, batch, false);
   for (let i = 0; i < batch.count; i += 1) {
     const context = batch.packets[i].attachment as ForwardingContext;
     const nic = context.sourcePort?.nics[context.sourceNicIndex];
@@ -194,8 +201,9 @@ export function injectIngress(datapath: Datapath, slot: Slot, batch: Batch, flag
     if (!slot.forwarding && context.numDestinations !== 0)
       throw new RuleError(5, 'an injected packet has destinations');
   }
-  if (flags !== 0) checkFlags(slot, batch, flags);
+  claimToPass(slot, batch, false);
   if (batch.count === 0) return;
+  checkPromises(datapath, slot, batch, flags, 0);
   datapath.enter();
   for (let i = 0; i < batch.count; i += 1) {
     const context = batch.packets[i].attachment as ForwardingContext;
@@ -222,8 +230,10 @@ export function injectEgress(datapath: Datapath, slot: Slot, batch: Batch, flags
     if (!sameAddressing(context, parentContext)) {
       throw new RuleError(18, 'source or destinations of an egress clone were changed');
     }
+    if (!isWhole(packet, context)) throw new RuleError(44, `the frame of a clone lies outside of its memory`);
   }
   if (batch.count === 0) return;
+  claimAll(slot, batch);
   datapath.enter();
   for (let i = 0; i < batch.count; i += 1) {
     const context = batch.packets[i].attachment as ForwardingContext;
@@ -253,7 +263,13 @@ function sameAddressing(a: ForwardingContext, b: ForwardingContext): boolean {
 
 /** AllocateNetBufferListForwardingContext. */
 export function allocateContext(datapath: Datapath, slot: Slot, packet: Packet): boolean {
+  if (!(packet instanceof Packet) || packet.references < 1) {
+    throw new RuleError(44, `${slot.name} wants a context for what is no packet, or was given back`);
+  }
   if (packet.attachment !== null) throw new RuleError(10, 'the packet has a forwarding context already');
+  if (packet.headroomStart < 0 || packet.limit > packet.bytes.length) {
+    throw new RuleError(44, `${slot.name} wrote bounds into a packet that lie outside of its memory`);
+  }
   const context = datapath.contexts.attach(packet);
   if (context === null) return false;
   context.holder = slot.id;
@@ -285,6 +301,8 @@ export function duplicate(
 ): Packet | null {
   if (slot.capturing) throw new RuleError(4, `${slot.name} clones a packet`);
   const original = heldContext(slot, packet);
+  if (!isWhole(packet, original))
+    throw new RuleError(44, `${slot.name} copies a frame that lies outside of its memory`);
   const made = share ? clones.clone(packet) : copyPacket(packet, pool);
   if (made === null) return null;
   const context = datapath.contexts.attach(made);

@@ -3,8 +3,9 @@
  * weight. Part of the built-in ingress and egress policies.
  */
 import { Fragment, type HeaderOffsets, type Packet, parseIpv4Into, parseIpv6Into, parseMac } from '../../net/index.ts';
-import { messageOf, SwitchError } from '../errors.ts';
+import { SwitchError } from '../errors.ts';
 import type { AclRule } from '../properties.ts';
+import { messageOf } from '../thrown.ts';
 
 /** What a table says about a packet. */
 export const AclVerdict = { NO_RULE: 0, ALLOW: 1, DENY: 2 } as const;
