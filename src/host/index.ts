@@ -9,7 +9,14 @@ export { REDIRECT_MARK } from './drop-program.ts';
 export { type Isolation, type IsolationMeans, isolate } from './isolation.ts';
 export type { LinkEvent, LinkProperty, LinkState } from './link-state.ts';
 export { LinkWatch, pollLinks } from './link-watch.ts';
-export { EventLoop, type LoopHandler, type LoopOptions, type Poller, type WakeHandler } from './loop.ts';
+export {
+  EventLoop,
+  type LoopHandler,
+  type LoopOptions,
+  type LoopPulse,
+  type Poller,
+  type WakeHandler,
+} from './loop.ts';
 export { mountAt } from './mounts.ts';
 export {
   createNamespace,

@@ -34,9 +34,18 @@ export interface WakeHandler {
   onWake(): void;
 }
 
+/** Told what the loop does, so that another thread can see whether it goes on. */
+export interface LoopPulse {
+  /** A turn begins. */
+  turn(): void;
+  /** The loop goes to sleep until there is something to do, or is awake again. */
+  sleeps(asleep: boolean): void;
+}
+
 export interface LoopOptions {
   /** How long to go on polling without sleeping after the last work, in microseconds. 0 sleeps at once. */
   busyPollUs?: number;
+  pulse?: LoopPulse;
 }
 
 // Turns with work between two looks at the descriptors: control messages wait at most that many batches.
@@ -57,6 +66,7 @@ export class EventLoop {
   readonly #handlers: (LoopHandler | undefined)[] = [];
   readonly #pollers: Poller[] = [];
   readonly #busyPollMs: number;
+  readonly #pulse: LoopPulse | null;
   #running = false;
   #stopRequested = false;
   #lastWorkMs = 0;
@@ -68,6 +78,7 @@ export class EventLoop {
   /** @throws SystemError */
   constructor(options: LoopOptions = {}) {
     this.#busyPollMs = (options.busyPollUs ?? 50) / 1000;
+    this.#pulse = options.pulse ?? null;
     this.#wake = eventfd();
     this.#epoll.add(this.#wake.number, EpollEvent.IN);
   }
@@ -159,6 +170,8 @@ export class EventLoop {
   }
 
   #turn(longestMs: number): boolean {
+    const pulse = this.#pulse;
+    if (pulse !== null) pulse.turn();
     const pollers = this.#pollers;
     let work = 0;
     for (let i = 0; i < pollers.length; i += 1) work += pollers[i].poll();
@@ -174,7 +187,9 @@ export class EventLoop {
     if (work > 0) this.#lastWorkMs = now;
     else if (now - this.#lastWorkMs >= this.#busyPollMs) sleepMs = Math.min(longestMs, this.timers.untilNextMs(now));
     // epoll counts whole milliseconds: rounding up keeps a timer from being polled for at the end of its wait.
+    if (pulse !== null && sleepMs > 0) pulse.sleeps(true);
     const ready = this.#epoll.wait(Math.ceil(sleepMs));
+    if (pulse !== null && sleepMs > 0) pulse.sleeps(false);
     for (let i = 0; i < ready; i += 1) this.#dispatch(this.#epoll.descriptorOf(i), this.#epoll.eventsOf(i));
     const fired = this.timers.size > 0 ? this.timers.run(performance.now()) : 0;
     // Ready rings count as work, so that busy polling begins with the packet that ended the sleep.

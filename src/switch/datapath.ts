@@ -86,6 +86,9 @@ export class Datapath {
 
   /** Its first word is the number of the extension that runs, 0 for none; see HostServices.entered. */
   readonly entered: Int32Array;
+  readonly #spoilt: (() => string | null) | null;
+  /** What an extension that has not returned yet has changed of what all code shares. */
+  #damage: { readonly by: number; readonly what: string } | null = null;
 
   /** Set by the stack: an extension threw. */
   onFailure: (slot: Slot, error: unknown, where: string) => void = ignoreFailure;
@@ -100,7 +103,9 @@ export class Datapath {
   constructor(options: DatapathOptions) {
     this.options = options;
     this.host = options.host;
-    this.entered = options.host.entered?.record ?? new Int32Array(1);
+    const { entered } = options.host;
+    this.entered = entered?.record ?? new Int32Array(1);
+    this.#spoilt = entered?.spoilt === undefined ? null : () => entered.spoilt?.() ?? null;
     this.contexts = new ContextPool(options.maxContexts);
     this.macTable = new MacTable({ capacity: options.macTableCapacity, ageingSeconds: options.macAgeingSeconds });
   }
@@ -189,6 +194,7 @@ export class Datapath {
 
   /** Begin work on packets. Work may nest; the outermost {@link leave} ends the burst. */
   enter(): void {
+    if (this.#spoilt !== null) this.#lookForDamage(this.#spoilt);
     if (this.depth === 0) this.readClock();
     this.depth += 1;
   }
@@ -231,6 +237,23 @@ export class Datapath {
       }
     }
     touched.length = 0;
+  }
+
+  /** A call into an extension has returned. Damage to what all code shares is its failure. */
+  returned(slot: Slot, where: string): void {
+    if (this.#spoilt === null) return;
+    let what = this.#spoilt();
+    if (what === null && this.#damage?.by === slot.entry) {
+      what = this.#damage.what;
+      this.#damage = null;
+    }
+    if (what !== null) this.onFailure(slot, new Error(what), where);
+  }
+
+  /** Whoever runs when damage is found has done it: it is looked for whenever one calls. */
+  #lookForDamage(spoilt: () => string | null): void {
+    const what = spoilt();
+    if (what !== null) this.#damage = { by: this.entered[0], what };
   }
 
   /** A call has ended in an error: work is as deep as it was before. */

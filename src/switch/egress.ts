@@ -111,6 +111,7 @@ function callEgress(datapath: Datapath, slot: Slot, batch: Batch, flags: number)
   }
   entered[0] = before;
   batch.count = 0;
+  datapath.returned(slot, 'onEgress');
 }
 
 /** Count and exclude one copy of a packet. */

@@ -122,6 +122,12 @@ export interface EntryRecord {
   readonly record: Int32Array;
   /** The number of an extension, from 1 on; the same for the same name. */
   numberOf(name: string): number;
+  /**
+   * Optional: whether code has changed what all code shares (`Array.prototype.push`). It is put right at once. Asked whenever an extension calls or
+   * returns, so it has to be quick.
+   * @returns what was changed; null for nothing
+   */
+  spoilt?(): string | null;
 }
 
 /** What the surroundings give to a switch and its extensions. */

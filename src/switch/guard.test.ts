@@ -506,6 +506,35 @@ test('whatever extensions do to the packets that they are handed, no packet is l
       for (let round = 0; round < steps.length; round += 1) bench.receive(1, frame(), frame());
       expectHealthy(bench);
     }),
-    { numRuns: 200 },
+    { numRuns: 60 },
   );
+});
+
+test('an extension that changes what all code shares is disabled, not one that is called meanwhile', () => {
+  let damaged = false;
+  const spoilt = (): string | null => {
+    if (!damaged) return null;
+    damaged = false;
+    return 'it changed Array.prototype.push';
+  };
+  const host = {
+    nowMs: () => 1,
+    log: () => {},
+    entered: { record: new Int32Array(1), numberOf: (name: string) => name.length, spoilt },
+  };
+  const bench = new Bench({ verifyData: false, host });
+  bench.failuresExpected = true;
+  bench.port(1);
+  bench.port(2);
+  bench.enable('good', 'filtering', passing);
+  bench.enable('spoiler', 'filtering', (handle) => ({
+    onIngress: (batch, flags) => {
+      damaged = true;
+      handle.sendIngress(batch, flags);
+    },
+  }));
+  bench.receive(1, frame());
+  const failed = bench.events.filter((event) => event.type === 'extension-failed');
+  expect(failed).toMatchObject([{ name: 'spoiler', where: 'onIngress' }]);
+  expect(bench.reached()).toEqual([2]);
 });

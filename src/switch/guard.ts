@@ -25,6 +25,7 @@ export function guarded<T>(datapath: Datapath, slot: Slot, where: string, call: 
     return undefined;
   } finally {
     entered[0] = before;
+    datapath.returned(slot, where);
   }
 }
 

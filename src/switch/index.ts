@@ -19,6 +19,7 @@ export { DropReason, type DropReasonCode, type DropReasonInfo } from './drop-rea
 export { RuleError, SwitchError, type SwitchErrorCode } from './errors.ts';
 export type {
   Counter,
+  EntryRecord,
   Explanation,
   Extension,
   ExtensionDescriptor,
@@ -72,3 +73,4 @@ export type {
   VlanProperty,
 } from './properties.ts';
 export { createSwitch } from './switch.ts';
+export { errorOf, messageOf } from './thrown.ts';

@@ -57,6 +57,7 @@ function callIngress(datapath: Datapath, slot: Slot, batch: Batch, flags: number
   }
   entered[0] = before;
   batch.count = 0;
+  datapath.returned(slot, 'onIngress');
 }
 
 /** Access control, guards and limits of the source ports; refused packets are dropped, the rest stays in the batch. */

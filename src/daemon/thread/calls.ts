@@ -86,6 +86,8 @@ export interface CallMessage {
 /** What the datapath thread sends up. */
 export type UpMessage =
   | { type: 'ready'; wakeDescriptor: number }
+  /** An extension has a number in the pulse (pulse.ts). */
+  | { type: 'entry'; number: number; name: string }
   | { type: 'reply'; id: number; result: unknown }
   | { type: 'failure'; id: number; kind: FailureKind; message: string; hint: string | null }
   | { type: 'event'; event: DaemonEvent }

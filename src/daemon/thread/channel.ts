@@ -6,13 +6,15 @@ import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { wakeLoop } from '../../host/index.ts';
 import { Failure } from '../rpc/failure.ts';
 import type { DatapathCall, DatapathCalls, UpMessage } from './calls.ts';
+import { newPulse, readPulse } from './pulse.ts';
+import type { WorkerData } from './worker.ts';
 
 /** A datapath that does not answer within this time is stuck, most likely in an extension. */
 const ANSWER_TIMEOUT_MS = 10_000;
 const START_TIMEOUT_MS = 20_000;
 
 /** What the datapath thread says on its own. */
-export type Announcement = Exclude<UpMessage, { type: 'ready' | 'reply' | 'failure' }>;
+export type Announcement = Exclude<UpMessage, { type: 'ready' | 'reply' | 'failure' | 'entry' }>;
 
 interface Waiting {
   resolve(result: unknown): void;
@@ -24,6 +26,9 @@ interface Waiting {
 export class DatapathThread {
   readonly #worker: Worker;
   readonly #port: MessagePort;
+  readonly #pulse: SharedArrayBuffer;
+  /** Names of extensions by their numbers in the pulse. */
+  readonly #names = new Map<number, string>();
   readonly #waiting = new Map<number, Waiting>();
   #wakeDescriptor = -1;
   #nextId = 1;
@@ -34,9 +39,10 @@ export class DatapathThread {
   /** Settles when the thread is gone: null when it was asked to stop, else why it died. */
   readonly gone: Promise<Error | null>;
 
-  private constructor(worker: Worker, port: MessagePort) {
+  private constructor(worker: Worker, port: MessagePort, pulse: SharedArrayBuffer) {
     this.#worker = worker;
     this.#port = port;
+    this.#pulse = pulse;
     this.gone = new Promise((resolve) => {
       worker.once('error', (error) => {
         this.#error = error;
@@ -46,7 +52,8 @@ export class DatapathThread {
         this.#wakeDescriptor = -1;
         this.#isGone = true;
         const why = this.#error === null ? `ended with code ${code}` : `died: ${this.#error.message}`;
-        const error = new Error(`the datapath thread ${why}`, { cause: this.#error });
+        const inside = this.entered === null ? '' : `, in the extension ${this.entered}`;
+        const error = new Error(`the datapath thread ${why}${inside}`, { cause: this.#error });
         for (const waiting of this.#waiting.values()) {
           clearTimeout(waiting.timer);
           waiting.reject(new Failure('failed', error.message));
@@ -66,15 +73,16 @@ export class DatapathThread {
    */
   static async start(announce: (message: Announcement) => void, identity: string): Promise<DatapathThread> {
     const { port1, port2 } = new MessageChannel();
+    const pulse = newPulse();
     const source = import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js';
     const worker = new Worker(new URL(source, import.meta.url), {
       name: 'millrace-datapath',
-      workerData: { port: port2, identity },
+      workerData: { port: port2, identity, pulse } satisfies WorkerData,
       transferList: [port2],
       // Packets live outside the JavaScript heap. A small young generation is collected often and stays in the cache.
       resourceLimits: { maxYoungGenerationSizeMb: 8, maxOldGenerationSizeMb: 512 },
     });
-    const thread = new DatapathThread(worker, port1);
+    const thread = new DatapathThread(worker, port1, pulse);
     await new Promise<void>((resolve, reject) => {
       const timer = setTimeout(() => reject(new Error('the datapath thread did not start')), START_TIMEOUT_MS);
       port1.on('message', (message: UpMessage) => {
@@ -90,6 +98,11 @@ export class DatapathThread {
       });
     });
     return thread;
+  }
+
+  /** The extension that the thread is in; null for none. */
+  get entered(): string | null {
+    return this.#names.get(readPulse(this.#pulse).entered) ?? null;
   }
 
   /**
@@ -158,6 +171,10 @@ export class DatapathThread {
   }
 
   #onMessage(message: Exclude<UpMessage, { type: 'ready' }>, announce: (message: Announcement) => void): void {
+    if (message.type === 'entry') {
+      this.#names.set(message.number, message.name);
+      return;
+    }
     if (message.type !== 'reply' && message.type !== 'failure') {
       announce(message);
       return;

@@ -27,6 +27,7 @@ import { ForwardingDatabase } from './fdb.ts';
 import { DatapathOffload } from './offload/offload.ts';
 import { ovsSurroundings } from './ovs.ts';
 import { DatapathPorts } from './ports.ts';
+import type { Pulse } from './pulse.ts';
 import { ExtensionStack } from './stack.ts';
 import { HandmadeFrames, traceFrame } from './trace.ts';
 
@@ -49,6 +50,7 @@ const isPending = (value: unknown): value is Pending =>
 export class Datapath {
   readonly #loop: EventLoop;
   readonly #up: (message: UpMessage) => void;
+  readonly #pulse: Pulse;
   readonly #switch: VirtualSwitch;
   readonly #offload: DatapathOffload;
   readonly #ports: DatapathPorts;
@@ -62,10 +64,12 @@ export class Datapath {
   /**
    * @param up takes what is said to the control thread
    * @param identity path that names this daemon among others
+   * @param pulse where what runs is written down
    */
-  constructor(loop: EventLoop, up: (message: UpMessage) => void, identity: string) {
+  constructor(loop: EventLoop, up: (message: UpMessage) => void, identity: string, pulse: Pulse) {
     this.#loop = loop;
     this.#up = up;
+    this.#pulse = pulse;
     this.#switch = createSwitch({ name: 'default', host: this.#hostServices() });
     this.#switch.onEvent((event) => this.#onSwitchEvent(event));
     this.#switch.activate();
@@ -91,7 +95,7 @@ export class Datapath {
         (factory): [string, ExtensionFactory] => [factory.descriptor.name, factory as ExtensionFactory],
       ),
     );
-    this.#stack = new ExtensionStack(this.#switch, builtins, (extension) => this.#fdb.settingsFor(extension));
+    this.#stack = new ExtensionStack(this.#switch, builtins, (extension) => this.#fdb.settingsFor(extension), pulse);
     this.#fdb = new ForwardingDatabase(this.#stack, this.#ports);
     this.#captures = new DatapathCaptures(this.#switch, hub, () => this.#stack.running('capture'));
     loop.timers.every(TICK_MS, { onTimer: () => this.#tick() });
@@ -315,6 +319,7 @@ export class Datapath {
   #hostServices(): HostServices {
     return {
       nowMs: monotonicMs,
+      entered: this.#pulse,
       log: (level, message, fields) => this.#log(level, message, { ...fields }),
       services: {
         ovs: ovsSurroundings(this.#loop, () => this.#ports),

@@ -8,7 +8,8 @@ import { createJiti } from 'jiti';
 import * as net from '../../net/index.ts';
 import type { ExtensionFactory } from '../../switch/index.ts';
 import * as virtualSwitch from '../../switch/index.ts';
-import { Failure, messageOf } from '../rpc/failure.ts';
+import { messageOf } from '../../switch/index.ts';
+import { Failure } from '../rpc/failure.ts';
 
 const TYPES = ['capturing', 'filtering', 'forwarding'];
 
@@ -51,8 +52,15 @@ export function loadExtensionModule(path: string): ExtensionFactory {
   } catch (error) {
     throw new Failure('config', `cannot load the extension ${path}: ${firstLine(error)}`, 'correct the module');
   }
-  const exported = typeof loaded === 'object' && loaded !== null && 'default' in loaded ? loaded.default : loaded;
-  const wrong = whatIsWrong(exported);
+  let exported: unknown;
+  let wrong: string | null;
+  try {
+    exported = typeof loaded === 'object' && loaded !== null && 'default' in loaded ? loaded.default : loaded;
+    wrong = whatIsWrong(exported);
+  } catch (error) {
+    // A getter or a proxy may throw anything.
+    wrong = `looking at it fails: ${firstLine(error)}`;
+  }
   if (wrong !== null) {
     throw new Failure('config', `${path} is not an extension: ${wrong}`, 'examples/ has one of each kind');
   }

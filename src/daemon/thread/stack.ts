@@ -7,6 +7,7 @@ import type { ExtensionInfo } from '../api.ts';
 import type { Extension } from '../config/model.ts';
 import { Failure } from '../rpc/failure.ts';
 import { loadExtensionModule } from './load-module.ts';
+import type { Pulse } from './pulse.ts';
 
 interface Entry {
   extension: Extension;
@@ -32,16 +33,19 @@ export class ExtensionStack {
   readonly #builtins: ReadonlyMap<string, ExtensionFactory>;
   /** What an extension is given: its own settings, and for learning the forwarding database's. */
   readonly #settingsOf: (extension: Extension) => Record<string, unknown>;
+  readonly #pulse: Pulse;
   readonly #entries: Entry[] = [];
 
   constructor(
     virtualSwitch: VirtualSwitch,
     builtins: ReadonlyMap<string, ExtensionFactory>,
     settingsOf: (extension: Extension) => Record<string, unknown>,
+    pulse: Pulse,
   ) {
     this.#switch = virtualSwitch;
     this.#builtins = builtins;
     this.#settingsOf = settingsOf;
+    this.#pulse = pulse;
   }
 
   /** Insert, and start it when it is enabled. @throws Failure when its module cannot be loaded */
@@ -145,7 +149,8 @@ export class ExtensionStack {
   }
 
   #factoryOf(extension: Extension): ExtensionFactory {
-    if (extension.module !== null) return renamed(loadExtensionModule(extension.module), extension.name);
+    const { module, name } = extension;
+    if (module !== null) return this.#pulse.load(name, () => renamed(loadExtensionModule(module), name));
     const factory = this.#builtins.get(extension.name);
     if (factory !== undefined) return factory;
     throw new Failure('not-found', `there is no built-in extension "${extension.name}"`);

@@ -6,13 +6,25 @@ import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_
 import { EventLoop, onLostMapping } from '../../host/index.ts';
 import { messageOf } from '../rpc/failure.ts';
 import type { CallMessage, UpMessage } from './calls.ts';
+import { confineThread } from './confine.ts';
 import { Datapath } from './datapath.ts';
+import { Pulse } from './pulse.ts';
 
-const { port, identity } = workerData as { port: MessagePort; identity: string };
+/** What the control thread gives to this one. */
+export interface WorkerData {
+  port: MessagePort;
+  /** Path that names this daemon among others. */
+  identity: string;
+  pulse: SharedArrayBuffer;
+}
+
+const { port, identity, pulse: memory } = workerData as WorkerData;
 const up = (message: UpMessage) => port.postMessage(message);
 
-const loop = new EventLoop();
-const datapath = new Datapath(loop, up, identity);
+const exit = confineThread();
+const pulse = new Pulse(memory, (number, name) => up({ type: 'entry', number, name }));
+const loop = new EventLoop({ pulse });
+const datapath = new Datapath(loop, up, identity, pulse);
 loop.wakeHandler = {
   onWake() {
     for (let got = receiveMessageOnPort(port); got !== undefined; got = receiveMessageOnPort(port)) {
@@ -41,4 +53,6 @@ loop.runOnThread(() => {
   datapath.close();
   loop.close();
   port.close();
+  // Whatever an extension has left for Node's own loop does not keep the thread alive.
+  exit(0);
 });

@@ -1,0 +1,30 @@
+/**
+ * What code in the datapath thread must not call, above all that of users' extensions: `process.exit` would end the thread with all ports,
+ * `process.kill` the daemon, and a timer of Node's never fires, as the thread does not come back to Node's own loop. Each of them throws a sentence
+ * that says what to do instead; the guard of the switch then disables the extension that called it.
+ */
+
+/** Calls of `process`, with what to do instead. */
+const PROCESS_CALLS: Readonly<Record<string, string>> = {
+  exit: 'it would end the switch; throw an Error to be disabled',
+  reallyExit: 'it would end the switch; throw an Error to be disabled',
+  abort: 'it would end the switch; throw an Error to be disabled',
+  kill: 'processes of the machine are none of its business',
+  _kill: 'processes of the machine are none of its business',
+};
+const TIMER_CALLS = ['setTimeout', 'setInterval', 'setImmediate'] as const;
+
+/** Replace them. @returns ends the thread, as process.exit did */
+export function confineThread(): (code: number) => void {
+  const exit = process.exit.bind(process);
+  for (const [name, why] of Object.entries(PROCESS_CALLS)) refuse(process, name, `process.${name}`, why);
+  for (const name of TIMER_CALLS) refuse(globalThis, name, name, 'it never fires in the datapath; use handle.setTimer');
+  return exit;
+}
+
+function refuse(object: object, name: string, shown: string, why: string): void {
+  const value = () => {
+    throw new Error(`${shown} is not for extensions: ${why}`);
+  };
+  Object.defineProperty(object, name, { value, writable: false, configurable: false, enumerable: true });
+}

@@ -1,0 +1,99 @@
+/** Extensions of users that do what they must not: the daemon lives, names them in list, events and log, and other ports go on talking. */
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { Client, type ExtensionInfo } from '../src/daemon/client.ts';
+import { until, World } from './daemon-world.ts';
+
+let world: World;
+beforeEach(() => {
+  world = new World();
+  world.host('a', '10.9.0.1/24');
+  world.host('b', '10.9.0.2/24');
+});
+afterEach(() => world.end());
+
+const module = `
+const trap = () => { throw new Error('trap'); };
+export default {
+  descriptor: { name: 'bad', type: 'filtering', version: '1.0.0' },
+  parseConfiguration: (value) => value ?? {},
+  create: (handle, { mode }) => ({
+    restart() {
+      if (mode === 'exit') process.exit(3);
+      if (mode === 'kill') process.kill(process.pid, 'SIGKILL');
+      if (mode === 'abort') process.abort();
+      if (mode === 'setTimeout') setTimeout(trap, 10);
+      if (mode === 'timer') handle.setTimer(10, trap);
+      if (mode === 'async') return Promise.reject(new Error('nobody catches this'));
+    },
+    onIngress(batch, flags) {
+      const packets = batch.packets.slice(0, batch.count);
+      switch (mode) {
+        case 'grow': batch.push(packets[0]); break;
+        case 'attachment': for (const packet of packets) packet.attachment = null; break;
+        case 'proxy': throw new Proxy({}, { get: trap, has: trap, getPrototypeOf: trap });
+        case 'length': for (const packet of packets) Object.assign(packet, { length: 1 << 30, offset: -5 }); break;
+        case 'count': batch.count = 1e9; break;
+        case 'prototype': Object.prototype.evil = 1; Array.prototype.push = trap; break;
+        case 'recursion': (function again() { return again() + 1; })(); break;
+      }
+      handle.sendIngress(batch, flags);
+    },
+    status: () => (mode === 'status' ? 10n : { calm: true }),
+  }),
+};
+`;
+
+const MODES = [
+  ['exit', 'process.exit is not for extensions'],
+  ['kill', 'process.kill is not for extensions'],
+  ['abort', 'process.abort is not for extensions'],
+  ['setTimeout', 'setTimeout is not for extensions'],
+  ['timer', 'trap'],
+  ['async', 'returned a promise'],
+  ['grow', 'twice in one batch'],
+  ['attachment', 'no forwarding context'],
+  ['proxy', 'cannot be described'],
+  ['length', 'outside of'],
+  ['count', 'a count of 1000000000'],
+  ['prototype', 'which all code of the switch shares'],
+  ['recursion', 'call stack'],
+] as const;
+
+test('extensions that misbehave are disabled and named one after the other, and the daemon lives', async () => {
+  world.up('ports: { a: {}, b: {} }\n');
+  const pid = world.pid();
+  world.file('bad.mjs', module);
+  const client = await Client.connect(world.socket);
+  try {
+    for (const [mode, complaint] of MODES) {
+      const name = `by-${mode}`;
+      await client.call('extension.add', { name, module: join(world.folder, 'bad.mjs'), config: { mode } });
+      await until(`packets cross in spite of ${mode}`, () => world.pings('a', '10.9.0.2'));
+      const find = async () => (await client.call('extension.list', {})).find((one) => one.name === name);
+      await until(`${name} is disabled`, async () => (await find())?.state === 'crashed');
+      expect((await find())?.error).toContain(complaint);
+      expect(world.log()).toContain(`extension ${name} failed`);
+    }
+    const events = await client.call('events.recent', {});
+    const crashed = events.filter(({ type }) => type === 'extension-crashed').map(({ subject }) => subject);
+    expect(crashed).toEqual(MODES.map(([mode]) => `by-${mode}`));
+    const { drops } = await client.call('status', {});
+    expect(drops).toBeGreaterThan(0);
+    expect(await client.call('drops', {})).toContainEqual(expect.objectContaining({ reason: 'EXTENSION_FAILED' }));
+  } finally {
+    client.close();
+  }
+  expect(world.pid()).toBe(pid);
+  expect(world.millrace('down').code).toBe(0);
+});
+
+test('a status that cannot be shown is an error of that call alone', () => {
+  world.up('ports: { a: {}, b: {} }\n');
+  world.millrace('extension', 'add', 'bad', '--module', world.file('bad.mjs', module), 'mode=status');
+  const shown = world.millrace('extension', 'show', 'bad');
+  expect(shown.code).not.toBe(0);
+  expect(shown.stderr).toContain('extension bad: its status cannot be shown: $ is a bigint, which is not JSON');
+  expect(world.json<ExtensionInfo[]>('extension', 'list')[0]).toMatchObject({ name: 'bad', state: 'running' });
+  expect(world.pings('a', '10.9.0.2')).toBe(true);
+});
