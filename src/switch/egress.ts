@@ -186,7 +186,10 @@ function deliver(datapath: Datapath, batch: Batch): void {
       if ((flags & DestinationFlag.EXCLUDED) !== 0) continue;
       const port = ports[context.destinationPorts[d]];
       // Destinations were checked when they were added; an extension may have written to the array since.
-      if (!port) continue;
+      if (!port) {
+        excludeCopy(datapath, context, d, ports[0] as Port, DropReason.NIC_NOT_CONNECTED);
+        continue;
+      }
       const nic = destinationNic(port, context.destinationNics[d], packet);
       if (nic === null) {
         excludeCopy(datapath, context, d, port, DropReason.NIC_NOT_CONNECTED);
