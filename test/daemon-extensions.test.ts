@@ -1,8 +1,7 @@
 /** Extensions of users: loaded from TypeScript, crashing under traffic, enabled, moved and edited at run time. */
-import { existsSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { DaemonEvent, ExtensionInfo, Status } from '../src/daemon/client.ts';
-import { must, until, World } from './daemon-world.ts';
+import { until, World } from './daemon-world.ts';
 
 let world: World;
 beforeEach(() => {
@@ -211,26 +210,4 @@ test('an extension that never returns stops the datapath, which is said, and the
   world.ok('down');
   world.up('ports: { a: { kind: netdev }, b: { kind: netdev } }\n');
   expect(world.pings('a', '10.9.0.2')).toBe(true);
-});
-
-test('an extension that ends its thread ends the daemon, which says so and leaves nothing', async () => {
-  twoHosts();
-  must('ip', '-n', world.middle, 'address', 'add', '10.9.0.254/24', 'dev', 'a');
-  world.file('villain.ts', villain('process.exit(7);'));
-  const file = world.file(
-    'villain.yaml',
-    'ports: { a: { kind: netdev }, b: { kind: netdev } }\nextensions: [{ name: villain, module: ./villain.ts }, learning]\n',
-  );
-  const daemon = world.start(['up', '-f', file]);
-  let log = '';
-  daemon.stderr?.on('data', (chunk) => {
-    log += chunk;
-  });
-  const ended = new Promise((resolve) => daemon.once('exit', resolve));
-  await until('it is up', () => log.includes('ready'));
-  world.pings('a', '10.9.0.2', 1);
-  expect(await ended).toBe(1);
-  expect(log).toContain('the datapath thread ended with code 7');
-  expect(existsSync(world.socket) || existsSync(`${world.socket}.lock`)).toBe(false);
-  await until('the kernel answers again', () => world.pings('a', '10.9.0.254', 1));
 });
