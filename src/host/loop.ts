@@ -143,14 +143,16 @@ export class EventLoop {
 
   /**
    * Run until {@link stop}, and let Node's own loop have a turn every second. Returns at once; the thread is the loop's from its next turn on.
-   * @param ended called when the loop was stopped, or when something threw, which then goes on as an uncaught exception
+   * @param ended called when the loop was stopped, or when something threw (`failed`), which then goes on as an uncaught exception
    */
-  runOnThread(ended: () => void): void {
+  runOnThread(ended: (failed: boolean) => void): void {
     let isOver = true;
+    let failed = true;
     try {
       isOver = this.run(nodeTurnMs);
+      failed = false;
     } finally {
-      if (isOver) ended();
+      if (isOver) ended(failed);
     }
     if (!isOver) setImmediate(() => this.runOnThread(ended));
   }

@@ -48,11 +48,11 @@ onLostMapping((doing, lengthBytes) => {
   });
 });
 up({ type: 'ready', wakeDescriptor: loop.wakeDescriptor });
-loop.runOnThread(() => {
+loop.runOnThread((failed) => {
   isOver = true;
   datapath.close();
   loop.close();
   port.close();
   // Whatever an extension has left for Node's own loop does not keep the thread alive.
-  exit(0);
+  if (!failed) exit(0);
 });
