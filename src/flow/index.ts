@@ -33,6 +33,7 @@ export {
 export { ActionEngine, type EngineOptions } from './engine/engine.ts';
 export { CtVerdict, type FlowHooks, type PacketContext } from './engine/hooks.ts';
 export { Extraction, extract } from './key/extract.ts';
+export { MAXIMUM_PADDING_BYTES } from './key/extract-transport.ts';
 export {
   FIELD_GROUPS,
   type FieldFormat,

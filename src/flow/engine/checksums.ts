@@ -4,6 +4,7 @@
  */
 import { Checksum, IpProtocol, type Packet, updateChecksum16, updateChecksum32 } from '../../net/index.ts';
 import { readHalf, writeHalf } from '../bytes.ts';
+import type { FlowKey } from '../key/key.ts';
 
 /** Whether the transport checksum at `l4` is one that egress completes. */
 export function isPartial(packet: Packet, l4: number): boolean {
@@ -17,13 +18,12 @@ function checksumField(protocol: number): number {
   return protocol === IpProtocol.ICMPV6 ? 2 : -1;
 }
 
-/**
- * An address of the pseudo header changed by one word.
- * @param l4 the transport header from the start of the frame; -1 for none
- */
-export function addressChanged(packet: Packet, l4: number, protocol: number, before: number, after: number): void {
+/** An address of the pseudo header changed by one word. A transport header that is not whole has no checksum to follow. */
+export function addressChanged(packet: Packet, key: FlowKey, before: number, after: number): void {
+  const l4 = key.l4Offset;
+  const protocol = key.protocol;
   const field = checksumField(protocol);
-  if (field === -1 || l4 === -1 || packet.length < l4 + (protocol === IpProtocol.TCP ? 20 : 8)) return;
+  if (field === -1 || l4 === -1 || key.l3End < l4 + (protocol === IpProtocol.TCP ? 20 : 8)) return;
   const bytes = packet.bytes;
   const at = packet.offset + l4 + field;
   const checksum = readHalf(bytes, at);

@@ -20,6 +20,7 @@ function becomes(key: FlowKey, etherType: number, l3Type: number, l3Offset: numb
   key.l3Type = l3Type;
   key.l3Offset = l3Offset;
   key.l4Offset = -1;
+  key.l3End = -1;
   key.words[Word.ETH_TYPE] = (etherType << 16) | (l3Type === 0 ? 0 : L3_MARKER);
   key.stale = true;
 }
@@ -27,6 +28,7 @@ function becomes(key: FlowKey, etherType: number, l3Type: number, l3Offset: numb
 function moveOffsets(key: FlowKey, by: number): void {
   key.l3Offset += by;
   if (key.l4Offset !== -1) key.l4Offset += by;
+  if (key.l3End !== -1) key.l3End += by;
 }
 
 /** @param tag TPID 16 | TCI 16; the CFI bit only says that there is a tag and is not sent */

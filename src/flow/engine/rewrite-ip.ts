@@ -52,7 +52,7 @@ function setIpv4Address(packet: Packet, key: FlowKey, field: number, value: numb
   if (after === before) return;
   const checksum = packet.offset + key.l3Offset + 10;
   writeHalf(bytes, checksum, updateChecksum32(readHalf(bytes, checksum), before, after));
-  addressChanged(packet, key.l4Offset, key.protocol, before, after);
+  addressChanged(packet, key, before, after);
   writeWord(bytes, at, after);
 }
 
@@ -79,7 +79,7 @@ export function setIpv6(packet: Packet, key: FlowKey, words: Int32Array, at: num
     if (after === before) continue;
     // With a routing header the checksum is over the final destination, which this one is not.
     const hasRouting = (key.words[Word.TCP_FLAGS] & ExtensionHeader.ROUTING) !== 0;
-    if (i < 4 || !hasRouting) addressChanged(packet, key.l4Offset, key.protocol, before, after);
+    if (i < 4 || !hasRouting) addressChanged(packet, key, before, after);
     writeWord(bytes, field, after);
   }
   return true;

@@ -20,7 +20,7 @@ export function setPorts(packet: Packet, key: FlowKey, protocol: number, words: 
   if (key.protocol !== protocol) return false;
   const l4 = key.l4Offset;
   if (l4 === -1) return (key.words[Word.IP] & 3) === 2;
-  if (packet.length < l4 + headerBytes(protocol)) return false;
+  if (key.l3End < l4 + headerBytes(protocol)) return false;
   const bytes = packet.bytes;
   const field = packet.offset + l4;
   const mask = words[at + 1];
@@ -38,7 +38,7 @@ function setSctpPorts(packet: Packet, key: FlowKey, l4: number, ports: number): 
   const bytes = packet.bytes;
   const at = packet.offset + l4;
   const isFragment = (key.words[Word.IP] & 3) !== 0;
-  const length = Math.min(layer3End(packet, key), packet.length) - l4;
+  const length = key.l3End - l4;
   if (isPartial(packet, l4) || isFragment || length < 12) {
     writeWord(bytes, at, ports);
     return true;
@@ -54,19 +54,12 @@ function setSctpPorts(packet: Packet, key: FlowKey, l4: number, ports: number): 
   return true;
 }
 
-/** Where the IP packet ends, from the start of the frame, by its own length field: padding lies behind. */
-function layer3End(packet: Packet, key: FlowKey): number {
-  const ip = packet.offset + key.l3Offset;
-  if (packet.bytes[ip] >>> 4 === 6) return key.l3Offset + 40 + readHalf(packet.bytes, ip + 4);
-  return key.l3Offset + readHalf(packet.bytes, ip + 2);
-}
-
 /** Type and code; as {@link setPorts}. */
 export function setIcmp(packet: Packet, key: FlowKey, protocol: number, words: Int32Array, at: number): boolean {
   if (key.protocol !== protocol) return false;
   const l4 = key.l4Offset;
   if (l4 === -1) return (key.words[Word.IP] & 3) === 2;
-  if (packet.length < l4 + 8) return false;
+  if (key.l3End < l4 + 8) return false;
   const bytes = packet.bytes;
   const field = packet.offset + l4;
   const mask = ((words[at + 1] >>> 8) & 0xff00) | (words[at + 1] & 0xff);
@@ -83,14 +76,14 @@ export function setIcmp(packet: Packet, key: FlowKey, protocol: number, words: I
 /** Target and both link-layer addresses; an option that the packet does not carry is left out. */
 export function setNeighbourDiscovery(packet: Packet, key: FlowKey, words: Int32Array, at: number): boolean {
   const l4 = key.l4Offset;
-  if (key.protocol !== IpProtocol.ICMPV6 || l4 === -1 || packet.length < l4 + 24) return false;
+  if (key.protocol !== IpProtocol.ICMPV6 || l4 === -1 || key.l3End < l4 + 24) return false;
   const bytes = packet.bytes;
   const header = packet.offset + l4;
   for (let i = 0; i < 4; i += 1) {
     setWord(packet, l4, header + 8 + i * 4, words[at + i * 2], words[at + i * 2 + 1]);
   }
   const macs = at + 8;
-  const end = packet.offset + packet.length;
+  const end = packet.offset + key.l3End;
   for (let option = header + 24; option + 8 <= end; ) {
     const length = bytes[option + 1] << 3;
     if (length === 0 || option + length > end) break;

@@ -1,17 +1,16 @@
 /** IPv6 for extraction: extension headers, fragments, ICMPv6 and neighbour discovery. Called by extract.ts alone. */
 import { Fragment, Gso, IpProtocol, type Packet } from '../../net/index.ts';
 import { readWord } from '../bytes.ts';
-import { extractTransport } from './extract-transport.ts';
+import { extractTransport, hasLyingEnd } from './extract-transport.ts';
 import type { FlowKey } from './key.ts';
 import { ExtensionHeader, Word } from './layout.ts';
 
 /** What parsing the chain of extension headers found; reused, as only one packet is extracted at a time. */
 let nextHeader = 0;
 let transportAt = 0;
-let isFragment = false;
-
-/** Extension headers that are followed before a packet counts as malformed: hostile ones chain a thousand. */
-const MAXIMUM_EXTENSIONS = 32;
+let fragment = 0;
+/** Bits of {@link ExtensionHeader}. */
+let found = 0;
 
 /** Neighbour discovery: fixed part of solicitation and advertisement, and the two options with MAC addresses (RFC 4861). */
 const ND_SOLICITATION = 135;
@@ -22,80 +21,56 @@ const ND_OPTION_TARGET_MAC = 2;
 
 /** @param at the IPv6 header, from the start of the frame */
 export function extractIpv6(packet: Packet, key: FlowKey, at: number): void {
-  if (packet.length - at < 40) return;
+  const size = packet.length - at;
+  if (size < 40) return;
   const bytes = packet.bytes;
   const ip = packet.offset + at;
+  const totalLength = 40 + ((bytes[ip + 4] << 8) | bytes[ip + 5]);
+  if (hasLyingEnd(size - totalLength)) return;
   const words = key.words;
   for (let i = 0; i < 8; i += 1) words[Word.IPV6_SOURCE + i] = readWord(bytes, ip + 8 + i * 4);
+  const end = at + totalLength;
+  nextHeader = bytes[ip + 6];
+  transportAt = at + 40;
+  fragment = packet.gsoType === Gso.UDP ? Fragment.FIRST : Fragment.NONE;
+  found = 0;
+  if (isExtension(nextHeader)) {
+    // Of a packet that ends inside a header the addresses alone are known.
+    if (!followExtensions(packet, end)) return;
+  } else if (nextHeader === IpProtocol.NO_NEXT) {
+    found = ExtensionHeader.NO_NEXT;
+  } else if (nextHeader === IpProtocol.ESP) {
+    found = ExtensionHeader.ESP;
+  }
+  words[Word.TCP_FLAGS] |= found;
   words[Word.IPV6_LABEL] = ((bytes[ip + 1] & 15) << 16) | (bytes[ip + 2] << 8) | bytes[ip + 3];
   const trafficClass = ((bytes[ip] & 15) << 4) | (bytes[ip + 1] >>> 4);
-  const tosTtl = (trafficClass << 16) | (bytes[ip + 7] << 8);
-  nextHeader = bytes[ip + 6];
-  let sound = true;
-  isFragment = false;
-  transportAt = at + 40;
-  let fragmentOffset = 0;
-  if (isExtension(nextHeader)) {
-    words[Word.TCP_FLAGS] |= extensionHeaders(bytes, ip + 40, packet.offset + packet.length, nextHeader);
-    fragmentOffset = followExtensions(packet);
-    sound = fragmentOffset >= 0;
-  } else if (nextHeader === IpProtocol.NO_NEXT) {
-    words[Word.TCP_FLAGS] |= ExtensionHeader.NO_NEXT;
-  }
-  if (isFragment && fragmentOffset > 0) {
-    words[Word.IP] = (IpProtocol.FRAGMENT << 24) | tosTtl | Fragment.LATER;
-    return;
-  }
-  const fragment = isFragment || packet.gsoType === Gso.UDP ? Fragment.FIRST : Fragment.NONE;
-  if (!sound) {
-    words[Word.IP] = (IpProtocol.NO_NEXT << 24) | tosTtl | fragment;
-    return;
-  }
-  words[Word.IP] = (nextHeader << 24) | tosTtl | fragment;
+  words[Word.IP] = (nextHeader << 24) | (trafficClass << 16) | (bytes[ip + 7] << 8) | fragment;
+  key.l3End = end;
+  if (fragment === Fragment.LATER) return;
   key.l4Offset = transportAt;
-  if (nextHeader === IpProtocol.ICMPV6) icmpv6(packet, key, transportAt);
-  else extractTransport(packet, key, nextHeader, transportAt);
+  if (nextHeader === IpProtocol.ICMPV6) icmpv6(packet, key, transportAt, end);
+  else extractTransport(packet, key, nextHeader, transportAt, end);
 }
 
 /**
- * Step over extension headers, from {@link transportAt} and {@link nextHeader} on.
- * @returns the fragment offset in units of 8 bytes, or -1 when the packet ends inside a header
+ * Step over extension headers, from {@link transportAt} and {@link nextHeader} on, up to the transport header or a later fragment, whose
+ * protocol is that of fragments. There is no limit but the packet's end: each header has at least 8 bytes.
+ * The bits of {@link ExtensionHeader} follow the order that OpenFlow 1.5, section 7.2.3.8 and RFC 8200 give.
+ * @param end one behind the IP packet, from the start of the frame
+ * @returns false when the packet ends inside a header
  */
-function followExtensions(packet: Packet): number {
+function followExtensions(packet: Packet, end: number): boolean {
   const bytes = packet.bytes;
-  const length = packet.length;
-  for (let count = 0; count < MAXIMUM_EXTENSIONS; count += 1) {
-    if (!isExtension(nextHeader)) return 0;
-    if (length - transportAt < 8) return -1;
-    const header = packet.offset + transportAt;
-    let headerLength = 8;
-    if (nextHeader === IpProtocol.FRAGMENT) {
-      isFragment = true;
-      const offset = ((bytes[header + 2] << 8) | bytes[header + 3]) >>> 3;
-      if (offset !== 0) return offset;
-    } else if (nextHeader === IpProtocol.AUTHENTICATION) {
-      headerLength = (bytes[header + 1] + 2) << 2;
-    } else {
-      headerLength = (bytes[header + 1] + 1) << 3;
-    }
-    nextHeader = bytes[header];
-    transportAt += headerLength;
-  }
-  return -1;
-}
-
-/** The bits of {@link ExtensionHeader} for a chain, by the order that OpenFlow 1.5, section 7.2.3.8 and RFC 8200 give. */
-function extensionHeaders(bytes: Uint8Array, start: number, end: number, first: number): number {
-  let found = 0;
-  let at = start;
-  let next = first;
   let destinations = 0;
-  for (let count = 0; count < MAXIMUM_EXTENSIONS; count += 1) {
+  while (isExtension(nextHeader)) {
+    if (end - transportAt < 8) return false;
+    const header = packet.offset + transportAt;
+    let headerLength = (bytes[header + 1] + 1) << 3;
     let bit: number;
     let mayPrecede: number = ExtensionHeader.HOP_BY_HOP | ExtensionHeader.DESTINATION;
-    switch (next) {
-      case IpProtocol.NO_NEXT:
-        return found | ExtensionHeader.NO_NEXT;
+    let isAgain = false;
+    switch (nextHeader) {
       case IpProtocol.HOP_BY_HOP:
         bit = ExtensionHeader.HOP_BY_HOP;
         mayPrecede = 0;
@@ -103,10 +78,9 @@ function extensionHeaders(bytes: Uint8Array, start: number, end: number, first: 
       case IpProtocol.DESTINATION:
         destinations += 1;
         bit = ExtensionHeader.DESTINATION;
-        mayPrecede =
-          destinations === 1
-            ? ExtensionHeader.HOP_BY_HOP
-            : ~(ExtensionHeader.NO_NEXT | ExtensionHeader.REPEATED | ExtensionHeader.OUT_OF_ORDER);
+        // One before a routing header, and one before the transport header.
+        isAgain = destinations > 2;
+        mayPrecede = destinations === 1 ? ExtensionHeader.HOP_BY_HOP : ~ExtensionHeader.NO_NEXT;
         break;
       case IpProtocol.ROUTING:
         bit = ExtensionHeader.ROUTING;
@@ -114,29 +88,42 @@ function extensionHeaders(bytes: Uint8Array, start: number, end: number, first: 
       case IpProtocol.FRAGMENT:
         bit = ExtensionHeader.FRAGMENT;
         mayPrecede |= ExtensionHeader.ROUTING;
-        break;
-      case IpProtocol.AUTHENTICATION:
-        bit = ExtensionHeader.AUTHENTICATION;
-        mayPrecede |= ExtensionHeader.ROUTING | ExtensionHeader.FRAGMENT;
+        headerLength = 8;
         break;
       default:
-        // ESP hides what comes behind it; it ends the chain like any transport.
-        return next === IpProtocol.ESP ? found | ExtensionHeader.ESP : found;
+        bit = ExtensionHeader.AUTHENTICATION;
+        mayPrecede |= ExtensionHeader.ROUTING | ExtensionHeader.FRAGMENT;
+        headerLength = (bytes[header + 1] + 2) << 2;
     }
-    const again = bit === ExtensionHeader.DESTINATION ? destinations > 2 : (found & bit) !== 0;
-    if (again) found |= ExtensionHeader.REPEATED;
+    if (bit !== ExtensionHeader.DESTINATION) isAgain = (found & bit) !== 0;
+    if (isAgain) found |= ExtensionHeader.REPEATED;
     const flags = ExtensionHeader.REPEATED | ExtensionHeader.OUT_OF_ORDER;
     if ((found & ~flags & ~bit & ~mayPrecede) !== 0) found |= ExtensionHeader.OUT_OF_ORDER;
     found |= bit;
-    if (end - at < 8) return found;
-    const header = at;
-    const units = bytes[header + 1];
-    if (next === IpProtocol.FRAGMENT) at += 8;
-    else if (next === IpProtocol.AUTHENTICATION) at += (units + 2) << 2;
-    else at += (units + 1) << 3;
-    next = bytes[header];
+    if (headerLength > end - transportAt) return false;
+    if (nextHeader === IpProtocol.FRAGMENT && isFragment(bytes, header)) return true;
+    nextHeader = bytes[header];
+    transportAt += headerLength;
   }
-  return found;
+  if (nextHeader === IpProtocol.NO_NEXT) found |= ExtensionHeader.NO_NEXT;
+  // ESP hides what comes behind it; it ends the chain like any transport.
+  else if (nextHeader === IpProtocol.ESP) found |= ExtensionHeader.ESP;
+  return true;
+}
+
+/**
+ * Note what a fragment header says. An atomic fragment, first and last at once, is a whole packet (RFC 6946).
+ * @returns whether what lies behind it is the middle of a payload
+ */
+function isFragment(bytes: Uint8Array, header: number): boolean {
+  const offsetAndFlags = (bytes[header + 2] << 8) | bytes[header + 3];
+  if (offsetAndFlags === 0) return false;
+  if (offsetAndFlags >>> 3 === 0) {
+    fragment = Fragment.FIRST;
+    return false;
+  }
+  fragment = Fragment.LATER;
+  return true;
 }
 
 /** The headers that are stepped over, as in Linux's ipv6_find_hdr; NO_NEXT and ESP end the chain. */
@@ -150,8 +137,8 @@ function isExtension(next: number): boolean {
   );
 }
 
-function icmpv6(packet: Packet, key: FlowKey, at: number): void {
-  let left = packet.length - at;
+function icmpv6(packet: Packet, key: FlowKey, at: number, end: number): void {
+  let left = end - at;
   if (left < 8) return;
   const bytes = packet.bytes;
   const header = packet.offset + at;

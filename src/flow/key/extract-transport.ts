@@ -1,14 +1,32 @@
-/** TCP, UDP and SCTP for extraction: ports and TCP flags. What is cut off leaves them 0, as the kernel's openvswitch does. */
+/**
+ * TCP, UDP and SCTP for extraction: ports and TCP flags. A header that does not lie within the IP packet leaves them 0, as in
+ * ovs-vswitchd. Where the IP packet ends is decided here, for all who read headers behind it.
+ */
 import { IpProtocol, type Packet } from '../../net/index.ts';
 import { readWord } from '../bytes.ts';
 import type { FlowKey } from './key.ts';
 import { Word } from './layout.ts';
 
-/** @param at the transport header, from the start of the frame */
-export function extractTransport(packet: Packet, key: FlowKey, protocol: number, at: number): void {
-  const length = packet.length - at;
+/** The most bytes that ovs-vswitchd takes for padding behind an IP packet. */
+export const MAXIMUM_PADDING_BYTES = 0xffff;
+
+/**
+ * Whether the length in an IP header contradicts the frame.
+ * @param paddingBytes the bytes from the IP header to the end of the frame, less those that the header tells of
+ */
+export function hasLyingEnd(paddingBytes: number): boolean {
+  // Less than none is a very large number here.
+  return paddingBytes >>> 0 > MAXIMUM_PADDING_BYTES;
+}
+
+/**
+ * @param at the transport header, from the start of the frame
+ * @param end one behind the IP packet, from the start of the frame
+ */
+export function extractTransport(packet: Packet, key: FlowKey, protocol: number, at: number, end: number): void {
+  const length = end - at;
   if (protocol === IpProtocol.TCP) {
-    const flags = tcpFlagsAt(packet, at);
+    const flags = tcpFlagsAt(packet, at, end);
     if (flags === -1) return;
     key.words[Word.TCP_FLAGS] |= flags << 16;
   } else if (protocol === IpProtocol.UDP) {
@@ -24,10 +42,11 @@ export function extractTransport(packet: Packet, key: FlowKey, protocol: number,
 /**
  * The 12 bits of TCP flags.
  * @param at the TCP header, from the start of the frame
+ * @param end one behind the IP packet, from the start of the frame
  * @returns -1 when the header is cut off or says that it is
  */
-export function tcpFlagsAt(packet: Packet, at: number): number {
-  const length = packet.length - at;
+export function tcpFlagsAt(packet: Packet, at: number, end: number): number {
+  const length = end - at;
   if (length < 20) return -1;
   const bytes = packet.bytes;
   const header = packet.offset + at;

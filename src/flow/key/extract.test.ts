@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { Gso, type Packet } from '../../net/index.ts';
+import { Gso, type Packet, PacketPool } from '../../net/index.ts';
 import {
   arp,
   ethernet,
@@ -39,6 +39,8 @@ function extracted(bytes: readonly number[] | Uint8Array, change: (packet: Packe
   packet.release();
   return key.words;
 }
+
+const target = hex('20010db8000000000000000000000009');
 
 const ports = (words: Uint32Array) => [words[Word.PORTS] >>> 16, words[Word.PORTS] & 0xffff];
 const ipWord = (words: Uint32Array) => [
@@ -172,26 +174,97 @@ test('IPv6 extension headers are stepped over and noted', () => {
   );
 });
 
-test('an IPv6 packet that ends inside its extension headers has no transport', () => {
-  const words = extracted(ethernet(0x86dd, ipv6(0, hex('3c05'))));
-  expect([ipWord(words)[0], key.l4Offset]).toEqual([59, -1]);
+test('of an IPv6 packet that ends inside its extension headers, or whose header goes beyond its end, only addresses are known', () => {
+  for (const chain of [
+    hex('3c05'),
+    [...hex('1103000000000000'), ...udp()],
+    [...hex('3300000000000000'), ...hex('11ff')],
+  ]) {
+    const words = extracted(ethernet(0x86dd, ipv6(0, chain, { classAndLabel: 0x0ab1_2345 })));
+    expect(words[Word.IPV6_DESTINATION + 3]).toBe(2);
+    expect([...ipWord(words), words[Word.IPV6_LABEL], words[Word.PORTS], words[Word.TCP_FLAGS]]).toEqual([
+      0, 0, 0, 0, 0, 0, 0,
+    ]);
+    expect([key.l4Offset, key.l3End]).toEqual([-1, -1]);
+  }
 });
 
-test('IPv6 fragments: the first has ports, a later one says protocol 44, an atomic one counts as first', () => {
+test('IPv6 fragments: the first has ports, a later one says protocol 44, an atomic one is a whole packet', () => {
   const first = extracted(ethernet(0x86dd, ipv6(44, [...hex('1100000100000001'), ...udp()])));
   expect([ipWord(first)[0], ipWord(first)[3], ...ports(first)]).toEqual([17, 1, 1000, 53]);
   const later = extracted(ethernet(0x86dd, ipv6(44, [...hex('1100001100000001'), ...udp()])));
   expect([ipWord(later)[0], ipWord(later)[3], ...ports(later)]).toEqual([44, 2, 0, 0]);
   const atomic = extracted(ethernet(0x86dd, ipv6(44, [...hex('1100000000000001'), ...udp()])));
-  expect(ipWord(atomic)[3]).toBe(1);
+  expect([ipWord(atomic)[3], ...ports(atomic)]).toEqual([0, 1000, 53]);
+  const reserved = extracted(ethernet(0x86dd, ipv6(44, [...hex('1100000400000001'), ...udp()])));
+  expect(ipWord(reserved)[3]).toBe(1);
 });
 
-test('a chain of a thousand extension headers ends the parsing, not the packet', () => {
-  const chain = Array.from({ length: 1000 }, () => hex('3c00000000000000')).flat();
-  expect(ipWord(extracted(ethernet(0x86dd, ipv6(60, chain))))[0]).toBe(59);
+test('extension headers are followed to their end, however many there are', () => {
+  const chain = Array.from({ length: 200 }, (_, i) => hex(i === 199 ? '1100000000000000' : '3c00000000000000')).flat();
+  const words = extracted(ethernet(0x86dd, ipv6(60, [...chain, ...udp()])));
+  expect([ipWord(words)[0], ...ports(words)]).toEqual([17, 1000, 53]);
+  expect(words[Word.TCP_FLAGS] & 0xffff).toBe(ExtensionHeader.DESTINATION | ExtensionHeader.REPEATED);
 });
 
-const target = hex('20010db8000000000000000000000009');
+/** A frame with another 16-bit number at a place. */
+function withHalf(frame: readonly number[], at: number, value: number): number[] {
+  return frame.with(at, value >>> 8).with(at + 1, value & 0xff);
+}
+
+const LAYER3_AND_4 = [Word.IP, Word.TUNNEL] as const;
+
+test.each([
+  ['IPv4, longer than the frame', 0x0800, ipv4(17, udp()), 16, 600],
+  ['IPv4, shorter than its header', 0x0800, ipv4(17, udp()), 16, 10],
+  ['IPv4, nothing', 0x0800, ipv4(6, tcp()), 16, 0],
+  ['IPv6, longer than the frame', 0x86dd, ipv6(17, udp()), 18, 900],
+] as const)('a length that lies leaves nothing of layers 3 and 4 in the key: %s', (_what, type, body, at, length) => {
+  const words = extracted(withHalf(ethernet(type, body), at, length));
+  expect(words[Word.ETH_TYPE]).toBe((type << 16) >>> 0);
+  expect(words.slice(...LAYER3_AND_4).every((word) => word === 0)).toBe(true);
+  expect([key.l3Offset, key.l4Offset, key.l3End]).toEqual([14, -1, -1]);
+});
+
+test.each([
+  ['TCP', 0x0800, ipv4(6, tcp()), 16, 20 + 19],
+  ['the options of TCP', 0x0800, ipv4(6, tcp().with(12, 0x60)), 16, 20 + 20],
+  ['UDP', 0x0800, ipv4(17, udp()), 16, 20 + 7],
+  ['SCTP', 0x0800, ipv4(132, sctp()), 16, 20 + 11],
+  ['ICMP', 0x0800, ipv4(1, icmp(8, 3)), 16, 20 + 7],
+  ['TCP over IPv6', 0x86dd, ipv6(6, tcp()), 18, 19],
+  ['UDP over IPv6', 0x86dd, ipv6(17, udp()), 18, 7],
+  ['ICMPv6', 0x86dd, ipv6(58, icmpv6(128, 3, [])), 18, 7],
+] as const)('a transport header that goes on behind the IP packet is not read: %s', (_what, type, body, at, length) => {
+  const whole = ethernet(type, [...body, ...new Array<number>(20).fill(0)]);
+  const words = extracted(withHalf(whole, at, length));
+  expect(ipWord(words)[2]).toBe(64);
+  expect([words[Word.PORTS], words[Word.TCP_FLAGS]]).toEqual([0, 0]);
+});
+
+test('neighbour discovery ends where the IP packet does', () => {
+  const body = [0, 0, 0, 0, ...target, ...hex('0101 020000000011')];
+  const frame = ethernet(0x86dd, ipv6(58, icmpv6(135, 0, body)));
+  const withoutOption = extracted(withHalf(frame, 18, 24));
+  expect([withoutOption[Word.ND_TARGET + 3], withoutOption[Word.ND_MAC]]).toEqual([9, 0]);
+  const withoutTarget = extracted(withHalf(frame, 18, 23));
+  expect([...ports(withoutTarget), withoutTarget[Word.ND_TARGET + 3]]).toEqual([135, 0, 0]);
+});
+
+test('more padding than a length can tell of makes the length a lie', () => {
+  const large = new PacketPool({ packets: 1, bufferBytes: 70_000, headroomBytes: 128 });
+  for (const [padding, protocol] of [
+    [0xffff, 17],
+    [0x1_0000, 0],
+  ]) {
+    const packet = packetOf(ethernet(0x0800, ipv4(17, udp())), large);
+    packet.length += padding;
+    key.begin(1);
+    extract(packet, key);
+    packet.release();
+    expect(key.protocol).toBe(protocol);
+  }
+});
 
 test('neighbour discovery gives target and both link-layer addresses', () => {
   const body = [0, 0, 0, 0, ...target, ...hex('0101 020000000011'), ...hex('0201 020000000022')];
@@ -220,6 +293,7 @@ test('a broken NSH header and a frame shorter than Ethernet are refused', () => 
     [ethernet(0x894f, hex('0fc6 01 03 0000')), Extraction.NSH_MALFORMED],
     [ethernet(0x894f, hex('4fc6 01 03 000010ff 00000001 00000002 00000003 00000004')), Extraction.NSH_MALFORMED],
     [ethernet(0x894f, hex('0fc2 05 03 000010ff')), Extraction.NSH_MALFORMED],
+    [ethernet(0x894f, hex('0fc6 11 03 000010ff 00000001 00000002 00000003 00000004')), Extraction.NSH_MALFORMED],
     [hex('0200000000020200000000'), Extraction.ETHERNET_TRUNCATED],
   ];
   for (const [bytes, wanted] of cases) {
@@ -234,6 +308,8 @@ test('802.3 frames: SNAP names an EtherType, anything else is LLC', () => {
   const snap = extracted(ethernet(36, [...hex('aaaa03 000000 0806'), ...arp()]));
   expect([snap[Word.ETH_TYPE], ipWord(snap)[0]]).toEqual([0x0806_0000, 1]);
   expect(extracted(ethernet(3, hex('424203')))[Word.ETH_TYPE]).toBe(0x05ff_0000);
+  // SNAP is read behind unnumbered information alone.
+  expect(extracted(ethernet(36, [...hex('aaaa13 000000 0806'), ...arp()]))[Word.ETH_TYPE]).toBe(0x05ff_0000);
 });
 
 test('a packet without an Ethernet header is marked and parsed from its first byte', () => {
@@ -259,28 +335,57 @@ test('metadata, connection and tunnel survive a second extraction; begin clears 
   expect([key.recircId, key.words[Word.CT_MARK], key.words[Word.TUNNEL_ID + 1]]).toEqual([0, 0, 0]);
 });
 
+/** Frames that random ones are made from. */
+const SEEDS = [
+  ethernet(0x0800, ipv4(6, tcp())),
+  ethernet(
+    0x86dd,
+    ipv6(0, [
+      ...hex('2b00000000000000'),
+      ...hex('3a00000000000000'),
+      ...icmpv6(135, 0, [0, 0, 0, 0, ...target, ...hex('0101 020000000011')]),
+    ]),
+  ),
+  ethernet(0x8847, hex('00001040 00002140')),
+  ethernet(0x894f, hex('0fc6 01 03 000010ff 00000001 00000002 00000003 00000004')),
+  ethernet(0x0806, arp(), [
+    [0x88a8, 1],
+    [0x8100, 2],
+  ]),
+];
+test('what lies behind the IP packet never gets into the key', () => {
+  const random = randomNumbers(3);
+  const second = new FlowKey();
+  let padded = 0;
+  for (let round = fuzzRounds(20_000); round > 0; round -= 1) {
+    const bytes = Uint8Array.from(SEEDS[random(2)]);
+    // Low bytes of total and payload length, protocol, header lengths of transport and extensions.
+    for (let change = random(3); change >= 0; change -= 1) {
+      const at = [17, 17, 19, 19, 20, 23, 46, 54, 55, 62][random(10)];
+      if (at < bytes.length) bytes[at] = random(2) === 0 ? random(bytes.length) : random(256);
+    }
+    const packet = packetOf(bytes);
+    key.begin(1);
+    if (extract(packet, key) === Extraction.DONE && key.l3End !== -1 && key.l3End < packet.length) {
+      padded += 1;
+      packet.bytes.fill(random(256), packet.offset + key.l3End, packet.offset + packet.length);
+      second.begin(1);
+      extract(packet, second);
+      expect(second.words).toEqual(key.words);
+      packet.length = key.l3End;
+      extract(packet, second);
+      expect(second.words).toEqual(key.words);
+    }
+    packet.release();
+  }
+  expect(padded).toBeGreaterThan(fuzzRounds(20_000) / 20);
+});
+
 test('no bytes make extraction read outside the packet or throw', () => {
   const random = randomNumbers(1);
-  const seeds = [
-    ethernet(0x0800, ipv4(6, tcp())),
-    ethernet(
-      0x86dd,
-      ipv6(0, [
-        ...hex('2b00000000000000'),
-        ...hex('3a00000000000000'),
-        ...icmpv6(135, 0, [0, 0, 0, 0, ...target, ...hex('0101 020000000011')]),
-      ]),
-    ),
-    ethernet(0x8847, hex('00001040 00002140')),
-    ethernet(0x894f, hex('0fc6 01 03 000010ff 00000001 00000002 00000003 00000004')),
-    ethernet(0x0806, arp(), [
-      [0x88a8, 1],
-      [0x8100, 2],
-    ]),
-  ];
   const second = new FlowKey();
   for (let round = fuzzRounds(20_000); round > 0; round -= 1) {
-    const seed = seeds[random(seeds.length)];
+    const seed = SEEDS[random(SEEDS.length)];
     const bytes = Uint8Array.from(seed.slice(0, random(4) === 0 ? random(seed.length + 1) : seed.length));
     for (let change = random(6); change > 0 && bytes.length > 0; change -= 1) bytes[random(bytes.length)] = random(256);
     // The same frame before different surroundings: a key that differs has read outside of it.

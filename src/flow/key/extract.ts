@@ -1,13 +1,15 @@
 /**
  * Extraction: from a packet's bytes straight into a key, for every packet, with nothing allocated. The rules for what is
- * truncated or malformed are those of the Linux kernel's openvswitch: a header that cannot be read leaves its fields 0 and the
- * packet goes on; only a frame without an Ethernet header and a broken NSH header refuse the packet.
+ * truncated or malformed are those of ovs-vswitchd's own parser (miniflow_extract in its lib/flow.c): a header that cannot be read
+ * leaves its fields 0 and the packet goes on. Where an IP length contradicts the frame nothing of layers 3 and 4 is read, and what
+ * lies behind the end that the IP header names is padding. A parser that reads more than ovs-vswitchd gives flows of a packet that
+ * lies to sound packets. Only a frame without an Ethernet header and a broken NSH header refuse the packet.
  * extract-ipv6.ts holds IPv6; net/'s own header parser is stricter and serves other users.
  */
 import { EtherType, Fragment, Gso, IpProtocol, type Packet } from '../../net/index.ts';
 import { readWord } from '../bytes.ts';
 import { extractIpv6 } from './extract-ipv6.ts';
-import { extractTransport } from './extract-transport.ts';
+import { extractTransport, hasLyingEnd } from './extract-transport.ts';
 import type { FlowKey } from './key.ts';
 import { FlowEtherType, IPV4_END, L3_MARKER, MPLS_DEPTH, TAG_PRESENT, Word } from './layout.ts';
 
@@ -26,6 +28,9 @@ export const Extraction = {
 const NSH_BASE_BYTES = 8;
 const NSH_MD1_BYTES = 24;
 
+/** The control field of unnumbered information, the only one that SNAP is read behind. */
+const LLC_UNNUMBERED = 3;
+
 /**
  * Fill in layers 2 to 4 of a key, and where their headers are; metadata, connection tracking and tunnel stay as they are.
  * A packet without an Ethernet header is told by {@link FlowKey.l3Type}.
@@ -38,6 +43,7 @@ export function extract(packet: Packet, key: FlowKey): number {
   for (let i = Word.VLAN; i < end; i += 1) words[i] = 0;
   key.extractedEnd = Word.TUNNEL;
   key.l4Offset = -1;
+  key.l3End = -1;
   key.stale = false;
   if (key.l3Type !== 0) {
     const type = key.l3Type;
@@ -75,6 +81,7 @@ export function extract(packet: Packet, key: FlowKey): number {
       length >= at + 8 &&
       bytes[llc] === 0xaa &&
       bytes[llc + 1] === 0xaa &&
+      bytes[llc + 2] === LLC_UNNUMBERED &&
       (bytes[llc + 3] | bytes[llc + 4] | bytes[llc + 5]) === 0
     ) {
       const snapType = (bytes[llc + 6] << 8) | bytes[llc + 7];
@@ -111,14 +118,18 @@ function network(packet: Packet, key: FlowKey, type: number, at: number): number
   }
 }
 
-/** The kernel looks at the header length alone: version, total length and checksum are for the end host to judge. */
+/**
+ * Version and checksum are for the end host to judge. A header length or a total length that contradicts the frame leaves layer 3 out
+ * of the key.
+ */
 function ipv4(packet: Packet, key: FlowKey, at: number): void {
-  const length = packet.length - at;
-  if (length < 20) return;
+  const size = packet.length - at;
+  if (size < 20) return;
   const bytes = packet.bytes;
   const ip = packet.offset + at;
   const headerLength = (bytes[ip] & 15) << 2;
-  if (headerLength < 20 || headerLength > length) return;
+  const totalLength = (bytes[ip + 2] << 8) | bytes[ip + 3];
+  if (headerLength < 20 || headerLength > totalLength || hasLyingEnd(size - totalLength)) return;
   const words = key.words;
   words[Word.IPV4_SOURCE] = (bytes[ip + 12] << 24) | (bytes[ip + 13] << 16) | (bytes[ip + 14] << 8) | bytes[ip + 15];
   words[Word.IPV4_DESTINATION] =
@@ -129,14 +140,16 @@ function ipv4(packet: Packet, key: FlowKey, at: number): void {
   if ((fragmentWord & 0x1fff) !== 0) fragment = Fragment.LATER;
   else if ((fragmentWord & 0x2000) !== 0 || packet.gsoType === Gso.UDP) fragment = Fragment.FIRST;
   words[Word.IP] = (protocol << 24) | (bytes[ip + 1] << 16) | (bytes[ip + 8] << 8) | fragment;
+  const end = at + totalLength;
+  key.l3End = end;
   if (fragment === Fragment.LATER) return;
   key.l4Offset = at + headerLength;
-  if (protocol === IpProtocol.ICMPV4) icmp(packet, key, at + headerLength);
-  else extractTransport(packet, key, protocol, at + headerLength);
+  if (protocol === IpProtocol.ICMPV4) icmp(packet, key, at + headerLength, end);
+  else extractTransport(packet, key, protocol, at + headerLength, end);
 }
 
-function icmp(packet: Packet, key: FlowKey, at: number): void {
-  if (packet.length - at < 8) return;
+function icmp(packet: Packet, key: FlowKey, at: number, end: number): void {
+  if (end - at < 8) return;
   const header = packet.offset + at;
   key.words[Word.PORTS] = (packet.bytes[header] << 16) | packet.bytes[header + 1];
 }
@@ -186,7 +199,8 @@ function nsh(packet: Packet, key: FlowKey, at: number): number {
   const head = (bytes[header] << 8) | bytes[header + 1];
   const headerLength = (head & 0x3f) << 2;
   if (head >>> 14 !== 0 || headerLength < NSH_BASE_BYTES || headerLength > length) return Extraction.NSH_MALFORMED;
-  const metadataType = bytes[header + 2] & 15;
+  // With reserved bits set it is no type that ovs-vswitchd knows.
+  const metadataType = bytes[header + 2];
   if (metadataType !== 1 && metadataType !== 2) return Extraction.NSH_MALFORMED;
   if (metadataType === 1 && headerLength !== NSH_MD1_BYTES) return Extraction.NSH_MALFORMED;
   const words = key.words;

@@ -13,6 +13,8 @@ export class FlowKey {
   /** First byte of layer 3 and of the transport header, counted from the start of the frame; -1 when there is none. */
   l3Offset = -1;
   l4Offset = -1;
+  /** One behind the IP packet, counted likewise: what follows is padding. -1 for what is not IP, and where the IP header lies. */
+  l3End = -1;
   /** EtherType of a packet without an Ethernet header; 0 for Ethernet frames. */
   l3Type = 0;
   /** True when actions have moved headers, so that layers 2 to 4 must be extracted again before the next look-up. */
@@ -56,6 +58,7 @@ export class FlowKey {
     this.hasTunnel = from.hasTunnel;
     this.l3Offset = from.l3Offset;
     this.l4Offset = from.l4Offset;
+    this.l3End = from.l3End;
     this.l3Type = from.l3Type;
     this.stale = from.stale;
     this.extractedEnd = Word.TUNNEL;

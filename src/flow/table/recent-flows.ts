@@ -2,14 +2,14 @@
  * Flows of packets that came lately, found by the packet's bytes alone, without a key: for untagged IPv4 that has just come in,
  * which is most of what a switch carries. An entry holds what all masks of the table together look at in such a packet, so a
  * packet that is equal in it falls to the same flow. Whatever is out of the ordinary is not found here, and loses nothing:
- * options, fragments, tags, transport headers that are cut off while a mask looks at them. Collisions replace each other; who
+ * options, fragments, tags, lengths that lie, transport headers that are cut off while a mask looks at them. Collisions replace each other; who
  * makes them on purpose has packets looked up the usual way. Used by the datapath beside {@link FlowTable.lookup}.
  *
  *     entry:  epoch | slot (-1 none) | generation | port | MAC addresses 96 | IP | ports | TCP flags | source | destination
  */
 import { EtherType, Gso, IpProtocol, type Packet } from '../../net/index.ts';
 import { readWord } from '../bytes.ts';
-import { tcpFlagsAt } from '../key/extract-transport.ts';
+import { hasLyingEnd, tcpFlagsAt } from '../key/extract-transport.ts';
 import { Word } from '../key/layout.ts';
 import type { FlowTable } from './table.ts';
 
@@ -58,6 +58,9 @@ export class RecentFlows {
     const at = packet.offset;
     if (length < TRANSPORT || packet.gsoType === Gso.UDP) return -1;
     if (((bytes[at + 12] << 8) | bytes[at + 13]) !== EtherType.IPV4 || bytes[at + 14] !== 0x45) return -1;
+    const totalLength = (bytes[at + 16] << 8) | bytes[at + 17];
+    if (totalLength < IPV4_BYTES || hasLyingEnd(length - ETHERNET_BYTES - totalLength)) return -1;
+    const end = ETHERNET_BYTES + totalLength;
     // More fragments, or an offset.
     if ((bytes[at + 20] & 0x3f) !== 0 || bytes[at + 21] !== 0) return -1;
     if (this.#table.masksVersion !== this.#masksVersion) this.#beginEpoch();
@@ -65,11 +68,11 @@ export class RecentFlows {
     let tcpFlags = 0;
     let ports = 0;
     if (protocol === IpProtocol.TCP) {
-      tcpFlags = tcpFlagsAt(packet, TRANSPORT);
+      tcpFlags = tcpFlagsAt(packet, TRANSPORT, end);
       if (tcpFlags === -1) return -1;
       ports = readWord(bytes, at + TRANSPORT) & this.#ports;
     } else if ((this.#ports | this.#flags) !== 0) {
-      if (protocol !== IpProtocol.UDP || length < TRANSPORT + 8) return -1;
+      if (protocol !== IpProtocol.UDP || end < TRANSPORT + 8) return -1;
       ports = readWord(bytes, at + TRANSPORT) & this.#ports;
     }
     const mac0 = readWord(bytes, at) & this.#mac0;

@@ -1,5 +1,6 @@
 /** The checks of a shape: all that could go wrong is found before the first change, and such packets are punted. Part of emit.ts. */
 import { type Address, at, R1, R2, R3, R6, R8, SK_BUFF } from '../../bpf/index.ts';
+import { MAXIMUM_PADDING_BYTES } from '../../flow/index.ts';
 import { EtherType, IpProtocol } from '../../net/index.ts';
 import { network16 } from './order.ts';
 import { LAYER3_MAXIMUM, type ShapeWriter } from './writer.ts';
@@ -83,16 +84,24 @@ function needs(writer: ShapeWriter, bytes: number): void {
   b.jumpIf(R2, '>', R1, emit.punt);
 }
 
+/** A transport header is where the protocol says if the IP packet has room for it, and its length fits the frame. Uses R1 to R3. */
 function anyTransport(writer: ShapeWriter): void {
-  const { b, shape } = writer;
+  const { b, shape, emit } = writer;
   const version = shape.checks.plain;
   const headerBytes = version === 4 ? 20 : 40;
-  b.load(R3, 'u8', header(writer, version === 4 ? 9 : 6));
+  b.loadNetwork(R3, 'u16', header(writer, version === 4 ? 2 : 4));
+  if (version === 6) b.add(R3, headerBytes);
+  else b.jumpIf(R3, '<', headerBytes, emit.punt);
   b.load(R1, 'u32', at(R6, writer.isTc ? SK_BUFF.len : 4));
-  b.switch(R3, [
-    [IpProtocol.TCP, () => needs(writer, headerBytes + 20)],
-    [IpProtocol.UDP, () => needs(writer, headerBytes + 8)],
-    [IpProtocol.ICMPV6, () => needs(writer, headerBytes + 8)],
+  b.sub(R1, R8);
+  b.sub(R1, R3);
+  b.jumpIf(R1, '>', MAXIMUM_PADDING_BYTES, emit.punt);
+  const needsTransport = (bytes: number) => () => b.jumpIf(R3, '<', headerBytes + bytes, emit.punt);
+  b.load(R2, 'u8', header(writer, version === 4 ? 9 : 6));
+  b.switch(R2, [
+    [IpProtocol.TCP, needsTransport(20)],
+    [IpProtocol.UDP, needsTransport(8)],
+    [IpProtocol.ICMPV6, needsTransport(8)],
   ]);
 }
 

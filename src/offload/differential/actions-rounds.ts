@@ -9,7 +9,7 @@ import type { OffloadHook } from '../actions/contract.ts';
 import { ActionsProgram, type CompiledFlow, Verdict } from './actions-program.ts';
 import { OUTPUT_PORTS, type RandomFlow, randomFlow } from './flows.ts';
 import { type FrameKind, randomFrame, randomKind } from './frames.ts';
-import { endsInLink, keyOf, packetOf } from './packets.ts';
+import { isHandedUp, keyOf, packetOf } from './packets.ts';
 import { RandomSource } from './random.ts';
 
 /** What came of the cases. */
@@ -135,7 +135,7 @@ export class ActionsDifferential {
     const key = keyOf(bytes, 1);
     for (let i = 0; i < KEY_WORDS; i += 1) if (((key.words[i] ^ flow.key[i]) & flow.mask[i]) !== 0) return;
     const frame = Uint8Array.from(bytes);
-    if (endsInLink(frame)) return;
+    if (isHandedUp(frame, flow.mask)) return;
     const run = program.tryRun(frame, { flow: number, layer3: key.l3Offset, key: key.words });
     // The kernel does not test programs on IP packets without an IP header.
     if (run === null) return;

@@ -51,9 +51,37 @@ function transport(random: RandomSource, { protocol, payloadBytes }: FrameKind):
   }
   if (protocol === 17) return [...ports, ...half(8 + payload.length), 0, 0, ...payload];
   if (protocol === 132) return [...ports, ...random.bytes(8), ...payload];
-  if (protocol === 58 || protocol === 1)
-    return [random.pick([8, 128, 135, 136]), 0, 0, 0, ...random.bytes(4), ...payload];
+  if (protocol === 58 || protocol === 1) {
+    const type = random.pick([8, 128, 135, 136]);
+    const body = type >= 135 && payloadBytes === undefined ? neighbourDiscovery(random) : payload;
+    return [type, random.once(12) ? 1 : 0, 0, 0, ...random.bytes(4), ...body];
+  }
   return payload;
+}
+
+/** A target, and options: of both link-layer addresses, sometimes twice, and of others. */
+function neighbourDiscovery(random: RandomSource): number[] {
+  const body = random.bytes(16);
+  for (let i = random.below(4); i > 0; i -= 1) {
+    const units = random.pick([1, 1, 1, 2]);
+    body.push(random.pick([1, 2, 2, 5]), units, ...random.bytes(units * 8 - 2));
+  }
+  return body;
+}
+
+/** Extension headers of IPv6 in front of a protocol. @returns the first one's number, and their bytes */
+function extensions(random: RandomSource, protocol: number): { readonly next: number; readonly bytes: number[] } {
+  let next = protocol;
+  let bytes: number[] = [];
+  for (let i = random.below(random.once(8) ? 40 : 4); i >= 0; i -= 1) {
+    const kind = random.pick([0, 43, 44, 51, 60]);
+    const units = random.pick([0, 0, 1]);
+    if (kind === 44) bytes = [next, 0, ...random.pick([half(0), half(0), half(1), half(6)]), 0, 0, 0, 7, ...bytes];
+    else if (kind === 51) bytes = [next, units, 0, 0, ...random.bytes(4 + units * 4), ...bytes];
+    else bytes = [next, units, 1, 4, 0, 0, 0, 0, ...random.bytes(units * 8), ...bytes];
+    next = kind;
+  }
+  return { next, bytes };
 }
 
 /** Where a protocol's checksum lies; -1 when it has none over a pseudo header. */
@@ -107,8 +135,7 @@ function ipv6(random: RandomSource, kind: FrameKind): number[] {
   let next = kind.protocol;
   let extension: number[] = [];
   if (kind.options) {
-    extension = [next, 0, 1, 4, 0, 0, 0, 0];
-    next = random.pick([0, 60]);
+    ({ next, bytes: extension } = extensions(random, next));
   } else if (kind.fragment !== 0 && random.once(2)) {
     extension = [next, 0, ...half(((kind.fragment & 0x1fff) << 3) | (kind.fragment >>> 13)), 0, 0, 0, 7];
     next = 44;
@@ -191,8 +218,14 @@ export function randomFrame(random: RandomSource, kind: FrameKind): number[] {
   return frame;
 }
 
-/** Where lengths, versions and the like lie behind the Ethernet header and tags: IPv4 and IPv6, then transport behind either. */
-const TELLING_BYTES = [0, 2, 3, 4, 5, 6, 7, 9, 20, 24, 25, 32, 40, 44, 45, 52] as const;
+/**
+ * Where lengths, versions and the like lie from layer 3 on: IPv4 and IPv6, then transport behind either; extension headers, and options of
+ * neighbour discovery. Before it SNAP.
+ */
+const TELLING_BYTES = [
+  ...[0, 2, 3, 4, 5, 6, 7, 9, 20, 24, 25, 32, 40, 44, 45, 52],
+  ...[2, 3, 4, 5, 40, 41, 42, 43, 48, 49, 64, 65, 72, 73, -8, -6, -3, -2, -1],
+];
 
 /**
  * A frame as somebody hostile would send it: a length, a version or a type that does not fit, bytes that are missing, or that nobody told
@@ -200,7 +233,7 @@ const TELLING_BYTES = [0, 2, 3, 4, 5, 6, 7, 9, 20, 24, 25, 32, 40, 44, 45, 52] a
  */
 export function hostileFrame(random: RandomSource, frame: readonly number[], kind: FrameKind): number[] {
   const hostile = frame.slice();
-  const layer3 = 14 + kind.tags * 4;
+  const layer3 = 14 + kind.tags * 4 + (kind.snap ? 8 : 0);
   for (let i = random.below(2); i >= 0; i -= 1) {
     const place = random.once(8) ? random.below(hostile.length) : layer3 + random.pick(TELLING_BYTES);
     if (place >= hostile.length) continue;

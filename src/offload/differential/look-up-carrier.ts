@@ -6,7 +6,7 @@ import { type FlowTable, KEY_WORDS, Word } from '../../flow/index.ts';
 import { compileActions } from '../actions/compile.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import { ActionsProgram, type CompiledFlow, Verdict } from './actions-program.ts';
-import { endsInLink, keyOf } from './packets.ts';
+import { isHandedUp, keyOf } from './packets.ts';
 import type { Carried, Carrier } from './table-rounds.ts';
 
 /** Passes of one packet after the first. */
@@ -53,13 +53,12 @@ export class LookUpCarrier implements Carrier {
   }
 
   run(frame: Uint8Array, port: number): Carried {
-    if (endsInLink(frame)) return PUNTED;
     const key = keyOf(Array.from(frame), port);
     const passed: number[] = [];
     for (let pass = 0; pass <= MAXIMUM_PASSES; pass += 1) {
       const slot = this.#table.match(key.words);
       const flow = this.#numbers.get(slot);
-      if (flow === undefined) return PUNTED;
+      if (flow === undefined || isHandedUp(frame, this.#table.maskOf(slot).words)) return PUNTED;
       passed.push(slot);
       const run = this.#program.tryRun(frame, { flow, layer3: key.l3Offset, key: key.words });
       if (run === null || run.result === Verdict.PUNT) return PUNTED;

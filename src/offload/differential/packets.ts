@@ -1,15 +1,19 @@
 /** Frames as packets of the engine, and the flow keys that it sees in them. Neighbour: frames.ts makes frames. */
-import { extract, FlowKey } from '../../flow/index.ts';
+import { extract, FlowKey, Word } from '../../flow/index.ts';
 import { HeaderOffsets, Malformed, type Packet, PacketPool } from '../../net/index.ts';
 
 const pool = new PacketPool({ packets: 64, bufferBytes: 8192 });
 
 const headers = new HeaderOffsets();
 
-/** Whether a frame ends before its Ethernet header or inside a tag: the parser hands it up, so that actions never meet it. */
-export function endsInLink(frame: Uint8Array): boolean {
+/**
+ * Whether the parser of a program hands a frame up, so that the actions of a flow never meet it: one that ends before its Ethernet header or
+ * inside a tag, and where the flow looks at IP one whose headers lie.
+ */
+export function isHandedUp(frame: Uint8Array, mask: Uint32Array): boolean {
   const malformed = headers.parseBytes(frame, 0, frame.length);
-  return malformed === Malformed.ETHERNET_TRUNCATED || malformed === Malformed.TAG_TRUNCATED;
+  if (malformed === Malformed.ETHERNET_TRUNCATED || malformed === Malformed.TAG_TRUNCATED) return true;
+  return mask[Word.IP] !== 0 && malformed !== Malformed.NOTHING;
 }
 
 /** A packet that holds a frame. */

@@ -3,7 +3,7 @@
  * Versions and lengths must be as HeaderOffsets of net/ wants them: a flow may stand for a filter, which drops what is not.
  */
 import { at, type Label, R0, R1, R2, R3, R6, R7, R8, R9, SK_BUFF } from '../../bpf/index.ts';
-import { FlowEtherType, MPLS_DEPTH, Word } from '../../flow/index.ts';
+import { FlowEtherType, MAXIMUM_PADDING_BYTES, MPLS_DEPTH, Word } from '../../flow/index.ts';
 import { EtherType, Fragment, IpProtocol } from '../../net/index.ts';
 import { network16, network32 } from '../actions/order.ts';
 import { parseTransport } from './parse-transport.ts';
@@ -80,18 +80,21 @@ function puntUdpSuperPackets(writer: ProgramWriter): void {
   });
 }
 
-/** R1 becomes how many bytes there are from layer 3 on, in pages as well. Uses R2. */
-function bytesOfLayer3(writer: ProgramWriter): void {
+/** The length of layer 3, R0, is not beyond the frame, in pages as well, and what is behind it may be padding. Uses R1 and R2. */
+function fitsFrame(writer: ProgramWriter): void {
   const { b } = writer;
-  if (!writer.isTc) {
+  if (writer.isTc) {
+    b.load(R1, 'u32', at(R6, SK_BUFF.len));
+    b.mov(R2, R9);
+    b.sub(R2, R7);
+    b.sub(R1, R2);
+  } else {
     b.mov(R1, R8);
     b.sub(R1, R9);
-    return;
   }
-  b.load(R1, 'u32', at(R6, SK_BUFF.len));
-  b.mov(R2, R9);
-  b.sub(R2, R7);
-  b.sub(R1, R2);
+  b.sub(R1, R0);
+  // Less than no padding is a very large number.
+  b.jumpIf(R1, '>', MAXIMUM_PADDING_BYTES, writer.punt);
 }
 
 function ipv4(writer: ProgramWriter, done: Label): void {
@@ -101,8 +104,7 @@ function ipv4(writer: ProgramWriter, done: Label): void {
   b.jumpIf(R1, '!=', 0x45, writer.punt);
   b.loadNetwork(R0, 'u16', at(R9, 2));
   b.jumpIf(R0, '<', 20, writer.punt);
-  bytesOfLayer3(writer);
-  b.jumpIf(R0, '>', R1, writer.punt);
+  fitsFrame(writer);
   copyWords(writer, 12, Word.IPV4_SOURCE, 2);
   b.load(R3, 'u8', at(R9, 9));
   const later = b.label('later fragment');
@@ -148,8 +150,7 @@ function ipv6(writer: ProgramWriter, done: Label): void {
   b.jumpIf(R1, '!=', 6, writer.punt);
   b.loadNetwork(R0, 'u16', at(R9, 4));
   b.add(R0, 40);
-  bytesOfLayer3(writer);
-  b.jumpIf(R0, '>', R1, writer.punt);
+  fitsFrame(writer);
   b.load(R3, 'u8', at(R9, 6));
   for (const extension of EXTENSIONS) b.jumpIf(R3, '==', extension, writer.punt);
   copyWords(writer, 8, Word.IPV6_SOURCE, 8);
