@@ -62,8 +62,9 @@ class Device implements OvsDevice, LoopHandler {
     return this.#adapter.counters;
   }
 
-  transmit(packet: Packet): void {
+  transmit(packet: Packet): boolean {
     this.#adapter.transmit(packet, TagAction.KEEP);
+    return true;
   }
 
   flush(): void {

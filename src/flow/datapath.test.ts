@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { Batch, type Packet } from '../net/index.ts';
-import { MAXIMUM_DEFERRED, MAXIMUM_RECIRCULATIONS } from './engine/drops.ts';
+import { outcomeOf } from './actions/outcome.ts';
+import { Drop, dropName, MAXIMUM_DEFERRED, MAXIMUM_RECIRCULATIONS } from './engine/drops.ts';
 import { CtVerdict } from './engine/hooks.ts';
 import { Extraction, extract } from './key/extract.ts';
 import { FlowKey } from './key/key.ts';
@@ -24,6 +25,7 @@ import {
 import { FlowLab } from './testing/lab.ts';
 import { formatFlow } from './text/flow.ts';
 import { formatFlowKey, parseFlowKey } from './text/flow-key.ts';
+import { formatActions } from './text/format-actions.ts';
 import { parseActions } from './text/parse-actions.ts';
 
 const frame = ethernet(0x0800, ipv4(6, tcp({ flags: 0x12 })));
@@ -355,6 +357,100 @@ test('after any valid actions the key that an output sees is the one that its pa
     { numRuns: fuzzRounds(1000) },
   );
   expect(compared).toBeGreaterThan(fuzzRounds(1000));
+});
+
+/** Ports that outputs reach; an output to another is refused. */
+const PORTS_THERE = [1, 2, 3];
+
+test('of any valid actions every packet is sent, handed up or dropped for one reason, and each drop is counted once', {
+  timeout: FUZZ_TIMEOUT_MS,
+}, () => {
+  const random = randomNumbers(23);
+  let sent = 0;
+  let wasTaken = 0;
+  let missed = 0;
+  const ended: number[] = [];
+  const dropped: number[] = [];
+  const lab: FlowLab = new FlowLab({
+    output: (packet, port) => {
+      if (PORTS_THERE.includes(port)) sent += 1;
+      else lab.datapath.refuse(packet, port === 4 ? Drop.TUNNEL_UNAVAILABLE : Drop.PORT_MISSING);
+    },
+    userspace: (packet) => {
+      if (random(2) === 0) wasTaken += 1;
+      else lab.datapath.refuse(packet, Drop.UPCALL_LOST);
+    },
+    miss: () => {
+      missed += 1;
+      return true;
+    },
+    dropped: (_packet, reason) => dropped.push(reason),
+    ended: (reason) => ended.push(reason),
+  });
+  let named = 0;
+  fc.assert(
+    fc.property(ACTION_LISTS, fc.nat({ max: 5 }), fc.constantFrom(...FRAMES), (lists, port, bytes) => {
+      sent = 0;
+      wasTaken = 0;
+      missed = 0;
+      ended.length = 0;
+      dropped.length = 0;
+      const before = lab.datapath.drops.counts.reduce((sum, count) => sum + count, 0);
+      const key = new FlowKey();
+      key.begin(1);
+      const packet = packetOf(bytes, lab.pool);
+      extract(packet, key);
+      // Every other list has no output of its own at its end.
+      const actions = validActions(lists, key.words, port);
+      lab.datapath.execute(packet, key, actions);
+      expect(ended.length).toBe(1);
+      const gone = sent + wasTaken + missed;
+      expect(ended[0] === 0, formatActions(actions)).toBe(gone > 0);
+      if (ended[0] !== 0) {
+        named += 1;
+        expect(ended[0]).toBe(dropped.at(-1));
+        expect(dropName(ended[0])).not.toMatch(/^drop-/);
+      }
+      const counted = lab.datapath.drops.counts.reduce((sum, count) => sum + count, 0) - before;
+      expect(counted).toBe(dropped.length);
+      expect(lab.held).toBe(0);
+    }),
+    { numRuns: fuzzRounds(1000) },
+  );
+  expect(named).toBeGreaterThan(fuzzRounds(1000) / 20);
+});
+
+test.each([
+  ['1,2', [1, 2], 0],
+  ['', [], Drop.FLOW],
+  ['set(eth(dst=02:00:00:00:00:09))', [], Drop.FLOW],
+  ['drop(0)', [], Drop.EXPLICIT],
+  ['drop(3)', [], Drop.EXPLICIT_ERROR],
+  ['1,drop(0)', [1], 0],
+  ['clone(drop(0)),2', [2], 0],
+  ['clone(drop(0))', [], Drop.EXPLICIT],
+  ['sample(sample=100.0%,actions(1,2)),3', [1, 2, 3], 0],
+  ['check_pkt_len(size=50,gt(3),le(3))', [3], 0],
+  ['check_pkt_len(size=50,gt(push_vlan(vid=3,pcp=0),3),le(3)),1', [3, 1], 0],
+  ['check_pkt_len(size=50,gt(clone(2),drop(0)),le(clone(2),drop(0)))', [2], 0],
+] as const)('what a list does with every packet is known without one: %s', (text, outputs, drop) => {
+  const ended: number[] = [];
+  const lab = new FlowLab({ ended: (reason) => ended.push(reason) });
+  lab.flow(IP, text);
+  lab.receive(frame);
+  const actions = parseActions(text);
+  expect(outcomeOf(actions, 0, actions.length)).toEqual({ outputs, isSentOn: false, drop });
+  expect([lab.sent.map(({ port }) => port), ended]).toEqual([outputs, [drop]]);
+});
+
+test.each([
+  'sample(sample=50.0%,actions(1))',
+  'check_pkt_len(size=50,gt(1),le(2))',
+  'meter(1),1',
+  'check_pkt_len(size=50,gt(drop(0)),le(1))',
+])('what a list does with a packet may depend on it: %s', (text) => {
+  const actions = parseActions(text);
+  expect(outcomeOf(actions, 0, actions.length)).toBe(null);
 });
 
 test('garbage frames under any valid actions neither throw, leak, nor write outside their packet', {

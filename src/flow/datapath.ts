@@ -145,20 +145,22 @@ export class Datapath {
     const entered = this.#enter();
     const key = this.#engine.borrowKey();
     try {
+      const isOutermost = this.#active === 1;
+      if (isOutermost) this.#engine.begin();
       key.copyFrom(metadata);
       const extraction = entered ? extract(packet, key) : Extraction.DONE;
       if (!entered) this.#engine.discard(packet, Drop.REENTRY_LIMIT);
       else if (extraction !== Extraction.DONE) this.#engine.discard(packet, extractionDrop(extraction));
-      else this.#run(packet, key, actions);
+      else this.#engine.run(packet, key, actions, 0, actions.length);
+      if (isOutermost) this.#end(this.#nowMs());
     } finally {
       this.#leave();
     }
   }
 
-  #run(packet: Packet, key: FlowKey, actions: Int32Array): void {
-    if (this.#active === 1) this.#engine.begin();
-    this.#engine.run(packet, key, actions, 0, actions.length);
-    if (this.#active === 1) this.#drain(this.#nowMs());
+  /** To be called within the hooks output and userspace: the packet that they are called with could not be sent, for a reason of Drop. */
+  refuse(packet: Packet, reason: number): void {
+    this.#engine.refuse(packet, reason);
   }
 
   /**
@@ -171,7 +173,7 @@ export class Datapath {
     const isOutermost = this.#active === 1;
     if (isOutermost) this.#engine.begin();
     const isFresh = this.#forward(packet, key, nowMs, isPlain);
-    if (isOutermost) this.#drain(nowMs);
+    if (isOutermost) this.#end(nowMs);
     return isFresh;
   }
 
@@ -225,6 +227,7 @@ export class Datapath {
   }
 
   #output(packet: Packet, port: number, key: FlowKey): void {
+    this.#engine.sent();
     try {
       this.#hooks.output(packet, port, key);
     } finally {
@@ -237,9 +240,17 @@ export class Datapath {
     try {
       heard = this.#hooks.miss?.(packet, key) === true;
     } finally {
-      if (heard) packet.release();
-      else this.#engine.discard(packet, Drop.UPCALL_LOST);
+      if (heard) {
+        this.#engine.sent();
+        packet.release();
+      } else this.#engine.discard(packet, Drop.UPCALL_LOST);
     }
+  }
+
+  /** The packet that began is through once nothing of it waits. */
+  #end(nowMs: number): void {
+    this.#drain(nowMs);
+    this.#hooks.ended?.(this.#engine.fate);
   }
 
   /** Look up what waits, until nothing does. */

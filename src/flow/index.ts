@@ -20,6 +20,7 @@ export {
   UserspaceFlag,
   unpackBytes,
 } from './actions/encoding.ts';
+export { isSameOutcome, type Outcome, outcomeOf } from './actions/outcome.ts';
 export { ActionError, type ActionFlaw, type ValidationOptions, validateActions } from './actions/validate.ts';
 export { Datapath, type DatapathOptions, type DatapathStatistics } from './datapath.ts';
 export {

@@ -5,6 +5,7 @@ import type { Datapath } from './datapath.ts';
 import { DropReason } from './drop-reason.ts';
 import { RuleError } from './errors.ts';
 import type { Shortcut } from './passage.ts';
+import type { Port } from './port.ts';
 
 /** See Shortcuts.carried. */
 export function countCarried(
@@ -18,18 +19,18 @@ export function countCarried(
   const { drop, passages } = shortcut;
   if (drop === DropReason.NONE) {
     countArrival(datapath, sourcePortId, packets, bytes);
-    datapath.delivered += packets;
-    datapath.copiesDelivered += packets;
-    countDeparture(datapath, portId, packets, bytes);
+    countDelivered(datapath, portId, packets, bytes);
   } else if (portId === 0 || portId === sourcePortId) {
-    countCarriedDrops(datapath, sourcePortId, drop, packets, bytes);
+    countArrival(datapath, sourcePortId, packets, bytes);
+    countDropped(datapath, sourcePortId, drop, packets);
   } else {
     countExcluded(datapath, sourcePortId, portId, drop, packets, bytes);
   }
   for (const passage of passages) passage.carried?.(packets, bytes);
 }
 
-function countArrival(datapath: Datapath, sourcePortId: number, packets: number, bytes: number): void {
+/** See Shortcuts.arrived. */
+export function countArrival(datapath: Datapath, sourcePortId: number, packets: number, bytes: number): void {
   const source = datapath.ports[sourcePortId];
   if (source) {
     source.receivedPackets += packets;
@@ -67,18 +68,27 @@ function countDeparture(datapath: Datapath, portId: number, packets: number, byt
   return true;
 }
 
-/** See Shortcuts.carriedDrops. @throws RuleError 16 */
-export function countCarriedDrops(
-  datapath: Datapath,
-  sourcePortId: number,
-  reason: number,
-  packets: number,
-  bytes: number,
-): void {
-  if (!datapath.reasons.has(reason)) throw new RuleError(16, `drop reason ${reason} is not registered`);
-  const source = datapath.ports[sourcePortId];
-  if (!source) return;
-  countArrival(datapath, sourcePortId, packets, bytes);
-  source.drops[reason] += packets;
+/** See Shortcuts.delivered. */
+export function countDelivered(datapath: Datapath, portId: number, packets: number, bytes: number): void {
+  datapath.delivered += packets;
+  datapath.copiesDelivered += packets;
+  countDeparture(datapath, portId, packets, bytes);
+}
+
+/** See Shortcuts.dropped. @throws RuleError 16 */
+export function countDropped(datapath: Datapath, portId: number, reason: number, packets: number): void {
+  dropsOf(datapath, portId, reason)[reason] += packets;
   datapath.dropped += packets;
+}
+
+/** See Shortcuts.droppedCopies. @throws RuleError 16 */
+export function countDroppedCopies(datapath: Datapath, portId: number, reason: number, packets: number): void {
+  dropsOf(datapath, portId, reason)[reason] += packets;
+  datapath.copiesDropped += packets;
+}
+
+/** Those of a port, or where it is gone those that belong to none. @throws RuleError 16 */
+function dropsOf(datapath: Datapath, portId: number, reason: number): Float64Array {
+  if (!datapath.reasons.has(reason)) throw new RuleError(16, `drop reason ${reason} is not registered`);
+  return (datapath.ports[portId] ?? (datapath.ports[0] as Port)).drops;
 }

@@ -4,7 +4,14 @@
  */
 import { type Batch, type ClonePool, type Packet, type PacketPool, TagAction } from '../net/index.ts';
 import type { SwitchEvent } from './api.ts';
-import { countCarried, countCarriedCopies, countCarriedDrops } from './carried.ts';
+import {
+  countArrival,
+  countCarried,
+  countCarriedCopies,
+  countDelivered,
+  countDropped,
+  countDroppedCopies,
+} from './carried.ts';
 import type { ForwardingContext } from './context.ts';
 import type { Datapath, DropWatcher } from './datapath.ts';
 import * as destinations from './destination-calls.ts';
@@ -156,8 +163,20 @@ class BoundShortcuts implements Shortcuts {
     countCarriedCopies(this.#datapath, portId, packets, bytes);
   }
 
-  carriedDrops(sourcePortId: number, reason: number, packets: number, bytes: number): void {
-    countCarriedDrops(this.#datapath, sourcePortId, reason, packets, bytes);
+  arrived(portId: number, packets: number, bytes: number): void {
+    countArrival(this.#datapath, portId, packets, bytes);
+  }
+
+  delivered(portId: number, packets: number, bytes: number): void {
+    countDelivered(this.#datapath, portId, packets, bytes);
+  }
+
+  dropped(portId: number, reason: number, packets: number): void {
+    countDropped(this.#datapath, portId, reason, packets);
+  }
+
+  droppedCopies(portId: number, reason: number, packets: number): void {
+    countDroppedCopies(this.#datapath, portId, reason, packets);
   }
 
   changed(): void {

@@ -83,8 +83,14 @@ export interface Shortcuts {
   carried(shortcut: Shortcut, sourcePortId: number, portId: number, packets: number, bytes: number): void;
   /** Count copies beyond the first of packets that {@link carried} counted. */
   carriedCopies(portId: number, packets: number, bytes: number): void;
-  /** Count packets that were dropped elsewhere, as if they had been here. */
-  carriedDrops(sourcePortId: number, reason: DropReasonCode, packets: number, bytes: number): void;
+  /** Count packets that came in elsewhere; their end is counted by {@link delivered} or {@link dropped}. */
+  arrived(portId: number, packets: number, bytes: number): void;
+  /** Count the end of packets that arrived: they left through a port. */
+  delivered(portId: number, packets: number, bytes: number): void;
+  /** Count the end of packets that arrived: they were dropped. @param portId where they came in; 0 when that is not known */
+  dropped(portId: number, reason: DropReasonCode, packets: number): void;
+  /** Count copies that were dropped, of packets that are counted. @param portId where these came in; 0 when that is not known */
+  droppedCopies(portId: number, reason: DropReasonCode, packets: number): void;
   /** Of an extension with `passBy` or `passIngress`: what it has answered no longer holds. */
   changed(): void;
 }

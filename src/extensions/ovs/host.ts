@@ -18,8 +18,11 @@ export interface OvsDevice {
   readonly counters: AdapterCounters;
   /** Optional: it holds by itself the packets that it wants to stay as they are; else the caller does until {@link flush}. */
   readonly holds?: boolean;
-  /** Queue a frame. Its bytes stay as they are until {@link flush} returns; the reference stays the caller's. */
-  transmit(packet: Packet): void;
+  /**
+   * Queue a frame. Its bytes stay as they are until {@link flush} returns; the reference stays the caller's.
+   * @returns false when it cannot go out
+   */
+  transmit(packet: Packet): boolean;
   flush(): void;
   close(): void;
 }
@@ -42,12 +45,29 @@ export interface OvsHost {
   readonly flows?: FlowRegistry | null;
   /** Optional: whether nobody else looks at the packets of a port of the switch, so that flows may run elsewhere. */
   isOpen?(portId: number): boolean;
+  /** Optional: packets of a flow were carried elsewhere. */
+  carried?(flow: CarriedFlow, packets: number, bytes: number): void;
+  /** Optional: a packet, or a copy of one, was dropped, for a reason of flow/'s Drop. {@link ended} follows. */
+  dropped?(reason: number): void;
   /**
-   * Optional: packets of a flow were carried elsewhere.
-   * @param sourcePortId where they came in; -1 when that has been told, as they were looked up again
-   * @param outputs ports of the switch that they went to; empty when the flow drops them
+   * Optional: what a packet led to is done. Called once for each that came in through a device, in their order.
+   * @param reason 0 when it or a copy of it went somewhere, else that of its last drop
+   * @param executedPortId for a packet that a program has handed in: the switch's port that it belongs to, -1 for none. Left out for
+   *   packets that came in
    */
-  carried?(sourcePortId: number, outputs: readonly number[], packets: number, bytes: number): void;
-  /** Optional: a packet of a port was dropped, for a reason of flow/'s Drop. */
-  dropped?(packet: Packet, reason: number): void;
+  ended?(reason: number, executedPortId?: number): void;
+}
+
+/** Where packets went that were carried elsewhere. */
+export interface CarriedFlow {
+  /** The switch's port that they came in at; -1 when there is none now, and for a flow of several ports. */
+  readonly sourcePortId: number;
+  /** Whether they are counted as having come in with this flow: they were not looked up before. */
+  readonly isFirst: boolean;
+  /** The switch's ports that they went to; -1 for one that is gone. */
+  readonly outputs: readonly number[];
+  /** They were looked up again, and what became of them is told with the flow that they fell to. */
+  readonly isSentOn: boolean;
+  /** Why they went nowhere, a reason of flow/'s Drop; 0 when they did not. */
+  readonly drop: number;
 }

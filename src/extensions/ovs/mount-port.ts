@@ -5,7 +5,8 @@ import type { OvsSwitchPort } from './mount-host.ts';
 
 /** Who takes packets for ports. */
 export interface PortTransmitter {
-  forward(packet: Packet, portId: number): void;
+  /** @returns false when the packet cannot go there */
+  forward(packet: Packet, portId: number): boolean;
   flush(): void;
   closed(port: MountedPort): void;
 }
@@ -36,8 +37,8 @@ export class MountedPort implements OvsDevice {
     return this.#port.counters;
   }
 
-  transmit(packet: Packet): void {
-    this.#transmitter.forward(packet, this.portId);
+  transmit(packet: Packet): boolean {
+    return this.#transmitter.forward(packet, this.portId);
   }
 
   flush(): void {

@@ -1,5 +1,6 @@
 /** The extension on a switch in memory: outputs become destinations, changed copies are originated, and every packet is accounted for. */
 import { expect, test } from 'vitest';
+import type { FlowRegistry, FlowSource } from '../../flow/index.ts';
 import { Batch, Checksum, Gso, MemoryAdapter, newCounters, PacketPool, Sink } from '../../net/index.ts';
 import { createSwitch, type JsonValue, type VirtualSwitch } from '../../switch/index.ts';
 import type { PseudoDeviceTransport } from './device/connection.ts';
@@ -12,6 +13,7 @@ class Lab {
   readonly pool = new PacketPool({ packets: 64, bufferBytes: 66_000 });
   readonly failures: string[] = [];
   readonly listening = new Set<string>();
+  #source: FlowSource | null = null;
   nowMs = 7_000;
   #indexes = 100;
 
@@ -26,7 +28,7 @@ class Lab {
     };
     this.sw = createSwitch({
       name: 'lab',
-      host: { nowMs: () => this.nowMs, log: () => {}, services: { ovs: surroundings } },
+      host: { nowMs: () => this.nowMs, log: () => {}, services: { ovs: surroundings, flows: this.#registry() } },
       verifyData: true,
     });
     this.sw.onEvent((event) => {
@@ -61,6 +63,21 @@ class Lab {
     };
   }
 
+  /** As the daemon's, of one table. */
+  #registry(): FlowRegistry {
+    return {
+      register: (source) => {
+        this.#source = source;
+        return { portsChanged: () => {}, close: () => {} };
+      },
+    };
+  }
+
+  /** A program has carried packets of a flow. */
+  carried(slot: number, packets: number, bytes: number): void {
+    this.#source?.carried?.(slot, packets, bytes);
+  }
+
   command(name: string, args: JsonValue = {}): JsonValue {
     return this.sw.extensionCommand('ovs', name, args);
   }
@@ -90,6 +107,10 @@ class Lab {
     const { received, originated, delivered, dropped, consumed, contextsInUse } = this.sw.counters;
     expect(contextsInUse).toBe(0);
     expect(received + originated).toBe(delivered + dropped + consumed);
+    // Every drop has one reason at one port.
+    const reasons = [0, ...this.adapters.keys()].filter((id) => id === 0 || this.adapters[id] !== undefined);
+    const named = reasons.flatMap((id) => this.sw.drops(id)).reduce((sum, drop) => sum + drop.packets, 0);
+    expect(named).toBe(dropped + this.sw.counters.copiesDropped);
     const left: Record<string, Uint8Array[]> = {};
     for (const adapter of this.adapters.filter((one) => one !== undefined)) {
       const frames = adapter.takeTransmitted();
@@ -176,6 +197,76 @@ test('drops have the reasons of the datapath', () => {
   expect(lab.reasons('p1').join()).toMatch(/^ovs:(FLOW|EXPLICIT) 1$/);
   expect(lab.reasons('p2')).toEqual(['ovs:UPCALL_LOST 1']);
   expect(lab.reasons('other')).toEqual(['ovs:NO_VPORT 1']);
+});
+
+test.each([
+  ['an output to a port that does not exist', '9', ['ovs:PORT_MISSING 1']],
+  ['a drop behind a change', 'set(eth(dst=02:00:00:00:00:09)),drop(0)', ['ovs:EXPLICIT 1']],
+  ['changes that nobody sees', 'push_vlan(vid=7,pcp=0)', ['ovs:FLOW 1']],
+  ['a sample that is never taken', 'sample(sample=0.0%,actions(2))', ['ovs:FLOW 1']],
+  ['a port that is not connected', '3', ['NIC_NOT_CONNECTED 1']],
+  ['a change for a port that is not connected', 'push_vlan(vid=7,pcp=0),3', ['NIC_NOT_CONNECTED 1']],
+  ['a tag too many', 'push_vlan(vid=1,pcp=0),push_vlan(vid=2,pcp=0),push_vlan(vid=3,pcp=0),2', ['TOO_MANY_TAGS 1']],
+  ['recirculation to where no flow is', 'recirc(0x7)', ['ovs:UPCALL_LOST 1']],
+  ['an upcall that nobody takes', 'userspace(pid=5)', ['ovs:UPCALL_LOST 1']],
+])('a packet that goes nowhere is dropped for one reason: %s', (_what, actions, reasons) => {
+  const lab = new Lab(3);
+  lab.sw.disconnectNic(lab.sw.findPort('p3') ?? -1).result();
+  lab.flow('recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4()', actions);
+  expect(lab.send('p1', frame())).toEqual({});
+  expect(lab.reasons('p1')).toEqual(reasons);
+  expect(lab.sw.counters).toMatchObject({ received: 1, delivered: 0, dropped: 1, copiesDropped: 0 });
+});
+
+test.each(['2,9', '9,2', 'clone(9),2', '2,push_vlan(vid=7,pcp=0),9', 'sample(sample=100.0%,actions(9)),2'])(
+  'a copy that goes nowhere has a reason, and its packet is delivered: %s',
+  (actions) => {
+    const lab = new Lab(2);
+    lab.flow('in_port(1),eth(),eth_type(0x0800),ipv4()', actions);
+    expect(Object.keys(lab.send('p1', frame()))).toEqual(['p2']);
+    expect(lab.reasons('p1')).toEqual(['ovs:PORT_MISSING 1']);
+    expect(lab.sw.counters).toMatchObject({ received: 1, delivered: 1, dropped: 0, copiesDropped: 1 });
+  },
+);
+
+/** Counts that tell where packets went: what a program carries counts at once what the engine counts packet by packet. */
+function counted(lab: Lab) {
+  const { received, dropped, copiesDropped, delivered } = lab.sw.counters;
+  const ports = ['p1', 'p2', 'p3'].map((name) => ({
+    name,
+    ...lab.sw.port(lab.sw.findPort(name) ?? -1).counters,
+    reasons: lab.reasons(name),
+  }));
+  return { received, dropped, copiesDropped, isDelivered: delivered > 0, ports };
+}
+
+test.each([
+  '2',
+  '2,3',
+  'drop',
+  'drop(0)',
+  'clone(2),3',
+  'sample(sample=100.0%,actions(2,3))',
+  'check_pkt_len(size=100,gt(2),le(2))',
+  'check_pkt_len(size=100,gt(clone(3),2),le(3,2))',
+  'recirc(0x5)',
+  'recirc(0x6)',
+  '9',
+  '2,9',
+])('what a program carries is counted as what the engine does: %s', (actions) => {
+  const labs = [new Lab(3), new Lab(3)];
+  const slots = labs.map((lab) => {
+    lab.flow('recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4()', actions);
+    lab.flow('recirc_id(0x5),in_port(1),eth(),eth_type(0x0800),ipv4()', 'sample(sample=100.0%,actions(3))');
+    lab.flow('recirc_id(0x6),in_port(1),eth(),eth_type(0x0800),ipv4()', 'drop');
+    return [0, 1, 2];
+  });
+  const [engine, program] = labs;
+  for (let i = 0; i < 4; i += 1) engine.send('p1', frame(80));
+  program.carried(slots[1][0], 4, 320);
+  if (actions === 'recirc(0x5)') program.carried(slots[1][1], 4, 320);
+  if (actions === 'recirc(0x6)') program.carried(slots[1][2], 4, 320);
+  expect(counted(program)).toEqual(counted(engine));
 });
 
 test('a port that is not connected costs its copy alone', () => {

@@ -4,10 +4,9 @@
  * copies, and what programs send, are originated here. Neighbours: mount-port.ts is a port, mount-host.ts what the daemon gives.
  */
 import { Drop, dropName, type FlowRegistry, flowRegistryOf } from '../../flow/index.ts';
-import { Batch, ClonePool, type Packet, PacketPool, TagAction } from '../../net/index.ts';
+import { Batch, ClonePool, type Packet, PacketPool } from '../../net/index.ts';
 import {
   ContextFlag,
-  type Counter,
   contextOf,
   DropReason,
   type Extension,
@@ -17,10 +16,9 @@ import {
   type JsonValue,
   PacketFlag,
   RuleError,
-  type Shortcut,
 } from '../../switch/index.ts';
 import { runOvsCommand } from './dpctl.ts';
-import type { DeviceKind, OvsDevice, OvsHost } from './host.ts';
+import type { CarriedFlow, DeviceKind, OvsDevice, OvsHost } from './host.ts';
 import { type OvsSurroundings, surroundingsOf } from './mount-host.ts';
 import { MountedPort, type PortTransmitter } from './mount-port.ts';
 import { type OvsConfiguration, parseOvsConfiguration } from './mount-settings.ts';
@@ -29,8 +27,8 @@ import { describeServer } from './status.ts';
 
 const BUFFERS = { packets: 4096, bufferBytes: 2304, largePackets: 128, largeBufferBytes: 66_048, clones: 4096 };
 
-/** What is carried past the switch is told to nobody else. */
-const NOTHING_ELSE: Shortcut = { drop: DropReason.NONE, tagAction: TagAction.KEEP, fields: 0, passages: [] };
+/** The port that has the counts of packets whose port is gone. */
+const NO_PORT = 0;
 
 class OvsExtension implements Extension, OvsHost, PortTransmitter {
   readonly #handle: ExtensionHandle;
@@ -42,15 +40,18 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
   readonly #ports: (MountedPort | undefined)[] = [];
   readonly #reasons = new Map<number, number>();
   readonly #noVport: number;
-  readonly #unsent: Counter;
   /** Packets of one source on their way into the datapath. */
   readonly #work = new Batch();
   /** Packets of ours, with destinations, that go down at the next flush. */
   readonly #originated = new Batch();
   readonly #dropped = new Batch();
-  /** Packets of the present list that the datapath dropped, in their order, and why. */
-  readonly #refused: Packet[] = [];
+  /** Packets of the present list that the datapath has taken, in their order, and why each went nowhere; NONE when it did not. */
+  readonly #taken: Packet[] = [];
+  readonly #fates: number[] = [];
+  /** Why the present packet and its copies were dropped. */
   readonly #refusals: number[] = [];
+  /** Why the switch does not take an output. */
+  #verdict: number = DropReason.NONE;
   #sourcePortId = 0;
   #sourceNicIndex = 0;
   #listener: { close(): void } | null = null;
@@ -62,7 +63,6 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
     this.#socket = configuration.socket;
     this.flows = flowRegistryOf(handle.host.services);
     this.#noVport = handle.registerDropReason('NO_VPORT', 'The port was not added to a bridge of Open vSwitch.');
-    this.#unsent = handle.counter('unsent');
     this.#server = new OvsServer(this, {
       pool: new PacketPool({ packets: BUFFERS.packets, bufferBytes: BUFFERS.bufferBytes }),
       largePool: new PacketPool({ packets: BUFFERS.largePackets, bufferBytes: BUFFERS.largeBufferBytes }),
@@ -100,27 +100,45 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
   }
 
   /** Told by the datapath: packets of a flow went another way. */
-  carried(sourcePortId: number, outputs: readonly number[], packets: number, bytes: number): void {
+  carried({ sourcePortId, isFirst, outputs, isSentOn, drop }: CarriedFlow, packets: number, bytes: number): void {
     const { shortcuts } = this.#handle;
-    if (outputs.length === 0) {
-      if (sourcePortId !== -1) shortcuts.carriedDrops(sourcePortId, this.#reasonOf(Drop.FLOW), packets, bytes);
-      return;
+    const source = Math.max(sourcePortId, NO_PORT);
+    if (isFirst) shortcuts.arrived(source, packets, bytes);
+    let isCounted = isSentOn;
+    let missing = 0;
+    for (const portId of outputs) {
+      if (portId === -1) missing += packets;
+      else if (isCounted) shortcuts.carriedCopies(portId, packets, bytes);
+      else shortcuts.delivered(portId, packets, bytes);
+      isCounted ||= portId !== -1;
     }
-    const [first, ...others] = outputs;
-    if (sourcePortId === -1) shortcuts.carriedCopies(first, packets, bytes);
-    else shortcuts.carried(NOTHING_ELSE, sourcePortId, first, packets, bytes);
-    for (const portId of others) shortcuts.carriedCopies(portId, packets, bytes);
+    if (!isCounted) {
+      shortcuts.dropped(source, this.#reasonOf(drop || Drop.PORT_MISSING), packets);
+      missing -= packets;
+    }
+    if (missing > 0) shortcuts.droppedCopies(source, this.#reasonOf(Drop.PORT_MISSING), missing);
   }
 
   closed(port: MountedPort): void {
     this.#ports[port.portId] = undefined;
   }
 
-  /** Told by the datapath: a packet of the present list, or a copy of one, was dropped. */
-  dropped(packet: Packet, reason: number): void {
-    if (packet.attachment === null) return;
-    this.#refused.push(packet);
-    this.#refusals.push(reason);
+  /** Told by the datapath: a packet or a copy of one was dropped. What it led to is told by {@link ended}. */
+  dropped(reason: number): void {
+    this.#refusals.push(this.#verdict === DropReason.NONE ? this.#reasonOf(reason) : this.#verdict);
+    this.#verdict = DropReason.NONE;
+  }
+
+  /** Told by the datapath. What it dropped but the packet itself were copies. */
+  ended(reason: number, executedPortId?: number): void {
+    const refusals = this.#refusals;
+    const isTaken = executedPortId === undefined;
+    // What a program hands in came in before, and was counted then.
+    const fate = reason !== 0 && isTaken ? (refusals.pop() ?? this.#reasonOf(reason)) : DropReason.NONE;
+    if (isTaken) this.#fates.push(fate);
+    const portId = isTaken ? this.#sourcePortId : Math.max(executedPortId, NO_PORT);
+    for (const each of refusals) this.#handle.shortcuts.droppedCopies(portId, each, 1);
+    refusals.length = 0;
   }
 
   onIngress(batch: Batch, flags: number): void {
@@ -150,6 +168,7 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
       // The switch's reference stays with the list, so that whatever changes the packet changes a copy.
       packet.hold();
       work.push(packet);
+      this.#taken.push(packet);
     }
     try {
       port.receive(work);
@@ -164,14 +183,14 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
     const { packets, count } = batch;
     const rest = this.#work;
     let kept = 0;
-    let refusal = 0;
+    let next = 0;
     for (let i = 0; i < count; i += 1) {
       const packet = packets[i];
       const context = contextOf(packet);
       let reason: number = DropReason.NONE;
-      while (refusal < this.#refused.length && this.#refused[refusal] === packet) {
-        reason = this.#reasonOf(this.#refusals[refusal]);
-        refusal += 1;
+      if (this.#taken[next] === packet) {
+        reason = this.#fates[next] ?? DropReason.NONE;
+        next += 1;
       }
       if (context.numDestinations !== 0) {
         packets[kept] = packet;
@@ -181,8 +200,8 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
       else if (reason !== DropReason.NONE) this.#drop(packet, context, reason);
       else rest.push(packet);
     }
-    this.#refused.length = 0;
-    this.#refusals.length = 0;
+    this.#taken.length = 0;
+    this.#fates.length = 0;
     batch.count = kept;
     if (rest.count !== 0) this.#handle.consumeIngress(rest);
     if (kept !== 0) this.#handle.sendIngress(batch, flags & PacketFlag.SINGLE_SOURCE);
@@ -205,27 +224,30 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
     return reason;
   }
 
-  forward(packet: Packet, portId: number): void {
-    if (packet.attachment === null && !this.#originate(packet)) return;
+  forward(packet: Packet, portId: number): boolean {
+    if (packet.attachment === null && !this.#originate(packet)) return false;
     const { policies } = this.#handle;
-    if (policies.egressVerdict(packet, portId) !== DropReason.NONE) {
-      this.#unsent.value += 1;
-      return;
+    const verdict = policies.egressVerdict(packet, portId);
+    if (verdict !== DropReason.NONE) {
+      this.#verdict = verdict;
+      return false;
     }
     this.#handle.addDestination(packet, portId, 0, policies.destinationFlags(portId));
+    return true;
   }
 
   /** Give a packet of ours a context, and the source of what is being received. */
   #originate(packet: Packet): boolean {
     const handle = this.#handle;
     if (!handle.allocateContext(packet)) {
-      this.#unsent.value += 1;
+      this.#verdict = DropReason.NO_CONTEXT;
       return false;
     }
     if (this.#sourcePortId !== 0) handle.setSource(packet, this.#sourcePortId, this.#sourceNicIndex);
-    if ((contextOf(packet).flags & ContextFlag.MALFORMED) !== 0) {
+    const { flags, verdict: malformed } = contextOf(packet);
+    if ((flags & ContextFlag.MALFORMED) !== 0) {
       handle.freeContext(packet);
-      this.#unsent.value += 1;
+      this.#verdict = malformed;
       return false;
     }
     packet.hold();
@@ -262,10 +284,12 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
 
   #abandon(batch: Batch): void {
     for (let i = 0; i < batch.count; i += 1) {
-      this.#handle.freeContext(batch.packets[i]);
-      batch.packets[i].release();
+      const packet = batch.packets[i];
+      const { sourcePortId } = contextOf(packet);
+      this.#handle.shortcuts.droppedCopies(sourcePortId, DropReason.STACK_PAUSED, 1);
+      this.#handle.freeContext(packet);
+      packet.release();
     }
-    this.#unsent.value += batch.count;
     batch.count = 0;
   }
 

@@ -2,6 +2,7 @@
  * The way out of a datapath: packets that were handed to devices, until these are flushed. What a device cannot take as it is
  * goes out in segments or with its checksums complete. Used by ovs-datapath.ts.
  */
+import { Drop } from '../../flow/index.ts';
 import { Batch, Offload, type Packet, requiredOffloads } from '../../net/index.ts';
 import type { OvsDevice } from './host.ts';
 import { type Buffers, plainPackets } from './plain.ts';
@@ -23,30 +24,31 @@ export class Outbound {
   /**
    * Send a packet, whose reference stays the caller's.
    * @param device that of the port
-   * @returns false when the device does not take the packet's offloads and software could not finish them
+   * @returns 0, or a reason of flow/'s Drop: the device does not take the packet, or its offloads, and software could not finish these
    */
-  send(port: Vport, device: OvsDevice, packet: Packet): boolean {
+  send(port: Vport, device: OvsDevice, packet: Packet): number {
     if (!port.isWaiting) {
       port.isWaiting = true;
       this.#ports[this.#count] = port;
       this.#count += 1;
     }
     if (device.offloads === Offload.ALL || (requiredOffloads(packet) & ~device.offloads) === 0) {
-      device.transmit(packet);
+      if (!device.transmit(packet)) return Drop.OUTPUT_REFUSED;
       if (!device.holds) {
         packet.hold();
         this.#held.push(packet);
       }
-      return true;
+      return 0;
     }
     const segments = this.#segments;
-    if (!plainPackets(packet, this.#buffers, segments)) return false;
+    if (!plainPackets(packet, this.#buffers, segments)) return Drop.OFFLOAD_UNFINISHED;
+    let isTaken = false;
     for (let i = 0; i < segments.count; i += 1) {
-      device.transmit(segments.packets[i]);
+      if (device.transmit(segments.packets[i])) isTaken = true;
       this.#held.push(segments.packets[i]);
     }
     segments.clear();
-    return true;
+    return isTaken ? 0 : Drop.OUTPUT_REFUSED;
   }
 
   flush(): void {

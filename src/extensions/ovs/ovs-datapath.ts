@@ -4,15 +4,13 @@
  */
 
 import {
-  Action,
-  actionLength,
-  actionType,
   Datapath,
   Drop,
   type FlowHooks,
   type FlowKey,
   type FlowRegistration,
   KEY_WORDS,
+  outcomeOf,
   Userspace,
   UserspaceFlag,
   Word,
@@ -67,10 +65,6 @@ export class OvsDatapath implements FlowHooks {
   cpuPids: readonly number[] = [];
   /** Entries of the mask cache as asked for; the flow cache here has its own size. */
   masksCacheSize = 256;
-  /** Packets for ports that do not exist. */
-  outputNoPort = 0;
-  /** Packets whose offloads a device does not take and software could not finish. */
-  outputOffload = 0;
   /** The number that programs name the datapath by: that of its local port's device when it was made. */
   interfaceIndex = 0;
   readonly #host: OvsHost;
@@ -78,8 +72,9 @@ export class OvsDatapath implements FlowHooks {
   readonly #registration: FlowRegistration | null;
   readonly #carriedKey = new Uint32Array(KEY_WORDS);
   readonly #onPortGone: (datapath: OvsDatapath, port: Vport) => void;
-  /** Of the packet that is being executed for a program. */
+  /** Of the packet that is being executed for a program, and the port that its key names. */
   #execution: Execution | null = null;
+  #executedPort = 0;
   readonly #upcalls: UpcallSender;
   readonly #outbound: Outbound;
   #depth = 0;
@@ -105,7 +100,7 @@ export class OvsDatapath implements FlowHooks {
         returnsWith: 'ovs',
         table: this.flows.table,
         hashSecret: this.flows.hashSecret,
-        portIdOf: (number) => this.ports.get(number)?.device?.portId ?? -1,
+        portIdOf: (number) => this.#portIdOf(number),
         numberOf: (portId) => this.#numberOf(portId),
         isOpen: (portId) => host.isOpen?.(portId) ?? true,
         carried: (slot, packets, bytes) => this.#carried(slot, packets, bytes),
@@ -121,16 +116,23 @@ export class OvsDatapath implements FlowHooks {
   #carried(slot: number, packets: number, bytes: number): void {
     const { table } = this.flows;
     table.readKey(slot, this.#carriedKey);
-    // Where its packets came in is known of a flow of one port that no other flow comes before.
+    // Where its packets came in is known of a flow of one port.
     const isOnePort = table.maskOf(slot).words[Word.IN_PORT] === 0xffff_ffff;
-    const isFirst = isOnePort && this.#carriedKey[Word.RECIRC_ID] === 0;
-    const source = isFirst ? (this.ports.get(this.#carriedKey[Word.IN_PORT])?.device?.portId ?? -1) : -1;
     const actions = table.actionsOf(slot);
-    const outputs: number[] = [];
-    const isSentOn = collectOutputs(actions, 0, actions.length, outputs);
-    const ports = outputs.map((number) => this.ports.get(number)?.device?.portId ?? -1);
-    if (ports.length > 0 || !isSentOn) this.#host.carried?.(source, ports, packets, bytes);
-    else this.#host.carried?.(source, [-1], packets, bytes);
+    const outcome = outcomeOf(actions, 0, actions.length);
+    const flow = {
+      sourcePortId: isOnePort ? this.#portIdOf(this.#carriedKey[Word.IN_PORT]) : -1,
+      isFirst: this.#carriedKey[Word.RECIRC_ID] === 0,
+      outputs: (outcome?.outputs ?? []).map((number) => this.#portIdOf(number)),
+      // Of a list that leads somewhere else with each packet nothing is carried.
+      isSentOn: outcome?.isSentOn ?? true,
+      drop: outcome?.drop ?? 0,
+    };
+    this.#host.carried?.(flow, packets, bytes);
+  }
+
+  #portIdOf(number: number): number {
+    return this.ports.get(number)?.device?.portId ?? -1;
   }
 
   #numberOf(portId: number): number {
@@ -213,6 +215,7 @@ export class OvsDatapath implements FlowHooks {
   execute(packet: Packet, metadata: FlowKey, actions: Int32Array, execution: Execution): void {
     this.#depth += 1;
     this.#execution = execution;
+    this.#executedPort = metadata.inPort;
     try {
       this.flows.execute(packet, metadata, actions);
     } finally {
@@ -224,12 +227,14 @@ export class OvsDatapath implements FlowHooks {
   output(packet: Packet, number: number, _key: FlowKey): void {
     const port = number < this.#byNumber.length ? this.#byNumber[number] : undefined;
     if (port === undefined) {
-      this.outputNoPort += 1;
+      this.flows.refuse(packet, Drop.PORT_MISSING);
       return;
     }
     const device = port.device;
-    if (device === null) port.unsent += 1;
-    else if (!this.#outbound.send(port, device, packet)) this.outputOffload += 1;
+    const refusal = device === null ? Drop.TUNNEL_UNAVAILABLE : this.#outbound.send(port, device, packet);
+    if (refusal === 0) return;
+    port.unsent += 1;
+    this.flows.refuse(packet, refusal);
   }
 
   miss(packet: Packet, key: FlowKey): boolean {
@@ -259,7 +264,7 @@ export class OvsDatapath implements FlowHooks {
       if (tunnel !== undefined && tunnel.type >= VportType.GRE) egress = { destinationPort: tunnel.destinationPort };
     }
     const sent = this.#upcall(pid, packet, key, hash, { words, at, list, lengthBytes, egress });
-    if (!sent) this.flows.drops.count(Drop.UPCALL_LOST);
+    if (!sent) this.flows.refuse(packet, Drop.UPCALL_LOST);
   }
 
   #upcall(pid: number, packet: Packet, key: FlowKey, hash: number, action: UserspaceAction | null): boolean {
@@ -278,8 +283,13 @@ export class OvsDatapath implements FlowHooks {
     return sent;
   }
 
-  dropped(packet: Packet, reason: number): void {
-    this.#host.dropped?.(packet, reason);
+  dropped(_packet: Packet, reason: number): void {
+    this.#host.dropped?.(reason);
+  }
+
+  ended(reason: number): void {
+    if (this.#execution === null) this.#host.ended?.(reason);
+    else this.#host.ended?.(reason, this.#portIdOf(this.#executedPort));
   }
 
   meter(id: number, packet: Packet): boolean {
@@ -306,21 +316,6 @@ export class OvsDatapath implements FlowHooks {
 /** One of some sockets; 0 when there is none. */
 function pick(pids: readonly number[], hash: number): number {
   return pids.length === 0 ? 0 : pids[hash % pids.length];
-}
-
-/** The ports that a list sends to. @returns whether packets go on in another way: to be looked up again */
-function collectOutputs(words: Int32Array, from: number, end: number, outputs: number[]): boolean {
-  let isSentOn = false;
-  for (let at = from; at < end; at += actionLength(words[at])) {
-    if (actionLength(words[at]) === 0) return isSentOn;
-    const type = actionType(words[at]);
-    if (type === Action.OUTPUT) outputs.push(words[at + 1] >>> 0);
-    else if (type === Action.RECIRC) isSentOn = true;
-    else if (type === Action.CLONE) {
-      isSentOn = collectOutputs(words, at + 1, at + actionLength(words[at]), outputs) || isSentOn;
-    }
-  }
-  return isSentOn;
 }
 
 /** A number that is equal for the packets of one connection and direction. */

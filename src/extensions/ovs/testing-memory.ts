@@ -29,9 +29,10 @@ export class MemoryDevice implements OvsDevice {
     this.receive = receive;
   }
 
-  transmit(packet: Packet): void {
+  transmit(packet: Packet): boolean {
     this.sent.push(packet.frame().slice());
     this.counters.transmittedPackets += 1;
+    return true;
   }
 
   flush(): void {}

@@ -19,7 +19,7 @@ export class Vport {
   upcallsLost = 0;
   /** Whether packets that were sent through it wait for a flush of the device. */
   isWaiting = false;
-  /** Packets for a port that cannot send them: a tunnel without encapsulation. */
+  /** Packets that could not go out through it: those of a tunnel, as nobody encapsulates, and those that its device does not take. */
   unsent = 0;
 
   constructor(

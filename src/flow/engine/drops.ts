@@ -1,4 +1,4 @@
-/** Why a packet went nowhere. Every packet that the room drops is counted under one of these. */
+/** Why a packet, or a copy of one, went nowhere. Each that the room drops is counted under one of these. */
 
 export const Drop = {
   /** Shorter than an Ethernet header. */
@@ -8,7 +8,7 @@ export const Drop = {
   TAG_WITHOUT_ETHERNET: 3,
   /** No flow matched and nobody took the upcall. */
   UPCALL_LOST: 4,
-  /** The flow's action list is empty. */
+  /** The flow's actions send it nowhere: there are none, or none that did anything with this packet. */
   FLOW: 5,
   /** A drop action. */
   EXPLICIT: 6,
@@ -34,6 +34,14 @@ export const Drop = {
   ACTION_UNKNOWN: 16,
   /** Hooks called back into the datapath, and from there again, more than {@link MAXIMUM_REENTRY} times. */
   REENTRY_LIMIT: 17,
+  /** An output to a port that does not exist. */
+  PORT_MISSING: 18,
+  /** An output to a tunnel, where nobody encapsulates. */
+  TUNNEL_UNAVAILABLE: 19,
+  /** The device of an output does not take the packet's offloads, and software could not finish them. */
+  OFFLOAD_UNFINISHED: 20,
+  /** What lies between an output and its device does not let the packet out. */
+  OUTPUT_REFUSED: 21,
 } as const;
 
 /** Times that one packet may pass the table again. ovs-vswitchd's own translation ends after 64 resubmissions. */

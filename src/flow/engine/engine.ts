@@ -83,6 +83,12 @@ export class ActionEngine implements PacketContext {
   /** Most bytes of the next output. */
   #limit = WHOLE;
   #deferredCount = 0;
+  /** What became of the received packet and its copies so far: how many went somewhere, how many were dropped, and why the last. */
+  #sent = 0;
+  #dropped = 0;
+  #reason = 0;
+  /** Grows with all of that, and with each packet that waits for another look-up. */
+  #events = 0;
   #random: number;
 
   constructor(hooks: FlowHooks, options: EngineOptions) {
@@ -99,6 +105,26 @@ export class ActionEngine implements PacketContext {
   /** A received packet begins: what it leads to is counted anew. */
   begin(): void {
     this.#deferredCount = 0;
+    this.#sent = 0;
+    this.#dropped = 0;
+    this.#reason = 0;
+  }
+
+  /** What became of the packet that began: 0 when it or a copy went somewhere, else the reason of its last drop. */
+  get fate(): number {
+    return this.#sent > 0 ? 0 : this.#reason;
+  }
+
+  /** The packet, or a copy, goes somewhere. {@link refuse} takes it back. */
+  sent(): void {
+    this.#sent += 1;
+    this.#events += 1;
+  }
+
+  /** A hook could not send what it was called to send. */
+  refuse(packet: Packet, reason: number): void {
+    this.#sent -= 1;
+    this.#count(packet, reason);
   }
 
   /**
@@ -119,8 +145,9 @@ export class ActionEngine implements PacketContext {
     this.#bounds.end = end;
     // A hook that throws leaves no packet behind and no state of its run.
     try {
-      if (from === end) this.#drop(Drop.FLOW);
-      else this.#list(words, from, end);
+      const events = this.#events;
+      this.#list(words, from, end);
+      if (this.#events === events) this.#drop(Drop.FLOW);
     } finally {
       this.packet.release();
       this.packet = outerPacket;
@@ -148,9 +175,16 @@ export class ActionEngine implements PacketContext {
 
   /** Count a drop of a packet and release it. */
   discard(packet: Packet, reason: number): void {
+    this.#count(packet, reason);
+    packet.release();
+  }
+
+  #count(packet: Packet, reason: number): void {
+    this.#dropped += 1;
+    this.#events += 1;
+    this.#reason = reason;
     this.drops.count(reason);
     this.#hooks.dropped?.(packet, reason);
-    packet.release();
   }
 
   /** See {@link PacketContext.writable}. */
@@ -173,8 +207,7 @@ export class ActionEngine implements PacketContext {
 
   /** Count a drop of the current packet; the list it is in ends. Always false. */
   #drop(reason: number): false {
-    this.drops.count(reason);
-    this.#hooks.dropped?.(this.packet, reason);
+    this.#count(this.packet, reason);
     return false;
   }
 
@@ -213,6 +246,8 @@ export class ActionEngine implements PacketContext {
       case Action.RECIRC:
         return this.#recirculate(first);
       case Action.USERSPACE:
+        this.sent();
+        if (this.#hooks.userspace === undefined) this.refuse(this.packet, Drop.UPCALL_LOST);
         this.#hooks.userspace?.(
           this.packet,
           this.key,
@@ -290,6 +325,7 @@ export class ActionEngine implements PacketContext {
     const packet = this.packet;
     if (this.#limit >= packet.length) {
       this.#limit = WHOLE;
+      this.sent();
       this.#hooks.output(packet, port, this.key);
       return true;
     }
@@ -297,8 +333,7 @@ export class ActionEngine implements PacketContext {
     const limit = this.#limit;
     this.#limit = WHOLE;
     if (clone === null) {
-      this.drops.count(Drop.NO_BUFFER);
-      this.#hooks.dropped?.(packet, Drop.NO_BUFFER);
+      this.#drop(Drop.NO_BUFFER);
       return true;
     }
     // What is cut off cannot be segmented any more. A partial checksum is completed over what is left, as in the kernel.
@@ -308,6 +343,7 @@ export class ActionEngine implements PacketContext {
     if (!isSummed || clone.gsoType !== Gso.NONE) clone.checksum = Checksum.UNKNOWN;
     clone.gsoType = 0;
     clone.gsoSizeBytes = 0;
+    this.sent();
     try {
       this.#hooks.output(clone, port, this.key);
     } finally {
@@ -345,17 +381,16 @@ export class ActionEngine implements PacketContext {
   /** The packet waits for its next look-up; what the list still does to it happens to a copy. */
   #recirculate(id: number): boolean {
     if (this.key.recirculations >= MAXIMUM_RECIRCULATIONS) {
-      this.drops.count(Drop.RECIRCULATION_LIMIT);
-      this.#hooks.dropped?.(this.packet, Drop.RECIRCULATION_LIMIT);
+      this.#drop(Drop.RECIRCULATION_LIMIT);
       return true;
     }
     if (this.#deferredCount >= MAXIMUM_DEFERRED) {
-      this.drops.count(Drop.DEFERRED_LIMIT);
-      this.#hooks.dropped?.(this.packet, Drop.DEFERRED_LIMIT);
+      this.#drop(Drop.DEFERRED_LIMIT);
       return true;
     }
     if (this.key.stale && !this.#extractAgain()) return false;
     this.#deferredCount += 1;
+    this.#events += 1;
     this.packet.hold();
     const waiting = this.deferred.add(this.packet, this.key);
     waiting.words[Word.RECIRC_ID] = id;
@@ -371,9 +406,12 @@ export class ActionEngine implements PacketContext {
   #track(words: Int32Array, at: number): boolean {
     if (this.#hooks.track === undefined) return this.#drop(Drop.CONNECTION_UNAVAILABLE);
     if (this.key.stale && !this.#extractAgain()) return false;
+    const dropped = this.#dropped;
     const verdict = this.#hooks.track(this, words, at);
     if (verdict === CtVerdict.CONTINUE) return true;
-    return verdict === CtVerdict.DROP ? this.#drop(Drop.CONNECTION) : false;
+    if (verdict === CtVerdict.DROP) return this.#drop(Drop.CONNECTION);
+    if (this.#dropped === dropped) this.sent();
+    return false;
   }
 
   #decTtl(words: Int32Array, at: number, end: number): boolean {

@@ -32,8 +32,9 @@ export const CtVerdict = {
 /** The hooks of a datapath. */
 export interface FlowHooks {
   /**
-   * Send a packet. The tunnel that it is to be sent through, if any, is in the key's egress part.
-   * @param port as the action names it; the hook counts packets for ports that do not exist
+   * Send a packet. The tunnel that it is to be sent through, if any, is in the key's egress part. A hook that cannot send it
+   * says so by `refuse` of the datapath, before it returns.
+   * @param port as the action names it
    */
   output(packet: Packet, port: number, key: FlowKey): void;
 
@@ -50,7 +51,7 @@ export interface FlowHooks {
   miss?(packet: Packet, key: FlowKey): boolean;
 
   /**
-   * A userspace action.
+   * A userspace action. Where nobody takes the packet, the hook says so by `refuse` of the datapath, before it returns.
    * @param words the action list, and `at` where the action's head lies in it (see Userspace in actions/encoding.ts)
    * @param list the bounds of the whole list, for actions that report it
    * @param lengthBytes how much of the packet to report: less than its length behind a trunc action
@@ -77,6 +78,13 @@ export interface FlowHooks {
   /** Forget the packet's connection. The key's fields are cleared by the engine. */
   trackClear?(packet: Packet, key: FlowKey): void;
 
-  /** A packet was dropped for a reason of Drop; it is counted already. */
+  /** A packet, or a copy of one, was dropped for a reason of Drop; it is counted already. */
   dropped?(packet: Packet, reason: number): void;
+
+  /**
+   * A packet that was received, or handed in to be executed, is through, recirculated ones included. Called once for each, in their order;
+   * packets that hooks feed back belong to the one that the hook was called for.
+   * @param reason 0 when it, or a copy, was sent, taken up or kept; else the last reason of Drop under which it was dropped
+   */
+  ended?(reason: number): void;
 }

@@ -318,15 +318,17 @@ export const actionList: fc.Arbitrary<Int32Array> = fc.letrec<{ list: Int32Array
 /**
  * Of some lists the actions that are valid for a key one after the other, an output behind each.
  * @param key what validateActions takes
+ * @param port where the outputs go; 0 for no outputs but those of the lists
  */
-export function validActions(lists: readonly Int32Array[], key: Uint32Array): Int32Array {
-  let built = new ActionBuilder().output(1).finish();
+export function validActions(lists: readonly Int32Array[], key: Uint32Array, port = 1): Int32Array {
+  const output = port === 0 ? new Int32Array(0) : new ActionBuilder().output(port).finish();
+  let built = output;
   for (const list of lists) {
     for (let at = 0; at < list.length; at += actionLength(list[at])) {
       const tried = new ActionBuilder()
         .append(built)
         .append(list.subarray(at, at + actionLength(list[at])))
-        .output(1)
+        .append(output)
         .finish();
       if (validateActions(tried, key) === null) built = tried;
     }

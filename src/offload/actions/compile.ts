@@ -11,9 +11,11 @@ import {
   Drop,
   HashAlgorithm,
   isMpls,
+  isSameOutcome,
   KeyAttribute,
   L3_MARKER,
   MPLS_L3_TUNNEL,
+  outcomeOf,
   TAG_PRESENT,
   Word,
 } from '../../flow/index.ts';
@@ -45,7 +47,7 @@ export function compileActions(
   if ((maskedKey[Word.ETH_TYPE] & L3_MARKER) !== 0) return { reason: 'packets without an Ethernet header' };
   const state = stateOf(maskedKey, mask);
   const compilation = new Compilation(context, state.tags);
-  const piece = new ListCompiler(compilation, state).compile(words, 0, words.length, words.length === 0);
+  const piece = new ListCompiler(compilation, state).compile(words, 0, words.length);
   if (piece === null) return { reason: compilation.reason ?? 'actions that eBPF cannot do' };
   if (piece.parameters.length > MAXIMUM_PARAMETERS) return { reason: 'more actions than an entry holds' };
   const { checks, keyWords, needsLayer3 } = compilation;
@@ -101,8 +103,7 @@ class ListCompiler {
     this.#state = state;
   }
 
-  /** @param dropsAll the flow has no actions at all */
-  compile(words: Int32Array, from: number, end: number, dropsAll = false): Piece | null {
+  compile(words: Int32Array, from: number, end: number): Piece | null {
     if (!this.#list(words, from, end, true)) return null;
     const { steps, parameters } = this.#piece;
     if (this.#ended) return this.#piece;
@@ -110,7 +111,7 @@ class ListCompiler {
     const used = steps.slice(0, this.#usedSteps);
     const last = used.at(-1);
     if (last?.kind === 'output') used[used.length - 1] = { kind: 'output', last: true };
-    else used.push({ kind: 'drop', reason: dropsAll ? Drop.FLOW : 0 });
+    else used.push({ kind: 'drop', reason: this.#state.sent ? 0 : Drop.FLOW });
     return { steps: used, parameters: parameters.slice(0, this.#usedParameters) };
   }
 
@@ -255,6 +256,10 @@ class ListCompiler {
     const middle = at + 3 + words[at + 2];
     if (this.#limit !== -1 || this.#cut) return this.#refuse('truncation across check_pkt_len');
     if (this.#state.sent && this.#all.context.hook === 'xdp') return this.#refuse('output to several ports');
+    // What a flow carries is counted at the ports where it leads, and a flow does not count its ways apart.
+    if (!isSameOutcome(outcomeOf(words, at + 3, middle), outcomeOf(words, middle, end))) {
+      return this.#refuse('check_pkt_len whose ways lead to different ports');
+    }
     this.#all.checks.single = true;
     const longer = new ListCompiler(this.#all, { ...this.#state }).compile(words, at + 3, middle);
     const otherwise =

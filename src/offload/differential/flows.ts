@@ -101,14 +101,21 @@ function randomStep(random: RandomSource, key: Uint32Array, depth: number): Acti
     return builder.clone(outputs.finish());
   }
   if (kind === 30 && depth === 0) {
-    return builder.checkPacketLength(
-      20 + random.below(90),
-      randomList(random, key, depth + 1),
-      randomList(random, key, depth + 1),
-    );
+    const port = random.once(4) ? 0 : 1 + random.below(OUTPUT_PORTS);
+    const way = () => (port === 0 ? randomList(random, key, depth + 1) : wayTo(random, port));
+    return builder.checkPacketLength(20 + random.below(90), way(), way());
   }
   if (random.once(3)) return builder.output(OUTPUT_PORTS + 1);
   return random.once(4) ? builder.drop(random.below(2)) : builder.output(1);
+}
+
+/** A few changes, and an output. */
+function wayTo(random: RandomSource, port: number): Int32Array {
+  const list = new ActionBuilder();
+  if (random.once(2)) list.append(randomSet(random, random.pick(SETS)).finish());
+  if (random.once(3)) list.decTtl(new Int32Array(0));
+  if (random.once(3)) list.pushVlan(random.pick([0x8100, 0x88a8]), 0x1000 | random.below(0x1_0000));
+  return list.output(port).finish();
 }
 
 /** A valid list, most often with an output at its end, or a recirculation. */

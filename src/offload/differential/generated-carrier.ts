@@ -27,6 +27,7 @@ import { EntryTable } from '../layout/entry-table.ts';
 import { HashSecrets } from '../layout/hash.ts';
 import { IndexTable } from '../layout/index-table.ts';
 import { OffloadMaps } from '../layout/maps.ts';
+import { dropsIn } from '../layout/port-table.ts';
 import { ANY_LENGTH, CounterByte, MTU_SHIFT, PORT_WORDS, PortFlag, PortWord, TableSizes } from '../layout/sizes.ts';
 import { LoadedProgram, loadPlan } from '../program/load.ts';
 import type { ProgramMask } from '../program/plan.ts';
@@ -173,6 +174,10 @@ export class GeneratedCarrier implements Carrier {
         if (packets > 0) this.#table.addCounts(slot, packets, counters.count(byte + CounterByte.BYTES), flags, 1);
       }
     }
+  }
+
+  drops(): ReadonlyMap<number, number> {
+    return dropsIn(this.#maps);
   }
 
   close(): void {

@@ -3,7 +3,7 @@
  * offloaded, and random frames through both. What the program carries must be what the engine does, and in the end the same counters
  * must stand at every flow. What it punts goes through an engine over the offloaded table, and is told apart by whether a flow is there.
  */
-import { Datapath, FlowTable, formatActions, KEY_WORDS, PutMode, Word } from '../../flow/index.ts';
+import { Datapath, dropName, FlowTable, formatActions, KEY_WORDS, outcomeOf, PutMode, Word } from '../../flow/index.ts';
 import { Batch, ClonePool, HeaderOffsets, Malformed, malformedName, PacketPool } from '../../net/index.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import { Divergence } from './actions-rounds.ts';
@@ -33,6 +33,8 @@ export interface Carrier {
   run(frame: Uint8Array, port: number): Carried;
   /** Bring what the program counted into the flow table. */
   sync(): void;
+  /** Packets that it dropped, by reason of flow/'s Drop. Left out where nothing counts them. */
+  drops?(): ReadonlyMap<number, number>;
   close(): void;
 }
 
@@ -71,7 +73,8 @@ class EngineSide {
   readonly datapath: Datapath;
   sent: string[] = [];
   missed = false;
-  dropped = 0;
+  /** What became of the packet: 0, or a reason of Drop. */
+  fate = 0;
   readonly #batch = new Batch();
   readonly #ifindexes: readonly number[];
 
@@ -85,8 +88,8 @@ class EngineSide {
           this.missed = true;
           return true;
         },
-        dropped: () => {
-          this.dropped += 1;
+        ended: (reason) => {
+          this.fate = reason;
         },
       },
       nowMs: () => 1,
@@ -99,7 +102,7 @@ class EngineSide {
   run(frame: readonly number[], port: number): void {
     this.sent = [];
     this.missed = false;
-    this.dropped = 0;
+    this.fate = 0;
     this.#batch.push(packetOf(frame));
     this.datapath.receive(this.#batch, port);
   }
@@ -128,6 +131,7 @@ export function tableRound(
     for (const each of [engine.table, table]) each.put({ ...flow, ufid: null, mode: PutMode.CREATE });
   }
   tally.flows += flows.length;
+  const drops = new Map<number, number>();
   const carrier = make(table, hook, engine.datapath.hashSecret, ifindexes);
   try {
     for (let i = 0; i < frames; i += 1) {
@@ -154,13 +158,44 @@ export function tableRound(
         );
       }
       tally.carried += 1;
+      if (engine.fate !== 0) drops.set(engine.fate, (drops.get(engine.fate) ?? 0) + 1);
+      expectOutcome(engine, frame, port, `MILLRACE_SEED=${seed} (${hook})`);
       if (carrier.strict) expectSound(engine.table, frame, port, `MILLRACE_SEED=${seed} (${hook})`);
     }
     carrier.sync();
     compareCounters(engine.table, table, `MILLRACE_SEED=${seed} (${hook})`);
+    compareDrops(drops, carrier, `MILLRACE_SEED=${seed} (${hook})`);
   } finally {
     carrier.close();
   }
+}
+
+/** What is carried is counted by what the flow's list says of all packets: it must be what the engine did with this one. */
+function expectOutcome(engine: EngineSide, frame: readonly number[], port: number, where: string): void {
+  const slot = engine.table.match(keyOf(frame, port).words);
+  if (slot === -1) return;
+  const actions = engine.table.actionsOf(slot);
+  const outcome = outcomeOf(actions, 0, actions.length);
+  if (outcome?.isSentOn === true) return;
+  const counted = outcome === null ? 'nothing for sure' : `${outcome.outputs.length} outputs, drop ${outcome.drop}`;
+  const done = `${engine.sent.length} outputs, drop ${engine.fate}`;
+  if (counted !== done) {
+    throw new Divergence(
+      `${where}: actions ${formatActions(actions)} are counted as ${counted}, the engine did ${done}`,
+    );
+  }
+}
+
+/** Each packet that was carried and that the engine dropped was counted under the same reason. */
+function compareDrops(engine: ReadonlyMap<number, number>, carrier: Carrier, where: string): void {
+  const text = (drops: ReadonlyMap<number, number>) =>
+    [...drops]
+      .sort(([a], [b]) => a - b)
+      .map(([reason, packets]) => `${dropName(reason)} ${packets}`)
+      .join(', ');
+  const program = carrier.drops?.();
+  if (program === undefined || text(program) === text(engine)) return;
+  throw new Divergence(`${where}: engine dropped ${text(engine)}; program ${text(program)}`);
 }
 
 /** What a flow carries that looks at IP must be well-formed, to the end of what a parser of all headers knows. */

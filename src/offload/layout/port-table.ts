@@ -207,14 +207,7 @@ export class PortTable {
 
   /** Packets dropped in the kernel by flows, by reason of flow/'s Drop. */
   drops(): Map<number, number> {
-    const { sizes, cpus } = this.#maps;
-    const drops = new Map<number, number>();
-    for (let reason = 1; reason < DROP_REASONS; reason += 1) {
-      let count = 0;
-      for (let cpu = 0; cpu < sizes.cpus; cpu += 1) count += cpus.count(cpu * CPU_BYTES + CpuByte.DROPS + reason * 8);
-      if (count > 0) drops.set(reason, count);
-    }
-    return drops;
+    return dropsIn(this.#maps);
   }
 
   #clear(lane: number): void {
@@ -224,4 +217,15 @@ export class PortTable {
       cpus.u8.fill(0, at, at + LANE_BYTES);
     }
   }
+}
+
+/** Packets that programs have dropped, by reason of flow/'s Drop. */
+export function dropsIn({ sizes, cpus }: OffloadMaps): Map<number, number> {
+  const drops = new Map<number, number>();
+  for (let reason = 1; reason < DROP_REASONS; reason += 1) {
+    let count = 0;
+    for (let cpu = 0; cpu < sizes.cpus; cpu += 1) count += cpus.count(cpu * CPU_BYTES + CpuByte.DROPS + reason * 8);
+    if (count > 0) drops.set(reason, count);
+  }
+  return drops;
 }
