@@ -12,7 +12,7 @@ export interface PortCounters {
   transmittedBytes: number;
   /** Lost in the kernel before Millrace saw them (a full ring). */
   receiveDropped: number;
-  /** Not taken by the device. */
+  /** Were to leave by it and did not: it is down, they are too long, or the device did not take them. In its drops as well. */
   transmitDropped: number;
 }
 

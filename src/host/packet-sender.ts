@@ -6,7 +6,7 @@
  * struct mmsghdr on 64-bit Linux: struct msghdr (56 bytes: name 0, namelen 8, iov 16, iovlen 24, control 32, controllen 40,
  * flags 48), msg_len at 56; 64 bytes in all.
  */
-import type { Packet } from '../net/index.ts';
+import { type Packet, Refusal } from '../net/index.ts';
 import { FrameVectors } from './frame-vectors.ts';
 import type { PortCounters } from './port.ts';
 import { Errno, lastErrno, NativeBlock, rawSendmmsg, Socket } from './sys/index.ts';
@@ -15,8 +15,11 @@ const MESSAGE_BYTES = 64;
 const IOV_POINTER_AT = 16;
 const IOV_COUNT_AT = 24;
 
-/** How a way of sending tells its adapter about the device. */
-export interface LinkFailureListener {
+/** How a way of sending tells its adapter about the device, and about frames that it did not take. */
+export interface SenderListener {
+  /** @param errno why, as the kernel tells it */
+  onUnsent(errno: number, frames: number, bytes: number): void;
+
   /** @param gone true when there is no device any more, false when it is down */
   onLinkFailure(gone: boolean): void;
 }
@@ -33,7 +36,7 @@ export interface FrameSender {
 export class MessageSender implements FrameSender {
   readonly #fd: number;
   readonly #counters: PortCounters;
-  readonly #listener: LinkFailureListener;
+  readonly #listener: SenderListener;
   readonly #vectors: FrameVectors;
   readonly #messages: NativeBlock;
   readonly #capacity: number;
@@ -43,7 +46,7 @@ export class MessageSender implements FrameSender {
    * @param fd a bound packet socket; it stays the caller's
    * @param capacity frames per system call
    */
-  constructor(fd: number, counters: PortCounters, listener: LinkFailureListener, capacity = 64) {
+  constructor(fd: number, counters: PortCounters, listener: SenderListener, capacity = 64) {
     this.#fd = fd;
     this.#counters = counters;
     this.#listener = listener;
@@ -60,8 +63,7 @@ export class MessageSender implements FrameSender {
     const index = this.#count;
     const vectors = this.#vectors.set(index, packet, tag);
     if (vectors === 0) {
-      this.#counters.transmitRejected += 1;
-      this.#counters.transmitDropped += 1;
+      this.#listener.onUnsent(Errno.EINVAL, 1, packet.length);
       return;
     }
     this.#messages.setAddress(index * MESSAGE_BYTES + IOV_COUNT_AT, vectors);
@@ -91,30 +93,35 @@ export class MessageSender implements FrameSender {
       const errno = lastErrno();
       if (errno === Errno.EINTR) continue;
       if (isFinal(errno)) {
-        this.#drop(errno, count - next);
+        this.#drop(errno, next, count);
         return;
       }
-      this.#drop(errno, 1);
+      this.#drop(errno, next, next + 1);
       next += 1;
       // One frame may have found the queue full by chance; a second in a row means that the others would, too.
       fullInARow = errno === Errno.ENOBUFS ? fullInARow + 1 : 0;
       if (fullInARow === 2) {
-        this.#drop(errno, count - next);
+        this.#drop(errno, next, count);
         return;
       }
     }
   }
 
   #account(first: number, sent: number): void {
-    const lengths = this.#vectors.lengths;
-    let bytes = 0;
-    for (let i = first; i < first + sent; i += 1) bytes += lengths[i];
     this.#counters.transmittedPackets += sent;
-    this.#counters.transmittedBytes += bytes;
+    this.#counters.transmittedBytes += this.#bytes(first, first + sent);
   }
 
-  #drop(errno: number, frames: number): void {
-    countSendError(this.#counters, errno, frames);
+  #bytes(from: number, end: number): number {
+    const lengths = this.#vectors.lengths;
+    let bytes = 0;
+    for (let i = from; i < end; i += 1) bytes += lengths[i];
+    return bytes;
+  }
+
+  #drop(errno: number, from: number, end: number): void {
+    if (from === end) return;
+    this.#listener.onUnsent(errno, end - from, this.#bytes(from, end));
     if (errno === Errno.ENETDOWN) this.#listener.onLinkFailure(false);
     else if (errno === Errno.ENXIO || errno === Errno.ENODEV) this.#listener.onLinkFailure(true);
   }
@@ -125,27 +132,30 @@ function isFinal(errno: number): boolean {
   return errno === Errno.EAGAIN || errno === Errno.ENETDOWN || errno === Errno.ENXIO || errno === Errno.ENODEV;
 }
 
-/** Count frames that the kernel did not take, under the reason that its errno tells. */
-export function countSendError(counters: PortCounters, errno: number, frames: number): void {
-  if (frames === 0) return;
+/**
+ * Count frames that the kernel did not take, under the reason that its errno tells.
+ * @returns a Refusal of net/
+ */
+export function countSendError(counters: PortCounters, errno: number, frames: number): number {
   counters.transmitDropped += frames;
   switch (errno) {
     case Errno.EMSGSIZE:
       counters.transmitTooLong += frames;
-      break;
+      return Refusal.TOO_LONG;
     case Errno.EAGAIN:
     case Errno.ENOBUFS:
     case Errno.ENOMEM:
       counters.transmitQueueFull += frames;
-      break;
+      return Refusal.QUEUE_FULL;
     case Errno.ENETDOWN:
     case Errno.ENXIO:
     case Errno.ENODEV:
     case Errno.EIO:
     case Errno.EBADFD:
       counters.transmitDown += frames;
-      break;
+      return Refusal.DOWN;
     default:
       counters.transmitRejected += frames;
+      return Refusal.REJECTED;
   }
 }

@@ -7,11 +7,11 @@
  * As sends bypass the queueing disciplines, tcpdump on the device shows what Millrace receives there but not what it sends.
  */
 import { release } from 'node:os';
-import { type Batch, Offload, type Packet } from '../net/index.ts';
+import { type Batch, Offload, type Packet, type RefusalListener } from '../net/index.ts';
 import { checkDeviceName, DeviceControl, DeviceFlag, HardwareType } from './device.ts';
 import { type Isolation, type IsolationMeans, isolate } from './isolation.ts';
 import { ReceiveRing, type RingGeometry } from './packet-rx-ring.ts';
-import { type FrameSender, type LinkFailureListener, MessageSender } from './packet-sender.ts';
+import { countSendError, type FrameSender, MessageSender, type SenderListener } from './packet-sender.ts';
 import { RingSender } from './packet-tx-ring.ts';
 import { newPortCounters, type PortAdapter, type PortCounters, type PortState } from './port.ts';
 import { lockPort } from './port-lock.ts';
@@ -97,7 +97,7 @@ export function openPacketSocket(options: PacketSocketOptions): PacketSocket {
 }
 
 /** An open packet socket; made by {@link openPacketSocket}. */
-export class PacketSocket implements PortAdapter, LinkFailureListener {
+export class PacketSocket implements PortAdapter, SenderListener {
   readonly kind = 'packet';
   readonly name: string;
   readonly interfaceIndex: number;
@@ -108,6 +108,7 @@ export class PacketSocket implements PortAdapter, LinkFailureListener {
   mtuBytes = 0;
   state: PortState = 'up';
   carrier = false;
+  onRefused: RefusalListener | null = null;
   /** How the kernel's own stack is kept off the device. */
   readonly isolation: IsolationMeans;
 
@@ -191,8 +192,7 @@ export class PacketSocket implements PortAdapter, LinkFailureListener {
 
   transmit(packet: Packet, tag: number): void {
     if (this.#closed || this.state === 'gone') {
-      this.#counters.transmitDropped += 1;
-      this.#counters.transmitDown += 1;
+      this.onUnsent(Errno.ENODEV, 1, packet.length);
       return;
     }
     this.#sender.queue(packet, tag);
@@ -200,6 +200,11 @@ export class PacketSocket implements PortAdapter, LinkFailureListener {
 
   flush(): void {
     if (!this.#closed) this.#sender.flush();
+  }
+
+  onUnsent(errno: number, frames: number, bytes: number): void {
+    const refusal = countSendError(this.#counters, errno, frames);
+    this.onRefused?.(refusal, frames, bytes);
   }
 
   onLinkFailure(gone: boolean): void {

@@ -9,7 +9,7 @@
 import { Checksum, type Packet, TagAction } from '../net/index.ts';
 import { isTagged } from './frame-vectors.ts';
 import type { RingGeometry } from './packet-rx-ring.ts';
-import { countSendError, type FrameSender, type LinkFailureListener } from './packet-sender.ts';
+import type { FrameSender, SenderListener } from './packet-sender.ts';
 import type { PortCounters } from './port.ts';
 import { Errno, lastErrno, type Mapping, rawSend, Socket } from './sys/index.ts';
 import { VIRTIO_HEADER_BYTES, writeVirtioHeader } from './virtio-header.ts';
@@ -26,7 +26,7 @@ const ETHERNET_HEADER_BYTES = 14;
 export class RingSender implements FrameSender {
   readonly #fd: number;
   readonly #counters: PortCounters;
-  readonly #listener: LinkFailureListener;
+  readonly #listener: SenderListener;
   readonly #geometry: RingGeometry;
   readonly #start: number;
   readonly #bytes: Uint8Array;
@@ -50,7 +50,7 @@ export class RingSender implements FrameSender {
     start: number,
     geometry: RingGeometry,
     counters: PortCounters,
-    listener: LinkFailureListener,
+    listener: SenderListener,
   ) {
     this.#fd = fd;
     this.#start = start;
@@ -67,7 +67,7 @@ export class RingSender implements FrameSender {
     if (Atomics.load(this.#words, slot >>> 2) !== Status.AVAILABLE) {
       this.flush();
       if (Atomics.load(this.#words, slot >>> 2) !== Status.AVAILABLE) {
-        countSendError(this.#counters, Errno.ENOBUFS, 1);
+        this.#listener.onUnsent(Errno.ENOBUFS, 1, packet.length);
         return;
       }
     }
@@ -81,7 +81,7 @@ export class RingSender implements FrameSender {
       push || (tag !== TagAction.STRIP && isTagged(packet.bytes, packet.offset, packet.length)),
     );
     if (errno !== 0) {
-      countSendError(this.#counters, errno, 1);
+      this.#listener.onUnsent(errno, 1, packet.length);
       return;
     }
 
@@ -129,12 +129,12 @@ export class RingSender implements FrameSender {
     const errno = sentBytes < 0 ? lastErrno() : 0;
     const left = this.#takeBack(queued);
     const accepted = queued - left;
-    countSendError(this.#counters, errno === 0 ? Errno.ENOBUFS : errno, left);
+    if (left > 0) this.#listener.onUnsent(errno === 0 ? Errno.ENOBUFS : errno, left, this.#takenBackBytes);
     const expected = bytes - this.#takenBackBytes;
     // The kernel skips frames that it does not accept and reports only the bytes of the others, so that it is known that some
     // were refused but not how many: one is counted.
     const refused = errno === 0 && sentBytes < expected ? 1 : 0;
-    countSendError(this.#counters, Errno.EINVAL, refused);
+    if (refused > 0) this.#listener.onUnsent(Errno.EINVAL, refused, expected - sentBytes);
     this.#counters.transmittedPackets += accepted - refused;
     this.#counters.transmittedBytes += errno === 0 ? sentBytes : expected;
     if (errno === Errno.ENETDOWN) this.#listener.onLinkFailure(false);

@@ -3,7 +3,7 @@
  * and what is transmitted here the kernel receives on it. Super-packets and partial checksums pass both ways (IFF_VNET_HDR).
  * The device vanishes with the adapter.
  */
-import { BATCH_SIZE, type Batch, Offload, type Packet, PacketPool } from '../net/index.ts';
+import { BATCH_SIZE, type Batch, Offload, type Packet, PacketPool, type RefusalListener } from '../net/index.ts';
 import { newNamespaceId } from '../netlink/index.ts';
 import { checkDeviceName, DeviceControl, DeviceFlag } from './device.ts';
 import { FrameVectors, regionAddress } from './frame-vectors.ts';
@@ -70,6 +70,7 @@ export class Tap implements PortAdapter {
   mtuBytes = 0;
   state: PortState = 'down';
   carrier = false;
+  onRefused: RefusalListener | null = null;
 
   readonly #device: TunDevice;
   readonly #pool: PacketPool;
@@ -236,12 +237,12 @@ export class Tap implements PortAdapter {
   /** Send at once: a TAP takes one frame a call, so that queueing gains nothing. */
   transmit(packet: Packet, tag: number): void {
     if (this.#closed || this.state === 'gone') {
-      countSendError(this.counters, Errno.ENODEV, 1);
+      this.#unsent(Errno.ENODEV, packet.length);
       return;
     }
     const vectors = this.#vectors.set(0, packet, tag);
     if (vectors === 0) {
-      countSendError(this.counters, Errno.EINVAL, 1);
+      this.#unsent(Errno.EINVAL, packet.length);
       return;
     }
     const written = rawWritev(this.#device.fileDescriptor, this.#vectorsAddress, vectors);
@@ -251,9 +252,14 @@ export class Tap implements PortAdapter {
       return;
     }
     const errno = lastErrno();
-    countSendError(this.counters, errno, 1);
+    this.#unsent(errno, this.#vectors.lengths[0]);
     if (errno === Errno.EIO) this.state = 'down';
     else if (errno === Errno.EBADFD) this.refresh();
+  }
+
+  #unsent(errno: number, bytes: number): void {
+    const refusal = countSendError(this.counters, errno, 1);
+    this.onRefused?.(refusal, 1, bytes);
   }
 
   flush(): void {}

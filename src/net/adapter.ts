@@ -39,6 +39,25 @@ export interface AdapterCounters {
   transmitDropped: number;
 }
 
+/** Why the other side did not take frames. */
+export const Refusal = {
+  /** The device is down, has no carrier or is gone. */
+  DOWN: 0,
+  /** Longer than it takes. */
+  TOO_LONG: 1,
+  /** Its queue, or the buffer before it, is full. */
+  QUEUE_FULL: 2,
+  /** It cannot be sent as it is. */
+  REJECTED: 3,
+} as const;
+
+/**
+ * Told of frames that were handed to {@link Adapter.transmit} and are not sent, at the latest when {@link Adapter.flush} returns.
+ * @param refusal a {@link Refusal}
+ * @param bytes of these frames, as they would have been sent
+ */
+export type RefusalListener = (refusal: number, frames: number, bytes: number) => void;
+
 /** A way in and out for frames. Nothing here blocks; nothing here throws once the adapter is open, save `close` misuse. */
 export interface Adapter {
   readonly name: string;
@@ -53,6 +72,8 @@ export interface Adapter {
   /** A descriptor that epoll can wait on for received frames, or -1 when there is none. */
   readonly fileDescriptor: number;
   readonly counters: AdapterCounters;
+  /** Optional: who is told of frames that the other side did not take; they are in `counters.transmitDropped` as well. */
+  onRefused?: RefusalListener | null;
 
   /**
    * Append received packets to the batch, each with one reference that passes to the caller.

@@ -1,5 +1,13 @@
 /** net/: packet memory, the adapter contract, packet formats, checksums, capture files. The only door of this room. */
-export { type Adapter, type AdapterCounters, newCounters, Offload, TagAction } from './adapter.ts';
+export {
+  type Adapter,
+  type AdapterCounters,
+  newCounters,
+  Offload,
+  Refusal,
+  type RefusalListener,
+  TagAction,
+} from './adapter.ts';
 export { type FaultCounters, FaultInjector, type FaultRates } from './adapters/fault-injector.ts';
 export { GeneratorAdapter, type GeneratorSettings } from './adapters/generator.ts';
 export {

@@ -7,12 +7,15 @@ import type { ExtensionDescriptor, ExtensionFactory, ExtensionState, HostService
 import type { NicRequest, NicState, PortState, PortType, SavedState, Status, StatusIndication } from './oid.ts';
 import type { Operation } from './operation.ts';
 import type { JsonValue, PortProperty, PortPropertyType, SwitchProperty } from './properties.ts';
+import type { RefusedFrames } from './refused.ts';
 
 /** Where packets leave; an Adapter fits. */
 export interface NicBackend {
   /** Queue a frame. Its memory stays as it is until flush returns. @param tag a TagAction with the TCI in its low bits */
   transmit(packet: Packet, tag: number): void;
   flush(): void;
+  /** Optional: frames that were queued and are not sent, noted by when flush returns. The switch clears it. */
+  readonly refused?: RefusedFrames;
   /** Optional: answer a NIC request. */
   request?(request: NicRequest): { readonly status: Status; readonly value?: JsonValue };
 }
@@ -63,6 +66,8 @@ export interface PortCounters {
   readonly receivedBytes: number;
   readonly transmittedPackets: number;
   readonly transmittedBytes: number;
+  /** Copies that were to leave through it and did not, as it is down, they are too long, or its NIC failed; in droppedPackets as well. */
+  readonly transmitDropped: number;
   /** Sum of all drop reasons. */
   readonly droppedPackets: number;
 }
@@ -180,6 +185,8 @@ export interface VirtualSwitch {
     nicIndex: number,
     changes: { readonly name?: string; readonly mtuBytes?: number; readonly macAddress?: Uint8Array },
   ): Operation<void>;
+  /** The link behind a NIC went down or came up; it stays connected, and what is to leave by it while it is down is dropped. */
+  setNicLink(portId: number, nicIndex: number, isUp: boolean): void;
   disconnectNic(portId: number, nicIndex?: number): Operation<void>;
   deleteNic(portId: number, nicIndex?: number): Operation<void>;
 

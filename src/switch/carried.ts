@@ -19,7 +19,7 @@ export function countCarried(
   const { drop, passages } = shortcut;
   if (drop === DropReason.NONE) {
     countArrival(datapath, sourcePortId, packets, bytes);
-    countDelivered(datapath, portId, packets, bytes);
+    countDelivered(datapath, [portId], packets, bytes);
   } else if (portId === 0 || portId === sourcePortId) {
     countArrival(datapath, sourcePortId, packets, bytes);
     countDropped(datapath, sourcePortId, drop, packets);
@@ -59,20 +59,32 @@ export function countCarriedCopies(datapath: Datapath, portId: number, packets: 
   if (countDeparture(datapath, portId, packets, bytes)) datapath.copiesDelivered += packets;
 }
 
-/** @returns whether there is such a port */
+/** @returns whether they have left: there is such a port, and its link is not down */
 function countDeparture(datapath: Datapath, portId: number, packets: number, bytes: number): boolean {
   const target = datapath.ports[portId];
-  if (!target) return false;
-  target.transmittedPackets += packets;
-  target.transmittedBytes += bytes;
-  return true;
+  if (target && target.nics[0]?.isDown !== true) {
+    target.transmittedPackets += packets;
+    target.transmittedBytes += bytes;
+    return true;
+  }
+  if (target) target.countUnsent(DropReason.NIC_DOWN, packets);
+  else (datapath.ports[0] as Port).countUnsent(DropReason.NIC_NOT_CONNECTED, packets);
+  datapath.copiesDropped += packets;
+  return false;
 }
 
 /** See Shortcuts.delivered. */
-export function countDelivered(datapath: Datapath, portId: number, packets: number, bytes: number): void {
-  datapath.delivered += packets;
-  datapath.copiesDelivered += packets;
-  countDeparture(datapath, portId, packets, bytes);
+export function countDelivered(datapath: Datapath, portIds: readonly number[], packets: number, bytes: number): void {
+  let copies = 0;
+  for (const portId of portIds) if (countDeparture(datapath, portId, packets, bytes)) copies += packets;
+  datapath.copiesDelivered += copies;
+  if (copies > 0) {
+    datapath.delivered += packets;
+    return;
+  }
+  // One copy stands for the packet, as in deliver of egress.ts.
+  datapath.dropped += packets;
+  datapath.copiesDropped -= packets;
 }
 
 /** See Shortcuts.dropped. @throws RuleError 16 */

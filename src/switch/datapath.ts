@@ -15,6 +15,7 @@ import { MacTable } from './mac-table.ts';
 import type { Nic } from './nic.ts';
 import { PrivateVlans } from './policies/vlan.ts';
 import { Port } from './port.ts';
+import type { RefusedFrames } from './refused.ts';
 import type { Slot } from './slot.ts';
 import { errorOf } from './thrown.ts';
 
@@ -235,6 +236,8 @@ export class Datapath {
       } catch (error) {
         this.nicFailed(nic, error);
       }
+      const { refused } = nic.backend;
+      if (refused !== undefined && refused.frames !== 0) this.#takeBack(nic.port, refused);
     }
     touched.length = 0;
   }
@@ -259,6 +262,17 @@ export class Datapath {
   /** A call has ended in an error: work is as deep as it was before. */
   unwind(depth: number): void {
     this.depth = depth;
+  }
+
+  /** Frames that were counted as sent were not. One that left in segments counts once, whatever became of them. */
+  #takeBack(port: Port, refused: RefusedFrames): void {
+    const frames = Math.min(refused.frames, port.transmittedPackets);
+    port.transmittedPackets -= frames;
+    port.transmittedBytes = Math.max(0, port.transmittedBytes - refused.bytes);
+    this.copiesDelivered -= frames;
+    this.copiesDropped += refused.frames;
+    for (const [reason, count] of refused.reasons) port.countUnsent(reason, count);
+    refused.clear();
   }
 
   nicFailed(nic: Nic, error: unknown): void {

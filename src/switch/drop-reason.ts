@@ -41,6 +41,8 @@ export const DropReason = {
   MAC_LIMIT: 33,
   EXTENSION_OTHER: 34,
   NOT_JUDGEABLE: 35,
+  NIC_DOWN: 36,
+  NIC_QUEUE_FULL: 37,
 } as const;
 
 /** A number of {@link DropReason}, or one that `DropReasons.register` gave out. */
@@ -92,6 +94,8 @@ const TEXTS: Readonly<Record<keyof typeof DropReason, string>> = {
   EXTENSION_UNREPORTED: 'An extension completed the packet without forwarding it and gave no reason.',
   EXTENSION_FAILED: 'The extension that held the packet failed and was disabled.',
   MAC_LIMIT: 'The port has learned as many MAC addresses as its limit allows.',
+  NIC_DOWN: 'The interface that the packet was to leave by is down or has no carrier.',
+  NIC_QUEUE_FULL: 'The queue of the interface that the packet was to leave by is full.',
   EXTENSION_OTHER: 'An extension dropped the packet for a reason of its own.',
   NOT_JUDGEABLE: 'A policy of the port looks into frames, and this one is packed in a way that hides what it carries.',
 };

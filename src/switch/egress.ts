@@ -134,6 +134,18 @@ export function countNoArrival(datapath: Datapath, context: ForwardingContext): 
   else datapath.copiesDropped -= 1;
 }
 
+/** The same of a copy that reached its NIC, which does not send it. */
+function excludeUnsent(
+  datapath: Datapath,
+  context: ForwardingContext,
+  index: number,
+  port: Port,
+  reason: number,
+): void {
+  excludeCopy(datapath, context, index, port, reason);
+  port.transmitDropped += 1;
+}
+
 function applyEgressPolicy(datapath: Datapath, batch: Batch): void {
   const packets = batch.packets;
   const ports = datapath.ports;
@@ -192,15 +204,17 @@ function deliver(datapath: Datapath, batch: Batch): void {
       }
       const nic = destinationNic(port, context.destinationNics[d], packet);
       if (nic === null) {
-        excludeCopy(datapath, context, d, port, DropReason.NIC_NOT_CONNECTED);
+        excludeUnsent(datapath, context, d, port, DropReason.NIC_NOT_CONNECTED);
+      } else if (nic.isDown) {
+        excludeUnsent(datapath, context, d, port, DropReason.NIC_DOWN);
       } else if (isTooLong(packet, nic)) {
-        excludeCopy(datapath, context, d, port, DropReason.EXCEEDS_MTU);
+        excludeUnsent(datapath, context, d, port, DropReason.EXCEEDS_MTU);
       } else if (transmit(datapath, nic, packet, tagActionFor(context, port.policy, flags))) {
         copies += 1;
         port.transmittedPackets += 1;
         port.transmittedBytes += packet.length;
       } else {
-        excludeCopy(datapath, context, d, port, DropReason.NIC_FAILED);
+        excludeUnsent(datapath, context, d, port, DropReason.NIC_FAILED);
       }
     }
     if (copies !== 0) {

@@ -167,8 +167,8 @@ class BoundShortcuts implements Shortcuts {
     countArrival(this.#datapath, portId, packets, bytes);
   }
 
-  delivered(portId: number, packets: number, bytes: number): void {
-    countDelivered(this.#datapath, portId, packets, bytes);
+  delivered(portIds: readonly number[], packets: number, bytes: number): void {
+    countDelivered(this.#datapath, portIds, packets, bytes);
   }
 
   dropped(portId: number, reason: number, packets: number): void {

@@ -72,5 +72,6 @@ export type {
   SwitchProperty,
   VlanProperty,
 } from './properties.ts';
+export { RefusedFrames } from './refused.ts';
 export { createSwitch } from './switch.ts';
 export { errorOf, messageOf } from './thrown.ts';

@@ -27,6 +27,8 @@ export class Nic {
   connected = false;
   /** References of extensions, by slot id. */
   readonly references = new Map<number, number>();
+  /** Its link is down: nothing is handed to it. */
+  isDown = false;
   /** Has frames queued that wait for a flush. */
   touched = false;
 

@@ -85,8 +85,8 @@ export interface Shortcuts {
   carriedCopies(portId: number, packets: number, bytes: number): void;
   /** Count packets that came in elsewhere; their end is counted by {@link delivered} or {@link dropped}. */
   arrived(portId: number, packets: number, bytes: number): void;
-  /** Count the end of packets that arrived: they left through a port. */
-  delivered(portId: number, packets: number, bytes: number): void;
+  /** Count the end of packets that arrived: they were sent to ports. Where a port's link is down its copies are counted as dropped. */
+  delivered(portIds: readonly number[], packets: number, bytes: number): void;
   /** Count the end of packets that arrived: they were dropped. @param portId where they came in; 0 when that is not known */
   dropped(portId: number, reason: DropReasonCode, packets: number): void;
   /** Count copies that were dropped, of packets that are counted. @param portId where these came in; 0 when that is not known */

@@ -211,6 +211,10 @@ export class PortControl {
     });
   }
 
+  setNicLink(portId: number, nicIndex: number, isUp: boolean): void {
+    this.#control.readyNic(portId, nicIndex).isDown = !isUp;
+  }
+
   deleteNic(portId: number, nicIndex: number): Operation<void> {
     return this.#control.attempt(() => {
       const { datapath } = this.#control;

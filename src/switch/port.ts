@@ -38,12 +38,20 @@ export class Port {
   receivedBytes = 0;
   transmittedPackets = 0;
   transmittedBytes = 0;
+  /** Copies that were to leave and did not; each is under its reason in {@link drops}. */
+  transmitDropped = 0;
 
   constructor(portId: number, name: string, type: PortType) {
     this.portId = portId;
     this.name = name;
     this.type = type;
     this.external = type === 'external';
+  }
+
+  /** Count copies that were to leave and do not. */
+  countUnsent(reason: number, packets: number): void {
+    this.drops[reason] += packets;
+    this.transmitDropped += packets;
   }
 
   /** Recompute what hot code reads, after a NIC changed its state. */
@@ -75,6 +83,7 @@ export class Port {
       receivedBytes: this.receivedBytes,
       transmittedPackets: this.transmittedPackets,
       transmittedBytes: this.transmittedBytes,
+      transmitDropped: this.transmitDropped,
       droppedPackets: dropped,
     };
   }

@@ -185,6 +185,10 @@ class Switch implements VirtualSwitch {
     return this.#ports.updateNic(portId, nicIndex, changes);
   }
 
+  setNicLink(portId: number, nicIndex: number, isUp: boolean): void {
+    this.#ports.setNicLink(portId, nicIndex, isUp);
+  }
+
   disconnectNic(portId: number, nicIndex = 0): Operation<void> {
     return this.#ports.disconnectNic(portId, nicIndex);
   }

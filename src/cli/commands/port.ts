@@ -72,7 +72,7 @@ function portTable(ports: readonly PortInfo[]): string {
       port.state,
       count(port.counters.receivedPackets),
       count(port.counters.transmittedPackets),
-      count(port.drops + port.counters.receiveDropped + port.counters.transmitDropped),
+      count(port.drops + port.counters.receiveDropped),
       port.reason ?? offloadText(port) ?? '',
     ]),
   );
@@ -105,7 +105,7 @@ async function showPort(cli: Cli, name: string): Promise<void> {
       ],
       [
         'sent',
-        `${count(counters.transmittedPackets)} packets, ${count(counters.transmittedBytes)} bytes, ${count(counters.transmitDropped)} not taken by the device`,
+        `${count(counters.transmittedPackets)} packets, ${count(counters.transmittedBytes)} bytes, ${count(counters.transmitDropped)} not sent`,
       ],
       ['dropped', `${count(port.drops)} packets`],
       ['offload', [port.offload?.hook ?? 'none', offloadText(port) ?? []].flat().join('; ')],

@@ -50,7 +50,7 @@ interface PortRates {
   drops: number;
 }
 
-const allDrops = (port: PortInfo) => port.drops + port.counters.receiveDropped + port.counters.transmitDropped;
+const allDrops = (port: PortInfo) => port.drops + port.counters.receiveDropped;
 
 /** Figures a second between two readings; a port that is new counts from zero, one made anew is not negative. */
 function ratesOf(before: readonly PortInfo[], now: readonly PortInfo[], seconds: number): PortRates[] {

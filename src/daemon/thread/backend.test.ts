@@ -111,7 +111,7 @@ test('more segments than there are buffers for go out in turns, and buffers come
     sent += adapter.takeTransmitted().length;
   }
   expect(sent).toBe(5 * 4 * 150);
-  expect(backend.dropped).toBe(0);
+  expect(backend.refused.frames).toBe(0);
 });
 
 test('what cannot be finished, or finds no adapter, is counted', () => {
@@ -121,10 +121,10 @@ test('what cannot be finished, or finds no adapter, is counted', () => {
   backend.transmit(packet, TagAction.KEEP);
   backend.flush();
   expect(adapter.takeTransmitted()).toHaveLength(0);
-  expect(backend.dropped).toBe(1);
+  expect(backend.refused.frames).toBe(1);
   backend.adapter = null;
   backend.transmit(packet, TagAction.KEEP);
   backend.flush();
-  expect(backend.dropped).toBe(2);
+  expect(backend.refused.frames).toBe(2);
   packet.release();
 });

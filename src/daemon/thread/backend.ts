@@ -12,29 +12,51 @@ import {
   Offload,
   type Packet,
   PacketPool,
+  Refusal,
   requiredOffloads,
   SegmentResult,
   segment,
 } from '../../net/index.ts';
-import type { NicBackend } from '../../switch/index.ts';
+import { DropReason, type NicBackend, RefusedFrames } from '../../switch/index.ts';
 
 // Segments of a few super-packets, of any MTU. Memory of buffers that are never used is never touched.
 const SEGMENT_POOL = { packets: 256, bufferBytes: 66_048 };
+
+/** The switch's reasons for what devices do not take. */
+const REASONS: readonly number[] = Object.assign<number[], Record<number, number>>([], {
+  [Refusal.DOWN]: DropReason.NIC_DOWN,
+  [Refusal.TOO_LONG]: DropReason.EXCEEDS_MTU,
+  [Refusal.QUEUE_FULL]: DropReason.NIC_QUEUE_FULL,
+  [Refusal.REJECTED]: DropReason.NIC_FAILED,
+});
 
 /** Buffers of finished frames, shared by all ports, made when the first is needed. */
 let pool: PacketPool | null = null;
 
 /** The way out of one port. */
 export class PortBackend implements NicBackend {
-  adapter: Adapter | null = null;
-  /** Frames that could not be finished, or that found no adapter. */
-  dropped = 0;
+  readonly refused = new RefusedFrames();
+  #adapter: Adapter | null = null;
   readonly #made = new Batch();
 
+  get adapter(): Adapter | null {
+    return this.#adapter;
+  }
+
+  set adapter(adapter: Adapter | null) {
+    if (this.#adapter !== null) this.#adapter.onRefused = null;
+    this.#adapter = adapter;
+    if (adapter !== null) adapter.onRefused = this.#onRefused;
+  }
+
+  readonly #onRefused = (refusal: number, frames: number, bytes: number): void => {
+    this.refused.add(REASONS[refusal] ?? DropReason.NIC_FAILED, frames, bytes);
+  };
+
   transmit(packet: Packet, tag: number): void {
-    const adapter = this.adapter;
+    const adapter = this.#adapter;
     if (adapter === null) {
-      this.dropped += 1;
+      this.refused.add(DropReason.NIC_NOT_CONNECTED, 1, packet.length);
       return;
     }
     if (
@@ -47,7 +69,7 @@ export class PortBackend implements NicBackend {
   }
 
   flush(): void {
-    if (this.adapter !== null) this.adapter.flush();
+    if (this.#adapter !== null) this.#adapter.flush();
     if (this.#made.count > 0) this.#made.releaseAll();
   }
 
@@ -70,17 +92,17 @@ export class PortBackend implements NicBackend {
         else copy.release();
       }
     }
-    this.#transmitFrom(adapter, first, tag);
+    this.#transmitFrom(adapter, packet, first, tag);
   }
 
   #segmentAgain(adapter: Adapter, packet: Packet, tag: number, from: PacketPool): void {
     segment(packet, from, this.#made);
-    this.#transmitFrom(adapter, 0, tag);
+    this.#transmitFrom(adapter, packet, 0, tag);
   }
 
-  #transmitFrom(adapter: Adapter, first: number, tag: number): void {
+  #transmitFrom(adapter: Adapter, packet: Packet, first: number, tag: number): void {
     const made = this.#made;
-    if (made.count === first) this.dropped += 1;
+    if (made.count === first) this.refused.add(DropReason.BAD_OFFLOAD, 1, packet.length);
     for (let i = first; i < made.count; i += 1) adapter.transmit(made.packets[i], tag);
   }
 }

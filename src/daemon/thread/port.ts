@@ -3,7 +3,7 @@
  * attaches and detaches; here packets come in.
  */
 import type { EventLoop, LoopHandler, Poller, Timer } from '../../host/index.ts';
-import { type Adapter, type AdapterCounters, BATCH_SIZE, Batch, newCounters, PcapAdapter } from '../../net/index.ts';
+import { type Adapter, BATCH_SIZE, Batch, PcapAdapter } from '../../net/index.ts';
 import type { VirtualSwitch } from '../../switch/index.ts';
 import type { PortState } from '../api.ts';
 import type { Port } from '../config/model.ts';
@@ -30,6 +30,8 @@ export class DatapathPort implements LoopHandler, Poller {
   reason: string | null = null;
   /** The NIC exists in the switch. */
   attached = false;
+  /** Its NIC is known to have no link. */
+  isLinkDown = false;
   /** The extension that uses the port under a name of its own, such as Open vSwitch; null for none. */
   user: PortUser | null = null;
   /** It was made for its user, not by the configuration: it goes with its device. */
@@ -43,8 +45,8 @@ export class DatapathPort implements LoopHandler, Poller {
   readonly #loop: EventLoop;
   readonly #onTrouble: TroubleListener;
   readonly #batch = new Batch();
-  /** What adapters before the present one have counted. */
-  readonly #past: AdapterCounters = newCounters();
+  /** What adapters before the present one have lost. */
+  #pastDropped = 0;
   #watchedDescriptor = -1;
   #paceTimer: Timer | null = null;
 
@@ -95,23 +97,18 @@ export class DatapathPort implements LoopHandler, Poller {
     this.#paceTimer?.cancel();
     this.#paceTimer = null;
     this.backend.adapter = null;
-    const { counters } = adapter;
-    for (const key of COUNTER_KEYS) this.#past[key] += counters[key];
+    this.#pastDropped += adapter.counters.receiveDropped;
     adapter.close();
   }
 
-  /** Frames that the device lost on both sides, over all adapters that the port has had. */
-  losses(): { receiveDropped: number; transmitDropped: number } {
-    const counters = this.backend.adapter?.counters;
-    return {
-      receiveDropped: this.#past.receiveDropped + (counters?.receiveDropped ?? 0),
-      transmitDropped: this.#past.transmitDropped + (counters?.transmitDropped ?? 0) + this.backend.dropped,
-    };
+  /** Frames that the device lost before the switch saw them, over all adapters that the port has had. */
+  get receiveDropped(): number {
+    return this.#pastDropped + (this.backend.adapter?.counters.receiveDropped ?? 0);
   }
 
   /** Frames were lost on another way than through the adapter. */
   countLost(frames: number): void {
-    this.#past.receiveDropped += frames;
+    this.#pastDropped += frames;
   }
 
   poll(): number {
@@ -150,5 +147,3 @@ export class DatapathPort implements LoopHandler, Poller {
     this.#onTrouble(this);
   }
 }
-
-const COUNTER_KEYS = ['receiveDropped', 'transmitDropped'] as const;

@@ -194,10 +194,8 @@ export class DatapathPorts {
 
   /** Frames and bytes of a port, seen from the switch, and what its devices have lost. */
   countersOf(port: DatapathPort): PortCounters {
-    const { receivedPackets, receivedBytes, transmittedPackets, transmittedBytes } = this.#switch.port(
-      port.id,
-    ).counters;
-    return { receivedPackets, receivedBytes, transmittedPackets, transmittedBytes, ...port.losses() };
+    const { droppedPackets: _, ...counters } = this.#switch.port(port.id).counters;
+    return { ...counters, receiveDropped: port.receiveDropped };
   }
 
   #describe(port: DatapathPort): PortInfo {
@@ -316,6 +314,7 @@ export class DatapathPorts {
   #detach(port: DatapathPort): void {
     if (!port.attached) return;
     port.attached = false;
+    port.isLinkDown = false;
     port.lastMac = port.adapter === null ? null : formatMac(port.adapter.macAddress, 0);
     this.#stop(port);
     forgetOvsName(port);
@@ -405,11 +404,26 @@ export class DatapathPorts {
     else this.#setState(port, 'up', null);
   }
 
+  /** What is to leave by a port that is down is dropped, by the switch and by programs. */
+  #followLink(port: DatapathPort): void {
+    const { adapter } = port;
+    if (!port.attached || adapter === null || !isDevice(adapter)) return;
+    // Of a device that is not in this namespace nothing is heard: it is tried for every frame.
+    const isDown = port.state === 'down' && interfaceExists(adapter.interfaceName);
+    if (isDown === port.isLinkDown) return;
+    // What programs have counted so far went out, or did not, as the link was.
+    this.#offload.sync();
+    port.isLinkDown = isDown;
+    this.#switch.setNicLink(port.id, 0, !isDown);
+    this.#offload.nicChanged(port);
+  }
+
   #setState(port: DatapathPort, state: PortState, reason: string | null): void {
     if (port.state === state && port.reason === reason) return;
     const wasUp = port.state === 'up';
     port.state = state;
     port.reason = reason;
+    this.#followLink(port);
     if (wasUp && state === 'down') this.#listener.onLost(port);
     this.#listener.onState(
       port,

@@ -104,17 +104,13 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
     const { shortcuts } = this.#handle;
     const source = Math.max(sourcePortId, NO_PORT);
     if (isFirst) shortcuts.arrived(source, packets, bytes);
-    let isCounted = isSentOn;
-    let missing = 0;
-    for (const portId of outputs) {
-      if (portId === -1) missing += packets;
-      else if (isCounted) shortcuts.carriedCopies(portId, packets, bytes);
-      else shortcuts.delivered(portId, packets, bytes);
-      isCounted ||= portId !== -1;
-    }
-    if (!isCounted) {
+    const reached = outputs.filter((portId) => portId !== -1);
+    let missing = (outputs.length - reached.length) * packets;
+    if (isSentOn) for (const portId of reached) shortcuts.carriedCopies(portId, packets, bytes);
+    else if (reached.length > 0) shortcuts.delivered(reached, packets, bytes);
+    else {
       shortcuts.dropped(source, this.#reasonOf(drop || Drop.PORT_MISSING), packets);
-      missing -= packets;
+      if (missing > 0) missing -= packets;
     }
     if (missing > 0) shortcuts.droppedCopies(source, this.#reasonOf(Drop.PORT_MISSING), missing);
   }

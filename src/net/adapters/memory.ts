@@ -3,7 +3,7 @@
  * of a simulation: `inject` plays the wire towards Millrace, and what is transmitted is counted, kept or refused.
  * generator.ts is the one for benchmarks. Offload metadata travels whole.
  */
-import { type Adapter, type AdapterCounters, newCounters, Offload } from '../adapter.ts';
+import { type Adapter, type AdapterCounters, newCounters, Offload, Refusal, type RefusalListener } from '../adapter.ts';
 import type { Batch } from '../batch.ts';
 import { copyPacket } from '../copy.ts';
 import { exceedsMtu } from '../mtu.ts';
@@ -63,6 +63,7 @@ export class MemoryAdapter implements Adapter {
   readonly offloads: number;
   readonly fileDescriptor = -1;
   readonly counters: AdapterCounters = newCounters();
+  onRefused: RefusalListener | null = null;
   /** One of {@link Sink}; may be changed at any time. */
   sink: number;
 
@@ -154,7 +155,7 @@ export class MemoryAdapter implements Adapter {
 
   transmit(packet: Packet, tag: number): void {
     if (this.#peer !== null) {
-      if (!this.#send(packet, tag, this.#peer)) this.counters.transmitDropped += 1;
+      if (!this.#send(packet, tag, this.#peer)) this.#refuse(packet);
       return;
     }
     if (this.sink === Sink.COUNT && !this.#closed && !exceedsMtu(packet, this.mtuBytes)) {
@@ -162,7 +163,13 @@ export class MemoryAdapter implements Adapter {
       this.counters.transmittedBytes += packet.length;
       return;
     }
-    if (this.sink !== Sink.KEEP || !this.#keep(packet, tag)) this.counters.transmitDropped += 1;
+    if (this.sink !== Sink.KEEP || !this.#keep(packet, tag)) this.#refuse(packet);
+  }
+
+  #refuse(packet: Packet): void {
+    this.counters.transmitDropped += 1;
+    const isTooLong = exceedsMtu(packet, this.mtuBytes);
+    this.onRefused?.(isTooLong ? Refusal.TOO_LONG : Refusal.QUEUE_FULL, 1, packet.length);
   }
 
   flush(): void {

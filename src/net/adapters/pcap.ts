@@ -2,7 +2,14 @@
  * PcapAdapter: a port whose wire is a capture file. It receives the frames of one capture, as fast as it is asked or at the speed of
  * the recording, and writes what is transmitted to another, as pcapng. Either side may be absent. The formats are in ../capture/.
  */
-import { type Adapter, type AdapterCounters, newCounters, TagAction } from '../adapter.ts';
+import {
+  type Adapter,
+  type AdapterCounters,
+  newCounters,
+  Refusal,
+  type RefusalListener,
+  TagAction,
+} from '../adapter.ts';
 import type { Batch } from '../batch.ts';
 import { CaptureError } from '../capture/error.ts';
 import { type ByteSink, type ByteSource, NOTHING_YET } from '../capture/file.ts';
@@ -52,6 +59,7 @@ export class PcapAdapter implements Adapter {
   readonly offloads: number;
   readonly fileDescriptor = -1;
   readonly counters: AdapterCounters = newCounters();
+  onRefused: RefusalListener | null = null;
   /** What ended reading or writing early: a broken capture, a full disk. */
   failure: Error | null = null;
 
@@ -158,12 +166,17 @@ export class PcapAdapter implements Adapter {
     }
     const copy = copyPacket(packet, this.#pool);
     if (copy === null) {
-      this.counters.transmitDropped += 1;
+      this.#refuse(Refusal.QUEUE_FULL, packet);
       return;
     }
     if (applyTagAction(copy, tag) === TagResult.DONE) this.#write(copy);
-    else this.counters.transmitDropped += 1;
+    else this.#refuse(Refusal.REJECTED, packet);
     copy.release();
+  }
+
+  #refuse(refusal: number, packet: Packet): void {
+    this.counters.transmitDropped += 1;
+    this.onRefused?.(refusal, 1, packet.length);
   }
 
   flush(): void {
@@ -178,7 +191,7 @@ export class PcapAdapter implements Adapter {
 
   #write(packet: Packet): void {
     if (exceedsMtu(packet, this.mtuBytes)) {
-      this.counters.transmitDropped += 1;
+      this.#refuse(Refusal.TOO_LONG, packet);
       return;
     }
     if (this.#writer !== null) {
@@ -193,7 +206,7 @@ export class PcapAdapter implements Adapter {
       }
     }
     if (this.#outputFailed) {
-      this.counters.transmitDropped += 1;
+      this.#refuse(Refusal.DOWN, packet);
       return;
     }
     this.counters.transmittedPackets += 1;

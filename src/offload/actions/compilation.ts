@@ -24,6 +24,8 @@ export interface PacketState {
   decrements: number;
   changed: boolean;
   sent: boolean;
+  /** An output went nowhere. */
+  lost: boolean;
   /** Label stack entries taken off. */
   popped: number;
   /** tc: whether the offset of layer 3 is known again after tags were put on or taken off. */

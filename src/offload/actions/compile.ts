@@ -77,6 +77,7 @@ function stateOf(key: Uint32Array, mask: Uint32Array): PacketState {
     decrements: 0,
     changed: false,
     sent: false,
+    lost: false,
     popped: 0,
     layer3Known: true,
   };
@@ -111,8 +112,14 @@ class ListCompiler {
     const used = steps.slice(0, this.#usedSteps);
     const last = used.at(-1);
     if (last?.kind === 'output') used[used.length - 1] = { kind: 'output', last: true };
-    else used.push({ kind: 'drop', reason: this.#state.sent ? 0 : Drop.FLOW });
+    else used.push({ kind: 'drop', reason: this.#reasonOfEnd() });
     return { steps: used, parameters: parameters.slice(0, this.#usedParameters) };
+  }
+
+  /** Why packets end for which nothing is left to do; 0 when copies of them were sent. */
+  #reasonOfEnd(): number {
+    if (this.#state.sent) return 0;
+    return this.#state.lost ? Drop.OUTPUT_REFUSED : Drop.FLOW;
   }
 
   #refuse(reason: string): false {
@@ -187,6 +194,12 @@ class ListCompiler {
     const { hook } = this.#all.context;
     const target = this.#all.context.port(port);
     if (target === null) return this.#refuse(`output to port ${port}, which has no interface`);
+    if (target.isDown === true) {
+      // The port counts what would have gone there.
+      this.#limit = -1;
+      this.#state.lost = true;
+      return true;
+    }
     if (this.#state.sent && hook === 'xdp') return this.#refuse('output to several ports');
     if (this.#cut) return this.#refuse('actions behind a truncated output');
     if (hook === 'xdp' && !target.xdp) return this.#refuse(`output to port ${port}, which XDP cannot send to`);

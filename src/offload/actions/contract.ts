@@ -15,6 +15,8 @@ export interface OutputTarget {
   readonly ingress: boolean;
   /** Whether XDP may send frames to it. */
   readonly xdp: boolean;
+  /** Frames for it go nowhere, as its link is down. False when left out. */
+  readonly isDown?: boolean;
 }
 
 /** What action lists are compiled for. */

@@ -18,6 +18,8 @@ export interface OffloadPort {
   readonly output: boolean;
   /** Whether XDP can send to it. */
   readonly xdpOutput: boolean;
+  /** Its link is down: outputs to it are left out. Up when left out. */
+  readonly isDown?: boolean;
 }
 
 export class OffloadPorts {
@@ -56,7 +58,7 @@ export class OffloadPorts {
   target(number: number): OutputTarget | null {
     const port = this.#byNumber.get(number);
     if (port === undefined || !port.output) return null;
-    return { ifindex: port.ifindex, ingress: port.tapLike, xdp: port.xdpOutput };
+    return { ifindex: port.ifindex, ingress: port.tapLike, xdp: port.xdpOutput, isDown: port.isDown === true };
   }
 }
 
@@ -68,6 +70,7 @@ export function isSamePort(a: OffloadPort | undefined, b: OffloadPort): boolean 
     a.hook === b.hook &&
     a.tapLike === b.tapLike &&
     a.output === b.output &&
+    (a.isDown ?? false) === (b.isDown ?? false) &&
     a.xdpOutput === b.xdpOutput
   );
 }

@@ -116,6 +116,11 @@ export class DatapathOffload implements FlowRegistry {
     });
   }
 
+  /** Bring what the kernel has counted to the tables, and to the ports. */
+  sync(): void {
+    this.#tables.sync();
+  }
+
   get mode(): OffloadMode {
     return this.#mode;
   }

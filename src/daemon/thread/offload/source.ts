@@ -91,6 +91,7 @@ export class OffloadedSource {
       puntIfindex: one.isTap ? 0 : this.#around.puntIfindex,
       output: isOpen,
       xdpOutput: isOpen && one.xdpOutput,
+      isDown: one.port.isLinkDown,
     });
     one.reason = refusal ?? (isOpen ? one.attachReason : 'something else looks at its packets');
   }
