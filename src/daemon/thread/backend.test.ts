@@ -7,9 +7,11 @@ import {
   type Packet,
   PacketPool,
   pseudoHeaderSum4,
+  Refusal,
   Sink,
   TagAction,
 } from '../../net/index.ts';
+import { DropReason } from '../../switch/index.ts';
 import { PortBackend } from './backend.ts';
 
 const HEADERS = 54;
@@ -126,5 +128,22 @@ test('what cannot be finished, or finds no adapter, is counted', () => {
   backend.transmit(packet, TagAction.KEEP);
   backend.flush();
   expect(backend.refused.frames).toBe(2);
+  expect([...backend.refused.reasons]).toEqual([
+    [DropReason.BAD_OFFLOAD, 1],
+    [DropReason.NIC_NOT_CONNECTED, 1],
+  ]);
   packet.release();
+});
+
+test.each([
+  [Refusal.DOWN, DropReason.NIC_DOWN],
+  [Refusal.TOO_LONG, DropReason.EXCEEDS_MTU],
+  [Refusal.QUEUE_FULL, DropReason.NIC_QUEUE_FULL],
+  [Refusal.REJECTED, DropReason.NIC_FAILED],
+])('what an adapter refuses (%d) has a reason of the switch, and another adapter begins anew', (refusal, reason) => {
+  const { adapter, backend } = setUp(0);
+  adapter.onRefused?.(refusal, 3, 300);
+  expect([backend.refused.frames, backend.refused.bytes, backend.refused.reasons.get(reason)]).toEqual([3, 300, 3]);
+  backend.adapter = null;
+  expect(adapter.onRefused).toBe(null);
 });

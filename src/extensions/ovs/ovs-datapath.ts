@@ -48,6 +48,8 @@ export interface Execution {
   readonly hash: readonly [low: number, high: number] | null;
   /** The socket for upcalls; 0 for the usual. */
   readonly upcallPid: number;
+  /** A program tries what the datapath can: what becomes of the packet is nobody's loss. */
+  readonly isProbe?: boolean;
 }
 
 export class OvsDatapath implements FlowHooks {
@@ -284,12 +286,13 @@ export class OvsDatapath implements FlowHooks {
   }
 
   dropped(_packet: Packet, reason: number): void {
+    if (this.#execution?.isProbe === true) return;
     this.#host.dropped?.(reason);
   }
 
   ended(reason: number): void {
     if (this.#execution === null) this.#host.ended?.(reason);
-    else this.#host.ended?.(reason, this.#portIdOf(this.#executedPort));
+    else if (this.#execution.isProbe !== true) this.#host.ended?.(reason, this.#portIdOf(this.#executedPort));
   }
 
   meter(id: number, packet: Packet): boolean {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { parseActions, parseFlowKey, validateActions } from '../../flow/index.ts';
+import { Drop, parseActions, parseFlowKey, validateActions } from '../../flow/index.ts';
 import { compileActions } from './compile.ts';
 import type { CompileContext, OffloadHook } from './contract.ts';
 
@@ -125,4 +125,27 @@ test('a flow that does not say what a packet is has no headers set', () => {
   expect(compileActions(actions, key, mask, context('tc'))).toEqual({
     reason: 'set of IPv4 without a match on the EtherType',
   });
+});
+
+test.each([
+  ['3', `drop(${Drop.OUTPUT_REFUSED})`],
+  ['push_vlan(vid=5,pcp=0),3', `drop(${Drop.OUTPUT_REFUSED})`],
+  ['2,3', 'output'],
+  ['3,2', 'output'],
+  ['trunc(100),3,2', 'output'],
+  ['', `drop(${Drop.FLOW})`],
+  ['push_vlan(vid=5,pcp=0)', `drop(${Drop.FLOW})`],
+])('an output to a port whose link is down is left out: %s', (actions, steps) => {
+  const given: Partial<CompileContext> = {
+    port: (number) => ({ ifindex: 100 + number, ingress: false, xdp: true, isDown: number === 3 }),
+  };
+  const compiled = compile(ANY_IP, actions, 'tc', given);
+  expect('reason' in compiled ? compiled.reason : compiled.shape.id.split(' | ')[1]).toBe(steps);
+});
+
+test('check_pkt_len is carried where both ways lead to the same ports', () => {
+  expect(shape(TCP, 'check_pkt_len(size=100,gt(push_vlan(vid=5,pcp=0),2),le(2))').shape.id).toContain('length(');
+  for (const ways of ['gt(2),le(3)', 'gt(2),le()', 'gt(2),le(drop(0))', 'gt(drop(0)),le(drop(1))', 'gt(2,3),le(3,2)']) {
+    expect(reason(TCP, `check_pkt_len(size=100,${ways})`)).toBe('check_pkt_len whose ways lead to different ports');
+  }
 });

@@ -30,6 +30,7 @@ export function handlePacket(request: FamilyRequest): void {
     maximumReceivedUnit: mru === null ? 0 : u16At(mru, 0),
     hash: hash === null ? null : ([u32At(hash, 0), u32At(hash, 4)] as const),
     upcallPid: attributes.u32(A.UPCALL_PID) ?? 0,
+    isProbe: attributes.has(A.PROBE),
   };
   metadata.l3Type = decodeMetadata(key, CAPABILITIES, metadata.words);
   metadata.hasTunnel = metadata.words[Word.TUNNEL_IP] !== 0;
