@@ -1,10 +1,25 @@
 /** The seqpacket server, with a Python program at the other end: datagrams keep their bounds, a slow reader is waited for, ends are told once. */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { EventLoop, type SeqpacketConnection, SeqpacketServer, SystemError } from '../src/host/index.ts';
+import {
+  EventLoop,
+  type SeqpacketConnection,
+  SeqpacketServer,
+  type SeqpacketServerOptions,
+  SystemError,
+} from '../src/host/index.ts';
 
 const SECOND_MS = 1000;
 
@@ -39,7 +54,7 @@ class Peer {
   }
 }
 
-function listen(options?: { mode?: number }): SeqpacketServer {
+function listen(options?: SeqpacketServerOptions): SeqpacketServer {
   return new SeqpacketServer(
     loop,
     path,
@@ -196,6 +211,75 @@ test('where somebody listens nobody else can; what a dead server left is replace
   writeFileSync(path, 'a file');
   expect(() => listen()).toThrow(`${path} is an ordinary file, and not a socket`);
   expect(readFileSync(path, 'utf8')).toBe('a file');
+});
+
+/** A program that connects as often as it is told, and says how many of these connections were ended by the server and how many serve. */
+const MANY = `
+import time
+s.settimeout(20); s.send(b'ready'); count = int(s.recv(9))
+others = []
+for i in range(count):
+  o = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); o.settimeout(20); o.connect(s.getpeername()); others.append(o)
+def served(o):
+  try: o.send(b'x'); return o.recv(9) == b'y'
+  except OSError: return False
+results = [served(o) for o in others]
+print(results.count(False), results.count(True), flush=True); s.recv(9)`;
+
+/** Answer what the first program says with a number, and all others with a `y`. */
+function answerMany(count: number): void {
+  for (const peer of peers) {
+    for (const datagram of peer.datagrams.splice(0)) {
+      const text = Buffer.from(datagram).toString();
+      peer.connection.send(Buffer.from(text === 'ready' ? String(count) : 'y'));
+    }
+  }
+}
+
+test('connections beyond the most that may be are ended at once, which is told', async () => {
+  server.close();
+  const refusals: string[] = [];
+  server = listen({ maximumConnections: 4, onRefused: (why) => refusals.push(why) });
+  const { text } = program(MANY);
+  await turnUntil('all are served or refused', () => {
+    answerMany(9);
+    return text() !== '';
+  });
+  expect(text()).toBe('6 3\n');
+  expect(refusals).toEqual(Array(6).fill('there are 4 already'));
+});
+
+test('without a descriptor left connections are ended, told, and the loop sleeps', async () => {
+  server.close();
+  const refusals: string[] = [];
+  server = listen({ onRefused: (why) => refusals.push(why) });
+  const { text } = program(MANY);
+  await turnUntil('the program is there', () => peers.some(({ datagrams }) => datagrams.length > 0));
+  const limit = (number: number | string) =>
+    spawnSync('prlimit', ['--pid', String(process.pid), `--nofile=${number}:`]);
+  const before = /Max open files\s+(\d+)/.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1] ?? '';
+  const highest = Math.max(...readdirSync('/proc/self/fd').map(Number));
+  const filling: number[] = [];
+  expect(limit(highest + 1).status).toBe(0);
+  try {
+    try {
+      for (;;) filling.push(openSync('/dev/null', 'r'));
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'EMFILE' });
+    }
+    // Room for the highest number that was open only for looking, and for two.
+    for (const fd of filling.splice(-2)) closeSync(fd);
+    await turnUntil('all are served or refused', () => {
+      answerMany(9);
+      return text() !== '';
+    });
+    expect(text()).toBe('7 2\n');
+    expect(refusals).toEqual(Array(7).fill('there is no file descriptor left (EMFILE)'));
+    expect(loop.poll(50)).toBe(false);
+  } finally {
+    for (const fd of filling) closeSync(fd);
+    limit(before);
+  }
 });
 
 test('a path that cannot be a socket is refused', () => {

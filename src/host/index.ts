@@ -48,7 +48,12 @@ export {
 } from './punt-channel.ts';
 export { removeLeftPuntPair } from './punt-pair.ts';
 export { RouteClient, withRouteClient } from './route-client.ts';
-export { SeqpacketConnection, type SeqpacketHandler, SeqpacketServer } from './seqpacket-server.ts';
+export {
+  SeqpacketConnection,
+  type SeqpacketHandler,
+  SeqpacketServer,
+  type SeqpacketServerOptions,
+} from './seqpacket-server.ts';
 export { bindSocketFile, isAbandonedSocket, type SocketFile } from './socket-file.ts';
 export * from './sys/index.ts';
 export { openTap, Tap, type TapOptions } from './tap.ts';

@@ -7,8 +7,11 @@ import { bindSocketFile, type SocketFile } from './socket-file.ts';
 import {
   EpollEvent,
   Errno,
+  errnoName,
   FileDescriptor,
   NativeBlock,
+  Open,
+  open,
   receiveFrom,
   Socket,
   SystemError,
@@ -16,7 +19,8 @@ import {
   socket,
   tryNumberOption,
 } from './sys/index.ts';
-import { bindLibc, check } from './sys/libc.ts';
+import { bindLibc, check, closeDescriptor, lastErrno } from './sys/libc.ts';
+import type { Timer, TimerHandler } from './timers.ts';
 
 const listenCall = bindLibc<[number, number]>('int listen(int fd, int backlog)');
 const acceptCall = bindLibc<[number, number, number, number]>(
@@ -27,6 +31,23 @@ const DATAGRAM_MAXIMUM_BYTES = 1 << 20;
 /** Datagrams taken from one connection before others have their turn. */
 const DATAGRAMS_PER_TURN = 32;
 const SEND_BUFFER_BYTES = 4 << 20;
+
+/** Most connections, unless the server is given another number. */
+const MAXIMUM_CONNECTIONS = 4096;
+/** Connections taken before packets have their turn. */
+const CONNECTIONS_PER_TURN = 64;
+/** How long nobody is let in when not even a refusal is possible. */
+const PAUSE_MS = 100;
+
+/** How a server listens. */
+export interface SeqpacketServerOptions {
+  /** Permissions of the socket file; 0o600 by default. */
+  readonly mode?: number;
+  /** Most connections at once; 4,096 by default. */
+  readonly maximumConnections?: number;
+  /** Told of each connection that was refused, or of a pause in which none is taken, and why. */
+  onRefused?(why: string): void;
+}
 
 /** What the server tells of a connection. */
 export interface SeqpacketHandler {
@@ -128,20 +149,23 @@ export class SeqpacketConnection implements LoopHandler {
 }
 
 /** The listening socket and its connections. */
-export class SeqpacketServer implements LoopHandler {
+export class SeqpacketServer implements LoopHandler, TimerHandler {
   /** Where datagrams are received into, one at a time. */
   readonly buffer = new Uint8Array(DATAGRAM_MAXIMUM_BYTES);
   readonly path: string;
   readonly #loop: EventLoop;
   readonly #descriptor: FileDescriptor;
   readonly #file: SocketFile;
+  readonly #options: SeqpacketServerOptions;
+  /** Held for the moment when there is no other: to take a connection and to close it, so that it does not wait for ever. */
+  #reserve: FileDescriptor | null = null;
+  #pause: Timer | null = null;
   readonly #onConnect: (connection: SeqpacketConnection) => void;
   readonly #connections = new Set<SeqpacketConnection>();
 
   /**
    * Listen. A socket file that nobody listens on any more is replaced; the folder is made when it is missing.
    * @param path at most 107 bytes
-   * @param options.mode permissions of the socket file; 0o600 by default
    * @param onConnect is to set the connection's handler
    * @throws SystemError EADDRINUSE when somebody listens there; ForeignFileError when something else is; RangeError for a path that is too long
    */
@@ -149,9 +173,10 @@ export class SeqpacketServer implements LoopHandler {
     loop: EventLoop,
     path: string,
     onConnect: (connection: SeqpacketConnection) => void,
-    options: { mode?: number } = {},
+    options: SeqpacketServerOptions = {},
   ) {
     this.path = path;
+    this.#options = options;
     this.#loop = loop;
     this.#onConnect = onConnect;
     const doing = `listen on ${path}`;
@@ -164,16 +189,59 @@ export class SeqpacketServer implements LoopHandler {
       this.#descriptor.close();
       throw error;
     }
+    this.#reserve = spare();
   }
 
   onReady(): void {
-    for (;;) {
-      const fd = acceptCall(this.#descriptor.number, 0, 0, Socket.NONBLOCK | Socket.CLOEXEC);
-      if (fd < 0) return;
-      const connection = new SeqpacketConnection(this.#loop, new FileDescriptor(fd), this);
+    for (let i = 0; i < CONNECTIONS_PER_TURN; i += 1) {
+      const fd = this.#accept();
+      if (fd < 0) {
+        const errno = lastErrno();
+        if (errno !== Errno.EMFILE && errno !== Errno.ENFILE) return;
+        if (!this.#refuse(errnoName(errno))) return;
+        continue;
+      }
+      const descriptor = new FileDescriptor(fd);
+      const maximum = this.#options.maximumConnections ?? MAXIMUM_CONNECTIONS;
+      if (this.#connections.size >= maximum) {
+        descriptor.close();
+        this.#options.onRefused?.(`there are ${maximum} already`);
+        continue;
+      }
+      const connection = new SeqpacketConnection(this.#loop, descriptor, this);
       this.#connections.add(connection);
       this.#onConnect(connection);
     }
+  }
+
+  #accept(): number {
+    return acceptCall(this.#descriptor.number, 0, 0, Socket.NONBLOCK | Socket.CLOEXEC);
+  }
+
+  /** There is no descriptor for a connection: it is ended with the one in reserve. @returns whether to look for the next one now */
+  #refuse(errno: string): boolean {
+    const why = `there is no file descriptor left (${errno})`;
+    if (this.#reserve !== null) {
+      this.#reserve.close();
+      // The kernel wants a descriptor before it looks whether somebody waits.
+      const fd = this.#accept();
+      if (fd >= 0) closeDescriptor(fd);
+      this.#reserve = spare();
+      if (fd >= 0) this.#options.onRefused?.(why);
+      return fd >= 0;
+    }
+    this.#reserve = spare();
+    if (this.#reserve !== null) return true;
+    this.#options.onRefused?.(why);
+    // The socket stays readable: without a pause the loop would do nothing but look at it.
+    this.#loop.remove(this.#descriptor.number);
+    this.#pause = this.#loop.timers.once(PAUSE_MS, this);
+    return false;
+  }
+
+  onTimer(): void {
+    this.#pause = null;
+    if (!this.#descriptor.closed) this.#loop.add(this.#descriptor.number, this);
   }
 
   onError(): void {
@@ -189,8 +257,20 @@ export class SeqpacketServer implements LoopHandler {
   close(): void {
     if (this.#descriptor.closed) return;
     this.#loop.remove(this.#descriptor.number);
+    this.#pause?.cancel();
     this.#descriptor.close();
+    this.#reserve?.close();
     for (const connection of [...this.#connections]) connection.close();
     this.#file.remove();
+  }
+}
+
+/** A descriptor of nothing; null when there is none to be had. */
+function spare(): FileDescriptor | null {
+  try {
+    return open('/dev/null', Open.RDONLY);
+  } catch (error) {
+    if (error instanceof SystemError) return null;
+    throw error;
   }
 }

@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs';
 import { dirname, isAbsolute, resolve } from 'node:path';
 import { LineCounter, parseDocument } from 'yaml';
+import { flawOf, MAX_LEVELS } from '../rpc/plain-data.ts';
 import { type ConfigIssue, describeZod, formatIssue, Locator } from './issues.ts';
 import { BUILTIN_EXTENSIONS, type Config, deviceProblem, normalise } from './model.ts';
 import { configSchema } from './schema.ts';
@@ -41,8 +42,10 @@ export function parseConfig(text: string, file: string): Config {
   try {
     data = document.toJS({ maxAliasCount: MAX_ALIASES }) ?? {};
   } catch (error) {
-    throw new ConfigError([locate.at(0, [], error instanceof Error ? error.message : String(error))]);
+    throw new ConfigError([locate.at(0, [], yamlSentence(error instanceof Error ? error.message : String(error)))]);
   }
+  const flaw = flawOf(data);
+  if (flaw !== null) throw new ConfigError([locate.at(0, [], `the configuration ${flaw}`)]);
   fillEmptyPorts(data);
   const checked = configSchema.safeParse(data);
   if (!checked.success) throw new ConfigError(describeZod(checked.error, configSchema, data, locate));
@@ -63,6 +66,8 @@ function fillEmptyPorts(data: unknown): void {
 }
 
 function yamlSentence(message: string): string {
+  // The parser goes down on the stack, and says no more than that it was used up.
+  if (/call stack/.test(message)) return `the configuration nests deeper than ${MAX_LEVELS} levels`;
   const first = message.split('\n')[0];
   return first.endsWith('.') ? first.slice(0, -1) : first;
 }

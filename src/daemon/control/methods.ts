@@ -82,8 +82,9 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
     method: M,
     params: S,
     call: (params: z.output<S>, connection: Connection) => Promise<Api[M]['result']> | Api[M]['result'],
+    takesOver = false,
   ): void {
-    methods.set(method, { params, call: (value, connection) => call(value as z.output<S>, connection) });
+    methods.set(method, { params, takesOver, call: (value, connection) => call(value as z.output<S>, connection) });
   }
 
   async function portInfo(wanted: string): Promise<PortInfo> {
@@ -310,7 +311,7 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
   const limit = z.strictObject({ limit: z.int().min(0).max(1000).optional() });
   add('events.recent', limit, (params) => control.events.recent(params.limit));
   add('events.subscribe', limit, (params, connection) => {
-    connection.onClose(control.events.subscribe((event) => connection.notify('event', event)));
+    connection.subscribe(control.events.subscribe((event) => connection.notify('event', event)));
     return control.events.recent(params.limit);
   });
 
@@ -324,11 +325,16 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
       filter: z.string().max(1024).optional(),
     }),
     async ({ ports, format, snapLengthBytes, count, filter }, connection) => {
+      if (connection.isSubscribed) {
+        const hint = 'capture on a connection of its own';
+        throw new Failure('refused', 'this connection carries events, which a capture would be mixed with', hint);
+      }
       for (const port of ports ?? []) await portInfo(port);
       const request = { ports: ports ?? [], snapLengthBytes: snapLengthBytes ?? null, filter: filter ?? '' };
       await captures.start(connection, request, format, count ?? 0);
       return { format };
     },
+    true,
   );
   return methods;
 }

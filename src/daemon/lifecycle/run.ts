@@ -15,9 +15,11 @@ import { EventLog } from '../control/events.ts';
 import { buildMethods } from '../control/methods.ts';
 import { Failure, messageOf, toFailure } from '../rpc/failure.ts';
 import { type Peer, RpcServer } from '../rpc/server.ts';
+import { Seldom } from '../seldom.ts';
 import { type Announcement, DatapathThread } from '../thread/channel.ts';
 import { ownNamespace } from '../thread/offload/links-manifest.ts';
 import { checkSocketPlace } from './before.ts';
+import { watchDescriptors } from './descriptors.ts';
 import { cleanUpAfter, removeUnder } from './leftovers.ts';
 import { DaemonLock } from './lock.ts';
 import { createLogger, type Logger, type LogLevel } from './log.ts';
@@ -105,6 +107,10 @@ async function serve(options: DaemonOptions, config: Config, log: Logger, lock: 
   const captures = new CaptureBroker(thread);
   const control = new Control(thread, events, journal);
   const stopping = new StopRequest();
+  const full = new Seldom((times) =>
+    log.warn({ times }, 'refused connections to the control socket: there are too many'),
+  );
+  const unwatch = watchDescriptors(log);
   const server = new RpcServer({
     path: options.socketPath,
     methods: buildMethods({
@@ -121,6 +127,7 @@ async function serve(options: DaemonOptions, config: Config, log: Logger, lock: 
     peerOf,
     onRefusedPeer: (peer) => log.warn({ peer }, 'refused a connection to the control socket'),
     onInternal: (method, error) => log.error({ method, err: messageOf(error) }, 'a request failed unexpectedly'),
+    onFull: () => full.happened(),
   });
   let listening = false;
   let started = false;
@@ -147,6 +154,7 @@ async function serve(options: DaemonOptions, config: Config, log: Logger, lock: 
     throw new Failure(kind, `${message}; ${fate}`, hint);
   } finally {
     stopping.release();
+    unwatch();
     if (listening) await server.close();
     await thread.stop(stopping.keep);
     if (!thread.isClosed) afterForce(options.socketPath, lock, stopping.keep || !started, log);

@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { FAILURE_CODES, Failure, toFailure } from './failure.ts';
+import { flawOf } from './plain-data.ts';
 
 /** Most requests in one batch. */
 export const MAX_BATCH = 256;
@@ -11,6 +12,8 @@ export const MAX_BATCH = 256;
 /** One method: what it takes, and what it does. `Context` is the connection that asks. */
 export interface Method<Context> {
   readonly params: z.ZodType;
+  /** It takes the connection over, so it cannot be one of a batch. */
+  readonly takesOver?: boolean;
   /** Called with parameters that `params` has accepted. */
   call(params: unknown, context: Context): unknown;
 }
@@ -66,8 +69,12 @@ export class Dispatcher<Context> {
     } catch {
       return JSON.stringify(failureReply(null, new Failure('parse-error', 'this line is not JSON')));
     }
+    const flaw = flawOf(message);
+    if (flaw !== null) {
+      return JSON.stringify(failureReply(null, new Failure('invalid-request', `this request ${flaw}`)));
+    }
     if (!Array.isArray(message)) {
-      const single = await this.#one(message, context);
+      const single = await this.#one(message, context, false);
       return single === null ? null : this.#text(single);
     }
     if (message.length === 0 || message.length > MAX_BATCH) {
@@ -79,18 +86,22 @@ export class Dispatcher<Context> {
     }
     const replies: object[] = [];
     for (const item of message) {
-      const single = await this.#one(item, context);
+      const single = await this.#one(item, context, true);
       if (single !== null) replies.push(single);
     }
     return replies.length === 0 ? null : this.#text(replies);
   }
 
-  async #one(message: unknown, context: Context): Promise<object | null> {
+  async #one(message: unknown, context: Context, isInBatch: boolean): Promise<object | null> {
     const request = requestSchema.safeParse(message);
     if (!request.success) {
       return failureReply(null, new Failure('invalid-request', 'not a JSON-RPC 2.0 request with "method"'));
     }
     const { id, method: name, params } = request.data;
+    if (isInBatch && this.#methods.get(name)?.takesOver === true) {
+      const hint = 'send it alone, on a connection of its own';
+      return failureReply(id ?? null, new Failure('invalid-request', `${name} cannot be one of a batch`, hint));
+    }
     const result = await this.#call(name, params, id ?? null, context);
     return id === undefined ? null : result;
   }

@@ -9,6 +9,7 @@ import { z } from 'zod';
 import { Dispatcher, MAX_BATCH, type Method } from './dispatch.ts';
 import { Failure } from './failure.ts';
 import { LineReader, MAX_REQUEST_BYTES } from './lines.ts';
+import { flawOf } from './plain-data.ts';
 import { type Connection, peerAllowed, RpcServer } from './server.ts';
 
 const methods = new Map<string, Method<unknown>>([
@@ -21,6 +22,8 @@ const methods = new Map<string, Method<unknown>>([
   ],
   ['refuse', { params: z.strictObject({}), call: () => Promise.reject(new Failure('refused', 'no', 'ask again')) }],
   ['break', { params: z.strictObject({}), call: () => JSON.parse('{') }],
+  ['echo', { params: z.unknown(), call: (params) => params }],
+  ['take', { params: z.unknown(), takesOver: true, call: () => 'taken' }],
   ['unprintable', { params: z.strictObject({}), call: () => 1n }],
 ]);
 const internal: string[] = [];
@@ -121,9 +124,41 @@ test('whatever is sent, the answer is a well-formed reply or none', async () => 
 test('deep nesting is answered like any other nonsense', async () => {
   const depth = 200_000;
   const reply = await ask(`${'['.repeat(depth)}${']'.repeat(depth)}`);
-  expect(reply.error ?? reply[0].error).toBeDefined();
-  const params = `{"jsonrpc":"2.0","id":1,"method":"add","params":${'{"a":'.repeat(depth)}1${'}'.repeat(depth)}}`;
-  expect((await ask(params)).error.code).toBe(-32602);
+  expect(reply.error.message).toBe('this request nests deeper than 64 levels');
+  const params = (levels: number) =>
+    `{"jsonrpc":"2.0","id":1,"method":"echo","params":${'{"a":'.repeat(levels)}1${'}'.repeat(levels)}}`;
+  for (const levels of [depth, 2000, 64]) expect((await ask(params(levels))).error.code).toBe(-32600);
+  expect((await ask(params(63))).result).toBeDefined();
+  // What looks like nesting inside of a text is none.
+  expect(
+    (await ask(JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'echo', params: '['.repeat(1000) }))).result,
+  ).toHaveLength(1000);
+});
+
+test('a key that is the prototype for some is refused wherever it is', async () => {
+  for (const params of ['{"__proto__":{"a":1}}', '{"a":[{"__proto__":null}]}']) {
+    const reply = await ask(`{"jsonrpc":"2.0","id":1,"method":"echo","params":${params}}`);
+    expect(reply.error.message).toBe('this request has a key "__proto__"');
+  }
+});
+
+test('data that holds itself is walked once a level', () => {
+  const circular: unknown[] = [1];
+  circular.push(circular, circular, { circular });
+  expect(flawOf(circular)).toBe('nests deeper than 64 levels');
+  let shared: unknown = [];
+  for (let i = 0; i < 60; i += 1) shared = [shared, shared];
+  expect(flawOf(shared)).toBeNull();
+});
+
+test('a method that takes the connection over is refused in a batch, and the others of the batch are carried out', async () => {
+  const replies = await ask(
+    '[{"jsonrpc":"2.0","id":1,"method":"take"},{"jsonrpc":"2.0","id":2,"method":"echo","params":7},{"jsonrpc":"2.0","id":3,"method":"take"}]',
+  );
+  expect(
+    replies.map((reply: { result?: unknown; error?: { message: string } }) => reply.result ?? reply.error?.message),
+  ).toEqual(['take cannot be one of a batch', 7, 'take cannot be one of a batch']);
+  expect((await ask('{"jsonrpc":"2.0","id":1,"method":"take"}')).result).toBe('taken');
 });
 
 test('lines are cut the same however the bytes arrive', () => {
@@ -166,6 +201,7 @@ let folder = '';
 let server: RpcServer;
 const refused: unknown[] = [];
 let peerUid = 0;
+let full = 0;
 const serverMethods = new Map<string, Method<Connection>>([
   ['echo', { params: z.unknown(), call: (params) => params }],
   [
@@ -196,6 +232,7 @@ const serverMethods = new Map<string, Method<Connection>>([
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'millrace-rpc-'));
   refused.length = 0;
+  full = 0;
   peerUid = process.geteuid?.() ?? 0;
   server = new RpcServer({
     path: join(folder, 'sock'),
@@ -203,6 +240,9 @@ beforeEach(async () => {
     peerOf: () => ({ pid: 1, uid: peerUid, gid: 0 }),
     onRefusedPeer: (peer) => refused.push(peer),
     onInternal: () => {},
+    onFull: () => {
+      full += 1;
+    },
   });
   await server.listen();
 });
@@ -300,6 +340,45 @@ test('a peer that never reads is cut off instead of filling memory', async () =>
   while (server.connections > 0 && Date.now() < deadline) await new Promise((resume) => setTimeout(resume, 10));
   expect(server.connections).toBe(0);
   socket.destroy();
+});
+
+test('a connection that subscribes again has one subscription, which ends with it', async () => {
+  let running = 0;
+  serverMethods.set('subscribe', {
+    params: z.unknown(),
+    call: (_params, connection) => {
+      running += 1;
+      connection.subscribe(() => {
+        running -= 1;
+      });
+      return connection.isSubscribed;
+    },
+  });
+  const socket = await open();
+  const all = readAll(socket);
+  socket.end(`${request(1, 'subscribe')}${request(2, 'subscribe')}`);
+  expect((await all).match(/"result":true/g)).toHaveLength(2);
+  const deadline = Date.now() + 5_000;
+  while (running > 0 && Date.now() < deadline) await new Promise((resume) => setTimeout(resume, 10));
+  expect(running).toBe(0);
+});
+
+test('one connection more than there may be is told so, and there is room again when one ends', async () => {
+  const sockets: Socket[] = [];
+  for (let i = 0; i < 64; i += 1) sockets.push(await open());
+  const deadline = Date.now() + 5_000;
+  while (server.connections < 64 && Date.now() < deadline) await new Promise((resume) => setTimeout(resume, 10));
+  expect(JSON.parse(await readAll(await open())).error).toMatchObject({
+    message: 'the control socket serves 64 connections already',
+    data: { kind: 'busy' },
+  });
+  expect(full).toBe(1);
+  for (const socket of sockets) socket.destroy();
+  while (server.connections > 0 && Date.now() < deadline) await new Promise((resume) => setTimeout(resume, 10));
+  const socket = await open();
+  const all = readAll(socket);
+  socket.end(request(7, 'echo', 'room'));
+  expect(JSON.parse(await all).result).toBe('room');
 });
 
 test('a method can take the connection over, and the peer ends the stream by ending its side', async () => {

@@ -11,7 +11,7 @@ import {
   type SocketFile,
 } from '../../host/index.ts';
 import { Dispatcher, type Method } from './dispatch.ts';
-import { Failure, messageOf } from './failure.ts';
+import { FAILURE_CODES, Failure, messageOf } from './failure.ts';
 import { LineReader, MAX_REQUEST_BYTES } from './lines.ts';
 
 /** Most connections at once. */
@@ -33,6 +33,8 @@ export class Connection {
   readonly socket: Socket;
   readonly peer: Peer;
   readonly #closers: (() => void)[] = [];
+  /** Ends the subscription that the connection has. */
+  #unsubscribe: (() => void) | null = null;
   /** Set when a method has taken the byte stream for itself; no further lines are read. */
   #taken: ((socket: Socket) => void) | null = null;
 
@@ -40,6 +42,8 @@ export class Connection {
     this.socket = socket;
     this.peer = peer;
     socket.once('close', () => {
+      this.#unsubscribe?.();
+      this.#unsubscribe = null;
       for (const closer of this.#closers.splice(0)) closer();
     });
   }
@@ -48,6 +52,17 @@ export class Connection {
   onClose(closer: () => void): void {
     if (this.socket.destroyed) closer();
     else this.#closers.push(closer);
+  }
+
+  /** Have notifications sent until the connection ends. A second subscription takes the place of the first. @param stop ends it */
+  subscribe(stop: () => void): void {
+    this.#unsubscribe?.();
+    this.#unsubscribe = stop;
+    if (this.socket.destroyed) stop();
+  }
+
+  get isSubscribed(): boolean {
+    return this.#unsubscribe !== null;
   }
 
   /** Send a JSON-RPC notification. A peer that does not read is cut off. */
@@ -85,6 +100,8 @@ export interface ServerOptions {
   peerOf(socket: Socket): Peer | null;
   onRefusedPeer(peer: Peer | null): void;
   onInternal(method: string, error: unknown): void;
+  /** A connection was refused because there are {@link MAX_CONNECTIONS} already. */
+  onFull?(): void;
 }
 
 /** Whether a peer may speak to a daemon of this uid: its own user, and root. */
@@ -104,7 +121,6 @@ export class RpcServer {
     this.#options = options;
     this.#dispatcher = new Dispatcher(options.methods, options.onInternal);
     this.#server = createServer({ allowHalfOpen: true }, (socket) => this.#accept(socket));
-    this.#server.maxConnections = MAX_CONNECTIONS;
   }
 
   get connections(): number {
@@ -159,6 +175,13 @@ export class RpcServer {
       socket.destroy();
       return;
     }
+    if (this.#connections.size >= MAX_CONNECTIONS) {
+      this.#options.onFull?.();
+      const message = `the control socket serves ${MAX_CONNECTIONS} connections already`;
+      const error = { code: FAILURE_CODES.busy, message, data: { kind: 'busy', hint: 'end some of them' } };
+      socket.end(`${JSON.stringify({ jsonrpc: '2.0', id: null, error })}\n`, () => socket.destroy());
+      return;
+    }
     const connection = new Connection(socket, peer);
     this.#connections.add(connection);
     connection.onClose(() => this.#connections.delete(connection));
@@ -209,7 +232,10 @@ export class RpcServer {
       }
       for (const line of lines) if (line.trim() !== '') waiting.push(line);
       if (waiting.length >= MAX_WAITING) socket.pause();
-      void work();
+      work().catch((error: unknown) => {
+        this.#options.onInternal('connection', error);
+        socket.destroy();
+      });
     };
     const onEnd = () => {
       ended = true;

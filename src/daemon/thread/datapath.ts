@@ -322,7 +322,11 @@ export class Datapath {
       entered: this.#pulse,
       log: (level, message, fields) => this.#log(level, message, { ...fields }),
       services: {
-        ovs: ovsSurroundings(this.#loop, () => this.#ports),
+        ovs: ovsSurroundings(
+          this.#loop,
+          () => this.#ports,
+          (message) => this.#event('warning', 'ovs', message),
+        ),
         // Programs hand up what HeaderOffsets finds malformed.
         flows: { strict: true, register: (source: FlowSource) => this.#offload.register(source) },
       },

@@ -13,6 +13,7 @@ import { type EventLoop, SeqpacketServer, SystemError } from '../../host/index.t
 import { type AdapterCounters, newCounters } from '../../net/index.ts';
 import type { Port } from '../config/model.ts';
 import { Failure, type FailureKind, messageOf } from '../rpc/failure.ts';
+import { Seldom } from '../seldom.ts';
 import { monotonicMs } from './clock.ts';
 import type { DatapathPort, PortUser } from './port.ts';
 import type { DatapathPorts } from './ports.ts';
@@ -26,15 +27,36 @@ const ERRNO_BY_KIND: Readonly<Partial<Record<FailureKind, number>>> = {
   privilege: OvsErrno.EPERM,
 };
 
-/** @param ports the switch's; asked when the first port is wanted, as both are made together */
-export function ovsSurroundings(loop: EventLoop, ports: () => DatapathPorts): OvsSurroundings {
+/**
+ * @param ports the switch's; asked when the first port is wanted, as both are made together
+ * @param warn told of programs that could not be served
+ */
+export function ovsSurroundings(
+  loop: EventLoop,
+  ports: () => DatapathPorts,
+  warn: (message: string) => void,
+): OvsSurroundings {
   return {
     nowMs: monotonicMs,
     listen(path, accept) {
+      let why = '';
+      const refused = new Seldom((times) => {
+        warn(`the pseudo device ${path} has refused ${times} connection${times === 1 ? '' : 's'}: ${why}`);
+      });
       try {
-        return new SeqpacketServer(loop, path, (transport) => {
-          transport.handler = accept(transport);
-        });
+        return new SeqpacketServer(
+          loop,
+          path,
+          (transport) => {
+            transport.handler = accept(transport);
+          },
+          {
+            onRefused(reason) {
+              why = reason;
+              refused.happened();
+            },
+          },
+        );
       } catch (error) {
         if (error instanceof SystemError) throw error;
         throw new Error(`cannot listen on ${path}: ${messageOf(error)}`, { cause: error });
