@@ -150,3 +150,16 @@ test('features that change at a veth are heard of by its index, here and where i
     expect(heard).toContain(indexOf(host, name));
   }
 });
+
+test('a device that leaves for another namespace tells its index there, and one that is deleted that it has none', () => {
+  const [a, b] = lab.hosts(2);
+  lab.veth(a, 'eth0', b, 'far');
+  lab.veth(a, 'eth1', b, 'far1');
+  const watch = watchIn(a);
+  const moved = (events: readonly LinkEvent[]) =>
+    events.map((event) => (event.type === 'removed' ? event.movedTo : event.type)).filter((to) => to !== 'changed');
+  a.ip(`link set eth0 netns ${b.name}`);
+  expect(moved(watch.process())).toEqual([b.inside(() => withRouteClient((client) => client.link('eth0').index))]);
+  a.ip('link delete eth1');
+  expect(moved(watch.process())).toEqual([null]);
+});

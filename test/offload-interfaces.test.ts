@@ -129,3 +129,60 @@ test('GRO that was turned on for XDP is off again, whoever ends it', async () =>
   world.ok('down');
   expect(both()).toEqual(['off', 'on']);
 });
+
+test('an interface that moves to another namespace is made there as it was: under a daemon, after --keep, after a kill', async () => {
+  const [config2, away] = [config('a: { offload: xdp }, b: {}'), world.namespace('away')];
+  const flagsIn = (namespace: string) =>
+    (JSON.parse(must('ip', '-n', namespace, '-j', 'link', 'show', 'dev', 'a')) as Shown[])[0].flags;
+  const move = () => ip('link', 'set', 'dev', 'a', 'netns', away);
+  const comesBack = () => {
+    must('ip', '-n', away, 'link', 'set', 'dev', 'a', 'netns', world.middle);
+    ip('link', 'set', 'dev', 'a', 'up');
+  };
+  // Its index is another there.
+  must('ip', '-n', away, 'link', 'add', 'name', 'first', 'type', 'ifb');
+  must('ip', '-n', away, 'link', 'add', 'name', 'second', 'type', 'ifb');
+  world.up(config2);
+  expect([interfaceOf('a').promiscuous, gro('a')]).toEqual([true, 'on']);
+  move();
+  await until('it is as it was', () => !flagsIn(away).includes('PROMISC') && gro('a') === 'off');
+  comesBack();
+  await until('it is a port again', () => interfaceOf('a').promiscuous && gro('a') === 'on');
+  world.ok('down', '--keep');
+  move();
+  expect(flagsIn(away)).toContain('PROMISC');
+  world.ok('down');
+  expect([flagsIn(away).includes('PROMISC'), gro('a')]).toEqual([false, 'off']);
+  expect(interfaceOf('b')).toEqual(PLAIN);
+  comesBack();
+  world.up(config2);
+  await kill();
+  move();
+  world.up(config('b: {}'));
+  expect([flagsIn(away).includes('PROMISC'), gro('a')]).toEqual([false, 'off']);
+  // Deleted ones are nobody's, and no news.
+  ip('link', 'delete', 'dev', 'b');
+  await until('b is missed', () => world.json<{ state: string }[]>('port', 'list')[0].state === 'missing');
+  world.ok('down');
+});
+
+test('where several may be the one that has moved, none is touched, and each is named', async () => {
+  const away = ['one', 'two'].map((name) => world.namespace(name));
+  world.up(config());
+  world.ok('down', '--keep');
+  const [{ address }] = JSON.parse(ip('-j', 'link', 'show', 'dev', 'a')) as { address: string }[];
+  ip('link', 'delete', 'dev', 'a');
+  for (const namespace of away) {
+    // With an index of its own, which no port had.
+    for (const name of ['x', 'y']) must('ip', '-n', namespace, 'link', 'add', 'name', name, 'type', 'ifb');
+    must('ip', '-n', namespace, 'link', 'add', 'name', 'z', 'type', 'veth', 'peer', 'name', 'w');
+    must('ip', '-n', namespace, 'link', 'set', 'dev', 'z', 'address', address, 'promisc', 'on');
+  }
+  const { stdout } = world.millrace('down');
+  for (const namespace of away) {
+    expect(stdout).toContain(
+      `interface z in network namespace /run/netns/${namespace} may have been made promiscuous by Millrace`,
+    );
+    expect(must('ip', '-n', namespace, 'link', 'show', 'dev', 'z')).toContain('PROMISC');
+  }
+});

@@ -26,7 +26,12 @@ export type LinkProperty = 'name' | 'up' | 'carrier' | 'mtuBytes' | 'macAddress'
 /** Something happened to a device. */
 export type LinkEvent =
   | { readonly type: 'added'; readonly link: LinkState }
-  | { readonly type: 'removed'; readonly link: LinkState }
+  | {
+      readonly type: 'removed';
+      readonly link: LinkState;
+      /** The index that it has in the namespace where it was moved; null when it is no more. Absent where that was not told. */
+      readonly movedTo?: number | null;
+    }
   | {
       readonly type: 'changed';
       readonly link: LinkState;
@@ -76,12 +81,16 @@ export class LinkTable {
     return changes.length === 0 ? null : { type: 'changed', link, previous, changes };
   }
 
-  /** A device is gone. @returns the event, or null when it was not known */
-  lose(index: number): LinkEvent | null {
+  /**
+   * A device is gone.
+   * @param movedTo its index in another namespace, null for none; left out where that is not known
+   * @returns the event, or null when it was not known
+   */
+  lose(index: number, movedTo?: number | null): LinkEvent | null {
     const link = this.#links.get(index);
     if (link === undefined) return null;
     this.#links.delete(index);
-    return { type: 'removed', link };
+    return movedTo === undefined ? { type: 'removed', link } : { type: 'removed', link, movedTo };
   }
 
   /**

@@ -6,6 +6,7 @@
  * such a descriptor, use {@link pollLinks}.
  */
 import {
+  type Link,
   MESSAGE_HEADER_BYTES,
   type Message,
   NetlinkError,
@@ -107,7 +108,7 @@ export class LinkWatch {
           // Bridges tell of their ports under a family of their own; there, "deleted" only means "no port any more".
           if (event?.kind !== 'link' || event.object.family !== 0) continue;
           const link = linkState(event.object);
-          const change = event.gone ? this.#table.lose(link.index) : this.#table.see(link);
+          const change = event.gone ? this.#table.lose(link.index, movedTo(event.object)) : this.#table.see(link);
           if (change !== null) events.push(change);
         }
       } catch (error) {
@@ -169,6 +170,12 @@ export class LinkWatch {
     this.#socket.close();
     this.#client?.close();
   }
+}
+
+/** The index that a device which leaves its namespace gets in another; null when it goes for good. */
+function movedTo({ newNamespaceId, newIndex, index }: Link): number | null {
+  // Linux before 4.20 tells the namespace alone; the index stays where it is free.
+  return newNamespaceId === undefined ? null : (newIndex ?? index);
 }
 
 /**

@@ -87,18 +87,33 @@ export class NetworkNamespace {
    * @returns null when neither a name nor a process leads to it
    */
   static find(link: string): NetworkNamespace | null {
-    const named = namespaceNames().map((name) => `${DIRECTORY}/${name}`);
-    const ofProcesses = readdirSync('/proc')
-      .filter((name) => /^\d+$/.test(name))
-      .map((pid) => `/proc/${pid}/ns/net`);
-    for (const path of [...named, ...ofProcesses]) {
+    for (const { path, inode } of namespacePlaces()) {
+      if (`net:[${inode}]` !== link) continue;
       try {
-        if (`net:[${statSync(path).ino}]` === link) return NetworkNamespace.byPath(path);
+        return NetworkNamespace.byPath(path);
       } catch {
-        // It has gone meanwhile, or is none of ours to look at.
+        // It has gone meanwhile.
       }
     }
     return null;
+  }
+
+  /** All that a name or a process leads to, each once, and closed when the next one is asked for. */
+  static *all(): Generator<NetworkNamespace, void, undefined> {
+    for (const { path } of namespacePlaces()) {
+      let namespace: NetworkNamespace;
+      try {
+        namespace = NetworkNamespace.byPath(path);
+      } catch {
+        // It has gone meanwhile, or is none of ours to look at.
+        continue;
+      }
+      try {
+        yield namespace;
+      } finally {
+        namespace.close();
+      }
+    }
   }
 
   /** Its descriptor, for rtnetlink requests that move a device. */
@@ -147,6 +162,25 @@ function namedPath(name: string): string {
     throw new RangeError(`'${name}' is no name for a network namespace`);
   }
   return `${DIRECTORY}/${name}`;
+}
+
+/** Where namespaces are found, each once: by name first, then by the processes in them. */
+function* namespacePlaces(): Generator<{ readonly path: string; readonly inode: number }, void, undefined> {
+  const named = namespaceNames().map((name) => `${DIRECTORY}/${name}`);
+  const ofProcesses = readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map((pid) => `/proc/${pid}/ns/net`);
+  const seen = new Set<number>();
+  for (const path of [...named, ...ofProcesses]) {
+    try {
+      const { ino: inode } = statSync(path);
+      if (seen.has(inode)) continue;
+      seen.add(inode);
+      yield { path, inode };
+    } catch {
+      // It has gone meanwhile, or is none of ours to look at.
+    }
+  }
 }
 
 /** The names of all named namespaces, sorted. */

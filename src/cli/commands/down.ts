@@ -13,6 +13,8 @@ interface Removed {
   killedPid: number | null;
   programs: number;
   devices: boolean;
+  /** What was changed about interfaces and could not be changed back, a sentence each; absent for nothing. */
+  unrestored?: string[];
 }
 
 /** `millrace down` */
@@ -46,7 +48,7 @@ Examples:
           const { killedPid } = removed;
           const who =
             killedPid === null ? 'one that left its flows in the kernel' : `one that was killed (pid ${killedPid})`;
-          return `No daemon was running; removed what was left of ${who}: ${describe(removed)}.\n`;
+          return `No daemon was running; removed what was left of ${who}: ${describe(removed)}.\n${notesOf(removed)}`;
         });
         return;
       }
@@ -65,7 +67,7 @@ Examples:
       const ended = pid ?? removed?.killedPid ?? null;
       const how = removed === null ? 'ended' : `ended before it had undone everything; removed ${describe(removed)}`;
       cli.print({ pid: ended, kept: false, ...(removed === null ? {} : { removed }) }, () => {
-        return `millrace is down (${nameOf(ended)} ${how}).\n`;
+        return `millrace is down (${nameOf(ended)} ${how}).\n${removed === null ? '' : notesOf(removed)}`;
       });
     });
 }
@@ -90,7 +92,9 @@ async function askToStop(client: Client, keep: boolean): Promise<number | null> 
 async function removeLeft(socket: string): Promise<Removed | null> {
   const { removeLeftovers } = await loadLeftovers();
   const left = removeLeftovers(socket);
-  return left === null ? null : { killedPid: left.pid, programs: left.programs, devices: left.devices };
+  if (left === null) return null;
+  const { pid, programs, devices, unrestored } = left;
+  return { killedPid: pid, programs, devices, ...(unrestored.length === 0 ? {} : { unrestored }) };
 }
 
 function nameOf(pid: number | null): string {
@@ -103,4 +107,8 @@ function describe({ programs, devices }: Removed): string {
     ...(devices ? ['the devices of its punt channel'] : []),
   ];
   return things.length === 0 ? 'its lock' : things.join(' and ');
+}
+
+function notesOf({ unrestored = [] }: Removed): string {
+  return unrestored.map((sentence) => `Note: ${sentence}\n`).join('');
 }

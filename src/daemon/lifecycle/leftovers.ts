@@ -77,7 +77,7 @@ export function removeUnder(lock: DaemonLock, socketPath: string): Leftovers {
       throw new Failure('failed', `what a daemon has left could not all be removed: ${remains.join(', ')}`, hint);
     }
     lock.release();
-    return { ...(removed ?? { programs: 0, devices: false }), pid: left?.pid ?? null };
+    return { ...(removed ?? { programs: 0, devices: false, unrestored: [] }), pid: left?.pid ?? null };
   } catch (error) {
     lock.abandon();
     throw error;

@@ -102,7 +102,11 @@ export class Datapath {
     this.#links = new LinkWatch({ elsewhere: true, heard: (index) => this.#offload.heard(index) });
     loop.add(this.#links.fileDescriptor, {
       onReady: () => {
-        if (this.#links.process().length > 0) this.#ports.reexamine();
+        const events = this.#links.process();
+        for (const event of events) {
+          if (event.type === 'removed') this.#offload.gone(event.link.index, event.movedTo);
+        }
+        if (events.length > 0) this.#ports.reexamine();
         if (this.#links.takeElsewhere()) this.#ports.reexamineElsewhere();
       },
       onError: () => this.#ports.reexamine(),

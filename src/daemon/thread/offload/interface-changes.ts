@@ -3,12 +3,14 @@
  * packet socket's own membership ends with the process, and a network card then takes only what is sent to itself), and GRO is turned on at
  * the peer of a veth. What was so already is somebody else's, and stays.
  *
- * Each change is noted before it is made, so that a process that is killed leaves nothing that the next one does not know of. Neighbours:
- * links-manifest.ts is where notes outlive the process; port-offloads.ts has them made and taken back.
+ * Each change is noted before it is made, so that a process that is killed leaves nothing that the next one does not know of. An interface that has left for
+ * another network namespace is followed there. Neighbours: links-manifest.ts is where notes outlive the process; port-offloads.ts has them made
+ * and taken back.
  */
 import { Errno, SystemError, withRouteClient } from '../../../host/index.ts';
 import { LinkFlag } from '../../../netlink/index.ts';
 import { undoXdpTarget, xdpTarget } from '../../../offload/index.ts';
+import { findMoved } from './moved-interface.ts';
 
 /** `up`; `promiscuous`: the flag that `ip link` shows; `gro`: at the peer, so that XDP can send to the interface. */
 export const CHANGES = ['up', 'promiscuous', 'gro'] as const;
@@ -64,6 +66,8 @@ export class InterfaceChanges {
    */
   make(ifindex: number, change: Change): void {
     if (MEANS[change].isSo(ifindex)) return;
+    // What is noted of an interface that had this index before concerns that one.
+    if (this.#made.get(ifindex)?.address !== addressOf(ifindex)) this.gone(ifindex);
     const known = this.#made.get(ifindex);
     const isNoted = known?.changes.has(change) === true;
     if (!isNoted) {
@@ -81,14 +85,29 @@ export class InterfaceChanges {
   }
 
   /**
-   * Change something back. What was not changed, or whose interface is gone, is no error.
+   * Change something back. What was not changed is no error; of an interface that is not here it stays noted until {@link gone} tells where it is.
    * @throws SystemError; it stays noted then
    */
   takeBack(ifindex: number, change: Change): void {
     const made = this.#made.get(ifindex);
-    if (made?.changes.has(change) !== true) return;
-    takeBackNoted(ifindex, made.address, change);
+    if (made?.changes.has(change) !== true || addressOf(ifindex) !== made.address) return;
+    takeBackHere(ifindex, change);
     this.#forget(ifindex, change);
+  }
+
+  /**
+   * An interface is not here any more: change back what stays with it wherever it goes.
+   * @param movedTo its index in another network namespace; null when it is no more, undefined where that is not known
+   * @returns what remains changed, a sentence each
+   */
+  gone(ifindex: number, movedTo?: number | null): string[] {
+    const made = this.#made.get(ifindex);
+    if (made === undefined) return [];
+    this.#made.delete(ifindex);
+    this.#save();
+    if (movedTo === null) return [];
+    const { address, changes } = made;
+    return takeBackElsewhere({ ifindex, address, changes: [...changes.keys()] }, movedTo);
   }
 
   /** Somebody else has changed it back: it is theirs to change from now on. */
@@ -130,14 +149,51 @@ export function addressOf(ifindex: number): string | null {
   return link?.macAddress === undefined ? null : Buffer.from(link.macAddress).toString('hex');
 }
 
-/** Change back what somebody has noted. An interface that is gone, or is another one by now, is left alone. @throws SystemError */
-export function takeBackNoted(ifindex: number, address: string, change: Change): void {
-  if (addressOf(ifindex) !== address) return;
+/**
+ * Change back what somebody has noted, here or where the interface is now.
+ * @returns what remains changed, a sentence each
+ * @throws SystemError
+ */
+export function takeBackNoted(noted: NotedChanges): string[] {
+  const { ifindex, address, changes } = noted;
+  if (addressOf(ifindex) !== address) return takeBackElsewhere(noted);
+  for (const change of changes) takeBackHere(ifindex, change);
+  return [];
+}
+
+/** Change something back at an interface of this network namespace. @throws SystemError */
+function takeBackHere(ifindex: number, change: Change): void {
   try {
     MEANS[change].takeBack(ifindex);
   } catch (error) {
     if (!(error instanceof SystemError) || error.errno !== Errno.ENODEV) throw error;
   }
+}
+
+/** What goes with an interface into another network namespace; there it comes down, whatever it was. */
+const LASTING: readonly Change[] = ['promiscuous', 'gro'];
+
+/** @param index that it has there, where that is known */
+function takeBackElsewhere({ ifindex, address, changes }: NotedChanges, index?: number): string[] {
+  const lasting = LASTING.filter((change) => changes.includes(change));
+  if (lasting.length === 0) return [];
+  const isSuspect = (flags: number) => !lasting.includes('promiscuous') || (flags & LinkFlag.PROMISC) !== 0;
+  const found = findMoved({ address, formerIndex: ifindex, index, isSuspect });
+  if (found.length === 1) {
+    const [{ index: there, within }] = found;
+    try {
+      within(() => {
+        for (const change of lasting) takeBackHere(there, change);
+      });
+      return [];
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+    }
+  }
+  return found.map(
+    ({ name, label }) =>
+      `interface ${name} in network namespace ${label} may have been made promiscuous by Millrace: ip link set dev ${name} promisc off`,
+  );
 }
 
 interface Means {

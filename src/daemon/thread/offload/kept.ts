@@ -68,6 +68,8 @@ export class KeptState implements ProgramHolder {
   readonly folder: string;
   /** What was found and is not taken up, and why. */
   readonly refusals: string[] = [];
+  /** What a former process has changed and nobody could change back. */
+  readonly remains: string[] = [];
   readonly #links: OffloadState;
   readonly #programs = new Map<number, LeftPrograms>();
   readonly #tables = new Map<string, LeftTables>();
@@ -89,7 +91,9 @@ export class KeptState implements ProgramHolder {
   constructor(folder: string) {
     this.folder = folder;
     const options = { folder: join(folder, LINKS), layout: LINKS_LAYOUT };
-    const takeBack = () => takeBackLeft(options.folder);
+    const takeBack = () => {
+      this.remains.push(...takeBackLeft(options.folder));
+    };
     const adoption = OffloadState.adopt({ ...options, beforeRemoval: takeBack });
     const told = adoption.state === null ? null : readLinksData(adoption.data);
     if (adoption.state !== null && told?.namespace === ownNamespace()) {
@@ -134,7 +138,9 @@ export class KeptState implements ProgramHolder {
     }
     for (const ifindex of this.#programs.keys()) this.interfaces.add(ifindex);
     for (const ifindex of this.changes.interfaces) {
-      if (!this.#programs.has(ifindex)) this.changes.takeAllBack(ifindex);
+      if (this.#programs.has(ifindex)) continue;
+      this.changes.takeAllBack(ifindex);
+      this.remains.push(...this.changes.gone(ifindex));
     }
     this.#note();
   }
@@ -323,7 +329,10 @@ export class KeptState implements ProgramHolder {
 
   /** Take everything off the interfaces, change back what was changed about them, and remove the pins. */
   removeAll(): void {
-    for (const ifindex of this.changes.interfaces) this.changes.takeAllBack(ifindex);
+    for (const ifindex of this.changes.interfaces) {
+      this.changes.takeAllBack(ifindex);
+      this.remains.push(...this.changes.gone(ifindex));
+    }
     for (const { maps } of this.#tables.values()) maps.close();
     this.#links.removeAll();
     for (const state of this.#states.values()) state.removeAll();

@@ -61,24 +61,18 @@ export function readLinksData(data: Json): LinksData | null {
  * Change back what a daemon that is no more has changed about interfaces, so far as its manifest can be read. To be done while its programs are
  * still there: an interface is set down before the kernel's own stack has it again.
  * @param folder of the state of links
+ * @returns what remains changed, a sentence each
  * @throws SystemError
  */
-export function takeBackLeft(folder: string): void {
+export function takeBackLeft(folder: string): string[] {
   const told = readLinksData(leftData(folder));
-  if (told === null || told.changes.length === 0) return;
-  const takeBack = () => {
-    for (const { ifindex, address, changes } of told.changes) {
-      for (const change of changes) takeBackNoted(ifindex, address, change);
-    }
-  };
-  if (told.namespace === ownNamespace()) {
-    takeBack();
-    return;
-  }
+  if (told === null || told.changes.length === 0) return [];
+  const takeBack = () => told.changes.flatMap(takeBackNoted);
+  if (told.namespace === ownNamespace()) return takeBack();
   // Gone with all its interfaces, where it is not found.
   const namespace = NetworkNamespace.find(told.namespace);
   try {
-    namespace?.run(takeBack);
+    return namespace?.run(takeBack) ?? [];
   } finally {
     namespace?.close();
   }

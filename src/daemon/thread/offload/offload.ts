@@ -192,6 +192,14 @@ export class DatapathOffload implements FlowRegistry {
     this.#ports.nicChanged(port);
   }
 
+  /**
+   * A device is gone from this network namespace.
+   * @param movedTo the index that it has in another; null for one that is no more, undefined where that is not known
+   */
+  gone(ifindex: number, movedTo: number | null | undefined): void {
+    for (const remains of this.#takeover.changes.gone(ifindex, movedTo)) this.#around.warn(remains);
+  }
+
   /** Something was said of a device with this index, in whichever network namespace; -1 for any device. */
   heard(ifindex: number): void {
     this.#ports.heard(ifindex);

@@ -141,6 +141,8 @@ export interface RemovedPins {
   programs: number;
   /** The punt channel's devices. */
   devices: boolean;
+  /** What was changed about interfaces and could not be changed back, a sentence each. */
+  unrestored: string[];
 }
 
 /**
@@ -151,9 +153,9 @@ export interface RemovedPins {
  */
 export function removePins(identity: string): RemovedPins | null {
   const folder = findPins(identity);
-  const removed: RemovedPins = { programs: 0, devices: false };
+  const removed: RemovedPins = { programs: 0, devices: false, unrestored: [] };
   if (folder !== null) {
-    takeBackLeft(join(folder, LINKS));
+    removed.unrestored = takeBackLeft(join(folder, LINKS));
     // The kernel has files of its own at the top of a bpf file system.
     for (const name of [LINKS, ...tableFolders(folder)]) {
       const links = join(folder, name, 'links');

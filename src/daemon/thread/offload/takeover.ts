@@ -80,7 +80,7 @@ export class Takeover {
   #open(folder: string): void {
     const kept = new KeptState(folder);
     this.#kept = kept;
-    for (const refusal of kept.refusals) this.#around.warn(refusal);
+    for (const refusal of [...kept.refusals, ...kept.remains.splice(0)]) this.#around.warn(refusal);
     if (!kept.hasLeft) return;
     const interfaces = kept.interfaces.size;
     const tables = [...kept.tables].map(({ name }) => name).join(', ');
@@ -285,6 +285,7 @@ export class Takeover {
   remove(): void {
     try {
       this.#kept?.removeAll();
+      for (const remains of this.#kept?.remains ?? []) this.#around.warn(remains);
       this.#end();
       removePins(this.#around.identity);
     } catch (error) {
