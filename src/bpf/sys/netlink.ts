@@ -29,6 +29,8 @@ import { Errno } from './bpf.ts';
 const OPTION_EXT_ACK = 11;
 const TIMEOUT_MS = 5000;
 const RECEIVE_BYTES = 128 * 1024;
+/** For one question after the other: what is kept of an answer is copied. */
+const buffer = new Uint8Array(RECEIVE_BYTES);
 
 /**
  * Ask, and wait for the whole answer.
@@ -65,7 +67,6 @@ export function ask(request: Request, protocol: number = NetlinkProtocol.ROUTE):
 }
 
 function receive(fd: number, transaction: Transaction, doing: string): void {
-  const buffer = new Uint8Array(RECEIVE_BYTES);
   const sender = new NativeBlock(12);
   for (;;) {
     if (!waitReadable(fd, TIMEOUT_MS)) throw new SystemError('netlink', Errno.ETIMEDOUT, doing);

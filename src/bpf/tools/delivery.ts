@@ -25,18 +25,25 @@ const XDP_FEATURE_NDO_XMIT = 4n;
 const NETDEV_CMD_DEV_GET = 1;
 const netdevPolicy = policy({ ifindex: [1, fields.u32()], xdpFeatures: [3, fields.u64()] });
 
+/** The number of the family `netdev`, which is the same until the next boot. */
+let netdevFamily: number | undefined;
+
+function askForFamily(): number | undefined {
+  try {
+    const [message] = ask(getFamily('netdev'), NetlinkProtocol.GENERIC);
+    return message === undefined ? undefined : parseFamily(message).family.id;
+  } catch {
+    return undefined;
+  }
+}
+
 /**
  * The XDP features of an interface.
  * @returns undefined on a kernel that does not tell (before Linux 6.3)
  */
 export function xdpFeatures(ifindex: number): bigint | undefined {
-  let family: number | undefined;
-  try {
-    const [message] = ask(getFamily('netdev'), NetlinkProtocol.GENERIC);
-    family = message === undefined ? undefined : parseFamily(message).family.id;
-  } catch {
-    return undefined;
-  }
+  netdevFamily ??= askForFamily();
+  const family = netdevFamily;
   if (family === undefined) return undefined;
   const [reply] = ask(
     {

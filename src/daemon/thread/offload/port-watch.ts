@@ -1,16 +1,15 @@
 /**
  * Has ports looked at again and again, as others may change at any moment what their programs rest on: features, MTU and programs at a veth's other end, and
  * the programs themselves, which somebody may take off. News of devices tell of most of it within milliseconds; a turn through all ports is the net
- * beneath. A few looks at a time: each asks the kernel several questions, on the thread that packets wait for.
+ * beneath. One look at a time: at a port at XDP it asks the kernel several questions, some half a millisecond of the thread that packets wait for.
  */
 import type { EventLoop, Timer } from '../../../host/index.ts';
 
 /** How often each port is looked at, and how long after news, which mostly come several at once. */
 const TURN_MS = 1_000;
 const SOON_MS = 20;
-/** Looks at a time, and how long until the next ones. */
-const MOST_LOOKS = 4;
-const PAUSE_MS = 20;
+/** From one look to the next. */
+const PAUSE_MS = 10;
 
 /** A port that is watched. */
 export interface Watched {
@@ -76,13 +75,11 @@ export class PortWatch<Port extends Watched> {
   }
 
   #look(): void {
-    for (let count = 0; count < MOST_LOOKS; count += 1) {
-      const isNews = this.#news.size > 0;
-      const { value: port } = (isNews ? this.#news : this.#turn).values().next();
-      if (port === undefined) return;
-      this.forget(port);
-      this.#around.look(port, isNews);
-    }
+    const isNews = this.#news.size > 0;
+    const { value: port } = (isNews ? this.#news : this.#turn).values().next();
+    if (port === undefined) return;
+    this.forget(port);
+    this.#around.look(port, isNews);
     if (this.#news.size + this.#turn.size > 0) this.#soon(PAUSE_MS);
   }
 }
