@@ -35,6 +35,11 @@ export class FlowCache {
     return -1;
   }
 
+  /** Forget all. */
+  clear(): void {
+    this.entries.fill(0);
+  }
+
   add(hash: number, slot: number): void {
     const entries = this.entries;
     const bucket = this.bucket(hash);

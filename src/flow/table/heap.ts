@@ -9,12 +9,13 @@
 /** Smallest block, and how many sizes there are: 4 words to 64 Ki words. */
 const SMALLEST_SHIFT = 2;
 const CLASSES = 15;
+const INITIAL_WORDS = 1024;
 
 /** Words of the longest content of a block. */
 export const HEAP_BLOCK_MAXIMUM = (1 << (SMALLEST_SHIFT + CLASSES - 1)) - 1;
 
 export class WordHeap {
-  /** Replaced when the heap grows: read it anew after anything that may allocate. */
+  /** Replaced when the heap grows or is written anew: read it anew after anything that may allocate. */
   words: Int32Array;
   /** Words handed out, headers and rounding included. */
   usedWords = 0;
@@ -24,8 +25,26 @@ export class WordHeap {
   #readers = 0;
   readonly #waiting: number[] = [];
 
-  constructor(initialWords = 1024) {
-    this.words = new Int32Array(initialWords);
+  constructor() {
+    this.words = new Int32Array(INITIAL_WORDS);
+  }
+
+  /** Whether somebody reads, so that blocks have to stay where they are. */
+  get isRead(): boolean {
+    return this.#readers > 0;
+  }
+
+  /**
+   * Begin afresh in memory of the size that is wanted. Nobody reads.
+   * @param move called once with the former words, to store again what stays
+   */
+  renew(move: (former: Int32Array) => void): void {
+    const former = this.words;
+    this.words = new Int32Array(INITIAL_WORDS);
+    this.usedWords = 0;
+    this.#end = 1;
+    this.#free.fill(0);
+    move(former);
   }
 
   /**
@@ -35,6 +54,23 @@ export class WordHeap {
    */
   store(content: ArrayLike<number>, count: number): number {
     if (count > HEAP_BLOCK_MAXIMUM) throw new RangeError(`${count} words do not fit a block of ${HEAP_BLOCK_MAXIMUM}`);
+    const offset = this.#take(count);
+    const words = this.words;
+    for (let i = 0; i < count; i += 1) words[offset + i] = content[i];
+    return offset;
+  }
+
+  /** A copy of what lies at an offset of other words, such as the former ones. @returns its offset */
+  storeFrom(from: Int32Array, at: number): number {
+    const count = from[at - 1];
+    const offset = this.#take(count);
+    const words = this.words;
+    for (let i = 0; i < count; i += 1) words[offset + i] = from[at + i];
+    return offset;
+  }
+
+  /** A block for so many words, with their count. @returns where the words begin */
+  #take(count: number): number {
     const size = sizeClass(count + 1);
     let block = this.#free[size];
     if (block !== 0) {
@@ -45,9 +81,7 @@ export class WordHeap {
       if (this.#end > this.words.length) this.#grow();
     }
     this.usedWords += 1 << (size + SMALLEST_SHIFT);
-    const words = this.words;
-    words[block] = count;
-    for (let i = 0; i < count; i += 1) words[block + 1 + i] = content[i];
+    this.words[block] = count;
     return block + 1;
   }
 

@@ -10,6 +10,7 @@ import { type HashSecret, hashMasked } from './hash.ts';
 /** Words of an entry before the key. */
 const ENTRY_HEAD = 2;
 
+const INITIAL_CAPACITY = 16;
 const EMPTY = 0;
 const DELETED = -1;
 
@@ -36,7 +37,7 @@ export class FlowMask {
   readonly #secret: HashSecret;
   readonly #stride: number;
   #entries: Int32Array;
-  #capacity = 16;
+  #capacity = INITIAL_CAPACITY;
   /** Entries that are not empty, deleted ones included. */
   #occupied = 0;
 
@@ -142,11 +143,22 @@ export class FlowMask {
     return position;
   }
 
-  /** A table with room for growth and without the marks of deleted entries. */
-  #rebuild(positions: EntryPositions): void {
+  /** Give back what the table has grown by beyond what it needs; what moves is told to `positions`. */
+  shrink(positions: EntryPositions): void {
+    if (this.#capacity > INITIAL_CAPACITY && (this.flows + 1) * 8 <= this.#capacity) {
+      this.#rebuild(positions, INITIAL_CAPACITY);
+    }
+  }
+
+  /**
+   * A table with room for growth and without the marks of deleted entries.
+   * @param least its capacity, if that is enough
+   */
+  #rebuild(positions: EntryPositions, least = this.#capacity): void {
     const old = this.#entries;
     const oldCapacity = this.#capacity;
     const stride = this.#stride;
+    this.#capacity = least;
     while ((this.flows + 1) * 2 > this.#capacity) this.#capacity *= 2;
     this.#entries = new Int32Array(this.#capacity * stride);
     this.#occupied = this.flows;

@@ -1,7 +1,7 @@
 /**
  * What the table keeps of each flow besides its masked key: 64 bytes that a packet touches together, seen as integers and as
  * floating-point counters by two views of one buffer. Slots are numbered from 0 and used again; a slot's generation tells its
- * flows apart.
+ * flows apart, also of those that had its number before slots were given up and came again.
  *
  *     bytes 0 to 27: integers of Info; 32 to 55: counters of Stats
  */
@@ -39,6 +39,8 @@ export class FlowSlots {
   stats: Float64Array;
   capacity: number;
   #free = 0;
+  /** No slot has had a flow of a later generation. */
+  #latest = 0;
 
   constructor(capacity: number) {
     this.capacity = capacity;
@@ -53,9 +55,10 @@ export class FlowSlots {
     if (slot === -1) return -1;
     const at = slot << INFO_SHIFT;
     this.#free = this.info[at + Info.NEXT];
-    const generation = this.info[at + Info.GENERATION];
+    const generation = (this.info[at + Info.GENERATION] + 1) | 0;
     this.info.fill(0, at, at + (1 << INFO_SHIFT));
-    this.info[at + Info.GENERATION] = (generation + 1) | 0;
+    this.info[at + Info.GENERATION] = generation;
+    if (generation > this.#latest) this.#latest = generation;
     return slot;
   }
 
@@ -76,10 +79,22 @@ export class FlowSlots {
     this.#linkFree(before);
   }
 
+  /** Give up the slots from `capacity` on, which are all free. */
+  shrink(capacity: number): void {
+    this.info = this.info.slice(0, capacity << INFO_SHIFT);
+    this.stats = new Float64Array(this.info.buffer);
+    this.capacity = capacity;
+    this.#free = -1;
+    for (let slot = capacity - 1; slot >= 0; slot -= 1) {
+      if (this.info[(slot << INFO_SHIFT) + Info.MASK] === -1) this.release(slot);
+    }
+  }
+
   #linkFree(from: number): void {
     for (let slot = from; slot < this.capacity; slot += 1) {
       const at = slot << INFO_SHIFT;
       this.info[at + Info.MASK] = -1;
+      this.info[at + Info.GENERATION] = this.#latest;
       this.info[at + Info.NEXT] = slot + 1 < this.capacity ? slot + 1 : -1;
     }
     this.#free = from;

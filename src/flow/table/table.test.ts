@@ -303,3 +303,83 @@ test('random flows, removals and look-ups agree with a linear scan', () => {
     expect(dumped.sort()).toEqual(naive.flows.map((flow) => flow.id).sort());
   }
 });
+
+/** Flows of three masks with and without identifiers, numbered. */
+function numbered(number: number): FlowPut {
+  const key = words({ [Word.IN_PORT]: 1 + (number % 3), [Word.IPV4_DESTINATION]: number << 8, [Word.MARK]: number });
+  const mask = words({ [Word.IN_PORT]: ALL, [Word.IPV4_DESTINATION]: ALL << 8, [Word.IP]: number % 3 });
+  const id = number % 2 === 0 ? null : ufid(1, number & 255, number >> 8);
+  const actions = Int32Array.from({ length: number % 40 }, (_, i) => number + i);
+  return { key, mask, actions, ufid: id, mode: PutMode.CREATE };
+}
+
+function expectFlow(table: FlowTable, slot: number, number: number): void {
+  const { key, mask, actions, ufid: id } = numbered(number);
+  const packet = new FlowKey();
+  packet.words.set(key);
+  expect(table.lookup(packet)).toBe(slot);
+  expect(table.actionsOf(slot)).toEqual(actions);
+  expect(table.ufidOf(slot)).toEqual(id);
+  expect(id === null ? table.findExact(key) : table.findUfid(id)).toBe(slot);
+  const read = new Uint32Array(KEY_WORDS);
+  table.readKey(slot, read);
+  expect(read).toEqual(id === null ? key : key.map((word, i) => word & mask[i]));
+}
+
+test('a table from which most flows go gives their memory back, and the others stay what they were', () => {
+  const empty = new FlowTable().memoryBytes;
+  const next = randomNumbers(7);
+  for (let round = 0; round < 3; round += 1) {
+    const table = new FlowTable();
+    const slots = Array.from({ length: 12_000 }, (_, number) => put(table, numbered(number)));
+    const full = table.memoryBytes;
+    const kept = new Set(Array.from({ length: 200 }, () => next(round === 0 ? 1000 : 12_000)));
+    const generations = slots.map((slot) => table.generationOf(slot));
+    for (const [number, slot] of [...slots.entries()].reverse()) if (!kept.has(number)) table.remove(slot);
+    expect(table.size).toBe(kept.size);
+    for (const number of kept) expectFlow(table, slots[number], number);
+    // Slots stay where they are, so those of early flows can be cut off behind them.
+    expect(table.memoryBytes - empty).toBeLessThan((full - empty) * (round === 0 ? 0.15 : 0.6));
+    for (const [number, slot] of slots.entries())
+      expect(table.isStill(slot, generations[number])).toBe(kept.has(number));
+    const again = Array.from({ length: 12_000 }, (_, number) =>
+      kept.has(number) ? slots[number] : put(table, numbered(number)),
+    );
+    for (let number = 0; number < 12_000; number += 100) expectFlow(table, again[number], number);
+    for (const [number, slot] of slots.entries()) {
+      if (!kept.has(number)) expect(table.isStill(slot, generations[number])).toBe(false);
+    }
+  }
+});
+
+test('a table that becomes empty takes no more memory than a new one, flow by flow or at once', () => {
+  const empty = new FlowTable().memoryBytes;
+  for (const isFlushed of [true, false]) {
+    const table = new FlowTable();
+    for (let time = 0; time < 2; time += 1) {
+      const slots = Array.from({ length: 10_000 }, (_, number) => put(table, numbered(number)));
+      expect(table.memoryBytes).toBeGreaterThan(empty + 1_000_000);
+      const stale = table.generationOf(slots[5000]);
+      if (isFlushed) table.flush();
+      else for (const slot of slots) table.remove(slot);
+      expect(table.memoryBytes).toBeLessThan(empty + 20_000);
+      expect(table.isStill(slots[5000], stale)).toBe(false);
+      expect(table.next(0)).toBe(-1);
+    }
+  }
+});
+
+test('while an action list runs, its words stay, and memory is given back with a later removal', () => {
+  const table = new FlowTable();
+  const slots = Array.from({ length: 10_000 }, (_, number) => put(table, numbered(number)));
+  table.heap.beginRead();
+  const [held, offset] = [table.heap.words, table.actionsOffset(slots[39])];
+  const full = table.memoryBytes;
+  for (const slot of slots.slice(0, -3)) table.remove(slot);
+  expect(table.memoryBytes).toBe(full);
+  expect(table.heap.words).toBe(held);
+  expect([...held.subarray(offset, offset + 39)]).toEqual([...numbered(39).actions]);
+  table.heap.endRead();
+  table.remove(slots[9999]);
+  expect(table.heap.words.length).toBeLessThan(held.length / 8);
+});

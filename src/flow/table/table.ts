@@ -18,6 +18,12 @@ import { packSparse, SPARSE_MAXIMUM, unpackSparse } from './sparse.ts';
 import { UFID_MAXIMUM_BYTES, UfidIndex } from './ufid-index.ts';
 
 const INITIAL_SLOTS = 64;
+/** Memory for so many flows is never given back. */
+const SMALL_TABLE = 4096;
+/** Memory is given back when less than one part in so many is used. */
+const SPARE_SHARE = 16;
+/** How often that is looked at: after so many removals for each flow that there is room for. Looking costs a walk through all slots. */
+const REMOVALS_PER_SLOT = 1 / 16;
 
 export class FlowTable implements EntryPositions {
   /** Look-ups that found a flow, and that found none. */
@@ -37,6 +43,8 @@ export class FlowTable implements EntryPositions {
   readonly #maximumFlows: number;
   readonly #cache: FlowCache;
   #size = 0;
+  /** Removals since it was last looked at whether memory can be given back. */
+  #removals = 0;
   /** Slots at and above this one have never been used. */
   #highest = 0;
   readonly #masked = new Uint32Array(KEY_WORDS);
@@ -277,6 +285,9 @@ export class FlowTable implements EntryPositions {
     if (mask.flows === 0) this.#masks.remove(mask);
     this.#slots.release(slot);
     this.#size -= 1;
+    this.#removals += 1;
+    const { capacity } = this.#slots;
+    if (capacity > SMALL_TABLE && (this.#size === 0 || this.#removals >= capacity * REMOVALS_PER_SLOT)) this.#shrink();
   }
 
   /** Remove every flow. */
@@ -292,6 +303,43 @@ export class FlowTable implements EntryPositions {
     this.#ufids.clear();
     this.#masks.clear();
     this.#size = 0;
+    if (this.#slots.capacity > SMALL_TABLE) this.#shrink();
+  }
+
+  /**
+   * Give back memory that the flows that are left do not need. While an action list runs, a later removal does it. Slots stay what they are, so
+   * room for them is given back as far as the last ones are free: all of it when no flow is left.
+   */
+  #shrink(): void {
+    if (this.#heap.isRead) return;
+    this.#removals = 0;
+    const heap = this.#heap;
+    if (this.#size * SPARE_SHARE > this.#slots.capacity && heap.usedWords * SPARE_SHARE > heap.words.length) return;
+    if (this.#size === 0) this.#highest = 0;
+    if (heap.usedWords * SPARE_SHARE <= heap.words.length) heap.renew((former) => this.#moveContents(former));
+    for (const mask of this.#masks.ordered) mask.shrink(this);
+    while (this.#highest > 0 && !this.has(this.#highest - 1)) this.#highest -= 1;
+    let capacity = INITIAL_SLOTS;
+    while (capacity < this.#highest) capacity *= 2;
+    if (capacity * SPARE_SHARE <= this.#slots.capacity) {
+      // The cache, and whoever remembers flows until masks change, may name slots that are no more.
+      this.#cache.clear();
+      this.#masks.unionVersion += 1;
+      this.#slots.shrink(capacity);
+      this.#ufids.resize(capacity);
+    }
+    this.#ufids.shrink();
+  }
+
+  #moveContents(former: Int32Array): void {
+    const heap = this.#heap;
+    const info = this.#slots.info;
+    const end = this.#highest << INFO_SHIFT;
+    for (let at = 0; at < end; at += 1 << INFO_SHIFT) {
+      if (info[at + Info.MASK] === -1) continue;
+      if (info[at + Info.ACTIONS] !== 0) info[at + Info.ACTIONS] = heap.storeFrom(former, info[at + Info.ACTIONS]);
+      if (info[at + Info.KEY] !== 0) info[at + Info.KEY] = heap.storeFrom(former, info[at + Info.KEY]);
+    }
   }
 
   /**

@@ -4,6 +4,7 @@ import { type HashSecret, hashWords } from './hash.ts';
 /** Longest identifier in bytes (linux/openvswitch.h, MAX_UFID_LENGTH), and the words that it fills. */
 export const UFID_MAXIMUM_BYTES = 16;
 const UFID_WORDS = 4;
+const INITIAL_LENGTH = 16;
 
 export class UfidIndex {
   /** Four words a flow slot. */
@@ -11,7 +12,7 @@ export class UfidIndex {
   /** Length in bytes of each flow's identifier, 0 for a flow that has none. */
   #lengths: Uint8Array;
   /** Flow slots + 1; 0 for empty. */
-  #table = new Int32Array(16);
+  #table = new Int32Array(INITIAL_LENGTH);
   #count = 0;
   readonly #secret: HashSecret;
   readonly #wanted = new Uint32Array(UFID_WORDS);
@@ -26,14 +27,21 @@ export class UfidIndex {
     return this.#ids.byteLength + this.#lengths.byteLength + this.#table.byteLength;
   }
 
-  /** Make room for more flow slots. */
+  /** Make room for more flow slots, or give up those at the end, which have no identifiers. */
   resize(slots: number): void {
     const ids = new Uint32Array(slots * UFID_WORDS);
-    ids.set(this.#ids);
+    ids.set(this.#ids.subarray(0, ids.length));
     this.#ids = ids;
     const lengths = new Uint8Array(slots);
-    lengths.set(this.#lengths);
+    lengths.set(this.#lengths.subarray(0, slots));
     this.#lengths = lengths;
+  }
+
+  /** Give back what the table has grown by beyond what it needs. */
+  shrink(): void {
+    let length = INITIAL_LENGTH;
+    while (length < (this.#count + 1) * 2) length *= 2;
+    if (length < this.#table.length) this.#rebuild(length);
   }
 
   /** @returns the flow's slot, or -1 */
@@ -51,7 +59,7 @@ export class UfidIndex {
 
   /** Give a slot an identifier of 1 to 16 bytes that no other flow has. */
   insert(ufid: Uint8Array, slot: number): void {
-    if ((this.#count + 1) * 2 > this.#table.length) this.#grow();
+    if ((this.#count + 1) * 2 > this.#table.length) this.#rebuild(this.#table.length * 2);
     this.#load(ufid);
     this.#ids.set(this.#wanted, slot * UFID_WORDS);
     this.#lengths[slot] = ufid.length;
@@ -121,9 +129,9 @@ export class UfidIndex {
     this.#table[position] = slot + 1;
   }
 
-  #grow(): void {
+  #rebuild(length: number): void {
     const old = this.#table;
-    this.#table = new Int32Array(old.length * 2);
+    this.#table = new Int32Array(length);
     for (const entry of old) if (entry !== 0) this.#place(entry - 1);
   }
 }
