@@ -5,6 +5,7 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { at, R0, SK_BUFF, TC, XDP, XDP_MD } from '../src/bpf/index.ts';
 import { FlowTable, PutMode, parseActions, parseFlowKey } from '../src/flow/index.ts';
+import { mappedMemory } from '../src/host/sys/index.ts';
 import { MAXIMUM_MASKS } from '../src/offload/layout/limits.ts';
 import { OffloadMaps } from '../src/offload/layout/maps.ts';
 import { PORT_WORDS, PortWord } from '../src/offload/layout/sizes.ts';
@@ -61,6 +62,16 @@ function frame(given: { dst?: number; protocol?: number; flags?: number; ttl?: n
 
 const UDP = 'recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4(dst=10.0.0.2,proto=17,frag=no)';
 
+/** One flow of many, and a packet of it. */
+const numberedFlow = (i: number) =>
+  `recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4(dst=10.1.${i >> 8}.${i & 255},proto=17,frag=no)`;
+
+function numberedFrame(i: number): Uint8Array {
+  const bytes = frame();
+  bytes.set([10, 1, i >> 8, i & 255], 30);
+  return bytes;
+}
+
 class Bench {
   readonly table: FlowTable;
   readonly offload: FlowOffload;
@@ -96,6 +107,14 @@ class Bench {
   settle(): void {
     for (let turn = 0; turn < 50; turn += 1) {
       this.skippedMs += 200;
+      this.offload.poll();
+    }
+  }
+
+  /** Let time go by, with the looks that belong to it. */
+  skip(milliseconds: number): void {
+    for (let gone = 0; gone < milliseconds; gone += 500) {
+      this.skippedMs += 500;
       this.offload.poll();
     }
   }
@@ -289,6 +308,43 @@ describe.each(HOOKS)('at %s', (hook) => {
     expect(bench.run(frame(), 2)).toBe(bench.up);
     bench.offload.sync();
     expect(bench.table.packetsOf(flow)).toBe(0);
+  });
+
+  test('large tables with few flows left begin anew, smaller, and give their memory back; nothing is lost from the counters', () => {
+    const before = mappedMemory();
+    const bench = new Bench(hook, { initialEntries: 64 });
+    const small = mappedMemory();
+    const slots = Array.from({ length: 2000 }, (_, i) => bench.put(numberedFlow(i), '1'));
+    bench.settle();
+    expect(bench.offload.maps.sizes.entries).toBeGreaterThanOrEqual(2048);
+    const large = mappedMemory();
+    bench.run(numberedFrame(7), 5);
+    for (const slot of slots.slice(10)) bench.table.remove(slot);
+    // For ten seconds they stay: flows often come again.
+    bench.skip(5000);
+    expect(bench.offload.maps.sizes.entries).toBeGreaterThanOrEqual(2048);
+    bench.run(numberedFrame(7), 6);
+    const [former] = [bench.attached];
+    bench.skip(60_000);
+    expect(bench.attached).not.toBe(former);
+    expect(bench.offload.maps.sizes.entries).toBe(64);
+    expect(mappedMemory().mappings).toBe(small.mappings);
+    expect(mappedMemory().bytes).toBeLessThan(large.bytes);
+    expect(mappedMemory().bytes).toBe(small.bytes);
+    for (let i = 0; i < 10; i += 1) expect(bench.run(numberedFrame(i))).toBe(bench.sent);
+    expect(bench.run(numberedFrame(11))).toBe(bench.up);
+    bench.offload.sync();
+    expect(bench.table.packetsOf(slots[7])).toBe(12);
+    // And they grow again.
+    for (let i = 10; i < 300; i += 1) bench.put(numberedFlow(i), '1');
+    bench.settle();
+    expect(bench.run(numberedFrame(299))).toBe(bench.sent);
+    bench.table.flush();
+    bench.skip(60_000);
+    expect(bench.offload.maps.sizes.entries).toBe(64);
+    expect(bench.run(numberedFrame(7))).toBe(bench.up);
+    bench.offload.close();
+    expect(mappedMemory()).toEqual(before);
   });
 
   test('tables grow beside those that are in use, and nothing is lost from the counters', () => {

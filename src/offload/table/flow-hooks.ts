@@ -69,6 +69,7 @@ export class FlowHooks {
   removeAll(): void {
     const { table } = this.#context;
     for (let slot = table.next(0); slot !== -1; slot = table.next(slot + 1)) this.#takeOut(slot);
+    for (const state of this.#states) state.clearEntries();
     this.reasons.clear();
     this.#parked.clear();
   }

@@ -81,12 +81,13 @@ export class FlowOffload implements FlowObserver {
     this.#options = options;
     this.table = options.table;
     const { adopt } = options;
-    const maximum = Math.min(options.maximumEntries ?? 1 << 18, MAXIMUM_ENTRIES);
+    const maximumEntries = Math.min(options.maximumEntries ?? 1 << 18, MAXIMUM_ENTRIES);
+    const initialEntries = Math.min(options.initialEntries ?? 1 << 14, maximumEntries);
     const maps =
       adopt?.maps ??
       OffloadMaps.create(
         new TableSizes({
-          entries: Math.min(options.initialEntries ?? 1 << 14, maximum),
+          entries: initialEntries,
           keyWords: 11,
           parameterWords: 16,
           cpus: cpuParts(),
@@ -106,7 +107,11 @@ export class FlowOffload implements FlowObserver {
       port: (number) => this.ports.target(number),
       ...(options.hashSecret === undefined ? {} : { hashSecret: options.hashSecret }),
     });
-    this.programs = new Programs(this.placement, this.#states, secrets, maximum, {
+    this.programs = new Programs(this.placement, this.#states, secrets, {
+      initialEntries,
+      maximumEntries,
+      mayBeginAnew: () => this.isReconciled,
+      begunAnew: () => this.#flows.recheckAll(),
       nowMs: options.nowMs,
       install: (installation) => options.install(installation),
       refused: (refusal) => this.#refused(refusal),

@@ -6,6 +6,8 @@ import type { LoadedProgram, Refused } from '../program/load.ts';
 import type { MaskPlan } from './mask-plan.ts';
 import { type Numbered, Numbers } from './numbers.ts';
 
+const INITIAL_FLOWS = 64;
+
 /** The part of a mask's plan that programs have. */
 export type MaskWords = Pick<MaskPlan, 'index' | 'values'>;
 
@@ -26,7 +28,7 @@ export class HookState {
   dirty = false;
   /** Programs made so far. */
   programs = 0;
-  #entries = new Int32Array(64);
+  #entries = new Int32Array(INITIAL_FLOWS);
 
   /** @param maskNumbers shared by the hooks, as is `shapeNumbers` */
   constructor(hook: OffloadHook, maskNumbers: number[], shapeNumbers: number[]) {
@@ -47,6 +49,11 @@ export class HookState {
       this.#entries = larger;
     }
     this.#entries[slot] = entry;
+  }
+
+  /** No flow has an entry any more. */
+  clearEntries(): void {
+    this.#entries = new Int32Array(INITIAL_FLOWS);
   }
 
   /** Masks, or shapes, that some entry has. */

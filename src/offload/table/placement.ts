@@ -345,7 +345,24 @@ export class Placement {
     return true;
   }
 
-  /** Work with a copy from now on. What the former tables still count comes by {@link foldFormer}. */
+  /** No flow has an entry any more, for tables that begin anew: each is to be put again. What is counted until then comes by {@link foldFormer}. */
+  forget(states: readonly HookState[]): void {
+    const { tables } = this;
+    for (let entry = 1; entry < tables.maps.sizes.entries; entry += 1) {
+      const slot = tables.slots[entry];
+      if (slot === -1) continue;
+      const mask = tables.entries.maskOf(entry);
+      const state = states.find(({ masks }) => masks.byNumber(mask) !== undefined);
+      const numbered = state?.masks.byNumber(mask);
+      const shape = state?.shapes.byNumber(tables.entries.shapeOf(entry));
+      if (state === undefined || numbered === undefined || shape === undefined) continue;
+      state.setEntry(slot, 0);
+      numbered.entries -= 1;
+      shape.entries -= 1;
+    }
+  }
+
+  /** Work with a copy, or with tables that begin anew, from now on. What the former tables still count comes by {@link foldFormer}. */
   switchTo(tables: FlowTables): void {
     this.#countLate();
     this.#late = [];

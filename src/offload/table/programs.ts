@@ -32,12 +32,19 @@ export interface ProgramsOptions {
    * @throws whatever went wrong; it comes out of FlowOffload.poll
    */
   install(installation: Installation): void;
+  /** Whether tables may begin anew: nothing of a former process's flows is left in them. */
+  mayBeginAnew(): boolean;
+  /** Tables have begun anew: flows are to be put again. */
+  begunAnew(): void;
   /** No program could be made for a hook: its ports have to run on the engine. */
   refused(refusal: Refused): void;
   /** The verifier takes programs, but not with a stage for copies: from now on they have none. */
   copiesRefused(refusal: Refused): void;
   readonly clock: ProgramPlan['clock'];
   readonly observe?: ProgramPlan['observe'];
+  /** Entries to begin with, and those that tables may have at most. */
+  readonly initialEntries: number;
+  readonly maximumEntries: number;
 }
 
 /** Changes are gathered this long, in milliseconds. */
@@ -48,6 +55,9 @@ const SHARE = 5;
 const RETIRE_MS = 1000;
 /** How often the order of masks is looked at. */
 const ORDER_MS = 2000;
+/** Tables of which less than one part in so many was used at so many looks in turn begin anew, smaller. */
+const SPARE_SHARE = 16;
+const SPARE_CHECKS = 5;
 /**
  * Masks and shapes without entries stay in the program until they were found so this many times: flows often go together, and come again soon, and a
  * program costs more than a look-up that finds nothing.
@@ -63,24 +73,18 @@ export class Programs {
   readonly #states: readonly HookState[];
   readonly #secrets: HashSecrets;
   readonly #options: ProgramsOptions;
-  readonly #maximumEntries: number;
   #copies: CopyMaps | null = null;
   #dirtySinceMs = -1;
   #notBeforeMs = 0;
   #orderAtMs = 0;
+  /** At how many looks in turn tables were found much too large. */
+  #spareChecks = 0;
   #retired: { readonly atMs: number; readonly close: () => void; readonly tables: FlowTables | null }[] = [];
 
-  constructor(
-    placement: Placement,
-    states: readonly HookState[],
-    secrets: HashSecrets,
-    maximumEntries: number,
-    options: ProgramsOptions,
-  ) {
+  constructor(placement: Placement, states: readonly HookState[], secrets: HashSecrets, options: ProgramsOptions) {
     this.#placement = placement;
     this.#states = states;
     this.#secrets = secrets;
-    this.#maximumEntries = maximumEntries;
     this.#options = options;
   }
 
@@ -93,7 +97,7 @@ export class Programs {
       wanted.parameterWords > sizes.parameterWords ? MAXIMUM_PARAMETER_WORDS : sizes.parameterWords;
     const entries =
       wanted.entries > sizes.entries
-        ? Math.min(sizes.entries * (sizes.entries < 1 << 16 ? 4 : 2), this.#maximumEntries)
+        ? Math.min(sizes.entries * (sizes.entries < 1 << 16 ? 4 : 2), this.#options.maximumEntries)
         : sizes.entries;
     Object.assign(wanted, { entries: 0, keyWords: 0, parameterWords: 0 });
     if (keyWords === sizes.keyWords && parameterWords === sizes.parameterWords && entries === sizes.entries)
@@ -101,9 +105,24 @@ export class Programs {
     return new TableSizes({ entries, keyWords, parameterWords, cpus: sizes.cpus });
   }
 
+  /** The sizes that tables begin with again, now that few flows are left in large ones; null when they are used, or were until lately. */
+  #smaller(): TableSizes | null {
+    if (!this.#isSpare) return null;
+    this.#spareChecks = 0;
+    const { entries, maps } = this.#placement.tables;
+    const { keyWords, parameterWords, cpus } = maps.sizes;
+    let wanted = this.#options.initialEntries;
+    while (wanted < entries.used * 4) wanted *= 2;
+    return new TableSizes({ entries: wanted, keyWords, parameterWords, cpus });
+  }
+
+  get #isSpare(): boolean {
+    return this.#spareChecks >= SPARE_CHECKS && this.#options.mayBeginAnew();
+  }
+
   /** Whether flows could have more room than there is. */
   get canGrow(): boolean {
-    return this.#placement.tables.maps.sizes.entries < this.#maximumEntries;
+    return this.#placement.tables.maps.sizes.entries < this.#options.maximumEntries;
   }
 
   /**
@@ -122,7 +141,7 @@ export class Programs {
       (wanted.entries > sizes.entries && this.canGrow) ||
       wanted.keyWords > sizes.keyWords ||
       wanted.parameterWords > sizes.parameterWords;
-    if (!isDirty && !wantsRoom) {
+    if (!isDirty && !wantsRoom && !this.#isSpare) {
       this.#dirtySinceMs = -1;
       return false;
     }
@@ -167,7 +186,9 @@ export class Programs {
   #change(): void {
     const placement = this.#placement;
     const former = placement.tables;
-    const sizes = this.#larger();
+    const larger = this.#larger();
+    const sizes = larger ?? this.#smaller();
+    const beginsAnew = larger === null && sizes !== null;
     const used = this.#states.filter(({ ports, refused }) => ports > 0 && refused === null);
     let maps = former.maps;
     let tables: FlowTables | null = null;
@@ -191,7 +212,7 @@ export class Programs {
         drop();
         return;
       }
-      if (tables !== null && !placement.copyTo(tables, this.#states)) {
+      if (tables !== null && !beginsAnew && !placement.copyTo(tables, this.#states)) {
         drop();
         return;
       }
@@ -202,12 +223,14 @@ export class Programs {
       });
       const changed = made.map(({ loaded }) => loaded);
       if (changed.length > 0) this.#options.install({ maps, newMaps: tables !== null, programs, changed });
+      if (beginsAnew) placement.forget(this.#states);
       if (tables !== null) placement.switchTo(tables);
     } catch (error) {
       drop();
       throw error;
     }
     this.#installed(made, tables === null ? null : former, maps);
+    if (beginsAnew) this.#options.begunAnew();
   }
 
   #installed(
@@ -303,6 +326,10 @@ export class Programs {
   /** Masks that are hit more often shall come first; a little disorder costs less than another program. */
   #checkOrder(nowMs: number): void {
     this.#orderAtMs = nowMs + ORDER_MS;
+    const { entries, maps } = this.#placement.tables;
+    const isSpare =
+      maps.sizes.entries > this.#options.initialEntries && entries.used * SPARE_SHARE < maps.sizes.entries;
+    this.#spareChecks = isSpare ? this.#spareChecks + 1 : 0;
     for (const state of this.#states) {
       const { order } = state;
       for (let i = 1; i < order.length; i += 1) {
