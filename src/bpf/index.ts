@@ -44,7 +44,7 @@ export {
 export { haveHelper, haveMapType, haveProgramType } from './feature/raw.ts';
 export { adoptClsact, attachClsact, type ClsactAttachment, ClsactFilter } from './link/clsact.ts';
 export { Link, type LinkInfo } from './link/link.ts';
-export { linkIds, linkInfoById, programIds, programInfoById } from './link/objects.ts';
+export { linkIds, linkInfoById, mapIds, programIds, programInfoById } from './link/objects.ts';
 export {
   type AttachedFilter,
   type AttachedProgram,

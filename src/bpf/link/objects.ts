@@ -1,4 +1,4 @@
-/** Programs and links of anybody by their ids. Neighbours: link/query.ts tells what sits on an interface. */
+/** Programs, maps and links of anybody by their ids. Neighbours: link/query.ts tells what sits on an interface. */
 import { closeDescriptor } from '../../host/sys/index.ts';
 import { type ProgramInfo, readProgramInfo } from '../program/program.ts';
 import { Attributes, bpf, Errno, failure } from '../sys/bpf.ts';
@@ -43,6 +43,11 @@ function* ids(command: number): Generator<number, void, undefined> {
 /** The ids of all programs. @throws PrivilegeError, SystemError */
 export function programIds(): Generator<number, void, undefined> {
   return ids(COMMAND.PROG_GET_NEXT_ID);
+}
+
+/** The ids of all maps. @throws PrivilegeError, SystemError */
+export function mapIds(): Generator<number, void, undefined> {
+  return ids(COMMAND.MAP_GET_NEXT_ID);
 }
 
 /** The ids of all links (Linux 5.8). @throws PrivilegeError, SystemError */
