@@ -31,7 +31,10 @@ export interface PortInfo {
   reason: string | null;
   /** The extension that uses the port under a name of its own, such as `ovs`; null for none. */
   user: string | null;
+  /** Of the interface. */
   mac: string | null;
+  /** Source addresses that are let in; null: any. */
+  allowedMacs: string[] | null;
   mtuBytes: number | null;
   counters: PortCounters;
   /** Drops at this port by all reasons together. */

@@ -90,6 +90,19 @@ export class RouteClient {
     }
   }
 
+  /**
+   * The other end of a veth, wherever it is.
+   * @returns null for what is no veth
+   * @throws SystemError when its namespace may not be looked into
+   */
+  peerOf(link: Link): Link | null {
+    const { linkedIndex, linkNamespaceId } = link;
+    if (link.info?.kind !== 'veth' || linkedIndex === undefined) return null;
+    const inNamespace = linkNamespaceId === undefined ? {} : { namespaceId: linkNamespaceId };
+    const replies = this.request(getLink(linkedIndex, inNamespace));
+    return replies.length === 1 ? parseLink(replies[0]) : null;
+  }
+
   /** All links. @throws DumpInterruptedError, SystemError */
   links(): Link[] {
     return this.request(dumpLinks()).map(parseLink);

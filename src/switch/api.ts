@@ -90,6 +90,8 @@ export interface PortInfo {
   readonly nics: readonly NicInfo[];
   readonly properties: readonly PortProperty[];
   readonly counters: PortCounters;
+  /** Source MAC addresses that are let in; null: any. */
+  readonly macAddresses: readonly string[] | null;
 }
 
 export interface DropCount extends DropReasonInfo {

@@ -80,7 +80,7 @@ export function judgeSource(
     const at = packet.offset;
     const high = (bytes[at + 6] << 8) | bytes[at + 7];
     const low = (bytes[at + 8] << 24) | (bytes[at + 9] << 16) | (bytes[at + 10] << 8) | bytes[at + 11];
-    const own = high === nic.macHigh && low === nic.macLow && (high | low) !== 0;
+    const own = policy.macs.owns(nic, high, low) && (high | low) !== 0;
     if (!own && !(policy.allowTeaming && policy.isTeamMac(high, low))) verdict = DropReason.MAC_SPOOFED;
   }
   context.verdict = verdict;

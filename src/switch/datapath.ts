@@ -169,6 +169,10 @@ export class Datapath {
       context.sourcePort = port;
       context.flags = ContextFlag.SOURCE_SET;
       judgeSource(context, packet, policy, nic, this.privateVlans);
+      if (context.verdict === DropReason.MAC_SPOOFED && policy.macs.learn(packet)) {
+        judgeSource(context, packet, policy, nic, this.privateVlans);
+        this.host.log('info', `port ${port.name} belongs to ${policy.macs.list(nic)[0]}, which sent first`);
+      }
       packets[kept] = packet;
       kept += 1;
     }

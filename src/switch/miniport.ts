@@ -30,6 +30,8 @@ export class Miniport {
       case 'NIC_CONNECT':
         return this.#setNicState(oid.nic, 'connected');
       case 'NIC_DISCONNECT':
+        // Somebody else may be there when it comes again.
+        this.#datapath.ports[oid.nic.portId]?.policy.macs.forget();
         return this.#setNicState(oid.nic, 'disconnected');
       case 'PROPERTY_ADD':
         return this.switchProperties.has(oid.property.propertyId) ? 'INVALID_PARAMETER' : 'SUCCESS';

@@ -101,6 +101,7 @@ export class Port {
       nics,
       properties: [...this.properties.values()],
       counters: this.counters(),
+      macAddresses: this.policy.checkSourceMac ? this.policy.macs.list(this.nics[0] ?? null) : null,
     };
   }
 }

@@ -9,8 +9,12 @@ export type JsonValue = null | boolean | number | string | readonly JsonValue[] 
 /** What a port lets its NIC claim to be. Without this property nothing is enforced. */
 export interface SecurityProperty {
   readonly type: 'security';
-  /** Source MAC addresses other than the NIC's own are accepted. */
+  /** Source MAC addresses other than those below are accepted. */
   readonly allowMacSpoofing: boolean;
+  /** The addresses of who is behind the port. Left out: the NIC's own; empty: none is known, and every frame is refused. */
+  readonly macAddresses?: readonly string[];
+  /** While none is known: the first source address becomes the one. It is kept until the NIC goes. */
+  readonly learnMacAddress?: boolean;
   /** The priority bits of incoming tags are honoured; otherwise they are cleared. */
   readonly allowIeeePriorityTag: boolean;
   /** 0: none. Otherwise the port talks only to ports with the same id (24 bits). */

@@ -2,6 +2,7 @@
  * Properties from outside are checked here, field by field, before anything else sees them. Every complaint names the field
  * and what it should be.
  */
+import { formatMac, parseMacInto } from '../net/index.ts';
 import { SwitchError } from './errors.ts';
 import type {
   AclRule,
@@ -17,6 +18,7 @@ import { PORT_PROPERTY_TYPES } from './properties.ts';
 /** Most rules in one ACL, ids in one list, and IP addresses in one limit: bounds on work per packet and on memory. */
 const MAX_ACL_RULES = 4096;
 const MAX_ADDRESS_LIMIT = 1024;
+const MAX_MAC_ADDRESSES = 64;
 const MAX_SUBNET_ID = 0xff_ffff;
 const MAX_JSON_DEPTH = 32;
 
@@ -130,6 +132,8 @@ function readProperty(reader: Reader): PortProperty {
       return {
         type,
         allowMacSpoofing: reader.boolean('allowMacSpoofing', false),
+        ...(reader.get('macAddresses') === undefined ? {} : { macAddresses: readMacAddresses(reader) }),
+        ...(reader.boolean('learnMacAddress', false) ? { learnMacAddress: true } : {}),
         allowIeeePriorityTag: reader.boolean('allowIeeePriorityTag', false),
         virtualSubnetId: reader.integer('virtualSubnetId', 0, MAX_SUBNET_ID, 0),
         allowTeaming: reader.boolean('allowTeaming', false),
@@ -168,6 +172,15 @@ function readProperty(reader: Reader): PortProperty {
         data: readJson(reader.get('data') ?? null, 'data', 0),
       };
   }
+}
+
+function readMacAddresses(reader: Reader): readonly string[] {
+  return reader.list('macAddresses', MAX_MAC_ADDRESSES).map((value, index) => {
+    const bytes = new Uint8Array(6);
+    const isStation = typeof value === 'string' && parseMacInto(value, bytes, 0) && (bytes[0] & 1) === 0;
+    if (!isStation) throw bad(`macAddresses[${index}]`, 'the MAC address of one station');
+    return formatMac(bytes);
+  });
 }
 
 function readVlan(reader: Reader): VlanProperty {

@@ -86,7 +86,7 @@ export class PropertyControl {
     for (const port of this.#control.datapath.ports) {
       if (!port?.policy.allowTeaming) continue;
       for (const nic of port.nics) {
-        if (nic?.connected && nic.macHigh === high && nic.macLow === low && (high | low) !== 0) return true;
+        if (nic?.connected && port.policy.macs.owns(nic, high, low) && (high | low) !== 0) return true;
       }
     }
     return false;

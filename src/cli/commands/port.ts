@@ -98,6 +98,7 @@ async function showPort(cli: Cli, name: string): Promise<void> {
       ['kind', port.device === '' ? port.kind : `${port.kind}, ${port.device}`],
       ['state', port.reason === null ? port.state : `${port.state}: ${port.reason}`],
       ['MAC address', port.mac ?? '-'],
+      ['lets in', port.allowedMacs === null ? 'any source address' : port.allowedMacs.join(', ') || 'nobody'],
       ['MTU', port.mtuBytes === null ? '-' : `${port.mtuBytes} bytes`],
       [
         'received',

@@ -57,14 +57,25 @@ function stripUndefined<T extends object>(value: T): { [K in keyof T]: Exclude<T
   };
 }
 
-/** The properties that a port's section asks for. */
-export function propertiesOf(port: Port): PortProperty[] {
+/** Who is behind a port. */
+export interface Stations {
+  readonly addresses: readonly string[];
+  /** The first that sends is the one, while there is none. */
+  readonly learn: boolean;
+}
+
+/**
+ * The properties that a port's section asks for.
+ * @param stations whose addresses may be sources where that is checked; null: the NIC's own
+ */
+export function propertiesOf(port: Port, stations: Stations | null = null): PortProperty[] {
   const properties: PortProperty[] = [];
   if (port.vlan !== undefined) properties.push(vlanProperty(port.vlan));
   if (port.security !== undefined) {
     properties.push({
       type: 'security',
       allowMacSpoofing: port.security.allowMacSpoofing ?? false,
+      ...(stations === null ? {} : { macAddresses: stations.addresses, learnMacAddress: stations.learn }),
       allowIeeePriorityTag: port.security.allowPriorityTag ?? false,
       allowTeaming: port.security.allowTeaming ?? false,
       dynamicIpAddressLimit: port.security.ipAddressLimit ?? 0,

@@ -207,6 +207,20 @@ const policies = {
   ovsName: interfaceName.optional().describe('the name under which Open vSwitch knows the port'),
 };
 
+const stations = z.array(stationSchema, { error: 'must be a list of MAC addresses' }).min(1).max(64, {
+  error: 'has more than 64 addresses',
+});
+const behind = {
+  mac: z
+    .union([z.enum(['auto', 'learn']), stationSchema, stations], {
+      error: 'must be auto, learn, the MAC address of one station, or a list of such',
+    })
+    .optional()
+    .describe(
+      "who is behind the port, for allowMacSpoofing: an address, several, auto (of a veth the other end's; when not given), or learn: the first that sends",
+    ),
+};
+
 const slots = integer(1, 16384);
 const ring = z
   .strictObject({
@@ -240,6 +254,7 @@ const netdev = z.strictObject({
   promiscuous: flag.optional().describe('receive frames for all MAC addresses; true unless stated otherwise'),
   isolate: flag.optional().describe("keep the kernel's own stack off the interface; true unless stated otherwise"),
   offload: portOffload,
+  ...behind,
   ...policies,
 });
 
@@ -252,7 +267,10 @@ const tap = z.strictObject({
     .max(4096, { error: 'path is too long' })
     .optional()
     .describe('name (as in `ip netns`) or path of the namespace that the TAP is moved into'),
-  mac: macSchema.optional().describe('MAC address of the interface'),
+  mac: z
+    .union([stationSchema, stations], { error: 'must be the MAC address of one station, or a list of such' })
+    .optional()
+    .describe('MAC address of the interface; of several the first, and the others may send as well'),
   mtuBytes: integer(68, 65521).optional().describe('MTU of the interface'),
   addresses: z
     .array(ipPrefix('an IP address with its prefix length such as 10.0.0.1/24'))
@@ -277,11 +295,13 @@ const pcap = z.strictObject({
   mtuBytes: integer(68, 65535)
     .optional()
     .describe('MTU of the port; 1500 when not given. TCP packets of the capture beyond it come in as super-packets'),
+  ...behind,
   ...policies,
 });
 
 const memory = z.strictObject({
   kind: z.literal('memory').describe('no device behind it: frames are put in with `inject` and seen with `capture`'),
+  ...behind,
   ...policies,
 });
 

@@ -82,7 +82,7 @@ export function openTapPort(name: string, port: PortOf<'tap'>, up = true): PortA
       name,
       up,
       ...(namespace === null ? {} : { namespace }),
-      ...(port.mac === undefined ? {} : { macAddress: parseMac(port.mac) }),
+      ...(port.mac === undefined ? {} : { macAddress: parseMac([port.mac].flat()[0]) }),
       ...(port.mtuBytes === undefined ? {} : { mtuBytes: port.mtuBytes }),
     });
     try {

@@ -3,15 +3,22 @@ import type { PortProperty, VirtualSwitch } from '../../switch/index.ts';
 import type { Port } from '../config/model.ts';
 import { propertiesOf } from '../config/policies.ts';
 import type { Call } from './sequence.ts';
+import type { FoundStations } from './stations.ts';
 
 /** Identity of a property among those of one port. */
 const keyOf = (property: PortProperty) =>
   property.type === 'custom' ? `custom ${property.propertyId}` : property.type;
 
-/** The calls that take a port from the policies of one configuration to those of another. */
-export function propertyCalls(virtualSwitch: VirtualSwitch, id: number, from: Port, to: Port): Call[] {
-  const wanted = new Map(propertiesOf(to).map((property) => [keyOf(property), property]));
-  const present = new Map(propertiesOf(from).map((property) => [keyOf(property), property]));
+/** A configuration, and whom it was found to mean. */
+export interface Policies {
+  readonly config: Port;
+  readonly stations: FoundStations | null;
+}
+
+/** The calls that take a port from some policies to others. */
+export function propertyCalls(virtualSwitch: VirtualSwitch, id: number, from: Policies, to: Policies): Call[] {
+  const wanted = new Map(propertiesOf(to.config, to.stations).map((property) => [keyOf(property), property]));
+  const present = new Map(propertiesOf(from.config, from.stations).map((property) => [keyOf(property), property]));
   const calls: Call[] = [];
   for (const [key, property] of present) {
     if (wanted.has(key)) continue;

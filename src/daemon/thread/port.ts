@@ -8,6 +8,7 @@ import type { VirtualSwitch } from '../../switch/index.ts';
 import type { PortState } from '../api.ts';
 import type { Port } from '../config/model.ts';
 import { PortBackend } from './backend.ts';
+import type { FoundStations } from './stations.ts';
 
 /** Told when a port should be looked at: its descriptor reports an error, or its capture has been read. */
 export type TroubleListener = (port: DatapathPort) => void;
@@ -67,6 +68,8 @@ export class DatapathPort implements LoopHandler, Poller {
     this.#onTrouble = onTrouble;
   }
 
+  /** Who is behind it, as far as that counts. */
+  stations: FoundStations | null = null;
   /** Told how many packets of the adapter the switch is done with. */
   onWorkedOff: ((packets: number) => void) | null = null;
 

@@ -14,8 +14,9 @@ import { failureOf } from './failures.ts';
 import type { DatapathOffload } from './offload/offload.ts';
 import { forgetOvsName, renameForOvs } from './ovs-name.ts';
 import { DatapathPort, type PortUser } from './port.ts';
-import { propertyCalls } from './port-properties.ts';
+import { type Policies, propertyCalls } from './port-properties.ts';
 import { type Call, sequence } from './sequence.ts';
+import { type FoundStations, STATIONS_HINT, sameStations, stationsOf } from './stations.ts';
 
 /** What the ports tell. */
 export interface PortsListener {
@@ -71,9 +72,11 @@ export class DatapathPorts {
   add(name: string, config: Port, user: PortUser | null = null): Operation<null> {
     let adapter: Adapter | null = null;
     let port: DatapathPort | null = null;
+    let stations: FoundStations | null = null;
     const calls: Call[] = [
       () => {
         adapter = this.#openFirst(name, config, user === null);
+        stations = knownStations(config, adapter);
         return null;
       },
       () => {
@@ -81,12 +84,16 @@ export class DatapathPorts {
         created.whenSettled((operation) => {
           if (operation.error !== null) return;
           port = this.#register(name, operation.result(), config);
+          port.stations = stations;
           port.user = user;
           port.ownedByUser = user !== null;
         });
         return created;
       },
-      () => sequence(propertiesOf(config).map((property) => () => this.#switch.setPortProperty(idOf(port), property))),
+      () => {
+        const properties = propertiesOf(config, stations);
+        return sequence(properties.map((property) => () => this.#switch.setPortProperty(idOf(port), property)));
+      },
       () => (port !== null && adapter !== null ? this.#attach(port, adapter) : null),
       () => {
         if (port !== null && adapter === null) this.#setState(port, 'missing', missingReason(config));
@@ -123,26 +130,28 @@ export class DatapathPorts {
   /** Change policies. When one is refused, those before it are set back. */
   set(name: string, config: Port): Operation<null> {
     const port = this.get(name);
-    const before = port.config;
-    const change = (from: Port, to: Port) =>
+    const before: Policies = { config: port.config, stations: port.stations };
+    const after: Policies = { config, stations: knownStations(config, port.adapter) };
+    const change = (from: Policies, to: Policies) =>
       sequence([
         () => {
-          renameForOvs(port, to.ovsName);
+          renameForOvs(port, to.config.ovsName);
           return null;
         },
         ...propertyCalls(this.#switch, port.id, from, to),
         () => {
-          port.config = to;
-          return offloadOf(from) === offloadOf(to) ? null : this.#reopen(port);
+          port.config = to.config;
+          port.stations = to.stations;
+          return offloadOf(from.config) === offloadOf(to.config) ? null : this.#reopen(port);
         },
         () => {
           if (!port.attached) this.#reexamine(port);
           return null;
         },
       ]);
-    const changed = change(before, config);
+    const changed = change(before, after);
     changed.whenSettled((operation) => {
-      if (operation.error !== null) change(config, before);
+      if (operation.error !== null) change(after, before);
     });
     return changed;
   }
@@ -212,6 +221,7 @@ export class DatapathPorts {
       reason: port.reason,
       user: port.user?.name ?? null,
       mac: adapter === null ? null : formatMac(adapter.macAddress, 0),
+      allowedMacs: info.macAddresses === null ? null : [...info.macAddresses],
       mtuBytes: adapter?.mtuBytes ?? null,
       counters: this.countersOf(port),
       drops: info.counters.droppedPackets,
@@ -267,6 +277,7 @@ export class DatapathPorts {
       () => {
         this.#start(port, adapter);
         this.#updateState(port);
+        this.#lookWhoIsThere(port);
         return null;
       },
       () => {
@@ -361,6 +372,20 @@ export class DatapathPorts {
       this.#switch.updateNic(port.id, 0, changes).whenSettled(() => this.#offload.nicChanged(port));
     }
     this.#updateState(port);
+    this.#lookWhoIsThere(port);
+  }
+
+  /** Follow who is behind the port; when nobody is known any more, nobody is let in. */
+  #lookWhoIsThere(port: DatapathPort): void {
+    const { config } = port;
+    const stations = stationsOf(config, port.adapter);
+    if (sameStations(stations, port.stations)) return;
+    const calls = propertyCalls(this.#switch, port.id, { config, stations: port.stations }, { config, stations });
+    port.stations = stations;
+    sequence(calls).whenSettled((operation) => {
+      const problem = operation.error?.message ?? stations?.unknown ?? null;
+      if (problem !== null) this.#listener.onWarning(port.name, `all that it sends is refused: ${problem}`);
+    });
   }
 
   #reattach(port: DatapathPort): void {
@@ -383,7 +408,11 @@ export class DatapathPorts {
 
   /** What could not be opened, because somebody else had it or its namespace was not there, is tried again now and then. */
   #retry(): void {
-    for (const port of this.#ports.values()) if (!port.attached && port.state === 'failed') this.#reexamine(port);
+    for (const port of this.#ports.values()) {
+      if (!port.attached && port.state === 'failed') this.#reexamine(port);
+      // Nobody tells of changes at the other end of a veth, in a namespace of its own.
+      else if (port.attached && port.stations !== null) this.#lookWhoIsThere(port);
+    }
   }
 
   #updateState(port: DatapathPort): void {
@@ -445,6 +474,15 @@ function isElsewhere(adapter: Adapter | null): boolean {
 /** Where the kernel is to run a port's flows. */
 function offloadOf(config: Port): string | undefined {
   return 'offload' in config ? config.offload : undefined;
+}
+
+/** Who is behind a port. @throws Failure when that counts, and cannot be found out */
+function knownStations(config: Port, adapter: Adapter | null): FoundStations | null {
+  const stations = stationsOf(config, adapter);
+  const unknown = stations?.unknown ?? null;
+  if (unknown === null) return stations;
+  const text = `with "security", and without allowMacSpoofing, only who is behind the port may send: ${unknown}`;
+  throw new Failure('refused', text, STATIONS_HINT);
 }
 
 function missingReason(config: Port): string {

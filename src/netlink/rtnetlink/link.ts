@@ -89,6 +89,8 @@ const basicAttributes = {
   gsoMaxBytes: [41, u32()],
   xdp: [43, nested(xdpPolicy)],
   newNamespaceId: [45, s32()],
+  /** In requests: the id of the namespace to look in, as this one numbers others. */
+  targetNamespaceId: [46, s32()],
   newIndex: [49, s32()],
   minMtuBytes: [50, u32()],
   maxMtuBytes: [51, u32()],

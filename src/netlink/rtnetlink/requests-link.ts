@@ -47,13 +47,16 @@ export interface NewLink extends LinkChanges {
 }
 
 /** Ask for one link. */
-export function getLink(link: LinkSelector, options: { withoutStatistics?: boolean } = {}): Request {
+export function getLink(
+  link: LinkSelector,
+  options: { withoutStatistics?: boolean; namespaceId?: number } = {},
+): Request {
   const extensionMask = options.withoutStatistics === true ? SKIP_STATISTICS : undefined;
   return {
     type: Rtm.GETLINK,
     flags: 0,
     doing: `get link ${link}`,
-    write: (writer) => writeLink(writer, { ...selection(link), extensionMask }),
+    write: (writer) => writeLink(writer, { ...selection(link), targetNamespaceId: options.namespaceId, extensionMask }),
   };
 }
 

@@ -7,6 +7,7 @@ import { AclTable } from './acl.ts';
 import { AddressLimit } from './address-limit.ts';
 import { FIRST_SUBNET_DOMAIN, PortPolicy, VlanMode, VlanSet } from './port-policy.ts';
 import { RateLimiter } from './qos.ts';
+import { StationMacs } from './station-macs.ts';
 
 /** The forwarding domains of virtual subnets: 24-bit ids get the numbers from 4096 on, in the order of their first use. */
 export class SubnetDomains {
@@ -67,6 +68,9 @@ export function compilePolicy(
         break;
       case 'security':
         policy.checkSourceMac = !property.allowMacSpoofing;
+        if (property.macAddresses !== undefined || property.learnMacAddress === true) {
+          policy.macs = new StationMacs(property.macAddresses ?? [], property.learnMacAddress === true, previous?.macs);
+        }
         policy.allowTeaming = property.allowTeaming;
         policy.isTeamMac = isTeamMac;
         policy.clearPriority = !property.allowIeeePriorityTag;

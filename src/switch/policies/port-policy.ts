@@ -5,6 +5,7 @@
 import type { AclTable } from './acl.ts';
 import type { AddressLimit } from './address-limit.ts';
 import type { RateLimiter } from './qos.ts';
+import { NIC_MACS } from './station-macs.ts';
 
 /** How a port takes part in VLANs and isolation. */
 export const VlanMode = {
@@ -66,8 +67,10 @@ export class PortPolicy {
   /** ISOLATION: ids come from routing domains. */
   hasRoutingDomains = false;
 
-  /** The source MAC address must be the NIC's. */
+  /** The source MAC address must be one of {@link macs}. */
   checkSourceMac = false;
+  /** Who is behind the port. */
+  macs = NIC_MACS;
   allowTeaming = false;
   /** Whether a MAC address belongs to a connected NIC of a port that allows teaming. */
   isTeamMac: (macHigh: number, macLow: number) => boolean = neverTeam;

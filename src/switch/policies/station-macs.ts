@@ -1,0 +1,76 @@
+/** The MAC addresses of who is behind a port: those that may be sources where spoofing is not allowed. */
+import { formatMac, type Packet, parseMac } from '../../net/index.ts';
+
+/** The address of a NIC, in two words. */
+export interface MacWords {
+  readonly macHigh: number;
+  readonly macLow: number;
+}
+
+/** Addresses that are known, or the first that is seen. */
+export class StationMacs {
+  /** High 16 and low 32 bits of each, in turn. Null: whatever address the NIC has. */
+  #words: Int32Array | null;
+  readonly #learns: boolean;
+  /** The address was learned, and not told. */
+  #isLearned = false;
+
+  /**
+   * @param addresses as text; null: the NIC's own
+   * @param learns the first source address becomes the one while there is none
+   * @param previous what was known until now: a learned address is kept
+   */
+  constructor(addresses: readonly string[] | null, learns: boolean, previous?: StationMacs) {
+    this.#words = addresses === null ? null : Int32Array.from(addresses.flatMap((text) => wordsAt(parseMac(text), 0)));
+    this.#learns = learns;
+    if (!learns || this.#words?.length !== 0 || !previous || !previous.#isLearned) return;
+    this.#words = previous.#words;
+    this.#isLearned = true;
+  }
+
+  /** Whether an address, as two words, is one of these. */
+  owns(nic: MacWords, high: number, low: number): boolean {
+    const words = this.#words;
+    if (words === null) return high === nic.macHigh && low === nic.macLow;
+    for (let i = 0; i < words.length; i += 2) if (words[i] === high && words[i + 1] === low) return true;
+    return false;
+  }
+
+  /** Take the source of a packet if no address is known yet and one is to be learned. @returns whether it was taken */
+  learn(packet: Packet): boolean {
+    if (!this.#learns || this.#words?.length !== 0) return false;
+    const [high, low] = wordsAt(packet.bytes, packet.offset + 6);
+    if ((high & 0x0100) !== 0 || (high | low) === 0) return false;
+    this.#words = Int32Array.of(high, low);
+    this.#isLearned = true;
+    return true;
+  }
+
+  /** Forget what was learned: somebody else may be behind the port from now on. */
+  forget(): void {
+    if (!this.#isLearned) return;
+    this.#words = new Int32Array(0);
+    this.#isLearned = false;
+  }
+
+  /** The addresses, for people. */
+  list(nic: MacWords | null): string[] {
+    const words = this.#words ?? (nic === null ? [] : [nic.macHigh, nic.macLow]);
+    const texts: string[] = [];
+    for (let i = 0; i < words.length; i += 2) texts.push(macText(words[i], words[i + 1]));
+    return texts;
+  }
+}
+
+/** A MAC address in two words as text. */
+export function macText(high: number, low: number): string {
+  return formatMac(Uint8Array.of(high >>> 8, high, low >>> 24, low >>> 16, low >>> 8, low));
+}
+
+function wordsAt(bytes: Uint8Array, at: number): [number, number] {
+  const high = (bytes[at] << 8) | bytes[at + 1];
+  return [high, (bytes[at + 2] << 24) | (bytes[at + 3] << 16) | (bytes[at + 4] << 8) | bytes[at + 5]];
+}
+
+/** Of ports that nobody was named for. */
+export const NIC_MACS = new StationMacs(null, false);
