@@ -35,6 +35,8 @@ export interface PortInfo {
   mac: string | null;
   /** Source addresses that are let in; null: any. */
   allowedMacs: string[] | null;
+  /** IP addresses that are bound to it; null: any may be used. */
+  bindings: AddressBinding[] | null;
   mtuBytes: number | null;
   counters: PortCounters;
   /** Drops at this port by all reasons together. */
@@ -46,6 +48,18 @@ export interface PortInfo {
   offload: { hook: 'tc' | 'xdp' | null; reason: string | null; pending: boolean } | null;
   /** The port's section of the configuration. */
   config: Record<string, unknown>;
+}
+
+/** An IP address that a port may use. */
+export interface AddressBinding {
+  address: string;
+  /** Null: every MAC address that is let in. */
+  mac: string | null;
+  origin: 'fixed' | 'dhcp' | 'nd';
+  /** Null: all; 0 is untagged. */
+  vlan: number | null;
+  /** Null: it stays. */
+  expiresInSeconds: number | null;
 }
 
 export interface DropCount {

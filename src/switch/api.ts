@@ -6,6 +6,7 @@ import type { DropReasonInfo } from './drop-reason.ts';
 import type { ExtensionDescriptor, ExtensionFactory, ExtensionState, HostServices } from './extension.ts';
 import type { NicRequest, NicState, PortState, PortType, SavedState, Status, StatusIndication } from './oid.ts';
 import type { Operation } from './operation.ts';
+import type { BindingInfo } from './policies/address-binding.ts';
 import type { JsonValue, PortProperty, PortPropertyType, SwitchProperty } from './properties.ts';
 import type { RefusedFrames } from './refused.ts';
 
@@ -92,6 +93,8 @@ export interface PortInfo {
   readonly counters: PortCounters;
   /** Source MAC addresses that are let in; null: any. */
   readonly macAddresses: readonly string[] | null;
+  /** IP addresses that are bound to it; null: any may be used. */
+  readonly bindings: readonly BindingInfo[] | null;
 }
 
 export interface DropCount extends DropReasonInfo {

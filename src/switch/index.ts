@@ -55,6 +55,7 @@ export {
 } from './oid.ts';
 export { Operation } from './operation.ts';
 export { HeaderField, type Passage, type Shortcut, type Shortcuts } from './passage.ts';
+export type { BindingInfo } from './policies/address-binding.ts';
 export type {
   AclProperty,
   AclRule,

@@ -32,6 +32,7 @@ export class Miniport {
       case 'NIC_DISCONNECT':
         // Somebody else may be there when it comes again.
         this.#datapath.ports[oid.nic.portId]?.policy.macs.forget();
+        this.#datapath.ports[oid.nic.portId]?.policy.binding?.forget();
         return this.#setNicState(oid.nic, 'disconnected');
       case 'PROPERTY_ADD':
         return this.switchProperties.has(oid.property.propertyId) ? 'INVALID_PARAMETER' : 'SUCCESS';

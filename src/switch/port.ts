@@ -92,7 +92,8 @@ export class Port {
     return { portId: this.portId, name: this.name, type: this.type, state: this.state };
   }
 
-  info(): PortInfo {
+  /** @param nowMs for how long bindings last */
+  info(nowMs: number): PortInfo {
     const nics = [];
     for (const nic of this.nics) if (nic) nics.push(nic.info());
     return {
@@ -101,6 +102,7 @@ export class Port {
       nics,
       properties: [...this.properties.values()],
       counters: this.counters(),
+      bindings: this.policy.binding?.list(nowMs) ?? null,
       macAddresses: this.policy.checkSourceMac ? this.policy.macs.list(this.nics[0] ?? null) : null,
     };
   }

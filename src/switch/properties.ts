@@ -112,6 +112,19 @@ export interface AclProperty {
   readonly rules: readonly AclRule[];
 }
 
+/** Which IP addresses a port may use as sources, and claim in ARP and neighbour discovery. */
+export interface BindingProperty {
+  readonly type: 'binding';
+  /** Addresses or prefixes that are bound to the port, for one MAC address or for all that it may use. */
+  readonly addresses: readonly { readonly ip: string; readonly mac?: string }[];
+  /** Addresses that DHCP and DHCPv6 servers give are bound, as long as they are given. */
+  readonly dhcp: boolean;
+  /** IPv6 addresses that are tested for duplicates are bound, when nobody objects. */
+  readonly nd: boolean;
+  /** Most learned addresses. */
+  readonly limit: number;
+}
+
 /** Which messages of network infrastructure are refused from a port. */
 export interface GuardProperty {
   readonly type: 'guard';
@@ -152,6 +165,7 @@ export type PortProperty =
   | RoutingDomainProperty
   | AclProperty
   | GuardProperty
+  | BindingProperty
   | QosProperty
   | MonitorProperty
   | CustomProperty;
@@ -168,6 +182,7 @@ export const PORT_PROPERTY_TYPES = [
   'routingDomain',
   'acl',
   'guard',
+  'binding',
   'qos',
   'monitor',
   'custom',

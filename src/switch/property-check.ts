@@ -19,6 +19,7 @@ import { PORT_PROPERTY_TYPES } from './properties.ts';
 const MAX_ACL_RULES = 4096;
 const MAX_ADDRESS_LIMIT = 1024;
 const MAX_MAC_ADDRESSES = 64;
+const MAX_BINDINGS = 256;
 const MAX_SUBNET_ID = 0xff_ffff;
 const MAX_JSON_DEPTH = 32;
 
@@ -157,6 +158,20 @@ function readProperty(reader: Reader): PortProperty {
       return { type, rules: reader.list('rules', MAX_ACL_RULES).map((rule, index) => readAclRule(rule, index)) };
     case 'guard':
       return { type, dhcp: reader.boolean('dhcp', false), router: reader.boolean('router', false) };
+    case 'binding':
+      return {
+        type,
+        addresses: reader.list('addresses', MAX_BINDINGS).map((value, index) => {
+          const one = new Reader(value, `addresses[${index}]`);
+          const mac = one.optionalText('mac');
+          const read = { ip: one.text('ip'), ...(mac === undefined ? {} : { mac }) };
+          one.done();
+          return read;
+        }),
+        dhcp: reader.boolean('dhcp', false),
+        nd: reader.boolean('nd', false),
+        limit: reader.integer('limit', 1, MAX_BINDINGS, 16),
+      };
     case 'qos':
       return {
         type,

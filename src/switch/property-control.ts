@@ -6,6 +6,7 @@ import type { Control } from './control.ts';
 import { SwitchError } from './errors.ts';
 import type { Miniport } from './miniport.ts';
 import type { Operation } from './operation.ts';
+import type { BindingHost } from './policies/address-binding.ts';
 import { compilePolicy } from './policies/compile.ts';
 import type { PortPolicy } from './policies/port-policy.ts';
 import { type Port, propertyKey } from './port.ts';
@@ -17,10 +18,20 @@ import { errorOf } from './thrown.ts';
 export class PropertyControl {
   readonly #control: Control;
   readonly #miniport: Miniport;
+  readonly #bindings: BindingHost;
 
   constructor(control: Control, miniport: Miniport) {
     this.#control = control;
     this.#miniport = miniport;
+    const { datapath } = control;
+    this.#bindings = {
+      nowMs: () => datapath.host.nowMs(),
+      setTimer: datapath.host.setTimer,
+      changed: () => datapath.pathChanged(),
+      *all() {
+        for (const port of datapath.ports) if (port?.policy.binding) yield port.policy.binding;
+      },
+    };
   }
 
   setPortProperty(portId: number, value: unknown): Operation<void> {
@@ -38,7 +49,7 @@ export class PropertyControl {
         }
         // Another property may have changed while an extension pended this one, so it is compiled afresh.
         try {
-          port.policy = this.#compile(port, property);
+          this.#apply(port, this.#compile(port, property));
         } catch (conflict) {
           done.reject(conflict instanceof Error ? conflict : errorOf(conflict));
           return;
@@ -65,7 +76,7 @@ export class PropertyControl {
           return;
         }
         port.properties.delete(key);
-        port.policy = this.#compile(port, null);
+        this.#apply(port, this.#compile(port, null));
         this.#control.refreshPolicies();
         this.#control.event({ type: 'property', portId, property, removed: true });
         done.resolve(undefined);
@@ -73,12 +84,19 @@ export class PropertyControl {
     });
   }
 
+  /** Put a policy in force. What a port without bindings had learned is forgotten. */
+  #apply(port: Port, policy: PortPolicy): void {
+    const before = port.policy.binding;
+    port.policy = policy;
+    if (policy.binding === null) before?.forget();
+  }
+
   /** The policy of a port with one property added or replaced. */
   #compile(port: Port, property: PortProperty | null): PortPolicy {
     const properties = new Map(port.properties);
     if (property !== null) properties.set(propertyKey(property), property);
     const isTeamMac = (high: number, low: number): boolean => this.#isTeamMac(high, low);
-    return compilePolicy(properties.values(), this.#control.subnets, isTeamMac, port.policy);
+    return compilePolicy(properties.values(), this.#control.subnets, isTeamMac, this.#bindings, port.policy);
   }
 
   /** Whether a MAC address is that of a connected NIC whose port allows teaming. */

@@ -177,7 +177,7 @@ function isPlain(packet: Packet): boolean {
 function wayOf(datapath: Datapath, asking: Slot, packet: Packet, source: Port, target: Port): Way | null {
   const way: Way = { passages: [], drop: DropReason.NONE };
   if (source.policy.hasIngressPolicy) {
-    const passage = ingressPassage(packet, source.policy);
+    const passage = ingressPassage(packet, source.policy, datapath.nowMs);
     if (passage === null || passage.drop !== undefined) return null;
     way.passages.push(passage);
   }
@@ -208,7 +208,8 @@ function wayDown(datapath: Datapath, asking: Slot, packet: Packet, source: Port)
     if (!extend(way, askIngress(datapath, slot, packet))) return null;
     if (way.drop !== DropReason.NONE) return way;
   }
-  if (source.policy.hasIngressPolicy && !extend(way, ingressPassage(packet, source.policy))) return null;
+  if (source.policy.hasIngressPolicy && !extend(way, ingressPassage(packet, source.policy, datapath.nowMs)))
+    return null;
   return way;
 }
 

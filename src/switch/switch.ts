@@ -227,12 +227,13 @@ class Switch implements VirtualSwitch {
 
   ports(): readonly PortInfo[] {
     const infos: PortInfo[] = [];
-    for (const port of this.#datapath.ports) if (port && port.portId !== 0) infos.push(port.info());
+    const nowMs = this.#datapath.host.nowMs();
+    for (const port of this.#datapath.ports) if (port && port.portId !== 0) infos.push(port.info(nowMs));
     return infos;
   }
 
   port(portId: number): PortInfo {
-    return this.#control.anyPort(portId).info();
+    return this.#control.anyPort(portId).info(this.#datapath.host.nowMs());
   }
 
   findPort(name: string): number | null {

@@ -111,14 +111,27 @@ async function showPort(cli: Cli, name: string): Promise<void> {
       ['dropped', `${count(port.drops)} packets`],
       ['offload', [port.offload?.hook ?? 'none', offloadText(port) ?? []].flat().join('; ')],
     ]);
+    const bound = bindingsText(port.bindings);
     const drops = port.dropReasons.map((drop) => `  ${drop.reason}: ${count(drop.packets)} (${drop.text})\n`).join('');
     const settings = toYaml(port.config)
       .trimEnd()
       .split('\n')
       .map((line) => `  ${line}\n`)
       .join('');
-    return `${lines}${drops}settings\n${settings}`;
+    return `${lines}${drops}${bound}settings\n${settings}`;
   });
+}
+
+/** The addresses that are bound to a port, one a line. */
+function bindingsText(bindings: PortInfo['bindings']): string {
+  if (bindings === null) return '';
+  const lines = bindings.map(({ address, mac, origin, vlan, expiresInSeconds }) => {
+    const of = mac === null ? '' : ` of ${mac}`;
+    const domain = vlan === null || vlan === 0 ? '' : ` in VLAN ${vlan}`;
+    const ends = expiresInSeconds === null ? '' : `, for ${count(expiresInSeconds)} s`;
+    return `  ${address}${of}${domain} (${origin}${ends})\n`;
+  });
+  return `bound addresses\n${lines.length === 0 ? '  none\n' : lines.join('')}`;
 }
 
 /** The daemon runs in another folder: what is relative here is not there. */

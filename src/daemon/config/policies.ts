@@ -7,6 +7,7 @@ import type { AclRule, PortProperty, VlanProperty } from '../../switch/index.ts'
 import type { Port } from './model.ts';
 
 const DEFAULT_BURST_BYTES = 262_144;
+const DEFAULT_LEARNED_BINDINGS = 16;
 
 /** Expand a list such as [10, '20-22'] to its ids, ascending, each once. */
 export function expandVlans(list: readonly (number | string)[]): number[] {
@@ -85,6 +86,16 @@ export function propertiesOf(port: Port, stations: Stations | null = null): Port
   if (port.acl !== undefined) properties.push({ type: 'acl', rules: aclRules(port.acl) });
   if (port.dhcpGuard === true || port.routerGuard === true) {
     properties.push({ type: 'guard', dhcp: port.dhcpGuard ?? false, router: port.routerGuard ?? false });
+  }
+  if (port.addressBinding !== undefined) {
+    const { addresses = [], learn = [], limit = DEFAULT_LEARNED_BINDINGS } = port.addressBinding;
+    properties.push({
+      type: 'binding',
+      addresses: addresses.map((one) => (typeof one === 'string' ? { ip: one } : one)),
+      dhcp: learn.includes('dhcp'),
+      nd: learn.includes('nd'),
+      limit,
+    });
   }
   if (port.mirror !== undefined) properties.push({ type: 'monitor', mode: port.mirror });
   if (port.rateLimit !== undefined) {

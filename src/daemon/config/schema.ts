@@ -131,6 +131,8 @@ const aclRule = z.strictObject({
   remotePort: integer(0, 65535).optional().describe('TCP, UDP or SCTP port on the other side'),
 });
 
+const bindingError = 'must be an IP address or prefix, or a mapping with "ip" and "mac"';
+
 const isolation = z
   .strictObject({
     mode: z.enum(['none', 'vlan', 'nativeVirtualSubnet', 'externalVirtualSubnet'], {
@@ -188,6 +190,24 @@ const policies = {
     .describe('access control list; what no rule matches passes'),
   dhcpGuard: flag.optional().describe('drop what only a DHCP server sends'),
   routerGuard: flag.optional().describe('drop router advertisements and redirects'),
+  addressBinding: z
+    .strictObject({
+      addresses: z
+        .array(z.union([address, z.strictObject({ ip: address, mac: stationSchema })], { error: bindingError }), {
+          error: 'must be a list of IP addresses',
+        })
+        .max(256, { error: 'has more than 256 entries' })
+        .optional()
+        .describe('IP addresses or prefixes that the port may use, each alone or with the MAC address that may use it'),
+      learn: z
+        .array(z.enum(['dhcp', 'nd'], { error: 'must be dhcp or nd' }), { error: 'must be a list of dhcp and nd' })
+        .max(2, { error: 'has more than 2 entries' })
+        .optional()
+        .describe('bind what DHCP servers give, and what IPv6 hosts test for duplicates'),
+      limit: integer(1, 256).optional().describe('most learned addresses; 16 when not given'),
+    })
+    .optional()
+    .describe('IP addresses that the port may use as sources, and claim in ARP and neighbour discovery; no others'),
   mirror: z
     .enum(['source', 'destination'], { error: 'must be source or destination' })
     .optional()

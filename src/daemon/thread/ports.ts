@@ -221,6 +221,7 @@ export class DatapathPorts {
       reason: port.reason,
       user: port.user?.name ?? null,
       mac: adapter === null ? null : formatMac(adapter.macAddress, 0),
+      bindings: info.bindings === null ? null : [...info.bindings],
       allowedMacs: info.macAddresses === null ? null : [...info.macAddresses],
       mtuBytes: adapter?.mtuBytes ?? null,
       counters: this.countersOf(port),

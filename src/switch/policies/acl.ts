@@ -11,7 +11,7 @@ import { messageOf } from '../thrown.ts';
 export const AclVerdict = { NO_RULE: 0, ALLOW: 1, DENY: 2 } as const;
 
 /** An address range. */
-interface IpPrefix {
+export interface IpPrefix {
   readonly bytes: Uint8Array;
   readonly prefixBits: number;
 }
@@ -162,7 +162,8 @@ function macEquals(bytes: Uint8Array, at: number, mac: Uint8Array): boolean {
   return true;
 }
 
-function prefixMatches(bytes: Uint8Array, at: number, version: number, prefix: IpPrefix): boolean {
+/** Whether the address of this IP version at a place lies in a range. */
+export function prefixMatches(bytes: Uint8Array, at: number, version: number, prefix: IpPrefix): boolean {
   const wanted = prefix.bytes;
   if (wanted.length !== (version === 4 ? 4 : 16)) return false;
   const whole = prefix.prefixBits >> 3;
@@ -173,8 +174,8 @@ function prefixMatches(bytes: Uint8Array, at: number, version: number, prefix: I
   return (bytes[at + whole] & mask) === (wanted[whole] & mask);
 }
 
-/** An address or prefix such as `10.0.0.0/8`, `fe80::1` or `2001:db8::/32`. */
-function parseIpPrefix(text: string): IpPrefix {
+/** An address or prefix such as `10.0.0.0/8`, `fe80::1` or `2001:db8::/32`. @throws TypeError */
+export function parseIpPrefix(text: string): IpPrefix {
   const slash = text.indexOf('/');
   const address = slash === -1 ? text : text.slice(0, slash);
   const bytes = new Uint8Array(address.includes(':') ? 16 : 4);

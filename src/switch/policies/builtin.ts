@@ -7,7 +7,9 @@ import { EtherType, Fragment, HeaderOffsets, IpProtocol, Malformed, type Packet 
 import { DropReason } from '../drop-reason.ts';
 import { HeaderField, type Passage } from '../passage.ts';
 import { type AclTable, AclVerdict } from './acl.ts';
-import { GuardedPort, hiddenBy } from './hidden.ts';
+import { bindingVerdict } from './binding-check.ts';
+import { observe } from './binding-learn.ts';
+import { GuardedPort, hiddenBy, isDhcp } from './hidden.ts';
 import type { PortPolicy } from './port-policy.ts';
 
 /** One instance serves all packets: the switch is single-threaded and no look outlives its packet. */
@@ -32,6 +34,10 @@ export function ingressPolicyVerdict(packet: Packet, policy: PortPolicy, nowMs: 
   if (policy.aclIn !== null && policy.aclIn.verdict(packet, headers, commit) === AclVerdict.DENY) {
     return DropReason.ACL_DENIED;
   }
+  if (policy.binding !== null) {
+    const unbound = bindingVerdict(packet, headers, policy.binding, nowMs, commit);
+    if (unbound !== DropReason.NONE) return unbound;
+  }
   if (policy.addressLimit !== null && !policy.addressLimit.accepts(packet, headers, nowMs, commit)) {
     return DropReason.ADDRESS_LIMIT;
   }
@@ -53,6 +59,9 @@ export function egressPolicyVerdict(packet: Packet, policy: PortPolicy, nowMs: n
     if (unread !== DropReason.NONE) return unread;
     if (policy.aclOut.verdict(packet, headers, commit) === AclVerdict.DENY) return DropReason.ACL_DENIED;
   }
+  if (commit && policy.binding?.learns === true && headers.parse(packet) === Malformed.NOTHING) {
+    observe(packet, headers, policy.binding, nowMs);
+  }
   const limit = policy.rateLimit;
   if (limit !== null) {
     const passes = commit ? limit.take(packet.length, nowMs) : limit.would(packet.length);
@@ -65,19 +74,31 @@ export function egressPolicyVerdict(packet: Packet, policy: PortPolicy, nowMs: n
  * What of packets like this one the built-in ingress policy looks at: see Passage.
  * @returns null when they must come through: the policy keeps state, a guard refuses this one, or it looks at more than flow keys hold
  */
-export function ingressPassage(packet: Packet, policy: PortPolicy): Passage | null {
+export function ingressPassage(packet: Packet, policy: PortPolicy, nowMs: number): Passage | null {
   if (policy.addressLimit !== null) return null;
   if (parse(packet, policy.looksInside) !== DropReason.NONE) return null;
   if (policy.dhcpGuard && isDhcpServerMessage()) return null;
   if (policy.routerGuard && isRouterMessage()) return null;
-  return aclPassage(packet, policy.aclIn);
+  if (policy.binding !== null) {
+    // DHCP is learned from, and what is not bound may be at any time.
+    if (isDhcp(headers) || bindingVerdict(packet, headers, policy.binding, nowMs, false) !== DropReason.NONE)
+      return null;
+  }
+  return withAddresses(aclPassage(packet, policy.aclIn), policy.binding !== null);
 }
 
 /** As {@link ingressPassage}, for packets towards a port. */
 export function egressPassage(packet: Packet, policy: PortPolicy): Passage | null {
   if (policy.rateLimit !== null) return null;
   if (parse(packet, policy.aclOut?.looksInside === true) !== DropReason.NONE) return null;
+  if (policy.binding?.learns === true && isDhcp(headers)) return null;
   return aclPassage(packet, policy.aclOut);
+}
+
+/** Bindings look at addresses. */
+function withAddresses(passage: Passage | null, isBound: boolean): Passage | null {
+  if (passage === null || !isBound || headers.ipVersion === 0) return passage;
+  return { ...passage, fields: passage.fields | HeaderField.ADDRESSES };
 }
 
 /** Malformed headers are refused wherever such a policy is, so that all fields down to the transport count for IP. */

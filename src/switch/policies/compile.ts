@@ -1,9 +1,10 @@
 /**
  * Turns the properties of a port into its compiled policy (port-policy.ts). Runs when a property changes, never per packet.
  */
-import { SwitchError } from '../errors.ts';
+import { messageOf, SwitchError } from '../errors.ts';
 import type { PortProperty, VlanProperty } from '../properties.ts';
 import { AclTable } from './acl.ts';
+import { AddressBinding, type BindingHost } from './address-binding.ts';
 import { AddressLimit } from './address-limit.ts';
 import { FIRST_SUBNET_DOMAIN, PortPolicy, VlanMode, VlanSet } from './port-policy.ts';
 import { RateLimiter } from './qos.ts';
@@ -27,6 +28,7 @@ export class SubnetDomains {
 /**
  * Compile all properties of a port.
  * @param properties at most one of each standard type
+ * @param bindings what address bindings need
  * @param previous the policy until now; its learned addresses are kept while the limit stays the same
  * @throws SwitchError INVALID when properties contradict each other or do not parse
  */
@@ -34,6 +36,7 @@ export function compilePolicy(
   properties: Iterable<PortProperty>,
   subnets: SubnetDomains,
   isTeamMac: (macHigh: number, macLow: number) => boolean,
+  bindings: BindingHost,
   previous: PortPolicy | null,
 ): PortPolicy {
   const policy = new PortPolicy();
@@ -96,6 +99,13 @@ export function compilePolicy(
         policy.dhcpGuard = property.dhcp;
         policy.routerGuard = property.router;
         break;
+      case 'binding':
+        try {
+          policy.binding = new AddressBinding(property, bindings, previous?.binding ?? null);
+        } catch (error) {
+          throw new SwitchError('INVALID', `address binding: ${messageOf(error)}`);
+        }
+        break;
       case 'qos':
         policy.rateLimit = new RateLimiter(property.maxRateBps, property.burstBytes);
         break;
@@ -113,10 +123,22 @@ export function compilePolicy(
     policy.hasRoutingDomains = true;
   }
   policy.hasIngressPolicy =
-    policy.aclIn !== null || policy.dhcpGuard || policy.routerGuard || policy.addressLimit !== null;
+    policy.binding !== null ||
+    policy.aclIn !== null ||
+    policy.dhcpGuard ||
+    policy.routerGuard ||
+    policy.addressLimit !== null;
   policy.looksInside =
-    policy.dhcpGuard || policy.routerGuard || policy.addressLimit !== null || policy.aclIn?.looksInside === true;
-  policy.hasEgressPolicy = policy.aclOut !== null || policy.rateLimit !== null || policy.vlanMode === VlanMode.TRUNK;
+    policy.binding !== null ||
+    policy.dhcpGuard ||
+    policy.routerGuard ||
+    policy.addressLimit !== null ||
+    policy.aclIn?.looksInside === true;
+  policy.hasEgressPolicy =
+    policy.binding?.learns === true ||
+    policy.aclOut !== null ||
+    policy.rateLimit !== null ||
+    policy.vlanMode === VlanMode.TRUNK;
   return policy;
 }
 

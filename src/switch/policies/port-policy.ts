@@ -3,6 +3,7 @@
  * security.ts, acl.ts and guards.ts read it. A port without properties has the default one: everything passes as it is.
  */
 import type { AclTable } from './acl.ts';
+import type { AddressBinding } from './address-binding.ts';
 import type { AddressLimit } from './address-limit.ts';
 import type { RateLimiter } from './qos.ts';
 import { NIC_MACS } from './station-macs.ts';
@@ -90,6 +91,7 @@ export class PortPolicy {
   aclIn: AclTable | null = null;
   aclOut: AclTable | null = null;
   addressLimit: AddressLimit | null = null;
+  binding: AddressBinding | null = null;
   rateLimit: RateLimiter | null = null;
 
   monitorSource = false;

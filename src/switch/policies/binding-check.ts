@@ -1,0 +1,185 @@
+/**
+ * What a port with address bindings may send: source addresses that are bound, and claims about them in ARP and neighbour discovery (dynamic ARP inspection, source
+ * address validation). Neighbours: address-binding.ts holds the bindings, binding-learn.ts is told of what they are learned from.
+ */
+import { EtherType, Fragment, type HeaderOffsets, IpProtocol, type Packet } from '../../net/index.ts';
+import type { ForwardingContext } from '../context.ts';
+import { DropReason } from '../drop-reason.ts';
+import type { AddressBinding } from './address-binding.ts';
+import { dhcpClientMessage, releaseBy } from './binding-learn.ts';
+import { GuardedPort } from './hidden.ts';
+
+/** Multicast listener discovery, RFC 2710 and 3810. */
+const MLD = new Set([130, 131, 132, 143]);
+const Nd = { ROUTER_SOLICIT: 133, ROUTER_ADVERTISEMENT: 134, SOLICIT: 135, ADVERTISE: 136, REDIRECT: 137 } as const;
+const REVERSE_ARP = 0x8035;
+const ARP_BYTES = 28;
+
+/**
+ * Whether the bindings of its port let a packet in.
+ * @param headers of this packet, just parsed, and nothing hides in it
+ * @param commit false only looks
+ * @returns a DropReason; NONE lets it in
+ */
+export function bindingVerdict(
+  packet: Packet,
+  headers: HeaderOffsets,
+  binding: AddressBinding,
+  nowMs: number,
+  commit: boolean,
+): number {
+  const { etherType, ipVersion } = headers;
+  if (etherType === EtherType.ARP || etherType === REVERSE_ARP) return arpVerdict(packet, headers, binding, nowMs);
+  if (ipVersion === 4) return ipv4Verdict(packet, headers, binding, nowMs, commit);
+  if (ipVersion === 6) return ipv6Verdict(packet, headers, binding, nowMs, commit);
+  return DropReason.NONE;
+}
+
+function vlanOf(packet: Packet): number {
+  return (packet.attachment as ForwardingContext).vlan;
+}
+
+/** RFC 826: the sender is who sends the frame, and has the address; RFC 5227: or asks whether somebody has it. */
+function arpVerdict(packet: Packet, headers: HeaderOffsets, binding: AddressBinding, nowMs: number): number {
+  const bytes = packet.bytes;
+  const arp = packet.offset + headers.l3Offset;
+  if (headers.l3End - headers.l3Offset < ARP_BYTES) return DropReason.NOT_JUDGEABLE;
+  const isKnown = bytes[arp] === 0 && bytes[arp + 1] === 1 && bytes[arp + 2] === 8 && bytes[arp + 3] === 0;
+  if (!isKnown || bytes[arp + 4] !== 6 || bytes[arp + 5] !== 4) return DropReason.NOT_JUDGEABLE;
+  const mac = packet.offset + 6;
+  if (!equal(bytes, arp + 8, mac, 6)) return DropReason.CLAIM_NOT_BOUND;
+  if (isZero(bytes, arp + 14, 4)) return DropReason.NONE;
+  const isBound = binding.allows(bytes, arp + 14, 4, vlanOf(packet), mac, nowMs);
+  return isBound ? DropReason.NONE : DropReason.CLAIM_NOT_BOUND;
+}
+
+function ipv4Verdict(
+  packet: Packet,
+  headers: HeaderOffsets,
+  binding: AddressBinding,
+  nowMs: number,
+  commit: boolean,
+): number {
+  const bytes = packet.bytes;
+  const source = packet.offset + headers.l3Offset + 12;
+  const mac = packet.offset + 6;
+  if (isToServer(headers, GuardedPort.DHCPV4_CLIENT, GuardedPort.DHCPV4_SERVER)) {
+    if (headers.fragment !== Fragment.NONE) return DropReason.NOT_JUDGEABLE;
+    const message = dhcpClientMessage(packet, headers);
+    if (message === null) return DropReason.NOT_JUDGEABLE;
+    if (!equal(bytes, message.clientMacAt, mac, 6)) return DropReason.CLAIM_NOT_BOUND;
+    // Who has lost his binding renews it by the address that he believes to have.
+    if (!message.ends) {
+      if (commit) binding.exchanges.note(message.transaction, bytes, mac, vlanOf(packet), nowMs);
+      return DropReason.NONE;
+    }
+    const reason = sourceVerdict(bytes, source, 4, packet, binding, nowMs);
+    if (reason === DropReason.NONE && commit) releaseBy(packet, headers, message, binding, vlanOf(packet));
+    return reason;
+  }
+  if (isZero(bytes, source, 4)) {
+    return headers.ipProtocol === IpProtocol.IGMP ? DropReason.NONE : DropReason.SOURCE_NOT_BOUND;
+  }
+  return sourceVerdict(bytes, source, 4, packet, binding, nowMs);
+}
+
+function ipv6Verdict(
+  packet: Packet,
+  headers: HeaderOffsets,
+  binding: AddressBinding,
+  nowMs: number,
+  commit: boolean,
+): number {
+  const bytes = packet.bytes;
+  const source = packet.offset + headers.l3Offset + 8;
+  const isUnspecified = isZero(bytes, source, 16);
+  const isIcmp = headers.ipProtocol === IpProtocol.ICMPV6 && headers.payloadOffset !== -1;
+  const type = isIcmp ? headers.icmpType : -1;
+  if (isUnspecified) {
+    const isAllowed = type === Nd.SOLICIT || type === Nd.ROUTER_SOLICIT || MLD.has(type);
+    if (!isAllowed) return DropReason.SOURCE_NOT_BOUND;
+  } else {
+    const reason = sourceVerdict(bytes, source, 6, packet, binding, nowMs);
+    if (reason !== DropReason.NONE) return reason;
+  }
+  if (type >= Nd.ROUTER_SOLICIT && type <= Nd.REDIRECT) {
+    // RFC 6980: neighbour discovery is not fragmented.
+    if (headers.fragmentOffset !== -1) return DropReason.NOT_JUDGEABLE;
+    return discoveryVerdict(packet, headers, binding, isUnspecified, nowMs, commit);
+  }
+  if (isToServer(headers, GuardedPort.DHCPV6_CLIENT, GuardedPort.DHCPV6_SERVER)) {
+    if (headers.fragment !== Fragment.NONE) return DropReason.NOT_JUDGEABLE;
+    const message = dhcpClientMessage(packet, headers);
+    if (message === null) return DropReason.NOT_JUDGEABLE;
+    if (commit && message.ends) releaseBy(packet, headers, message, binding, vlanOf(packet));
+    else if (commit) binding.exchanges.note(message.transaction, bytes, packet.offset + 6, vlanOf(packet), nowMs);
+  }
+  return DropReason.NONE;
+}
+
+/** RFC 4861: the target of an advertisement, and of a test for duplicates, and the link-layer addresses in options. */
+function discoveryVerdict(
+  packet: Packet,
+  headers: HeaderOffsets,
+  binding: AddressBinding,
+  isUnspecified: boolean,
+  nowMs: number,
+  commit: boolean,
+): number {
+  const bytes = packet.bytes;
+  const type = headers.icmpType;
+  const start = packet.offset + headers.l4Offset;
+  const end = packet.offset + headers.l3End;
+  const mac = packet.offset + 6;
+  const hasTarget = type === Nd.SOLICIT || type === Nd.ADVERTISE;
+  const options =
+    start + (type === Nd.ROUTER_SOLICIT ? 8 : type === Nd.ROUTER_ADVERTISEMENT ? 16 : hasTarget ? 24 : 40);
+  if (options > end) return DropReason.NOT_JUDGEABLE;
+  if (type === Nd.ADVERTISE || (type === Nd.SOLICIT && isUnspecified)) {
+    const target = start + 8;
+    const vlan = vlanOf(packet);
+    if (!binding.allows(bytes, target, 6, vlan, mac, nowMs)) {
+      const mayClaim =
+        type === Nd.SOLICIT && (commit ? binding.claim(bytes, target, vlan, mac, nowMs) : binding.learnsNd);
+      if (!mayClaim) return DropReason.CLAIM_NOT_BOUND;
+    }
+  }
+  // Source link-layer address (1) of solicitations and router advertisements, target link-layer address (2) of advertisements.
+  const ownOption = type === Nd.ADVERTISE ? 2 : 1;
+  for (let at = options; at < end; at += bytes[at + 1] * 8) {
+    if (end - at < 8 || bytes[at + 1] === 0 || bytes[at + 1] * 8 > end - at) return DropReason.NOT_JUDGEABLE;
+    if (type !== Nd.REDIRECT && bytes[at] === ownOption && !equal(bytes, at + 2, mac, 6))
+      return DropReason.CLAIM_NOT_BOUND;
+  }
+  return DropReason.NONE;
+}
+
+function sourceVerdict(
+  bytes: Uint8Array,
+  source: number,
+  version: number,
+  packet: Packet,
+  binding: AddressBinding,
+  nowMs: number,
+): number {
+  const isBound = binding.allows(bytes, source, version, vlanOf(packet), packet.offset + 6, nowMs);
+  return isBound ? DropReason.NONE : DropReason.SOURCE_NOT_BOUND;
+}
+
+function isToServer(
+  { ipProtocol, sourcePort, destinationPort }: HeaderOffsets,
+  client: number,
+  server: number,
+): boolean {
+  return ipProtocol === IpProtocol.UDP && sourcePort === client && destinationPort === server;
+}
+
+function equal(bytes: Uint8Array, a: number, b: number, length: number): boolean {
+  for (let i = 0; i < length; i += 1) if (bytes[a + i] !== bytes[b + i]) return false;
+  return true;
+}
+
+function isZero(bytes: Uint8Array, at: number, length: number): boolean {
+  for (let i = 0; i < length; i += 1) if (bytes[at + i] !== 0) return false;
+  return true;
+}
