@@ -383,3 +383,15 @@ test('while an action list runs, its words stay, and memory is given back with a
   table.remove(slots[9999]);
   expect(table.heap.words.length).toBeLessThan(held.length / 8);
 });
+
+test('what a large table gives back is collected soon, though nothing else asks for memory', async () => {
+  const table = new FlowTable();
+  for (let number = 0; number < 60_000; number += 1) put(table, numbered(number));
+  const full = process.memoryUsage().arrayBuffers;
+  const bytes = table.memoryBytes;
+  expect(bytes).toBeGreaterThan(15e6);
+  table.flush();
+  const turn = () => new Promise((resume) => setTimeout(resume, 50));
+  for (let time = 0; time < 200 && process.memoryUsage().arrayBuffers > full - bytes / 2; time += 1) await turn();
+  expect(process.memoryUsage().arrayBuffers).toBeLessThan(full - bytes / 2);
+});

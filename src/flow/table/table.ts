@@ -9,6 +9,7 @@ import { KEY_WORDS } from '../key/layout.ts';
 import { ConnectionHash } from './connection-hash.ts';
 import { FlowError, type FlowObserver, type FlowPut, type FlowTableOptions, PutMode } from './contract.ts';
 import { FlowCache } from './flow-cache.ts';
+import { collectSoon } from './garbage.ts';
 import { HashSecret } from './hash.ts';
 import { HEAP_BLOCK_MAXIMUM, WordHeap } from './heap.ts';
 import type { EntryPositions, FlowMask } from './mask.ts';
@@ -315,6 +316,7 @@ export class FlowTable implements EntryPositions {
     this.#removals = 0;
     const heap = this.#heap;
     if (this.#size * SPARE_SHARE > this.#slots.capacity && heap.usedWords * SPARE_SHARE > heap.words.length) return;
+    const before = this.memoryBytes;
     if (this.#size === 0) this.#highest = 0;
     if (heap.usedWords * SPARE_SHARE <= heap.words.length) heap.renew((former) => this.#moveContents(former));
     for (const mask of this.#masks.ordered) mask.shrink(this);
@@ -329,6 +331,7 @@ export class FlowTable implements EntryPositions {
       this.#ufids.resize(capacity);
     }
     this.#ufids.shrink();
+    collectSoon(before - this.memoryBytes);
   }
 
   #moveContents(former: Int32Array): void {
