@@ -206,7 +206,6 @@ test.each([
   ['a sample that is never taken', 'sample(sample=0.0%,actions(2))', ['ovs:FLOW 1']],
   ['a port that is not connected', '3', ['NIC_NOT_CONNECTED 1']],
   ['a change for a port that is not connected', 'push_vlan(vid=7,pcp=0),3', ['NIC_NOT_CONNECTED 1']],
-  ['a tag too many', 'push_vlan(vid=1,pcp=0),push_vlan(vid=2,pcp=0),push_vlan(vid=3,pcp=0),2', ['TOO_MANY_TAGS 1']],
   ['recirculation to where no flow is', 'recirc(0x7)', ['ovs:UPCALL_LOST 1']],
   ['an upcall that nobody takes', 'userspace(pid=5)', ['ovs:UPCALL_LOST 1']],
 ])('a packet that goes nowhere is dropped for one reason: %s', (_what, actions, reasons) => {
