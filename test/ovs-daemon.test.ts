@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { PortInfo } from '../src/daemon/client.ts';
+import type { PortInfo, TraceResult } from '../src/daemon/client.ts';
 import { must, run, until, World } from './daemon-world.ts';
 import { buildShim, hasOpenVSwitch } from './ovs-world.ts';
 
@@ -91,6 +91,60 @@ here(
     world.ok('port', 'del', 'fourth');
   },
 );
+
+here('trace says which megaflow a frame falls to, or that ovs-vswitchd would be asked', () => {
+  const mac = (host: string) => {
+    const text = must('ip', 'netns', 'exec', world.namespace(host), 'cat', '/sys/class/net/eth0/address');
+    return text.trim().replaceAll(':', '');
+  };
+  const rest = `08004500005400014000400100000a0800010a080002080000000001${'00'.repeat(58)}`;
+  expect(world.pings('a', '10.8.0.2', 2)).toBe(true);
+  const known = world.json<TraceResult>('trace', 'a', `${mac('b')}${mac('a')}${rest}`);
+  const texts = (trace: TraceResult) => trace.steps.map(({ text }) => text).join('\n');
+  expect(texts(known)).toMatch(
+    /falls to the flow ufid:[0-9a-f-]{36}, recirc_id\(0\),in_port\(\d+\),eth\(src=.*\nactions: \d+/,
+  );
+  expect(known).toMatchObject({ destinations: ['b'], handedTo: [], drop: null });
+  const frame = `${mac('b')}020000000077${rest}`;
+  const unknown = world.json<TraceResult>('trace', 'a', frame);
+  expect(unknown).toMatchObject({ destinations: [], handedTo: ['ovs-vswitchd'], drop: null });
+  expect(texts(unknown)).toContain('an upcall to ovs-vswitchd');
+  expect(world.ok('trace', 'a', frame)).toMatch(/handed to ovs-vswitchd\n$/);
+  // What it says to ask is understood.
+  const [, datapath, match] = /ofproto\/trace (\S+) '(.*)'/.exec(texts(unknown)) ?? [];
+  expect(appctl('ofproto/trace', datapath, match)).toContain('Datapath actions:');
+});
+
+here('a port that Open vSwitch added takes policies, and keeps them when it is added again', () => {
+  const set = world.ok('port', 'set', 'a', 'acl=[{action: deny, direction: in, remoteIp: 10.8.0.2/32}]');
+  expect(set).toContain('The extension ovs added it');
+  expect(world.ok('port', 'show', 'a')).toMatch(/added by +the extension ovs/);
+  expect(world.pings('a', '10.8.0.2', 1)).toBe(false);
+  vsctl('del-port', 'br0', 'a', '--', 'add-port', 'br0', 'a');
+  expect(world.pings('a', '10.8.0.2', 1)).toBe(false);
+  world.ok('port', 'set', 'a', 'acl=');
+  expect(world.pings('a', '10.8.0.2', 3)).toBe(true);
+  expect(world.ok('config', 'show')).not.toContain('acl');
+
+  const refused = (...args: string[]) => world.millrace('port', ...args).stderr;
+  expect(refused('set', 'a', 'device=b')).toContain('was added by the extension ovs, which decides about device');
+  expect(refused('set', 'a', '--ovs-name', 'x')).toContain('which decides about ovsName');
+  expect(refused('add', 'a')).toContain('which the extension ovs has added');
+  expect(refused('del', 'a')).toContain('ovs-vsctl del-port a');
+  expect(refused('set', 'nowhere', 'acl=')).toContain('there is no port "nowhere"');
+});
+
+here('offload=off is what says why flows of a port are not in the kernel', async () => {
+  world.ok('port', 'set', 'a', 'offload=off');
+  const why = 'is not offloaded: its configuration says offload=off';
+  await until('flows of the port say why', () => {
+    world.pings('a', '10.8.0.2', 1);
+    const text = world.ok('offload', 'show', '--flows');
+    return new RegExp(`port \\d+ ${why}`).test(text) && new RegExp(`output to port \\d+, which ${why}`).test(text);
+  });
+  expect(world.millrace('offload', 'dump', 'a').stderr).toContain('its configuration says offload=off');
+  world.ok('port', 'set', 'a', 'offload=');
+});
 
 here('dpctl without Open vSwitch shows what ovs-dpctl shows', () => {
   world.pings('a', '10.8.0.2', 3);

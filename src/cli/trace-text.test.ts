@@ -16,6 +16,7 @@ function flooded(
       ...ports.map((n) => ({ stage: `delivery p${n}`, text: wordsOf(n), port: `p${n}` })),
     ],
     destinations: ports.map((n) => `p${n}`),
+    handedTo: [],
     drop: null,
   };
 }
@@ -39,4 +40,15 @@ test('ports that are treated differently have lines of their own, and few ports 
     '  delivery  5 ports (p3, p5, p7, p9, p11): too long',
   ]);
   expect(traceText(flooded(2))).toContain('  delivery p2  out through port p2 (2), NIC 0; VLAN tag: keep as it is\n');
+});
+
+test('the end says where the frame is sent, and what program gets it', () => {
+  const end = (change: Partial<TraceResult>) =>
+    traceText({ ...flooded(1), ...change })
+      .trimEnd()
+      .split('\n')
+      .at(-1);
+  expect(end({ handedTo: ['ovs-vswitchd'] })).toBe('sent to p2; handed to ovs-vswitchd');
+  expect(end({ destinations: [], handedTo: ['ovs-vswitchd'] })).toBe('handed to ovs-vswitchd');
+  expect(end({ destinations: [], drop: 'ovs:FLOW' })).toBe('dropped: ovs:FLOW');
 });

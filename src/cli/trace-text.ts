@@ -76,6 +76,11 @@ export function traceText(trace: TraceResult): string {
   const lines = groupsOf(trace.steps).flatMap(linesOf);
   const width = Math.max(0, ...lines.map((line) => line.stage.length));
   const steps = lines.map((line) => `  ${line.stage.padEnd(width)}  ${printable(line.text)}\n`).join('');
-  const end = trace.drop === null ? `sent to ${nameList(trace.destinations)}` : `dropped: ${trace.drop}`;
+  const { destinations, handedTo, drop } = trace;
+  const ends = [
+    ...(destinations.length === 0 ? [] : [`sent to ${nameList(destinations)}`]),
+    ...(handedTo.length === 0 ? [] : [`handed to ${nameList(handedTo)}`]),
+  ];
+  const end = drop === null ? ends.join('; ') : `dropped: ${drop}`;
   return `frame into port ${trace.port}\n${frame}steps\n${steps}${end}\n`;
 }

@@ -31,6 +31,8 @@ export interface PortInfo {
   reason: string | null;
   /** The extension that uses the port under a name of its own, such as `ovs`; null for none. */
   user: string | null;
+  /** The extension that added the port, which is not of the configuration then; null for one of the configuration. */
+  addedBy: string | null;
   /** Of the interface. */
   mac: string | null;
   /** Source addresses that are let in; null: any. */
@@ -129,6 +131,8 @@ export interface TraceResult {
   steps: TraceStep[];
   /** Ports that would send it. */
   destinations: string[];
+  /** Programs that would get it, such as ovs-vswitchd. */
+  handedTo: string[];
   /** Why it is dropped; null when it is not. */
   drop: string | null;
 }

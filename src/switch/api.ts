@@ -144,6 +144,8 @@ export interface TraceStep {
   readonly nicIndex?: number;
   /** At delivery: what happens to the VLAN tag. */
   readonly tag?: string;
+  /** At delivery: the program that gets the packet. */
+  readonly handedTo?: string;
 }
 
 export type SwitchEvent =

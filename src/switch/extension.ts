@@ -40,6 +40,20 @@ export interface ExtensionFactory<Configuration = unknown> {
   create(handle: ExtensionHandle, configuration: Configuration): Extension;
 }
 
+/** Where an extension would send a packet. */
+export interface ExplainedDestination {
+  readonly portId: number;
+  readonly nicIndex: number;
+  readonly flags: number;
+}
+
+/** A changed copy that a forwarding extension would originate. */
+export interface ExplainedCopy {
+  /** In hexadecimal. */
+  readonly frame: string;
+  readonly destinations: readonly ExplainedDestination[];
+}
+
 /** What an extension says about a packet that is being traced. Nothing may be changed or learned. */
 export interface Explanation {
   /** What it looked at and found, one sentence a line. */
@@ -47,8 +61,12 @@ export interface Explanation {
   /** It would drop the packet. */
   readonly drop?: DropReasonCode;
   /** A forwarding extension: where it would send the packet. */
-  readonly destinations?: readonly { readonly portId: number; readonly nicIndex: number; readonly flags: number }[];
-  /** A filtering extension: destinations that it would exclude, with the reason. */
+  readonly destinations?: readonly ExplainedDestination[];
+  /** A forwarding extension: what it would originate besides. */
+  readonly copies?: readonly ExplainedCopy[];
+  /** A forwarding extension: the program that it would hand the packet to. */
+  readonly handedTo?: string;
+  /** Destinations that it would exclude, with the reason. */
   readonly excluded?: readonly { readonly portId: number; readonly reason: DropReasonCode }[];
 }
 

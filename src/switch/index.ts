@@ -20,6 +20,8 @@ export { RuleError, SwitchError, type SwitchErrorCode } from './errors.ts';
 export type {
   Counter,
   EntryRecord,
+  ExplainedCopy,
+  ExplainedDestination,
   Explanation,
   Extension,
   ExtensionDescriptor,

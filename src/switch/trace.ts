@@ -2,14 +2,14 @@
  * Trace: what would happen to a frame, step by step, with nothing forwarded, learned or counted. It asks the same judges as the
  * datapath does, and extensions for their explanation.
  */
-import type { Packet } from '../net/index.ts';
+import { Packet, Region } from '../net/index.ts';
 import type { TraceStep } from './api.ts';
 import { judgeSource, readFrame } from './classify.ts';
 import { ContextFlag, DestinationFlag, ForwardingContext } from './context.ts';
 import type { Datapath } from './datapath.ts';
 import { DropReason } from './drop-reason.ts';
 import { destinationNic, isTooLong } from './egress.ts';
-import type { Explanation } from './extension.ts';
+import type { ExplainedCopy, ExplainedDestination, Explanation } from './extension.ts';
 import { watched } from './guard.ts';
 import { isNvgre } from './ingress.ts';
 import { Route, route, routeNatively } from './native-forwarding.ts';
@@ -23,13 +23,18 @@ import { messageOf } from './thrown.ts';
 
 /** One trace under way. */
 class Tracer {
-  readonly steps: TraceStep[] = [];
+  readonly steps: TraceStep[];
+  /** Destinations that extensions refuse, and why. */
+  readonly #excluded = new Map<number, number>();
+  /** Changed copies that the forwarding extension makes. */
+  #copies: readonly ExplainedCopy[] = [];
   readonly #datapath: Datapath;
   readonly #packet: Packet;
   readonly #context = new ForwardingContext();
   readonly #slots: readonly Slot[];
 
-  constructor(datapath: Datapath, slots: readonly Slot[], packet: Packet) {
+  constructor(datapath: Datapath, slots: readonly Slot[], packet: Packet, steps: TraceStep[] = []) {
+    this.steps = steps;
     this.#datapath = datapath;
     this.#slots = slots;
     this.#packet = packet;
@@ -44,6 +49,35 @@ class Tracer {
     } finally {
       this.#packet.attachment = before;
     }
+    for (const copy of this.#copies)
+      new Tracer(this.#datapath, this.#slots, packetOf(copy.frame), this.steps).#originate(copy, this.#context);
+  }
+
+  /** A changed copy goes down from where it was made: it is classified as what it has become, and keeps its source. */
+  #originate(copy: ExplainedCopy, from: ForwardingContext): void {
+    const context = this.#context;
+    this.#packet.attachment = context;
+    const reason = readFrame(context, this.#packet);
+    if (reason !== DropReason.NONE) {
+      this.#drop('forwarding', reason);
+      return;
+    }
+    this.#enter(from.sourcePort, from.sourceNicIndex);
+    for (const { portId, nicIndex, flags } of copy.destinations) this.#add(portId, nicIndex, flags);
+    this.#addMirrors();
+    if (context.numDestinations !== 0) this.#egress();
+  }
+
+  /** Where the packet came in, and how that port judges it. */
+  #enter(port: Port | null, nicIndex: number): void {
+    const context = this.#context;
+    context.packet = this.#packet;
+    context.sourcePort = port;
+    context.sourcePortId = port?.portId ?? 0;
+    context.sourceNicIndex = nicIndex;
+    context.flags = ContextFlag.SOURCE_SET;
+    const nic = port?.nics[nicIndex];
+    if (port && nic) judgeSource(context, this.#packet, port.policy, nic, this.#datapath.privateVlans);
   }
 
   #say(stage: string, text: string, portId?: number): void {
@@ -67,12 +101,7 @@ class Tracer {
     if (datapath.paused || !datapath.active) return this.#drop('ingress', DropReason.STACK_PAUSED, portId);
     const reason = readFrame(context, this.#packet);
     if (reason !== DropReason.NONE) return this.#drop('ingress', reason, portId);
-    context.packet = this.#packet;
-    context.sourcePort = port;
-    context.sourcePortId = portId;
-    context.sourceNicIndex = nicIndex;
-    context.flags = ContextFlag.SOURCE_SET;
-    judgeSource(context, this.#packet, port.policy, nic, datapath.privateVlans);
+    this.#enter(port, nicIndex);
     const tag = context.tagTci === -1 ? 'untagged' : `tagged with VLAN ${context.tagTci & 0xfff}`;
     const secondary = context.secondaryVlan === 0 ? '' : `, secondary VLAN ${context.secondaryVlan}`;
     this.#say('ingress', `${tag}; enters forwarding domain ${context.vlan}${secondary}, priority ${context.priority}`);
@@ -127,6 +156,12 @@ class Tracer {
       for (const destination of explanation?.destinations ?? []) {
         this.#add(destination.portId, destination.nicIndex, destination.flags);
       }
+      for (const { portId, reason } of explanation?.excluded ?? []) this.#excluded.set(portId, reason);
+      this.#copies = explanation?.copies ?? [];
+      const handedTo = explanation?.handedTo;
+      if (handedTo !== undefined) this.steps.push({ stage: 'delivery', text: `goes to ${handedTo}`, handedTo });
+      const isConsumed = handedTo !== undefined || this.#copies.length > 0;
+      if (isConsumed && this.#context.numDestinations === 0) return false;
     }
     this.#addMirrors();
     if (this.#context.numDestinations === 0) return this.#drop('forwarding', DropReason.NO_DESTINATION);
@@ -189,7 +224,7 @@ class Tracer {
   #egress(): void {
     const context = this.#context;
     context.flags |= ContextFlag.EGRESS;
-    const excluded = new Map<number, number>();
+    const excluded = this.#excluded;
     for (const slot of [...this.#slots].reverse()) {
       if (slot.forwarding || !slot.hasEgress || slot.extension.explain === undefined) continue;
       for (const exclusion of this.#explain(slot)?.excluded ?? []) excluded.set(exclusion.portId, exclusion.reason);
@@ -226,17 +261,36 @@ class Tracer {
 
 /** An explanation's own copy, of plain texts and numbers. @throws TypeError for what is none */
 function readExplanation(given: Explanation | undefined): Explanation {
-  const { lines, drop, destinations = [], excluded = [] } = plainJson(given) as unknown as Explanation;
+  const plain = plainJson(given) as unknown as Explanation;
+  const { lines, drop, destinations = [], copies = [], handedTo, excluded = [] } = plain;
   return {
     lines: [...lines].map(String),
     ...(drop === undefined ? {} : { drop: Number(drop) }),
-    destinations: [...destinations].map(({ portId, nicIndex, flags }) => ({
-      portId: Number(portId),
-      nicIndex: Number(nicIndex),
-      flags: Number(flags),
+    destinations: readDestinations(destinations),
+    copies: [...copies].map((copy) => ({
+      frame: String(copy.frame),
+      destinations: readDestinations(copy.destinations),
     })),
+    ...(handedTo === undefined ? {} : { handedTo: String(handedTo) }),
     excluded: [...excluded].map(({ portId, reason }) => ({ portId: Number(portId), reason: Number(reason) })),
   };
+}
+
+function readDestinations(given: readonly ExplainedDestination[]): ExplainedDestination[] {
+  return [...given].map(({ portId, nicIndex, flags }) => ({
+    portId: Number(portId),
+    nicIndex: Number(nicIndex),
+    flags: Number(flags),
+  }));
+}
+
+/** A packet of its own over bytes in hexadecimal. */
+function packetOf(frame: string): Packet {
+  const bytes = Uint8Array.from(frame.match(/../g) ?? [], (digits) => Number.parseInt(digits, 16));
+  const packet = new Packet({ recycle: () => {} }, new Region(bytes.buffer), 0);
+  packet.length = bytes.length;
+  packet.limit = bytes.length;
+  return packet;
 }
 
 /** See VirtualSwitch.trace. @param slots flowing slots from the top */

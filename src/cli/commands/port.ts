@@ -96,6 +96,7 @@ async function showPort(cli: Cli, name: string): Promise<void> {
     const lines = pairs([
       ['port', `${port.name} (number ${port.id})`],
       ['kind', port.device === '' ? port.kind : `${port.kind}, ${port.device}`],
+      ...(port.addedBy === null ? [] : [['added by', `the extension ${port.addedBy}`] as const]),
       ['state', port.reason === null ? port.state : `${port.state}: ${port.reason}`],
       ['MAC address', port.mac ?? '-'],
       ['lets in', port.allowedMacs === null ? 'any source address' : port.allowedMacs.join(', ') || 'nobody'],
@@ -252,7 +253,11 @@ Examples:
       }
       resolvePaths(changes);
       const changed = await cli.call('port.set', { name, changes });
-      cli.print(changed, () => `Changed port ${name}, ${stateText(changed)}.\n${offloadNote(changed)}`);
+      const kept =
+        changed.addedBy === null
+          ? ''
+          : `The extension ${changed.addedBy} added it: its settings are kept while the daemon runs, and are not part of the configuration.\n`;
+      cli.print(changed, () => `Changed port ${name}, ${stateText(changed)}.\n${offloadNote(changed)}${kept}`);
     });
   return port;
 }

@@ -47,6 +47,12 @@ const POLICY_KEYS = [
   'offload',
 ] as const;
 
+/** The settings in which two ports differ that a port in use cannot change. */
+export function fixedChanges(from: Port, to: Port): string[] {
+  const policies: readonly string[] = POLICY_KEYS;
+  return changedKeys(from, to).filter((key) => !policies.includes(key));
+}
+
 function withoutPolicies(port: Port): object {
   const rest: Record<string, unknown> = { ...port };
   for (const key of POLICY_KEYS) delete rest[key];

@@ -5,6 +5,7 @@
 import { setTimeout } from 'node:timers/promises';
 import { z } from 'zod';
 import type { Api, ExtensionInfo, MethodName, PortInfo, Status } from '../api.ts';
+import { fixedChanges } from '../config/diff.ts';
 import { BUILTIN_EXTENSIONS, type Config, type Extension, toFile } from '../config/model.ts';
 import { macSchema, nameSchema, stationSchema } from '../config/schema.ts';
 import { mergePatch } from '../config/settings.ts';
@@ -98,6 +99,24 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
       await setTimeout(PROGRAM_TURN_MS);
     }
   }
+  /** A port that an extension has added; null for one of the configuration, and for none. */
+  async function addedPort(wanted: string): Promise<PortInfo | null> {
+    if (control.running.ports.has(wanted)) return null;
+    const info = (await thread.call('ports', null)).find((port) => port.name === wanted);
+    return info === undefined || info.addedBy === null ? null : info;
+  }
+  /** Change a port that an extension has added: the thread keeps its settings, the configuration does not know it. */
+  async function setAddedPort(info: PortInfo, changes: Record<string, unknown>): Promise<void> {
+    const before = checkPort(info.name, { ...info.config, ...(info.device === '' ? {} : { device: info.device }) });
+    const port = checkPort(info.name, mergePatch(before, changes));
+    const fixed = fixedChanges(before, port);
+    if (port.ovsName !== before.ovsName) fixed.push('ovsName');
+    if (fixed.length > 0) {
+      const message = `port "${info.name}" was added by the extension ${info.addedBy}, which decides about ${fixed.join(', ')}`;
+      throw new Failure('refused', message, 'policies can be set, such as vlan, security, acl, dhcpGuard, routerGuard');
+    }
+    await thread.call('operate', { op: 'port-set', name: info.name, port });
+  }
   const extensions = () => thread.call('extensions', null);
   const requirePort = (config: Config, wanted: string) => find([...config.ports], wanted, ([key]) => key, 'port')[1];
   const requireExtension = (config: Config, wanted: string) =>
@@ -120,6 +139,11 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
   });
   add('port.add', z.strictObject({ name: nameSchema, port: settings }), async ({ name: wanted, port }) => {
     const checked = checkPort(wanted, port);
+    const added = await addedPort(wanted);
+    if (added !== null) {
+      const message = `there is a port "${wanted}" already, which the extension ${added.addedBy} has added`;
+      throw new Failure('exists', message, 'change it with `millrace port set`');
+    }
     await control.change((running) => {
       if (running.ports.has(wanted)) {
         throw new Failure(
@@ -138,6 +162,11 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
     return settledPort(wanted);
   });
   add('port.del', name, async ({ name: wanted }) => {
+    const added = await addedPort(wanted);
+    if (added !== null) {
+      const hint = added.addedBy === 'ovs' ? `take it off its bridge: ovs-vsctl del-port ${wanted}` : undefined;
+      throw new Failure('refused', `port "${wanted}" was added by the extension ${added.addedBy}`, hint);
+    }
     await control.change((running) => {
       requirePort(running, wanted);
       const ports = new Map(running.ports);
@@ -148,6 +177,11 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
     return null;
   });
   add('port.set', z.strictObject({ name: nameSchema, changes: settings }), async ({ name: wanted, changes }) => {
+    const added = await addedPort(wanted);
+    if (added !== null) {
+      await control.serially(() => setAddedPort(added, changes));
+      return settledPort(wanted);
+    }
     const before = control.running;
     await control.change((running) => {
       const { device, ...settled } = requirePort(running, wanted);

@@ -83,6 +83,7 @@ export class Datapath {
       warn: (message, port = '') => this.#event('warning', port, message),
       say: (message, port) => this.#event('port-offload', port, message),
       log: (message, fields) => this.#log('debug', message, fields),
+      portOf: (id) => this.#ports.withId(id),
       extensionRuns: (name) => this.#stack.running(name),
     });
     this.#ports = new DatapathPorts(this.#switch, loop, this.#offload, {

@@ -29,6 +29,9 @@ export interface PortsListener {
 /** How often a port that should be there and cannot be opened is tried again. */
 const RETRY_MS = 2_000;
 
+/** Ports of users whose settings are kept. */
+const MAXIMUM_KEPT_SETTINGS = 4_096;
+
 /** All ports of one switch. */
 export class DatapathPorts {
   readonly #switch: VirtualSwitch;
@@ -37,6 +40,8 @@ export class DatapathPorts {
   readonly #listener: PortsListener;
   readonly #ports = new Map<string, DatapathPort>();
   readonly #byId = new Map<number, DatapathPort>();
+  /** What ports of users were set to, by name: such a port may go and come back any time. */
+  readonly #settings = new Map<string, Port>();
 
   constructor(virtualSwitch: VirtualSwitch, loop: EventLoop, offload: DatapathOffload, listener: PortsListener) {
     this.#switch = virtualSwitch;
@@ -57,6 +62,10 @@ export class DatapathPorts {
     return this.#ports.values();
   }
 
+  withId(id: number): DatapathPort | undefined {
+    return this.#byId.get(id);
+  }
+
   nameOf(id: number): string {
     return this.#byId.get(id)?.name ?? '';
   }
@@ -67,9 +76,11 @@ export class DatapathPorts {
 
   /**
    * Make a port. On failure nothing is left of it.
+   * @param asked how it is to be; one for a user has what it was set to before
    * @param user for whom it is made, when it is not of the configuration; a TAP of such a port is left down
    */
-  add(name: string, config: Port, user: PortUser | null = null): Operation<null> {
+  add(name: string, asked: Port, user: PortUser | null = null): Operation<null> {
+    const config = user === null ? asked : this.#withSettings(name, asked);
     let adapter: Adapter | null = null;
     let port: DatapathPort | null = null;
     let stations: FoundStations | null = null;
@@ -127,9 +138,18 @@ export class DatapathPorts {
     ]);
   }
 
-  /** Change policies. When one is refused, those before it are set back. */
+  /**
+   * Change policies. When one is refused, those before it are set back. Those of a user's port are kept for when it is added again.
+   * @throws Failure 'refused' when those of too many ports are kept
+   */
   set(name: string, config: Port): Operation<null> {
     const port = this.get(name);
+    if (port.ownedByUser && !this.#settings.has(name) && this.#settings.size >= MAXIMUM_KEPT_SETTINGS) {
+      throw new Failure(
+        'refused',
+        `settings of ${MAXIMUM_KEPT_SETTINGS} ports that extensions have added are kept already`,
+      );
+    }
     const before: Policies = { config: port.config, stations: port.stations };
     const after: Policies = { config, stations: knownStations(config, port.adapter) };
     const change = (from: Policies, to: Policies) =>
@@ -152,8 +172,15 @@ export class DatapathPorts {
     const changed = change(before, after);
     changed.whenSettled((operation) => {
       if (operation.error !== null) change(after, before);
+      else if (port.ownedByUser) this.#settings.set(name, config);
     });
     return changed;
+  }
+
+  /** What a user's port of this name and device was set to before, when it is added again. */
+  #withSettings(name: string, asked: Port): Port {
+    const known = this.#settings.get(name);
+    return known !== undefined && known.kind === asked.kind && known.device === asked.device ? known : asked;
   }
 
   /** Change whether flows run in the kernel; ports whose packets then come by another way are opened anew. */
@@ -220,6 +247,7 @@ export class DatapathPorts {
       state: port.state,
       reason: port.reason,
       user: port.user?.name ?? null,
+      addedBy: port.ownedByUser ? (port.user?.name ?? null) : null,
       mac: adapter === null ? null : formatMac(adapter.macAddress, 0),
       bindings: info.bindings === null ? null : [...info.bindings],
       allowedMacs: info.macAddresses === null ? null : [...info.macAddresses],

@@ -38,8 +38,10 @@ export function traceFrame(
   const frame = describe(packet.frame()).map(layerText);
   const steps = virtualSwitch.trace(packet, port.id, 0);
   const named = (step: TraceStep) => (step.portId === undefined || step.portId === 0 ? '' : nameOf(step.portId));
-  const delivered = steps.filter((step) => step.stage === 'delivery' && step.drop === undefined);
-  const drop = delivered.length > 0 ? undefined : steps.findLast((step) => step.drop !== undefined)?.drop;
+  const delivered = steps.filter((step) => step.stage === 'delivery' && step.handedTo === undefined);
+  const handedTo = steps.flatMap((step) => step.handedTo ?? []);
+  const isLost = delivered.length === 0 && handedTo.length === 0;
+  const drop = steps.findLast((step) => step.drop !== undefined)?.drop ?? 'NO_DESTINATION';
   return {
     port: port.name,
     frame,
@@ -49,7 +51,8 @@ export function traceFrame(
       return at === '' ? { stage: step.stage, text } : { stage: `${step.stage} ${at}`, text, port: at };
     }),
     destinations: delivered.map(named),
-    drop: delivered.length > 0 ? null : (drop ?? 'NO_DESTINATION'),
+    handedTo,
+    drop: isLost ? drop : null,
   };
 }
 

@@ -1,8 +1,9 @@
 /** The extension on a switch in memory: outputs become destinations, changed copies are originated, and every packet is accounted for. */
+import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { FlowRegistry, FlowSource } from '../../flow/index.ts';
 import { Batch, Checksum, Gso, MemoryAdapter, newCounters, PacketPool, Sink } from '../../net/index.ts';
-import { createSwitch, type JsonValue, type VirtualSwitch } from '../../switch/index.ts';
+import { createSwitch, type JsonValue, type TraceStep, type VirtualSwitch } from '../../switch/index.ts';
 import type { PseudoDeviceTransport } from './device/connection.ts';
 import { OvsErrno, OvsError, type OvsSurroundings, type OvsSwitchPort, ovsExtension } from './index.ts';
 
@@ -117,6 +118,31 @@ class Lab {
       if (frames.length > 0) left[adapter.name] = frames.map((one) => one.frame);
     }
     return left;
+  }
+
+  /** The steps of a trace, as text; the switch is as it was. */
+  trace(port: string, bytes: Uint8Array): readonly TraceStep[] {
+    const packet = this.pool.allocate();
+    if (packet === null) throw new Error('packets were lost');
+    packet.bytes.set(bytes, packet.offset);
+    packet.length = bytes.length;
+    const state = () => JSON.stringify([this.sw.counters, this.command('dump-flows'), this.command('show')]);
+    const before = state();
+    const steps = this.sw.trace(packet, this.sw.findPort(port) ?? -1);
+    expect(packet.frame()).toEqual(bytes);
+    expect(packet.references).toBe(1);
+    packet.release();
+    expect(state()).toBe(before);
+    expect(this.adapters.filter((one) => one !== undefined && one.takeTransmitted().length > 0)).toEqual([]);
+    expect(this.failures).toEqual([]);
+    return steps;
+  }
+
+  /** Ports through which a trace says that the frame leaves. */
+  traced(port: string, bytes: Uint8Array): string[] {
+    const names = this.adapters.map((one) => one?.name ?? '');
+    const steps = this.trace(port, bytes).filter(({ stage, drop }) => stage === 'delivery' && drop === undefined);
+    return steps.map(({ portId = 0 }) => names[portId]).sort();
   }
 
   reasons(port: string): string[] {
@@ -292,4 +318,103 @@ test('commands and their arguments are checked', () => {
   expect(() => lab.command('add-if', { datapath: 'dp', port: 'nowhere' })).toThrow('nowhere');
   expect(() => lab.command('del-if', { datapath: 'dp', port: 'dp' })).toThrow('goes with its datapath');
   expect(() => lab.command('add-dp', { datapath: 'dp' })).toThrow('exists');
+});
+
+test('a trace tells the megaflow, its actions, and what becomes of changed copies', () => {
+  const lab = new Lab(3);
+  lab.flow('in_port(1),eth(),eth_type(0x0800),ipv4(proto=17,frag=no)', '2,push_vlan(vid=7,pcp=0),3');
+  const steps = lab.trace('p1', frame()).filter(({ stage }) => stage === 'ovs' || stage === 'delivery');
+  expect(steps.map(({ text }) => text)).toEqual([
+    'port 1 of the datapath dp',
+    'falls to the flow in_port(1),eth(),eth_type(0x0800),ipv4(proto=17,frag=no)',
+    'actions: 2,push_vlan(vid=7,pcp=0),3',
+    'output to p2 (port 2)',
+    'output to p3 (port 3), 68 bytes, changed',
+    expect.stringMatching(/^out through port p2 .*VLAN tag: keep/),
+    expect.stringMatching(/^out through port p3 .*VLAN tag: keep/),
+  ]);
+});
+
+test('a trace follows recirculations, and says where no flow matches any more', () => {
+  const lab = new Lab(2);
+  lab.flow('recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4()', 'set(ipv4(ttl=9)),recirc(0x5)');
+  lab.flow('recirc_id(0x5),in_port(1),eth(),eth_type(0x0800),ipv4(ttl=9)', '2,recirc(0x6)');
+  const texts = lab.trace('p1', frame()).map(({ text }) => text);
+  expect(texts).toContain(
+    'recirculated with id 0x5: falls to the flow recirc_id(0x5),in_port(1),eth(),eth_type(0x0800),ipv4(ttl=9)',
+  );
+  expect(texts.find((text) => text.startsWith('recirculated with id 0x6: no flow matches'))).toContain('ttl=9');
+  expect(lab.traced('p1', frame())).toEqual(['p2']);
+});
+
+test('a trace ends where the packet would: no flow and no program, a drop, no bridge, a port that does not exist', () => {
+  const lab = new Lab(2);
+  lab.addPort('other');
+  const ended = (port: string) => lab.trace(port, frame()).findLast(({ drop }) => drop !== undefined)?.drop;
+  expect(ended('p1')).toBe('ovs:UPCALL_LOST');
+  expect(
+    lab
+      .trace('p1', frame())
+      .map(({ text }) => text)
+      .join('\n'),
+  ).toContain('no flow matches recirc_id(0),in_port(1),eth(');
+  lab.flow('in_port(1),eth(),eth_type(0x0800),ipv4()', 'drop');
+  lab.flow('in_port(2),eth(),eth_type(0x0800),ipv4()', '77');
+  expect(ended('p1')).toBe('ovs:FLOW');
+  expect(ended('p2')).toBe('ovs:PORT_MISSING');
+  expect(lab.trace('p2', frame()).map(({ text }) => text)).toContain('output to port 77, which does not exist');
+  expect(ended('other')).toBe('ovs:NO_VPORT');
+  expect(lab.traced('p1', new Uint8Array(9))).toEqual([]);
+});
+
+test('samples and meters are shown as done, and what goes to a program as handed to it', () => {
+  const lab = new Lab(2);
+  lab.flow(
+    'in_port(1),eth(),eth_type(0x0800),ipv4()',
+    'sample(sample=0.1%,actions(userspace(pid=7))),meter(9),clone(trunc(20),2)',
+  );
+  const steps = lab.trace('p1', frame());
+  const texts = steps.map(({ text }) => text);
+  expect(texts).toContain('what is done to a sample of its packets is shown as done to this one');
+  expect(texts).toContain('to ovs-vswitchd, 64 bytes: userspace(pid=7)');
+  expect(texts).toContain('meter 9: shown as within its rate');
+  expect(texts).toContain('output to p2 (port 2), 20 bytes, changed');
+  expect(steps.flatMap(({ handedTo }) => handedTo ?? [])).toEqual(['ovs-vswitchd']);
+});
+
+test('a trace agrees with what happens', () => {
+  const action = fc.constantFrom(
+    ...[
+      '1',
+      '2',
+      '3',
+      '9',
+      'push_vlan(vid=7,pcp=1)',
+      'pop_vlan',
+      'set(ipv4(ttl=3))',
+      'set(eth(dst=02:00:00:00:00:09))',
+      'trunc(20)',
+    ],
+    ...[
+      'clone(push_vlan(vid=8,pcp=0),2)',
+      'recirc(0x5)',
+      'check_pkt_len(size=80,gt(2),le(3))',
+      'clone(set(udp(dst=7)),1),3',
+    ],
+  );
+  const lists = fc.array(action, { maxLength: 6 });
+  const lab = new Lab(3);
+  fc.assert(
+    fc.property(lists, lists, fc.integer({ min: 60, max: 120 }), (first, second, length) => {
+      lab.command('del-flows');
+      const list = (actions: string[]) => (actions.length === 0 ? 'drop' : actions.join(','));
+      const match = 'in_port(1),eth(),eth_type(0x0800),ipv4(proto=17,ttl=64/0,frag=no)';
+      lab.flow(`recirc_id(0),${match}`, list(first));
+      lab.flow(`recirc_id(0x5),${match}`, list(second.filter((each) => !each.startsWith('recirc'))));
+      const told = lab.traced('p1', frame(length));
+      const left = Object.entries(lab.send('p1', frame(length))).flatMap(([name, frames]) => frames.map(() => name));
+      expect(told).toEqual(left.sort());
+    }),
+    { numRuns: 100 },
+  );
 });

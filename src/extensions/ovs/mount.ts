@@ -9,6 +9,9 @@ import {
   ContextFlag,
   contextOf,
   DropReason,
+  type ExplainedCopy,
+  type ExplainedDestination,
+  type Explanation,
   type Extension,
   type ExtensionFactory,
   type ExtensionHandle,
@@ -18,11 +21,14 @@ import {
   RuleError,
 } from '../../switch/index.ts';
 import { runOvsCommand } from './dpctl.ts';
+import { explainFrame } from './explain.ts';
 import type { CarriedFlow, DeviceKind, OvsDevice, OvsHost } from './host.ts';
 import { type OvsSurroundings, surroundingsOf } from './mount-host.ts';
 import { MountedPort, type PortTransmitter } from './mount-port.ts';
 import { type OvsConfiguration, parseOvsConfiguration } from './mount-settings.ts';
 import { OvsServer } from './netlink-server.ts';
+import type { OvsDatapath } from './ovs-datapath.ts';
+import type { Buffers } from './plain.ts';
 import { describeServer } from './status.ts';
 
 const BUFFERS = { packets: 4096, bufferBytes: 2304, largePackets: 128, largeBufferBytes: 66_048, clones: 4096 };
@@ -34,6 +40,7 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
   readonly #handle: ExtensionHandle;
   readonly #surroundings: OvsSurroundings;
   readonly #socket: string;
+  readonly #buffers: Buffers;
   readonly #server: OvsServer;
   readonly flows: FlowRegistry | null;
   /** By the switch's port number. */
@@ -63,11 +70,12 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
     this.#socket = configuration.socket;
     this.flows = flowRegistryOf(handle.host.services);
     this.#noVport = handle.registerDropReason('NO_VPORT', 'The port was not added to a bridge of Open vSwitch.');
-    this.#server = new OvsServer(this, {
+    this.#buffers = {
       pool: new PacketPool({ packets: BUFFERS.packets, bufferBytes: BUFFERS.bufferBytes }),
       largePool: new PacketPool({ packets: BUFFERS.largePackets, bufferBytes: BUFFERS.largeBufferBytes }),
       clones: new ClonePool(BUFFERS.clones),
-    });
+    };
+    this.#server = new OvsServer(this, this.#buffers);
   }
 
   restart(): void {
@@ -289,6 +297,48 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
     batch.count = 0;
   }
 
+  explain(packet: Packet, context: ForwardingContext): Explanation {
+    if (context.verdict !== DropReason.NONE) return { lines: [], drop: context.verdict };
+    const place = this.#placeOf(context.sourcePortId);
+    if (place === null) return { lines: [], drop: this.#noVport };
+    const { datapath, number } = place;
+    const { lines, outputs, handedUp, drop } = explainFrame(datapath, packet, number, this.#buffers);
+    const destinations: ExplainedDestination[] = [];
+    const excluded: { portId: number; reason: number }[] = [];
+    const copies: ExplainedCopy[] = [];
+    const { policies } = this.#handle;
+    for (const { port, changed } of outputs) {
+      const portId = port.device?.portId ?? -1;
+      if (portId === -1) continue;
+      const destination = { portId, nicIndex: 0, flags: policies.destinationFlags(portId) };
+      if (changed === null) {
+        destinations.push(destination);
+        const reason = policies.egressVerdict(packet, portId);
+        if (reason !== DropReason.NONE) excluded.push({ portId, reason });
+      } else addCopy(copies, changed, destination);
+    }
+    const where = `port ${number} of the datapath ${datapath.name}`;
+    const isAlone = outputs.length === 0 && !handedUp;
+    return {
+      lines: [where, ...lines],
+      destinations,
+      excluded,
+      copies,
+      ...(handedUp ? { handedTo: 'ovs-vswitchd' } : {}),
+      ...(isAlone && drop !== 0 ? { drop: this.#reasonOf(drop) } : {}),
+    };
+  }
+
+  /** The datapath and the number in it of a port of the switch; null for one that is on no bridge. */
+  #placeOf(portId: number): { datapath: OvsDatapath; number: number } | null {
+    for (const datapath of this.#server.datapaths.values()) {
+      for (const { device, number } of datapath.ports.values()) {
+        if (device?.portId === portId) return { datapath, number };
+      }
+    }
+    return null;
+  }
+
   status(): JsonValue {
     return describeServer(this.#server, this.#socket);
   }
@@ -296,6 +346,15 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
   command(name: string, args: JsonValue): JsonValue {
     return runOvsCommand(this.#server, name, args);
   }
+}
+
+/** Add a changed copy, which is one with the copy before it when it is the same frame. */
+function addCopy(copies: ExplainedCopy[], frame: Uint8Array, destination: ExplainedDestination): void {
+  const text = Array.from(frame, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  const last = copies.at(-1);
+  if (last?.frame === text)
+    copies[copies.length - 1] = { frame: text, destinations: [...last.destinations, destination] };
+  else copies.push({ frame: text, destinations: [destination] });
 }
 
 function sameSource(a: ForwardingContext, b: ForwardingContext): boolean {

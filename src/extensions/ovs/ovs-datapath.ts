@@ -248,6 +248,12 @@ export class OvsDatapath implements FlowHooks {
     return this.#upcall(pid, packet, key, hash, null);
   }
 
+  /** Whether a program would hear of a packet of a port that no flow matches. */
+  isHeard(number: number): boolean {
+    if (this.#dispatchesByCpu) return this.cpuPids.some((pid) => pid !== 0);
+    return this.ports.get(number)?.upcallPids.some((pid) => pid !== 0) ?? false;
+  }
+
   userspace(
     packet: Packet,
     key: FlowKey,

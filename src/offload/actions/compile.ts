@@ -193,7 +193,10 @@ class ListCompiler {
   #output(port: number): boolean {
     const { hook } = this.#all.context;
     const target = this.#all.context.port(port);
-    if (target === null) return this.#refuse(`output to port ${port}, which has no interface`);
+    if (target === null) {
+      const why = this.#all.context.absenceOf?.(port) ?? 'has no interface';
+      return this.#refuse(`output to port ${port}, which ${why}`);
+    }
     if (target.isDown === true) {
       // The port counts what would have gone there.
       this.#limit = -1;

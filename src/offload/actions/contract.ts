@@ -24,6 +24,8 @@ export interface CompileContext {
   readonly hook: OffloadHook;
   /** The interface of a port; null when eBPF cannot reach it, and a flow that sends there is refused. */
   port(number: number): OutputTarget | null;
+  /** Why there is no interface, as the rest of a sentence that begins with the port; 'has no interface' when left out. */
+  absenceOf?(number: number): string;
   /** The secret that the engine's hash action uses; without it flows that hash are refused. */
   readonly hashSecret?: { readonly low: number; readonly high: number };
 }

@@ -183,7 +183,7 @@ export class FlowHooks {
       if ((key[plan.zeroIndex[i]] & plan.zeroValues[i]) !== 0) return zeroReason(plan.zeroIndex[i]);
     }
     if (!isOnePort) return this.#context.tc.ports === 0 ? 'no port is offloaded' : null;
-    if (port === undefined) return `port ${key[Word.IN_PORT]} has no interface`;
+    if (port === undefined) return `port ${key[Word.IN_PORT]} ${this.#context.ports.absenceOf(key[Word.IN_PORT])}`;
     return port.hook === null ? `packets of port ${port.number} go to the engine` : null;
   }
 }

@@ -40,6 +40,8 @@ export interface FlowOffloadOptions {
   lost?(ifindex: number, packets: number): void;
   /** Most packets that are on their way through the punt channel. Left out, what is lost is found when nothing moves on a port. */
   readonly mostUnderWay?: number;
+  /** Why a port of this number was not told of, where that is known; see {@link OffloadPorts.absenceOf}. */
+  absence?(number: number): string | null;
   /** The secret of the engine's hash action. */
   readonly hashSecret?: { readonly low: number; readonly high: number };
   /** Most entries, a power of two; a flow may take one at each hook. 262,144 when left out. */
@@ -59,7 +61,7 @@ const SYNC_SHARE = 8;
 
 export class FlowOffload implements FlowObserver {
   readonly table: FlowTable;
-  readonly ports = new OffloadPorts();
+  readonly ports: OffloadPorts;
   readonly tc: HookState;
   readonly xdp: HookState;
   readonly placement: Placement;
@@ -80,6 +82,7 @@ export class FlowOffload implements FlowObserver {
   constructor(options: FlowOffloadOptions) {
     this.#options = options;
     this.table = options.table;
+    this.ports = new OffloadPorts(options.absence);
     const { adopt } = options;
     const maximumEntries = Math.min(options.maximumEntries ?? 1 << 18, MAXIMUM_ENTRIES);
     const initialEntries = Math.min(options.initialEntries ?? 1 << 14, maximumEntries);
@@ -105,6 +108,7 @@ export class FlowOffload implements FlowObserver {
     const contextOf = (hook: 'tc' | 'xdp'): CompileContext => ({
       hook,
       port: (number) => this.ports.target(number),
+      absenceOf: (number) => this.ports.absenceOf(number),
       ...(options.hashSecret === undefined ? {} : { hashSecret: options.hashSecret }),
     });
     this.programs = new Programs(this.placement, this.#states, secrets, {

@@ -25,6 +25,17 @@ export interface OffloadPort {
 export class OffloadPorts {
   readonly #byIfindex = new Map<number, OffloadPort>();
   readonly #byNumber = new Map<number, OffloadPort>();
+  readonly #absence: (number: number) => string | null;
+
+  /** @param absence what is known of a port that is not here, as of {@link absenceOf} */
+  constructor(absence: (number: number) => string | null = () => null) {
+    this.#absence = absence;
+  }
+
+  /** Why a port is not here, as the rest of a sentence that begins with it. */
+  absenceOf(number: number): string {
+    return this.#absence(number) ?? 'has no interface';
+  }
 
   /** @returns what was known of the interface before */
   set(port: OffloadPort): OffloadPort | undefined {

@@ -26,6 +26,8 @@ export interface TablesSurroundings {
   isOn(): boolean;
   /** Whether they must. */
   isRequired(): boolean;
+  /** See SourceSurroundings.absence. */
+  absence(portId: number): string | null;
   /** Programs make no copies any more, though they were asked for. */
   copiesRefused(reason: string): void;
   /** A table is gone: with it may go what a former process left. */
@@ -85,6 +87,7 @@ export class FlowTables implements FlowRegistry {
         lost: (ifindex, packets) => ports.lost(ifindex, packets),
         install: (of, installation) => this.#install(of, installation),
         refused: (of, refusal, hookIsLost) => this.#refused(of, refusal, hookIsLost),
+        absence: (portId) => this.#around.absence(portId),
         copiesRefused: ({ reason }) => this.#around.copiesRefused(reason),
       });
       this.#tables.set(source, table);

@@ -37,6 +37,8 @@ export interface OffloadSurroundings {
   /** Something about a port is as it should be again. */
   say(message: string, port: string): void;
   log(message: string, fields: Record<string, unknown>): void;
+  /** A port by the switch's number. */
+  portOf(id: number): DatapathPort | undefined;
   /** Whether an extension runs. */
   extensionRuns(name: string): boolean;
 }
@@ -51,6 +53,8 @@ export class DatapathOffload implements FlowRegistry {
   readonly #ports: PortOffloads;
   readonly #tables: FlowTables;
   readonly #copies: CaptureCopies;
+  /** Why ports that were to have a program have none, by the switch's number. */
+  readonly #refusals = new Map<number, string>();
 
   constructor(around: OffloadSurroundings) {
     this.#around = around;
@@ -105,6 +109,7 @@ export class DatapathOffload implements FlowRegistry {
       log,
       isOn: () => this.#mode !== 'off' && this.#decide(),
       isRequired: () => this.#mode === 'require',
+      absence: (portId) => this.#absence(portId),
       copiesRefused: (reason) => this.#copies.refused(reason),
       tableGone: () => this.#dropStale(),
     });
@@ -176,7 +181,11 @@ export class DatapathOffload implements FlowRegistry {
    */
   begin(port: DatapathPort, ifindex: number): boolean {
     const reason = this.#ports.begin(port, ifindex);
-    if (reason === null) return true;
+    if (reason === null) {
+      this.#refusals.delete(port.id);
+      return true;
+    }
+    this.#refusals.set(port.id, reason);
     this.#around.warn(`port ${port.name} is not offloaded: ${reason}`);
     if (this.#mode !== 'require') return false;
     throw new Failure('failed', `port ${port.name} cannot be offloaded: ${reason}`);
@@ -207,7 +216,28 @@ export class DatapathOffload implements FlowRegistry {
 
   /** The port's device goes, or the port. */
   end(port: DatapathPort): void {
+    this.#refusals.delete(port.id);
     this.#ports.end(port);
+  }
+
+  /** Why a port has no programs, as the rest of a sentence that begins with it; null when nothing keeps it from having some. */
+  #absence(portId: number): string | null {
+    const port = this.#around.portOf(portId);
+    if (port === undefined) return null;
+    const reason = this.#reasonOf(port);
+    return reason === null ? null : `is not offloaded: ${reason}`;
+  }
+
+  #reasonOf(port: DatapathPort): string | null {
+    const { config } = port;
+    if (config.kind === 'memory' || config.kind === 'pcap') return `a port of kind ${config.kind} has no interface`;
+    if (config.offload === 'off') return 'its configuration says offload=off';
+    if (this.#mode === 'off') return 'the configuration says offload: off';
+    if (this.#decision?.on === false) return this.#decision.message ?? 'the kernel does not allow it';
+    if (config.kind === 'netdev' && config.isolate === false) return 'its configuration says isolate=false';
+    if (config.kind === 'tap' && config.netns !== undefined) return `its interface is in the namespace ${config.netns}`;
+    if (!port.attached) return 'its interface is not there';
+    return this.#refusals.get(port.id) ?? null;
   }
 
   // A daemon's start and end.
@@ -286,7 +316,7 @@ export class DatapathOffload implements FlowRegistry {
     const one = this.#ports.of(port);
     const program = one?.hook === 'xdp' ? one.source?.xdp : one?.hook === 'tc' ? one.source?.tc : null;
     if (program === undefined || program === null) {
-      const why = one?.why ?? 'no flow has asked for one yet';
+      const why = one?.why ?? this.#reasonOf(port) ?? 'no flow has asked for one yet';
       throw new Failure('refused', `port ${port.name} has no generated program: ${why}`);
     }
     return verifier ? program.verifierLog() : program.listing();

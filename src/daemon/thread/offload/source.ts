@@ -20,6 +20,8 @@ export interface SourceSurroundings {
   /** Packets that programs had handed up and that have not come. */
   lost(ifindex: number, packets: number): void;
   refused(source: OffloadedSource, refusal: Refused, hookIsLost: boolean): void;
+  /** Why programs cannot have a port of the switch, as the rest of a sentence that begins with it; null when that is not known. */
+  absence(portId: number): string | null;
   /** Programs make no copies any more, though they were asked for. */
   copiesRefused(refusal: Refused): void;
 }
@@ -51,6 +53,7 @@ export class OffloadedSource {
       refused: (refusal, hookIsLost) => around.refused(this, refusal, hookIsLost),
       copiesRefused: (refusal) => around.copiesRefused(refusal),
       lost: (ifindex, packets) => around.lost(ifindex, packets),
+      absence: (number) => around.absence(source.portIdOf(number)),
       mostUnderWay: around.mostUnderWay,
       carried: (slot, packets, bytes) => source.carried?.(slot, packets, bytes),
       ...(source.hashSecret === undefined ? {} : { hashSecret: source.hashSecret }),
