@@ -28,7 +28,8 @@ function copy(value: unknown, path: string, depth: number, budget: Budget): Json
     case 'boolean':
       return value;
     case 'number':
-      return Number.isFinite(value) ? value : null;
+      // JSON has no negative zero.
+      return Number.isFinite(value) ? value + 0 : null;
     case 'string':
       return counted(value, budget);
     case 'object':
