@@ -8,6 +8,7 @@
  * One turn: ask every poller for work; look at the descriptors; run timers that are due; and when nobody had work for the
  * length of the busy-poll budget, sleep in epoll_wait until a descriptor is ready, a timer is due, or another thread wakes it.
  */
+import { setImmediate } from 'node:timers';
 import { Epoll, EpollEvent, eventfd, type FileDescriptor, read, takeSocketError } from './sys/index.ts';
 import { Timers } from './timers.ts';
 

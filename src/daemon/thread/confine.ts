@@ -1,6 +1,6 @@
 /**
  * What code in the datapath thread must not call, above all that of users' extensions: `process.exit` would end the thread with all ports,
- * `process.kill` the daemon, and a timer of Node's never fires, as the thread does not come back to Node's own loop. Each of them throws a sentence
+ * `process.kill` the daemon, and a timer of Node's fires up to a second late, as Node's own loop has one turn a second there. Each of them throws a sentence
  * that says what to do instead; the guard of the switch then disables the extension that called it.
  */
 
@@ -18,7 +18,8 @@ const TIMER_CALLS = ['setTimeout', 'setInterval', 'setImmediate'] as const;
 export function confineThread(): (code: number) => void {
   const exit = process.exit.bind(process);
   for (const [name, why] of Object.entries(PROCESS_CALLS)) refuse(process, name, `process.${name}`, why);
-  for (const name of TIMER_CALLS) refuse(globalThis, name, name, 'it never fires in the datapath; use handle.setTimer');
+  for (const name of TIMER_CALLS)
+    refuse(globalThis, name, name, 'Node has one turn a second in the datapath; use handle.setTimer');
   return exit;
 }
 
