@@ -148,7 +148,8 @@ async function serve(options: DaemonOptions, config: Config, log: Logger, lock: 
     log.info({ why: reason ?? 'the datapath ended' }, 'stopping');
     return 0;
   } catch (error) {
-    const fate = await thread.stop(false);
+    const told = await thread.stop(false);
+    const fate = told ?? (thread.isClosed || lock.leftBehind === null ? null : UNKNOWN_FATE);
     if (fate === null) throw error;
     const { kind, message, hint } = toFailure(error);
     throw new Failure(kind, `${message}; ${fate}`, hint);
@@ -165,6 +166,10 @@ async function serve(options: DaemonOptions, config: Config, log: Logger, lock: 
     log.debug('stopped');
   }
 }
+
+/** Of what a former daemon had left, when the datapath thread had to be ended and could not say. */
+const UNKNOWN_FATE =
+  'the datapath thread had to be ended; what the daemon before left in the kernel stays, for the next `millrace up` or for `millrace down`';
 
 /**
  * The datapath thread has not closed what it had in hand: that is removed as after a daemon that was killed.

@@ -2,7 +2,7 @@
  * The control thread's end of the datapath thread: starts it, calls it, and hears when it dies. A call is put on the message port
  * and the thread's event loop is woken through its eventfd, because that loop never returns to Node's own.
  */
-import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
+import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import { wakeLoop } from '../../host/index.ts';
 import { Failure } from '../rpc/failure.ts';
 import type { DatapathCall, DatapathCalls, UpMessage } from './calls.ts';
@@ -29,6 +29,7 @@ export class DatapathThread {
   readonly #pulse: SharedArrayBuffer;
   /** Names of extensions by their numbers in the pulse. */
   readonly #names = new Map<number, string>();
+  readonly #announce: (message: Announcement) => void;
   readonly #waiting = new Map<number, Waiting>();
   #wakeDescriptor = -1;
   #nextId = 1;
@@ -39,7 +40,13 @@ export class DatapathThread {
   /** Settles when the thread is gone: null when it was asked to stop, else why it died. */
   readonly gone: Promise<Error | null>;
 
-  private constructor(worker: Worker, port: MessagePort, pulse: SharedArrayBuffer) {
+  private constructor(
+    worker: Worker,
+    port: MessagePort,
+    pulse: SharedArrayBuffer,
+    announce: (message: Announcement) => void,
+  ) {
+    this.#announce = announce;
     this.#worker = worker;
     this.#port = port;
     this.#pulse = pulse;
@@ -51,6 +58,10 @@ export class DatapathThread {
         // The descriptor may belong to something else from now on.
         this.#wakeDescriptor = -1;
         this.#isGone = true;
+        // What it said last may still wait here, such as the answer to its stop.
+        for (let got = receiveMessageOnPort(port); got !== undefined; got = receiveMessageOnPort(port)) {
+          this.#take(got.message as UpMessage);
+        }
         const why = this.#error === null ? `ended with code ${code}` : `died: ${this.#error.message}`;
         const inside = this.entered === null ? '' : `, in the extension ${this.entered}`;
         const error = new Error(`the datapath thread ${why}${inside}`, { cause: this.#error });
@@ -82,7 +93,7 @@ export class DatapathThread {
       // Packets live outside the JavaScript heap. A small young generation is collected often and stays in the cache.
       resourceLimits: { maxYoungGenerationSizeMb: 8, maxOldGenerationSizeMb: 512 },
     });
-    const thread = new DatapathThread(worker, port1, pulse);
+    const thread = new DatapathThread(worker, port1, pulse, announce);
     await new Promise<void>((resolve, reject) => {
       const timer = setTimeout(() => reject(new Error('the datapath thread did not start')), START_TIMEOUT_MS);
       port1.on('message', (message: UpMessage) => {
@@ -90,7 +101,7 @@ export class DatapathThread {
           thread.#wakeDescriptor = message.wakeDescriptor;
           clearTimeout(timer);
           resolve();
-        } else thread.#onMessage(message, announce);
+        } else thread.#take(message);
       });
       void thread.gone.then((error) => {
         clearTimeout(timer);
@@ -164,19 +175,21 @@ export class DatapathThread {
         this.#worker.unref();
       }, timeoutMs);
     });
-    const fate = await Promise.race([stopped, this.gone, given]);
+    // When it is gone, its answer is here or will never be.
+    const fate = await Promise.race([stopped, this.gone.then(() => stopped), given]);
     await Promise.race([this.gone, given]);
     clearTimeout(forced);
     return typeof fate === 'string' ? fate : null;
   }
 
-  #onMessage(message: Exclude<UpMessage, { type: 'ready' }>, announce: (message: Announcement) => void): void {
+  #take(message: UpMessage): void {
+    if (message.type === 'ready') return;
     if (message.type === 'entry') {
       this.#names.set(message.number, message.name);
       return;
     }
     if (message.type !== 'reply' && message.type !== 'failure') {
-      announce(message);
+      this.#announce(message);
       return;
     }
     const waiting = this.#waiting.get(message.id);
