@@ -1,5 +1,5 @@
 /** `millrace down` says "down" when the daemon is gone and nothing is left of it, however the daemon ended: and looks by itself. */
-import { existsSync, readFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { queryNetdev } from '../src/bpf/index.ts';
 import { NetworkNamespace } from '../src/host/index.ts';
@@ -152,4 +152,28 @@ test('from another network namespace it finds what a killed daemon left in its o
   must('ip', '-n', elsewhere, 'link', 'set', 'lo', 'down');
   await until('the monitor has seen what came after', () => /lo:/.test(seen));
   expect(seen).not.toMatch(/\ba[:@]/);
+});
+
+const HURRIED = '/sys/kernel/rcu_expedited';
+
+function isWritable(path: string): boolean {
+  try {
+    accessSync(path, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+test.runIf(isWritable(HURRIED))('grace periods that a killed daemon was hurrying take their time again', async () => {
+  world.up(PORTS);
+  const { pid } = world.json<{ pid: number }>('status');
+  const lock = JSON.parse(readFileSync(`${world.socket}.lock`, 'utf8')) as { unhurried: boolean };
+  process.kill(pid, 'SIGKILL');
+  await until('the daemon is gone', () => !existsSync(`/proc/${pid}`));
+  // As if it had been killed in the midst of a call. Others of this machine may hurry just now, and leave it alone then.
+  writeFileSync(HURRIED, '1');
+  expect(world.millrace('down').code).toBe(0);
+  if (lock.unhurried) await until('the switch is off', () => readFileSync(HURRIED, 'utf8').trim() === '0');
+  expect(left()).toEqual([]);
 });

@@ -1,18 +1,19 @@
 import { expect, test } from 'vitest';
 import { Seldom } from './seldom.ts';
 
-test('the first time is said at once, the others in one sentence after a while', () => {
+test('the first time is said at once, the others in one sentence after a while, and nothing when there were none', () => {
   const said: number[] = [];
-  let nowMs = 5;
+  const waiting: (() => void)[] = [];
   const seldom = new Seldom(
     (times) => said.push(times),
-    100,
-    () => nowMs,
+    (_, call) => waiting.push(call),
   );
   for (let i = 0; i < 10; i += 1) seldom.happened();
   expect(said).toEqual([1]);
-  nowMs = 105;
+  waiting.shift()?.();
+  expect(said).toEqual([1, 9]);
+  waiting.shift()?.();
+  expect([said, waiting]).toEqual([[1, 9], []]);
   seldom.happened();
-  seldom.happened();
-  expect(said).toEqual([1, 10]);
+  expect(said).toEqual([1, 9, 1]);
 });

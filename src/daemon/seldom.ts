@@ -1,25 +1,35 @@
-/** Says what happens often seldom: at once when it happens first, then with the number of times, at most once in a while. */
+/** Says what happens often seldom: at once when it happens first, then how many times it has happened in each while. */
 export class Seldom {
   readonly #say: (times: number) => void;
-  readonly #everyMs: number;
-  readonly #nowMs: () => number;
-  #saidMs = Number.NEGATIVE_INFINITY;
+  readonly #later: (delayMs: number, call: () => void) => void;
+  #isQuiet = false;
   #times = 0;
 
-  /** @param say given how often it has happened since it said so last, this time included */
-  constructor(say: (times: number) => void, everyMs = 60_000, nowMs = () => performance.now()) {
+  /**
+   * @param say given how often it has happened since it said so last
+   * @param later calls back after a delay; by default on Node's own event loop, which that does not keep alive
+   */
+  constructor(
+    say: (times: number) => void,
+    later: (delayMs: number, call: () => void) => void = (delayMs, call) => void setTimeout(call, delayMs).unref(),
+  ) {
     this.#say = say;
-    this.#everyMs = everyMs;
-    this.#nowMs = nowMs;
+    this.#later = later;
   }
 
   happened(): void {
     this.#times += 1;
-    const nowMs = this.#nowMs();
-    if (nowMs - this.#saidMs < this.#everyMs) return;
-    this.#saidMs = nowMs;
+    if (!this.#isQuiet) this.#sayNow();
+  }
+
+  #sayNow(): void {
     const times = this.#times;
     this.#times = 0;
+    this.#isQuiet = times > 0;
+    if (!this.#isQuiet) return;
+    this.#later(WHILE_MS, () => this.#sayNow());
     this.#say(times);
   }
 }
+
+const WHILE_MS = 60_000;

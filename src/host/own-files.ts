@@ -142,7 +142,7 @@ export function checkSafeFolder(path: string): void {
     const next = join(there, name);
     const stats = lookAt(next);
     if (stats === null) return;
-    if (!isTrusted(stats.uid)) {
+    if (!isTrusted(stats.uid, next)) {
       throw new ForeignFileError(
         next,
         `belongs to another user (uid ${stats.uid}), who could exchange what is in it`,
@@ -176,8 +176,16 @@ function isOpenToOthers({ mode, gid }: Stats): boolean {
   return (mode & WRITABLE_BY_GROUP) !== 0 && gid !== 0 && gid !== (process.getegid?.() ?? 0);
 }
 
-function isTrusted(uid: number): boolean {
-  return uid === 0 || uid === (process.geteuid?.() ?? 0) || uid === unmappedUid();
+/** Folders that are root's on every machine. */
+const SYSTEM_FOLDERS: ReadonlySet<string> = new Set([
+  ...['/dev', '/dev/shm', '/etc', '/home', '/mnt', '/opt', '/run', '/run/user', '/srv', '/tmp', '/usr', '/usr/local'],
+  ...['/var', '/var/lib', '/var/log', '/var/run', '/var/tmp'],
+]);
+
+function isTrusted(uid: number, path: string): boolean {
+  if (uid === 0 || uid === (process.geteuid?.() ?? 0)) return true;
+  // Inside a user namespace root of the machine and all its other users look the same.
+  return uid === unmappedUid() && SYSTEM_FOLDERS.has(path);
 }
 
 let unmapped: number | null | undefined;

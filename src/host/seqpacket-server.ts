@@ -181,11 +181,14 @@ export class SeqpacketServer implements LoopHandler, TimerHandler {
     this.#onConnect = onConnect;
     const doing = `listen on ${path}`;
     this.#descriptor = socket(Socket.AF_UNIX, Socket.SEQPACKET, 0, doing);
+    let file: SocketFile | null = null;
     try {
-      this.#file = bindSocketFile(this.#descriptor.number, path, options.mode ?? 0o600);
+      file = bindSocketFile(this.#descriptor.number, path, options.mode ?? 0o600);
+      this.#file = file;
       check(listenCall(this.#descriptor.number, 128), 'listen', doing);
       loop.add(this.#descriptor.number, this);
     } catch (error) {
+      file?.remove();
       this.#descriptor.close();
       throw error;
     }

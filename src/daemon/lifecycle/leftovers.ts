@@ -12,6 +12,7 @@ import {
   openPacketSocket,
   withRouteClient,
 } from '../../host/index.ts';
+import { putGraceBack } from '../../host/sys/index.ts';
 import { Failure, messageOf } from '../rpc/failure.ts';
 import {
   findPins,
@@ -129,6 +130,7 @@ export function cleanUpAfter(left: Journal, log: Logger): void {
 
 /** To be called in the namespace of the ports. */
 function giveBack(left: Journal, onFailure: (name: string, device: string, error: unknown) => void): void {
+  if (left.unhurried) putGraceBack();
   for (const { name, kind, device } of left.ports) {
     if (kind !== 'netdev') continue;
     try {

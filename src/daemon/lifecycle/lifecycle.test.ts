@@ -29,6 +29,7 @@ const journal = {
   pid: 4242,
   startedAt: '2026-01-01T00:00:00.000Z',
   namespace: 'net:[4026531840]',
+  unhurried: false,
   ports: [{ name: 'a', kind: 'netdev', device: 'e0' }],
 };
 

@@ -20,6 +20,8 @@ const journalSchema = z.object({
   startedAt: z.string(),
   /** The network namespace of the ports, as `/proc/self/ns/net` names it. */
   namespace: z.string(),
+  /** The machine's grace periods were not hurried when the daemon began: should it be killed while it hurries one, that is put back. */
+  unhurried: z.boolean().default(false),
   /** Ports that had a device in hand. */
   ports: z.array(z.object({ name: z.string(), kind: z.string(), device: z.string() })),
 });
@@ -85,7 +87,7 @@ export class DaemonLock {
         closeSync(fd);
         throw new Failure('refused', `${path} is there and is not the lock of a daemon`, ANOTHER_SOCKET);
       }
-      if (flock(fd, LOCK_EXCLUSIVE | LOCK_NONBLOCK) < 0) {
+      if (!lockSoon(fd)) {
         const holder = readJournal(text);
         closeSync(fd);
         const pid = holder === null ? '' : ` (pid ${holder.pid})`;
@@ -100,7 +102,7 @@ export class DaemonLock {
         closeSync(fd);
         continue;
       }
-      // The holder before may have written between our look and our lock.
+      // Whoever held it before may have written between our look and our lock.
       return new DaemonLock(path, fd, readFileSync(path, 'utf8'));
     }
   }
@@ -141,6 +143,20 @@ export class DaemonLock {
     closeSync(this.#fd);
     this.#fd = -1;
   }
+}
+
+/** Those who only look at a lock hold it for a moment. */
+const LOOK_MS = 200;
+const LOOK_STEP_MS = 5;
+
+/** @returns false when another daemon holds the lock */
+function lockSoon(fd: number): boolean {
+  const deadline = performance.now() + LOOK_MS;
+  while (flock(fd, LOCK_EXCLUSIVE | LOCK_NONBLOCK) < 0) {
+    if (performance.now() > deadline) return false;
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, LOOK_STEP_MS);
+  }
+  return true;
 }
 
 const ANOTHER_SOCKET = 'move it away, or name another socket with --socket; nothing was touched';
@@ -209,7 +225,11 @@ export function lockHolder(socketPath: string): number | null {
   const holders = readFileSync('/proc/locks', 'utf8')
     .split('\n')
     .map((line) => line.trim().split(/\s+/))
-    .filter(([, type, , , pid, place]) => type === 'FLOCK' && Number(pid) > 0 && place?.endsWith(`:${file.ino}`));
+    .filter(
+      ([, type, , access, pid, place]) =>
+        // Those who only look hold it for reading.
+        type === 'FLOCK' && access === 'WRITE' && Number(pid) > 0 && place?.endsWith(`:${file.ino}`),
+    );
   // Inode numbers count in each file system for itself.
   return holders.length === 1 ? Number(holders[0][4]) : null;
 }

@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { peerCredentials } from '../../host/index.ts';
+import { isUnhurried } from '../../host/sys/index.ts';
 import type { DaemonEvent, Status } from '../api.ts';
 import type { Config } from '../config/model.ts';
 import { emptyConfig } from '../config/model.ts';
@@ -86,11 +87,14 @@ export async function runDaemon(options: DaemonOptions): Promise<number> {
 
 async function serve(options: DaemonOptions, config: Config, log: Logger, lock: DaemonLock): Promise<number> {
   const startedAt = new Date();
+  // What a killed daemon has left on is not the machine's own.
+  const unhurried = isUnhurried() || lock.leftBehind?.unhurried === true;
   const write = (running: Config) =>
     lock.write({
       pid: process.pid,
       startedAt: startedAt.toISOString(),
       namespace: ownNamespace(),
+      unhurried,
       ports: [...running.ports].map(([name, port]) => ({ name, kind: port.kind, device: port.device })),
     });
   const problem = write(emptyConfig());

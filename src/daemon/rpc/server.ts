@@ -139,8 +139,9 @@ export class RpcServer {
       this.#file = bindSocketFile(descriptor.number, path, 0o600);
       await new Promise<void>((resolve, reject) => {
         this.#server.once('error', reject);
-        // It is the server's from here on.
-        this.#server.listen({ fd: descriptor.release() }, () => {
+        this.#server.listen({ fd: descriptor.number }, () => {
+          // It is the server's from here on.
+          descriptor.release();
           this.#server.removeListener('error', reject);
           resolve();
         });

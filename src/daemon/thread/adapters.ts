@@ -14,8 +14,9 @@ import {
   parseMac,
 } from '../../net/index.ts';
 import { addAddress } from '../../netlink/index.ts';
+import { messageOf } from '../../switch/index.ts';
 import type { Port } from '../config/model.ts';
-import { Failure, messageOf } from '../rpc/failure.ts';
+import { Failure } from '../rpc/failure.ts';
 
 /** A port's section of one kind. */
 export type PortOf<Kind extends Port['kind']> = Extract<Port, { kind: Kind }>;

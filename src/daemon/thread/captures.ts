@@ -3,8 +3,8 @@
  * put on top of the stack for their time, so that nobody has to configure it and nobody pays for it.
  */
 import { type CaptureHub, type CaptureSession, captureExtension } from '../../extensions/capture/index.ts';
-import type { ExtensionFactory, VirtualSwitch } from '../../switch/index.ts';
-import { Failure, messageOf } from '../rpc/failure.ts';
+import { type ExtensionFactory, messageOf, type VirtualSwitch } from '../../switch/index.ts';
+import { Failure } from '../rpc/failure.ts';
 import type { CaptureRequest, OpenCapture } from './calls.ts';
 
 /** Name of the extension that comes and goes with captures. */

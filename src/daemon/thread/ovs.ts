@@ -11,8 +11,9 @@ import {
 } from '../../extensions/ovs/index.ts';
 import { type EventLoop, SeqpacketServer, SystemError } from '../../host/index.ts';
 import { type AdapterCounters, newCounters } from '../../net/index.ts';
+import { messageOf } from '../../switch/index.ts';
 import type { Port } from '../config/model.ts';
-import { Failure, type FailureKind, messageOf } from '../rpc/failure.ts';
+import { Failure, type FailureKind } from '../rpc/failure.ts';
 import { Seldom } from '../seldom.ts';
 import { monotonicMs } from './clock.ts';
 import type { DatapathPort, PortUser } from './port.ts';
@@ -40,9 +41,10 @@ export function ovsSurroundings(
     nowMs: monotonicMs,
     listen(path, accept) {
       let why = '';
-      const refused = new Seldom((times) => {
-        warn(`the pseudo device ${path} has refused ${times} connection${times === 1 ? '' : 's'}: ${why}`);
-      });
+      const refused = new Seldom(
+        (times) => warn(`the pseudo device ${path} has refused ${times} connection${times === 1 ? '' : 's'}: ${why}`),
+        (delayMs, call) => void loop.timers.once(delayMs, { onTimer: call }),
+      );
       try {
         return new SeqpacketServer(
           loop,

@@ -4,7 +4,7 @@
  */
 import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { EventLoop, onLostMapping } from '../../host/index.ts';
-import { messageOf } from '../rpc/failure.ts';
+import { messageOf } from '../../switch/index.ts';
 import type { CallMessage, UpMessage } from './calls.ts';
 import { confineThread } from './confine.ts';
 import { Datapath } from './datapath.ts';

@@ -66,6 +66,8 @@ test.runIf(sometimes(mayHurry))('a grace period is much shorter', () => {
   const barrier = () => void syscall(MEMBARRIER[process.arch] ?? -1, 1, 0, 0);
   // The shortest of several, as others may wait for the processor meanwhile.
   const plain = Math.min(...[1, 2, 3].map(() => took(barrier)));
+  // With one processor there is nobody to wait for, and some kernels do not offer the call.
+  if (plain < 5) return;
   const quick = Math.min(...[1, 2, 3, 4, 5, 6].map(() => took(() => hurried(barrier))));
   expect(quick).toBeLessThan(plain / 2);
 });

@@ -4,6 +4,7 @@
  * the other. The kernel knows a quicker way, which asks each CPU at once instead of waiting for its next tick (`rcu_expedited`), and takes it for
  * calls that begin while the switch for it is on: tens of microseconds.
  */
+import { readFileSync } from 'node:fs';
 import type { FileDescriptor } from './descriptor.ts';
 import { SystemError } from './errors.ts';
 import { Open, open, read, write } from './files.ts';
@@ -29,6 +30,29 @@ export function hurried<T>(work: () => T): T {
   } finally {
     depth -= 1;
     if (control !== null) turnOff(control);
+  }
+}
+
+/** Whether grace periods take their time as long as nobody hurries: whoever finds that at first has to leave it so. */
+export function isUnhurried(): boolean {
+  try {
+    return readFileSync(SWITCH, 'utf8').trim() === '0';
+  } catch {
+    return false;
+  }
+}
+
+/** Put the switch back for a process that was killed while it hurried. Another that hurries just now only waits a little longer. */
+export function putGraceBack(): void {
+  try {
+    const control = open(SWITCH, Open.RDWR);
+    try {
+      write(control.number, OFF);
+    } finally {
+      control.close();
+    }
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
   }
 }
 

@@ -23,7 +23,7 @@ export interface Mapping {
   readonly address: number;
   readonly buffer: ArrayBuffer;
   readonly lengthBytes: number;
-  /** Give the memory back. Views of it then read zeros, and what they write goes nowhere. Twice is harmless. */
+  /** Give the memory back. Views of it then read zeros, and what they write is seen by nobody else. Twice is harmless. */
   unmap(): void;
 }
 
@@ -103,9 +103,10 @@ export function mmap(
     buffer,
     unmap() {
       if (!range.isMapped) return;
-      noteUnmapped(range);
       const flags = Mmap.PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_NORESERVE;
-      mmapCall(address, lengthBytes, Mmap.PROT_READ | Mmap.PROT_WRITE, flags, -1, 0);
+      // Where the kernel has no room to note it, the memory stays until the last view is collected, and counts as lost then.
+      if (mmapCall(address, lengthBytes, Mmap.PROT_READ | Mmap.PROT_WRITE, flags, -1, 0) < 0) return;
+      noteUnmapped(range);
     },
   };
 }

@@ -7,7 +7,7 @@ import type { EventLoop, LoopHandler, Poller } from '../../../host/index.ts';
 import { Clock, ClockId } from '../../../host/sys/index.ts';
 import { Packet, type Region, TagAction } from '../../../net/index.ts';
 import { CopyChannel, type CopyMaps, cpuParts, type FrameCopy } from '../../../offload/index.ts';
-import { messageOf } from '../../rpc/failure.ts';
+import { messageOf } from '../../../switch/index.ts';
 import { ClockOffset } from './clock-offset.ts';
 import { noteOffloads } from './copied-offloads.ts';
 import type { PortOffload } from './port-offload.ts';

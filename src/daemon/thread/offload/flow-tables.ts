@@ -6,7 +6,7 @@ import type { CaptureHub } from '../../../extensions/capture/index.ts';
 import type { FlowRegistration, FlowRegistry, FlowSource } from '../../../flow/index.ts';
 import type { EventLoop, Timer } from '../../../host/index.ts';
 import type { CopyMaps, Installation, Refused } from '../../../offload/index.ts';
-import { messageOf } from '../../rpc/failure.ts';
+import { messageOf } from '../../../switch/index.ts';
 import type { PortOffloads } from './port-offloads.ts';
 import { OffloadedSource, type SourceSurroundings } from './source.ts';
 import type { Takeover } from './takeover.ts';

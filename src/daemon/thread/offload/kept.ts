@@ -23,7 +23,7 @@ import {
   removeOffloadState,
   tablesLayout,
 } from '../../../offload/index.ts';
-import { messageOf } from '../../rpc/failure.ts';
+import { messageOf } from '../../../switch/index.ts';
 import { addressOf, CHANGES, InterfaceChanges } from './interface-changes.ts';
 import { type LinksData, ownNamespace, readLinksData, takeBackLeft, writeLinksData } from './links-manifest.ts';
 import { LINKS, tableFolderOf, tableFolders } from './pin-place.ts';

@@ -5,9 +5,8 @@
  */
 import { withRouteClient } from '../../../host/index.ts';
 import type { Batch } from '../../../net/index.ts';
-import type { VirtualSwitch } from '../../../switch/index.ts';
+import { messageOf, type VirtualSwitch } from '../../../switch/index.ts';
 import type { PortInfo } from '../../api.ts';
-import { messageOf } from '../../rpc/failure.ts';
 import type { DatapathPort } from '../port.ts';
 import { CHANGES, type Change } from './interface-changes.ts';
 import { transientHolder } from './kept.ts';

@@ -3,7 +3,7 @@
  * to tc when XDP does not suit it any more, and returns. Neighbours: port-watch.ts says when to look, xdp-state.ts knows whether XDP can be.
  */
 import { type EventLoop, withRouteClient } from '../../../host/index.ts';
-import { messageOf } from '../../rpc/failure.ts';
+import { messageOf } from '../../../switch/index.ts';
 import type { PortOffload } from './port-offload.ts';
 import { PortWatch } from './port-watch.ts';
 import type { Takeover } from './takeover.ts';

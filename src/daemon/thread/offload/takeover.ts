@@ -6,7 +6,7 @@
  */
 import type { FlowSource } from '../../../flow/index.ts';
 import type { Ability, Attachment, Installation, LoadedProgram } from '../../../offload/index.ts';
-import { messageOf } from '../../rpc/failure.ts';
+import { messageOf } from '../../../switch/index.ts';
 import { InterfaceChanges } from './interface-changes.ts';
 import {
   KeptState,

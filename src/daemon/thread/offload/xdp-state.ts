@@ -6,7 +6,7 @@
 import { NoInterfaceError, xdpReception } from '../../../bpf/index.ts';
 import { SystemError } from '../../../host/index.ts';
 import { xdpTarget } from '../../../offload/index.ts';
-import { messageOf } from '../../rpc/failure.ts';
+import { messageOf } from '../../../switch/index.ts';
 import { Condition } from './condition.ts';
 
 /** A refused program is tried again after news of the interface or its other end, else so often. */
