@@ -39,9 +39,9 @@ Examples:
         client = await cli.connect(socket);
       } catch (error) {
         if (!(error instanceof DaemonNotRunning) || keep) throw error;
-        const { waitForEnd } = await loadLeftovers();
+        const { daemonProcess, waitForEnd } = await loadLeftovers();
         // One that is ending, or only starting, does not serve its socket.
-        await waitForEnd(socket, END_TIMEOUT_MS);
+        await waitForEnd(socket, daemonProcess(socket), END_TIMEOUT_MS);
         const removed = await removeLeft(socket);
         if (removed === null) throw error;
         cli.print({ pid: null, kept: false, removed }, () => {
@@ -52,11 +52,11 @@ Examples:
         });
         return;
       }
-      const { lockHolder, waitForEnd } = await loadLeftovers();
+      const { daemonProcess, waitForEnd } = await loadLeftovers();
       const began = performance.now();
-      const holder = lockHolder(socket);
-      const pid = (await askToStop(client, keep)) ?? holder;
-      const end = await waitForEnd(socket, Math.max(0, END_TIMEOUT_MS - (performance.now() - began)));
+      const daemon = daemonProcess(socket);
+      const pid = (await askToStop(client, keep)) ?? daemon?.pid ?? null;
+      const end = await waitForEnd(socket, daemon, Math.max(0, END_TIMEOUT_MS - (performance.now() - began)));
       if (keep) {
         const how = end === 'cut' ? 'was ended before it had stopped' : 'ended';
         const rest = '; its flows go on in the kernel, until `millrace up` or `millrace down`';

@@ -50,7 +50,14 @@ export function removeLeftovers(socketPath: string): Leftovers | null {
     const hasLock = lockState(socketPath) !== 'none';
     if (!hasLock && findPins(socketPath) === null && lookAt(puntPathOf(socketPath)) === null) return null;
     const lock = DaemonLock.acquire(socketPath);
-    return removeUnder(lock, socketPath);
+    try {
+      const removed = removeUnder(lock, socketPath);
+      lock.release();
+      return removed;
+    } finally {
+      // Should it fail, the file stays, so that it can be tried again.
+      lock.abandon();
+    }
   } catch (error) {
     if (error instanceof ForeignFileError) throw new Failure('refused', error.message, error.hint);
     throw error;
@@ -58,31 +65,24 @@ export function removeLeftovers(socketPath: string): Leftovers | null {
 }
 
 /**
- * Remove what a daemon has left whose lock is in our hands, and let go of the lock: also the daemon itself, when its datapath thread had to be ended.
- * Should it fail, the lock's file stays, so that it can be tried again.
+ * Remove what a daemon has left whose lock is in our hands: also the daemon itself, when its datapath thread had to be ended.
  * @throws as {@link removeLeftovers}
  */
 export function removeUnder(lock: DaemonLock, socketPath: string): Leftovers {
   const left = lock.journal;
-  try {
-    const link = left?.namespace ?? namespaceOfPins(socketPath);
-    const removed = inside(link, () => {
-      const pins = removePins(socketPath);
-      if (left !== null) giveBack(left, () => {});
-      return pins;
-    });
-    if (isAbandonedSocket(socketPath)) unlinkSync(socketPath);
-    const remains = inside(link, () => remainsOf(socketPath));
-    if (remains.length > 0) {
-      const hint = 'try `millrace down` once more; if they stay, see who uses them';
-      throw new Failure('failed', `what a daemon has left could not all be removed: ${remains.join(', ')}`, hint);
-    }
-    lock.release();
-    return { ...(removed ?? { programs: 0, devices: false, unrestored: [] }), pid: left?.pid ?? null };
-  } catch (error) {
-    lock.abandon();
-    throw error;
+  const link = left?.namespace ?? namespaceOfPins(socketPath);
+  const removed = inside(link, () => {
+    const pins = removePins(socketPath);
+    if (left !== null) giveBack(left, () => {});
+    return pins;
+  });
+  if (isAbandonedSocket(socketPath)) unlinkSync(socketPath);
+  const remains = inside(link, () => remainsOf(socketPath));
+  if (remains.length > 0) {
+    const hint = 'try `millrace down` once more; if they stay, see who uses them';
+    throw new Failure('failed', `what a daemon has left could not all be removed: ${remains.join(', ')}`, hint);
   }
+  return { ...(removed ?? { programs: 0, devices: false, unrestored: [] }), pid: left?.pid ?? null };
 }
 
 /** What is still there of a daemon, in words; what the kernel is about to take away is waited for. To be called in the namespace of its ports. */

@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -14,6 +14,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Failure } from '../rpc/failure.ts';
 import { defaultSocketPath } from '../socket-path.ts';
+import { daemonProcess, WatchedProcess, waitForEnd } from './after.ts';
 import { DaemonLock, lockHolder, lockPathOf, lockState } from './lock.ts';
 import { LineSink, prettyLine } from './log.ts';
 
@@ -130,6 +131,31 @@ test('the lock tells who holds it, whether it was left, and that nobody does', (
   expect(next.journal?.pid).toBe(1);
   next.release();
   expect(lockState(socket)).toBe('none');
+});
+
+test('whoever waits for the end of a daemon waits for its process, whose number may be another one later', async () => {
+  const lock = DaemonLock.acquire(socket);
+  lock.write(journal);
+  const own = daemonProcess(socket);
+  expect(own?.pid).toBe(process.pid);
+  await expect(waitForEnd(socket, own, 50)).rejects.toMatchObject({
+    message: `the daemon (pid ${process.pid}) was asked to stop and is still there after 0 s`,
+    hint: expect.stringContaining(`kill -9 ${process.pid}`),
+  });
+  lock.abandon();
+  // The lock is free, the process is there.
+  await expect(waitForEnd(socket, own, 50)).rejects.toThrow('is still there');
+  expect(await waitForEnd(socket, null, 50)).toBe('cut');
+  const child = spawn('sleep', ['infinity']);
+  const watched = new WatchedProcess(child.pid ?? 0);
+  expect(watched.isOver).toBe(false);
+  const gone = new Promise((resolve) => child.once('exit', resolve));
+  child.kill('SIGKILL');
+  await gone;
+  expect(watched.isOver).toBe(true);
+  expect(await waitForEnd(socket, watched, 50)).toBe('cut');
+  DaemonLock.acquire(socket).release();
+  expect(await waitForEnd(socket, watched, 50)).toBe('clean');
 });
 
 test('lines that the log cannot take are counted, and said with the next that it can', () => {

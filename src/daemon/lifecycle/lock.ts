@@ -129,6 +129,14 @@ export class DaemonLock {
     }
   }
 
+  /**
+   * Hold the lock, and leave the file, until the process has ended: it has something open that only its end gives back. Whoever waits for the lock waits
+   * for that, too.
+   */
+  holdToTheEnd(): void {
+    this.#fd = -1;
+  }
+
   /** Let go of the lock and leave the file, as a process that is killed does: whoever comes next takes up or removes what was left. */
   abandon(): void {
     if (this.#fd < 0) return;

@@ -180,20 +180,21 @@ const UNKNOWN_FATE =
  * @param keep it stays, as after a kill: flows are to go on
  */
 function afterForce(socketPath: string, lock: DaemonLock, keep: boolean, log: Logger): void {
-  if (keep) {
-    log.error('the datapath thread did not end as it should; its flows go on');
-    lock.abandon();
-    return;
+  if (keep) log.error('the datapath thread did not end as it should; its flows go on');
+  else {
+    try {
+      const { programs, devices, unrestored } = removeUnder(lock, socketPath);
+      log.error(
+        { programs, devices, unrestored },
+        'the datapath thread did not end as it should; removed what it had in hand',
+      );
+    } catch (error) {
+      const message = 'the datapath thread did not end as it should, and something of it stays; try `millrace down`';
+      log.error({ err: messageOf(error) }, message);
+    }
   }
-  try {
-    const { programs, devices } = removeUnder(lock, socketPath);
-    log.error({ programs, devices }, 'the datapath thread did not end as it should; removed what it had in hand');
-  } catch (error) {
-    log.error(
-      { err: messageOf(error) },
-      'the datapath thread did not end as it should, and something of it stays; try `millrace down`',
-    );
-  }
+  // Sockets and programs that the thread had open end with the process.
+  lock.holdToTheEnd();
 }
 
 /** @throws Failure when nothing would go on without the daemon */
