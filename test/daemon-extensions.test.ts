@@ -183,31 +183,3 @@ test('a module that cannot be loaded is refused with its path and what is wrong'
   expect([unknown.code, unknown.stderr]).toEqual([4, expect.stringContaining('did you mean "learning"?')]);
   expect(world.pings('a', '10.9.0.2')).toBe(true);
 });
-
-/** An extension that does something bad with the first ARP packet; what kernels say to each other before that goes on. */
-const villain = (deed: string) => `
-const isArp = (frame: Uint8Array) => frame[12] === 8 && frame[13] === 6;
-export default {
-  descriptor: { name: 'villain', type: 'filtering', version: '1.0.0' },
-  create: (handle) => ({
-    onIngress(batch, flags) {
-      for (let i = 0; i < batch.count; i += 1) if (isArp(batch.packets[i].frame())) { ${deed} }
-      handle.sendIngress(batch, flags);
-    },
-  }),
-};
-`;
-
-test('an extension that never returns stops the datapath, which is said, and the daemon can still be ended', () => {
-  twoHosts();
-  world.file('villain.ts', villain('for (;;);'));
-  world.up(
-    'ports: { a: { kind: netdev }, b: { kind: netdev } }\nextensions: [{ name: villain, module: ./villain.ts }, learning]\n',
-  );
-  world.pings('a', '10.9.0.2', 1);
-  const status = world.millrace('status');
-  expect([status.code, status.stderr]).toEqual([1, expect.stringContaining('the datapath did not answer within')]);
-  world.ok('down');
-  world.up('ports: { a: { kind: netdev }, b: { kind: netdev } }\n');
-  expect(world.pings('a', '10.9.0.2')).toBe(true);
-});

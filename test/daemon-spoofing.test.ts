@@ -45,7 +45,7 @@ test('named addresses are the ones that may send, and no other', async () => {
 
 test('behind the TAP of a virtual machine nobody can be seen: that is said, and the first that sends may be the one', async () => {
   const namespace = NetworkNamespace.byName(world.middle);
-  const tap = namespace.run(() => new TunDevice('vm0', 10));
+  const tap = namespace.run(() => TunDevice.make('vm0', 10));
   try {
     world.up('ports: { a: {}, b: {} }\n');
     const refused = world.millrace('port', 'add', 'vm0', 'security.allowMacSpoofing=false');

@@ -16,7 +16,7 @@ beforeEach(() => {
   const namespace = NetworkNamespace.byName(world.middle);
   try {
     // What is written to it comes in through q.
-    tap = namespace.run(() => new TunDevice('q', VIRTIO_HEADER_BYTES));
+    tap = namespace.run(() => TunDevice.make('q', VIRTIO_HEADER_BYTES));
   } finally {
     namespace.close();
   }

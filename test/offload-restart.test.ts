@@ -146,6 +146,23 @@ test('of a million frames none is lost, doubled or overtaken while the daemon is
   expect(show().ports.map(({ hook }) => hook)).toEqual(['tc', 'tc']);
 });
 
+test('nor while the datapath starts anew without an extension that does not return', async () => {
+  const module = world.file(
+    'villain.mjs',
+    `export default { descriptor: { name: 'villain', type: 'filtering', version: '1' }, create: () => ({ command() { for (;;); } }) };`,
+  );
+  world.up(config(`daemon: { watchdogSeconds: 1 }\nextensions: [{ name: villain, module: ${module} }, learning]\n`));
+  await establish(16);
+  const traffic = await Traffic.start(500_000, 50_000, 16);
+  const stuck = world.millrace('extension', 'run', 'villain', 'now');
+  expect(stuck.stderr).toContain('the datapath starts anew');
+  expect(world.millrace('extension', 'list').stdout).toContain('has not returned');
+  const { sent, ...became } = await traffic.end();
+  expect(became).toEqual({ carried: sent, lost: 0, late: 0 });
+  expect(show().tables[0]?.flowsInKernel).toBeGreaterThanOrEqual(16);
+  expect(world.log()).toContain('flows of the former process were taken over');
+});
+
 test('nor at XDP', async () => {
   const file = 'ports: { a: { offload: xdp }, b: { offload: xdp } }\noffload: require\n';
   await restartUnderTraffic(file, 300_000, 60_000);

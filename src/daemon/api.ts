@@ -114,6 +114,8 @@ export interface Status {
   cpuSeconds: number;
   counters: PortCounters;
   drops: number;
+  /** Why the datapath thread does not answer, one sentence; all that it is asked for is then as it was last. Null while it does. */
+  stuck: string | null;
 }
 
 export interface TraceStep {

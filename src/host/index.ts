@@ -7,6 +7,7 @@ export {
 } from './bpf-file-system.ts';
 export { REDIRECT_MARK } from './drop-program.ts';
 export { type Isolation, type IsolationMeans, isolate } from './isolation.ts';
+export { closeLeftTaps, findLeftTaps, isTapLeft, tapDescriptors } from './left-taps.ts';
 export type { LinkEvent, LinkProperty, LinkState } from './link-state.ts';
 export { LinkWatch, pollLinks } from './link-watch.ts';
 export {
@@ -47,6 +48,7 @@ export {
   type PuntHandler,
 } from './punt-channel.ts';
 export { removeLeftPuntPair } from './punt-pair.ts';
+export { memoryFile, ownDescriptors, replaceProcess } from './replace-process.ts';
 export { RouteClient, withRouteClient } from './route-client.ts';
 export {
   SeqpacketConnection,
@@ -54,7 +56,7 @@ export {
   SeqpacketServer,
   type SeqpacketServerOptions,
 } from './seqpacket-server.ts';
-export { bindSocketFile, isAbandonedSocket, type SocketFile } from './socket-file.ts';
+export { bindSocketFile, isAbandonedSocket, type SocketFile, socketFileAt } from './socket-file.ts';
 export * from './sys/index.ts';
 export { openTap, Tap, type TapOptions } from './tap.ts';
 export { Timer, type TimerHandler, Timers } from './timers.ts';

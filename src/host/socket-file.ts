@@ -39,6 +39,11 @@ export function bindSocketFile(fd: number, path: string, mode: number): SocketFi
   // bind(2) makes the file or fails: it follows no link. Nobody can connect before the socket listens.
   bind(fd, addressOf(path), ADDRESS_BYTES, `listen on ${path}`);
   chmodSync(path, mode);
+  return socketFileAt(path);
+}
+
+/** The socket file that is at a path now. */
+export function socketFileAt(path: string): SocketFile {
   const made = lookAt(path);
   return {
     path,

@@ -7,6 +7,7 @@ import { BATCH_SIZE, type Batch, Offload, type Packet, PacketPool, type RefusalL
 import { newNamespaceId } from '../netlink/index.ts';
 import { checkDeviceName, DeviceControl, DeviceFlag } from './device.ts';
 import { FrameVectors, regionAddress } from './frame-vectors.ts';
+import { takeLeftTap } from './left-taps.ts';
 import { NetworkNamespace } from './namespace.ts';
 import { countSendError } from './packet-sender.ts';
 import { newPortCounters, type PortAdapter, type PortCounters, type PortState } from './port.ts';
@@ -104,8 +105,10 @@ export class Tap implements PortAdapter {
     home.close();
     this.#homeSocket = openControl(options.interfaceName);
     this.#homeControl = new DeviceControl(this.#homeSocket.number);
+    let taken: TunDevice | null = null;
     try {
-      this.#device = new TunDevice(options.interfaceName, VIRTIO_HEADER_BYTES);
+      taken = takeLeft(options);
+      this.#device = taken ?? TunDevice.make(options.interfaceName, VIRTIO_HEADER_BYTES);
     } catch (error) {
       this.#homeSocket.close();
       throw error;
@@ -115,7 +118,7 @@ export class Tap implements PortAdapter {
     try {
       this.interfaceName = this.#device.name();
       this.name = options.name ?? this.interfaceName;
-      if (options.namespace !== undefined) this.#moveTo(options.namespace);
+      if (options.namespace !== undefined && taken === null) this.#moveTo(options.namespace);
       this.#withControl((control) => {
         if (options.macAddress !== undefined) control.setHardwareAddress(this.interfaceName, options.macAddress);
         if (options.mtuBytes !== undefined) control.setMtu(this.interfaceName, options.mtuBytes);
@@ -323,5 +326,16 @@ function lockIfFree(interfaceIndex: number, name: string): FileDescriptor | null
   } catch (error) {
     if (error instanceof SystemError && error.errno === Errno.EBUSY) return null;
     throw error;
+  }
+}
+
+/** The device that the process before has left in the place of one that is to be made. */
+function takeLeft({ interfaceName, namespace }: TapOptions): TunDevice | null {
+  if (namespace !== undefined) return takeLeftTap(interfaceName, namespace, VIRTIO_HEADER_BYTES);
+  const here = NetworkNamespace.current();
+  try {
+    return takeLeftTap(interfaceName, here, VIRTIO_HEADER_BYTES);
+  } finally {
+    here.close();
   }
 }

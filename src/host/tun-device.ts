@@ -32,7 +32,16 @@ const ACCEPT_CHOICES = [
 export class TunDevice {
   readonly #descriptor: FileDescriptor;
   /** Whether the kernel hands over UDP super-packets, and takes them. */
-  readonly udpSegmentation: boolean;
+  udpSegmentation = false;
+
+  private constructor(descriptor: FileDescriptor) {
+    this.#descriptor = descriptor;
+  }
+
+  /** The device behind an open descriptor, which is the result's from here on. Call {@link prepare} before packets pass. */
+  static adopt(fd: number): TunDevice {
+    return new TunDevice(new FileDescriptor(fd));
+  }
 
   /**
    * Make the device.
@@ -40,22 +49,28 @@ export class TunDevice {
    * @param headerBytes length of the virtio_net_hdr before each frame
    * @throws SystemError: EBUSY when the name is taken, ENOENT without the driver, EPERM
    */
-  constructor(name: string, headerBytes: number) {
+  static make(name: string, headerBytes: number): TunDevice {
     const doing = `make TAP ${name}`;
-    this.#descriptor = openDriver(doing);
+    const device = new TunDevice(openDriver(doing));
     try {
       const request = new NativeBlock(40);
       request.setString(0, 16, name);
       request.u16[8] = Flag.TAP | Flag.NO_PI | Flag.VNET_HDR | Flag.EXCLUSIVE;
-      this.#create(request, name, doing);
-      const size = new NativeBlock(4);
-      size.i32[0] = headerBytes;
-      ioctl(this.fileDescriptor, Request.SET_HEADER_SIZE, size, doing);
-      this.udpSegmentation = (this.#accept(doing) & Accept.USO4) !== 0;
+      device.#create(request, name, doing);
+      device.prepare(headerBytes, doing);
+      return device;
     } catch (error) {
-      this.close();
+      device.close();
       throw error;
     }
+  }
+
+  /** Say what the reader takes. @throws SystemError */
+  prepare(headerBytes: number, doing: string): void {
+    const size = new NativeBlock(4);
+    size.i32[0] = headerBytes;
+    ioctl(this.fileDescriptor, Request.SET_HEADER_SIZE, size, doing);
+    this.udpSegmentation = (this.#accept(doing) & Accept.USO4) !== 0;
   }
 
   get fileDescriptor(): number {

@@ -17,6 +17,7 @@ function statusText(status: Status): string {
     return `${extension.name}${state}`;
   });
   return pairs([
+    ...(status.stuck === null ? [] : [['datapath', `${status.stuck}; what follows is older`] as [string, string]]),
     ['millrace', `${status.version}, pid ${status.pid}, up ${duration(status.uptimeSeconds)}`],
     ['socket', status.socket],
     ['configuration', status.configFile ?? 'none'],

@@ -29,7 +29,7 @@ const anyConfig: fc.Arbitrary<Config> = fc
   })
   .map(({ ports, extensions, ageingSeconds, addresses, offload }) => ({
     offload,
-    daemon: { socket: null, logLevel: null },
+    daemon: { socket: null, logLevel: null, watchdogSeconds: 2 },
     ports: new Map(ports),
     extensions,
     fdb: {

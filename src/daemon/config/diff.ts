@@ -12,7 +12,13 @@ export type Operation =
   /** Change policies in place; kind and device stay. */
   | { op: 'port-set'; name: string; port: Port }
   /** Insert so that it has this index in the list of all extensions. */
-  | { op: 'extension-add'; extension: Extension; index: number }
+  | {
+      op: 'extension-add';
+      extension: Extension;
+      index: number;
+      /** It is not started, because of what it did before; a sentence. */
+      heldBack?: string;
+    }
   | { op: 'extension-del'; name: string }
   | { op: 'extension-enable'; name: string; enabled: boolean }
   | { op: 'extension-configure'; name: string; config: Record<string, unknown> }

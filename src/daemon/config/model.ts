@@ -26,7 +26,7 @@ export interface StaticAddress {
 
 /** A whole configuration, defaults filled in. */
 export interface Config {
-  daemon: { socket: string | null; logLevel: string | null };
+  daemon: { socket: string | null; logLevel: string | null; watchdogSeconds: number };
   ports: Map<string, Port>;
   extensions: Extension[];
   fdb: { ageingSeconds: number; maximum: number; static: StaticAddress[] };
@@ -39,6 +39,7 @@ export type OffloadMode = (typeof OFFLOAD_MODES)[number];
 /** Extensions that come with Millrace; the configuration names them without a module. */
 export const BUILTIN_EXTENSIONS: readonly string[] = ['learning', 'capture', 'filter', 'ovs'];
 
+export const DEFAULT_WATCHDOG_SECONDS = 2;
 export const DEFAULT_AGEING_SECONDS = 300;
 export const DEFAULT_FDB_MAXIMUM = 16384;
 
@@ -83,7 +84,11 @@ export function normalise(file: ConfigFile, resolvePath: (path: string) => strin
     };
   });
   return {
-    daemon: { socket: file.daemon?.socket ?? null, logLevel: file.daemon?.logLevel ?? null },
+    daemon: {
+      socket: file.daemon?.socket ?? null,
+      logLevel: file.daemon?.logLevel ?? null,
+      watchdogSeconds: file.daemon?.watchdogSeconds ?? DEFAULT_WATCHDOG_SECONDS,
+    },
     ports,
     extensions,
     fdb: {
@@ -105,6 +110,9 @@ export function toFile(config: Config): ConfigFile {
   const daemon: NonNullable<ConfigFile['daemon']> = {};
   if (config.daemon.socket !== null) daemon.socket = config.daemon.socket;
   if (config.daemon.logLevel !== null) daemon.logLevel = config.daemon.logLevel as NonNullable<typeof daemon.logLevel>;
+  if (config.daemon.watchdogSeconds !== DEFAULT_WATCHDOG_SECONDS) {
+    daemon.watchdogSeconds = config.daemon.watchdogSeconds;
+  }
   const file: ConfigFile = {
     ports,
     extensions: config.extensions.map((extension) => {

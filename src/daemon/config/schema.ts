@@ -390,6 +390,12 @@ const daemon = z
         error: 'must be trace, debug, info, warn, error or silent',
       })
       .optional(),
+    watchdogSeconds: z
+      .number({ error: 'must be a number of seconds' })
+      .min(0, { error: 'must be 0 or more' })
+      .max(3600, { error: 'must be 3600 or less' })
+      .optional()
+      .describe('an extension that does not return for this long is taken out; 0: never; 2 when not given'),
   })
   .describe('the daemon itself; changes take effect when it starts');
 

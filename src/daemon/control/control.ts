@@ -11,7 +11,7 @@ import { type Config, deviceProblem, emptyConfig, normalisePort, type Port } fro
 import { ConfigError, parseConfig } from '../config/parse.ts';
 import { portSchema } from '../config/schema.ts';
 import { nearest } from '../config/suggest.ts';
-import { Failure } from '../rpc/failure.ts';
+import { Failure, messageOf } from '../rpc/failure.ts';
 import type { DatapathThread } from '../thread/channel.ts';
 import { applySteps } from './apply.ts';
 import type { EventLog } from './events.ts';
@@ -29,7 +29,10 @@ export class Control {
   readonly events: EventLog;
   readonly #onChange: (config: Config) => void;
   #running: Config = emptyConfigWithoutExtensions();
+  #wanted: Config = this.#running;
   #configFile: string | null = null;
+  /** Extensions that are not started because of what they did, with the reason. */
+  readonly #heldBack = new Map<string, string>();
   #queue: Promise<unknown> = Promise.resolve();
 
   /** @param onChange told after every operation that was carried out */
@@ -43,8 +46,18 @@ export class Control {
     return this.#running;
   }
 
+  /** The configuration that a change under way is to lead to; after it, it may be the running one or not. */
+  get wanted(): Config {
+    return this.#wanted;
+  }
+
   get configFile(): string | null {
     return this.#configFile;
+  }
+
+  /** Extensions that are in the stack and were not started because of what they did, with the reason; until somebody starts them. */
+  get heldBack(): ReadonlyMap<string, string> {
+    return this.#heldBack;
   }
 
   /** Do something when everything before it is done, so that changes never interleave. */
@@ -63,6 +76,32 @@ export class Control {
     });
   }
 
+  /**
+   * Make what ran before a fault the running configuration again, as far as it can be.
+   * @param heldBack extensions that are not started, with the reason
+   * @returns what did not come back, one sentence each
+   */
+  restore(wanted: Config, file: string | null, heldBack: ReadonlyMap<string, string>): Promise<string[]> {
+    return this.serially(async () => {
+      this.#configFile = file;
+      this.#wanted = wanted;
+      const lost: string[] = [];
+      for (const { operation, text } of diffConfigs(this.#running, wanted)) {
+        const reason = operation.op === 'extension-add' ? heldBack.get(operation.extension.name) : undefined;
+        try {
+          if (operation.op !== 'extension-add' || reason === undefined) await this.operate(operation);
+          else {
+            await this.operate({ ...operation, heldBack: reason });
+            this.#heldBack.set(operation.extension.name, reason);
+          }
+        } catch (error) {
+          lost.push(`cannot ${text}: ${messageOf(error)}`);
+        }
+      }
+      return lost;
+    });
+  }
+
   /** Change the running configuration. @param change makes the wanted one; may throw a Failure @throws Failure */
   change(change: (running: Config) => Config): Promise<void> {
     return this.serially(async () => {
@@ -74,6 +113,7 @@ export class Control {
   operate = async (operation: Operation): Promise<void> => {
     await this.thread.call('operate', operation);
     this.#running = evolve(this.#running, operation);
+    if ('name' in operation && operation.op.startsWith('extension-')) this.#heldBack.delete(operation.name);
     this.#onChange(this.#running);
   };
 
@@ -94,6 +134,7 @@ export class Control {
   }
 
   async #go(wanted: Config): Promise<Step[]> {
+    this.#wanted = wanted;
     const steps = diffConfigs(this.#running, wanted);
     await applySteps(steps, this.operate);
     return steps;

@@ -117,7 +117,7 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
     }
     await thread.call('operate', { op: 'port-set', name: info.name, port });
   }
-  const extensions = () => thread.call('extensions', null);
+  const extensions = () => thread.ask('extensions');
   const requirePort = (config: Config, wanted: string) => find([...config.ports], wanted, ([key]) => key, 'port')[1];
   const requireExtension = (config: Config, wanted: string) =>
     find(config.extensions, wanted, (extension) => extension.name, 'extension');
@@ -132,7 +132,11 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
   add('config.diff', fileText, ({ file, text }) => control.difference(file, text));
   add('config.show', none, () => toFile(control.running));
 
-  add('port.list', none, () => thread.call('ports', null));
+  add('port.list', none, async () => {
+    const ports = await thread.ask('ports');
+    const { stuck } = thread;
+    return stuck === null ? ports : ports.map((port) => ({ ...port, reason: stuck }));
+  });
   add('port.show', name, async ({ name: wanted }) => {
     const info = await portInfo(wanted);
     return { ...info, dropReasons: await thread.call('drops', { port: wanted }) };

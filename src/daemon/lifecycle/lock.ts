@@ -107,6 +107,17 @@ export class DaemonLock {
     }
   }
 
+  /** The lock of a former process of this daemon, which handed its descriptor on. */
+  static adopt(socketPath: string, fd: number): DaemonLock {
+    const path = lockPathOf(socketPath);
+    return new DaemonLock(path, fd, readFileSync(path, 'utf8'));
+  }
+
+  /** To hand the lock on to the next process of this daemon. */
+  get descriptor(): number {
+    return this.#fd;
+  }
+
   /**
    * Write down the present state, in place of what was there.
    * @returns why it could not be written whole; what was there before stays then

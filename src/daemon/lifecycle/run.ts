@@ -24,6 +24,8 @@ import { watchDescriptors } from './descriptors.ts';
 import { cleanUpAfter, removeUnder } from './leftovers.ts';
 import { DaemonLock } from './lock.ts';
 import { createLogger, type Logger, type LogLevel } from './log.ts';
+import { afterTrouble, type Renewal, renew, takeRenewal } from './renewal.ts';
+import { ThreadWatch, type Trouble } from './thread-watch.ts';
 
 export interface DaemonOptions {
   /** Path of the control socket. */
@@ -74,19 +76,27 @@ function peerOf(socket: Socket): Peer | null {
  * @throws Failure or ConfigError when it cannot start; everything is undone then
  */
 export async function runDaemon(options: DaemonOptions): Promise<number> {
-  const config = readConfig(options.configFile);
+  const renewal = takeRenewal();
+  const config = renewal?.config ?? readConfig(options.configFile);
   const log = createLogger(options.logLevel ?? (config.daemon.logLevel as LogLevel | null) ?? 'info', options.logStyle);
-  checkSocketPlace(options.socketPath);
-  const lock = DaemonLock.acquire(options.socketPath);
+  if (renewal === null) checkSocketPlace(options.socketPath);
+  const lock =
+    renewal === null ? DaemonLock.acquire(options.socketPath) : DaemonLock.adopt(options.socketPath, renewal.lock);
   try {
-    return await serve(options, config, log, lock);
+    return await serve(options, config, log, lock, renewal);
   } finally {
     lock.release();
   }
 }
 
-async function serve(options: DaemonOptions, config: Config, log: Logger, lock: DaemonLock): Promise<number> {
-  const startedAt = new Date();
+async function serve(
+  options: DaemonOptions,
+  config: Config,
+  log: Logger,
+  lock: DaemonLock,
+  renewal: Renewal | null,
+): Promise<number> {
+  const startedAt = renewal?.startedAt ?? new Date();
   // What a killed daemon has left on is not the machine's own.
   const unhurried = isUnhurried() || lock.leftBehind?.unhurried === true;
   const write = (running: Config) =>
@@ -104,12 +114,22 @@ async function serve(options: DaemonOptions, config: Config, log: Logger, lock: 
     if (why !== null)
       log.warn({ err: why }, 'should this daemon be killed, the next one will not know its present ports');
   };
-  if (lock.leftBehind !== null) cleanUpAfter(lock.leftBehind, log);
+  if (renewal === null && lock.leftBehind !== null) cleanUpAfter(lock.leftBehind, log);
   const events = new EventLog();
+  for (const event of renewal?.events ?? []) events.push(event);
   const announcements = new Announcements(log, events);
-  const thread = await DatapathThread.start((message) => announcements.take(message), options.socketPath);
+  const thread = await DatapathThread.start(
+    (message) => announcements.take(message),
+    options.socketPath,
+    renewal !== null,
+  );
   const captures = new CaptureBroker(thread);
   const control = new Control(thread, events, journal);
+  const watch = new ThreadWatch(thread, config.daemon.watchdogSeconds * 1000, () => [
+    ...config.extensions,
+    ...control.running.extensions,
+    ...control.wanted.extensions,
+  ]);
   const stopping = new StopRequest();
   const full = new Seldom((times) =>
     log.warn({ times }, 'refused connections to the control socket: there are too many'),
@@ -133,24 +153,63 @@ async function serve(options: DaemonOptions, config: Config, log: Logger, lock: 
     onInternal: (method, error) => log.error({ method, err: messageOf(error) }, 'a request failed unexpectedly'),
     onFull: () => full.happened(),
   });
+  /** Become the next process of this daemon. Returns when that is not to be, or fails: then the daemon ends, and its flows go on. */
+  const beginAnew = (trouble: Trouble, socket: number, wanted: Config) => {
+    const { extension, message } = trouble;
+    const what = extension === null ? message : `${message} and is disabled`;
+    events.add(
+      extension === null ? 'warning' : 'extension-crashed',
+      extension ?? '',
+      `${what}; the datapath starts anew`,
+    );
+    log.error({ ...(extension === null ? {} : { extension }) }, `${what}; the datapath starts anew`);
+    const next = afterTrouble(trouble, { heldBack: control.heldBack, faults: renewal?.faults ?? [] }, Date.now());
+    if (next === null) {
+      log.fatal('the datapath has failed too often; the daemon ends, and its flows go on until the next `millrace up`');
+      return;
+    }
+    try {
+      const { configFile } = control;
+      renew({ startedAt, config: wanted, configFile, events: events.recent(), ...next, lock: lock.descriptor, socket });
+    } catch (error) {
+      log.fatal({ err: messageOf(error) }, 'the daemon cannot start anew; it ends, and its flows go on');
+    }
+  };
   let listening = false;
   let started = false;
   try {
-    await control.apply(config, options.configFile);
-    await server.listen();
+    const begun = begin(control, config, options.configFile, renewal, log);
+    const hindrance = await Promise.race([begun, watch.trouble]);
+    if (hindrance !== null) {
+      if (renewal === null) throw new Failure('failed', hindrance.message);
+      stopping.keep = true;
+      beginAnew(hindrance, renewal.socket, renewal.config);
+      return 1;
+    }
+    await server.listen(renewal?.socket);
     listening = true;
     // From here on it does not fail, and what nobody has taken up of a former daemon's flows ends.
     await thread.call('started', null);
     started = true;
+    // Should the thread get stuck, this is what is known.
+    for (const call of ['summary', 'ports', 'extensions'] as const) await thread.ask(call);
     log.info({ socket: options.socketPath, ports: config.ports.size }, 'ready');
     options.onReady();
-    const reason = await Promise.race([stopping.reason, thread.gone]);
+    const reason = await Promise.race([stopping.reason, watch.trouble]);
+    if (typeof reason === 'string') {
+      log.info({ why: reason }, 'stopping');
+      return 0;
+    }
     if (reason instanceof Error) {
       log.fatal({ err: messageOf(reason), stack: reason.stack }, 'the daemon ends because of a fault');
       return 1;
     }
-    log.info({ why: reason ?? 'the datapath ended' }, 'stopping');
-    return 0;
+    stopping.keep = true;
+    thread.giveUp(`${reason.message}; the datapath starts anew`);
+    // Who waits for an answer gets it.
+    await new Promise((resolve) => setTimeout(resolve, ANSWER_MS));
+    beginAnew(reason, server.descriptor, { ...control.running, daemon: config.daemon });
+    return 1;
   } catch (error) {
     const told = await thread.stop(false);
     const fate = told ?? (thread.isClosed || lock.leftBehind === null ? null : UNKNOWN_FATE);
@@ -158,6 +217,7 @@ async function serve(options: DaemonOptions, config: Config, log: Logger, lock: 
     const { kind, message, hint } = toFailure(error);
     throw new Failure(kind, `${message}; ${fate}`, hint);
   } finally {
+    watch.stop();
     stopping.release();
     unwatch();
     if (listening) await server.close();
@@ -174,6 +234,28 @@ async function serve(options: DaemonOptions, config: Config, log: Logger, lock: 
 /** Of what a former daemon had left, when the datapath thread had to be ended and could not say. */
 const UNKNOWN_FATE =
   'the datapath thread had to be ended; what the daemon before left in the kernel stays, for the next `millrace up` or for `millrace down`';
+
+/** How long answers may take to be written before the process is replaced. */
+const ANSWER_MS = 50;
+
+/** Bring the configuration into force: as it is told, or what ran before a fault, as far as that can be. */
+async function begin(
+  control: Control,
+  config: Config,
+  file: string | null,
+  renewal: Renewal | null,
+  log: Logger,
+): Promise<null> {
+  if (renewal === null) {
+    await control.apply(config, file);
+    return null;
+  }
+  for (const message of await control.restore(config, renewal.configFile, renewal.heldBack)) {
+    log.error(message);
+    control.events.add('warning', '', message);
+  }
+  return null;
+}
 
 /**
  * The datapath thread has not closed what it had in hand: that is removed as after a daemon that was killed.
@@ -264,10 +346,9 @@ function levelOf({ type }: DaemonEvent): 'error' | 'warn' | 'info' {
 }
 
 async function statusOf(options: DaemonOptions, control: Control, startedAt: Date): Promise<Status> {
-  const [summary, extensions] = await Promise.all([
-    control.thread.call('summary', null),
-    control.thread.call('extensions', null),
-  ]);
+  const { thread } = control;
+  const summary = await thread.ask('summary');
+  const extensions = await thread.ask('extensions');
   const cpu = process.cpuUsage();
   return {
     version: packageVersion(),
@@ -278,6 +359,7 @@ async function statusOf(options: DaemonOptions, control: Control, startedAt: Dat
     configFile: control.configFile,
     ...summary,
     extensions,
+    stuck: thread.stuck,
     memory: { residentBytes: process.memoryUsage.rss() },
     cpuSeconds: (cpu.user + cpu.system) / 1e6,
   };

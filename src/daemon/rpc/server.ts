@@ -5,10 +5,12 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import {
   bindSocketFile,
+  FileDescriptor,
   ForeignFileError,
   Socket as Numbers,
   socket as openSocket,
   type SocketFile,
+  socketFileAt,
 } from '../../host/index.ts';
 import { Dispatcher, type Method } from './dispatch.ts';
 import { FAILURE_CODES, Failure, messageOf } from './failure.ts';
@@ -116,11 +118,17 @@ export class RpcServer {
   readonly #connections = new Set<Connection>();
   readonly #server: Server;
   #file: SocketFile | null = null;
+  #descriptor = -1;
 
   constructor(options: ServerOptions) {
     this.#options = options;
     this.#dispatcher = new Dispatcher(options.methods, options.onInternal);
     this.#server = createServer({ allowHalfOpen: true }, (socket) => this.#accept(socket));
+  }
+
+  /** The socket that it listens on; -1 before it does. */
+  get descriptor(): number {
+    return this.#descriptor;
   }
 
   get connections(): number {
@@ -129,14 +137,17 @@ export class RpcServer {
 
   /**
    * Bind and listen. Whoever calls has made sure that no other daemon owns the path (lifecycle/lock.ts); a socket of this user that nobody listens on is stale.
+   * @param bound descriptor of a socket that is bound to the path already; it is the server's from here on
    * @throws Failure when the path cannot be bound; 'refused' when something else is there
    */
-  async listen(): Promise<void> {
+  async listen(bound: number | null = null): Promise<void> {
     const { path } = this.#options;
     // Node would remove whatever is at the path when it closes, so it is not told of the path.
-    const descriptor = openSocket(Numbers.AF_UNIX, Numbers.STREAM, 0, `listen on ${path}`);
+    const descriptor =
+      bound === null ? openSocket(Numbers.AF_UNIX, Numbers.STREAM, 0, `listen on ${path}`) : new FileDescriptor(bound);
+    this.#descriptor = descriptor.number;
     try {
-      this.#file = bindSocketFile(descriptor.number, path, 0o600);
+      this.#file = bound === null ? bindSocketFile(descriptor.number, path, 0o600) : socketFileAt(path);
       await new Promise<void>((resolve, reject) => {
         this.#server.once('error', reject);
         this.#server.listen({ fd: descriptor.number }, () => {

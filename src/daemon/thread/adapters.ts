@@ -2,7 +2,15 @@
  * From a port's configuration to an open adapter: takes over an interface, makes a TAP, opens capture files. What is wrong is said in one
  * sentence with what to do.
  */
-import { NetworkNamespace, openPacketSocket, openTap, type PortAdapter, withRouteClient } from '../../host/index.ts';
+import {
+  isTapLeft,
+  NetworkNamespace,
+  openPacketSocket,
+  openTap,
+  type PortAdapter,
+  SystemError,
+  withRouteClient,
+} from '../../host/index.ts';
 import {
   type Adapter,
   MemoryAdapter,
@@ -64,6 +72,16 @@ export function openNetdev(name: string, port: PortOf<'netdev'>, receive = true)
   });
 }
 
+/** Whether a former process of this daemon has left a TAP under this name in the thread's namespace. */
+function isLeftHere(name: string): boolean {
+  const here = NetworkNamespace.current();
+  try {
+    return isTapLeft(name, here);
+  } finally {
+    here.close();
+  }
+}
+
 /** A namespace by name, or by path when there is a slash in it. */
 function openNamespace(nameOrPath: string): NetworkNamespace {
   return nameOrPath.includes('/') ? NetworkNamespace.byPath(nameOrPath) : NetworkNamespace.byName(nameOrPath);
@@ -72,7 +90,7 @@ function openNamespace(nameOrPath: string): NetworkNamespace {
 /** Make a TAP. @throws Failure, SystemError, RangeError */
 export function openTapPort(name: string, port: PortOf<'tap'>, up = true): PortAdapter {
   const { device } = port;
-  if (interfaceExists(device)) {
+  if (interfaceExists(device) && !isLeftHere(device)) {
     const hint = 'choose another with `device` (--device), or take it over as it is: kind netdev';
     throw new Failure('exists', `there is an interface ${device} already`, hint);
   }
@@ -109,7 +127,12 @@ function giveAddresses(tap: PortAdapter, addresses: readonly string[]): void {
       const [address, prefix] = text.split('/');
       const local = address.includes(':') ? parseIpv6Address(address) : parseIpv4Address(address);
       const prefixLength = prefix === undefined ? local.length * 8 : Number(prefix);
-      client.request(addAddress({ index, prefixLength, local }));
+      try {
+        client.request(addAddress({ index, prefixLength, local }));
+      } catch (error) {
+        // A device that was taken up has its addresses.
+        if (!(error instanceof SystemError && error.code === 'EEXIST')) throw error;
+      }
     }
   });
 }

@@ -6,12 +6,16 @@ import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from '
 import { wakeLoop } from '../../host/index.ts';
 import { Failure } from '../rpc/failure.ts';
 import type { DatapathCall, DatapathCalls, UpMessage } from './calls.ts';
-import { newPulse, readPulse } from './pulse.ts';
+import { newPulse, type PulseReading, readPulse } from './pulse.ts';
 import type { WorkerData } from './worker.ts';
 
 /** A datapath that does not answer within this time is stuck, most likely in an extension. */
 const ANSWER_TIMEOUT_MS = 10_000;
 const START_TIMEOUT_MS = 20_000;
+
+/** What people ask for first when something is wrong. */
+type RememberedCall = 'summary' | 'ports' | 'extensions';
+const REMEMBERED: ReadonlySet<DatapathCall> = new Set<RememberedCall>(['summary', 'ports', 'extensions']);
 
 /** What the datapath thread says on its own. */
 export type Announcement = Exclude<UpMessage, { type: 'ready' | 'reply' | 'failure' | 'entry' }>;
@@ -31,6 +35,10 @@ export class DatapathThread {
   readonly #names = new Map<number, string>();
   readonly #announce: (message: Announcement) => void;
   readonly #waiting = new Map<number, Waiting>();
+  /** Last answers to some calls. */
+  readonly #answers = new Map<DatapathCall, unknown>();
+  /** Why it does not answer, as one sentence; null while it does. Set by whoever watches it. */
+  stuck: string | null = null;
   #wakeDescriptor = -1;
   #nextId = 1;
   #stopping = false;
@@ -80,15 +88,20 @@ export class DatapathThread {
    * Start the thread and wait until its loop runs.
    * @param announce told what the thread says on its own
    * @param identity path that names this daemon among others
+   * @param follows whether this process follows another of the same daemon
    * @throws Error when it does not come up
    */
-  static async start(announce: (message: Announcement) => void, identity: string): Promise<DatapathThread> {
+  static async start(
+    announce: (message: Announcement) => void,
+    identity: string,
+    follows: boolean,
+  ): Promise<DatapathThread> {
     const { port1, port2 } = new MessageChannel();
     const pulse = newPulse();
     const source = import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js';
     const worker = new Worker(new URL(source, import.meta.url), {
       name: 'millrace-datapath',
-      workerData: { port: port2, identity, pulse } satisfies WorkerData,
+      workerData: { port: port2, identity, pulse, follows } satisfies WorkerData,
       transferList: [port2],
       // Packets live outside the JavaScript heap. A small young generation is collected often and stays in the cache.
       resourceLimits: { maxYoungGenerationSizeMb: 8, maxOldGenerationSizeMb: 512 },
@@ -111,9 +124,44 @@ export class DatapathThread {
     return thread;
   }
 
+  /** What the thread is at. */
+  get pulse(): PulseReading {
+    return readPulse(this.#pulse);
+  }
+
   /** The extension that the thread is in; null for none. */
   get entered(): string | null {
-    return this.#names.get(readPulse(this.#pulse).entered) ?? null;
+    return this.nameOf(this.pulse.entered);
+  }
+
+  /** The name of an extension by its number in the pulse, negative ones included. */
+  nameOf(entered: number): string | null {
+    return this.#names.get(Math.abs(entered)) ?? null;
+  }
+
+  /**
+   * Ask for what people look at first when something is wrong. When the thread is known not to answer, this is what it answered last.
+   * @throws Failure as {@link call}
+   */
+  async ask<C extends RememberedCall>(call: C): Promise<DatapathCalls[C]['result']> {
+    try {
+      return await this.call(call, null);
+    } catch (error) {
+      const last = this.#answers.get(call);
+      if (this.stuck === null || last === undefined) throw error;
+      return last as DatapathCalls[C]['result'];
+    }
+  }
+
+  /** Nothing more is to be expected of the thread: whoever waits for it is told why. */
+  giveUp(why: string): void {
+    this.#wakeDescriptor = -1;
+    this.stuck = why;
+    for (const waiting of this.#waiting.values()) {
+      clearTimeout(waiting.timer);
+      waiting.reject(new Failure('busy', why, 'try again in some seconds'));
+    }
+    this.#waiting.clear();
   }
 
   /**
@@ -122,6 +170,10 @@ export class DatapathThread {
    */
   call<C extends DatapathCall>(call: C, params: DatapathCalls[C]['params']): Promise<DatapathCalls[C]['result']> {
     return new Promise((resolve, reject) => {
+      if (this.stuck !== null) {
+        reject(new Failure('busy', this.stuck));
+        return;
+      }
       if (this.#wakeDescriptor < 0) {
         reject(new Failure('busy', 'the datapath is not running'));
         return;
@@ -134,7 +186,11 @@ export class DatapathThread {
           'an extension that does not return stops the datapath: `millrace down` and look at your extensions';
         reject(new Failure('busy', `the datapath did not answer within ${ANSWER_TIMEOUT_MS / 1000} s`, hint));
       }, ANSWER_TIMEOUT_MS);
-      this.#waiting.set(id, { resolve: (result) => resolve(result as DatapathCalls[C]['result']), reject, timer });
+      const settle = (result: unknown) => {
+        if (REMEMBERED.has(call)) this.#answers.set(call, result);
+        resolve(result as DatapathCalls[C]['result']);
+      };
+      this.#waiting.set(id, { resolve: settle, reject, timer });
       this.#port.postMessage({ id, call, params });
       wakeLoop(this.#wakeDescriptor);
     });
@@ -158,6 +214,7 @@ export class DatapathThread {
   async stop(keep: boolean, timeoutMs = 5_000): Promise<string | null> {
     if (this.#stopping) return null;
     this.#stopping = true;
+    this.stuck = null;
     const stopped = this.call('stop', { keep }).then(
       (fate) => {
         this.#isClosed = true;

@@ -14,18 +14,27 @@ const PROCESS_CALLS: Readonly<Record<string, string>> = {
 };
 const TIMER_CALLS = ['setTimeout', 'setInterval', 'setImmediate'] as const;
 
-/** Replace them. @returns ends the thread, as process.exit did */
-export function confineThread(): (code: number) => void {
-  const exit = process.exit.bind(process);
-  for (const [name, why] of Object.entries(PROCESS_CALLS)) refuse(process, name, `process.${name}`, why);
-  for (const name of TIMER_CALLS)
-    refuse(globalThis, name, name, 'Node has one turn a second in the datapath; use handle.setTimer');
-  return exit;
+/** Replace them. @returns puts them back: Node itself ends a thread by them */
+export function confineThread(): () => void {
+  const undo = [
+    ...Object.entries(PROCESS_CALLS).map(([name, why]) => refuse(process, name, `process.${name}`, why)),
+    ...TIMER_CALLS.map((name) =>
+      refuse(globalThis, name, name, 'Node has one turn a second in the datapath; use handle.setTimer'),
+    ),
+  ];
+  return () => {
+    for (const putBack of undo) putBack();
+  };
 }
 
-function refuse(object: object, name: string, shown: string, why: string): void {
+function refuse(object: object, name: string, shown: string, why: string): () => void {
+  const before = Object.getOwnPropertyDescriptor(object, name);
   const value = () => {
     throw new Error(`${shown} is not for extensions: ${why}`);
   };
-  Object.defineProperty(object, name, { value, writable: false, configurable: false, enumerable: true });
+  Object.defineProperty(object, name, { value, writable: false, configurable: true, enumerable: true });
+  return () => {
+    if (before === undefined) Reflect.deleteProperty(object, name);
+    else Object.defineProperty(object, name, before);
+  };
 }

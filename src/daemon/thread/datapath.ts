@@ -7,7 +7,7 @@ import { filterExtension } from '../../extensions/filter/index.ts';
 import { learningExtension } from '../../extensions/learning/index.ts';
 import { ovsExtension } from '../../extensions/ovs/index.ts';
 import type { FlowSource } from '../../flow/index.ts';
-import { type EventLoop, LinkWatch } from '../../host/index.ts';
+import { closeLeftTaps, type EventLoop, LinkWatch } from '../../host/index.ts';
 import { Batch } from '../../net/index.ts';
 import {
   createSwitch,
@@ -31,6 +31,8 @@ import type { Pulse } from './pulse.ts';
 import { ExtensionStack } from './stack.ts';
 import { HandmadeFrames, traceFrame } from './trace.ts';
 
+/** How long TAPs that a former process of this daemon has left wait for their ports. */
+const LEFT_TAPS_MS = 10_000;
 /** How often the switch ages what it knows. */
 const TICK_MS = 1_000;
 
@@ -185,6 +187,8 @@ export class Datapath {
       'offload-dump': ({ port, verifier }) => ({ text: this.#offload.dump(this.#ports.get(port), verifier) }),
       started: () => {
         this.#offload.started();
+        // Who makes ports at run time, such as ovs-vswitchd, has had the time to ask for them again by then.
+        this.#loop.timers.once(LEFT_TAPS_MS, { onTimer: closeLeftTaps });
         return null;
       },
       stop: ({ keep }) => {
@@ -212,7 +216,9 @@ export class Datapath {
       case 'port-set':
         return this.#then(this.#ports.set(operation.name, operation.port), () => this.#fdb.refresh());
       case 'extension-add':
-        return this.#stackChange(() => this.#stack.add(operation.extension, operation.index));
+        return this.#stackChange(() =>
+          this.#stack.add(operation.extension, operation.index, operation.heldBack ?? null),
+        );
       case 'extension-del':
         return this.#stackChange(() => this.#stack.remove(operation.name));
       case 'extension-enable':

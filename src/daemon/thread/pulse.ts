@@ -1,7 +1,7 @@
 /**
  * What the control thread can see of the datapath thread at any time, in memory that both share:
  *
- *      word 0   entered: number of the innermost extension that has not returned; 0 for none
+ *      word 0   entered: number of the innermost extension that has not returned; 0 for none; negative while its module is loaded
  *      word 1   turns of the event loop, wrapping
  *      word 2   1 while the loop sleeps in epoll_wait
  *
@@ -68,7 +68,7 @@ export class Pulse implements EntryRecord {
   load<T>(name: string, load: () => T): T {
     this.#shared ??= new SharedObjects();
     const before = this.record[ENTERED];
-    this.record[ENTERED] = this.numberOf(name);
+    this.record[ENTERED] = -this.numberOf(name);
     let spoilt: string | null = null;
     let loaded: T;
     try {

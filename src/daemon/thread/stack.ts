@@ -11,8 +11,11 @@ import type { Pulse } from './pulse.ts';
 
 interface Entry {
   extension: Extension;
-  factory: ExtensionFactory;
+  /** Null while it is held back: its module is not even loaded. */
+  factory: ExtensionFactory | null;
   enabled: boolean;
+  /** Why it is not started although it is enabled; null for nothing. */
+  heldBack: string | null;
 }
 
 /** The same factory under the name of the configuration, so that a module can be used twice. */
@@ -48,12 +51,21 @@ export class ExtensionStack {
     this.#pulse = pulse;
   }
 
-  /** Insert, and start it when it is enabled. @throws Failure when its module cannot be loaded */
-  add(extension: Extension, index: number): Operation<void> | null {
-    const entry: Entry = { extension, factory: this.#factoryOf(extension), enabled: false };
+  /**
+   * Insert, and start it when it is enabled.
+   * @param heldBack why it is not to be started before somebody enables it; null for nothing
+   * @throws Failure when its module cannot be loaded
+   */
+  add(extension: Extension, index: number, heldBack: string | null): Operation<void> | null {
+    if (heldBack !== null) {
+      this.#entries.splice(index, 0, { extension, factory: null, enabled: extension.enabled, heldBack });
+      return null;
+    }
+    const factory = this.#factoryOf(extension);
+    const entry: Entry = { extension, factory, enabled: false, heldBack: null };
     this.#entries.splice(index, 0, entry);
     if (!extension.enabled) return null;
-    return this.#start(entry, () => this.#entries.splice(this.#entries.indexOf(entry), 1));
+    return this.#start(entry, factory, () => this.#entries.splice(this.#entries.indexOf(entry), 1));
   }
 
   remove(name: string): Operation<void> | null {
@@ -70,8 +82,11 @@ export class ExtensionStack {
     const entry = this.#find(name);
     if (!enabled) return this.#stop(entry);
     if (this.#isRunning(name)) return null;
-    if (entry.extension.module !== null) entry.factory = this.#factoryOf(entry.extension);
-    return this.#start(entry, () => {});
+    const { factory } = entry;
+    const fresh = factory === null || entry.extension.module !== null ? this.#factoryOf(entry.extension) : factory;
+    entry.factory = fresh;
+    entry.heldBack = null;
+    return this.#start(entry, fresh, () => {});
   }
 
   /** One that crashed starts again: it may have been the configuration. @throws Failure */
@@ -111,16 +126,16 @@ export class ExtensionStack {
 
   list(): ExtensionInfo[] {
     const known = this.#switch.extensions();
-    return this.#entries.map(({ extension, factory, enabled }) => {
+    return this.#entries.map(({ extension, factory, enabled, heldBack }) => {
       // The switch lists those that run before those that failed, and remembers failures after a new start.
       const info = known.find((one) => one.name === extension.name);
       const crashed = enabled && info?.enabled !== true;
       return {
         name: extension.name,
-        type: factory.descriptor.type,
+        type: factory?.descriptor.type ?? 'unknown',
         module: extension.module,
         state: crashed ? 'crashed' : enabled ? 'running' : 'disabled',
-        error: crashed ? (info?.failure ?? 'it is not running') : null,
+        error: crashed ? (heldBack ?? info?.failure ?? 'it is not running') : null,
         counters: { ...info?.counters },
       };
     });
@@ -168,16 +183,16 @@ export class ExtensionStack {
 
   /** Place among the running ones of its type. */
   #positionOf(entry: Entry): number {
-    const type: ExtensionType = entry.factory.descriptor.type;
+    const type: ExtensionType | undefined = entry.factory?.descriptor.type;
     const running = new Set(this.#switch.extensions().flatMap((info) => (info.enabled ? [info.name] : [])));
     return this.#entries
       .slice(0, this.#entries.indexOf(entry))
-      .filter((other) => other.factory.descriptor.type === type && running.has(other.extension.name)).length;
+      .filter((other) => other.factory?.descriptor.type === type && running.has(other.extension.name)).length;
   }
 
-  #start(entry: Entry, onFailure: () => void): Operation<void> {
+  #start(entry: Entry, factory: ExtensionFactory, onFailure: () => void): Operation<void> {
     const settings = this.#settingsOf(entry.extension);
-    const started = this.#switch.enableExtension(entry.factory, settings, this.#positionOf(entry));
+    const started = this.#switch.enableExtension(factory, settings, this.#positionOf(entry));
     started.whenSettled((operation) => {
       entry.enabled = operation.error === null;
       if (operation.error !== null) onFailure();

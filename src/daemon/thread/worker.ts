@@ -3,7 +3,7 @@
  * own loop, which has a turn once a second: messages are taken off the port when the control thread has woken the loop (channel.ts).
  */
 import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { EventLoop, onLostMapping } from '../../host/index.ts';
+import { EventLoop, findLeftTaps, onLostMapping } from '../../host/index.ts';
 import { messageOf } from '../../switch/index.ts';
 import type { CallMessage, UpMessage } from './calls.ts';
 import { confineThread } from './confine.ts';
@@ -16,14 +16,16 @@ export interface WorkerData {
   /** Path that names this daemon among others. */
   identity: string;
   pulse: SharedArrayBuffer;
+  /** The process follows another of the same daemon, which may have left TAPs to it. */
+  follows: boolean;
 }
 
-const { port, identity, pulse: memory } = workerData as WorkerData;
+const { port, identity, follows, pulse: memory } = workerData as WorkerData;
 const up = (message: UpMessage) => port.postMessage(message);
 
-const exit = confineThread();
 const pulse = new Pulse(memory, (number, name) => up({ type: 'entry', number, name }));
 const loop = new EventLoop({ pulse });
+if (follows) findLeftTaps();
 const datapath = new Datapath(loop, up, identity, pulse);
 loop.wakeHandler = {
   onWake() {
@@ -48,11 +50,15 @@ onLostMapping((doing, lengthBytes) => {
   });
 });
 up({ type: 'ready', wakeDescriptor: loop.wakeDescriptor });
+const release = confineThread();
 loop.runOnThread((failed) => {
   isOver = true;
+  release();
+  // Then nothing is closed: flows in the kernel go on, and the process gives back what the thread had.
+  if (failed) return;
   datapath.close();
   loop.close();
   port.close();
   // Whatever an extension has left for Node's own loop does not keep the thread alive.
-  if (!failed) exit(0);
+  process.exit(0);
 });

@@ -1,0 +1,122 @@
+/** A datapath thread that is stuck or dies: what was to blame is named and left out, everything else comes back by itself, in the same process. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { Client, type DaemonEvent, type ExtensionInfo } from '../src/daemon/client.ts';
+import { must, until, World } from './daemon-world.ts';
+
+let world: World;
+beforeEach(() => {
+  world = new World({ outlives: true });
+  world.host('a', '10.9.0.1/24');
+  world.host('b', '10.9.0.2/24');
+});
+afterEach(() => world.end());
+
+/** Does something bad to the first ARP packet, or when it is told to. */
+const villain = (deed: string) => `
+const isArp = (frame) => frame[12] === 8 && frame[13] === 6;
+const hoard = [];
+const deed = () => { ${deed} };
+export default {
+  descriptor: { name: 'villain', type: 'filtering', version: '1.0.0' },
+  parseConfiguration: (value) => value ?? {},
+  create: (handle, { quiet }) => quiet ? { command: deed } : {
+    onIngress(batch, flags) {
+      for (let i = 0; i < batch.count; i += 1) if (isArp(batch.packets[i].frame())) deed();
+      handle.sendIngress(batch, flags);
+    },
+    command: deed,
+  },
+};
+`;
+
+const config = (settings = '{}', more = '') => `
+daemon: { watchdogSeconds: 1 }
+ports: { a: {}, b: {}${more} }
+extensions:
+  - { name: villain, module: ./villain.mjs, config: ${settings} }
+  - learning
+`;
+
+const list = () => world.json<ExtensionInfo[]>('extension', 'list');
+const crashes = () => world.json<DaemonEvent[]>('events').filter(({ type }) => type === 'extension-crashed');
+
+for (const [what, deed, watchdogSeconds, complaint] of [
+  ['never returns', 'for (;;);', 1, /the extension villain has not returned for 1\.\d s/],
+  [
+    'fills the memory',
+    'for (;;) hoard.push(new Array(100000).fill(hoard.length));',
+    100,
+    /memory.*, in the extension villain/,
+  ],
+] as const) {
+  test(`an extension that ${what} is named and left out, and packets cross again`, async () => {
+    world.file('villain.mjs', villain(deed));
+    world.up(config().replace('watchdogSeconds: 1', `watchdogSeconds: ${watchdogSeconds}`));
+    const pid = world.pid();
+    await until('packets cross without it', () => world.pings('a', '10.9.0.2', 1), 60_000);
+    expect(list()).toMatchObject([
+      { name: 'villain', state: 'crashed' },
+      { name: 'learning', state: 'running' },
+    ]);
+    expect(list()[0].error).toMatch(complaint);
+    expect(crashes()).toMatchObject([{ subject: 'villain', message: expect.stringContaining('starts anew') }]);
+    expect(world.log()).toMatch(complaint);
+    expect(world.pid()).toBe(pid);
+    // Who tries again starts it, and it is left out again.
+    world.file('villain.mjs', villain(''));
+    world.ok('extension', 'enable', 'villain');
+    expect(list()[0]).toMatchObject({ state: 'running', error: null, type: 'filtering' });
+    expect(world.pings('a', '10.9.0.2')).toBe(true);
+    world.ok('down');
+  });
+}
+
+test('a call that does not return ends with a sentence; TAPs keep their devices; nothing leaks over many such starts', async () => {
+  world.file('villain.mjs', villain('for (;;);'));
+  world.up(config('{ quiet: true }', ', t: { kind: tap, addresses: [10.9.0.3/24] }'));
+  const pid = world.pid();
+  const index = () => must('ip', '-n', world.middle, '-o', 'link', 'show', 't').split(':')[0];
+  const device = index();
+  must('ip', '-n', world.middle, 'address', 'add', '10.77.0.1/24', 'dev', 't');
+  const descriptors = () => readdirSync(`/proc/${pid}/fd`).length;
+  const mappings = () => readFileSync(`/proc/${pid}/maps`, 'utf8').split('\n').length;
+  const before = { descriptors: 0, mappings: 0 };
+  for (let round = 0; round < 4; round += 1) {
+    const stuck = world.millrace('extension', 'run', 'villain', 'now');
+    expect(stuck.code).not.toBe(0);
+    expect(stuck.stderr).toMatch(/the extension villain has not returned for 1\.\d s; the datapath starts anew/);
+    world.ok('extension', 'enable', 'villain');
+    expect(world.pings('a', '10.9.0.2')).toBe(true);
+    expect(world.pings('a', '10.9.0.3')).toBe(true);
+    expect(index()).toBe(device);
+    if (round === 0) Object.assign(before, { descriptors: descriptors(), mappings: mappings() });
+  }
+  expect(must('ip', '-n', world.middle, 'address', 'show', 'dev', 't')).toContain('10.77.0.1/24');
+  expect(world.pid()).toBe(pid);
+  expect(descriptors()).toBeLessThanOrEqual(before.descriptors + 2);
+  expect(mappings()).toBeLessThanOrEqual(before.mappings + 60);
+  world.ok('down');
+});
+
+test('while it is stuck, what is known is answered at once, and said to be old', async () => {
+  world.file('villain.mjs', villain('for (;;);'));
+  world.up(config('{ quiet: true }').replace('watchdogSeconds: 1', 'watchdogSeconds: 0'));
+  const client = await Client.connect(world.socket);
+  try {
+    const call = client.call('extension.command', { name: 'villain', command: 'now' }).catch((error: Error) => error);
+    await until('it is seen', async () => (await client.call('status', {})).stuck !== null);
+    const status = await client.call('status', {});
+    expect(status.stuck).toMatch(/the datapath thread has not answered for \d+\.\d s: it is in the extension villain/);
+    expect(status.ports.total).toBe(2);
+    const ports = await client.call('port.list', {});
+    expect(ports.map(({ reason }) => reason)).toEqual(
+      [status.stuck, status.stuck].map(() => expect.stringContaining('villain')),
+    );
+    client.close();
+    await call;
+  } finally {
+    client.close();
+  }
+  world.ok('down');
+});
