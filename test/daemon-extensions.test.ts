@@ -113,7 +113,7 @@ test('what an extension begins and does not wait for is done late, and when it f
       }`;
   world.file(
     'counter.ts',
-    counter('unused').replace(/onIngress[\s\S]*?other net room than the switch has'\);/, late.trim()),
+    `import { setTimeout } from 'node:timers';${counter('unused').replace(/onIngress[\s\S]*?other net room than the switch has'\);/, late.trim())}`,
   );
   world.up(config('{}'));
   expect(world.pings('a', '10.9.0.2')).toBe(true);
