@@ -237,12 +237,12 @@ describe.each(HOOKS)('at %s', (hook) => {
     const verdicts = () => [2, 4].map((dst) => bench.run(long({ dst })));
     const { sent, up, dropped } = bench;
     expect(verdicts()).toEqual([sent, sent]);
-    // Frames of 164 bytes; 18 do not count.
+    // Frames of 164 bytes; 18 do not count. At tc the tag is beside the frame and does not count either.
     bench.offload.setPort({ ...own, mtuBytes: 146 });
-    expect(verdicts()).toEqual([sent, dropped]);
+    expect(verdicts()).toEqual([sent, hook === 'tc' ? sent : dropped]);
     bench.offload.setPort({ ...own, mtuBytes: 145 });
     expect(verdicts()).toEqual([up, dropped]);
-    expect(bench.offload.portCounters(LOOPBACK)).toMatchObject({ failed: 2 });
+    expect(bench.offload.portCounters(LOOPBACK)).toMatchObject({ failed: hook === 'tc' ? 1 : 2 });
     bench.offload.setPort({ ...own, mtuBytes: 150 });
     expect(verdicts()).toEqual([sent, sent]);
     if (hook === 'xdp') return;

@@ -173,9 +173,10 @@ test('flows between ports of different MTUs, and flows that push tags, never sen
   const three = [5, 6, 7].map((vid) => `push_vlan(vid=${vid},pcp=0)`).join(',');
   dpctl('mod-flow', 'dp', match, `${three},${port('b')}`);
   start = receivedBytes();
-  expect(pings(1472)).toBe(false);
-  expect(receivedBytes() - start).toBeLessThan(1000);
-  expect(show().ports.find(({ port: name }) => name === 'a')?.lost.failed).toBeGreaterThanOrEqual(3);
+  // Actions that take more room come to the kernel a little later: until then the engine drops what is too long.
+  const failed = () => show().ports.find(({ port: name }) => name === 'a')?.lost.failed ?? 0;
+  await until('the kernel drops and counts what is too long', () => !pings(1472) && failed() >= 3);
+  expect(receivedBytes() - start).toBeLessThan(1500);
 });
 
 test('flows to an interface that is gone send nothing anywhere, and others go on', async () => {
