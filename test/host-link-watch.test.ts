@@ -1,6 +1,15 @@
 /** The link watch against the running kernel: every change of a device is seen once, and lost notifications are made up for. */
 import { afterEach, expect, test } from 'vitest';
-import { EventLoop, type LinkEvent, LinkWatch, pollLinks, SystemError, withRouteClient } from '../src/host/index.ts';
+import {
+  EventLoop,
+  type LinkEvent,
+  LinkWatch,
+  NetworkNamespace,
+  pollLinks,
+  SystemError,
+  withRouteClient,
+} from '../src/host/index.ts';
+import { getNamespaceId, parseNamespaceId } from '../src/netlink/index.ts';
 import { eventually, type Host, Lab } from './support/index.ts';
 
 let lab = new Lab();
@@ -151,7 +160,7 @@ test('features that change at a veth are heard of by its index, here and where i
   }
 });
 
-test('a device that leaves for another namespace tells its index there, and one that is deleted that it has none', () => {
+test('a device that leaves for another namespace tells its index and namespace there, and one that is deleted that it has none', () => {
   const [a, b] = lab.hosts(2);
   lab.veth(a, 'eth0', b, 'far');
   lab.veth(a, 'eth1', b, 'far1');
@@ -159,7 +168,13 @@ test('a device that leaves for another namespace tells its index there, and one 
   const moved = (events: readonly LinkEvent[]) =>
     events.map((event) => (event.type === 'removed' ? event.movedTo : event.type)).filter((to) => to !== 'changed');
   a.ip(`link set eth0 netns ${b.name}`);
-  expect(moved(watch.process())).toEqual([b.inside(() => withRouteClient((client) => client.link('eth0').index))]);
+  const index = b.inside(() => withRouteClient((client) => client.link('eth0').index));
+  const there = NetworkNamespace.byName(b.name);
+  const namespaceId = a.inside(() =>
+    withRouteClient((client) => parseNamespaceId(client.request(getNamespaceId(there.fileDescriptor))[0])),
+  );
+  there.close();
+  expect(moved(watch.process())).toEqual([{ index, namespaceId }]);
   a.ip('link delete eth1');
   expect(moved(watch.process())).toEqual([null]);
 });

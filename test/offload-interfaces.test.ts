@@ -166,6 +166,21 @@ test('an interface that moves to another namespace is made there as it was: unde
   world.ok('down');
 });
 
+test('an interface elsewhere is not taken for one that has gone by its address alone', async () => {
+  const away = world.namespace('away');
+  world.up(config('a: { offload: xdp, promiscuous: false }, b: {}'));
+  expect([interfaceOf('a').promiscuous, gro('a')]).toEqual([false, 'on']);
+  world.ok('down', '--keep');
+  const [{ address }] = JSON.parse(ip('-j', 'link', 'show', 'dev', 'a')) as { address: string }[];
+  ip('link', 'delete', 'dev', 'a');
+  must('ip', '-n', away, 'link', 'add', 'name', 'z', 'type', 'veth', 'peer', 'name', 'w');
+  must('ip', '-n', away, 'link', 'set', 'dev', 'z', 'address', address, 'promisc', 'on');
+  must('ip', 'netns', 'exec', away, 'ethtool', '-K', 'w', 'gro', 'on');
+  expect(world.ok('down')).not.toMatch(/promisc|GRO/);
+  expect(must('ip', 'netns', 'exec', away, 'ethtool', '-k', 'w')).toMatch(/generic-receive-offload: on/);
+  expect(must('ip', '-n', away, 'link', 'show', 'dev', 'z')).toContain('PROMISC');
+});
+
 test('where several may be the one that has moved, none is touched, and each is named', async () => {
   const away = ['one', 'two'].map((name) => world.namespace(name));
   world.up(config());

@@ -107,6 +107,7 @@ export { possibleCpus } from './sys/machine.ts';
 export { undoTransmission, type XdpTransmission, xdpTransmission } from './tools/delivery.ts';
 export type { FrameOptions, Variation, VlanTag } from './tools/frame.ts';
 export { type GenerateOptions, type GenerateResult, generate } from './tools/generate.ts';
+export { newsOfPeers } from './tools/peer.ts';
 export {
   type FlowCounts,
   type ReceiveOptions,
@@ -116,7 +117,7 @@ export {
   receive,
 } from './tools/receive.ts';
 export { type XdpReception, xdpReception } from './tools/reception.ts';
-export { explainXdpRefusal } from './tools/xdp-refusal.ts';
+export { explainXdpRefusal, isRefusal } from './tools/xdp-refusal.ts';
 export { LOAD_FLAG, MAP_FLAG, TEST_FLAG } from './uapi/commands.ts';
 export { HELPERS, type HelperName } from './uapi/helpers.ts';
 export { type AttachType, type MapType, type ProgramType, SK_BUFF, TC, XDP, XDP_MD } from './uapi/kinds.ts';

@@ -8,7 +8,7 @@ export {
 export { REDIRECT_MARK } from './drop-program.ts';
 export { type Isolation, type IsolationMeans, isolate } from './isolation.ts';
 export { closeLeftTaps, findLeftTaps, isTapLeft, tapDescriptors } from './left-taps.ts';
-export type { LinkEvent, LinkProperty, LinkState } from './link-state.ts';
+export type { LinkEvent, LinkProperty, LinkState, MovedTo } from './link-state.ts';
 export { LinkWatch, pollLinks } from './link-watch.ts';
 export {
   EventLoop,
@@ -19,14 +19,7 @@ export {
   type WakeHandler,
 } from './loop.ts';
 export { mountAt } from './mounts.ts';
-export {
-  createNamespace,
-  deleteNamespace,
-  inUserNamespace,
-  NetworkNamespace,
-  namespaceNames,
-  userNamespaceProblem,
-} from './namespace.ts';
+export { createNamespace, deleteNamespace, inUserNamespace, userNamespaceProblem } from './namespace.ts';
 export { NetlinkSocket } from './netlink-socket.ts';
 export {
   checkSafeFolder,

@@ -23,14 +23,22 @@ export interface LinkState {
 /** The properties that can change while the device lives. */
 export type LinkProperty = 'name' | 'up' | 'carrier' | 'mtuBytes' | 'macAddress' | 'masterIndex';
 
+/** Where a device has gone that left its network namespace for another. */
+export interface MovedTo {
+  /** Its index there. */
+  readonly index: number;
+  /** The id by which the namespace that it left knows the other one. */
+  readonly namespaceId: number;
+}
+
 /** Something happened to a device. */
 export type LinkEvent =
   | { readonly type: 'added'; readonly link: LinkState }
   | {
       readonly type: 'removed';
       readonly link: LinkState;
-      /** The index that it has in the namespace where it was moved; null when it is no more. Absent where that was not told. */
-      readonly movedTo?: number | null;
+      /** Where it was moved; null when it is no more. Absent where that was not told. */
+      readonly movedTo?: MovedTo | null;
     }
   | {
       readonly type: 'changed';
@@ -83,10 +91,10 @@ export class LinkTable {
 
   /**
    * A device is gone.
-   * @param movedTo its index in another namespace, null for none; left out where that is not known
+   * @param movedTo where it is now, null when it is no more; left out where that is not known
    * @returns the event, or null when it was not known
    */
-  lose(index: number, movedTo?: number | null): LinkEvent | null {
+  lose(index: number, movedTo?: MovedTo | null): LinkEvent | null {
     const link = this.#links.get(index);
     if (link === undefined) return null;
     this.#links.delete(index);

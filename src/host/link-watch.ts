@@ -16,7 +16,7 @@ import {
   Rtm,
   RtnlGroup,
 } from '../netlink/index.ts';
-import { type LinkEvent, type LinkState, LinkTable, linkState } from './link-state.ts';
+import { type LinkEvent, type LinkState, LinkTable, linkState, type MovedTo } from './link-state.ts';
 import { NetlinkSocket } from './netlink-socket.ts';
 import { RouteClient } from './route-client.ts';
 import { Errno, SystemError } from './sys/index.ts';
@@ -172,10 +172,11 @@ export class LinkWatch {
   }
 }
 
-/** The index that a device which leaves its namespace gets in another; null when it goes for good. */
-function movedTo({ newNamespaceId, newIndex, index }: Link): number | null {
+/** Where a device goes that leaves its namespace; null when it goes for good. */
+function movedTo({ newNamespaceId, newIndex, index }: Link): MovedTo | null {
+  if (newNamespaceId === undefined) return null;
   // Linux before 4.20 tells the namespace alone; the index stays where it is free.
-  return newNamespaceId === undefined ? null : (newIndex ?? index);
+  return { index: newIndex ?? index, namespaceId: newNamespaceId };
 }
 
 /**

@@ -9,11 +9,10 @@
  */
 import { BATCH_SIZE, Batch, type Packet } from '../net/index.ts';
 import { type Isolation, isolate } from './isolation.ts';
-import type { NetworkNamespace } from './namespace.ts';
 import { openPacketSocket, type PacketSocket } from './packet-socket.ts';
 import type { PortState } from './port.ts';
 import { INNER_NAME, openPuntPair, type PuntPair, removePuntPair } from './punt-pair.ts';
-import { Clock, ClockId } from './sys/index.ts';
+import { Clock, ClockId, type NetworkNamespace } from './sys/index.ts';
 
 /** Told of packets of one port. */
 export interface PuntHandler {

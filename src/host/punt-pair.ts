@@ -9,10 +9,10 @@
  */
 import { dirname } from 'node:path';
 import { type Link, NlmFlag, type Request, writeLink } from '../netlink/index.ts';
-import { createNamespaceAt, deleteNamespaceAt, keepsNamespace, NetworkNamespace } from './namespace.ts';
+import { createNamespaceAt, deleteNamespaceAt, keepsNamespace } from './namespace.ts';
 import { ForeignFileError, makeSafeFolder } from './own-files.ts';
 import { withRouteClient } from './route-client.ts';
-import { Errno, SystemError } from './sys/index.ts';
+import { Errno, NetworkNamespace, SystemError } from './sys/index.ts';
 
 /** The inner end's name, in its own namespace. */
 export const INNER_NAME = 'punt';

@@ -8,7 +8,6 @@ import { newNamespaceId } from '../netlink/index.ts';
 import { checkDeviceName, DeviceControl, DeviceFlag } from './device.ts';
 import { FrameVectors, regionAddress } from './frame-vectors.ts';
 import { takeLeftTap } from './left-taps.ts';
-import { NetworkNamespace } from './namespace.ts';
 import { countSendError } from './packet-sender.ts';
 import { newPortCounters, type PortAdapter, type PortCounters, type PortState } from './port.ts';
 import { lockPort } from './port-lock.ts';
@@ -19,6 +18,7 @@ import {
   Errno,
   type FileDescriptor,
   lastErrno,
+  NetworkNamespace,
   rawRead,
   rawWritev,
   Socket,

@@ -42,7 +42,7 @@ export {
 } from './rtnetlink/constants.ts';
 export { parseRouteEvent, type RouteEvent } from './rtnetlink/event.ts';
 export { type Link, type LinkInfo, parseLink, writeLink } from './rtnetlink/link.ts';
-export { newNamespaceId } from './rtnetlink/namespace-id.ts';
+export { getNamespaceId, newNamespaceId, parseNamespaceId } from './rtnetlink/namespace-id.ts';
 export { type Neighbour, parseNeighbour, writeNeighbour } from './rtnetlink/neighbour.ts';
 export * from './rtnetlink/requests.ts';
 export * from './rtnetlink/requests-link.ts';

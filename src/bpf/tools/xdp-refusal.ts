@@ -1,13 +1,26 @@
 /**
- * What a driver's refusal of an XDP program means. The kernel gives a link's maker a number and keeps the driver's sentence to itself.
+ * Whether an interface refuses a program, and what a driver's refusal of XDP means. The kernel gives a link's maker a number and keeps the driver's sentence to itself.
  * Neighbours: link/xdp.ts attaches; peer.ts finds a veth's other end.
  */
-import { BpfError } from '../errors.ts';
+import { BpfError, type BpfErrorCode } from '../errors.ts';
 import { readLink } from '../sys/netdev.ts';
 import { locatePeer } from './peer.ts';
 
-/** Codes by which drivers refuse XDP on an interface as it is set up now. */
-const CODES = ['ERANGE', 'ENOSPC', 'EOPNOTSUPP', 'EINVAL', 'ENOMEM', 'EBUSY', 'E2BIG'];
+/** Errors of this library that say something about the interface. */
+const REFUSALS: readonly BpfErrorCode[] = ['attach-conflict', 'unsupported', 'no-interface'];
+/** Codes by which the kernel refuses a program on an interface as it is set up now; the last three are those of drivers. */
+const TC_CODES = ['ENOSPC', 'EOPNOTSUPP', 'EINVAL', 'ENOMEM'];
+const XDP_CODES = [...TC_CODES, 'ERANGE', 'EBUSY', 'E2BIG'];
+
+/**
+ * Whether an interface does not take a program as it is set up now, and another hook may do; otherwise something else is wrong.
+ * @param error what {@link attachXdp} or {@link attachTcx} has thrown
+ */
+export function isRefusal(hook: 'tc' | 'xdp', error: unknown): error is Error {
+  if (error instanceof BpfError) return REFUSALS.includes(error.code);
+  const codes = hook === 'xdp' ? XDP_CODES : TC_CODES;
+  return error instanceof Error && 'code' in error && codes.includes(`${error.code}`);
+}
 
 /**
  * Why a driver does not take XDP on an interface.
@@ -16,10 +29,8 @@ const CODES = ['ERANGE', 'ENOSPC', 'EOPNOTSUPP', 'EINVAL', 'ENOMEM', 'EBUSY', 'E
  * @returns one sentence; null when the driver has not refused, but something else is wrong
  */
 export function explainXdpRefusal(netdev: string | number, error: unknown): string | null {
-  if (error instanceof BpfError) {
-    return ['attach-conflict', 'unsupported', 'no-interface'].includes(error.code) ? error.message : null;
-  }
-  if (!(error instanceof Error) || !('code' in error) || !CODES.includes(`${error.code}`)) return null;
+  if (!isRefusal('xdp', error)) return null;
+  if (error instanceof BpfError || !('code' in error)) return error.message;
   try {
     return describe(netdev, `${error.code}`);
   } catch {

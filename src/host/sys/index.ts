@@ -35,7 +35,9 @@ export {
   onLostMapping,
 } from './mapping.ts';
 export { hostToNetwork16, NativeBlock } from './memory.ts';
+export { NamespaceFinder } from './namespace-finder.ts';
 export { CloneFlag, MountFlag, mount, setns, unmount, unshare } from './namespaces.ts';
+export { NAMESPACE_DIRECTORY, NetworkNamespace, namespaceNames, namespacePath } from './network-namespace.ts';
 export {
   bind,
   getOption,

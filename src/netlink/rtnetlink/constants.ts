@@ -22,6 +22,7 @@ export const Rtm = {
   DELTFILTER: 45,
   GETTFILTER: 46,
   NEWNSID: 88,
+  GETNSID: 90,
   NEWLINKPROP: 108,
   DELLINKPROP: 109,
 } as const;

@@ -1,12 +1,17 @@
 /** Ids that a network namespace gives to others (struct rtgenmsg and NETNSA_*): by them the kernel names those that it tells of. */
-import { NlmFlag } from '../constants.ts';
+import { MESSAGE_HEADER_BYTES, NlmFlag } from '../constants.ts';
+import { s32, u32 } from '../fields.ts';
+import type { Message } from '../message.ts';
+import { policy } from '../policy.ts';
 import type { Request } from '../transaction.ts';
+import type { MessageWriter } from '../writer.ts';
 import { AddressFamily, Rtm } from './constants.ts';
 
-/** NETNSA_* */
-const Attribute = { ID: 1, DESCRIPTOR: 3 } as const;
-/** Let the kernel choose. */
-const ANY_ID = -1;
+const attributes = policy({ id: [1, s32()], descriptor: [3, u32()] });
+/** struct rtgenmsg, and what fills it up. */
+const HEADER_BYTES = 4;
+/** Let the kernel choose; in an answer: there is none. */
+const NO_ID = -1;
 
 /**
  * Give another namespace an id, by which a listener that asks for it (NETLINK_LISTEN_ALL_NSID) hears of what happens there. It fails with EEXIST when
@@ -18,10 +23,30 @@ export function newNamespaceId(namespaceDescriptor: number): Request {
     type: Rtm.NEWNSID,
     flags: NlmFlag.CREATE | NlmFlag.EXCL,
     doing: 'give a network namespace an id',
-    write(writer) {
-      writer.raw(new Uint8Array([AddressFamily.UNSPEC, 0, 0, 0]));
-      writer.s32(Attribute.ID, ANY_ID);
-      writer.u32(Attribute.DESCRIPTOR, namespaceDescriptor);
-    },
+    write: (writer) => writeNamespace(writer, { id: NO_ID, descriptor: namespaceDescriptor }),
   };
+}
+
+/**
+ * Ask for the id by which this namespace knows another; {@link parseNamespaceId} reads the answer.
+ * @param namespaceDescriptor an open reference to the other namespace
+ */
+export function getNamespaceId(namespaceDescriptor: number): Request {
+  return {
+    type: Rtm.GETNSID,
+    flags: 0,
+    doing: 'ask for the id of a network namespace',
+    write: (writer) => writeNamespace(writer, { descriptor: namespaceDescriptor }),
+  };
+}
+
+/** @returns undefined where the other namespace has no id @throws NetlinkError for a message that is malformed */
+export function parseNamespaceId(message: Message): number | undefined {
+  const { id } = attributes.decode(message.bytes, MESSAGE_HEADER_BYTES + HEADER_BYTES);
+  return id === NO_ID ? undefined : id;
+}
+
+function writeNamespace(writer: MessageWriter, values: Parameters<typeof attributes.encode>[1]): void {
+  writer.raw(new Uint8Array([AddressFamily.UNSPEC, 0, 0, 0]));
+  attributes.encode(writer, values);
 }

@@ -14,6 +14,7 @@ import {
   BpfError,
   type BpfErrorCode,
   explainXdpRefusal,
+  isRefusal,
   type Link,
   NoInterfaceError,
   type Program,
@@ -37,8 +38,6 @@ export const LINK_TYPE = { 'tc-ingress': 'tcx', 'tc-egress': 'tcx', xdp: 'xdp' }
  * The packet socket of host/ attaches it.
  */
 const ISOLATION_PROGRAM = 'millrace_drop';
-
-const REFUSALS: readonly BpfErrorCode[] = ['attach-conflict', 'unsupported', 'no-interface'];
 
 // Others may change the list while we look at it.
 const ATTEMPTS = 5;
@@ -143,11 +142,16 @@ export function attach(request: AttachRequest): AttachResult {
   try {
     return { attachment: request.hook === 'xdp' ? atXdp(request) : atTc(request, request.hook) };
   } catch (error) {
-    const reason = request.hook === 'xdp' ? explainXdpRefusal(request.netdev, error) : explainTcRefusal(error);
+    const reason = refusalOf(request, error);
     if (reason === null) throw error;
     const code = error instanceof BpfError ? error.code : 'system';
     return { attachment: null, reason, code, foreign: foreignAt(request) };
   }
+}
+
+function refusalOf({ hook, netdev }: AttachRequest, error: unknown): string | null {
+  if (hook === 'xdp') return explainXdpRefusal(netdev, error);
+  return isRefusal('tc', error) ? error.message : null;
 }
 
 function atXdp({ program, netdev, hook }: AttachRequest): Attachment {
@@ -173,13 +177,6 @@ function atTc({ program, netdev }: AttachRequest, hook: 'tc-ingress' | 'tc-egres
 
 function directionOf(hook: 'tc-ingress' | 'tc-egress'): 'ingress' | 'egress' {
   return hook === 'tc-ingress' ? 'ingress' : 'egress';
-}
-
-/** Refusals that say something about the interface, and for which another hook may do. */
-function explainTcRefusal(error: unknown): string | null {
-  if (error instanceof BpfError) return REFUSALS.includes(error.code) ? error.message : null;
-  const codes = ['ENOSPC', 'EOPNOTSUPP', 'EINVAL', 'ENOMEM'];
-  return error instanceof Error && 'code' in error && codes.includes(`${error.code}`) ? error.message : null;
 }
 
 function foreignAt({ netdev, hook }: AttachRequest): ForeignProgram[] {

@@ -7,10 +7,10 @@
  * another network namespace is followed there. Neighbours: links-manifest.ts is where notes outlive the process; port-offloads.ts has them made
  * and taken back.
  */
-import { Errno, SystemError, withRouteClient } from '../../../host/index.ts';
+import { Errno, type MovedTo, SystemError, withRouteClient } from '../../../host/index.ts';
 import { LinkFlag } from '../../../netlink/index.ts';
 import { undoXdpTarget, xdpTarget } from '../../../offload/index.ts';
-import { findMoved } from './moved-interface.ts';
+import { findMovedTo, type MovedInterface, searchMoved } from './moved-interface.ts';
 
 /** `up`; `promiscuous`: the flag that `ip link` shows; `gro`: at the peer, so that XDP can send to the interface. */
 export const CHANGES = ['up', 'promiscuous', 'gro'] as const;
@@ -30,10 +30,15 @@ interface Made {
   readonly changes: Map<Change, boolean>;
 }
 
+/** How many interfaces are remembered that went nobody knows where. */
+const MOST_LOST = 64;
+
 /** The changes of all interfaces. All methods are called in the network namespace of these. */
 export class InterfaceChanges {
   readonly #made = new Map<number, Made>();
   readonly #save: () => void;
+  /** Of interfaces that are not here any more, and of which was not told where they are. */
+  readonly #lost: NotedChanges[] = [];
 
   /**
    * @param save called when `noted` has changed
@@ -41,18 +46,21 @@ export class InterfaceChanges {
    */
   constructor(save: () => void, left: readonly NotedChanges[] = []) {
     this.#save = save;
-    for (const { ifindex, address, changes } of left) {
-      this.#made.set(ifindex, { address, changes: new Map(changes.map((change) => [change, false])) });
+    for (const one of left) {
+      const { ifindex, address, changes } = one;
+      if (this.#made.has(ifindex)) this.#lost.push(one);
+      else this.#made.set(ifindex, { address, changes: new Map(changes.map((change) => [change, false])) });
     }
   }
 
   /** What is to be changed back. */
   get noted(): NotedChanges[] {
-    return [...this.#made].map(([ifindex, { address, changes }]) => ({
+    const here = [...this.#made].map(([ifindex, { address, changes }]) => ({
       ifindex,
       address,
       changes: [...changes.keys()],
     }));
+    return [...here, ...this.#lost];
   }
 
   /** Interfaces that were changed. */
@@ -62,12 +70,14 @@ export class InterfaceChanges {
 
   /**
    * Change something about an interface, unless it is so already.
+   * @returns what remains changed about an interface that had this index before, a sentence each
    * @throws Error with the reason when it cannot be; then it is not noted
    */
-  make(ifindex: number, change: Change): void {
-    if (MEANS[change].isSo(ifindex)) return;
+  make(ifindex: number, change: Change): string[] {
+    this.#reclaim(ifindex);
+    if (MEANS[change].isSo(ifindex)) return [];
     // What is noted of an interface that had this index before concerns that one.
-    if (this.#made.get(ifindex)?.address !== addressOf(ifindex)) this.gone(ifindex);
+    const remains = this.#made.get(ifindex)?.address === addressOf(ifindex) ? [] : this.gone(ifindex);
     const known = this.#made.get(ifindex);
     const isNoted = known?.changes.has(change) === true;
     if (!isNoted) {
@@ -82,6 +92,7 @@ export class InterfaceChanges {
       if (!isNoted) this.#forget(ifindex, change);
       throw error;
     }
+    return remains;
   }
 
   /**
@@ -96,18 +107,73 @@ export class InterfaceChanges {
   }
 
   /**
-   * An interface is not here any more: change back what stays with it wherever it goes.
-   * @param movedTo its index in another network namespace; null when it is no more, undefined where that is not known
+   * An interface is not here any more: change back what stays with it wherever it goes. Where that is not known, it stays noted until
+   * {@link seekLost}, as looking everywhere takes long.
+   * @param movedTo where it is; null when it is no more, undefined where that is not known
    * @returns what remains changed, a sentence each
    */
-  gone(ifindex: number, movedTo?: number | null): string[] {
-    const made = this.#made.get(ifindex);
-    if (made === undefined) return [];
-    this.#made.delete(ifindex);
+  gone(ifindex: number, movedTo?: MovedTo | null): string[] {
+    const noted = this.#take(ifindex);
+    if (noted === null) return [];
+    const remains = movedTo === null ? [] : this.#follow(noted, movedTo);
     this.#save();
-    if (movedTo === null) return [];
-    const { address, changes } = made;
-    return takeBackElsewhere({ ifindex, address, changes: [...changes.keys()] }, movedTo);
+    return remains;
+  }
+
+  #follow(noted: NotedChanges, movedTo: MovedTo | undefined): string[] {
+    const lasting = lastingOf(noted);
+    if (lasting.length === 0) return [];
+    if (movedTo !== undefined) {
+      try {
+        const there = findMovedTo(noted.address, movedTo);
+        if (there !== null) return takeBackThere(there, lasting);
+      } catch (error) {
+        if (!(error instanceof SystemError)) throw error;
+        const who = `the interface with the MAC address ${colons(noted.address)}, which has left for a network namespace that cannot be entered from here,`;
+        return lasting.map((change) => REMAINS[change](who, 'INTERFACE'));
+      }
+    }
+    this.#lost.push(noted);
+    const given = this.#lost.length > MOST_LOST ? this.#lost.shift() : undefined;
+    if (given === undefined) return [];
+    const who = `the interface with the MAC address ${colons(given.address)}, which has left for another network namespace,`;
+    return lastingOf(given).map((change) => REMAINS[change](who, 'INTERFACE'));
+  }
+
+  /** One that was lost is here again, whatever its index is now. */
+  #reclaim(ifindex: number): void {
+    if (this.#lost.length === 0 || this.#made.has(ifindex)) return;
+    const at = this.#lost.findIndex(({ address }) => address === addressOf(ifindex));
+    if (at === -1) return;
+    const [{ address, changes }] = this.#lost.splice(at, 1);
+    this.#made.set(ifindex, { address, changes: new Map(changes.map((change) => [change, true])) });
+    this.#save();
+  }
+
+  #take(ifindex: number): NotedChanges | null {
+    const made = this.#made.get(ifindex);
+    if (made === undefined) return null;
+    this.#made.delete(ifindex);
+    return { ifindex, address: made.address, changes: [...made.changes.keys()] };
+  }
+
+  /**
+   * An interface is not here any more, and nothing is known about where it went: look everywhere. It may take seconds, and is for the begin and
+   * the end of a process.
+   * @returns what remains changed, a sentence each
+   */
+  seek(ifindex: number): string[] {
+    const noted = this.#take(ifindex);
+    if (noted === null) return [];
+    this.#save();
+    return takeBackElsewhere(noted);
+  }
+
+  /** {@link seek} for all that went while this process ran. */
+  seekLost(): string[] {
+    const lost = this.#lost.splice(0);
+    if (lost.length > 0) this.#save();
+    return lost.flatMap(takeBackElsewhere);
   }
 
   /** Somebody else has changed it back: it is theirs to change from now on. */
@@ -171,29 +237,48 @@ function takeBackHere(ifindex: number, change: Change): void {
 }
 
 /** What goes with an interface into another network namespace; there it comes down, whatever it was. */
-const LASTING: readonly Change[] = ['promiscuous', 'gro'];
+const LASTING = ['promiscuous', 'gro'] as const;
+type Lasting = (typeof LASTING)[number];
 
-/** @param index that it has there, where that is known */
-function takeBackElsewhere({ ifindex, address, changes }: NotedChanges, index?: number): string[] {
-  const lasting = LASTING.filter((change) => changes.includes(change));
-  if (lasting.length === 0) return [];
-  const isSuspect = (flags: number) => !lasting.includes('promiscuous') || (flags & LinkFlag.PROMISC) !== 0;
-  const found = findMoved({ address, formerIndex: ifindex, index, isSuspect });
-  if (found.length === 1) {
-    const [{ index: there, within }] = found;
-    try {
-      within(() => {
-        for (const change of lasting) takeBackHere(there, change);
-      });
-      return [];
-    } catch (error) {
-      if (!(error instanceof SystemError)) throw error;
-    }
+/** What to say where a change remains. */
+const REMAINS: Readonly<Record<Lasting, (who: string, name: string) => string>> = {
+  promiscuous: (who, name) => `${who} may have been made promiscuous by Millrace: ip link set dev ${name} promisc off`,
+  gro: (who) =>
+    `GRO may have been turned on by Millrace at the other end of ${who.replace(/,$/, '')}: ethtool -K PEER gro off`,
+};
+
+function lastingOf({ changes }: NotedChanges): Lasting[] {
+  return LASTING.filter((change) => changes.includes(change));
+}
+
+function colons(address: string): string {
+  return address.replace(/..\B/g, '$&:');
+}
+
+/** Look everywhere. An address alone means little: it must be promiscuous, too, which of two with the same address mostly one is. */
+function takeBackElsewhere(noted: NotedChanges): string[] {
+  const lasting = lastingOf(noted);
+  if (!lasting.includes('promiscuous')) return [];
+  const { address, ifindex: formerIndex } = noted;
+  const found = searchMoved({ address, formerIndex, isSuspect: (flags) => (flags & LinkFlag.PROMISC) !== 0 });
+  if (found.length === 1) return takeBackThere(found[0], lasting);
+  return found.flatMap((one) => remainsAt(one, ['promiscuous']));
+}
+
+function takeBackThere(there: MovedInterface, lasting: readonly Lasting[]): string[] {
+  try {
+    there.within(() => {
+      for (const change of lasting) takeBackHere(there.index, change);
+    });
+    return [];
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+    return remainsAt(there, lasting);
   }
-  return found.map(
-    ({ name, label }) =>
-      `interface ${name} in network namespace ${label} may have been made promiscuous by Millrace: ip link set dev ${name} promisc off`,
-  );
+}
+
+function remainsAt({ name, label }: MovedInterface, lasting: readonly Lasting[]): string[] {
+  return lasting.map((change) => REMAINS[change](`interface ${name} in network namespace ${label}`, name));
 }
 
 interface Means {

@@ -140,8 +140,9 @@ export class KeptState implements ProgramHolder {
     for (const ifindex of this.changes.interfaces) {
       if (this.#programs.has(ifindex)) continue;
       this.changes.takeAllBack(ifindex);
-      this.remains.push(...this.changes.gone(ifindex));
+      this.remains.push(...this.changes.seek(ifindex));
     }
+    this.remains.push(...this.changes.seekLost());
     this.#note();
   }
 
@@ -331,8 +332,9 @@ export class KeptState implements ProgramHolder {
   removeAll(): void {
     for (const ifindex of this.changes.interfaces) {
       this.changes.takeAllBack(ifindex);
-      this.remains.push(...this.changes.gone(ifindex));
+      this.remains.push(...this.changes.seek(ifindex));
     }
+    this.remains.push(...this.changes.seekLost());
     for (const { maps } of this.#tables.values()) maps.close();
     this.#links.removeAll();
     for (const state of this.#states.values()) state.removeAll();

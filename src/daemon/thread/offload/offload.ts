@@ -5,7 +5,7 @@
  */
 import type { CaptureHub } from '../../../extensions/capture/index.ts';
 import type { FlowRegistration, FlowRegistry, FlowSource } from '../../../flow/index.ts';
-import type { EventLoop } from '../../../host/index.ts';
+import type { EventLoop, MovedTo } from '../../../host/index.ts';
 import { decideOffload, type OffloadDecision, offloadSupport } from '../../../offload/index.ts';
 import type { VirtualSwitch } from '../../../switch/index.ts';
 import type { OffloadInfo, OffloadRefusal, PortInfo } from '../../api.ts';
@@ -203,9 +203,9 @@ export class DatapathOffload implements FlowRegistry {
 
   /**
    * A device is gone from this network namespace.
-   * @param movedTo the index that it has in another; null for one that is no more, undefined where that is not known
+   * @param movedTo where it is now; null for one that is no more, undefined where that is not known
    */
-  gone(ifindex: number, movedTo: number | null | undefined): void {
+  gone(ifindex: number, movedTo: MovedTo | null | undefined): void {
     for (const remains of this.#takeover.changes.gone(ifindex, movedTo)) this.#around.warn(remains);
   }
 

@@ -6,6 +6,7 @@ import type { Program } from '../../../bpf/index.ts';
 import type { PuntClaim } from '../../../host/index.ts';
 import type { Attachment, ForeignProgram, Hook } from '../../../offload/index.ts';
 import type { DatapathPort } from '../port.ts';
+import { Condition } from './condition.ts';
 import type { Change } from './interface-changes.ts';
 import type { LeftPrograms, ProgramHolder } from './kept.ts';
 import type { Watched } from './port-watch.ts';
@@ -23,6 +24,8 @@ export class PortOffload implements Watched {
   isOpen = false;
   /** What others have set about its interface, as far as XDP depends on it. */
   readonly xdpState = new XdpState();
+  /** What keeps its programs from being looked after, when that was last tried. */
+  readonly upkeepTrouble = new Condition();
   /** Index of what its interface stands on: a veth's other end; 0 for nothing. */
   linkedIndex = 0;
   /** MTU of its NIC in the switch; 0 for none. */

@@ -236,7 +236,7 @@ export class PortOffloads implements Iterable<PortOffload> {
     for (const change of CHANGES) {
       if (!one.needs(change, folder !== null)) continue;
       try {
-        changes.make(one.ifindex, change);
+        for (const remains of changes.make(one.ifindex, change)) this.#around.warn(remains);
       } catch (error) {
         // What XDP lacks is said with all the rest of it.
         if (change === 'gro') continue;

@@ -84,16 +84,25 @@ export class PortUpkeep {
   }
 
   #look(one: PortOffload, isNews: boolean): void {
+    let trouble: string | null = null;
     try {
-      if (one.isStripped || one.lacksProgram) this.#putBack(one);
-      if (!one.asksForXdp || !this.see(one, isNews)) return;
-      // The program goes first: what comes with unfinished checksums is not to be carried once more.
-      if (one.wanted !== 'xdp') one.detachXdp();
-      one.source?.setPort(one);
-      this.putPrograms(one);
+      this.#care(one, isNews);
     } catch (error) {
-      this.#around.warn(`port ${one.port.name}: ${messageOf(error)}`, one.port.name);
+      trouble = messageOf(error);
     }
+    const { name } = one.port;
+    if (!one.upkeepTrouble.see(trouble, this.#around.nowMs())) return;
+    if (trouble === null) this.#around.say(`port ${name} is looked after again`, name);
+    else this.#around.warn(`port ${name} cannot be looked after: ${trouble}`, name);
+  }
+
+  #care(one: PortOffload, isNews: boolean): void {
+    if (one.isStripped || one.lacksProgram) this.#putBack(one);
+    if (!one.asksForXdp || !this.see(one, isNews)) return;
+    // The program goes first: what comes with unfinished checksums is not to be carried once more.
+    if (one.wanted !== 'xdp') one.detachXdp();
+    one.source?.setPort(one);
+    this.putPrograms(one);
   }
 
   #putBack(one: PortOffload): void {

@@ -285,7 +285,9 @@ export class Takeover {
   remove(): void {
     try {
       this.#kept?.removeAll();
-      for (const remains of this.#kept?.remains ?? []) this.#around.warn(remains);
+      for (const remains of [...(this.#kept?.remains ?? []), ...this.#transientChanges.seekLost()]) {
+        this.#around.warn(remains);
+      }
       this.#end();
       removePins(this.#around.identity);
     } catch (error) {

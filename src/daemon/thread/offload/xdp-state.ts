@@ -3,7 +3,7 @@
  * sent. All of it depends on what others set, mostly at a veth's other end, and may change at any moment: port-watch.ts has it looked at again and
  * again. Where XDP cannot be, tc does the same.
  */
-import { NoInterfaceError, xdpReception } from '../../../bpf/index.ts';
+import { NoInterfaceError, newsOfPeers, xdpReception } from '../../../bpf/index.ts';
 import { SystemError } from '../../../host/index.ts';
 import { xdpTarget } from '../../../offload/index.ts';
 import { messageOf } from '../../../switch/index.ts';
@@ -42,6 +42,7 @@ export class XdpState {
    * @returns whether anything is other than before
    */
   look(ifindex: number, isNews: boolean, nowMs: number): boolean {
+    if (isNews) newsOfPeers();
     let receiving = reasonOf(() => xdpReception(ifindex));
     if (receiving === null && this.#refusal !== null) {
       if (!isNews && nowMs < this.#refusedMs + RETRY_MS) receiving = this.#refusal;
