@@ -1,17 +1,15 @@
 /**
  * What the kernel does for one port: the claim of its punted packets, and the programs on its interface. Neighbours: port-offloads.ts
- * keeps all ports and finds the table that decides about each; xdp-state.ts says whether XDP can be.
+ * keeps all ports and finds the table that decides about each; upkeep/ says whether XDP can be.
  */
 import type { Program } from '../../../bpf/index.ts';
 import type { PuntClaim } from '../../../host/index.ts';
 import type { Attachment, ForeignProgram, Hook } from '../../../offload/index.ts';
 import type { DatapathPort } from '../port.ts';
-import { Condition } from './condition.ts';
 import type { Change } from './interface-changes.ts';
 import type { LeftPrograms, ProgramHolder } from './kept.ts';
-import type { Watched } from './port-watch.ts';
 import type { OffloadedSource } from './source.ts';
-import { XdpState } from './xdp-state.ts';
+import { Condition, type Watched, XdpState } from './upkeep/port-upkeep.ts';
 
 export class PortOffload implements Watched {
   readonly port: DatapathPort;

@@ -1,6 +1,6 @@
 /**
  * The ports whose packets come through programs, or whose flows programs carry: they begin, change and end here, each gets the flow table that
- * decides about it, and what is punted goes on to the switch. Neighbours: port-offload.ts is one port, port-upkeep.ts sees
+ * decides about it, and what is punted goes on to the switch. Neighbours: port-offload.ts is one port, upkeep/ sees
  * that its programs stay, flow-tables.ts has the tables.
  */
 import { withRouteClient } from '../../../host/index.ts';
@@ -11,8 +11,8 @@ import type { DatapathPort } from '../port.ts';
 import { CHANGES, type Change } from './interface-changes.ts';
 import { transientHolder } from './kept.ts';
 import { PortOffload } from './port-offload.ts';
-import { PortUpkeep, type UpkeepSurroundings } from './port-upkeep.ts';
 import type { OffloadedSource } from './source.ts';
+import { PortUpkeep, type UpkeepSurroundings } from './upkeep/port-upkeep.ts';
 
 const FAILED_CHANGE: Readonly<Record<Exclude<Change, 'gro'>, string>> = {
   up: 'cannot set up the interface of',

@@ -3,7 +3,7 @@
  * the programs themselves, which somebody may take off. News of devices tell of most of it within milliseconds; a turn through all ports is the net
  * beneath. One look at a time: at a port at XDP it asks the kernel several questions, some half a millisecond of the thread that packets wait for.
  */
-import type { EventLoop, Timer } from '../../../host/index.ts';
+import type { EventLoop, Timer } from '../../../../host/index.ts';
 
 /** How often each port is looked at, and how long after news, which mostly come several at once. */
 const TURN_MS = 1_000;

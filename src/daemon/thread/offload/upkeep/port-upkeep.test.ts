@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { Timers } from '../../../host/index.ts';
-import type { PortOffload } from './port-offload.ts';
+import { Timers } from '../../../../host/index.ts';
+import type { PortOffload } from '../port-offload.ts';
 import { Condition, STEADY_MS } from './condition.ts';
 import { PortUpkeep, type UpkeepSurroundings } from './port-upkeep.ts';
 
