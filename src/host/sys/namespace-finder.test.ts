@@ -1,3 +1,7 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { NamespaceFinder } from './namespace-finder.ts';
 import { NetworkNamespace } from './network-namespace.ts';
@@ -62,4 +66,19 @@ test('an open namespace is the one that was asked about', () => {
   expect(found?.identity).toBe(own.identity);
   own.close();
   found?.close();
+});
+
+test('a named pipe among the places is not waited for', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'millrace-finder-'));
+  try {
+    const pipe = join(folder, 'pipe');
+    expect(spawnSync('mkfifo', [pipe]).status).toBe(0);
+    const { state, finds } = world();
+    state.paths = [pipe];
+    state.id = undefined;
+    expect(finds()).toBeNull();
+    expect(state.asked).toBe(1);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
