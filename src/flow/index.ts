@@ -31,7 +31,7 @@ export {
   MAXIMUM_RECIRCULATIONS,
   MAXIMUM_REENTRY,
 } from './engine/drops.ts';
-export { ActionEngine, type EngineOptions } from './engine/engine.ts';
+export { ActionEngine, type EngineOptions, extractionDrop } from './engine/engine.ts';
 export { CtVerdict, type FlowHooks, type PacketContext } from './engine/hooks.ts';
 export { Extraction, extract } from './key/extract.ts';
 export { MAXIMUM_PADDING_BYTES } from './key/extract-transport.ts';

@@ -164,6 +164,8 @@ export type SwitchEvent =
     }
   | { readonly type: 'misuse'; readonly name: string; readonly rule: number; readonly message: string }
   | { readonly type: 'nic-failed'; readonly portId: number; readonly nicIndex: number; readonly error: Error }
+  /** A port has learned as many addresses as its bindings may have, none gives way, and one more was not bound. Told once per port and setting. */
+  | { readonly type: 'bindings-full'; readonly portId: number; readonly limit: number }
   | { readonly type: 'status'; readonly indication: StatusIndication };
 
 /** A Hyper-V extensible switch. Calls that change something may be pended by an extension; see Operation. */

@@ -97,7 +97,7 @@ export class Datapath {
   waiters: (() => void) | null = null;
   onEvent: (event: SwitchEvent) => void = ignoreEvent;
   /** Told when a packet may be treated differently from one like it that came before; see shortcut.ts. */
-  readonly pathWatchers = new Set<() => void>();
+  readonly pathWatchers = new Set<(portId: number) => void>();
   /** Told of packets that another than the forwarding extension drops on their way down; see Shortcuts.watchDrops. */
   dropWatcher: DropWatcher | null = null;
 
@@ -298,9 +298,12 @@ export class Datapath {
     return this.contexts.all.filter((context) => !context.free && context.holder === slotId && context.packet !== null);
   }
 
-  /** Ports, policies, the stack or what an extension does to packets has changed. */
-  pathChanged(): void {
-    for (const watcher of this.pathWatchers) watcher();
+  /**
+   * Ports, policies, the stack or what an extension does to packets has changed.
+   * @param portId the port, when it concerns only what comes in there; 0: all
+   */
+  pathChanged(portId = 0): void {
+    for (const watcher of this.pathWatchers) watcher(portId);
   }
 
   /** Recompute the arrays that hot code walks, from all flowing slots in order from the top. */

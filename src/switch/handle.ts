@@ -145,11 +145,11 @@ class BoundShortcuts implements Shortcuts {
     return isOpenPort(this.#datapath, this.#slot, portId);
   }
 
-  watch(listener: () => void): () => void {
+  watch(listener: (portId: number) => void): () => void {
     const datapath = this.#datapath;
     const slot = this.#slot;
-    const watcher = () => {
-      if (!slot.failed) guarded(datapath, slot, 'watch', listener);
+    const watcher = (portId: number) => {
+      if (!slot.failed) guarded(datapath, slot, 'watch', () => listener(portId));
     };
     datapath.pathWatchers.add(watcher);
     return () => void datapath.pathWatchers.delete(watcher);

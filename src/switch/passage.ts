@@ -74,8 +74,12 @@ export interface Shortcuts {
    * mirror. The answer holds until {@link watch} tells.
    */
   isOpen(portId: number): boolean;
-  /** Be told at once when answers may no longer hold. @returns call to stop */
-  watch(listener: () => void): () => void;
+  /**
+   * Be told at once when answers may no longer hold.
+   * @param listener gets the port, when it concerns only packets that come in there, and 0 for all
+   * @returns call to stop
+   */
+  watch(listener: (portId: number) => void): () => void;
   /**
    * Count packets that took a shortcut, as if they had come through. Bytes are those of the frames as they came in.
    * @param portId where they went or, when they are dropped on their way up, were to go; for drops on their way down the source port, or 0

@@ -212,7 +212,10 @@ export class PortControl {
   }
 
   setNicLink(portId: number, nicIndex: number, isUp: boolean): void {
-    this.#control.readyNic(portId, nicIndex).isDown = !isUp;
+    const nic = this.#control.readyNic(portId, nicIndex);
+    if (nic.isDown === !isUp) return;
+    nic.isDown = !isUp;
+    nic.port.policy.binding?.linkChanged(isUp);
   }
 
   deleteNic(portId: number, nicIndex: number): Operation<void> {

@@ -18,18 +18,22 @@ import { errorOf } from './thrown.ts';
 export class PropertyControl {
   readonly #control: Control;
   readonly #miniport: Miniport;
-  readonly #bindings: BindingHost;
 
   constructor(control: Control, miniport: Miniport) {
     this.#control = control;
     this.#miniport = miniport;
-    const { datapath } = control;
-    this.#bindings = {
+  }
+
+  /** What the bindings of a port need. */
+  #bindingHost({ portId }: Port): BindingHost {
+    const { datapath } = this.#control;
+    return {
       nowMs: () => datapath.host.nowMs(),
       setTimer: datapath.host.setTimer,
-      changed: () => datapath.pathChanged(),
+      changed: () => datapath.pathChanged(portId),
+      full: (limit) => this.#control.event({ type: 'bindings-full', portId, limit }),
       *all() {
-        for (const port of datapath.ports) if (port?.policy.binding) yield port.policy.binding;
+        for (const other of datapath.ports) if (other?.policy.binding) yield other.policy.binding;
       },
     };
   }
@@ -96,7 +100,7 @@ export class PropertyControl {
     const properties = new Map(port.properties);
     if (property !== null) properties.set(propertyKey(property), property);
     const isTeamMac = (high: number, low: number): boolean => this.#isTeamMac(high, low);
-    return compilePolicy(properties.values(), this.#control.subnets, isTeamMac, this.#bindings, port.policy);
+    return compilePolicy(properties.values(), this.#control.subnets, isTeamMac, this.#bindingHost(port), port.policy);
   }
 
   /** Whether a MAC address is that of a connected NIC whose port allows teaming. */

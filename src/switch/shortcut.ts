@@ -181,7 +181,8 @@ function wayOf(datapath: Datapath, asking: Slot, packet: Packet, source: Port, t
     if (passage === null || passage.drop !== undefined) return null;
     way.passages.push(passage);
   }
-  if (target.policy.aclOut !== null || target.policy.rateLimit !== null) {
+  const { aclOut, rateLimit, binding } = target.policy;
+  if (aclOut !== null || rateLimit !== null || binding?.learns === true) {
     if (!extend(way, egressPassage(packet, target.policy))) return null;
   }
   // From the bottom: who stands above the one that excludes the port gets the packets without a destination.

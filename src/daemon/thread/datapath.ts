@@ -306,6 +306,12 @@ export class Datapath {
           `port ${this.#ports.nameOf(event.portId)}: ${event.error.message}`,
         );
         return;
+      case 'bindings-full': {
+        const name = this.#ports.nameOf(event.portId);
+        const message = `port ${name}: it has learned ${event.limit} addresses, as many as it may; hosts with further ones are refused. Raise limit of its addressBinding`;
+        this.#event('warning', name, message);
+        return;
+      }
       case 'extension':
         if (event.state === 'Running' || event.state === 'Detached') {
           this.#event(

@@ -41,7 +41,7 @@ export class FlowBook {
   readonly table: FlowTable;
   readonly forwards: FlowAllowance;
   readonly drops: FlowAllowance;
-  /** Grows whenever all flows go. */
+  /** Grows whenever all flows go, or all of a port. */
   era = 0;
   readonly #handle: ExtensionHandle;
   readonly #database: ForwardingDatabase;
@@ -225,6 +225,17 @@ export class FlowBook {
   /** Do what had to wait while somebody was told what was carried. */
   settle(): void {
     if (this.#flushLater) this.flush();
+  }
+
+  /** The flows of what comes in through a port go. */
+  flushFrom(portId: number): void {
+    this.era += 1;
+    // The table is being read or changed while it is told what was carried.
+    if (this.#telling !== 0) {
+      this.#flushLater = true;
+      return;
+    }
+    for (const slot of this.#records.fromPort(portId)) this.#remove(slot);
   }
 
   /** All flows go. */

@@ -43,7 +43,7 @@ export class FlowRecorder implements FlowSource {
     this.#book = new FlowBook(handle, database, settings);
     this.table = this.#book.table;
     this.#stopWatching = [
-      handle.shortcuts.watch(() => this.flush()),
+      handle.shortcuts.watch((portId) => (portId === 0 ? this.flush() : this.#book.flushFrom(portId))),
       handle.shortcuts.watchDrops((packet, context, now) => this.offerDrop(packet, context, 0, DropReason.NONE, now)),
     ];
     this.#goesDeep = registry.strict === true;

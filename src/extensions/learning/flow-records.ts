@@ -85,6 +85,16 @@ export class FlowRecords {
     if (this.#words[at] < second) this.#words[at] = second;
   }
 
+  /** Slots of the flows of what comes in through a port. */
+  fromPort(portId: number): number[] {
+    const slots: number[] = [];
+    for (let slot = 0; slot < this.shortcuts.length; slot += 1) {
+      if (this.shortcuts[slot] == null) continue;
+      if (this.#words[(slot << SHIFT) + Field.PORTS] >>> 16 === portId) slots.push(slot);
+    }
+    return slots;
+  }
+
   /** Slots of the flows from an address. */
   from(domain: number, macHigh: number, macLow: number): number[] {
     const slots: number[] = [];

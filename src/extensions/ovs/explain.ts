@@ -12,6 +12,7 @@ import {
   dropName,
   Extraction,
   extract,
+  extractionDrop,
   type FlowHooks,
   FlowKey,
   type FlowTable,
@@ -43,7 +44,7 @@ export interface FrameExplanation {
   readonly drop: number;
 }
 
-/** An output's probability that is always. */
+/** A sample's probability that is always. */
 const ALWAYS = -1;
 
 class FrameExplainer implements FlowHooks {
@@ -68,7 +69,7 @@ class FrameExplainer implements FlowHooks {
     const extraction = extract(this.#packet, key);
     if (extraction !== Extraction.DONE) {
       this.lines.push('its headers make no key');
-      this.drop = extraction === Extraction.NSH_MALFORMED ? Drop.NSH_MALFORMED : Drop.ETHERNET_TRUNCATED;
+      this.drop = extractionDrop(extraction);
       return;
     }
     // The packet itself stays as it is: whoever changes it has to copy it.

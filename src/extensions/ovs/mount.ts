@@ -79,7 +79,9 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
   }
 
   restart(): void {
-    this.#unwatch ??= this.#handle.shortcuts.watch(() => {
+    this.#unwatch ??= this.#handle.shortcuts.watch((portId) => {
+      // Whether a port is open to flows is nothing that is learned on it.
+      if (portId !== 0) return;
       for (const datapath of this.#server.datapaths.values()) datapath.portsChanged();
     });
     this.#listener ??= this.#surroundings.listen(this.#socket, (transport) => this.#server.device.accept(transport));

@@ -1,5 +1,5 @@
 /** IPv6 for extraction: extension headers, fragments, ICMPv6 and neighbour discovery. Called by extract.ts alone. */
-import { Fragment, Gso, IpProtocol, type Packet } from '../../net/index.ts';
+import { Fragment, Gso, Icmpv6Type, IpProtocol, type Packet } from '../../net/index.ts';
 import { readWord } from '../bytes.ts';
 import { extractTransport, hasLyingEnd } from './extract-transport.ts';
 import type { FlowKey } from './key.ts';
@@ -13,8 +13,6 @@ let fragment = 0;
 let found = 0;
 
 /** Neighbour discovery: fixed part of solicitation and advertisement, and the two options with MAC addresses (RFC 4861). */
-const ND_SOLICITATION = 135;
-const ND_ADVERTISEMENT = 136;
 const ND_FIXED_BYTES = 24;
 const ND_OPTION_SOURCE_MAC = 1;
 const ND_OPTION_TARGET_MAC = 2;
@@ -146,7 +144,8 @@ function icmpv6(packet: Packet, key: FlowKey, at: number, end: number): void {
   const type = bytes[header];
   const code = bytes[header + 1];
   words[Word.PORTS] = (type << 16) | code;
-  if (code !== 0 || (type !== ND_SOLICITATION && type !== ND_ADVERTISEMENT) || left < ND_FIXED_BYTES) return;
+  const hasTarget = type === Icmpv6Type.NEIGHBOR_SOLICITATION || type === Icmpv6Type.NEIGHBOR_ADVERTISEMENT;
+  if (code !== 0 || !hasTarget || left < ND_FIXED_BYTES) return;
   for (let i = 0; i < 4; i += 1) words[Word.ND_TARGET + i] = readWord(bytes, header + 8 + i * 4);
   left -= ND_FIXED_BYTES;
   let option = header + ND_FIXED_BYTES;

@@ -2,7 +2,7 @@
  * The fields of a key by name: where each lies in the byte string that the key's words make in big-endian order, how wide it
  * is, and how people write it. Text, offload compilers and netlink translation go by this table; hot code goes by layout.ts.
  */
-import { EtherType, IpProtocol } from '../../net/index.ts';
+import { EtherType, Icmpv6Type, IpProtocol } from '../../net/index.ts';
 import { FlowEtherType, isMpls, KEY_WORDS, L3_MARKER, Word } from './layout.ts';
 
 /** How a value is written. 'hex' writes 0 as 0; 'hex1' has its 0x in any case, 'hex4' four digits as well. */
@@ -270,5 +270,6 @@ export function hasAttribute(words: Uint32Array, attribute: number): boolean {
 
 /** Neighbour solicitation or advertisement, from a word of type and code. */
 function isNeighbourDiscovery(typeAndCode: number): boolean {
-  return typeAndCode === 135 << 16 || typeAndCode === 136 << 16;
+  const isSolicitation = typeAndCode === Icmpv6Type.NEIGHBOR_SOLICITATION << 16;
+  return isSolicitation || typeAndCode === Icmpv6Type.NEIGHBOR_ADVERTISEMENT << 16;
 }

@@ -10,8 +10,14 @@ import { macText } from './station-macs.ts';
 
 /** How long somebody else has to say that a claimed address is his (TENT_LT of RFC 6620). */
 const TENTATIVE_MS = 500;
+/** How long what was learned outlasts the link (OFFLINK_DELAY of RFC 7513): a host whose cable is out for a moment does not ask for its addresses again. */
+const OFFLINK_MS = 30_000;
+/** Addresses that may be claimed in a second: hosts test a few when they start, and a flood is not to push out what is used. */
+const CLAIMS_PER_SECOND = 8;
 /** Timers are set for no longer. */
 const LONGEST_TIMER_MS = 3_600_000;
+/** Lists of entries by what little of them is compared first. A power of two. */
+const BUCKETS = 64;
 
 /** What bindings need from the switch. */
 export interface BindingHost {
@@ -19,6 +25,8 @@ export interface BindingHost {
   readonly setTimer?: ((delayMs: number, callback: () => void) => { cancel(): void }) | undefined;
   /** What was let in until now may be let in no longer. */
   changed(): void;
+  /** An address was not bound, as the port has learned as many as it may. */
+  full(limit: number): void;
   /** The bindings of all ports. */
   all(): Iterable<AddressBinding>;
 }
@@ -33,6 +41,9 @@ export interface Holding {
 
 interface Entry extends Holding {
   readonly origin: 'dhcp' | 'nd';
+  readonly version: number;
+  /** Something was let in by it: others may rest on that. */
+  hasLetIn: boolean;
   /** Before, somebody else may still object. */
   readonly validFromMs: number;
   expiresMs: number;
@@ -63,6 +74,13 @@ interface Fixed {
 class LearnedBindings {
   readonly #host: BindingHost;
   readonly entries: Entry[] = [];
+  readonly #buckets: Entry[][] = Array.from({ length: BUCKETS }, () => []);
+  /** The last that was found. */
+  #last: Entry | null = null;
+  /** When all goes, as the link is down. */
+  #offlinkMs = Number.POSITIVE_INFINITY;
+  #claimSecond = -1;
+  #claims = 0;
   readonly exchanges = new Exchanges();
   #timer: { cancel(): void } | null = null;
 
@@ -72,22 +90,73 @@ class LearnedBindings {
 
   add(entry: Entry): void {
     this.entries.push(entry);
+    this.#buckets[bucketOf(entry.address, 15, entry.vlan)].push(entry);
+    this.#schedule();
+  }
+
+  /** The entry of a station for an address; null for none. @param macAt where its MAC address lies */
+  find(bytes: Uint8Array, at: number, version: number, vlan: number, macAt: number): Entry | null {
+    const last = this.#last;
+    if (last !== null && isOf(last, bytes, at, version, vlan, macAt)) return last;
+    const bucket = this.#buckets[bucketOf(bytes, at + (version === 4 ? 3 : 15), vlan)];
+    for (let i = 0; i < bucket.length; i += 1) {
+      const entry = bucket[i];
+      if (!isOf(entry, bytes, at, version, vlan, macAt)) continue;
+      this.#last = entry;
+      return entry;
+    }
+    return null;
+  }
+
+  /** Whether one more address may be claimed in this second. */
+  mayClaim(nowMs: number): boolean {
+    const second = Math.floor(nowMs / 1000);
+    return second !== this.#claimSecond || this.#claims < CLAIMS_PER_SECOND;
+  }
+
+  countClaim(nowMs: number): void {
+    const second = Math.floor(nowMs / 1000);
+    if (second !== this.#claimSecond) this.#claims = 0;
+    this.#claimSecond = second;
+    this.#claims += 1;
+  }
+
+  /** A lease is renewed. */
+  prolong(entry: Entry, expiresMs: number): void {
+    entry.expiresMs = expiresMs;
     this.#schedule();
   }
 
   remove(isGone: (entry: Entry) => boolean): void {
-    const before = this.entries.length;
-    const kept = this.entries.filter((entry) => !isGone(entry));
-    if (kept.length === before) return;
-    this.entries.splice(0, before, ...kept);
+    const gone = this.entries.filter(isGone);
+    if (gone.length === 0) return;
+    const kept = this.entries.filter((entry) => !gone.includes(entry));
+    this.entries.splice(0, this.entries.length, ...kept);
+    this.#last = null;
+    for (const entry of gone) {
+      const bucket = this.#buckets[bucketOf(entry.address, 15, entry.vlan)];
+      bucket.splice(bucket.indexOf(entry), 1);
+    }
     this.#schedule();
-    this.#host.changed();
+    // A claim that has not become valid, and an address that nobody has used, have let nothing in.
+    if (gone.some(({ hasLetIn }) => hasLetIn)) this.#host.changed();
+  }
+
+  /** The link went down, or came back. */
+  linkChanged(isUp: boolean): void {
+    const now = this.#host.nowMs();
+    const isOver = now >= this.#offlinkMs;
+    if (isUp) this.#offlinkMs = Number.POSITIVE_INFINITY;
+    else if (this.#offlinkMs === Number.POSITIVE_INFINITY) this.#offlinkMs = now + OFFLINK_MS;
+    if (isOver) this.remove(() => true);
+    this.#schedule();
   }
 
   #schedule(): void {
     this.#timer?.cancel();
     this.#timer = null;
-    let next = Number.POSITIVE_INFINITY;
+    if (this.entries.length === 0) return;
+    let next = this.#offlinkMs;
     for (const entry of this.entries) next = Math.min(next, entry.settled ? entry.expiresMs : entry.validFromMs);
     if (next === Number.POSITIVE_INFINITY) return;
     const delayMs = Math.min(Math.max(1, next - this.#host.nowMs()), LONGEST_TIMER_MS);
@@ -96,12 +165,13 @@ class LearnedBindings {
 
   #due(): void {
     const now = this.#host.nowMs();
-    this.remove((entry) => entry.expiresMs <= now);
+    const isOver = now >= this.#offlinkMs;
+    this.remove((entry) => isOver || entry.expiresMs <= now);
     for (const entry of this.entries) {
       if (entry.settled || entry.validFromMs > now) continue;
       entry.settled = true;
-      // Whoever had it has not objected.
-      for (const other of this.#host.all()) if (other.learned !== this) other.release(entry);
+      // Whoever had it by a claim has not objected. What a server gave is the server's to take.
+      for (const other of this.#host.all()) if (other.learned !== this) other.release(entry, 'nd');
     }
     this.#schedule();
   }
@@ -115,6 +185,7 @@ export class AddressBinding {
   readonly #host: BindingHost;
   readonly #fixed: readonly Fixed[];
   readonly #limit: number;
+  #isFullTold = false;
 
   /**
    * @param previous the bindings until now: what was learned is kept
@@ -158,43 +229,59 @@ export class AddressBinding {
    */
   allows(bytes: Uint8Array, at: number, version: number, vlan: number, macAt: number, nowMs: number): boolean {
     if (this.hasFixed(bytes, at, version, macAt)) return true;
-    const entry = this.#find(bytes, at, version, vlan, macAt);
+    const entry = this.learned.find(bytes, at, version, vlan, macAt);
     if (entry === null || nowMs < entry.validFromMs || nowMs >= entry.expiresMs) return false;
     entry.usedMs = nowMs;
+    entry.hasLetIn = true;
     return true;
-  }
-
-  #find(bytes: Uint8Array, at: number, version: number, vlan: number, macAt: number): Entry | null {
-    const { entries } = this.learned;
-    const start = version === 4 ? 12 : 0;
-    for (let i = 0; i < entries.length; i += 1) {
-      const entry = entries[i];
-      if (entry.vlan !== vlan || isMapped(entry.address) !== (version === 4)) continue;
-      let b = start;
-      while (b < 16 && entry.address[b] === bytes[at + b - start]) b += 1;
-      if (b === 16 && sameMac(bytes, macAt, entry)) return entry;
-    }
-    return null;
   }
 
   /**
    * Somebody tests whether an IPv6 address is free, to use it: it is his once nobody has objected (RFC 6620).
+   * @param commit false only looks
    * @returns whether he may
    */
-  claim(bytes: Uint8Array, at: number, vlan: number, macAt: number, nowMs: number): boolean {
-    if (this.#find(bytes, at, 6, vlan, macAt) !== null) return true;
-    if (!this.learnsNd || this.#isFixedElsewhere(bytes, at, 6)) return false;
-    this.#bind(holdingAt(bytes, at, 6, vlan, macAt), 'nd', nowMs + TENTATIVE_MS, Number.POSITIVE_INFINITY, nowMs);
-    return true;
+  claim(bytes: Uint8Array, at: number, vlan: number, macAt: number, nowMs: number, commit: boolean): boolean {
+    if (this.learned.find(bytes, at, 6, vlan, macAt) !== null) return true;
+    if (!this.learnsNd || !this.learned.mayClaim(nowMs) || this.#isTaken(bytes, at, vlan, nowMs)) return false;
+    if (!commit) return true;
+    const holding = holdingAt(bytes, at, 6, vlan, macAt);
+    const isBound = this.#bind(holding, 6, 'nd', nowMs + TENTATIVE_MS, Number.POSITIVE_INFINITY, nowMs);
+    if (isBound) this.learned.countClaim(nowMs);
+    return isBound;
   }
 
   /** A server gave somebody behind this port an address for a time. */
   lease(holding: Holding, version: number, leaseMs: number, nowMs: number): void {
-    this.learned.remove((entry) => isSame(entry, holding));
-    if (leaseMs <= 0 || this.#isFixedElsewhere(holding.address, version === 4 ? 12 : 0, version)) return;
+    const isWanted = leaseMs > 0 && !this.#isFixedElsewhere(holding.address, version === 4 ? 12 : 0, version);
+    const own = this.learned.entries.find((entry) => isSame(entry, holding) && isOfMac(entry, holding));
+    const isRenewal = isWanted && own?.origin === 'dhcp';
+    this.learned.remove((entry) => isSame(entry, holding) && !(isRenewal && entry === own));
+    if (!isWanted) return;
     // The server has the last word about who has it.
-    for (const other of this.#host.all()) if (other !== this) other.release(holding);
-    this.#bind(holding, 'dhcp', nowMs, nowMs + leaseMs, nowMs);
+    for (const other of this.#host.all()) if (other.learned !== this.learned) other.release(holding);
+    if (isRenewal) this.learned.prolong(own, nowMs + leaseMs);
+    else this.#bind(holding, version, 'dhcp', nowMs, nowMs + leaseMs, nowMs);
+  }
+
+  /** Whether an IPv6 address is another's, by list or by lease. */
+  #isTaken(bytes: Uint8Array, at: number, vlan: number, nowMs: number): boolean {
+    if (this.hasFixed(bytes, at, 6, -1) || this.#hasLease(bytes, at, vlan, nowMs)) return true;
+    for (const other of this.#host.all()) {
+      if (other.learned === this.learned) continue;
+      if (other.hasFixed(bytes, at, 6, -1) || other.#hasLease(bytes, at, vlan, nowMs)) return true;
+    }
+    return false;
+  }
+
+  #hasLease(bytes: Uint8Array, at: number, vlan: number, nowMs: number): boolean {
+    const { entries } = this.learned;
+    for (let i = 0; i < entries.length; i += 1) {
+      const { origin, expiresMs, address } = entries[i];
+      if (origin !== 'dhcp' || entries[i].vlan !== vlan || nowMs >= expiresMs) continue;
+      if (sameBytes(bytes, at, address)) return true;
+    }
+    return false;
   }
 
   #isFixedElsewhere(bytes: Uint8Array, at: number, version: number): boolean {
@@ -204,7 +291,15 @@ export class AddressBinding {
     return false;
   }
 
-  #bind(holding: Holding, origin: Entry['origin'], validFromMs: number, expiresMs: number, nowMs: number): void {
+  /** @returns false when there is no room for it */
+  #bind(
+    holding: Holding,
+    version: number,
+    origin: Entry['origin'],
+    validFromMs: number,
+    expiresMs: number,
+    nowMs: number,
+  ): boolean {
     const { entries } = this.learned;
     if (entries.length >= this.#limit) {
       // An address of autoconfiguration that is used no more ends by nothing else.
@@ -212,15 +307,35 @@ export class AddressBinding {
       for (const entry of entries) {
         if (entry.origin === 'nd' && (oldest === null || entry.usedMs < oldest.usedMs)) oldest = entry;
       }
-      if (oldest === null) return;
+      if (oldest === null) {
+        if (!this.#isFullTold) this.#host.full(this.#limit);
+        this.#isFullTold = true;
+        return false;
+      }
       this.learned.remove((entry) => entry === oldest);
     }
-    this.learned.add({ ...holding, origin, validFromMs, expiresMs, usedMs: nowMs, settled: validFromMs <= nowMs });
+    const settled = validFromMs <= nowMs;
+    this.learned.add({
+      ...holding,
+      version,
+      origin,
+      validFromMs,
+      expiresMs,
+      usedMs: nowMs,
+      settled,
+      hasLetIn: false,
+    });
+    return true;
   }
 
-  /** Who had an address has it no more. */
-  release(holding: Holding): void {
-    this.learned.remove((entry) => isSame(entry, holding));
+  /** Who had an address has it no more. @param origin only what was learned so */
+  release(holding: Holding, origin: Entry['origin'] | null = null): void {
+    this.learned.remove((entry) => isSame(entry, holding) && (origin === null || entry.origin === origin));
+  }
+
+  /** A client gives an address back that is its own. */
+  giveBack(holding: Holding): void {
+    this.learned.remove((entry) => isSame(entry, holding) && isOfMac(entry, holding));
   }
 
   /** Somebody says that an IPv6 address is his: claims that have not become valid are void. */
@@ -230,8 +345,14 @@ export class AddressBinding {
     );
   }
 
+  /** The link of the port went down, or came back: what was learned is forgotten when it stays down. */
+  linkChanged(isUp: boolean): void {
+    this.learned.linkChanged(isUp);
+  }
+
   /** Forget what was learned: somebody else may be behind the port from now on. */
   forget(): void {
+    this.#isFullTold = false;
     this.learned.remove(() => true);
   }
 
@@ -248,7 +369,7 @@ export class AddressBinding {
     );
     const learned = this.learned.entries.map(
       (entry): BindingInfo => ({
-        address: isMapped(entry.address) ? formatIpv4(entry.address, 12) : formatIpv6(entry.address),
+        address: entry.version === 4 ? formatIpv4(entry.address, 12) : formatIpv6(entry.address),
         mac: macText(entry.macHigh, entry.macLow),
         origin: entry.origin,
         vlan: entry.vlan,
@@ -273,13 +394,26 @@ export function holdingAt(bytes: Uint8Array, at: number, version: number, vlan: 
   return { address, vlan, macHigh: view.getUint16(macAt), macLow: view.getInt32(macAt + 2) };
 }
 
-function isMapped(address: Uint8Array): boolean {
-  for (let i = 0; i < 10; i += 1) if (address[i] !== 0) return false;
-  return address[10] === 0xff && address[11] === 0xff;
+/** Where to look for an address. @param lastAt where its last byte lies */
+function bucketOf(bytes: Uint8Array, lastAt: number, vlan: number): number {
+  return (bytes[lastAt] ^ (bytes[lastAt - 1] << 2) ^ (bytes[lastAt - 2] << 4) ^ vlan) & (BUCKETS - 1);
+}
+
+/** Whether an entry is for an address and a MAC address that lie somewhere. */
+function isOf(entry: Entry, bytes: Uint8Array, at: number, version: number, vlan: number, macAt: number): boolean {
+  if (entry.version !== version || entry.vlan !== vlan) return false;
+  const { address } = entry;
+  const start = version === 4 ? 12 : 0;
+  for (let b = 15; b >= start; b -= 1) if (address[b] !== bytes[at + b - start]) return false;
+  return sameMac(bytes, macAt, entry);
 }
 
 function isSame(a: Holding, b: Holding): boolean {
   return a.vlan === b.vlan && sameBytes(a.address, 0, b.address);
+}
+
+function isOfMac(a: Holding, b: Holding): boolean {
+  return a.macHigh === b.macHigh && a.macLow === b.macLow;
 }
 
 function sameBytes(bytes: Uint8Array, at: number, wanted: Uint8Array): boolean {

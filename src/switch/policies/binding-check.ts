@@ -2,7 +2,7 @@
  * What a port with address bindings may send: source addresses that are bound, and claims about them in ARP and neighbour discovery (dynamic ARP inspection, source
  * address validation). Neighbours: address-binding.ts holds the bindings, binding-learn.ts is told of what they are learned from.
  */
-import { EtherType, Fragment, type HeaderOffsets, IpProtocol, type Packet } from '../../net/index.ts';
+import { EtherType, Fragment, type HeaderOffsets, Icmpv6Type, IpProtocol, type Packet } from '../../net/index.ts';
 import type { ForwardingContext } from '../context.ts';
 import { DropReason } from '../drop-reason.ts';
 import type { AddressBinding } from './address-binding.ts';
@@ -10,8 +10,12 @@ import { dhcpClientMessage, releaseBy } from './binding-learn.ts';
 import { GuardedPort } from './hidden.ts';
 
 /** Multicast listener discovery, RFC 2710 and 3810. */
-const MLD = new Set([130, 131, 132, 143]);
-const Nd = { ROUTER_SOLICIT: 133, ROUTER_ADVERTISEMENT: 134, SOLICIT: 135, ADVERTISE: 136, REDIRECT: 137 } as const;
+const MLD: ReadonlySet<number> = new Set([
+  Icmpv6Type.LISTENER_QUERY,
+  Icmpv6Type.LISTENER_REPORT,
+  Icmpv6Type.LISTENER_DONE,
+  Icmpv6Type.LISTENER_REPORT_V2,
+]);
 const REVERSE_ARP = 0x8035;
 const ARP_BYTES = 28;
 
@@ -96,13 +100,14 @@ function ipv6Verdict(
   const isIcmp = headers.ipProtocol === IpProtocol.ICMPV6 && headers.payloadOffset !== -1;
   const type = isIcmp ? headers.icmpType : -1;
   if (isUnspecified) {
-    const isAllowed = type === Nd.SOLICIT || type === Nd.ROUTER_SOLICIT || MLD.has(type);
+    const isAllowed =
+      type === Icmpv6Type.NEIGHBOR_SOLICITATION || type === Icmpv6Type.ROUTER_SOLICITATION || MLD.has(type);
     if (!isAllowed) return DropReason.SOURCE_NOT_BOUND;
   } else {
     const reason = sourceVerdict(bytes, source, 6, packet, binding, nowMs);
     if (reason !== DropReason.NONE) return reason;
   }
-  if (type >= Nd.ROUTER_SOLICIT && type <= Nd.REDIRECT) {
+  if (type >= Icmpv6Type.ROUTER_SOLICITATION && type <= Icmpv6Type.REDIRECT) {
     // RFC 6980: neighbour discovery is not fragmented.
     if (headers.fragmentOffset !== -1) return DropReason.NOT_JUDGEABLE;
     return discoveryVerdict(packet, headers, binding, isUnspecified, nowMs, commit);
@@ -131,24 +136,25 @@ function discoveryVerdict(
   const start = packet.offset + headers.l4Offset;
   const end = packet.offset + headers.l3End;
   const mac = packet.offset + 6;
-  const hasTarget = type === Nd.SOLICIT || type === Nd.ADVERTISE;
+  const hasTarget = type === Icmpv6Type.NEIGHBOR_SOLICITATION || type === Icmpv6Type.NEIGHBOR_ADVERTISEMENT;
   const options =
-    start + (type === Nd.ROUTER_SOLICIT ? 8 : type === Nd.ROUTER_ADVERTISEMENT ? 16 : hasTarget ? 24 : 40);
+    start +
+    (type === Icmpv6Type.ROUTER_SOLICITATION ? 8 : type === Icmpv6Type.ROUTER_ADVERTISEMENT ? 16 : hasTarget ? 24 : 40);
   if (options > end) return DropReason.NOT_JUDGEABLE;
-  if (type === Nd.ADVERTISE || (type === Nd.SOLICIT && isUnspecified)) {
+  if (type === Icmpv6Type.NEIGHBOR_ADVERTISEMENT || (type === Icmpv6Type.NEIGHBOR_SOLICITATION && isUnspecified)) {
     const target = start + 8;
     const vlan = vlanOf(packet);
     if (!binding.allows(bytes, target, 6, vlan, mac, nowMs)) {
       const mayClaim =
-        type === Nd.SOLICIT && (commit ? binding.claim(bytes, target, vlan, mac, nowMs) : binding.learnsNd);
+        type === Icmpv6Type.NEIGHBOR_SOLICITATION && binding.claim(bytes, target, vlan, mac, nowMs, commit);
       if (!mayClaim) return DropReason.CLAIM_NOT_BOUND;
     }
   }
   // Source link-layer address (1) of solicitations and router advertisements, target link-layer address (2) of advertisements.
-  const ownOption = type === Nd.ADVERTISE ? 2 : 1;
+  const ownOption = type === Icmpv6Type.NEIGHBOR_ADVERTISEMENT ? 2 : 1;
   for (let at = options; at < end; at += bytes[at + 1] * 8) {
     if (end - at < 8 || bytes[at + 1] === 0 || bytes[at + 1] * 8 > end - at) return DropReason.NOT_JUDGEABLE;
-    if (type !== Nd.REDIRECT && bytes[at] === ownOption && !equal(bytes, at + 2, mac, 6))
+    if (type !== Icmpv6Type.REDIRECT && bytes[at] === ownOption && !equal(bytes, at + 2, mac, 6))
       return DropReason.CLAIM_NOT_BOUND;
   }
   return DropReason.NONE;

@@ -2,7 +2,7 @@
  * What bindings are learned from: the messages of DHCP and DHCPv6 (RFC 2131, 8415), as clients behind the port ask and servers elsewhere answer, and neighbour
  * advertisements by which somebody objects. Neighbour: address-binding.ts keeps what is learned.
  */
-import { Fragment, type HeaderOffsets, IpProtocol, type Packet } from '../../net/index.ts';
+import { Fragment, type HeaderOffsets, Icmpv6Type, IpProtocol, type Packet } from '../../net/index.ts';
 import type { ForwardingContext } from '../context.ts';
 import { type AddressBinding, holdingAt } from './address-binding.ts';
 import { GuardedPort } from './hidden.ts';
@@ -16,8 +16,6 @@ const Dhcpv6Type = { REPLY: 7, RELEASE: 8, DECLINE: 9 } as const;
 /** Options with addresses: identity associations, and the address in them. */
 const Dhcpv6Option = { IA_NA: 3, IA_TA: 4, IAADDR: 5 } as const;
 const FOREVER = 0xffff_ffff;
-
-const NEIGHBOUR_ADVERTISEMENT = 136;
 
 /** What of a client's message counts. */
 export interface ClientMessage {
@@ -46,7 +44,7 @@ export function dhcpClientMessage(packet: Packet, headers: HeaderOffsets): Clien
   return { transaction: view.getUint32(start + Bootp.XID), clientMacAt: start + Bootp.CHADDR, ends };
 }
 
-/** A client gives addresses back. */
+/** A client gives addresses back, and only its own. */
 export function releaseBy(
   packet: Packet,
   headers: HeaderOffsets,
@@ -58,7 +56,7 @@ export function releaseBy(
   const start = packet.offset + headers.payloadOffset;
   const end = packet.offset + headers.l3End;
   const release = (at: number, version: number) =>
-    binding.release(holdingAt(packet.bytes, at, version, vlan, clientMacAt));
+    binding.giveBack(holdingAt(packet.bytes, at, version, vlan, clientMacAt));
   if (headers.ipVersion === 6) {
     addressesOf(view, start + 4, end, (at) => release(at, 6));
     return;
@@ -78,7 +76,8 @@ export function observe(packet: Packet, headers: HeaderOffsets, binding: Address
   if (ipVersion === 6 && ipProtocol === IpProtocol.ICMPV6) {
     const target = packet.offset + headers.l4Offset + 8;
     const isWhole = target + 16 <= packet.offset + headers.l3End;
-    if (headers.icmpType === NEIGHBOUR_ADVERTISEMENT && isWhole) binding.object(packet.bytes, target, vlan, nowMs);
+    const isAdvertisement = headers.icmpType === Icmpv6Type.NEIGHBOR_ADVERTISEMENT;
+    if (isAdvertisement && isWhole) binding.object(packet.bytes, target, vlan, nowMs);
     return;
   }
   if (!binding.learnsDhcp || ipProtocol !== IpProtocol.UDP) return;

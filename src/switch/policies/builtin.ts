@@ -3,7 +3,7 @@
  * forwarding); on egress access control and bandwidth (after forwarding, before filters). They look into network and
  * transport headers, so only ports that have such a policy pay for them.
  */
-import { EtherType, Fragment, HeaderOffsets, IpProtocol, Malformed, type Packet } from '../../net/index.ts';
+import { EtherType, Fragment, HeaderOffsets, Icmpv6Type, IpProtocol, Malformed, type Packet } from '../../net/index.ts';
 import { DropReason } from '../drop-reason.ts';
 import { HeaderField, type Passage } from '../passage.ts';
 import { type AclTable, AclVerdict } from './acl.ts';
@@ -15,9 +15,7 @@ import type { PortPolicy } from './port-policy.ts';
 /** One instance serves all packets: the switch is single-threaded and no look outlives its packet. */
 const headers = new HeaderOffsets();
 
-/** ICMPv6 types of RFC 4861, ICMPv4 types of RFC 792 and RFC 1256. */
-const ICMPV6_ROUTER_ADVERTISEMENT = 134;
-const ICMPV6_REDIRECT = 137;
+/** ICMPv4 types of RFC 792 and RFC 1256. */
 const ICMPV4_REDIRECT = 5;
 const ICMPV4_ROUTER_ADVERTISEMENT = 9;
 
@@ -134,7 +132,8 @@ function isRouterMessage(): boolean {
   const type = headers.icmpType;
   if (headers.ipVersion === 6) {
     return (
-      headers.ipProtocol === IpProtocol.ICMPV6 && (type === ICMPV6_ROUTER_ADVERTISEMENT || type === ICMPV6_REDIRECT)
+      headers.ipProtocol === IpProtocol.ICMPV6 &&
+      (type === Icmpv6Type.ROUTER_ADVERTISEMENT || type === Icmpv6Type.REDIRECT)
     );
   }
   return (

@@ -9,7 +9,7 @@ import {
   unpackBytes,
   Word,
 } from '../../../flow/index.ts';
-import { EtherType, Fragment, IpProtocol } from '../../../net/index.ts';
+import { EtherType, Fragment, Icmpv6Type, IpProtocol } from '../../../net/index.ts';
 import type { MessageWriter } from '../../../netlink/index.ts';
 import { PORTS_MAXIMUM } from '../abi.ts';
 import { beginNest } from '../attributes.ts';
@@ -132,7 +132,8 @@ function encodeLayer4(writer: MessageWriter, key: Uint32Array, output: Uint32Arr
       if (!isIpv6) break;
       put(writer, KeyAttribute.ICMPV6, output);
       const type = key[Word.PORTS] >>> 16;
-      if (type === 135 || type === 136) put(writer, KeyAttribute.ND, output);
+      const isNd = type === Icmpv6Type.NEIGHBOR_SOLICITATION || type === Icmpv6Type.NEIGHBOR_ADVERTISEMENT;
+      if (isNd) put(writer, KeyAttribute.ND, output);
       break;
     }
     default:

@@ -1,7 +1,7 @@
 /** Which attributes a key must have and which a mask may have, given the layers below: the rules of match_validate in openvswitch.ko. */
 
 import { FlowEtherType, isMpls, KeyAttribute, Word } from '../../../flow/index.ts';
-import { EtherType, Fragment, IpProtocol } from '../../../net/index.ts';
+import { EtherType, Fragment, Icmpv6Type, IpProtocol } from '../../../net/index.ts';
 import { Errno, OvsError } from '../errors.ts';
 import type { KeyAttributes } from './key-attributes.ts';
 
@@ -79,7 +79,8 @@ function layersOf(key: Uint32Array): { layer3: number; layer4: number; nd: numbe
   const layer3 = layer3Attribute(key[Word.ETH_TYPE] >>> 16);
   const layer4 = layer3 === 0 ? 0 : layer4Attributes(key);
   const icmpv6 = (layer4 & bit(KeyAttribute.ICMPV6)) !== 0 ? key[Word.PORTS] >>> 16 : 0;
-  return { layer3, layer4, nd: icmpv6 === 135 || icmpv6 === 136 ? bit(KeyAttribute.ND) : 0 };
+  const isNd = icmpv6 === Icmpv6Type.NEIGHBOR_SOLICITATION || icmpv6 === Icmpv6Type.NEIGHBOR_ADVERTISEMENT;
+  return { layer3, layer4, nd: isNd ? bit(KeyAttribute.ND) : 0 };
 }
 
 /** The attribute that a key of this EtherType must have, as a bit; 0 for none. */
