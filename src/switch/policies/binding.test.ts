@@ -102,6 +102,30 @@ const request = (client: number, source = 0) => dhcp(client, { op: 1, type: 3, c
 const acknowledge = (client: number, yours: number, more: Partial<Dhcp> = {}) =>
   dhcp(3, { op: 2, type: 5, client, yours, ...more }, 3);
 
+const dhcpv6 = (from: number, [source, target]: number[], bytes: number[], address = from) =>
+  v6(from, V6(address), 17, [
+    source >> 8,
+    source & 255,
+    target >> 8,
+    target & 255,
+    0,
+    bytes.length + 8,
+    0,
+    0,
+    ...bytes,
+  ]);
+/** An association with an address, for a minute. */
+const association = (last: number) => [
+  ...[0, 3, 0, 40, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0],
+  ...[0, 5, 0, 24, ...V6(last), 0, 0, 0, 30, 0, 0, 0, 60],
+];
+/** A server gives a host behind a port, which has fd00::HOST, one more address. */
+function leaseOfV6(host: number, last: number): void {
+  bench.receive(host, dhcpv6(host, [546, 547], [3, 0, 0, 9, ...association(last)]));
+  bench.receive(3, dhcpv6(3, [547, 546], [7, 0, 0, 9, ...association(last)]));
+  bench.reached();
+}
+
 test('only bound addresses may be sources, of IPv4 and IPv6', () => {
   bind(1, { addresses: [{ ip: '10.0.0.1' }, { ip: 'fd00::/120', mac: '02:00:00:00:00:01' }] });
   expect(passes(1, v4(1, 1))).toBe(true);
@@ -208,51 +232,18 @@ test('an address moves with its lease, and never away from where it is fixed', (
 
 test('an address of DHCPv6 is bound for its valid lifetime', () => {
   bind(1, { addresses: [{ ip: 'fd00::1' }], dhcp: true });
-  const message = (from: number, ports: number[], bytes: number[]) =>
-    v6(from, V6(from), 17, [...ports, 0, bytes.length + 8, 0, 0, ...bytes]);
-  const association = [
-    0,
-    3,
-    0,
-    40,
-    0,
-    0,
-    0,
-    1,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    5,
-    0,
-    24,
-    ...V6(0x55),
-    0,
-    0,
-    0,
-    30,
-    0,
-    0,
-    0,
-    60,
-  ];
-  expect(passes(1, message(1, [2, 34, 2, 35], [3, 0, 0, 9, ...association]))).toBe(true);
-  bench.receive(3, message(3, [2, 35, 2, 34], [7, 0, 0, 8, ...association]));
+  expect(passes(1, dhcpv6(1, [546, 547], [3, 0, 0, 9, ...association(0x55)]))).toBe(true);
+  bench.receive(3, dhcpv6(3, [547, 546], [7, 0, 0, 8, ...association(0x55)]));
   bench.reached();
   expect(passes(1, v6(1, V6(0x55), 59, []))).toBe(false);
-  bench.receive(3, message(3, [2, 35, 2, 34], [7, 0, 0, 9, ...association]));
+  bench.receive(3, dhcpv6(3, [547, 546], [7, 0, 0, 9, ...association(0x55)]));
   bench.reached();
   expect(passes(1, v6(1, V6(0x55), 59, []))).toBe(true);
   bench.host.advance(61_000);
   expect(passes(1, v6(1, V6(0x55), 59, []))).toBe(false);
-  bench.receive(1, message(1, [2, 34, 2, 35], [3, 0, 0, 9, ...association]));
-  bench.receive(3, message(3, [2, 35, 2, 34], [7, 0, 0, 9, ...association]));
-  bench.receive(1, message(1, [2, 34, 2, 35], [8, 0, 0, 10, ...association]));
+  bench.receive(1, dhcpv6(1, [546, 547], [3, 0, 0, 9, ...association(0x55)]));
+  bench.receive(3, dhcpv6(3, [547, 546], [7, 0, 0, 9, ...association(0x55)]));
+  bench.receive(1, dhcpv6(1, [546, 547], [8, 0, 0, 10, ...association(0x55)]));
   expect(bindings(1)).toEqual(['fixed fd00::1']);
 });
 
@@ -291,6 +282,108 @@ test('a port learns a bounded number of addresses: the one that was used longest
   bench.receive(1, v6(1, V6(1), 59, []));
   bench.receive(1, duplicateTest(1, 3));
   expect(bindings(1)).toEqual(['nd fd00::1', 'nd fd00::3']);
+});
+
+test('what rests on a port is void only when an address goes by which something was let in', () => {
+  bind(1, { nd: true, dhcp: true, limit: 4 });
+  const voided: number[] = [];
+  bench.enable('watching', 'filtering', (handle) => {
+    handle.shortcuts.watch((portId) => voided.push(portId));
+    return {};
+  });
+  voided.length = 0;
+  const claim = (last: number) => passes(1, duplicateTest(1, last));
+  // A flood of claims pushes out what nobody used, and in a second not more than some.
+  const taken = Array.from({ length: 200 }, (_, last) => claim(last)).filter((isTaken) => isTaken);
+  expect([taken.length, voided]).toEqual([8, []]);
+  expect(bindings(1)).toHaveLength(4);
+  bench.host.advance(1_000);
+  claim(100);
+  bench.receive(3, v6(3, V6(100), 58, nd(136, V6(100), 2, mac(3))));
+  expect([bindings(1).length, voided]).toEqual([3, []]);
+  // A lease that is renewed stays what it is.
+  for (let i = 0; i < 2; i += 1) {
+    bench.receive(1, request(1, i === 0 ? 0 : 5));
+    bench.receive(3, acknowledge(1, 5));
+    expect(passes(1, v4(1, 5))).toBe(true);
+  }
+  expect(voided).toEqual([]);
+  bench.receive(1, dhcp(1, { op: 1, type: 7, client: 1, own: 5 }, 5));
+  expect(voided).toEqual([1]);
+});
+
+test('what a server gave is not to be claimed elsewhere, nor what was fixed for another station of the port', () => {
+  bind(1, { dhcp: true, addresses: [{ ip: 'fd00::1', mac: '02:00:00:00:00:01' }] });
+  bind(2, { nd: true, addresses: [{ ip: 'fd00::7', mac: '02:00:00:00:00:02' }] });
+  leaseOfV6(1, 0x55);
+  expect(bindings(1)).toContain('dhcp fd00::55');
+  expect(passes(2, duplicateTest(2, 0x55))).toBe(false);
+  expect(passes(2, duplicateTest(9, 7))).toBe(false);
+  bench.host.advance(1_000);
+  expect(bindings(1)).toContain('dhcp fd00::55');
+  expect(passes(1, v6(1, V6(0x55), 59, []))).toBe(true);
+  // The server takes it away from who has claimed it before.
+  bench.host.advance(61_000);
+  expect(passes(2, duplicateTest(2, 0x55))).toBe(true);
+  leaseOfV6(1, 0x55);
+  bench.host.advance(1_000);
+  expect(bindings(2)).toEqual(['fixed fd00::7']);
+  expect(passes(1, v6(1, V6(0x55), 59, []))).toBe(true);
+});
+
+test('a client gives back only what is its own', () => {
+  bind(1, { dhcp: true, addresses: [{ ip: 'fd00::1' }] });
+  leaseOfV6(1, 0x55);
+  bench.receive(1, dhcpv6(9, [546, 547], [8, 0, 0, 10, ...association(0x55)], 1));
+  expect(bindings(1)).toContain('dhcp fd00::55');
+  bench.receive(1, dhcpv6(1, [546, 547], [8, 0, 0, 10, ...association(0x55)]));
+  expect(bindings(1)).toEqual(['fixed fd00::1']);
+});
+
+test('a port that is full of leases says so once, and lets nobody claim an address in vain', () => {
+  bind(1, { dhcp: true, nd: true, limit: 1 });
+  const full = () => bench.events.filter(({ type }) => type === 'bindings-full');
+  for (const address of [5, 6, 7]) {
+    bench.receive(1, dhcp(address, { op: 1, type: 3, client: address }));
+    bench.receive(3, acknowledge(address, address));
+  }
+  expect(bindings(1)).toEqual(['dhcp 10.0.0.5']);
+  expect(full()).toEqual([{ type: 'bindings-full', portId: 1, limit: 1 }]);
+  bench.reached();
+  expect(passes(1, duplicateTest(1, 1))).toBe(false);
+  expect(full()).toHaveLength(1);
+  bind(1, { dhcp: true, limit: 2 });
+  bench.receive(1, dhcp(6, { op: 1, type: 3, client: 6 }));
+  bench.receive(3, acknowledge(6, 6));
+  expect(bindings(1)).toEqual(['dhcp 10.0.0.5', 'dhcp 10.0.0.6']);
+});
+
+test('what was learned outlasts a link that is down for a moment, and no longer', () => {
+  bind(1, { dhcp: true });
+  bench.receive(1, request(1));
+  bench.receive(3, acknowledge(1, 5));
+  bench.sw.setNicLink(1, 0, false);
+  bench.host.advance(20_000);
+  bench.sw.setNicLink(1, 0, true);
+  bench.host.advance(60_000);
+  expect(bindings(1)).toEqual(['dhcp 10.0.0.5']);
+  bench.sw.setNicLink(1, 0, false);
+  bench.host.advance(31_000);
+  expect(bindings(1)).toEqual([]);
+});
+
+test('many addresses of a port are told apart', () => {
+  bind(1, { dhcp: true, limit: 256 });
+  const hosts = Array.from({ length: 200 }, (_, i) => i + 1);
+  for (const host of hosts) {
+    bench.receive(1, dhcp(host, { op: 1, type: 3, client: host }));
+    bench.receive(3, acknowledge(host, host));
+  }
+  bench.reached();
+  for (const host of hosts) {
+    expect(passes(1, v4(host, host))).toBe(true);
+    expect(passes(1, v4(host, (host % 200) + 1))).toBe(false);
+  }
 });
 
 test('what was learned ends with the NIC, and with the property, and a change of the property keeps it', () => {
