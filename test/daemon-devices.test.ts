@@ -115,6 +115,24 @@ test('what cannot be a port is refused in one sentence, and nothing of it is lef
   expect(world.json<PortInfo[]>('port', 'list').map((port) => port.name)).toEqual(['a']);
 });
 
+test('a port that cannot be opened again, as somebody has taken its interface, says so, and is back when it can', async () => {
+  world.host('a', '10.9.0.1/24');
+  world.host('b', '10.9.0.2/24');
+  world.up('ports: { a: { kind: netdev }, b: { kind: netdev } }\n');
+  expect(world.pings('a', '10.9.0.2')).toBe(true);
+  must('ip', '-n', world.middle, 'link', 'add', 'br0', 'type', 'bridge');
+  must('ip', '-n', world.middle, 'link', 'set', 'dev', 'a', 'master', 'br0');
+  const refused = world.millrace('port', 'set', 'a', 'offload=off');
+  expect(refused.stderr).toContain('the interface a belongs to br0 already');
+  expect(world.json<PortInfo>('port', 'show', 'a')).toMatchObject({
+    state: 'failed',
+    reason: 'the interface a belongs to br0 already',
+  });
+  must('ip', '-n', world.middle, 'link', 'set', 'dev', 'a', 'nomaster');
+  await until('the port is back', () => state('a') === 'up');
+  await until('packets pass again', () => world.pings('a', '10.9.0.2', 1));
+});
+
 test('another daemon cannot take over an interface that is a port already', () => {
   world.host('a');
   world.up('ports: { a: { kind: netdev } }\n');

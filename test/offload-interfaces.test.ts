@@ -4,6 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import type { PortInfo } from '../src/daemon/client.ts';
 import { must, until, World } from './daemon-world.ts';
 
 let world: World;
@@ -179,6 +180,21 @@ test('an interface elsewhere is not taken for one that has gone by its address a
   expect(world.ok('down')).not.toMatch(/promisc|GRO/);
   expect(must('ip', 'netns', 'exec', away, 'ethtool', '-k', 'w')).toMatch(/generic-receive-offload: on/);
   expect(must('ip', '-n', away, 'link', 'show', 'dev', 'z')).toContain('PROMISC');
+});
+
+test('a TAP that is moved away has no programs there, and has them again when it comes home', async () => {
+  world.up(config('a: {}, b: {}, t: { kind: tap }'));
+  const tap = () => world.json<PortInfo>('port', 'show', 't');
+  expect(tap().offload).not.toBeNull();
+  ip('link', 'set', 'dev', 't', 'netns', world.namespace('b'));
+  await until('it is seen elsewhere, and down', () => tap().offload === null && tap().state === 'down');
+  must('ip', '-n', world.namespace('b'), 'link', 'set', 'dev', 't', 'up');
+  await until('it is seen up there', () => tap().state === 'up');
+  expect(tap().offload).toBeNull();
+  must('ip', '-n', world.namespace('b'), 'link', 'set', 'dev', 't', 'netns', world.middle);
+  await until('it is seen at home', () => tap().offload !== null);
+  ip('link', 'set', 'dev', 't', 'up');
+  await until('it is up', () => tap().state === 'up');
 });
 
 test('where several may be the one that has moved, none is touched, and each is named', async () => {

@@ -102,7 +102,11 @@ export class Datapath {
     this.#fdb = new ForwardingDatabase(this.#stack, this.#ports);
     this.#captures = new DatapathCaptures(this.#switch, hub, () => this.#stack.running('capture'));
     loop.timers.every(TICK_MS, { onTimer: () => this.#tick() });
-    this.#links = new LinkWatch({ elsewhere: true, heard: (index) => this.#offload.heard(index) });
+    const heard = (index: number) => {
+      this.#offload.heard(index);
+      this.#ports.heard(index);
+    };
+    this.#links = new LinkWatch({ elsewhere: true, heard });
     loop.add(this.#links.fileDescriptor, {
       onReady: () => {
         const events = this.#links.process();
@@ -111,6 +115,7 @@ export class Datapath {
         }
         if (events.length > 0) this.#ports.reexamine();
         if (this.#links.takeElsewhere()) this.#ports.reexamineElsewhere();
+        this.#ports.followStations();
       },
       onError: () => this.#ports.reexamine(),
     });

@@ -31,6 +31,8 @@ export class DatapathPort implements LoopHandler, Poller {
   reason: string | null = null;
   /** The NIC exists in the switch. */
   attached = false;
+  /** Its TAP is in another namespace than ours, and so runs no programs. */
+  isAway = false;
   /** Its NIC is known to have no link. */
   isLinkDown = false;
   /** The extension that uses the port under a name of its own, such as Open vSwitch; null for none. */

@@ -16,7 +16,8 @@ import { forgetOvsName, renameForOvs } from './ovs-name.ts';
 import { DatapathPort, type PortUser } from './port.ts';
 import { type Policies, propertyCalls } from './port-properties.ts';
 import { type Call, sequence } from './sequence.ts';
-import { type FoundStations, STATIONS_HINT, sameStations, stationsOf } from './stations.ts';
+import { StationWatch } from './station-watch.ts';
+import { type FoundStations, knownStations } from './stations.ts';
 
 /** What the ports tell. */
 export interface PortsListener {
@@ -42,12 +43,15 @@ export class DatapathPorts {
   readonly #byId = new Map<number, DatapathPort>();
   /** What ports of users were set to, by name: such a port may go and come back any time. */
   readonly #settings = new Map<string, Port>();
+  readonly #stations: StationWatch;
 
   constructor(virtualSwitch: VirtualSwitch, loop: EventLoop, offload: DatapathOffload, listener: PortsListener) {
     this.#switch = virtualSwitch;
     this.#loop = loop;
     this.#offload = offload;
     this.#listener = listener;
+    const warn = (port: string, message: string) => listener.onWarning(port, message);
+    this.#stations = new StationWatch(virtualSwitch, loop, () => this.#ports.values(), warn);
     loop.timers.every(RETRY_MS, { onTimer: () => this.#retry() });
   }
 
@@ -188,10 +192,20 @@ export class DatapathPorts {
     const before = this.#offload.mode;
     if (mode === before) return sequence([]);
     this.#offload.setMode(mode);
+    const reopened = this.#reopenAll();
+    reopened.whenSettled((operation) => {
+      if (operation.error === null) return;
+      this.#offload.setMode(before);
+      this.#reopenAll().whenSettled(() => this.#retry());
+    });
+    return reopened;
+  }
+
+  #reopenAll(): Operation<null> {
     return sequence([...this.#ports.values()].map((port) => () => this.#reopen(port)));
   }
 
-  /** Open the adapter of a port again: how its packets come in has changed. */
+  /** Open the adapter of a port again: how its packets come in has changed. A port that cannot be opened is tried again, as others are. */
   #reopen(port: DatapathPort): Operation<null> | null {
     const { adapter, config } = port;
     if (config.kind === 'tap' && adapter !== null) {
@@ -199,8 +213,17 @@ export class DatapathPorts {
       this.#startTap(port, adapter);
     }
     if (adapter === null || config.kind !== 'netdev') return null;
+    port.lastMac = formatMac(adapter.macAddress, 0);
     this.#stop(port);
-    this.#start(port, this.#open(port.name, config));
+    let opened: Adapter | null = null;
+    try {
+      opened = this.#open(port.name, config);
+      this.#start(port, opened);
+    } catch (error) {
+      this.#detach(port, 'failed', failureOf(error).message);
+      opened?.close();
+      throw error;
+    }
     return null;
   }
 
@@ -213,6 +236,16 @@ export class DatapathPorts {
     for (const port of this.#ports.values()) this.#reexamine(port);
   }
 
+  /** Something was said of the interface with this index, in whichever network namespace; -1 for any. */
+  heard(index: number): void {
+    this.#stations.heard(index);
+  }
+
+  /** All news have been read, and the devices looked at. */
+  followStations(): void {
+    this.#stations.follow();
+  }
+
   /** Something changed in another namespace. */
   reexamineElsewhere(): void {
     for (const port of this.#ports.values()) if (isElsewhere(port.adapter)) this.#reexamine(port);
@@ -220,6 +253,7 @@ export class DatapathPorts {
 
   /** Remove all, without waiting for anybody. */
   close(): void {
+    this.#stations.close();
     for (const port of this.#ports.values()) {
       renameForOvs(port, undefined);
       this.#stop(port);
@@ -304,9 +338,16 @@ export class DatapathPorts {
         }),
       () => this.#switch.connectNic(port.id),
       () => {
-        this.#start(port, adapter);
+        try {
+          this.#start(port, adapter);
+        } catch (error) {
+          this.#stop(port);
+          port.attached = false;
+          this.#dropNic(port);
+          throw error;
+        }
         this.#updateState(port);
-        this.#lookWhoIsThere(port);
+        this.#stations.look(port);
         return null;
       },
       () => {
@@ -340,8 +381,10 @@ export class DatapathPorts {
   /** What the kernel sends through a TAP of this namespace may be carried past its descriptor. */
   #startTap(port: DatapathPort, adapter: Adapter): void {
     const { config } = port;
+    port.isAway = isElsewhere(adapter);
     if (config.kind !== 'tap' || config.netns !== undefined || config.offload === 'off' || !isDevice(adapter)) return;
-    this.#offload.beginTap(port, adapter.interfaceIndex);
+    // A TAP that was moved into another namespace cannot be redirected to.
+    if (!port.isAway) this.#offload.beginTap(port, adapter.interfaceIndex);
   }
 
   /** Let no more packets in. */
@@ -350,20 +393,24 @@ export class DatapathPorts {
     port.stop();
   }
 
-  /** The device is gone: take the NIC away and wait. */
-  #detach(port: DatapathPort): void {
+  /** The device is gone, or cannot be used: take the NIC away and wait. */
+  #detach(port: DatapathPort, state: PortState, reason: string): void {
     if (!port.attached) return;
     port.attached = false;
     port.isLinkDown = false;
-    port.lastMac = port.adapter === null ? null : formatMac(port.adapter.macAddress, 0);
+    if (port.adapter !== null) port.lastMac = formatMac(port.adapter.macAddress, 0);
     this.#stop(port);
     forgetOvsName(port);
     this.#listener.onLost(port);
+    this.#dropNic(port);
+    this.#setState(port, state, reason);
+  }
+
+  #dropNic(port: DatapathPort): void {
     const gone = sequence([() => this.#switch.disconnectNic(port.id), () => this.#switch.deleteNic(port.id)]);
     gone.whenSettled((operation) => {
       if (operation.error !== null) this.#listener.onWarning(port.name, operation.error.message);
     });
-    this.#setState(port, 'missing', missingReason(port.config));
   }
 
   /** See at once whether the interface of a port is there, and is what it was. */
@@ -375,8 +422,8 @@ export class DatapathPorts {
     const { adapter, config } = port;
     if (adapter === null) {
       // A TAP is made anew, an interface of others has to come by itself.
-      if (!port.ownedByUser && !port.attached && (config.kind === 'tap' || interfaceExists(config.device)))
-        this.#reattach(port);
+      const isWanted = !port.attached && (!port.ownedByUser || port.state === 'failed');
+      if (isWanted && (config.kind === 'tap' || interfaceExists(config.device))) this.#reattach(port);
       return;
     }
     if (!isDevice(adapter)) {
@@ -387,34 +434,22 @@ export class DatapathPorts {
     const mac = formatMac(adapter.macAddress, 0);
     if (adapter.refresh() === 'gone' || (config.kind === 'netdev' && adapter.interfaceName !== config.device)) {
       // Gone, or renamed: the port follows the name, as its configuration says.
-      this.#detach(port);
+      this.#detach(port, 'missing', missingReason(config));
       // Who added the port takes it away, too; one of the configuration waits for its interface.
       const { ownedByUser } = port;
       port.user?.onGone();
       if (!ownedByUser) this.#reexamine(port);
       return;
     }
-    // A TAP that was moved into another namespace cannot be redirected to.
-    if (isElsewhere(adapter)) this.#offload.end(port);
+    if (isElsewhere(adapter) !== port.isAway) {
+      this.#offload.end(port);
+      this.#startTap(port, adapter);
+    }
     if (adapter.mtuBytes !== mtuBytes || formatMac(adapter.macAddress, 0) !== mac) {
       const changes = { mtuBytes: adapter.mtuBytes, macAddress: adapter.macAddress };
       this.#switch.updateNic(port.id, 0, changes).whenSettled(() => this.#offload.nicChanged(port));
     }
     this.#updateState(port);
-    this.#lookWhoIsThere(port);
-  }
-
-  /** Follow who is behind the port; when nobody is known any more, nobody is let in. */
-  #lookWhoIsThere(port: DatapathPort): void {
-    const { config } = port;
-    const stations = stationsOf(config, port.adapter);
-    if (sameStations(stations, port.stations)) return;
-    const calls = propertyCalls(this.#switch, port.id, { config, stations: port.stations }, { config, stations });
-    port.stations = stations;
-    sequence(calls).whenSettled((operation) => {
-      const problem = operation.error?.message ?? stations?.unknown ?? null;
-      if (problem !== null) this.#listener.onWarning(port.name, `all that it sends is refused: ${problem}`);
-    });
   }
 
   #reattach(port: DatapathPort): void {
@@ -439,9 +474,10 @@ export class DatapathPorts {
   #retry(): void {
     for (const port of this.#ports.values()) {
       if (!port.attached && port.state === 'failed') this.#reexamine(port);
-      // Nobody tells of changes at the other end of a veth, in a namespace of its own.
-      else if (port.attached && port.stations !== null) this.#lookWhoIsThere(port);
+      // No news come from a namespace that could be given no id.
+      else if (port.isLinkDown && port.isAway) this.#reexamine(port);
     }
+    this.#stations.round();
   }
 
   #updateState(port: DatapathPort): void {
@@ -466,8 +502,7 @@ export class DatapathPorts {
   #followLink(port: DatapathPort): void {
     const { adapter } = port;
     if (!port.attached || adapter === null || !isDevice(adapter)) return;
-    // Of a device that is not in this namespace nothing is heard: it is tried for every frame.
-    const isDown = port.state === 'down' && interfaceExists(adapter.interfaceName);
+    const isDown = port.state === 'down';
     if (isDown === port.isLinkDown) return;
     // What programs have counted so far went out, or did not, as the link was.
     this.#offload.sync();
@@ -503,15 +538,6 @@ function isElsewhere(adapter: Adapter | null): boolean {
 /** Where the kernel is to run a port's flows. */
 function offloadOf(config: Port): string | undefined {
   return 'offload' in config ? config.offload : undefined;
-}
-
-/** Who is behind a port. @throws Failure when that counts, and cannot be found out */
-function knownStations(config: Port, adapter: Adapter | null): FoundStations | null {
-  const stations = stationsOf(config, adapter);
-  const unknown = stations?.unknown ?? null;
-  if (unknown === null) return stations;
-  const text = `with "security", and without allowMacSpoofing, only who is behind the port may send: ${unknown}`;
-  throw new Failure('refused', text, STATIONS_HINT);
 }
 
 function missingReason(config: Port): string {

@@ -489,6 +489,18 @@ test('access control of a port drops in flows, on the way in and on the way out'
   pair.compare();
 });
 
+test('answers of DHCP servers to a port that learns from them come up, and nothing else', () => {
+  const pair = twins(3);
+  pair.both((sw) => sw.setPortProperty(1, { type: 'binding', addresses: [{ ip: '0.0.0.0/0' }], dhcp: true }).result());
+  const [answer, other] = [68, 99].map((to) => ipv4(17, [0, to - 1, 0, to, 0, 12, 0, 0, 0, 0, 0, 0]));
+  acquaint(pair, [1, 1], [2, 2], other);
+  for (let i = 0; i < 4; i += 1) pair.send(2, frame(2, 1, answer));
+  expect(pair.carried).toBe(0);
+  for (let i = 0; i < 4; i += 1) pair.send(2, frame(2, 1, other));
+  expect(pair.carried).toBe(4);
+  pair.compare();
+});
+
 test('what is mirrored comes up, and so does GRE from the external port, of which some is NVGRE', () => {
   const pair = new Twins();
   pair.enable(learningExtension);

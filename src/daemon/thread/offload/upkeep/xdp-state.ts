@@ -4,17 +4,10 @@
  * again. Where XDP cannot be, tc does the same.
  */
 
-import { NoInterfaceError, newsOfPeers, xdpReception } from '../../../bpf/index.ts';
-import { SystemError } from '../../../host/index.ts';
-import { xdpTarget } from '../../../offload/index.ts';
-import { messageOf } from '../../../switch/index.ts';
-
-
 import { NoInterfaceError, newsOfPeers, xdpReception } from '../../../../bpf/index.ts';
 import { SystemError } from '../../../../host/index.ts';
 import { xdpTarget } from '../../../../offload/index.ts';
-import { messageOf } from '../../../rpc/failure.ts';
-
+import { messageOf } from '../../../../switch/index.ts';
 
 import { Condition } from './condition.ts';
 
