@@ -3,9 +3,8 @@
  * their addresses and routes, and whoever uses them. Each is taken up by the port that asks for its name, in its namespace; the rest is closed.
  */
 import { readlinkSync } from 'node:fs';
-import { NetworkNamespace } from './namespace.ts';
 import { ownDescriptors } from './replace-process.ts';
-import { SystemError } from './sys/index.ts';
+import { NetworkNamespace, SystemError } from './sys/index.ts';
 import { TunDevice } from './tun-device.ts';
 
 const DRIVER = '/dev/net/tun';
