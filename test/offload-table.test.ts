@@ -545,16 +545,62 @@ describe('order', () => {
     expect(bench.run(frame())).toBe(bench.sent);
   });
 
-  test('no flow waits longer than some milliseconds', () => {
+  test('packets that miss while the program for a new mask is made are waited for, however long that takes', () => {
     const bench = new Bench('tc');
-    bench.put(UDP.replace('10.0.0.2', '10.0.0.9'), '1');
-    bench.settle();
-    bench.run(frame());
+    const programs = bench.installations.length;
     bench.put(UDP, '1');
-    expect(bench.run(frame())).toBe(bench.up);
-    bench.skippedMs += 11;
+    expect(bench.run(frame(), 3)).toBe(bench.up);
+    while (bench.installations.length === programs) {
+      bench.skippedMs += 10;
+      bench.offload.poll();
+    }
+    bench.skippedMs += 20;
     bench.offload.poll();
+    expect(bench.run(frame())).toBe(bench.up);
+    bench.offload.drained(LOOPBACK, 3);
+    expect(bench.run(frame())).toBe(bench.up);
+    bench.offload.drained(LOOPBACK, 2);
+    expect(bench.run(frame(), 4)).toBe(bench.sent);
+  });
+
+  test('other actions of a new shape wait for what goes up while their program is made', () => {
+    const bench = new Bench('tc');
+    bench.put(UDP, '1');
+    bench.settle();
     expect(bench.run(frame())).toBe(bench.sent);
+    const programs = bench.installations.length;
+    bench.put(UDP, 'set(ipv4(ttl=9)),1');
+    expect(bench.run(frame())).toBe(bench.up);
+    while (bench.installations.length === programs) {
+      bench.skippedMs += 3;
+      bench.offload.poll();
+    }
+    expect(bench.run(frame())).toBe(bench.up);
+    bench.offload.drained(LOOPBACK, 2);
+    expect(bench.run(frame())).toBe(bench.sent);
+  });
+
+  test('a flow that is faster than the engine is stopped for a moment, and then carried: it never overtakes itself', () => {
+    let turns = 0;
+    const wayUp = { mark: () => turns + 2, isPast: (mark: number) => turns >= mark };
+    const bench = new Bench('tc', { programsEnded: () => true, wayUp });
+    bench.put(UDP, '1');
+    bench.settle();
+    expect(bench.run(frame({ dst: 9 }))).toBe(bench.up);
+    bench.put(UDP.replace('10.0.0.2', '10.0.0.9'), '1');
+    const seen: number[] = [];
+    for (let turn = 0; turn < 200 && seen.at(-1) !== bench.sent; turn += 1) {
+      seen.push(bench.run(frame({ dst: 9 }), 200));
+      turns += 1;
+      bench.skippedMs += 2;
+      bench.offload.poll();
+    }
+    const { up, dropped, sent } = bench;
+    expect(seen.filter((verdict, i) => verdict !== seen[i - 1])).toEqual([up, dropped, sent]);
+    expect(bench.offload.portCounters(LOOPBACK)?.failed).toBe(
+      seen.filter((verdict) => verdict === dropped).length * 200,
+    );
+    expect(bench.run(frame({ dst: 9 }))).toBe(sent);
   });
 
   test('what never came counts as lost when nothing moves', () => {

@@ -128,12 +128,15 @@ export class OvsLab {
   readonly hosts = new Map<string, FrameHost>();
   readonly #before = { ...process.env };
 
-  /** @param offload of the daemon's configuration */
-  async start(offload: 'off' | 'require', names: readonly string[]): Promise<void> {
+  /**
+   * @param offload of the daemon's configuration
+   * @param config more of it
+   */
+  async start(offload: 'off' | 'require', names: readonly string[], config = ''): Promise<void> {
     buildShim();
     for (const name of ['OVS_RUNDIR', 'OVS_DBDIR', 'OVS_LOGDIR']) process.env[name] = this.world.folder;
     for (const name of names) this.world.host(name);
-    const file = this.world.file('millrace.yaml', `offload: ${offload}\n`);
+    const file = this.world.file('millrace.yaml', `offload: ${offload}\n${config}`);
     this.world.ok('ovs', 'start', '-f', file, '--pseudo-device', join(this.world.folder, 'nl.sock'));
     this.vsctl('add-br', 'br0', ...names.flatMap((name) => ['--', 'add-port', 'br0', name]));
     for (const name of names) this.hosts.set(name, new FrameHost(this.world.namespace(name)));

@@ -159,7 +159,7 @@ export interface OffloadPort {
   passedPackets: number;
   /**
    * Packets lost, by cause: `punts` handed up that did not come (see {@link OffloadInfo.channel}), `failed` when something went wrong after a packet
-   * had been changed, `copies` of packets for further ports.
+   * had been changed, or a flow was too fast to be taken over without a gap, `copies` of packets for further ports.
    */
   lost: { punts: number; failed: number; copies: number };
   /** Why there is no hook, or not the one that was asked for; null for nothing to say. */

@@ -8,6 +8,7 @@ import { readFileSync } from 'node:fs';
 import type { FileDescriptor } from './descriptor.ts';
 import { SystemError } from './errors.ts';
 import { Open, open, read, write } from './files.ts';
+import { bindLibc } from './libc.ts';
 
 const SWITCH = '/sys/kernel/rcu_expedited';
 const ON = Uint8Array.of(0x31);
@@ -81,4 +82,19 @@ function turnOff(control: FileDescriptor): void {
   } finally {
     control.close();
   }
+}
+
+const membarrier = bindLibc<[number, number, number, number]>(
+  'long syscall(long number, int command, unsigned int flags, int cpu)',
+);
+const MEMBARRIER: Readonly<Record<string, number>> = { x64: 324, arm64: 283, riscv64: 283, s390x: 356, ppc64: 365 };
+const MEMBARRIER_CMD_GLOBAL = 1;
+
+/**
+ * Return when everything that the kernel was about to do with packets on any CPU has ended: runs of eBPF programs that had begun, and what
+ * they redirect. Takes as long as a grace period: some 0.1 ms, or 10 ms where that cannot be hurried.
+ * @returns false when that cannot be told, as on kernels that leave CPUs without ticks to programs (nohz_full)
+ */
+export function awaitGracePeriod(): boolean {
+  return hurried(() => membarrier(MEMBARRIER[process.arch] ?? -1, MEMBARRIER_CMD_GLOBAL, 0, 0)) === 0;
 }

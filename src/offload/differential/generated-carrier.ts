@@ -108,7 +108,7 @@ export class GeneratedCarrier implements Carrier {
       const mask = masks[number];
       const entry = entries.take(0);
       const entryKey = mask.index.map((word) => masked[word]);
-      entries.write(entry, mask.number, shape, 0, 0, entryKey, compiled.parameters);
+      entries.write(entry, mask.number, shape, 0, entryKey, compiled.parameters);
       const hash = secrets.hash(mask.number, mask.index, entryKey);
       hashes.set(entry, hash);
       if (!index.insert(hash, entry, (each) => hashes.get(each) ?? 0)) throw new Error('the index is full');

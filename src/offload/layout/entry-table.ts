@@ -98,8 +98,7 @@ export class EntryTable {
     entry: number,
     mask: number,
     shape: number,
-    settling: number,
-    target: number,
+    order: number,
     key: ArrayLike<number>,
     parameters: ArrayLike<number>,
   ): void {
@@ -110,8 +109,7 @@ export class EntryTable {
     const into = isNear ? words : this.#far;
     const parametersAt = isNear ? at + EntryWord.NEAR : entry * this.sizes.parameterWords;
     for (let i = 0; i < parameters.length; i += 1) into[parametersAt + i] = parameters[i];
-    words[at + EntryWord.SETTLING] = settling;
-    words[at + EntryWord.TARGET] = target;
+    words[at + EntryWord.ORDER] = order;
     // Last, as a cache may still name the number.
     Atomics.store(words, at + EntryWord.KIND, (shape << MASK_BITS) | (mask + 1));
   }
@@ -127,6 +125,16 @@ export class EntryTable {
       for (let i = 0; i < parameterLength; i += 1) this.#far[to + i] = from.#far[there + i];
     }
     words[at] = from.words[source];
+  }
+
+  /** The word for order of an entry. */
+  orderOf(entry: number): number {
+    return Atomics.load(this.words, this.at(entry) + EntryWord.ORDER);
+  }
+
+  /** Give an entry another word for order, if it still has the one that was seen. @returns whether it had */
+  changeOrder(entry: number, seen: number, order: number): boolean {
+    return Atomics.compareExchange(this.words, this.at(entry) + EntryWord.ORDER, seen, order) === seen;
   }
 
   /** From now on no program takes the entry for one of its mask. */

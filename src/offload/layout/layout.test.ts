@@ -92,7 +92,7 @@ test('an entry comes back as it was written, with few parameters and with many',
       (key, parameters, mask, shape) => {
         const entries = entriesOf(4);
         const entry = entries.take(0);
-        entries.write(entry, mask, shape, 1, 2, key, parameters);
+        entries.write(entry, mask, shape, 1, key, parameters);
         expect(entries.maskOf(entry)).toBe(mask);
         expect(entries.shapeOf(entry)).toBe(shape);
         expect([...entries.keyOf(entry, key.length)]).toEqual(key);

@@ -26,7 +26,7 @@ export interface PortCounters {
   readonly passed: number;
   /** Of the carried ones: dropped because their flow says so. */
   readonly dropped: number;
-  /** Of the carried ones: lost because something failed after the packet had been changed. */
+  /** Lost because something failed after the packet had been changed, or because the flow was too fast to be taken over without a gap. */
   readonly failed: number;
   /** Copies that could not be sent. */
   readonly lostCopies: number;
@@ -38,7 +38,7 @@ export interface PortRecord {
   readonly ifindex: number;
   readonly number: number;
   readonly puntIfindex: number;
-  /** Or-ed {@link PortFlag}. */
+  /** Or-ed {@link PortFlag}, but for ON and HELD. */
   readonly flags: number;
   /** 0 for frames of any length. */
   readonly mtuBytes: number;
@@ -55,24 +55,27 @@ const NAMES = [
   ['recirculated', LaneByte.RECIRCULATED],
 ] as const;
 
+/** Set, one or the other, for an interface that is a port. */
+const IS_PORT = PortFlag.ON | PortFlag.HELD;
+
 /** Interfaces whose packets programs look at by these tables. */
 export function interfacesIn({ ports }: OffloadMaps): number[] {
   const found: number[] = [];
   for (let ifindex = 1; ifindex <= MAXIMUM_IFINDEX; ifindex += 1) {
-    if ((ports[ifindex * PORT_WORDS + PortWord.FLAGS] & PortFlag.ON) !== 0) found.push(ifindex);
+    if ((ports[ifindex * PORT_WORDS + PortWord.FLAGS] & IS_PORT) !== 0) found.push(ifindex);
   }
   return found;
 }
 
 export class PortTable {
-  readonly #maps: OffloadMaps;
+  readonly #maps: Pick<OffloadMaps, 'ports' | 'cpus' | 'sizes'>;
   /** Places of counters by ifindex. */
   readonly #lanes = new Map<number, number>();
   readonly #free: number[] = [];
   /** Punts that nobody has had, by ifindex, until somebody asks. */
   readonly #lost = new Map<number, number>();
 
-  constructor(maps: OffloadMaps) {
+  constructor(maps: Pick<OffloadMaps, 'ports' | 'cpus' | 'sizes'>) {
     this.#maps = maps;
     for (let lane = MAXIMUM_PORTS - 1; lane >= 0; lane -= 1) this.#free.push(lane);
   }
@@ -82,7 +85,7 @@ export class PortTable {
     const { ports } = this.#maps;
     for (let ifindex = 1; ifindex <= MAXIMUM_IFINDEX; ifindex += 1) {
       const at = ifindex * PORT_WORDS;
-      if ((ports[at + PortWord.FLAGS] & PortFlag.ON) === 0) continue;
+      if ((ports[at + PortWord.FLAGS] & IS_PORT) === 0) continue;
       const lane = ports[at + PortWord.LANE] & (MAXIMUM_PORTS - 1);
       const place = this.#free.indexOf(lane);
       if (place === -1) continue;
@@ -104,6 +107,46 @@ export class PortTable {
     return [...this.#lanes.keys()];
   }
 
+  /** Whether an interface is a port. */
+  has(ifindex: number): boolean {
+    return this.#lanes.has(ifindex);
+  }
+
+  /** Whether everything goes up from a port. */
+  isHeld(ifindex: number): boolean {
+    return (this.#maps.ports[ifindex * PORT_WORDS + PortWord.FLAGS] & PortFlag.HELD) !== 0;
+  }
+
+  /** From now on everything goes up from a port, or no longer. */
+  hold(ifindex: number, isHeld: boolean): void {
+    if (!this.#lanes.has(ifindex)) return;
+    const { ports } = this.#maps;
+    const at = ifindex * PORT_WORDS + PortWord.FLAGS;
+    Atomics.store(ports, at, (ports[at] & ~IS_PORT) | (isHeld ? PortFlag.HELD : PortFlag.ON));
+  }
+
+  /**
+   * Whether all that programs have handed up of a port has been worked off. What was handed up before this is called was then worked off before it
+   * returns.
+   * @param isPassed whether that is asked of what XDP has passed on to tc, too
+   */
+  isClear(ifindex: number, isPassed: boolean): boolean {
+    // A packet that goes up from tc counts as arrived there when it is counted as handed up.
+    if (isPassed && !this.hasArrived(ifindex)) return false;
+    const { ports } = this.#maps;
+    const at = ifindex * PORT_WORDS;
+    const drained = Atomics.load(ports, at + PortWord.DRAINED);
+    return drained === Atomics.load(ports, at + PortWord.PUNTED);
+  }
+
+  /** Whether all that XDP has passed on has been counted at tc. */
+  hasArrived(ifindex: number): boolean {
+    const { ports } = this.#maps;
+    const at = ifindex * PORT_WORDS;
+    const arrived = Atomics.load(ports, at + PortWord.ARRIVED);
+    return arrived === Atomics.load(ports, at + PortWord.PASSED);
+  }
+
   /** Write a port. @returns why it cannot be offloaded, or null */
   set({ ifindex, number, puntIfindex, flags, mtuBytes }: PortRecord): string | null {
     if (!(ifindex > 0 && ifindex <= MAXIMUM_IFINDEX)) {
@@ -123,7 +166,8 @@ export class PortTable {
     ports[at + PortWord.PUNT_IFINDEX] = puntIfindex;
     ports[at + PortWord.LANE] = lane;
     const mtu = mtuBytes > 0 && mtuBytes < ANY_LENGTH ? mtuBytes : ANY_LENGTH;
-    Atomics.store(ports, at + PortWord.FLAGS, (mtu << MTU_SHIFT) | flags | PortFlag.ON);
+    const state = ports[at + PortWord.FLAGS] & IS_PORT || PortFlag.ON;
+    Atomics.store(ports, at + PortWord.FLAGS, (mtu << MTU_SHIFT) | flags | state);
     return null;
   }
 
@@ -184,6 +228,18 @@ export class PortTable {
     if (lost <= 0) return;
     if (Atomics.compareExchange(ports, at + PortWord.DRAINED, drained, (drained + lost) | 0) !== drained) return;
     this.#lost.set(ifindex, (this.#lost.get(ifindex) ?? 0) + lost);
+  }
+
+  /** Of the first so many that went up, those that are not known to have come were lost. */
+  resignTo(ifindex: number, punted: number): void {
+    if (!this.#lanes.has(ifindex)) return;
+    const underWay = (this.punted(ifindex) - punted) | 0;
+    this.resignBeyond(ifindex, Math.max(0, underWay));
+  }
+
+  /** Whether what goes up of a port does so by the descriptor of a TAP. */
+  isTap(ifindex: number): boolean {
+    return (this.#maps.ports[ifindex * PORT_WORDS + PortWord.FLAGS] & PortFlag.EGRESS) !== 0;
   }
 
   /** How many punts of a port were lost since this was last asked. */

@@ -5,9 +5,8 @@
  *     index      a word for each place: tag 12 | entry 20; 0 for empty, an entry of 0 for deleted.
  *                PROBES more words at the end, so that probing never wraps
  *     entries    by number; 0 is never used. A cache line holds the whole of a usual flow:
- *                0  shape number 24 | mask number + 1, 0 for dead 8      4  settling: 0 or one of Settling
- *                8  the port's count of punts that must be worked off    12 parameters, if there are at most two
- *                20 masked key words
+ *                0  shape number 24 | mask number + 1, 0 for dead 8      4  order: 0, or packets that have waited 29 | bits of Order 3
+ *                8  parameters, if there are at most two                 16 masked key words
  *     far        by number of the entry: parameters, if there are more
  *     counters   by CPU, then by entry: packets 64 | bytes 64 | last used in ns 64 | TCP flags 32 | 0 32.
  *                On machines with few CPUs they lie behind the entry instead
@@ -26,19 +25,27 @@ export const ENTRY_MASK = 0x000f_ffff;
 export const DELETED = 0xfff0_0000;
 
 /** Words of an entry. */
-export const EntryWord = { KIND: 0, SETTLING: 1, TARGET: 2, NEAR: 3, KEY: 5 } as const;
+export const EntryWord = { KIND: 0, ORDER: 1, NEAR: 2, KEY: 4 } as const;
 /** Parameters that lie in the entry itself. */
 export const NEAR_WORDS = 2;
 /** Where the first word is divided. */
 export const MASK_BITS = 8;
 
-/** What a hit has to wait for, so that no packet overtakes one of its flow that is still on its way through the engine. */
-export const Settling = {
-  /** The engine has worked off as many punts of the port as the entry says. */
-  TARGET: 1,
-  /** The engine has worked off all punts of the port: for flows of many ports, and at XDP. */
-  DRAINED: 2,
+/**
+ * The word for the order within a flow. While it is 0, every packet is carried. Else a packet is carried when nothing of its port is on its way
+ * through the engine; if something is, the packet waits, which is to go up and to be counted here. The daemon brings the word to 0 by one
+ * compare-and-exchange, which fails when another packet has waited since it looked: order.ts has the rules.
+ */
+export const Order = {
+  /** Set in every word but 0. */
+  WAITS: 1,
+  /** Who would have to wait is dropped, so that an end of the waiting can come. */
+  STOPPED: 2,
+  /** Every packet waits. */
+  HELD: 4,
 } as const;
+/** What a packet that waits adds to the word. */
+export const WAITED = 8;
 
 /** Bytes of the counters of one entry on one CPU, and places in them. */
 export const COUNTER_BYTES = 32;
@@ -79,6 +86,8 @@ export const PortFlag = {
   EGRESS: 2,
   /** An XDP program runs before the one at tc. */
   XDP: 4,
+  /** In the place of ON, for a port that programs have only just come to: everything goes up. */
+  HELD: 8,
 } as const;
 
 /** Where the MTU lies in {@link PortWord.FLAGS}. */

@@ -31,32 +31,43 @@ export function begin(writer: ProgramWriter): void {
   b.shl(R1, Math.log2(PORT_WORDS * 4));
   b.loadMapValue(R7, plan.maps.maps.ports);
   b.add(R7, R1);
-  b.load(R2, 'u32', at(R7, PortWord.FLAGS * 4));
-  const isOn = b.label('port is on');
-  b.jumpIf(R2, '&', PortFlag.ON, isOn);
-  b.place(pass);
-  b.return(passVerdict(writer));
-
-  b.place(isOn);
   b.store('u64', writer.port, R7);
   b.load(R1, 'u32', at(R7, PortWord.LANE * 4));
   b.store('u32', writer.lane, R1);
   writer.findCpu();
+  b.load(R2, 'u32', at(R7, PortWord.FLAGS * 4));
+  const isOn = b.label('port is on');
+  // What was recirculated has met the program before.
+  b.jumpIf(R2, '&', writer.again ? PortFlag.ON | PortFlag.HELD : PortFlag.ON, isOn);
+  if (!writer.again) b.jumpIf(R2, '&', PortFlag.HELD, writer.punt);
+  b.place(pass);
+  b.return(passVerdict(writer));
+
+  b.place(isOn);
   writer.clearKey();
   b.store('u32', writer.layer3, 0);
   b.load(R1, 'u32', at(R7, PortWord.NUMBER * 4));
   writer.setKey(Word.IN_PORT, R1);
-  if (writer.isTc && !writer.again) {
-    writer.note('how many of those that XDP passed have come here');
-    b.load(R2, 'u32', at(R7, PortWord.FLAGS * 4));
-    b.if(R2, '&', PortFlag.XDP, () => {
-      b.load(R1, 'u32', at(R6, SK_BUFF.gsoSegs));
-      b.if(R1, '==', 0, () => b.mov(R1, 1));
-      b.atomic('add', 'u32', at(R7, PortWord.ARRIVED * 4), R1);
-    });
-  }
   if (writer.again) carriedOver(writer);
   else metadata(writer);
+}
+
+/**
+ * How many of those that XDP passed have come to tc: counted when it is decided what becomes of the packet, and behind the count of those that
+ * go up, so that whoever sees it arrived sees it on its way. Uses R1 to R3.
+ */
+export function countArrival(writer: ProgramWriter, how: 'add' | 'take back'): void {
+  const { b } = writer;
+  if (!writer.isTc || writer.again) return;
+  writer.note('one that XDP passed has come here');
+  b.load(R3, 'u64', writer.port);
+  b.load(R2, 'u32', at(R3, PortWord.FLAGS * 4));
+  b.if(R2, '&', PortFlag.XDP, () => {
+    b.load(R1, 'u32', at(R6, SK_BUFF.gsoSegs));
+    b.if(R1, '==', 0, () => b.mov(R1, 1));
+    if (how === 'take back') b.neg32(R1);
+    b.atomic('add', 'u32', at(R3, PortWord.ARRIVED * 4), R1);
+  });
 }
 
 /**
@@ -116,14 +127,20 @@ function metadata(writer: ProgramWriter): void {
   b.store('u32', at(R6, SK_BUFF.priority), 0);
 }
 
-/** Write how a packet goes up, and how one is lost. @param punted for packets that are counted as punted already */
-export function end(writer: ProgramWriter, punted: Label): void {
+/** Write that packets which go up are counted as that. It begins with `punt`. */
+export function announce(writer: ProgramWriter): void {
   const { b } = writer;
+  b.place(writer.punt);
   writer.note('to the engine');
   b.load(R7, 'u64', writer.port);
   b.mov(R1, 1);
   b.atomic('add', 'u32', at(R7, (writer.isTc ? PortWord.PUNTED : PortWord.PASSED) * 4), R1);
-  b.placeIfUsed(punted);
+}
+
+/** Write how a packet goes up that is counted as that, and how one is lost. */
+export function end(writer: ProgramWriter): void {
+  const { b } = writer;
+  countArrival(writer, 'add');
   writer.countOfPort(writer.isTc ? LaneByte.PUNTED : LaneByte.PASSED);
   if (!writer.isTc) b.return(XDP.PASS);
   else {

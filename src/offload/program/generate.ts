@@ -1,7 +1,7 @@
 /** Generating a program from a plan: port, parsing, look-up, counters, actions. listing.ts prints it, load.ts hands it to the kernel. */
 import type { ProgramArrayMap, ProgramBuilder } from '../../bpf/index.ts';
-import { begin, end } from './end.ts';
-import { afterLookup, uncount } from './hit.ts';
+import { announce, begin, end } from './end.ts';
+import { afterLookup, uncount, uncountPasses } from './hit.ts';
 import { lookup } from './lookup.ts';
 import { parse } from './parse.ts';
 import { Needs, type ProgramPlan } from './plan.ts';
@@ -33,15 +33,18 @@ export function generateProgram(
 ): GeneratedProgram {
   const writer = new ProgramWriter(plan, again, tailCalls);
   const { b } = writer;
-  const punted = b.label('counted as punted');
+  const announced = b.label('counted as going up');
   begin(writer);
   if (plan.masks.length > 0) {
     parse(writer);
     lookup(writer);
-    afterLookup(writer, punted);
+    afterLookup(writer, announced);
     uncount(writer);
   }
-  end(writer, punted);
+  announce(writer);
+  b.placeIfUsed(announced);
+  if (again && plan.masks.length > 0) uncountPasses(writer);
+  end(writer);
   b.checkComplete();
   return { plan, code: b, notes: writer.notes };
 }

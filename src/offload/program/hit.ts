@@ -1,4 +1,4 @@
-/** After the look-up: order, counters, and the way to the code of the flow's shape. R7 is the entry's address, R8 its number. */
+/** After the look-up: counters, and the way to the code of the flow's shape. R7 is the entry's address, R8 its number. Before that comes wait.ts. */
 import {
   at,
   emitTickTime,
@@ -25,19 +25,10 @@ import { emitLength } from '../actions/length.ts';
 import { CopyFlag } from '../copies/layout.ts';
 import { emitCopyFunction } from '../copies/stage.ts';
 import { MAXIMUM_RECIRCULATIONS } from '../layout/limits.ts';
-import {
-  COUNTER_BYTES,
-  CounterByte,
-  CpuByte,
-  EntryWord,
-  LaneByte,
-  MASK_BITS,
-  NEAR_WORDS,
-  PortWord,
-  Settling,
-} from '../layout/sizes.ts';
-import { dropVerdict, fits } from './end.ts';
+import { COUNTER_BYTES, CounterByte, CpuByte, EntryWord, LaneByte, MASK_BITS, NEAR_WORDS } from '../layout/sizes.ts';
+import { countArrival, dropVerdict, fits } from './end.ts';
 import { remember, scale } from './lookup.ts';
+import { inOrder } from './wait.ts';
 import type { ProgramWriter } from './writer.ts';
 
 /** Write all from `found` and `hit` on. @param punted where packets go that have to wait and are counted already */
@@ -49,49 +40,10 @@ export function afterLookup(writer: ProgramWriter, punted: Label): void {
     remember(writer);
   }
   b.place(writer.hit);
-  writer.note('hit: order within the flow');
-  const settled = b.label('settled');
-  b.load(R1, 'u32', at(R7, EntryWord.SETTLING * 4));
-  b.jumpIf(R1, '==', 0, settled);
-  settling(writer, settled, punted);
-  b.place(settled);
+  inOrder(writer, punted);
+  countArrival(writer, 'add');
   count(writer);
   dispatch(writer);
-}
-
-/**
- * Packets of the flow may still be on their way through the engine. At tc an entry knows up to which punt of its port; the first
- * packet that finds these worked off settles it.
- */
-function settling(writer: ProgramWriter, settled: Label, punted: Label): void {
-  const { b } = writer;
-  b.load(R2, 'u64', writer.port);
-  const word = (place: number) => at(R2, place * 4);
-  if (writer.isTc) {
-    const drained = b.label('when all is drained');
-    b.jumpIf(R1, '!=', Settling.TARGET, drained);
-    b.load(R3, 'u32', word(PortWord.DRAINED));
-    b.load(R4, 'u32', at(R7, EntryWord.TARGET * 4));
-    b.sub32(R3, R4);
-    const wait = b.label('wait');
-    b.jumpIf32(R3, 's<', 0, wait);
-    b.store('u32', at(R7, EntryWord.SETTLING * 4), 0);
-    b.jump(settled);
-    b.place(wait);
-    b.mov(R1, 1);
-    b.atomic('fetch_add', 'u32', word(PortWord.PUNTED), R1);
-    b.add32(R1, 1);
-    b.store('u32', at(R7, EntryWord.TARGET * 4), R1);
-    b.jump(punted);
-    b.place(drained);
-  } else {
-    b.load(R3, 'u32', word(PortWord.PASSED));
-    b.load(R4, 'u32', word(PortWord.ARRIVED));
-    b.jumpIf(R3, '!=', R4, writer.punt);
-  }
-  b.load(R3, 'u32', word(PortWord.PUNTED));
-  b.load(R4, 'u32', word(PortWord.DRAINED));
-  b.jumpIf(R3, '!=', R4, writer.punt);
 }
 
 /** Counters of the entry and of the port. */
@@ -283,19 +235,18 @@ function takeBack(writer: ProgramWriter): void {
   b.store('u64', at(R3, CounterByte.BYTES), R2);
 }
 
-/** Write the end of packets that were counted and now go up: the engine counts them itself. Goes on at `punt`. */
+/** Write the end of packets that were counted and now go up: the engine counts them itself. Goes on behind it. */
 export function uncount(writer: ProgramWriter): void {
   const { b } = writer;
   if (writer.puntAfterHit.uses > 0) {
     b.place(writer.puntAfterHit);
     writer.note('to the engine after a hit: it counts the packet itself');
+    countArrival(writer, 'take back');
     emitLength(b, writer.isTc);
     b.load(R3, 'u64', writer.counters);
     takeBack(writer);
     if (!writer.again) uncountPort(writer);
   }
-  b.place(writer.punt);
-  if (writer.again) uncountPasses(writer);
 }
 
 /** The packet's length is in R1. */
@@ -311,8 +262,8 @@ function uncountPort(writer: ProgramWriter): void {
   b.store('u64', at(R3, LaneByte.BYTES), R2);
 }
 
-/** A packet that was recirculated goes up as it came: the passes before do not count either. */
-function uncountPasses(writer: ProgramWriter): void {
+/** Write for a packet that was recirculated and goes up as it came: the passes before do not count either. */
+export function uncountPasses(writer: ProgramWriter): void {
   const { b } = writer;
   writer.note('passes before this one are the engine’s as well');
   emitLength(b, writer.isTc);

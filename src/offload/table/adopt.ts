@@ -6,7 +6,7 @@ import type { Shape } from '../actions/shape.ts';
 import { PROBES } from '../layout/limits.ts';
 import type { Description } from '../layout/maps.ts';
 import type { PortTable } from '../layout/port-table.ts';
-import { ENTRY_MASK, EntryWord, TAG_MASK } from '../layout/sizes.ts';
+import { ENTRY_MASK, EntryWord, Order, TAG_MASK } from '../layout/sizes.ts';
 import type { HookState } from './hook-state.ts';
 import { LeftFlows } from './left-flows.ts';
 import type { Placement } from './placement.ts';
@@ -48,12 +48,23 @@ export function adoptEntries(
     if (!used.has(entry) && entries.maskOf(entry) !== -1) entries.kill(entry);
   }
   entries.adopt((entry) => used.has(entry));
-  // What they waited for is gone with the engine that had it.
-  for (const entry of used) Atomics.store(entries.words, entries.at(entry) + EntryWord.SETTLING, 0);
+  for (const entry of used) hold(placement, states, entry);
   const numbers = new Map(ports.adopt().map((ifindex): [number, number] => [ports.numberOf(ifindex), ifindex]));
   const left = new LeftFlows(placement, states, numbers);
   left.removeWhere(({ recirculates }) => recirculates);
   return left;
+}
+
+/** An entry whose packets have not been worked off by the engine that had them: what has come up since then is this one's. */
+function hold({ tables, order }: Placement, states: readonly HookState[], entry: number): void {
+  const { entries } = tables;
+  if (entries.orderOf(entry) === 0) return;
+  const state = states.find(({ masks }) => masks.byNumber(entries.maskOf(entry)) !== undefined);
+  const mask = state?.masks.byNumber(entries.maskOf(entry));
+  const shape = state?.shapes.byNumber(entries.shapeOf(entry));
+  if (state === undefined || mask === undefined || shape === undefined) return;
+  Atomics.store(entries.words, entries.at(entry) + EntryWord.ORDER, Order.WAITS | Order.HELD);
+  order.add({ entry, hook: state.hook, ifindex: 0, mask, shape });
 }
 
 /** Whether an index place and the entry that it names belong together; then the entry counts. */

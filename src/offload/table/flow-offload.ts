@@ -20,14 +20,13 @@ import { FlowHooks } from './flow-hooks.ts';
 import { HookState } from './hook-state.ts';
 import type { LeftFlow, LeftFlows } from './left-flows.ts';
 import { freeNumbers } from './numbers.ts';
+import type { OrderOptions } from './order.ts';
 import { Placement } from './placement.ts';
 import { isSamePort, type OffloadPort, OffloadPorts } from './ports.ts';
 import { type Installation, Programs } from './programs.ts';
 
-export interface FlowOffloadOptions {
+export interface FlowOffloadOptions extends OrderOptions {
   readonly table: FlowTable;
-  /** Milliseconds of CLOCK_MONOTONIC. */
-  readonly nowMs: () => number;
   /** Attach and pin programs. When it throws, the former stay in use, and poll throws the same. */
   install(installation: Installation): void;
   /** The verifier takes no program for a hook, or not some flows. With `ports`, the hook's ports have to run on the engine. */
@@ -158,13 +157,16 @@ export class FlowOffload implements FlowObserver {
     const { devices } = this.maps.maps;
     let hook = port.hook;
     let reason: string | null = null;
-    if (hook === null) this.#portTable.remove(port.ifindex);
+    if (hook === null) this.#takeOut(port.ifindex);
     else {
       const { ifindex, number, puntIfindex, tapLike, mtuBytes = 0 } = port;
       this.#left?.portIs(ifindex, number);
+      // One of a former process has had its programs all the time.
+      const isNew = before === undefined ? !this.#portTable.has(ifindex) : before.hook === null;
       const flags = (tapLike ? PortFlag.EGRESS : 0) | (hook === 'xdp' ? PortFlag.XDP : 0);
       reason = this.#portTable.set({ ifindex, number, puntIfindex, flags, mtuBytes });
       if (reason !== null) hook = null;
+      else if (isNew) this.placement.order.hold(ifindex);
     }
     if (hook === null) this.#portTable.setMtu(port.ifindex, port.mtuBytes ?? 0);
     if (port.xdpOutput && before?.xdpOutput !== true) devices.set(port.ifindex, { ifindex: port.ifindex });
@@ -179,7 +181,7 @@ export class FlowOffload implements FlowObserver {
   /** A port is gone, or packets of its interface are nothing to us any more. */
   removePort(ifindex: number): void {
     this.#tellLost(ifindex);
-    this.#portTable.remove(ifindex);
+    this.#takeOut(ifindex);
     this.#activity.delete(ifindex);
     const port = this.ports.remove(ifindex);
     if (port === undefined) return;
@@ -187,6 +189,12 @@ export class FlowOffload implements FlowObserver {
     if (port.xdpOutput) this.maps.maps.devices.delete(ifindex);
     this.#countPorts();
     this.#flows.recheckAll();
+  }
+
+  /** No program looks at packets of an interface any more. */
+  #takeOut(ifindex: number): void {
+    this.placement.order.removePort(ifindex);
+    this.#portTable.remove(ifindex);
   }
 
   #countPorts(): void {
@@ -227,7 +235,9 @@ export class FlowOffload implements FlowObserver {
    * @throws what `install` throws
    */
   setCopies(copies: CopyMaps | null): boolean {
-    return this.programs.setCopies(copies);
+    const isSo = this.programs.setCopies(copies);
+    this.placement.order.programsChanged();
+    return isSo;
   }
 
   // What the flow table tells.
@@ -280,12 +290,26 @@ export class FlowOffload implements FlowObserver {
    */
   poll(): number {
     const nowMs = this.#options.nowMs();
+    const { order } = this.placement;
+    for (const ifindex of order.heldPorts()) if (this.#hasPrograms(ifindex)) order.portBegins(ifindex);
     this.placement.poll();
     if (nowMs >= this.#quietAtMs) this.#resign(nowMs);
     this.#flows.recheck();
-    if (this.programs.poll()) this.#flows.retrySoon();
+    if (this.programs.poll()) {
+      order.programsChanged();
+      this.#flows.retrySoon();
+    }
     this.#flows.retry(nowMs);
     return this.#waitMs();
+  }
+
+  /** Whether the programs of these tables are on a port. */
+  #hasPrograms(ifindex: number): boolean {
+    const hook = this.ports.get(ifindex)?.hook ?? null;
+    return (
+      this.tc.loaded !== null &&
+      (hook === 'tc' || (hook === 'xdp' && (this.xdp.loaded !== null || this.xdp.refused !== null)))
+    );
   }
 
   #waitMs(): number {
@@ -318,6 +342,9 @@ export class FlowOffload implements FlowObserver {
     const state = refusal.hook === 'tc' ? this.tc : this.xdp;
     // Whether without what came last there is a program is not known yet: programs.ts tries.
     this.#refusals += 1;
+    // What goes up meanwhile is not counted.
+    if (state.refused !== null && state === this.tc)
+      for (const { ifindex, hook } of this.ports.all()) if (hook !== null) this.placement.order.hold(ifindex);
     this.#options.refused?.(refusal, state.refused !== null);
     this.#flows.recheckAll();
   }
@@ -369,7 +396,7 @@ export class FlowOffload implements FlowObserver {
   }
 
   #dropPort(ifindex: number): void {
-    this.#portTable.remove(ifindex);
+    this.#takeOut(ifindex);
     this.maps.maps.devices.delete(ifindex);
   }
 
@@ -393,7 +420,7 @@ export class FlowOffload implements FlowObserver {
 
   /** Nothing waits in the engine any more, which is about to end: flows that were put just now are carried from now on. */
   settle(): void {
-    this.placement.settle();
+    this.placement.order.settleAll();
   }
 
   /** Stop: nothing is watched any more. @param maps whether to close the maps too; pinned and attached things go on working */

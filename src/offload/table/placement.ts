@@ -8,11 +8,12 @@ import type { CompileContext } from '../actions/contract.ts';
 import type { Shape } from '../actions/shape.ts';
 import { MAXIMUM_MASKS, MAXIMUM_SHAPES } from '../layout/limits.ts';
 import type { PortTable } from '../layout/port-table.ts';
-import { EntryWord, Settling } from '../layout/sizes.ts';
+import { Order } from '../layout/sizes.ts';
 import { CountDelta, type FlowTables } from '../layout/tables.ts';
 import { HookState, type MaskWords } from './hook-state.ts';
 import type { MaskPlan } from './mask-plan.ts';
 import type { Numbered } from './numbers.ts';
+import { FlowOrder, type OrderOptions } from './order.ts';
 
 /** Larger tables, if any number is above what there is. */
 export interface WantedRoom {
@@ -36,12 +37,11 @@ export interface FlowToPlace {
 export const WAITS = 'waits for larger tables';
 export const SAME_PACKETS = 'the same packets fall to another flow';
 
-/** How long after its put an entry waits at most for packets of its flow that are still in the engine, in milliseconds. */
-export const SETTLING_LIMIT_MS = 10;
+/** How long after it was replaced an entry is read once more, in milliseconds. */
+const LATE_MS = 10;
 
-export interface PlacementOptions {
+export interface PlacementOptions extends OrderOptions {
   readonly table: FlowTable;
-  readonly nowMs: () => number;
   carried?(slot: number, packets: number, bytes: number): void;
 }
 
@@ -52,12 +52,10 @@ export class Placement {
   readonly wanted: WantedRoom = { entries: 0, keyWords: 0, parameterWords: 0 };
   /** Something was taken out: flows that found no room may find some. */
   freed = false;
+  readonly order: FlowOrder;
   readonly #options: PlacementOptions;
   readonly #delta = new CountDelta();
   readonly #words: number[] = [];
-  /** Entries that settle, and since when; the first of the arrays are done. */
-  #settling: number[] = [];
-  #settlingSince: number[] = [];
   /** Entries that were replaced, whose last packets are still to be counted: entry, slot, generation. */
   #late: [number, number, number][] = [];
   #lateNext: [number, number, number][] = [];
@@ -66,6 +64,7 @@ export class Placement {
     this.tables = tables;
     this.ports = ports;
     this.#options = options;
+    this.order = new FlowOrder(tables.entries, ports, options);
   }
 
   /**
@@ -153,15 +152,12 @@ export class Placement {
     hash: number,
     parameters: Uint32Array,
   ): string | null {
-    const { tables, ports } = this;
+    const { tables } = this;
     const entry = this.#take();
     if (entry === 0) return WAITS;
     const { slot, ifindex } = flow;
-    const byTarget = state.hook === 'tc' && ifindex !== 0;
-    const settling = byTarget ? Settling.TARGET : Settling.DRAINED;
-    const target = byTarget ? ports.punted(ifindex) : 0;
     tables.clearCounters(entry);
-    tables.entries.write(entry, mask.number, shape.number, settling, target, this.#words, parameters);
+    tables.entries.write(entry, mask.number, shape.number, Order.WAITS, this.#words, parameters);
     this.#note(entry, slot, hash);
     if (!tables.publish(entry, hash)) {
       tables.entries.kill(entry);
@@ -170,13 +166,7 @@ export class Placement {
       this.wanted.entries = Math.max(this.wanted.entries, tables.maps.sizes.entries * 2);
       return WAITS;
     }
-    // Packets of the flow that missed until now.
-    if (byTarget) {
-      const word = tables.entries.at(entry) + EntryWord.TARGET;
-      Atomics.compareExchange(tables.entries.words, word, target >>> 0, ports.punted(ifindex) >>> 0);
-    }
-    this.#settling.push(entry);
-    this.#settlingSince.push(this.#options.nowMs());
+    this.order.add({ entry, hook: state.hook, ifindex, mask, shape });
     state.setEntry(slot, entry);
     this.#use(state, mask, shape);
     return null;
@@ -199,7 +189,7 @@ export class Placement {
   /** Other actions for an entry: another entry in its place. */
   #change(
     state: HookState,
-    { slot }: FlowToPlace,
+    { slot, ifindex }: FlowToPlace,
     current: number,
     mask: Numbered<MaskWords>,
     shape: Numbered<Shape>,
@@ -211,16 +201,12 @@ export class Placement {
     const entry = this.#take();
     if (entry === 0) return WAITS;
     tables.clearCounters(entry);
-    tables.entries.write(entry, mask.number, shape.number, 0, 0, this.#words, parameters);
-    const settling = tables.entries.at(current) + EntryWord.SETTLING;
-    tables.entries.words[tables.entries.at(entry) + EntryWord.SETTLING] =
-      tables.entries.words[settling] === 0 ? 0 : Settling.DRAINED;
+    // What was carried goes on being carried, unless programs that run hand it up because they do not know how.
+    const isSettled = tables.entries.orderOf(current) === 0 && shape.running;
+    tables.entries.write(entry, mask.number, shape.number, isSettled ? 0 : Order.WAITS, this.#words, parameters);
     this.#note(entry, slot, hash);
     tables.index.exchange(hash, current, entry);
-    if (tables.entries.words[settling] !== 0) {
-      this.#settling.push(entry);
-      this.#settlingSince.push(this.#options.nowMs());
-    }
+    if (!isSettled) this.order.add({ entry, hook: state.hook, ifindex, mask, shape });
     this.#use(state, mask, shape);
     this.#lateNext.push([current, slot, tables.generations[entry]]);
     this.#drop(state, current, slot);
@@ -248,6 +234,7 @@ export class Placement {
     const mask = state.masks.byNumber(tables.entries.maskOf(entry));
     const shape = state.shapes.byNumber(tables.entries.shapeOf(entry));
     tables.entries.kill(entry);
+    this.order.remove(entry);
     if (slot !== -1) this.#fold(state, entry, slot, mask);
     tables.slots[entry] = -1;
     tables.keyLengths[entry] = 0;
@@ -276,20 +263,9 @@ export class Placement {
     if (entry !== 0) this.#fold(state, entry, slot);
   }
 
-  /** Entries whose packets waited long enough are carried from now on; the last packets of replaced ones are counted. */
+  /** Entries need not look any more whether packets of their flow are in the engine; the last packets of replaced ones are counted. */
   poll(): void {
-    const { tables } = this;
-    const nowMs = this.#options.nowMs();
-    let done = 0;
-    while (done < this.#settling.length && this.#settlingSince[done] + SETTLING_LIMIT_MS <= nowMs) {
-      // An entry that is gone by now rests for longer than this, so that nobody else has its number.
-      Atomics.store(tables.entries.words, tables.entries.at(this.#settling[done]) + EntryWord.SETTLING, 0);
-      done += 1;
-    }
-    if (done > 0) {
-      this.#settling.splice(0, done);
-      this.#settlingSince.splice(0, done);
-    }
+    this.order.poll();
     this.#countLate();
     this.#late = this.#lateNext;
     this.#lateNext = [];
@@ -307,19 +283,10 @@ export class Placement {
     }
   }
 
-  /** All entries are carried from now on. */
-  settle(): void {
-    const { words } = this.tables.entries;
-    for (const entry of this.#settling) Atomics.store(words, this.tables.entries.at(entry) + EntryWord.SETTLING, 0);
-    this.#settling = [];
-    this.#settlingSince = [];
-  }
-
   /** Milliseconds until {@link poll} has something to do, or -1. */
   get waitMs(): number {
-    if (this.#late.length + this.#lateNext.length > 0) return SETTLING_LIMIT_MS;
-    if (this.#settling.length === 0) return -1;
-    return Math.max(0, this.#settlingSince[0] + SETTLING_LIMIT_MS - this.#options.nowMs());
+    const { waitMs } = this.order;
+    return this.#late.length + this.#lateNext.length === 0 ? waitMs : Math.min(LATE_MS, waitMs < 0 ? LATE_MS : waitMs);
   }
 
   /**
@@ -368,10 +335,7 @@ export class Placement {
     this.#late = [];
     this.#lateNext = [];
     this.tables = tables;
-    // Numbers that rested are free in the copy: nothing of what they were may be done to their next entries.
-    const isLeft = this.#settling.map((entry) => tables.isLive(entry));
-    this.#settling = this.#settling.filter((_, i) => isLeft[i]);
-    this.#settlingSince = this.#settlingSince.filter((_, i) => isLeft[i]);
+    this.order.switchTo(tables.entries);
   }
 
   /** Count what programs have counted in tables that were left. */

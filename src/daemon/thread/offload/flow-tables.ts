@@ -83,6 +83,7 @@ export class FlowTables implements FlowRegistry {
       const table = this.#make(source, {
         nowMs: () => this.#around.nowMs(),
         puntIfindex: wayUp.open(),
+        wayUp,
         mostUnderWay: MOST_UNDER_WAY,
         lost: (ifindex, packets) => ports.lost(ifindex, packets),
         install: (of, installation) => this.#install(of, installation),

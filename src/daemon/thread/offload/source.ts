@@ -3,7 +3,14 @@
  * Neighbours: flow-tables.ts keeps all tables, port-offload.ts puts programs on interfaces.
  */
 import type { FlowSource } from '../../../flow/index.ts';
-import { FlowOffload, type Installation, type LoadedProgram, type Refused } from '../../../offload/index.ts';
+import { awaitGracePeriod } from '../../../host/index.ts';
+import {
+  FlowOffload,
+  type Installation,
+  type LoadedProgram,
+  type Refused,
+  type WayUpMarks,
+} from '../../../offload/index.ts';
 import type { LeftTables } from './kept.ts';
 import type { PortOffload } from './port-offload.ts';
 import type { TakenTables } from './takeover.ts';
@@ -15,6 +22,7 @@ export interface SourceSurroundings {
   readonly puntIfindex: number;
   /** Put programs on the ports of this source. */
   install(source: OffloadedSource, installation: Installation): void;
+  readonly wayUp: WayUpMarks;
   /** Packets that the punt channel holds at most. */
   readonly mostUnderWay: number;
   /** Packets that programs had handed up and that have not come. */
@@ -46,6 +54,8 @@ export class OffloadedSource {
     this.flows = new FlowOffload({
       table: source.table,
       nowMs: () => around.nowMs(),
+      programsEnded: awaitGracePeriod,
+      wayUp: around.wayUp,
       install: (installation) => {
         for (const program of installation.programs) this[program.hook] = program;
         around.install(this, installation);

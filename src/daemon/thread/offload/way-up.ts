@@ -11,6 +11,7 @@ import {
   type PuntCounters,
 } from '../../../host/index.ts';
 import { BATCH_SIZE, type Batch } from '../../../net/index.ts';
+import type { WayUpMarks } from '../../../offload/index.ts';
 import { loadBaseProgram } from './base-program.ts';
 
 /** Slots of the ring that all ports share. */
@@ -29,8 +30,13 @@ export interface WayUpOptions {
   warn(message: string): void;
 }
 
-export class WayUp {
+export class WayUp implements WayUpMarks {
   readonly #options: WayUpOptions;
+  #taken = 0;
+  /** Marks that were given, and those of them that are past; beside them the oldest that are not, with what had been taken then. */
+  #given = 0;
+  #past = 0;
+  readonly #marks: { readonly mark: number; readonly taken: number }[] = [];
   #channel: PuntChannel | null = null;
   #base: Program | null = null;
 
@@ -48,20 +54,44 @@ export class WayUp {
     return this.#channel?.counters ?? null;
   }
 
+  mark(): number {
+    this.#given += 1;
+    this.#marks.push({ mark: this.#given, taken: this.#taken });
+    return this.#given;
+  }
+
+  isPast(mark: number): boolean {
+    return this.#channel === null || mark <= this.#past;
+  }
+
+  /** Take what has come up; what it is for is done when this returns. @returns how much there was */
+  #receive(channel: PuntChannel): number {
+    const count = channel.receive();
+    this.#taken += count;
+    if (this.#marks.length === 0) return count;
+    // The ring was empty then, or as much has been taken as there is room in it.
+    const isEmpty = count < BATCH_SIZE;
+    while (this.#marks.length > 0 && (isEmpty || this.#taken - this.#marks[0].taken >= RING_SLOTS)) {
+      this.#past = this.#marks[0].mark;
+      this.#marks.shift();
+    }
+    return count;
+  }
+
   /** @returns the interface that programs redirect to @throws SystemError, as openPuntChannel */
   open(): number {
-    return this.#open().interfaceIndex;
+    return this.#channelOf().interfaceIndex;
   }
 
   /** @returns the program that hands up everything @throws SystemError, PrivilegeError, VerifierError */
   openForPorts(): Program {
-    this.#base ??= loadBaseProgram(this.#open().interfaceIndex);
+    this.#base ??= loadBaseProgram(this.#channelOf().interfaceIndex);
     return this.#base;
   }
 
   /** Take the packets that come up of an interface. @throws RangeError when somebody has them already */
   claim(ifindex: number, onPunted: (batch: Batch) => void): PuntClaim {
-    return this.#open().claim(ifindex, { onPunted });
+    return this.#channelOf().claim(ifindex, { onPunted });
   }
 
   disclaim(ifindex: number): void {
@@ -71,7 +101,7 @@ export class WayUp {
   /** Take what has come up until now. */
   drain(): void {
     for (let turn = 0; turn < LAST_TURNS && this.#channel !== null; turn += 1)
-      if (this.#channel.receive() === 0) return;
+      if (this.#receive(this.#channel) === 0) return;
   }
 
   /** @param remove whether devices that could outlive the process go, too */
@@ -86,14 +116,17 @@ export class WayUp {
     else channel.close();
   }
 
-  #open(): PuntChannel {
+  #channelOf(): PuntChannel {
     if (this.#channel !== null) return this.#channel;
     const { loop, interfaceName, warn } = this.#options;
     const channel = openPuntChannel({ interfaceName, receiveSlots: RING_SLOTS, namespacePath: this.#options.path() });
     for (const warning of channel.warnings) warn(warning);
     this.#channel = channel;
-    loop.add(channel.fileDescriptor, { onReady: () => void channel.receive(), onError: () => void channel.refresh() });
-    loop.addPoller({ poll: () => (this.#channel === channel ? channel.receive() : 0) });
+    loop.add(channel.fileDescriptor, {
+      onReady: () => void this.#receive(channel),
+      onError: () => void channel.refresh(),
+    });
+    loop.addPoller({ poll: () => (this.#channel === channel ? this.#receive(channel) : 0) });
     return channel;
   }
 }
