@@ -103,7 +103,7 @@ export class FlowOrder {
   readonly #held = new Map<number, HeldPort>();
   #entries: EntryTable;
   /** Those of which programs that run do not know all yet. */
-  #unknown: Waiting[] = [];
+  readonly #unknown = new Set<Waiting>();
   /** Those that wait until programs have ended, and since when. */
   #ending: { readonly of: Waiting | HeldPort; readonly sinceMs: number }[] = [];
   #endNotBeforeMs = 0;
@@ -129,32 +129,32 @@ export class FlowOrder {
     };
     this.#waiting.set(one.entry, waiting);
     if (one.mask.running && one.shape.running) this.#look(waiting);
-    else this.#unknown.push(waiting);
+    else this.#unknown.add(waiting);
   }
 
   /** An entry is gone. One that was settled is no error. */
   remove(entry: number): void {
+    const one = this.#waiting.get(entry);
+    if (one === undefined) return;
     this.#waiting.delete(entry);
+    this.#unknown.delete(one);
   }
 
   /** Other programs run on all ports. */
   programsChanged(): void {
-    const unknown = this.#unknown;
-    this.#unknown = [];
-    for (const one of unknown) {
-      if (!this.#isThere(one)) continue;
-      if (one.mask.running && one.shape.running) this.#look(one);
-      else this.#unknown.push(one);
+    for (const one of this.#unknown) {
+      if (!one.mask.running || !one.shape.running) continue;
+      this.#unknown.delete(one);
+      this.#look(one);
     }
   }
 
   /** The entries are in other tables from now on, which programs with these have begun to use. */
   switchTo(entries: EntryTable): void {
     this.#entries = entries;
-    const unknown = new Set(this.#unknown);
     this.#ending = this.#ending.filter(({ of }) => !('entry' in of));
     for (const one of this.#waiting.values()) {
-      if (unknown.has(one)) continue;
+      if (this.#unknown.has(one)) continue;
       one.readyMs = Number.POSITIVE_INFINITY;
       this.#look(one);
     }
@@ -192,6 +192,7 @@ export class FlowOrder {
       }
     }
     this.#waiting.clear();
+    this.#unknown.clear();
     for (const { ifindex } of this.#held.values()) this.#ports.hold(ifindex, false);
     this.#held.clear();
   }
