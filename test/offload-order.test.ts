@@ -6,7 +6,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import type { OffloadInfo } from '../src/daemon/client.ts';
 import { NetworkNamespace, openPacketSocket, type PacketSocket } from '../src/host/index.ts';
 import { Batch } from '../src/net/index.ts';
-import { World } from './daemon-world.ts';
+import { until, World } from './daemon-world.ts';
 import { mac, OvsLab } from './ovs-lab.ts';
 import { FrameSource } from './support/index.ts';
 
@@ -100,6 +100,13 @@ const inOrder = Array.from({ length: PACKETS }, (_, i) => i);
 const MAC_A = [2, 0, 0, 0, 0, 0xa1];
 const MAC_B = [2, 0, 0, 0, 0, 0xb1];
 
+/** Wait until ports have their programs. */
+const runAt = (world: World, hook: 'tc' | 'xdp', names: readonly string[]) =>
+  until(`${names.join(' and ')} are at ${hook}`, () => {
+    const { ports } = world.json<OffloadInfo>('offload', 'show');
+    return names.every((name) => ports.some(({ port, hook: at }) => port === name && at === hook));
+  });
+
 const carried = (world: World) =>
   world.json<OffloadInfo>('offload', 'show').ports.reduce((sum, port) => sum + port.carriedPackets, 0);
 
@@ -109,6 +116,7 @@ describe.each(['tc', 'xdp'] as const)('at %s', (hook) => {
     cleanups.push(() => world.end());
     for (const name of ['a', 'b']) world.host(name);
     world.up(`offload: require\nports: { ${['a', 'b'].map((name) => `${name}: { offload: ${hook} }`).join(', ')} }\n`);
+    await runAt(world, hook, ['a', 'b']);
     const stream = new Stream(world, 'a', 'b');
     cleanups.push(() => stream.close());
     const rounds: [string, readonly number[]][] = [
@@ -131,6 +139,7 @@ describe.each(['tc', 'xdp'] as const)('at %s', (hook) => {
     const ports = ['h1', 'h2'].map((name) => `${name}: { offload: ${hook}, ovsName: ${name} }`);
     await lab.start('require', [], `ports: { ${ports.join(', ')} }\n`);
     for (const name of ['h1', 'h2']) lab.vsctl('add-port', 'br0', name);
+    await runAt(lab.world, hook, ['h1', 'h2']);
     const stream = new Stream(lab.world, 'h1', 'h2');
     cleanups.push(() => stream.close());
     const head = [...mac(2), ...mac(1)];

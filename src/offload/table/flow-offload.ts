@@ -161,8 +161,9 @@ export class FlowOffload implements FlowObserver {
     else {
       const { ifindex, number, puntIfindex, tapLike, mtuBytes = 0 } = port;
       this.#left?.portIs(ifindex, number);
-      // One of a former process has had its programs all the time.
-      const isNew = before === undefined ? !this.#portTable.has(ifindex) : before.hook === null;
+      // One of a former process has had its programs all the time, or had only just got them.
+      const isKnown = this.#portTable.has(ifindex) && !this.#portTable.isHeld(ifindex);
+      const isNew = before === undefined ? !isKnown : before.hook === null;
       const flags = (tapLike ? PortFlag.EGRESS : 0) | (hook === 'xdp' ? PortFlag.XDP : 0);
       reason = this.#portTable.set({ ifindex, number, puntIfindex, flags, mtuBytes });
       if (reason !== null) hook = null;
