@@ -2,13 +2,11 @@
  * Keeps the programs of ports where they belong while others change what these rest on: a program that somebody has taken off is put back, and a port goes
  * to tc when XDP does not suit it any more, and returns. It is the only door of this folder. Neighbours: port-watch.ts says when to look, xdp-state.ts knows whether XDP can be.
  */
-
 import { type EventLoop, withRouteClient } from '../../../../host/index.ts';
 import { messageOf } from '../../../../switch/index.ts';
 import type { PortOffload } from '../port-offload.ts';
 import type { Takeover } from '../takeover.ts';
 import type { WayUp } from '../way-up.ts';
-
 import { PortWatch } from './port-watch.ts';
 
 export { Condition } from './condition.ts';
