@@ -9,8 +9,8 @@ import { LOOK_MS, type Stuck, Watchdog } from './watchdog.ts';
 
 /** Code of ours, extensions that come with Millrace, and the loading of modules get this many times as long as a user's extension: they may take their time. */
 const PATIENCE = 10;
-/** Calls are refused when the loop has stood still for this long. */
-const REFUSE_AFTER_MS = 1_000;
+/** When the loop has stood still for this long, what people look at first is answered from what is known. */
+const KNOWN_AFTER_MS = 1_000;
 
 /** Why the datapath thread has to be replaced. */
 export interface Trouble {
@@ -57,7 +57,7 @@ export class ThreadWatch {
     const stuck = this.#watchdog.look(this.#thread.pulse, performance.now());
     const running = this.#thread.entered;
     if (running !== null && this.#isModule(running)) this.#lastSeen = running;
-    this.#thread.stuck = stuck === null || stuck.forMs < REFUSE_AFTER_MS ? null : this.#describe(stuck);
+    this.#thread.stuck = stuck === null || stuck.forMs < KNOWN_AFTER_MS ? null : this.#describe(stuck);
     if (stuck === null || this.#limitMs === 0) return;
     const name = this.#thread.nameOf(stuck.entered);
     const isModule = name !== null && this.#isModule(name);

@@ -144,13 +144,10 @@ export class DatapathThread {
    * @throws Failure as {@link call}
    */
   async ask<C extends RememberedCall>(call: C): Promise<DatapathCalls[C]['result']> {
-    try {
-      return await this.call(call, null);
-    } catch (error) {
-      const last = this.#answers.get(call);
-      if (this.stuck === null || last === undefined) throw error;
-      return last as DatapathCalls[C]['result'];
-    }
+    if (this.stuck === null) return this.call(call, null);
+    const last = this.#answers.get(call);
+    if (last === undefined) throw new Failure('busy', this.stuck);
+    return last as DatapathCalls[C]['result'];
   }
 
   /** Nothing more is to be expected of the thread: whoever waits for it is told why. */
@@ -170,12 +167,8 @@ export class DatapathThread {
    */
   call<C extends DatapathCall>(call: C, params: DatapathCalls[C]['params']): Promise<DatapathCalls[C]['result']> {
     return new Promise((resolve, reject) => {
-      if (this.stuck !== null) {
-        reject(new Failure('busy', this.stuck));
-        return;
-      }
       if (this.#wakeDescriptor < 0) {
-        reject(new Failure('busy', 'the datapath is not running'));
+        reject(new Failure('busy', this.stuck ?? 'the datapath is not running'));
         return;
       }
       const id = this.#nextId;
@@ -251,6 +244,8 @@ export class DatapathThread {
     }
     const waiting = this.#waiting.get(message.id);
     if (waiting === undefined) return;
+    // It goes on, whatever was seen a moment ago.
+    this.stuck = null;
     this.#waiting.delete(message.id);
     clearTimeout(waiting.timer);
     if (message.type === 'reply') waiting.resolve(message.result);
