@@ -276,7 +276,7 @@ export class PortTable {
 }
 
 /** Packets that programs have dropped, by reason of flow/'s Drop. */
-export function dropsIn({ sizes, cpus }: OffloadMaps): Map<number, number> {
+export function dropsIn({ sizes, cpus }: Pick<OffloadMaps, 'sizes' | 'cpus'>): Map<number, number> {
   const drops = new Map<number, number>();
   for (let reason = 1; reason < DROP_REASONS; reason += 1) {
     let count = 0;
