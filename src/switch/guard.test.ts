@@ -178,6 +178,9 @@ const SABOTAGE: Readonly<Record<string, Sabotage>> = {
   'hands over what is no batch': (handle) => pass(handle, { packets: [{}], count: 1 } as unknown as Batch, 0),
   'hands over nothing': (handle) => pass(handle, null as unknown as Batch, 0),
   'makes a batch of what are no packets': (handle) => pass(handle, batchOf({} as Packet, null as unknown as Packet), 0),
+  'puts what is no packet behind one that is': (handle, batch) =>
+    pass(handle, batchOf(batch.packets[0], null as unknown as Packet), 0),
+  'puts an empty object behind a packet': (handle, batch) => pass(handle, batchOf(batch.packets[0], {} as Packet), 0),
   'returns a promise': () => Promise.resolve() as unknown as undefined,
 };
 

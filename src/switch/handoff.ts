@@ -82,21 +82,26 @@ export function claimToPass(slot: Slot, batch: Batch, egress: boolean): void {
   const count = batch.count;
   const id = slot.id;
   const right = egress ? ContextFlag.EGRESS : 0;
-  for (let i = 0; i < count; i += 1) {
-    const packet = packets[i];
-    const context = packet.attachment as ForwardingContext | null;
-    if (
-      context !== null &&
-      context.holder === id &&
-      context.packet === packet &&
-      (context.flags & WRONG_DIRECTION) === right &&
-      isWhole(packet, context)
-    ) {
+  let i = 0;
+  try {
+    for (; i < count; i += 1) {
+      const packet = packets[i];
+      // Whatever an extension has put among the packets.
+      const context = (packet?.attachment ?? null) as ForwardingContext | null;
+      if (
+        context === null ||
+        context.holder !== id ||
+        context.packet !== packet ||
+        (context.flags & WRONG_DIRECTION) !== right ||
+        !isWhole(packet, context)
+      ) {
+        refuseToPass(slot, packet, i > 0 && packets.indexOf(packet) < i);
+      }
       context.holder = UNDER_WAY;
-      continue;
     }
+  } catch (error) {
     unclaim(slot, batch, i);
-    refuseToPass(slot, packet, i > 0 && packets.indexOf(packet) < i);
+    throw error;
   }
 }
 

@@ -16,6 +16,10 @@ const MLD: ReadonlySet<number> = new Set([
   Icmpv6Type.LISTENER_DONE,
   Icmpv6Type.LISTENER_REPORT_V2,
 ]);
+/** ff02::1:ff00:0, without its last three bytes. */
+const SOLICITED_NODE: readonly number[] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff];
+/** Of the IPv6 header. */
+const HOP_LIMIT = 7;
 const REVERSE_ARP = 0x8035;
 const ARP_BYTES = 28;
 
@@ -72,8 +76,11 @@ function ipv4Verdict(
     const message = dhcpClientMessage(packet, headers);
     if (message === null) return DropReason.NOT_JUDGEABLE;
     if (!equal(bytes, message.clientMacAt, mac, 6)) return DropReason.CLAIM_NOT_BOUND;
-    // Who has lost his binding renews it by the address that he believes to have.
+    if (message.isRelayed) return DropReason.CLAIM_NOT_BOUND;
+    // Who has lost his binding renews it by the address that he believes to have, and names it in the message.
     if (!message.ends) {
+      const isNamed = isZero(bytes, source, 4) || equal(bytes, source, message.clientAddressAt, 4);
+      if (!isNamed) return DropReason.SOURCE_NOT_BOUND;
       if (commit) binding.exchanges.note(message.transaction, bytes, mac, vlanOf(packet), nowMs);
       return DropReason.NONE;
     }
@@ -82,7 +89,8 @@ function ipv4Verdict(
     return reason;
   }
   if (isZero(bytes, source, 4)) {
-    return headers.ipProtocol === IpProtocol.IGMP ? DropReason.NONE : DropReason.SOURCE_NOT_BOUND;
+    const isToGroup = (bytes[source + 4] & 0xf0) === 0xe0;
+    return headers.ipProtocol === IpProtocol.IGMP && isToGroup ? DropReason.NONE : DropReason.SOURCE_NOT_BOUND;
   }
   return sourceVerdict(bytes, source, 4, packet, binding, nowMs);
 }
@@ -141,12 +149,16 @@ function discoveryVerdict(
     start +
     (type === Icmpv6Type.ROUTER_SOLICITATION ? 8 : type === Icmpv6Type.ROUTER_ADVERTISEMENT ? 16 : hasTarget ? 24 : 40);
   if (options > end) return DropReason.NOT_JUDGEABLE;
+  // RFC 4861: a router has let it through, so that nobody believes it.
+  if (bytes[packet.offset + headers.l3Offset + HOP_LIMIT] !== 255) return DropReason.CLAIM_NOT_BOUND;
   if (type === Icmpv6Type.NEIGHBOR_ADVERTISEMENT || (type === Icmpv6Type.NEIGHBOR_SOLICITATION && isUnspecified)) {
     const target = start + 8;
     const vlan = vlanOf(packet);
     if (!binding.allows(bytes, target, 6, vlan, mac, nowMs)) {
       const mayClaim =
-        type === Icmpv6Type.NEIGHBOR_SOLICITATION && binding.claim(bytes, target, vlan, mac, nowMs, commit);
+        type === Icmpv6Type.NEIGHBOR_SOLICITATION &&
+        isHeardByHolder(packet, headers, target) &&
+        binding.claim(bytes, target, vlan, mac, nowMs, commit);
       if (!mayClaim) return DropReason.CLAIM_NOT_BOUND;
     }
   }
@@ -158,6 +170,18 @@ function discoveryVerdict(
       return DropReason.CLAIM_NOT_BOUND;
   }
   return DropReason.NONE;
+}
+
+/**
+ * RFC 4862: a test for duplicates goes to the solicited-node group of the address, ff02::1:ffXX:XXXX. Sent anywhere else, nobody who has the address
+ * would hear it and object.
+ */
+function isHeardByHolder({ bytes, offset }: Packet, { l3Offset }: HeaderOffsets, target: number): boolean {
+  const group = offset + l3Offset + 24;
+  for (let i = 0; i < SOLICITED_NODE.length; i += 1) if (bytes[group + i] !== SOLICITED_NODE[i]) return false;
+  const isGroup = equal(bytes, group + 13, target + 13, 3);
+  const isFrame = bytes[offset] === 0x33 && bytes[offset + 1] === 0x33 && equal(bytes, offset + 2, group + 12, 4);
+  return isGroup && isFrame;
 }
 
 function sourceVerdict(

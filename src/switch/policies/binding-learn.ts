@@ -8,7 +8,7 @@ import { type AddressBinding, holdingAt } from './address-binding.ts';
 import { GuardedPort } from './hidden.ts';
 
 /** BOOTP, RFC 951 and 2131: offsets in the message. */
-const Bootp = { XID: 4, CIADDR: 12, YIADDR: 16, CHADDR: 28, MAGIC: 236, OPTIONS: 240 } as const;
+const Bootp = { XID: 4, CIADDR: 12, YIADDR: 16, GIADDR: 24, CHADDR: 28, MAGIC: 236, OPTIONS: 240 } as const;
 const MAGIC = 0x63825363;
 const BootpOption = { REQUESTED: 50, LEASE: 51, TYPE: 53 } as const;
 const BootpType = { DECLINE: 4, ACK: 5, RELEASE: 7 } as const;
@@ -22,6 +22,10 @@ export interface ClientMessage {
   readonly transaction: number;
   /** Where the client's MAC address lies; of DHCPv6, the frame's source. */
   readonly clientMacAt: number;
+  /** Where the address lies that the client says it has; of DHCPv6, -1. */
+  readonly clientAddressAt: number;
+  /** It claims to come from a relay: the server would answer there. */
+  readonly isRelayed: boolean;
   /** It gives an address back. */
   readonly ends: boolean;
 }
@@ -35,13 +39,20 @@ export function dhcpClientMessage(packet: Packet, headers: HeaderOffsets): Clien
     if (end - start < 4) return null;
     const type = view.getUint8(start);
     const ends = type === Dhcpv6Type.RELEASE || type === Dhcpv6Type.DECLINE;
-    return { transaction: view.getUint32(start) & 0xff_ffff, clientMacAt: packet.offset + 6, ends };
+    const transaction = view.getUint32(start) & 0xff_ffff;
+    return { transaction, clientMacAt: packet.offset + 6, clientAddressAt: -1, isRelayed: false, ends };
   }
   if (!isBootp(view, start, end, 1)) return null;
   const typeAt = bootpOption(view, start, end, BootpOption.TYPE, 1);
   const type = typeAt === -1 ? 0 : view.getUint8(typeAt);
   const ends = type === BootpType.RELEASE || type === BootpType.DECLINE;
-  return { transaction: view.getUint32(start + Bootp.XID), clientMacAt: start + Bootp.CHADDR, ends };
+  return {
+    transaction: view.getUint32(start + Bootp.XID),
+    clientMacAt: start + Bootp.CHADDR,
+    clientAddressAt: start + Bootp.CIADDR,
+    isRelayed: view.getUint32(start + Bootp.GIADDR) !== 0,
+    ends,
+  };
 }
 
 /** A client gives addresses back, and only its own. */

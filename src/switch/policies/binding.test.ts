@@ -51,10 +51,20 @@ const arp = (host: number, sender: number, claimed = mac(host)) =>
     ],
   });
 
-function v6(host: number, source: readonly number[], next: number, payload: readonly number[]): Uint8Array {
-  const head = [0x60, 0, 0, 0, payload.length >> 8, payload.length & 255, next, 255];
-  const destination = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-  return frame({ from: mac(host), type: 0x86dd, payload: [...head, ...source, ...destination, ...payload] });
+const ALL_NODES = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+const solicitedNode = (last: number) => [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, 0, last];
+
+function v6(
+  host: number,
+  source: readonly number[],
+  next: number,
+  payload: readonly number[],
+  destination: readonly number[] = ALL_NODES,
+  to: Uint8Array = Uint8Array.of(0x33, 0x33, ...destination.slice(12)),
+  hopLimit = 255,
+): Uint8Array {
+  const head = [0x60, 0, 0, 0, payload.length >> 8, payload.length & 255, next, hopLimit];
+  return frame({ to, from: mac(host), type: 0x86dd, payload: [...head, ...source, ...destination, ...payload] });
 }
 
 /** A neighbour solicitation (135) or advertisement (136) for an address, with a link-layer address in its option. */
@@ -64,7 +74,7 @@ const nd = (type: number, target: readonly number[], option: number, address: Ui
   ...[option, 1, ...address],
 ];
 const duplicateTest = (host: number, last: number) =>
-  v6(host, UNSPECIFIED, 58, [135, 0, 0, 0, 0, 0, 0, 0, ...V6(last)]);
+  v6(host, UNSPECIFIED, 58, [135, 0, 0, 0, 0, 0, 0, 0, ...V6(last)], solicitedNode(last));
 
 interface Dhcp {
   readonly op: number;
@@ -98,7 +108,8 @@ function dhcp(from: number, message: Dhcp, source = 0): Uint8Array {
   });
 }
 
-const request = (client: number, source = 0) => dhcp(client, { op: 1, type: 3, client }, source);
+const request = (client: number, source = 0) =>
+  dhcp(client, { op: 1, type: 3, client, ...(source === 0 ? {} : { own: source }) }, source);
 const acknowledge = (client: number, yours: number, more: Partial<Dhcp> = {}) =>
   dhcp(3, { op: 2, type: 5, client, yours, ...more }, 3);
 
@@ -417,4 +428,35 @@ test('a trace tells of bindings, and learns nothing', () => {
 
 test('an address that is none is refused', () => {
   expect(() => bind(1, { addresses: [{ ip: '10.0.0' }] })).toThrow('address binding: "10.0.0" is not an IP address');
+});
+
+test('an address is claimed only where whoever has it would hear that, and from this link', () => {
+  bind(1, { nd: true });
+  const solicitation = [135, 0, 0, 0, 0, 0, 0, 0, ...V6(5)];
+  const claims: [string, Uint8Array][] = [
+    ['to all nodes', v6(1, UNSPECIFIED, 58, solicitation)],
+    ['to the group of another address', v6(1, UNSPECIFIED, 58, solicitation, solicitedNode(6))],
+    ['in a frame to nobody', v6(1, UNSPECIFIED, 58, solicitation, solicitedNode(5), mac(77))],
+    ['through a router', v6(1, UNSPECIFIED, 58, solicitation, solicitedNode(5), undefined, 254)],
+  ];
+  for (const [how, claim] of claims) expect([how, passes(1, claim)]).toEqual([how, false]);
+  expect(passes(1, duplicateTest(1, 5))).toBe(true);
+});
+
+test('a client of DHCP speaks for itself: under no other address, and for no relay', () => {
+  bind(1, { dhcp: true });
+  expect(passes(1, request(1))).toBe(true);
+  expect(passes(1, request(1, 7))).toBe(true);
+  expect(passes(1, dhcp(1, { op: 1, type: 3, client: 1, own: 8 }, 7))).toBe(false);
+  const relayed = request(1);
+  relayed[14 + 20 + 8 + 24] = 10;
+  expect(passes(1, relayed)).toBe(false);
+});
+
+test('IGMP without an address goes to groups alone', () => {
+  bind(1, { dhcp: true });
+  const igmp = (to: number[]) =>
+    frame({ from: mac(1), type: 0x0800, payload: ipv4([0, 0, 0, 0], to, 2, [0x16, 0, 0, 0, 224, 0, 0, 9]) });
+  expect(passes(1, igmp([224, 0, 0, 22]))).toBe(true);
+  expect(passes(1, igmp([10, 0, 0, 9]))).toBe(false);
 });
