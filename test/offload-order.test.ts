@@ -114,7 +114,10 @@ describe.each(['tc', 'xdp'] as const)('at %s', (hook) => {
   test('the learning switch hands flows of new kinds to the kernel in order', async () => {
     const world = new World();
     cleanups.push(() => world.end());
-    for (const name of ['a', 'b']) world.host(name);
+    for (const name of ['a', 'b']) {
+      world.host(name);
+      world.completesChecksums(name);
+    }
     world.up(`offload: require\nports: { ${['a', 'b'].map((name) => `${name}: { offload: ${hook} }`).join(', ')} }\n`);
     await runAt(world, hook, ['a', 'b']);
     const stream = new Stream(world, 'a', 'b');
@@ -135,7 +138,10 @@ describe.each(['tc', 'xdp'] as const)('at %s', (hook) => {
   test('Open vSwitch hands flows of new masks to the kernel in order', async () => {
     const lab = new OvsLab();
     cleanups.push(() => lab.close());
-    for (const name of ['h1', 'h2']) lab.world.host(name);
+    for (const name of ['h1', 'h2']) {
+      lab.world.host(name);
+      lab.world.completesChecksums(name);
+    }
     const ports = ['h1', 'h2'].map((name) => `${name}: { offload: ${hook}, ovsName: ${name} }`);
     await lab.start('require', [], `ports: { ${ports.join(', ')} }\n`);
     for (const name of ['h1', 'h2']) lab.vsctl('add-port', 'br0', name);

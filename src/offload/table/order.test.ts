@@ -256,7 +256,7 @@ test('whatever the machine does, no packet of a flow overtakes another, and in t
       expect(machine.entries.orderOf(ENTRY)).toBe(0);
       for (const numbers of machine.delivered) expect(isAscending(numbers), numbers.join(' ')).toBe(true);
     }),
-    { numRuns: 1500 },
+    { numRuns: 4000 },
   );
 });
 

@@ -260,8 +260,11 @@ export class FlowOrder {
     this.#ending = this.#ending.filter((each) => !ended.has(each));
     const mark = this.#options.wayUp?.mark() ?? afterMs + REST_MS;
     for (const { of } of ended) {
-      of.mark = mark;
-      if ('entry' in of && of.readyMs > afterMs) this.#begin(of, afterMs);
+      const isFirst = 'entry' in of && of.readyMs === Number.POSITIVE_INFINITY;
+      if (isFirst) this.#begin(of, afterMs);
+      // What has missed at XDP until now may still have to come to tc.
+      if (isFirst && of.hook === 'xdp') this.#ending.push({ of, sinceMs: afterMs });
+      else of.mark = mark;
     }
     if (canTell && this.#options.wayUp !== undefined) this.#handedUp ??= { mark, counts };
   }
