@@ -19,7 +19,13 @@ export {
   type WakeHandler,
 } from './loop.ts';
 export { mountAt } from './mounts.ts';
-export { createNamespace, deleteNamespace, inUserNamespace, userNamespaceProblem } from './namespace.ts';
+export {
+  createNamespace,
+  deleteNamespace,
+  inUserNamespace,
+  keepsNamespace,
+  userNamespaceProblem,
+} from './namespace.ts';
 export { NetlinkSocket } from './netlink-socket.ts';
 export {
   checkSafeFolder,

@@ -1,20 +1,32 @@
 /** Before a daemon's start: whether the place of its socket can be had, and the file that it logs to. Neighbours: lock.ts; log.ts writes the lines. */
 import { constants, mkdirSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { checkSafeFolder, ForeignFileError, isAbandonedSocket, makeSafeFolder, openOwnFile } from '../../host/index.ts';
+import {
+  checkSafeFolder,
+  ForeignFileError,
+  isAbandonedSocket,
+  keepsNamespace,
+  makeSafeFolder,
+  openOwnFile,
+} from '../../host/index.ts';
 import { Failure } from '../rpc/failure.ts';
+import { findPins, puntPathOf } from '../thread/offload/pin-place.ts';
 
 const { O_WRONLY, O_APPEND, O_CREAT } = constants;
 const LOG_MODE = 0o640;
 
 /**
- * Make sure that the socket's place is free, or holds a stale socket of this user, before anything is made beside it.
+ * Make sure that the socket's place is free, or holds a stale socket of this user, and that nobody else's things are in the places of what a daemon
+ * keeps beside it, before anything is made there.
  * @throws Failure 'refused', naming what is there
  */
 export function checkSocketPlace(socketPath: string): void {
   try {
     checkSafeFolder(dirname(socketPath));
     isAbandonedSocket(socketPath);
+    // What a daemon keeps beside it: pins, and the namespace of its punt channel.
+    findPins(socketPath);
+    keepsNamespace(puntPathOf(socketPath));
   } catch (error) {
     if (error instanceof ForeignFileError) throw new Failure('refused', error.message, error.hint);
     throw error;
