@@ -40,7 +40,10 @@ export function checkStart(socket: string): void {
   const there = runningProgram('ovs-vswitchd', ovsFolders());
   if (there !== null && there.socket !== socket) {
     const on = there.socket === null ? 'without Millrace' : `on another Millrace (${there.socket})`;
-    const hint = 'stop it first: systemctl stop openvswitch-switch, or ovs-appctl -t ovs-vswitchd exit';
+    const hint =
+      there.socket === null
+        ? 'stop it first: systemctl stop openvswitch-switch, or ovs-appctl -t ovs-vswitchd exit'
+        : `if it is this one, name its place again: --pseudo-device ${there.socket}; else stop it first: millrace ovs stop`;
     throw new CliError('REFUSED', `ovs-vswitchd (pid ${there.pid}) runs ${on}`, hint);
   }
 }
@@ -144,9 +147,17 @@ export async function stopPrograms(keepFlows: boolean): Promise<string[]> {
       const hint = 'it is not Millrace that started it: systemctl stop openvswitch-switch';
       throw new CliError('REFUSED', `ovs-vswitchd (pid ${vswitchd.pid}) runs without Millrace`, hint);
     }
+    const { pid, socket } = vswitchd;
     const appctl = programOf(requirePrograms(['ovs-appctl']), 'ovs-appctl');
-    await end('ovs-vswitchd', vswitchd.pid, () => {
-      run(appctl, ['-t', 'ovs-vswitchd', '--timeout=10', 'exit', ...(keepFlows ? [] : ['--cleanup'])]);
+    await end('ovs-vswitchd', pid, () => {
+      try {
+        // Without its datapath it waits for that, and does not answer.
+        if (!existsSync(socket)) throw new CliError('FAILED', `there is no ${socket}`);
+        run(appctl, ['-t', 'ovs-vswitchd', '--timeout=10', 'exit', ...(keepFlows ? [] : ['--cleanup'])]);
+      } catch (error) {
+        if (!(error instanceof CliError) || !isAlive(pid)) throw error;
+        process.kill(pid, 'SIGTERM');
+      }
     });
     steps.push('ovs-vswitchd');
   }

@@ -120,3 +120,16 @@ test('what cannot be taken back is said', async () => {
     /taking back what was applied before it failed too: add port a/,
   );
 });
+
+test('who is behind a port, and what may be there, is changed without making the port anew', () => {
+  const operations = (from: string, to: string) =>
+    diffConfigs(config(`ports: { p: { ${from} } }`), config(`ports: { p: { ${to} } }`)).map(
+      ({ operation }) => operation.op,
+    );
+  expect(operations('addressBinding: { learn: [nd] }', 'addressBinding: { learn: [nd], limit: 9 }')).toEqual([
+    'port-set',
+  ]);
+  expect(operations('', 'mac: learn')).toEqual(['port-set']);
+  // The address of a TAP is that of its device.
+  expect(operations('kind: tap', 'kind: tap, mac: "02:00:00:00:00:01"')).toEqual(['port-del', 'port-add']);
+});

@@ -40,6 +40,7 @@ const POLICY_KEYS = [
   'vlan',
   'security',
   'acl',
+  'addressBinding',
   'dhcpGuard',
   'routerGuard',
   'mirror',
@@ -55,14 +56,19 @@ const POLICY_KEYS = [
 
 /** The settings in which two ports differ that a port in use cannot change. */
 export function fixedChanges(from: Port, to: Port): string[] {
-  const policies: readonly string[] = POLICY_KEYS;
+  const policies = policyKeysOf(to);
   return changedKeys(from, to).filter((key) => !policies.includes(key));
 }
 
 function withoutPolicies(port: Port): object {
   const rest: Record<string, unknown> = { ...port };
-  for (const key of POLICY_KEYS) delete rest[key];
+  for (const key of policyKeysOf(port)) delete rest[key];
   return rest;
+}
+
+/** A TAP's `mac` is that of its device; elsewhere it says who is behind the port. */
+function policyKeysOf({ kind }: Port): readonly string[] {
+  return kind === 'tap' ? POLICY_KEYS : [...POLICY_KEYS, 'mac'];
 }
 
 function changedKeys(from: Port, to: Port): string[] {
