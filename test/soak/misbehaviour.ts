@@ -8,6 +8,12 @@ const KINDS: Readonly<Record<string, string>> = {
   'throws an error': `throw new Error('misbehaves')`,
   'throws what is no error': `throw { text: 'no error' }`,
   'rejects a promise': `void Promise.reject(new Error('misbehaves')); throw new Error('misbehaves')`,
+  'has a packet twice in its batch': `batch.push(batch.packets[0])`,
+  'puts no packet behind one that is': `batch.packets[batch.count] = null as never; batch.count += 1`,
+  'clears an attachment': `batch.packets[0].attachment = null`,
+  'writes nonsense into a length': `batch.packets[0].length = 1 << 30`,
+  'ends the process': `process.exit(3)`,
+  'waits for nothing': `setTimeout(() => undefined, 1)`,
 };
 
 export const misbehaviours: readonly string[] = Object.keys(KINDS);
