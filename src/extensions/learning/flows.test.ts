@@ -505,17 +505,24 @@ test('a learned address that goes takes the flows of what comes in at its port, 
   const pair = twins(3);
   pair.both((sw) => sw.setPortProperty(1, { type: 'binding', nd: true, limit: 1 }).result());
   const address = (last: number) => [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last];
-  const v6 = (source: readonly number[], next: number, payload: readonly number[]) => ({
+  const v6 = (source: readonly number[], next: number, payload: readonly number[], to = address(9)) => ({
     type: 0x86dd,
-    payload: [0x60, 0, 0, 0, 0, payload.length, next, 255, ...source, ...address(9), ...payload],
+    payload: [0x60, 0, 0, 0, 0, payload.length, next, 255, ...source, ...to, ...payload],
   });
-  const claim = (last: number) => v6(new Array<number>(16).fill(0), 58, [135, 0, 0, 0, 0, 0, 0, 0, ...address(last)]);
-  pair.send(1, frame(1, 255, claim(1)));
+  /** A test for duplicates, to those who would hear that it is theirs. */
+  const claim = (last: number) => {
+    const group = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, 0, last];
+    const solicitation = [135, 0, 0, 0, 0, 0, 0, 0, ...address(last)];
+    const made = frame(1, 255, v6(new Array<number>(16).fill(0), 58, solicitation, group));
+    made.set([0x33, 0x33, ...group.slice(12)]);
+    return made;
+  };
+  pair.send(1, claim(1));
   pair.advance(600);
   acquaint(pair, [2, 2], [3, 3]);
   acquaint(pair, [1, 1], [2, 2], v6(address(1), 17, [0, 99, 0, 99, 0, 8, 0, 0]));
   expect(pair.flows).toBe(4);
-  pair.send(1, frame(1, 255, claim(2)));
+  pair.send(1, claim(2));
   expect(pair.flows).toBe(3);
   expect(texts(pair).some((text) => text.includes('in_port(1)'))).toBe(false);
   pair.compare();
