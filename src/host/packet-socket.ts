@@ -310,7 +310,9 @@ export class PacketSocket implements PortAdapter, SenderListener {
     request.u32[1] = ring.slots / SLOTS_PER_BLOCK;
     request.u32[2] = ring.slotBytes;
     request.u32[3] = ring.slots;
-    setOption(this.#socket.number, Socket.SOL_PACKET, option, request, 16, `${doing} with ${ring.slots} slots`);
+    const what = `${doing} with ${ring.slots} slots`;
+    // The socket stands aside for a grace period while its ring is made.
+    hurried(() => setOption(this.#socket.number, Socket.SOL_PACKET, option, request, 16, what));
   }
 
   #bringUp(): void {
