@@ -583,7 +583,7 @@ describe('order', () => {
   test('a flow that is faster than the engine is stopped for a moment, and then carried: it never overtakes itself', () => {
     let turns = 0;
     const wayUp = { mark: () => turns + 2, isPast: (mark: number) => turns >= mark };
-    const bench = new Bench('tc', { programsEnded: () => true, wayUp });
+    const bench = new Bench('tc', { programs: { mark: () => 0, isPast: () => true }, wayUp });
     bench.put(UDP, '1');
     bench.settle();
     expect(bench.run(frame({ dst: 9 }))).toBe(bench.up);

@@ -26,7 +26,7 @@ export { interfacesIn } from './layout/port-table.ts';
 export type { LoadedProgram, Refused } from './program/load.ts';
 export { emitPunt } from './punt/punt.ts';
 export { cpuParts, FlowOffload, type FlowOffloadOptions } from './table/flow-offload.ts';
-export type { WayUpMarks } from './table/order.ts';
+export type { Marks } from './table/order.ts';
 export type { OffloadPort } from './table/ports.ts';
 export type { Installation } from './table/programs.ts';
 export { type ShownOffload, showOffload } from './table/show.ts';

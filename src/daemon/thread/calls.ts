@@ -88,6 +88,8 @@ export type UpMessage =
   | { type: 'ready'; wakeDescriptor: number }
   /** An extension has a number in the pulse (pulse.ts). */
   | { type: 'entry'; number: number; name: string }
+  /** A grace period of the kernel is to be waited for (grace-periods.ts). */
+  | { type: 'grace' }
   | { type: 'reply'; id: number; result: unknown }
   | { type: 'failure'; id: number; kind: FailureKind; message: string; hint: string | null }
   | { type: 'event'; event: DaemonEvent }

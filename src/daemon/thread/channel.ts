@@ -6,6 +6,7 @@ import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from '
 import { wakeLoop } from '../../host/index.ts';
 import { Failure } from '../rpc/failure.ts';
 import type { DatapathCall, DatapathCalls, UpMessage } from './calls.ts';
+import { GraceWaiter, newGracePeriods } from './grace-periods.ts';
 import { newPulse, type PulseReading, readPulse } from './pulse.ts';
 import type { WorkerData } from './worker.ts';
 
@@ -18,7 +19,7 @@ type RememberedCall = 'summary' | 'ports' | 'extensions';
 const REMEMBERED: ReadonlySet<DatapathCall> = new Set<RememberedCall>(['summary', 'ports', 'extensions']);
 
 /** What the datapath thread says on its own. */
-export type Announcement = Exclude<UpMessage, { type: 'ready' | 'reply' | 'failure' | 'entry' }>;
+export type Announcement = Exclude<UpMessage, { type: 'ready' | 'reply' | 'failure' | 'entry' | 'grace' }>;
 
 interface Waiting {
   resolve(result: unknown): void;
@@ -31,6 +32,7 @@ export class DatapathThread {
   readonly #worker: Worker;
   readonly #port: MessagePort;
   readonly #pulse: SharedArrayBuffer;
+  readonly #graces: GraceWaiter;
   /** Names of extensions by their numbers in the pulse. */
   readonly #names = new Map<number, string>();
   readonly #announce: (message: Announcement) => void;
@@ -52,12 +54,14 @@ export class DatapathThread {
     worker: Worker,
     port: MessagePort,
     pulse: SharedArrayBuffer,
+    graces: SharedArrayBuffer,
     announce: (message: Announcement) => void,
   ) {
     this.#announce = announce;
     this.#worker = worker;
     this.#port = port;
     this.#pulse = pulse;
+    this.#graces = new GraceWaiter(graces);
     this.gone = new Promise((resolve) => {
       worker.once('error', (error) => {
         this.#error = error;
@@ -98,15 +102,16 @@ export class DatapathThread {
   ): Promise<DatapathThread> {
     const { port1, port2 } = new MessageChannel();
     const pulse = newPulse();
+    const graces = newGracePeriods();
     const source = import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js';
     const worker = new Worker(new URL(source, import.meta.url), {
       name: 'millrace-datapath',
-      workerData: { port: port2, identity, pulse, follows } satisfies WorkerData,
+      workerData: { port: port2, identity, pulse, graces, follows } satisfies WorkerData,
       transferList: [port2],
       // Packets live outside the JavaScript heap. A small young generation is collected often and stays in the cache.
       resourceLimits: { maxYoungGenerationSizeMb: 8, maxOldGenerationSizeMb: 512 },
     });
-    const thread = new DatapathThread(worker, port1, pulse, announce);
+    const thread = new DatapathThread(worker, port1, pulse, graces, announce);
     await new Promise<void>((resolve, reject) => {
       const timer = setTimeout(() => reject(new Error('the datapath thread did not start')), START_TIMEOUT_MS);
       port1.on('message', (message: UpMessage) => {
@@ -234,6 +239,10 @@ export class DatapathThread {
 
   #take(message: UpMessage): void {
     if (message.type === 'ready') return;
+    if (message.type === 'grace') {
+      this.#graces.wait();
+      return;
+    }
     if (message.type === 'entry') {
       this.#names.set(message.number, message.name);
       return;

@@ -24,6 +24,7 @@ import { DatapathCaptures } from './captures.ts';
 import { monotonicMs } from './clock.ts';
 import { failureOf } from './failures.ts';
 import { ForwardingDatabase } from './fdb.ts';
+import type { GracePeriods } from './grace-periods.ts';
 import { DatapathOffload } from './offload/offload.ts';
 import { ovsSurroundings } from './ovs.ts';
 import { DatapathPorts } from './ports.ts';
@@ -67,8 +68,9 @@ export class Datapath {
    * @param up takes what is said to the control thread
    * @param identity path that names this daemon among others
    * @param pulse where what runs is written down
+   * @param graces grace periods of the kernel
    */
-  constructor(loop: EventLoop, up: (message: UpMessage) => void, identity: string, pulse: Pulse) {
+  constructor(loop: EventLoop, up: (message: UpMessage) => void, identity: string, pulse: Pulse, graces: GracePeriods) {
     this.#loop = loop;
     this.#up = up;
     this.#pulse = pulse;
@@ -81,6 +83,7 @@ export class Datapath {
       virtualSwitch: this.#switch,
       captures: hub,
       identity,
+      programs: graces,
       nowMs: monotonicMs,
       warn: (message, port = '') => this.#event('warning', port, message),
       say: (message, port) => this.#event('port-offload', port, message),

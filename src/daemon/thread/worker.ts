@@ -8,6 +8,7 @@ import { messageOf } from '../../switch/index.ts';
 import type { CallMessage, UpMessage } from './calls.ts';
 import { confineThread } from './confine.ts';
 import { Datapath } from './datapath.ts';
+import { GracePeriods } from './grace-periods.ts';
 import { Pulse } from './pulse.ts';
 
 /** What the control thread gives to this one. */
@@ -16,17 +17,19 @@ export interface WorkerData {
   /** Path that names this daemon among others. */
   identity: string;
   pulse: SharedArrayBuffer;
+  graces: SharedArrayBuffer;
   /** The process follows another of the same daemon, which may have left TAPs to it. */
   follows: boolean;
 }
 
-const { port, identity, follows, pulse: memory } = workerData as WorkerData;
+const { port, identity, follows, pulse: memory, graces: graceMemory } = workerData as WorkerData;
 const up = (message: UpMessage) => port.postMessage(message);
 
 const pulse = new Pulse(memory, (number, name) => up({ type: 'entry', number, name }));
 const loop = new EventLoop({ pulse });
 if (follows) findLeftTaps();
-const datapath = new Datapath(loop, up, identity, pulse);
+const graces = new GracePeriods(graceMemory, () => up({ type: 'grace' }));
+const datapath = new Datapath(loop, up, identity, pulse, graces);
 loop.wakeHandler = {
   onWake() {
     for (let got = receiveMessageOnPort(port); got !== undefined; got = receiveMessageOnPort(port)) {

@@ -84,17 +84,22 @@ function turnOff(control: FileDescriptor): void {
   }
 }
 
+interface AsyncCall {
+  async(...args: [number, number, number, number, (failure: unknown, result: number) => void]): void;
+}
 const membarrier = bindLibc<[number, number, number, number]>(
   'long syscall(long number, int command, unsigned int flags, int cpu)',
-);
+) as unknown as AsyncCall;
 const MEMBARRIER: Readonly<Record<string, number>> = { x64: 324, arm64: 283, riscv64: 283, s390x: 356, ppc64: 365 };
 const MEMBARRIER_CMD_GLOBAL = 1;
 
 /**
- * Return when everything that the kernel was about to do with packets on any CPU has ended: runs of eBPF programs that had begun, and what
- * they redirect. Takes as long as a grace period: some 0.1 ms, or 10 ms where that cannot be hurried.
- * @returns false when that cannot be told, as on kernels that leave CPUs without ticks to programs (nohz_full)
+ * Wait aside until everything that the kernel was about to do with packets on any CPU has ended: runs of eBPF programs that had begun, and what
+ * they redirect. Takes some 10 ms; this thread goes on, and hears of it in a turn of Node's loop.
+ * @param ended called with false when it cannot be told, as on kernels that leave CPUs without ticks to programs (nohz_full)
  */
-export function awaitGracePeriod(): boolean {
-  return hurried(() => membarrier(MEMBARRIER[process.arch] ?? -1, MEMBARRIER_CMD_GLOBAL, 0, 0)) === 0;
+export function gracePeriod(ended: (isTold: boolean) => void): void {
+  membarrier.async(MEMBARRIER[process.arch] ?? -1, MEMBARRIER_CMD_GLOBAL, 0, 0, (failure, result) => {
+    ended(failure === null && result === 0);
+  });
 }

@@ -16,7 +16,7 @@ export {
   waitReadable,
   write,
 } from './files.ts';
-export { awaitGracePeriod, hurried, isUnhurried, putGraceBack } from './grace.ts';
+export { gracePeriod, hurried, isUnhurried, putGraceBack } from './grace.ts';
 export {
   addressOf,
   bindLibc,

@@ -230,6 +230,12 @@ export class PortTable {
     this.#lost.set(ifindex, (this.#lost.get(ifindex) ?? 0) + lost);
   }
 
+  /** Packets that went up and are not known to have come. */
+  underWay(ifindex: number): number {
+    const drained = Atomics.load(this.#maps.ports, ifindex * PORT_WORDS + PortWord.DRAINED);
+    return Math.max(0, (this.punted(ifindex) - drained) | 0);
+  }
+
   /** Of the first so many that went up, those that are not known to have come were lost. */
   resignTo(ifindex: number, punted: number): void {
     if (!this.#lanes.has(ifindex)) return;

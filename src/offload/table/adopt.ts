@@ -6,7 +6,7 @@ import type { Shape } from '../actions/shape.ts';
 import { PROBES } from '../layout/limits.ts';
 import type { Description } from '../layout/maps.ts';
 import type { PortTable } from '../layout/port-table.ts';
-import { ENTRY_MASK, EntryWord, Order, TAG_MASK } from '../layout/sizes.ts';
+import { ENTRY_MASK, TAG_MASK } from '../layout/sizes.ts';
 import type { HookState } from './hook-state.ts';
 import { LeftFlows } from './left-flows.ts';
 import type { Placement } from './placement.ts';
@@ -63,8 +63,7 @@ function hold({ tables, order }: Placement, states: readonly HookState[], entry:
   const mask = state?.masks.byNumber(entries.maskOf(entry));
   const shape = state?.shapes.byNumber(entries.shapeOf(entry));
   if (state === undefined || mask === undefined || shape === undefined) return;
-  Atomics.store(entries.words, entries.at(entry) + EntryWord.ORDER, Order.WAITS | Order.HELD);
-  order.add({ entry, hook: state.hook, ifindex: 0, mask, shape });
+  order.hold(entry, state.hook, mask, shape);
 }
 
 /** Whether an index place and the entry that it names belong together; then the entry counts. */

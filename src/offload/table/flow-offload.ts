@@ -167,7 +167,7 @@ export class FlowOffload implements FlowObserver {
       const flags = (tapLike ? PortFlag.EGRESS : 0) | (hook === 'xdp' ? PortFlag.XDP : 0);
       reason = this.#portTable.set({ ifindex, number, puntIfindex, flags, mtuBytes });
       if (reason !== null) hook = null;
-      else if (isNew) this.placement.order.hold(ifindex);
+      else if (isNew) this.placement.order.holdPort(ifindex);
     }
     if (hook === null) this.#portTable.setMtu(port.ifindex, port.mtuBytes ?? 0);
     if (port.xdpOutput && before?.xdpOutput !== true) devices.set(port.ifindex, { ifindex: port.ifindex });
@@ -345,7 +345,7 @@ export class FlowOffload implements FlowObserver {
     this.#refusals += 1;
     // What goes up meanwhile is not counted.
     if (state.refused !== null && state === this.tc)
-      for (const { ifindex, hook } of this.ports.all()) if (hook !== null) this.placement.order.hold(ifindex);
+      for (const { ifindex, hook } of this.ports.all()) if (hook !== null) this.placement.order.holdPort(ifindex);
     this.#options.refused?.(refusal, state.refused !== null);
     this.#flows.recheckAll();
   }

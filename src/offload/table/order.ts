@@ -22,24 +22,21 @@ import { REST_MS } from '../layout/entry-table.ts';
 import type { PortTable } from '../layout/port-table.ts';
 import { Order, WAITED } from '../layout/sizes.ts';
 
-/** What is known of the way up from programs to the engine. */
-export interface WayUpMarks {
-  /** A mark behind all that is in it now. */
+/** Says of things that come and end when those of one moment have ended. */
+export interface Marks {
+  /** A mark behind all that there is now. */
   mark(): number;
-  /** Whether all that was before a mark has been worked off. */
+  /** Whether all that was before a mark has ended. */
   isPast(mark: number): boolean;
 }
 
 export interface OrderOptions {
   /** Milliseconds of CLOCK_MONOTONIC. */
   readonly nowMs: () => number;
-  /**
-   * Return when every run of a program has ended that had begun before; false when that cannot be told. It may take some milliseconds. Left out, or
-   * where it cannot be told, a second is waited.
-   */
-  programsEnded?(): boolean;
-  /** Left out, what has not been drained a second later counts as lost. */
-  readonly wayUp?: WayUpMarks;
+  /** Runs of programs. Left out, a second is waited. */
+  readonly programs?: Marks;
+  /** What programs have handed up on its way to the engine. Left out, what has not been drained a second later counts as lost. */
+  readonly wayUp?: Marks;
 }
 
 /** Of an entry, whether programs that run know it. */
@@ -47,8 +44,8 @@ export interface Known {
   readonly running: boolean;
 }
 
-/** An entry whose word is not 0. */
-export interface Unsettled {
+/** An entry whose word is not 0, by itself. */
+interface Unsettled {
   readonly entry: number;
   readonly hook: OffloadHook;
   /** Interface of the one port that it is for; 0 when it is for several. */
@@ -70,6 +67,25 @@ interface Waiting extends Unsettled {
   stoppedMs: number;
 }
 
+/**
+ * Entries that were put one after another, and at which no packet has waited so far: their words are as they were written. Most settle so, many at
+ * a time.
+ */
+interface Group {
+  readonly number: number;
+  readonly hook: OffloadHook;
+  readonly entries: number[];
+  /** Interface of the one port of each; 0 for several. */
+  readonly ifindexes: number[];
+  /** All that are among them. */
+  readonly ports: Set<number>;
+  /** Programs that had begun when the last of them was put have ended. */
+  isReady: boolean;
+  mark: number;
+}
+
+const RUNNING: Known = { running: true };
+
 /** A port to which programs have come, and at which everything goes up meanwhile. */
 interface HeldPort {
   readonly ifindex: number;
@@ -82,19 +98,23 @@ interface HeldPort {
  */
 const STOP_AFTER_MS = 50;
 const STOP_AFTER_PACKETS = 5000;
+/** While so much is on its way up, or lost, so few packets are enough: the engine does not keep up, and more of the flow is lost there. */
+const CROWDED_PACKETS = 128;
+const CROWDED_STOP_AFTER_PACKETS = 50;
 const STOPPED_MS = 100;
 const STOP_AGAIN_MS = 1000;
-/** Waiting until programs have ended takes at most one part in so many of the time. */
-const ENDED_SHARE = 20;
 /** Entries that are looked at in one call. */
 const EXAMINED = 512;
 /** How often there is something to do while an entry waits. */
 const POLL_MS = 1;
 
 /** Whether an entry has waited for long, and with many packets. */
-function isTooFast({ readyMs, readyWord }: Waiting, word: number, nowMs: number): boolean {
-  return nowMs >= readyMs + STOP_AFTER_MS && (word - readyWord) >>> 0 >= STOP_AFTER_PACKETS * WAITED;
+function isTooFast({ readyMs, readyWord }: Waiting, word: number, mostPackets: number, nowMs: number): boolean {
+  return nowMs >= readyMs + STOP_AFTER_MS && (word - readyWord) >>> 0 >= mostPackets * WAITED;
 }
+
+type Pending = Waiting | Group | HeldPort;
+type PortCount = readonly [ifindex: number, punted: number];
 
 export class FlowOrder {
   readonly #options: OrderOptions;
@@ -102,38 +122,79 @@ export class FlowOrder {
   readonly #waiting = new Map<number, Waiting>();
   readonly #held = new Map<number, HeldPort>();
   #entries: EntryTable;
+  /** The group of each entry that is in one, by number; 0 for none. */
+  #groupOf: Uint32Array;
+  /** Groups, those that are still added to included, and how many entries there are in them. */
+  readonly #groups = new Set<Group>();
+  #grouped = 0;
+  #groupNumber = 0;
+  readonly #open: Record<OffloadHook, Group | null> = { tc: null, xdp: null };
   /** Those of which programs that run do not know all yet. */
   readonly #unknown = new Set<Waiting>();
-  /** Those that wait until programs have ended, and since when. */
-  #ending: { readonly of: Waiting | HeldPort; readonly sinceMs: number }[] = [];
-  #endNotBeforeMs = 0;
-  /** What ports had handed up when programs were waited for. */
-  #handedUp: { readonly mark: number; readonly counts: [ifindex: number, punted: number][] } | null = null;
+  /** Those that wait until programs have ended. */
+  #toEnd: Pending[] = [];
+  /** Those for which programs are waited for now, and what ports had handed up before. */
+  #ending: {
+    readonly of: readonly Pending[];
+    readonly mark: number;
+    readonly counts: PortCount[];
+  } | null = null;
+  /** What ports had handed up before the way up was marked. */
+  #handedUp: { readonly mark: number; readonly counts: readonly PortCount[] } | null = null;
   #turn: MapIterator<Waiting> | null = null;
+  /** A port at which something was on its way in this turn. */
+  #busyPort = -1;
 
   constructor(entries: EntryTable, ports: PortTable, options: OrderOptions) {
     this.#entries = entries;
     this.#ports = ports;
     this.#options = options;
+    this.#groupOf = new Uint32Array(entries.sizes.entries);
   }
 
-  /** An entry was published whose word is not 0. */
-  add(one: Unsettled): void {
-    const waiting: Waiting = {
-      ...one,
-      seen: 0,
-      mark: -1,
-      readyMs: Number.POSITIVE_INFINITY,
-      readyWord: 0,
-      stoppedMs: -1,
-    };
+  /**
+   * An entry was published whose word says that its packets wait, and no more.
+   * @param ifindex of the one port that it is for; 0 when it is for several
+   */
+  add(entry: number, hook: OffloadHook, ifindex: number, mask: Known, shape: Known): void {
+    if (!mask.running || !shape.running) {
+      this.#unknown.add(this.#alone({ entry, hook, ifindex, mask, shape }));
+      return;
+    }
+    let group = this.#open[hook];
+    if (group === null) {
+      this.#groupNumber = (this.#groupNumber % 0xffff_ffff) + 1;
+      const number = this.#groupNumber;
+      group = { number, hook, entries: [], ifindexes: [], ports: new Set(), isReady: false, mark: -1 };
+      this.#open[hook] = group;
+      this.#groups.add(group);
+    }
+    group.entries.push(entry);
+    group.ifindexes.push(ifindex);
+    group.ports.add(ifindex);
+    this.#groupOf[entry] = group.number;
+    this.#grouped += 1;
+  }
+
+  /** A former process has left an entry unsettled: its packets wait until what has come up since then is worked off. */
+  hold(entry: number, hook: OffloadHook, mask: Known, shape: Known): void {
+    this.#change(entry, () => Order.WAITS | Order.HELD);
+    this.#look(this.#alone({ entry, hook, ifindex: 0, mask, shape }));
+  }
+
+  #alone(one: Unsettled): Waiting {
+    const waiting = { ...one, seen: 0, mark: -1, readyMs: Number.POSITIVE_INFINITY, readyWord: 0, stoppedMs: -1 };
     this.#waiting.set(one.entry, waiting);
-    if (one.mask.running && one.shape.running) this.#look(waiting);
-    else this.#unknown.add(waiting);
+    return waiting;
   }
 
   /** An entry is gone. One that was settled is no error. */
   remove(entry: number): void {
+    if (this.#groupOf[entry] !== 0) {
+      this.#groupOf[entry] = 0;
+      this.#grouped -= 1;
+      return;
+    }
     const one = this.#waiting.get(entry);
     if (one === undefined) return;
     this.#waiting.delete(entry);
@@ -152,16 +213,23 @@ export class FlowOrder {
   /** The entries are in other tables from now on, which programs with these have begun to use. */
   switchTo(entries: EntryTable): void {
     this.#entries = entries;
-    this.#ending = this.#ending.filter(({ of }) => !('entry' in of));
+    this.#toEnd = this.#toEnd.filter(isPort);
+    if (this.#ending !== null) this.#ending = { ...this.#ending, of: this.#ending.of.filter(isPort) };
     for (const one of this.#waiting.values()) {
       if (this.#unknown.has(one)) continue;
       one.readyMs = Number.POSITIVE_INFINITY;
       this.#look(one);
     }
+    for (const group of this.#groups) {
+      this.#disband(group, (entry, ifindex) => {
+        this.#look(this.#alone({ entry, hook: group.hook, ifindex, mask: RUNNING, shape: RUNNING }));
+      });
+    }
+    this.#groupOf = new Uint32Array(entries.sizes.entries);
   }
 
   /** Everything goes up from a port, until what went up of it uncounted has been worked off. Say with {@link portBegins} when programs that count are there. */
-  hold(ifindex: number): void {
+  holdPort(ifindex: number): void {
     this.#ports.hold(ifindex, true);
     this.#held.set(ifindex, { ifindex, mark: Number.NaN });
   }
@@ -176,7 +244,7 @@ export class FlowOrder {
     const port = this.#held.get(ifindex);
     if (port === undefined) return;
     port.mark = -1;
-    this.#ending.push({ of: port, sinceMs: this.#options.nowMs() });
+    this.#toEnd.push(port);
   }
 
   /** A port is gone. */
@@ -186,11 +254,8 @@ export class FlowOrder {
 
   /** All entries are carried from now on: nothing waits in the engine, which is about to end. */
   settleAll(): void {
-    for (const { entry } of this.#waiting.values()) {
-      for (let word = this.#entries.orderOf(entry); word !== 0; word = this.#entries.orderOf(entry)) {
-        this.#entries.changeOrder(entry, word, 0);
-      }
-    }
+    for (const { entry } of this.#waiting.values()) this.#change(entry, () => 0);
+    for (const group of this.#groups) this.#disband(group, (entry) => this.#change(entry, () => 0));
     this.#waiting.clear();
     this.#unknown.clear();
     for (const { ifindex } of this.#held.values()) this.#ports.hold(ifindex, false);
@@ -199,29 +264,31 @@ export class FlowOrder {
 
   /** Milliseconds until {@link poll} may have something to do, or -1. */
   get waitMs(): number {
-    return this.#waiting.size + this.#held.size > 0 ? POLL_MS : -1;
+    return this.size + this.#held.size > 0 ? POLL_MS : -1;
   }
 
   /** Entries whose word is not 0. */
   get size(): number {
-    return this.#waiting.size;
+    return this.#waiting.size + this.#grouped;
   }
 
   /** Settle what can be settled. */
   poll(): void {
-    if (this.#waiting.size + this.#held.size === 0) {
-      this.#ending = [];
+    if (this.#waiting.size + this.#groups.size + this.#held.size === 0) {
+      this.#toEnd = [];
       return;
     }
     const nowMs = this.#options.nowMs();
-    if (this.#ending.length > 0) this.#end(nowMs);
+    this.#end(nowMs);
     this.#resign();
     for (const port of this.#held.values()) {
-      if (port.mark >= 0 && this.#isPast(port.mark)) {
+      if (port.mark >= 0 && this.#isPast(this.#options.wayUp, port.mark)) {
         this.#held.delete(port.ifindex);
         this.#ports.hold(port.ifindex, false);
       }
     }
+    for (const group of this.#groups) if (group.isReady) this.#examineGroup(group, nowMs);
+    this.#busyPort = -1;
     for (let count = 0; count < EXAMINED; count += 1) {
       this.#turn ??= this.#waiting.values();
       const next = this.#turn.next();
@@ -237,36 +304,66 @@ export class FlowOrder {
   #look(one: Waiting): void {
     one.seen = this.#entries.orderOf(one.entry);
     one.mark = -1;
-    this.#ending.push({ of: one, sinceMs: this.#options.nowMs() });
+    this.#toEnd.push(one);
   }
 
-  #isThere(one: Waiting | HeldPort): boolean {
+  #isThere(one: Pending): boolean {
+    if ('entries' in one) return this.#groups.has(one);
     return 'entry' in one ? this.#waiting.get(one.entry) === one : this.#held.get(one.ifindex) === one;
   }
 
-  /** Go on with those for which programs have ended. */
+  /** Go on with those for which programs have ended, and wait for the next. */
   #end(nowMs: number): void {
-    if (nowMs < this.#endNotBeforeMs) return;
-    this.#ending = this.#ending.filter(({ of }) => this.#isThere(of));
-    // What XDP has passed on is in the way up only after tc has met it.
-    const arrived = this.#ending.filter(({ of }) => this.#hasArrived(of));
-    if (arrived.length === 0) return;
-    const counts = this.#counts();
-    const canTell = this.#options.programsEnded?.() === true;
-    const afterMs = this.#options.nowMs();
-    this.#endNotBeforeMs = afterMs + Math.max(POLL_MS, (afterMs - nowMs) * ENDED_SHARE);
-    const ended = new Set(canTell ? arrived : arrived.filter(({ sinceMs }) => sinceMs + REST_MS <= nowMs));
-    if (ended.size === 0) return;
-    this.#ending = this.#ending.filter((each) => !ended.has(each));
-    const mark = this.#options.wayUp?.mark() ?? afterMs + REST_MS;
-    for (const { of } of ended) {
-      const isFirst = 'entry' in of && of.readyMs === Number.POSITIVE_INFINITY;
-      if (isFirst) this.#begin(of, afterMs);
-      // What has missed at XDP until now may still have to come to tc.
-      if (isFirst && of.hook === 'xdp') this.#ending.push({ of, sinceMs: afterMs });
-      else of.mark = mark;
+    if (this.#ending !== null && this.#isPast(this.#options.programs, this.#ending.mark)) {
+      const { of, counts } = this.#ending;
+      this.#ending = null;
+      this.#ended(of, nowMs);
+      if (this.#options.wayUp !== undefined) this.#handedUp ??= { mark: this.#mark(this.#options.wayUp), counts };
     }
-    if (canTell && this.#options.wayUp !== undefined) this.#handedUp ??= { mark, counts };
+    if (this.#ending !== null) return;
+    for (const hook of ['tc', 'xdp'] as const) {
+      const group = this.#open[hook];
+      if (group === null) continue;
+      this.#open[hook] = null;
+      this.#toEnd.push(group);
+    }
+    if (this.#toEnd.length === 0) return;
+    const of: Pending[] = [];
+    const others: Pending[] = [];
+    for (const one of this.#toEnd) {
+      // What XDP has passed on is in the way up only after tc has met it.
+      if (this.#isThere(one)) (this.#hasArrived(one) ? of : others).push(one);
+    }
+    this.#toEnd = others;
+    if (of.length === 0) return;
+    const counts = this.#counts();
+    this.#ending = { of, mark: this.#mark(this.#options.programs), counts };
+  }
+
+  #ended(those: readonly Pending[], nowMs: number): void {
+    const mark = this.#mark(this.#options.wayUp);
+    for (const one of those) {
+      if (!this.#isThere(one)) continue;
+      let isFirst = false;
+      if ('entries' in one) {
+        isFirst = !one.isReady;
+        one.isReady = true;
+      } else if ('entry' in one) {
+        isFirst = one.readyMs === Number.POSITIVE_INFINITY;
+        if (isFirst) this.#begin(one, nowMs);
+      }
+      // What has missed at XDP until now may still have to come to tc.
+      if (isFirst && 'hook' in one && one.hook === 'xdp') this.#toEnd.push(one);
+      else one.mark = mark;
+    }
+  }
+
+  #mark(marks: Marks | undefined): number {
+    return marks?.mark() ?? this.#options.nowMs() + REST_MS;
+  }
+
+  #isPast(marks: Marks | undefined, mark: number): boolean {
+    return marks?.isPast(mark) ?? this.#options.nowMs() >= mark;
   }
 
   #begin(one: Waiting, nowMs: number): void {
@@ -274,22 +371,23 @@ export class FlowOrder {
     one.readyWord = this.#entries.orderOf(one.entry);
   }
 
-  #hasArrived(one: Waiting | HeldPort): boolean {
-    if (!('entry' in one)) return true;
-    return one.hook === 'tc' || this.#portsOf(one).every((ifindex) => this.#ports.hasArrived(ifindex));
+  #hasArrived(one: Pending): boolean {
+    if (isPort(one) || one.hook === 'tc') return true;
+    return this.#portsOf(one).every((ifindex) => this.#ports.hasArrived(ifindex));
   }
 
-  #portsOf({ ifindex }: Unsettled): readonly number[] {
-    return ifindex === 0 ? this.#ports.ifindexes() : [ifindex];
+  #portsOf(one: Waiting | Group): readonly number[] {
+    if ('entries' in one) return one.ports.has(0) ? this.#ports.ifindexes() : [...one.ports];
+    return one.ifindex === 0 ? this.#ports.ifindexes() : [one.ifindex];
   }
 
-  #isPast(mark: number): boolean {
-    const { wayUp, nowMs } = this.#options;
-    return wayUp?.isPast(mark) ?? nowMs() >= mark;
+  /** The descriptor of a TAP is another way up. */
+  #hasTap(one: Waiting | Group): boolean {
+    return this.#portsOf(one).some((ifindex) => this.#ports.isTap(ifindex));
   }
 
   /** What ports have handed up that is not known to have come. */
-  #counts(): [ifindex: number, punted: number][] {
+  #counts(): PortCount[] {
     if (this.#handedUp !== null) return [];
     const unclear = this.#ports
       .ifindexes()
@@ -299,24 +397,71 @@ export class FlowOrder {
 
   /** The way up has been emptied of what was handed up at some moment: what has not come was lost. */
   #resign(): void {
-    if (this.#handedUp === null || !this.#isPast(this.#handedUp.mark)) return;
+    if (this.#handedUp === null || !this.#isPast(this.#options.wayUp, this.#handedUp.mark)) return;
     for (const [ifindex, punted] of this.#handedUp.counts) this.#ports.resignTo(ifindex, punted);
     this.#handedUp = null;
   }
 
   #examine(one: Waiting, nowMs: number): void {
+    const isPast = one.mark >= 0 && this.#isPast(this.#options.wayUp, one.mark);
+    // With many entries that wait behind one busy port this is all that is done.
+    if (!isPast && one.stoppedMs < 0 && one.ifindex === this.#busyPort) return;
     const word = this.#entries.orderOf(one.entry);
     const isHeld = (word & Order.HELD) !== 0;
-    const ports = this.#portsOf(one);
-    const isXdp = one.hook === 'xdp';
-    if (!isHeld && ports.every((ifindex) => this.#ports.isClear(ifindex, isXdp)) && this.#settle(one, word)) return;
+    // The word was seen first: whoever is in it was counted at the port before.
+    if (!isHeld && this.#isClear(one) && this.#settle(one, word)) return;
     if (one.stoppedMs >= 0 && nowMs >= one.stoppedMs + STOPPED_MS) this.#goOn(one, nowMs);
-    if (one.mark < 0 || !this.#isPast(one.mark)) return;
-    if (isHeld) this.#change(one, (held) => held & ~Order.HELD);
-    // The descriptor of a TAP is another way up.
-    else if (!ports.some((ifindex) => this.#ports.isTap(ifindex)) && this.#settle(one, one.seen)) return;
-    else if (one.stoppedMs < 0 && isTooFast(one, word, nowMs)) this.#stop(one, nowMs);
+    if (!isPast) return;
+    if (isHeld) this.#change(one.entry, (held) => held & ~Order.HELD);
+    else if (!this.#hasTap(one) && this.#settle(one, one.seen)) return;
+    else if (one.stoppedMs < 0 && isTooFast(one, word, this.#mostPackets(), nowMs)) this.#stop(one, nowMs);
     this.#look(one);
+  }
+
+  /** Settle the entries of a group, if that can be: those at which a packet has waited go on alone. */
+  #examineGroup(group: Group, nowMs: number): void {
+    const { hook } = group;
+    const isPast = group.mark >= 0 && this.#isPast(this.#options.wayUp, group.mark);
+    const isClear = this.#portsOf(group).every((ifindex) => this.#ports.isClear(ifindex, hook === 'xdp'));
+    if (!isPast && !isClear) return;
+    const maySettle = isClear || !this.#hasTap(group);
+    this.#disband(group, (entry, ifindex) => {
+      // No packet has waited since it was put, so that what was worked off by now is all that there was.
+      if (maySettle && this.#entries.changeOrder(entry, Order.WAITS, 0)) return;
+      const one = this.#alone({ entry, hook, ifindex, mask: RUNNING, shape: RUNNING });
+      this.#begin(one, nowMs);
+      this.#look(one);
+    });
+  }
+
+  /** The group is no more; its entries, but those that are gone, are handed over. */
+  #disband(group: Group, take: (entry: number, ifindex: number) => void): void {
+    const { number, hook, entries, ifindexes } = group;
+    this.#groups.delete(group);
+    if (this.#open[hook] === group) this.#open[hook] = null;
+    for (let i = 0; i < entries.length; i += 1) {
+      const entry = entries[i];
+      if (this.#groupOf[entry] !== number) continue;
+      this.#groupOf[entry] = 0;
+      this.#grouped -= 1;
+      take(entry, ifindexes[i]);
+    }
+  }
+
+  /** How many packets a flow waits with before it is stopped. */
+  #mostPackets(): number {
+    let underWay = 0;
+    for (const ifindex of this.#ports.ifindexes()) underWay += this.#ports.underWay(ifindex);
+    return underWay < CROWDED_PACKETS ? STOP_AFTER_PACKETS : CROWDED_STOP_AFTER_PACKETS;
+  }
+
+  /** Whether nothing is on its way at the ports of an entry. */
+  #isClear(one: Waiting): boolean {
+    const isXdp = one.hook === 'xdp';
+    if (one.ifindex === 0) return this.#portsOf(one).every((ifindex) => this.#ports.isClear(ifindex, isXdp));
+    if (this.#ports.isClear(one.ifindex, isXdp)) return true;
+    this.#busyPort = one.ifindex;
+    return false;
   }
 
   /** @returns whether the word was what was seen, and is 0 now */
@@ -329,21 +474,25 @@ export class FlowOrder {
   /** Packets go on waiting, and it has been long. */
   #stop(one: Waiting, nowMs: number): void {
     one.stoppedMs = nowMs;
-    this.#change(one, (word) => word | Order.STOPPED);
+    this.#change(one.entry, (word) => word | Order.STOPPED);
   }
 
   /** It did not help: others keep the way up full. */
   #goOn(one: Waiting, nowMs: number): void {
     one.stoppedMs = -1;
     this.#begin(one, nowMs + STOP_AGAIN_MS);
-    this.#change(one, (word) => word & ~Order.STOPPED);
+    this.#change(one.entry, (word) => word & ~Order.STOPPED);
   }
 
   /** Change bits of an entry's word, however many packets are counted there meanwhile. */
-  #change({ entry }: Waiting, to: (word: number) => number): void {
+  #change(entry: number, to: (word: number) => number): void {
     for (;;) {
       const word = this.#entries.orderOf(entry);
       if (this.#entries.changeOrder(entry, word, to(word) >>> 0)) return;
     }
   }
+}
+
+function isPort(one: Pending): one is HeldPort {
+  return !('entry' in one || 'entries' in one);
 }

@@ -166,7 +166,7 @@ export class Placement {
       this.wanted.entries = Math.max(this.wanted.entries, tables.maps.sizes.entries * 2);
       return WAITS;
     }
-    this.order.add({ entry, hook: state.hook, ifindex, mask, shape });
+    this.order.add(entry, state.hook, ifindex, mask, shape);
     state.setEntry(slot, entry);
     this.#use(state, mask, shape);
     return null;
@@ -206,7 +206,7 @@ export class Placement {
     tables.entries.write(entry, mask.number, shape.number, isSettled ? 0 : Order.WAITS, this.#words, parameters);
     this.#note(entry, slot, hash);
     tables.index.exchange(hash, current, entry);
-    if (!isSettled) this.order.add({ entry, hook: state.hook, ifindex, mask, shape });
+    if (!isSettled) this.order.add(entry, state.hook, ifindex, mask, shape);
     this.#use(state, mask, shape);
     this.#lateNext.push([current, slot, tables.generations[entry]]);
     this.#drop(state, current, slot);

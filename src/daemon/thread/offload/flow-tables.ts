@@ -5,7 +5,7 @@
 import type { CaptureHub } from '../../../extensions/capture/index.ts';
 import type { FlowRegistration, FlowRegistry, FlowSource } from '../../../flow/index.ts';
 import type { EventLoop, Timer } from '../../../host/index.ts';
-import type { CopyMaps, Installation, Refused } from '../../../offload/index.ts';
+import type { CopyMaps, Installation, Marks, Refused } from '../../../offload/index.ts';
 import { messageOf } from '../../../switch/index.ts';
 import type { PortOffloads } from './port-offloads.ts';
 import { OffloadedSource, type SourceSurroundings } from './source.ts';
@@ -17,6 +17,8 @@ const POLL_MS = 1;
 const PAUSE_MS = 500;
 
 export interface TablesSurroundings {
+  /** Runs of programs. */
+  readonly programs: Marks;
   readonly loop: EventLoop;
   readonly captures: CaptureHub;
   readonly takeover: Takeover;
@@ -84,6 +86,7 @@ export class FlowTables implements FlowRegistry {
         nowMs: () => this.#around.nowMs(),
         puntIfindex: wayUp.open(),
         wayUp,
+        programs: this.#around.programs,
         mostUnderWay: MOST_UNDER_WAY,
         lost: (ifindex, packets) => ports.lost(ifindex, packets),
         install: (of, installation) => this.#install(of, installation),

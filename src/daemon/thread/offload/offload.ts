@@ -6,7 +6,7 @@
 import type { CaptureHub } from '../../../extensions/capture/index.ts';
 import type { FlowRegistration, FlowRegistry, FlowSource } from '../../../flow/index.ts';
 import type { EventLoop, MovedTo } from '../../../host/index.ts';
-import { decideOffload, type OffloadDecision, offloadSupport } from '../../../offload/index.ts';
+import { decideOffload, type Marks, type OffloadDecision, offloadSupport } from '../../../offload/index.ts';
 import type { VirtualSwitch } from '../../../switch/index.ts';
 import type { OffloadInfo, OffloadRefusal, PortInfo } from '../../api.ts';
 import type { OffloadMode, Port } from '../../config/model.ts';
@@ -24,6 +24,8 @@ import { WayUp } from './way-up.ts';
 const SYNC_MS = 500;
 
 export interface OffloadSurroundings {
+  /** Runs of programs. */
+  readonly programs: Marks;
   readonly loop: EventLoop;
   readonly virtualSwitch: VirtualSwitch;
   /** Who wants to see packets. */
@@ -99,6 +101,7 @@ export class DatapathOffload implements FlowRegistry {
       setCopies: (copies) => this.#tables.setCopies(copies),
     });
     this.#tables = new FlowTables({
+      programs: around.programs,
       loop,
       captures,
       takeover,

@@ -3,13 +3,12 @@
  * Neighbours: flow-tables.ts keeps all tables, port-offload.ts puts programs on interfaces.
  */
 import type { FlowSource } from '../../../flow/index.ts';
-import { awaitGracePeriod } from '../../../host/index.ts';
 import {
   FlowOffload,
   type Installation,
   type LoadedProgram,
+  type Marks,
   type Refused,
-  type WayUpMarks,
 } from '../../../offload/index.ts';
 import type { LeftTables } from './kept.ts';
 import type { PortOffload } from './port-offload.ts';
@@ -22,7 +21,9 @@ export interface SourceSurroundings {
   readonly puntIfindex: number;
   /** Put programs on the ports of this source. */
   install(source: OffloadedSource, installation: Installation): void;
-  readonly wayUp: WayUpMarks;
+  /** Runs of programs, and what they have handed up. */
+  readonly programs: Marks;
+  readonly wayUp: Marks;
   /** Packets that the punt channel holds at most. */
   readonly mostUnderWay: number;
   /** Packets that programs had handed up and that have not come. */
@@ -54,7 +55,7 @@ export class OffloadedSource {
     this.flows = new FlowOffload({
       table: source.table,
       nowMs: () => around.nowMs(),
-      programsEnded: awaitGracePeriod,
+      programs: around.programs,
       wayUp: around.wayUp,
       install: (installation) => {
         for (const program of installation.programs) this[program.hook] = program;

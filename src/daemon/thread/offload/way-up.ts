@@ -11,7 +11,7 @@ import {
   type PuntCounters,
 } from '../../../host/index.ts';
 import { BATCH_SIZE, type Batch } from '../../../net/index.ts';
-import type { WayUpMarks } from '../../../offload/index.ts';
+import type { Marks } from '../../../offload/index.ts';
 import { loadBaseProgram } from './base-program.ts';
 
 /** Slots of the ring that all ports share. */
@@ -30,7 +30,7 @@ export interface WayUpOptions {
   warn(message: string): void;
 }
 
-export class WayUp implements WayUpMarks {
+export class WayUp implements Marks {
   readonly #options: WayUpOptions;
   #taken = 0;
   /** Marks that were given, and those of them that are past; beside them the oldest that are not, with what had been taken then. */
