@@ -126,6 +126,8 @@ describe.runIf(hasOpenVSwitch())('100,000 flows', () => {
     expect(Math.abs(ofRule() + lost() - wanted)).toBeLessThan(10);
     const stats = lab.world.json<{ port: string; receiveDropped: number }[]>('stats');
     expect(stats.find(({ port }) => port === 'a')?.receiveDropped).toBe(lost());
-    expect(show().channel?.ringFull).toBeGreaterThanOrEqual(lost());
+    const { channel } = show();
+    // All of them for want of room, but for the same handful, which the kernel may lose between the devices.
+    expect(lost() - (channel?.ringFull ?? 0)).toBeLessThan(10);
   }, 240_000);
 });
