@@ -1,5 +1,5 @@
 /** Scenarios with the unmodified ovs-vswitchd on a Millrace datapath: the first bridge, forwarding, flows, restarts, ends. */
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { hasOpenVSwitch, OvsWorld, until } from './ovs-world.ts';
 import { pingArguments } from './support/ping.ts';
 
@@ -45,7 +45,7 @@ here('hosts reach each other over NORMAL forwarding, and the bridge over its int
   expect(ping(hosts[1], '10.9.0.3')).toBe(3);
 });
 
-here('ovs-dpctl under the shim and ovs-appctl see the same ports and flows', () => {
+here('ovs-dpctl under the shim and ovs-appctl see the same ports and flows', async () => {
   ping(hosts[0], '10.9.0.2', 5);
   const shown = world.shimmed('ovs-dpctl', 'show');
   expect(shown.stderr).toBe('');
@@ -61,7 +61,11 @@ here('ovs-dpctl under the shim and ovs-appctl see the same ports and flows', () 
       .replaceAll(/ (packets|bytes|used):[^,]+,/g, '')
       .split('\n')
       .sort();
-  expect(stable(world.appctl('dpctl/dump-flows'))).toEqual(stable(world.shimmed('ovs-dpctl', 'dump-flows').stdout));
+  // A flow may come or go between the two.
+  await vi.waitFor(
+    () => expect(stable(world.appctl('dpctl/dump-flows'))).toEqual(stable(world.shimmed('ovs-dpctl', 'dump-flows').stdout)),
+    { timeout: 15_000, interval: 200 },
+  );
 });
 
 here('a flow that ovs-dpctl adds, changes and deletes is there, changed and gone', () => {

@@ -54,6 +54,7 @@ export class Datapath {
   /** Calls of receive and execute that are under way, one inside a hook of the other. */
   #active = 0;
   readonly #spare = new FlowKey();
+  #slot = -1;
 
   constructor(options: DatapathOptions) {
     this.table = options.table ?? new FlowTable();
@@ -61,6 +62,11 @@ export class Datapath {
     this.#hooks = options.hooks;
     this.#nowMs = options.nowMs;
     this.#engine = new ActionEngine(options.hooks, options);
+  }
+
+  /** To be asked within hooks: the flow that the packet falls to; -1 for one that actions of its own are run over. */
+  get slot(): number {
+    return this.#slot;
   }
 
   /** Packets dropped, by reason. */
@@ -151,7 +157,10 @@ export class Datapath {
       const extraction = entered ? extract(packet, key) : Extraction.DONE;
       if (!entered) this.#engine.discard(packet, Drop.REENTRY_LIMIT);
       else if (extraction !== Extraction.DONE) this.#engine.discard(packet, extractionDrop(extraction));
-      else this.#engine.run(packet, key, actions, 0, actions.length);
+      else {
+        this.#slot = -1;
+        this.#engine.run(packet, key, actions, 0, actions.length);
+      }
       if (isOutermost) this.#end(this.#nowMs());
     } finally {
       this.#leave();
@@ -183,6 +192,7 @@ export class Datapath {
     if (slot !== -1 && this.#hooks.outputIgnoresKey === true) {
       const port = this.#soleOutput(slot);
       if (port !== -1) {
+        this.#slot = slot;
         this.table.count(slot, packet.length, this.#recent.tcpFlags, nowMs);
         this.#output(packet, port, key);
         return true;
@@ -203,9 +213,10 @@ export class Datapath {
   /** @param slot the flow that was found, or -1 @returns as {@link #take} */
   #process(slot: number, packet: Packet, key: FlowKey, nowMs: number): boolean {
     if (slot === -1) {
-      this.#missed(packet, key);
+      this.#missed(packet, key, nowMs);
       return false;
     }
+    this.#slot = slot;
     this.table.count(slot, packet.length, key.words[Word.TCP_FLAGS] >>> 16, nowMs);
     const port = this.#soleOutput(slot);
     if (port !== -1) {
@@ -235,7 +246,17 @@ export class Datapath {
     }
   }
 
-  #missed(packet: Packet, key: FlowKey): void {
+  #missed(packet: Packet, key: FlowKey, nowMs: number): void {
+    const decided = this.#decide(packet, key);
+    if (typeof decided === 'number' && decided >= 0) {
+      this.#process(decided, packet, key, nowMs);
+      return;
+    }
+    if (typeof decided === 'object') {
+      this.#slot = -1;
+      this.#engine.run(packet, key, decided, 0, decided.length);
+      return;
+    }
     let heard = false;
     try {
       heard = this.#hooks.miss?.(packet, key) === true;
@@ -245,6 +266,18 @@ export class Datapath {
         packet.release();
       } else this.#engine.discard(packet, Drop.UPCALL_LOST);
     }
+  }
+
+  /** What is decided about a packet that no flow matches: a slot, actions for it alone, or -1. A hook that throws leaves no packet behind. */
+  #decide(packet: Packet, key: FlowKey): number | Int32Array {
+    if (this.#hooks.decide === undefined) return -1;
+    let decided: number | Int32Array | null = null;
+    try {
+      decided = this.#hooks.decide(packet, key);
+    } finally {
+      if (decided === null) packet.release();
+    }
+    return decided;
   }
 
   /** The packet that began is through once nothing of it waits. */

@@ -51,6 +51,12 @@ export interface FlowHooks {
   miss?(packet: Packet, key: FlowKey): boolean;
 
   /**
+   * No flow matches: whoever decides here and now does so, before {@link miss} is asked.
+   * @returns the slot of the flow that the packet falls to now; or actions for this packet alone, valid and not changed until it is through; or -1
+   */
+  decide?(packet: Packet, key: FlowKey): number | Int32Array;
+
+  /**
    * A userspace action. Where nobody takes the packet, the hook says so by `refuse` of the datapath, before it returns.
    * @param words the action list, and `at` where the action's head lies in it (see Userspace in actions/encoding.ts)
    * @param list the bounds of the whole list, for actions that report it

@@ -3,7 +3,7 @@ import { Fragment, Gso, Icmpv6Type, IpProtocol, type Packet } from '../../net/in
 import { readWord } from '../bytes.ts';
 import { extractTransport, hasLyingEnd } from './extract-transport.ts';
 import type { FlowKey } from './key.ts';
-import { ExtensionHeader, Word } from './layout.ts';
+import { ExtensionHeader, Sound, Word } from './layout.ts';
 
 /** What parsing the chain of extension headers found; reused, as only one packet is extracted at a time. */
 let nextHeader = 0;
@@ -45,6 +45,7 @@ export function extractIpv6(packet: Packet, key: FlowKey, at: number): void {
   const trafficClass = ((bytes[ip] & 15) << 4) | (bytes[ip + 1] >>> 4);
   words[Word.IP] = (nextHeader << 24) | (trafficClass << 16) | (bytes[ip + 7] << 8) | fragment;
   key.l3End = end;
+  words[Word.ETH_TYPE] |= Sound.NETWORK;
   if (fragment === Fragment.LATER) return;
   key.l4Offset = transportAt;
   if (nextHeader === IpProtocol.ICMPV6) icmpv6(packet, key, transportAt, end);
@@ -143,6 +144,7 @@ function icmpv6(packet: Packet, key: FlowKey, at: number, end: number): void {
   const words = key.words;
   const type = bytes[header];
   const code = bytes[header + 1];
+  words[Word.ETH_TYPE] |= Sound.TRANSPORT;
   words[Word.PORTS] = (type << 16) | code;
   const hasTarget = type === Icmpv6Type.NEIGHBOR_SOLICITATION || type === Icmpv6Type.NEIGHBOR_ADVERTISEMENT;
   if (code !== 0 || !hasTarget || left < ND_FIXED_BYTES) return;

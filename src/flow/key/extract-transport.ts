@@ -5,7 +5,7 @@
 import { IpProtocol, type Packet } from '../../net/index.ts';
 import { readWord } from '../bytes.ts';
 import type { FlowKey } from './key.ts';
-import { Word } from './layout.ts';
+import { Sound, Word } from './layout.ts';
 
 /** The most bytes that ovs-vswitchd takes for padding behind an IP packet. */
 export const MAXIMUM_PADDING_BYTES = 0xffff;
@@ -36,6 +36,7 @@ export function extractTransport(packet: Packet, key: FlowKey, protocol: number,
   } else {
     return;
   }
+  key.words[Word.ETH_TYPE] |= Sound.TRANSPORT;
   key.words[Word.PORTS] = readWord(packet.bytes, packet.offset + at);
 }
 

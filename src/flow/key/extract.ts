@@ -11,7 +11,7 @@ import { readWord } from '../bytes.ts';
 import { extractIpv6 } from './extract-ipv6.ts';
 import { extractTransport, hasLyingEnd } from './extract-transport.ts';
 import type { FlowKey } from './key.ts';
-import { FlowEtherType, IPV4_END, L3_MARKER, MPLS_DEPTH, TAG_PRESENT, Word } from './layout.ts';
+import { FlowEtherType, IPV4_END, L3_MARKER, MPLS_DEPTH, Sound, TAG_PRESENT, Word } from './layout.ts';
 
 /** What extraction says of a packet. */
 export const Extraction = {
@@ -142,6 +142,7 @@ function ipv4(packet: Packet, key: FlowKey, at: number): void {
   words[Word.IP] = (protocol << 24) | (bytes[ip + 1] << 16) | (bytes[ip + 8] << 8) | fragment;
   const end = at + totalLength;
   key.l3End = end;
+  words[Word.ETH_TYPE] |= Sound.NETWORK;
   if (fragment === Fragment.LATER) return;
   key.l4Offset = at + headerLength;
   if (protocol === IpProtocol.ICMPV4) icmp(packet, key, at + headerLength, end);
@@ -151,6 +152,7 @@ function ipv4(packet: Packet, key: FlowKey, at: number): void {
 function icmp(packet: Packet, key: FlowKey, at: number, end: number): void {
   if (end - at < 8) return;
   const header = packet.offset + at;
+  key.words[Word.ETH_TYPE] |= Sound.TRANSPORT;
   key.words[Word.PORTS] = (packet.bytes[header] << 16) | packet.bytes[header + 1];
 }
 
@@ -163,6 +165,7 @@ function arp(packet: Packet, key: FlowKey, at: number): void {
   const protocol = (bytes[header + 2] << 8) | bytes[header + 3];
   if (hardware !== 1 || protocol !== EtherType.IPV4 || bytes[header + 4] !== 6 || bytes[header + 5] !== 4) return;
   const words = key.words;
+  words[Word.ETH_TYPE] |= Sound.NETWORK;
   // Only operations that fit the 8 bits of nw_proto can be told apart.
   if (bytes[header + 6] === 0) words[Word.IP] = bytes[header + 7] << 24;
   words[Word.IPV4_SOURCE] = readWord(bytes, header + 14);

@@ -4,7 +4,7 @@
  * big-endian order is a plain byte string; fields.ts names the fields in it. The order follows use: metadata, connection
  * tracking, then layers 2 to 4 as one stretch that extraction clears, then the tunnel, which most packets do not have.
  *
- *     0     recirc_id                          20    eth_type 16 | 0 8 | L3 marker 8
+ *     0     recirc_id                          20    eth_type 16 | Sound 8 | L3 marker 8
  *     1     in_port                            21    eth_dst 32
  *     2     dp_hash                            22    eth_dst 16 | eth_src 16
  *     3     skb_priority                       23    eth_src 32
@@ -98,6 +98,17 @@ export const TAG_PRESENT = 0x1000;
 
 /** The marker in the lowest bits of {@link Word.ETH_TYPE}: 0 for a packet with an Ethernet header, 1 for one without. */
 export const L3_MARKER = 1;
+
+/**
+ * Bits of {@link Word.ETH_TYPE} that say which headers could be read. Fields of a header that could not are 0, and so may those of one that
+ * could: who decides by what is there looks at these. No attribute of Open vSwitch has them.
+ */
+export const Sound = {
+  /** Of IPv4, IPv6 with its extension headers, or ARP for IPv4 over Ethernet. */
+  NETWORK: 0x100,
+  /** Of TCP, UDP, SCTP, or of ICMP of the same version: not of later fragments. */
+  TRANSPORT: 0x200,
+} as const;
 
 /** Bits of ct_state (linux/openvswitch.h, OVS_CS_F_*). */
 export const CtState = {

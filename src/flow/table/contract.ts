@@ -33,6 +33,8 @@ export interface FlowPut {
   readonly ufid: Uint8Array | null;
   /** One of {@link PutMode}. */
   readonly mode: number;
+  /** Flows of this table that match the same packet say the same: only one of the same mask and masked key is this flow already. */
+  readonly mayOverlap?: boolean;
 }
 
 /** Whoever wants to know what changes, such as an offload. At every call the flow's slot can be read, also when it is about to go. */

@@ -10,7 +10,7 @@
 import { EtherType, Gso, IpProtocol, type Packet } from '../../net/index.ts';
 import { readWord } from '../bytes.ts';
 import { hasLyingEnd, tcpFlagsAt } from '../key/extract-transport.ts';
-import { Word } from '../key/layout.ts';
+import { Sound, Word } from '../key/layout.ts';
 import type { FlowTable } from './table.ts';
 
 /** Entries, a power of two. */
@@ -41,6 +41,7 @@ export class RecentFlows {
   #ip = 0;
   #ports = 0;
   #flags = 0;
+  #looksAtTransport = false;
   #source = 0;
   #destination = 0;
 
@@ -71,7 +72,7 @@ export class RecentFlows {
       tcpFlags = tcpFlagsAt(packet, TRANSPORT, end);
       if (tcpFlags === -1) return -1;
       ports = readWord(bytes, at + TRANSPORT) & this.#ports;
-    } else if ((this.#ports | this.#flags) !== 0) {
+    } else if (this.#looksAtTransport) {
       if (protocol !== IpProtocol.UDP || end < TRANSPORT + 8) return -1;
       ports = readWord(bytes, at + TRANSPORT) & this.#ports;
     }
@@ -142,6 +143,7 @@ export class RecentFlows {
     this.#ip = union[Word.IP] | 0;
     this.#ports = union[Word.PORTS] | 0;
     this.#flags = union[Word.TCP_FLAGS] >>> 16;
+    this.#looksAtTransport = (this.#ports | this.#flags | (union[Word.ETH_TYPE] & Sound.TRANSPORT)) !== 0;
     this.#source = union[Word.IPV4_SOURCE] | 0;
     this.#destination = union[Word.IPV4_DESTINATION] | 0;
   }

@@ -220,7 +220,9 @@ export class FlowTable implements EntryPositions {
       return there === -1 ? FlowError.NOT_FOUND : this.setActions(there, flow.actions);
     }
     for (let i = 0; i < KEY_WORDS; i += 1) this.#masked[i] = flow.key[i] & flow.mask[i];
-    if (there === -1) there = this.match(this.#masked);
+    if (there === -1) {
+      there = flow.mayOverlap === true ? this.#withMask(flow.mask) : this.match(this.#masked);
+    }
     if (there === -1) return this.#add(flow);
     if (flow.mode === PutMode.CREATE) return FlowError.EXISTS;
     if (!this.#isSame(there, flow)) {
@@ -428,6 +430,11 @@ export class FlowTable implements EntryPositions {
   /** Called by masks when they move an entry. */
   moved(slot: number, position: number): void {
     this.#slots.info[(slot << INFO_SHIFT) + Info.POSITION] = position;
+  }
+
+  /** The flow of this mask that the masked key falls to, or -1. */
+  #withMask(mask: Uint32Array): number {
+    return this.#masks.find(mask)?.find(this.#masked) ?? -1;
   }
 
   #isSound(flow: FlowPut): boolean {

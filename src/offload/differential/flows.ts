@@ -1,5 +1,5 @@
 /** Random flows for a frame: masks that the same kind of frame matches again, and valid action lists, mostly of what eBPF carries. */
-import { ActionBuilder, KEY_WORDS, KeyAttribute, setLayout, validateActions, Word } from '../../flow/index.ts';
+import { ActionBuilder, KEY_WORDS, KeyAttribute, Sound, setLayout, validateActions, Word } from '../../flow/index.ts';
 import type { RandomSource } from './random.ts';
 
 const ALL = 0xffff_ffff;
@@ -28,6 +28,7 @@ export function randomMask(random: RandomSource, loose: number): Uint32Array {
   mask[Word.VLAN] = random.once(12) ? 0 : 0x1000;
   mask[Word.INNER_VLAN] = random.once(6) ? 0 : 0x1000;
   if (mask[Word.ETH_TYPE] !== 0) {
+    if (random.once(4)) mask[Word.ETH_TYPE] |= random.pick([Sound.NETWORK, Sound.TRANSPORT, Sound.NETWORK | Sound.TRANSPORT]);
     if (!random.once(5)) mask[Word.IP] |= 0xff00_0000;
     if (!random.once(8)) mask[Word.IP] |= 3;
   }

@@ -3,7 +3,7 @@
  * Versions and lengths must be as HeaderOffsets of net/ wants them: a flow may stand for a filter, which drops what is not.
  */
 import { at, type Label, R0, R1, R2, R3, R6, R7, R8, R9, SK_BUFF } from '../../bpf/index.ts';
-import { FlowEtherType, MAXIMUM_PADDING_BYTES, MPLS_DEPTH, Word } from '../../flow/index.ts';
+import { FlowEtherType, MAXIMUM_PADDING_BYTES, MPLS_DEPTH, Sound, Word } from '../../flow/index.ts';
 import { EtherType, Fragment, IpProtocol } from '../../net/index.ts';
 import { network16, network32 } from '../actions/order.ts';
 import { parseTransport } from './parse-transport.ts';
@@ -105,6 +105,7 @@ function ipv4(writer: ProgramWriter, done: Label): void {
   b.loadNetwork(R0, 'u16', at(R9, 2));
   b.jumpIf(R0, '<', 20, writer.punt);
   fitsFrame(writer);
+  writer.setSound(Sound.NETWORK);
   copyWords(writer, 12, Word.IPV4_SOURCE, 2);
   b.load(R3, 'u8', at(R9, 9));
   const later = b.label('later fragment');
@@ -153,6 +154,7 @@ function ipv6(writer: ProgramWriter, done: Label): void {
   fitsFrame(writer);
   b.load(R3, 'u8', at(R9, 6));
   for (const extension of EXTENSIONS) b.jumpIf(R3, '==', extension, writer.punt);
+  writer.setSound(Sound.NETWORK);
   copyWords(writer, 8, Word.IPV6_SOURCE, 8);
   puntUdpSuperPackets(writer);
   if (needs.has(Word.IP) || needs.has(Word.IPV6_LABEL)) {
@@ -192,6 +194,7 @@ function arp(writer: ProgramWriter): void {
   b.jumpIf(R2, '!=', network16(0x0604), writer.punt);
   b.load(R1, 'u8', at(R9, 6));
   b.jumpIf(R1, '!=', 0, writer.punt);
+  writer.setSound(Sound.NETWORK);
   if (needs.has(Word.IP)) {
     b.load(R1, 'u8', at(R9, 7));
     b.shl(R1, 24);

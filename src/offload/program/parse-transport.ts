@@ -3,7 +3,7 @@
  * address of layer 3; R8 is the end of the packet. Headers must lie within that length.
  */
 import { at, type Label, R0, R1, R2, R3, R8, R9 } from '../../bpf/index.ts';
-import { Word } from '../../flow/index.ts';
+import { Sound, Word } from '../../flow/index.ts';
 import { Fragment, IpProtocol } from '../../net/index.ts';
 import type { ProgramWriter } from './writer.ts';
 
@@ -21,6 +21,7 @@ export interface BelowTransport {
 export function parseTransport(writer: ProgramWriter, { at4, icmp, mayBeFragment }: BelowTransport, done: Label): void {
   const { b } = writer;
   const ports = () => {
+    writer.setSound(Sound.TRANSPORT);
     if (!writer.needs.has(Word.PORTS)) return;
     b.loadNetwork(R1, 'u32', at(R9, at4));
     writer.setKey(Word.PORTS, R1);
@@ -78,6 +79,7 @@ export function parseTransport(writer: ProgramWriter, { at4, icmp, mayBeFragment
 
   b.place(isIcmp);
   header(8);
+  writer.setSound(Sound.TRANSPORT);
   if (writer.needs.has(Word.PORTS)) {
     b.load(R1, 'u8', at(R9, at4));
     b.shl(R1, 16);

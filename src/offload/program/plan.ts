@@ -3,7 +3,7 @@
  * has to be parsed follows from it. generate.ts makes the program; table/ makes plans.
  */
 import type { Address, ProgramBuilder, TickClock } from '../../bpf/index.ts';
-import { KEY_WORDS, Word } from '../../flow/index.ts';
+import { KEY_WORDS, Sound, Word } from '../../flow/index.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import type { Shape } from '../actions/shape.ts';
 import type { CopyMaps } from '../copies/layout.ts';
@@ -52,6 +52,9 @@ export class Needs {
     for (const { index, values } of masks) for (let i = 0; i < index.length; i += 1) this.masked[index[i]] |= values[i];
     this.bits.set(this.masked);
     for (const { shape } of shapes) for (const word of shape.keyWords) this.bits[word] = 0xffff_ffff;
+    // Whether headers could be read is found out by reading them.
+    if ((this.bits[Word.ETH_TYPE] & Sound.NETWORK) !== 0) this.bits[Word.IP] |= 0xff00_0000;
+    if ((this.bits[Word.ETH_TYPE] & Sound.TRANSPORT) !== 0) this.bits[Word.PORTS] = 0xffff_ffff;
     // TCP flags are counted wherever IP is looked at.
     if (this.bits[Word.IP] !== 0) this.bits[Word.TCP_FLAGS] |= 0xffff_0000;
     const words: number[] = [];

@@ -19,6 +19,7 @@ import {
   type Register,
   type Slot,
 } from '../../bpf/index.ts';
+import { Word } from '../../flow/index.ts';
 import { MAXIMUM_PORTS } from '../layout/limits.ts';
 import { CPU_BYTES, CpuByte, DROP_REASONS, LANE_BYTES } from '../layout/sizes.ts';
 import { Needs, type ProgramPlan } from './plan.ts';
@@ -103,6 +104,15 @@ export class ProgramWriter {
   /** Set a word of the key, if somebody looks at it. */
   setKey(word: number, value: Register): void {
     if (this.needs.has(word)) this.b.store('u32', this.key(word), value);
+  }
+
+  /** Note that headers could be read, if somebody looks at it. Uses R1. @param bit of Sound */
+  setSound(bit: number): void {
+    if ((this.needs.bits[Word.ETH_TYPE] & bit) === 0) return;
+    const { b } = this;
+    b.load(R1, 'u32', this.key(Word.ETH_TYPE));
+    b.or(R1, bit);
+    b.store('u32', this.key(Word.ETH_TYPE), R1);
   }
 
   /** All words of the key become 0. */

@@ -1,0 +1,288 @@
+/**
+ * Decisions that are kept: each record becomes a flow, which ends when what it rests on changes, when its time is over, or when it has not been used for a
+ * while. Whoever runs flows, the engine or the kernel, does so from the same table; counters of decisions follow what was counted there.
+ *
+ * What is kept has bounds. Flows: when the table is full, the port with the most flows gives up the one that it has used least lately, so that no port takes
+ * the place of others. Masks: each costs a look-up for packets that are looked up the long way, so that beyond a number of them packets are decided about
+ * one by one, which is counted and told.
+ */
+import { FlowError, type FlowKey, FlowTable, KEY_WORDS, PutMode, Word } from '../flow/index.ts';
+import type { PlacedDecider } from './decider.ts';
+import { type DeciderCall, Pass, PassKind } from './pass.ts';
+import type { DecisionRecord } from './record.ts';
+import { FlowCounter } from './counter.ts';
+import { type Dependent, type Tie, untieAll } from './state/observed.ts';
+import type { ObservedPorts } from './state/ports.ts';
+
+/** Bounds of what is kept. */
+export interface DecidedFlowsLimits {
+  /** Most flows; 100,000 when left out. */
+  readonly maximumFlows?: number;
+  /** Most masks; 64 when left out. */
+  readonly maximumMasks?: number;
+  /** Flows that are not used for this time go; 10 seconds when left out. */
+  readonly idleMs?: number;
+}
+
+export interface DecidedFlowsOptions extends DecidedFlowsLimits {
+  readonly ports: ObservedPorts;
+  /** From the top of the stack. */
+  readonly deciders: () => readonly PlacedDecider[];
+  /** Milliseconds of the clock that the table's times are of. */
+  readonly nowMs: () => number;
+  /** How deciders are called. */
+  readonly call?: DeciderCall;
+}
+
+/** What was decided, and why some of it is not kept. */
+export interface DecidedFlowsCounters {
+  /** Passes through the deciders. */
+  decisions: number;
+  /** Packets that were decided about one by one: at the wish of a decider, because there are too many masks, and because there is no room. */
+  everyPacket: number;
+  tooManyMasks: number;
+  full: number;
+  /** Flows that ended because something changed, because their time was over or nobody used them, and to make room. */
+  changed: number;
+  ended: number;
+  exchanged: number;
+}
+
+/** Flows that are looked at in one turn. */
+const LOOKED_AT = 1024;
+
+class KeptFlow implements Dependent {
+  readonly record: DecisionRecord;
+  readonly slot: number;
+  readonly portId: number;
+  readonly dueMs: number;
+  tie: Tie | null = null;
+  /** What its counters have been told. */
+  packets = 0;
+  bytes = 0;
+  readonly #owner: DecidedFlows;
+
+  constructor(owner: DecidedFlows, record: DecisionRecord, slot: number, portId: number, dueMs: number) {
+    this.#owner = owner;
+    this.record = record;
+    this.slot = slot;
+    this.portId = portId;
+    this.dueMs = dueMs;
+  }
+
+  end(): void {
+    this.#owner.endChanged(this);
+  }
+}
+
+export class DecidedFlows {
+  readonly table: FlowTable;
+  readonly counters: DecidedFlowsCounters = {
+    decisions: 0,
+    everyPacket: 0,
+    tooManyMasks: 0,
+    full: 0,
+    changed: 0,
+    ended: 0,
+    exchanged: 0,
+  };
+  /** The record of the packet that is decided about by itself. */
+  onlyRecord: DecisionRecord | null = null;
+  readonly #options: DecidedFlowsOptions;
+  readonly #pass: Pass;
+  readonly #maximumMasks: number;
+  readonly #idleMs: number;
+  /** By slot. */
+  readonly #flows: (KeptFlow | undefined)[] = [];
+  /** Flows by port. */
+  readonly #sizes = new Map<number, number>();
+  readonly #maximumFlows: number;
+  #sweepAt = 0;
+
+  constructor(options: DecidedFlowsOptions) {
+    this.#options = options;
+    this.#maximumFlows = options.maximumFlows ?? 100_000;
+    this.#maximumMasks = options.maximumMasks ?? 64;
+    this.#idleMs = options.idleMs ?? 10_000;
+    this.table = new FlowTable({ maximumFlows: this.#maximumFlows });
+    this.#pass = new Pass(options.ports, options.call);
+    this.table.observe({
+      flowAdded: () => {},
+      flowModified: () => {},
+      flowRemoved: (slot) => this.#settle(this.#flows[slot]),
+      flowsFlushed: () => this.settle(),
+    });
+  }
+
+  /** A counter that decisions can move. */
+  counter(name: string): FlowCounter {
+    return new FlowCounter(name, () => {
+      this.table.refreshCounts(-1);
+      this.settle();
+    });
+  }
+
+  /**
+   * Decide about a packet that no flow matches.
+   * @param frame gives its bytes
+   * @returns the slot of its flow, or the actions for it alone: then {@link onlyRecord} says the rest
+   * @throws what a decider throws, and DecisionError
+   */
+  decide(key: FlowKey, frame: (() => Uint8Array) | null): number | Int32Array {
+    const record = this.#run(key.words, PassKind.TRANSLATE, frame);
+    this.#makeRoom(record);
+    const slot = this.#keep(key.words, record);
+    if (slot !== -1) return slot;
+    this.onlyRecord = record;
+    for (const counter of record.counters) counter.add(1, frame?.().length ?? 0);
+    return record.actions;
+  }
+
+  /** Decide again about packets with this key, which were decided about before a restart, and keep it. @returns whether it is kept */
+  recall(key: Uint32Array): boolean {
+    return this.#keep(key, this.#run(key, PassKind.RECALL, null)) !== -1;
+  }
+
+  /** Decide about a packet for somebody who wants to know. Nothing is kept or done. */
+  trace(key: Uint32Array, frame: (() => Uint8Array) | null): DecisionRecord {
+    return this.#run(key, PassKind.TRACE, frame);
+  }
+
+  #run(key: Uint32Array, kind: number, frame: (() => Uint8Array) | null): DecisionRecord {
+    this.counters.decisions += 1;
+    return this.#pass.run(key, this.#options.deciders(), kind, frame);
+  }
+
+  /** What is kept of the flow in a slot. */
+  recordOf(slot: number): DecisionRecord | null {
+    return this.#flows[slot]?.record ?? null;
+  }
+
+  #keep(key: Uint32Array, record: DecisionRecord): number {
+    const { counters, table } = this;
+    if (record.everyPacket !== null) {
+      counters.everyPacket += 1;
+      return -1;
+    }
+    if (table.masks.length >= this.#maximumMasks && !table.masks.some((mask) => mask.equals(record.mask))) {
+      counters.tooManyMasks += 1;
+      return -1;
+    }
+    const masked = new Uint32Array(KEY_WORDS);
+    for (let i = 0; i < KEY_WORDS; i += 1) masked[i] = key[i] & record.mask[i];
+    const { mask, actions } = record;
+    const slot = table.put({ key: masked, mask, actions, ufid: null, mode: PutMode.CREATE, mayOverlap: true });
+    if (slot === FlowError.FULL) {
+      counters.full += 1;
+      return -1;
+    }
+    if (slot < 0) return -1;
+    const portId = masked[Word.IN_PORT];
+    const flow = new KeptFlow(this, record, slot, portId, this.#options.nowMs() + record.endsInMs);
+    flow.tie = this.#pass.reading.tieAll(flow);
+    this.#flows[slot] = flow;
+    this.#sizes.set(portId, (this.#sizes.get(portId) ?? 0) + 1);
+    return slot;
+  }
+
+  /** A full table: the port with the most flows has one less. */
+  #makeRoom(record: DecisionRecord): void {
+    if (record.everyPacket !== null || this.table.size < this.#maximumFlows) return;
+    let largest = -1;
+    let most = 0;
+    for (const [portId, size] of this.#sizes) {
+      if (size > most) {
+        most = size;
+        largest = portId;
+      }
+    }
+    let oldest: KeptFlow | null = null;
+    let usedMs = Number.POSITIVE_INFINITY;
+    // Some are enough to find one that is old: looking at all would cost more than a decision.
+    let looked = 0;
+    for (let slot = this.#next(); slot !== -1 && looked < LOOKED_AT; slot = this.#next(), looked += 1) {
+      const flow = this.#flows[slot];
+      if (flow === undefined || flow.portId !== largest) continue;
+      const used = this.table.usedMsOf(slot);
+      if (used < usedMs) {
+        usedMs = used;
+        oldest = flow;
+      }
+      if (oldest !== null && looked >= LOOKED_AT / 16) break;
+    }
+    if (oldest === null) return;
+    this.counters.exchanged += 1;
+    this.#remove(oldest);
+  }
+
+  /** The next flow in turn; each call goes on where the last one stopped. */
+  #next(): number {
+    let slot = this.table.next(this.#sweepAt);
+    if (slot === -1) slot = this.table.next(0);
+    this.#sweepAt = slot + 1;
+    return slot;
+  }
+
+  /** Time has passed: flows go that are over or idle. Looks at a part of them; to be called a few times a second. */
+  advance(): void {
+    const now = this.#options.nowMs();
+    const most = Math.min(this.table.size, Math.max(LOOKED_AT, this.table.size >> 3));
+    for (let i = 0; i < most; i += 1) {
+      const slot = this.#next();
+      if (slot === -1) return;
+      const flow = this.#flows[slot];
+      if (flow === undefined) continue;
+      let isOver = flow.dueMs <= now;
+      if (!isOver && this.table.usedMsOf(slot) + this.#idleMs <= now) {
+        this.table.refreshCounts(slot);
+        isOver = this.#flows[slot] === flow && this.table.usedMsOf(slot) + this.#idleMs <= now;
+      }
+      if (!isOver || this.#flows[slot] !== flow) continue;
+      this.counters.ended += 1;
+      this.#remove(flow);
+    }
+  }
+
+  /** Internal: called by a flow when what it rests on has changed. */
+  endChanged(flow: KeptFlow): void {
+    if (this.#flows[flow.slot] !== flow) return;
+    this.counters.changed += 1;
+    this.#remove(flow);
+  }
+
+  #remove(flow: KeptFlow): void {
+    this.table.remove(flow.slot);
+    this.#forget(flow);
+  }
+
+  #forget(flow: KeptFlow): void {
+    this.#flows[flow.slot] = undefined;
+    const size = (this.#sizes.get(flow.portId) ?? 1) - 1;
+    if (size === 0) this.#sizes.delete(flow.portId);
+    else this.#sizes.set(flow.portId, size);
+    untieAll(flow.tie);
+    flow.tie = null;
+  }
+
+  /** All flows end. */
+  flush(): void {
+    if (this.table.size === 0) return;
+    this.table.flush();
+    for (const flow of this.#flows) if (flow !== undefined) this.#forget(flow);
+    this.#flows.length = 0;
+  }
+
+  /** Tell the counters of decisions what was counted until now. */
+  settle(): void {
+    for (const flow of this.#flows) this.#settle(flow);
+  }
+
+  #settle(flow: KeptFlow | undefined): void {
+    if (flow === undefined || flow.record.counters.length === 0) return;
+    const packets = this.table.packetsOf(flow.slot);
+    const bytes = this.table.bytesOf(flow.slot);
+    for (const counter of flow.record.counters) counter.add(packets - flow.packets, bytes - flow.bytes);
+    flow.packets = packets;
+    flow.bytes = bytes;
+  }
+}

@@ -1,0 +1,314 @@
+/**
+ * What a decider says about a packet. Everything is carried out in the order in which it is said: an output sends the packet as it has been changed
+ * until then. Neighbours: rewrites.ts has the fields that can be set, pass.ts hands decisions to deciders and makes a record of them.
+ */
+import { ActionBuilder, TAG_PRESENT, Word } from '../flow/index.ts';
+import { EtherType } from '../net/index.ts';
+import type { FlowCounter } from './counter.ts';
+import { DecisionError } from './errors.ts';
+import type { PacketState } from './packet-state.ts';
+import { tagValue } from './packet-view.ts';
+import type { DecidedDrop } from './record.ts';
+import { ArpRewrite, EthernetRewrite, IpRewrite, PendingSets, PortsRewrite, VlanRewrite } from './rewrites.ts';
+import type { ObservedPorts } from './state/ports.ts';
+
+/** Most outputs, rewrites and the like of one decision. */
+const MOST_STEPS = 4096;
+
+/** A tag to push. */
+export interface NewTag {
+  /** 0 to 4095. */
+  readonly id: number;
+  /** 802.1p, 0 to 7; 0 when left out. */
+  readonly priority?: number;
+  /** 0x8100 when left out, or 0x88a8. */
+  readonly tpid?: number;
+}
+
+/** Whether a packet may leave through a port; called while it is as it would leave. @returns why not, or null */
+export type OutputJudge = (portId: number) => DecidedDrop | null;
+
+/** What one pass has come to so far. Internal to the room. */
+export interface DecisionSoFar {
+  readonly actions: Int32Array;
+  readonly outputs: number;
+  readonly drop: DecidedDrop | null;
+  readonly counters: readonly FlowCounter[];
+  readonly endsInMs: number;
+  readonly everyPacket: string | null;
+  readonly effects: readonly (() => void)[];
+  readonly notes: readonly { readonly by: string; readonly text: () => string }[];
+}
+
+export class Decision {
+  readonly #state: PacketState;
+  readonly #ports: ObservedPorts;
+  readonly #sets: PendingSets;
+  readonly #ethernet: EthernetRewrite;
+  readonly #ipv4: IpRewrite;
+  readonly #ipv6: IpRewrite;
+  readonly #arp: ArpRewrite;
+  readonly #transport: PortsRewrite;
+  readonly #vlan: VlanRewrite;
+  #builder = new ActionBuilder();
+  #judge: OutputJudge | null = null;
+  /** The extension whose turn it is, and whether it may forward. */
+  #by = '';
+  #mayForward = false;
+  #steps = 0;
+  #outputs = 0;
+  #refusal: DecidedDrop | null = null;
+  #drop: DecidedDrop | null = null;
+  #counters: FlowCounter[] = [];
+  #endsInMs = Number.POSITIVE_INFINITY;
+  #everyPacket: string | null = null;
+  #effects: (() => void)[] = [];
+  #notes: { by: string; text: () => string }[] = [];
+
+  /** Internal: passes make it. */
+  constructor(state: PacketState, ports: ObservedPorts) {
+    this.#state = state;
+    this.#ports = ports;
+    this.#sets = new PendingSets(state);
+    this.#ethernet = new EthernetRewrite(state, this.#sets);
+    this.#ipv4 = new IpRewrite(state, this.#sets, 'ipv4');
+    this.#ipv6 = new IpRewrite(state, this.#sets, 'ipv6');
+    this.#arp = new ArpRewrite(state, this.#sets);
+    this.#transport = new PortsRewrite(state, this.#sets);
+    this.#vlan = new VlanRewrite(state, this.#sets);
+    state.onBeyondFlows = (reason) => this.everyPacket(reason);
+  }
+
+  /** Internal: begin anew. */
+  begin(judge: OutputJudge | null): void {
+    this.#builder = new ActionBuilder();
+    this.#sets.clear();
+    this.#judge = judge;
+    this.#steps = 0;
+    this.#outputs = 0;
+    this.#refusal = null;
+    this.#drop = null;
+    this.#counters = [];
+    this.#endsInMs = Number.POSITIVE_INFINITY;
+    this.#everyPacket = null;
+    this.#effects = [];
+    this.#notes = [];
+  }
+
+  /** Internal: whose turn it is. */
+  turn(by: string, mayForward: boolean): void {
+    this.#by = by;
+    this.#mayForward = mayForward;
+    this.#state.marks.by = by;
+  }
+
+  /** Internal. */
+  soFar(): DecisionSoFar {
+    const isSent = this.#outputs > 0 && this.#drop === null;
+    return {
+      actions: isSent ? this.#builder.finish() : new Int32Array(0),
+      outputs: isSent ? this.#outputs : 0,
+      drop: this.#drop ?? (isSent ? null : this.#refusal),
+      counters: this.#counters,
+      endsInMs: this.#endsInMs,
+      everyPacket: this.#everyPacket,
+      effects: this.#effects,
+      notes: this.#notes,
+    };
+  }
+
+  /** Whether it has been dropped: nothing that is said afterwards counts. */
+  get isDropped(): boolean {
+    return this.#drop !== null;
+  }
+
+  /**
+   * Send the packet, as it is now, through a port. Without such a port it is not sent there.
+   * @param port its number, as of {@link ObservedPorts.named} or `packet.inPort`
+   * @throws DecisionError in an extension that does not forward
+   */
+  output(port: number): void {
+    this.#mustForward('output');
+    this.#send(port);
+  }
+
+  /** Send the packet, as it is now, through all ports but the one that it came in by. */
+  flood(): void {
+    this.#mustForward('flood');
+    const inPort = this.#state.look(Word.IN_PORT, 0xffff_ffff);
+    for (const portId of this.#ports.others(inPort)) this.#send(portId);
+  }
+
+  #mustForward(what: string): void {
+    if (!this.#mayForward) throw new DecisionError(`${this.#by} filters: it cannot ${what}`);
+  }
+
+  #send(portId: number): void {
+    if (this.#drop !== null) return;
+    this.#step();
+    const refusal = this.#ports.has(portId)
+      ? (this.#judge?.(portId) ?? null)
+      : { by: this.#by, reason: 'PORT_MISSING' };
+    if (refusal !== null) {
+      this.#refusal = refusal;
+      return;
+    }
+    this.#sets.flush(this.#builder);
+    this.#builder.output(portId);
+    this.#outputs += 1;
+  }
+
+  /**
+   * Drop the packet: whatever was said before, it goes nowhere.
+   * @param reason in capitals, such as `DENIED`: counted under the extension's name
+   * @param why a sentence for people, made only when somebody asks
+   */
+  drop(reason: string, why?: () => string): void {
+    if (!/^[A-Z][A-Z0-9_]{0,63}$/.test(reason))
+      throw new DecisionError(`"${reason}" is no name of a reason: capitals, digits and _`);
+    this.#drop ??= { by: this.#by, reason };
+    if (why !== undefined) this.note(why);
+  }
+
+  /** Let each packet of this decision count into a counter of `handle.counter`. */
+  count(counter: FlowCounter): void {
+    this.#step();
+    if (!this.#counters.includes(counter)) this.#counters.push(counter);
+  }
+
+  /** Say something to people who trace a packet. The sentence is made only when somebody asks. */
+  note(text: () => string): void {
+    this.#step();
+    this.#notes.push({ by: this.#by, text });
+  }
+
+  /** The decision holds no longer than this. The shortest of several counts. @param ms milliseconds from now, more than 0 */
+  until(ms: number): void {
+    if (!(ms > 0)) throw new DecisionError(`a decision cannot hold for ${ms} milliseconds`);
+    this.#endsInMs = Math.min(this.#endsInMs, ms);
+  }
+
+  /**
+   * Something to do because this packet came, such as to learn an address; not done when a decision is only traced or made again after a
+   * restart. When it changes what this decision rests on, the packet is decided about once more.
+   */
+  effect(run: () => void): void {
+    this.#step();
+    this.#effects.push(run);
+  }
+
+  /** Packets like this one have to be decided about one by one. @param reason for people, such as "it counts to ten" */
+  everyPacket(reason: string): void {
+    this.#everyPacket ??= this.#by === '' ? reason : `${this.#by}: ${reason}`;
+  }
+
+  /** Set addresses of the Ethernet header. */
+  get ethernet(): EthernetRewrite {
+    return this.#ethernet;
+  }
+
+  /** Set fields of IPv4. @throws DecisionError when the packet is none; likewise below */
+  get ipv4(): IpRewrite {
+    if (this.#state.network() !== EtherType.IPV4) throw this.#missing('IPv4');
+    return this.#ipv4;
+  }
+
+  get ipv6(): IpRewrite {
+    if (this.#state.network() !== EtherType.IPV6) throw this.#missing('IPv6');
+    return this.#ipv6;
+  }
+
+  get arp(): ArpRewrite {
+    if (this.#state.network() !== EtherType.ARP) throw this.#missing('ARP');
+    return this.#arp;
+  }
+
+  /** Set ports of TCP. */
+  get tcp(): PortsRewrite {
+    return this.#portsOf('TCP', 6);
+  }
+
+  get udp(): PortsRewrite {
+    return this.#portsOf('UDP', 17);
+  }
+
+  get sctp(): PortsRewrite {
+    return this.#portsOf('SCTP', 132);
+  }
+
+  #portsOf(name: string, protocol: number): PortsRewrite {
+    if (!this.#state.isTransport(protocol)) throw this.#missing(name);
+    return this.#transport;
+  }
+
+  #missing(what: string): DecisionError {
+    return new DecisionError(`${this.#by} sets a field of ${what}, and the packet is no ${what}`);
+  }
+
+  /** Set fields of the outermost VLAN tag. @throws DecisionError when there is none */
+  get vlan(): VlanRewrite {
+    if (!this.#state.hasTag(0)) throw this.#missing('tagged frame');
+    return this.#vlan;
+  }
+
+  /** Put a VLAN tag before all others. */
+  pushVlan({ id, priority = 0, tpid = EtherType.VLAN }: NewTag): void {
+    const isTag = Number.isInteger(id) && id >= 0 && id <= 4095 && Number.isInteger(priority) && priority >= 0 && priority <= 7;
+    if (!isTag || (tpid !== EtherType.VLAN && tpid !== EtherType.SERVICE_VLAN))
+      throw new DecisionError(`there is no VLAN tag of id ${id}, priority ${priority} and TPID ${tpid}`);
+    this.#step();
+    this.#sets.flush(this.#builder);
+    const value = tagValue(tpid, id, priority);
+    this.#builder.pushVlan(tpid, (value & 0xffff) | TAG_PRESENT);
+    this.#state.pushTag(value);
+  }
+
+  /** Take the outermost VLAN tag away. @throws DecisionError when there is none */
+  popVlan(): void {
+    if (!this.#state.hasTag(0)) throw this.#missing('tagged frame');
+    this.#step();
+    this.#sets.flush(this.#builder);
+    this.#builder.popVlan();
+    this.#state.popTag();
+  }
+
+  /** Decrement time to live or hop limit, as a router does; a packet whose time is up goes no further. @throws DecisionError when it is not IP */
+  decrementTtl(): void {
+    if (!this.#state.isIp()) throw this.#missing('IP');
+    this.#step();
+    this.#sets.flush(this.#builder);
+    this.#builder.decTtl(new Int32Array(0));
+    this.#state.decrementTtl();
+  }
+
+  /**
+   * Do something with one packet in some, drawn anew for each packet. What is changed within is changed for these copies alone.
+   * @param probability 0 to 1
+   */
+  sample(probability: number, within: (decision: Decision) => void): void {
+    this.#mustForward('sample');
+    if (!(probability >= 0 && probability <= 1)) throw new DecisionError(`${probability} is no probability`);
+    this.#step();
+    this.#sets.flush(this.#builder);
+    const outer = this.#builder;
+    const saved = this.#state.save();
+    const outputs = this.#outputs;
+    this.#builder = new ActionBuilder();
+    try {
+      within(this);
+    } finally {
+      const list = this.#builder.finish();
+      this.#builder = outer;
+      this.#sets.clear();
+      this.#state.restore(saved);
+      if (list.length > 0) outer.sample(Math.round(probability * 0xffff_ffff), list);
+      // A packet that is not drawn has gone nowhere by this.
+      this.#outputs = outputs + (list.length > 0 ? 1 : 0);
+    }
+  }
+
+  #step(): void {
+    this.#steps += 1;
+    if (this.#steps > MOST_STEPS) throw new DecisionError(`${this.#by} says more than ${MOST_STEPS} things about one packet`);
+  }
+}

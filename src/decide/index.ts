@@ -1,0 +1,34 @@
+/** decide/: the contract of deciders, what they look at, what they say, what it rests on, and the flows that are kept of it. The only door of this room. */
+export { FlowCounter } from './counter.ts';
+export { DecidedFlows, type DecidedFlowsCounters, type DecidedFlowsLimits, type DecidedFlowsOptions } from './decided-flows.ts';
+export type { Decider, DeciderType, OutputDecision, PlacedDecider } from './decider.ts';
+export { Decision, type NewTag } from './decision.ts';
+export { DecisionError } from './errors.ts';
+export { Field, type FieldKind } from './field.ts';
+export type { Look } from './marks.ts';
+export {
+  ArpView,
+  EthernetView,
+  type FragmentKind,
+  IcmpView,
+  IpView,
+  PacketView,
+  PortsView,
+  TcpView,
+  VlanView,
+} from './packet-view.ts';
+export type { DecidedDrop, DecisionRecord, DecisionTrace } from './record.ts';
+export {
+  ArpRewrite,
+  EthernetRewrite,
+  IpRewrite,
+  PortsRewrite,
+  type SetValue,
+  VlanRewrite,
+} from './rewrites.ts';
+export { type DecidedPort, ObservedPorts } from './state/ports.ts';
+export { type FoundPrefix, ObservedPrefixes } from './state/prefixes.ts';
+export { DeciderState } from './state/state.ts';
+export { ObservedMap, ObservedSet, type TableKey } from './state/table.ts';
+export { ObservedValue } from './state/value.ts';
+export { WeightedChoice } from './state/weighted.ts';

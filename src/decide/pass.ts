@@ -1,0 +1,165 @@
+/**
+ * One pass of a packet through all deciders, from which a record is made. Nothing of it outlives the call but the record. Neighbours: decided-flows.ts keeps
+ * records as flows; state/observed.ts notes what is read.
+ */
+import { KEY_WORDS, validateActions, Word } from '../flow/index.ts';
+import type { OutputDecision, PlacedDecider } from './decider.ts';
+import { Decision } from './decision.ts';
+import { DecisionError } from './errors.ts';
+import { PacketState } from './packet-state.ts';
+import { PacketView } from './packet-view.ts';
+import type { DecidedDrop, DecisionRecord } from './record.ts';
+import { Reading, whileReading, withoutReading } from './state/observed.ts';
+import type { ObservedPorts } from './state/ports.ts';
+
+/** What a pass is for. */
+export const PassKind = {
+  /** A packet came: effects are carried out. */
+  TRANSLATE: 0,
+  /** What was decided before is decided again: nothing may be done because of it. */
+  RECALL: 1,
+  /** Somebody wants to know: likewise, and everything that was looked at is told. */
+  TRACE: 2,
+} as const;
+
+/** A packet whose effects change what it rests on is decided about again, at most so often. */
+const MOST_PASSES = 3;
+
+/** Forwarding deciders that said nothing. */
+const NOT_FORWARDED: Omit<DecidedDrop, 'by'> = { reason: 'NOT_FORWARDED' };
+
+/** Calls a decider; whoever guards extensions hands one in that knows whose turn it is. May throw. */
+export type DeciderCall = (placed: PlacedDecider, call: () => void) => void;
+
+export class Pass {
+  /** What the last pass has read of observed state. Whoever keeps its record ties it to this before the next pass. */
+  readonly reading = new Reading();
+  readonly #state = new PacketState();
+  readonly #view: PacketView;
+  readonly #decision: Decision;
+  readonly #call: DeciderCall;
+  readonly #masked = new Uint32Array(KEY_WORDS);
+  #isUnderWay = false;
+
+  /** @param call how deciders are called; plainly when left out */
+  constructor(ports: ObservedPorts, call: DeciderCall = (_, run) => run()) {
+    this.#view = new PacketView(this.#state);
+    this.#decision = new Decision(this.#state, ports);
+    this.#call = call;
+  }
+
+  /**
+   * Decide about a packet.
+   * @param key words of its flow key
+   * @param deciders from the top of the stack; those that filter before the one that forwards, which may be missing: then `next` is told
+   * @param kind of PassKind
+   * @param frame gives the packet's bytes, when there is one
+   * @throws DecisionError for what no decision can hold; whatever a decider throws
+   */
+  run(
+    key: Uint32Array,
+    deciders: readonly PlacedDecider[],
+    kind: number,
+    frame: (() => Uint8Array) | null = null,
+  ): DecisionRecord {
+    // The view and all else here is of one packet at a time.
+    if (this.#isUnderWay) throw new DecisionError('a decision leads to another one before it is made');
+    this.#isUnderWay = true;
+    try {
+      let record = this.#once(key, deciders, kind, frame);
+      for (let pass = 1; kind === PassKind.TRANSLATE && this.#runEffects(); pass += 1) {
+        if (pass === MOST_PASSES) return { ...record, everyPacket: 'what it does changes what it rests on, each time' };
+        record = this.#once(key, deciders, PassKind.TRANSLATE, frame);
+      }
+      return record;
+    } finally {
+      this.#isUnderWay = false;
+    }
+  }
+
+  /** @returns whether they have changed what the decision rests on */
+  #runEffects(): boolean {
+    const { effects } = this.#decision.soFar();
+    if (effects.length === 0) return false;
+    withoutReading(() => {
+      for (const effect of effects) effect();
+    });
+    return this.reading.isStale;
+  }
+
+  #once(
+    key: Uint32Array,
+    deciders: readonly PlacedDecider[],
+    kind: number,
+    frame: (() => Uint8Array) | null,
+  ): DecisionRecord {
+    const state = this.#state;
+    const decision = this.#decision;
+    state.begin(key, kind === PassKind.TRACE);
+    this.#view.begin(frame);
+    // A flow is of one port and one look-up, and so are its counts.
+    state.marks.add(Word.IN_PORT, 0xffff_ffff);
+    state.marks.add(Word.RECIRC_ID, 0xffff_ffff);
+    decision.begin((portId) => this.#judgeOutput(portId, deciders));
+    this.reading.clear();
+    const asked: string[] = [];
+    whileReading(this.reading, () => this.#ask(deciders, asked));
+    const { actions, drop, counters, endsInMs, everyPacket, notes } = decision.soFar();
+    const mask = state.marks.mask.slice();
+    for (let i = 0; i < KEY_WORDS; i += 1) this.#masked[i] = key[i] & mask[i];
+    const flaw = validateActions(actions, this.#masked);
+    if (flaw !== null) throw new DecisionError(`${asked.at(-1) ?? 'nobody'} decided what cannot be done: ${flaw.message}`);
+    const forwarder = deciders.find(({ type }) => type === 'forwarding')?.name ?? '';
+    return {
+      mask,
+      actions,
+      drop: actions.length > 0 ? null : (drop ?? { by: forwarder, ...NOT_FORWARDED }),
+      counters,
+      deciders: asked,
+      endsInMs,
+      everyPacket,
+      trace:
+        kind === PassKind.TRACE
+          ? {
+              looks: state.marks.looks ?? [],
+              restsOn: this.reading.names(),
+              notes: notes.map(({ by, text }) => ({ by, text: text() })),
+            }
+          : null,
+    };
+  }
+
+  #ask(deciders: readonly PlacedDecider[], asked: string[]): void {
+    for (const placed of deciders) {
+      const { decider, name, type } = placed;
+      if (decider.decide === undefined) continue;
+      asked.push(name);
+      this.#decision.turn(name, type === 'forwarding');
+      this.#call(placed, () => decider.decide?.(this.#view, this.#decision));
+      if (this.#decision.isDropped || type === 'forwarding') return;
+    }
+  }
+
+  /** From the bottom: what one refuses the others do not see. */
+  #judgeOutput(portId: number, deciders: readonly PlacedDecider[]): DecidedDrop | null {
+    const forwarder = this.#state.marks.by;
+    let refusal: DecidedDrop | null = null;
+    for (let i = deciders.length - 1; i >= 0 && refusal === null; i -= 1) {
+      const placed = deciders[i];
+      const { decider, name } = placed;
+      if (decider.decideOutput === undefined) continue;
+      this.#decision.turn(name, false);
+      const output: OutputDecision = {
+        drop: (reason, why) => {
+          refusal ??= { by: name, reason };
+          if (why !== undefined) this.#decision.note(why);
+        },
+        note: (text) => this.#decision.note(text),
+        everyPacket: (reason) => this.#decision.everyPacket(reason),
+      };
+      this.#call(placed, () => decider.decideOutput?.(this.#view, portId, output));
+    }
+    this.#decision.turn(forwarder, true);
+    return refusal;
+  }
+}
