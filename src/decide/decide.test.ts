@@ -83,7 +83,11 @@ class Afresh {
   }
 }
 
-function datapath(sent: (text: string) => void, hooks: Partial<ConstructorParameters<typeof Datapath>[0]['hooks']> = {}, table?: DecidedFlows['table']): Datapath {
+function datapath(
+  sent: (text: string) => void,
+  hooks: Partial<ConstructorParameters<typeof Datapath>[0]['hooks']> = {},
+  table?: DecidedFlows['table'],
+): Datapath {
   return new Datapath({
     hooks: { output: (packet, port) => sent(`${port} ${Buffer.from(packet.frame()).toString('hex')}`), ...hooks },
     nowMs: () => 1,
@@ -151,7 +155,8 @@ test('kept flows do what deciding afresh for each packet does, whatever changes 
       expect(kept.dropped, where).toEqual(afresh.dropped);
       packets += 1;
     }
-    for (const counter of counters) expect(counter.packets, `MILLRACE_SEED=${seed + round}`).toBe(afresh.counts.get(counter.name) ?? 0);
+    for (const counter of counters)
+      expect(counter.packets, `MILLRACE_SEED=${seed + round}`).toBe(afresh.counts.get(counter.name) ?? 0);
     decisions += kept.flows.counters.decisions;
     const { table } = kept.flows;
     kept.flows.flush();

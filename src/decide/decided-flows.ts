@@ -7,10 +7,10 @@
  * one by one, which is counted and told.
  */
 import { FlowError, type FlowKey, FlowTable, KEY_WORDS, PutMode, Word } from '../flow/index.ts';
+import { FlowCounter } from './counter.ts';
 import type { PlacedDecider } from './decider.ts';
 import { type DeciderCall, Pass, PassKind } from './pass.ts';
 import type { DecisionRecord } from './record.ts';
-import { FlowCounter } from './counter.ts';
 import { type Dependent, type Tie, untieAll } from './state/observed.ts';
 import type { ObservedPorts } from './state/ports.ts';
 
@@ -272,9 +272,10 @@ export class DecidedFlows {
     this.#flows.length = 0;
   }
 
-  /** Tell the counters of decisions what was counted until now. */
-  settle(): void {
-    for (const flow of this.#flows) this.#settle(flow);
+  /** Tell the counters of decisions what was counted until now. @param slot of one flow; left out, of all */
+  settle(slot?: number): void {
+    if (slot !== undefined) this.#settle(this.#flows[slot]);
+    else for (const flow of this.#flows) this.#settle(flow);
   }
 
   #settle(flow: KeptFlow | undefined): void {

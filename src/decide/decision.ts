@@ -8,7 +8,7 @@ import type { FlowCounter } from './counter.ts';
 import { DecisionError } from './errors.ts';
 import type { PacketState } from './packet-state.ts';
 import { tagValue } from './packet-view.ts';
-import type { DecidedDrop } from './record.ts';
+import type { DecidedDrop, DecisionRecord } from './record.ts';
 import { ArpRewrite, EthernetRewrite, IpRewrite, PendingSets, PortsRewrite, VlanRewrite } from './rewrites.ts';
 import type { ObservedPorts } from './state/ports.ts';
 
@@ -31,8 +31,8 @@ export type OutputJudge = (portId: number) => DecidedDrop | null;
 /** What one pass has come to so far. Internal to the room. */
 export interface DecisionSoFar {
   readonly actions: Int32Array;
-  readonly outputs: number;
   readonly drop: DecidedDrop | null;
+  readonly excluded: DecisionRecord['excluded'];
   readonly counters: readonly FlowCounter[];
   readonly endsInMs: number;
   readonly everyPacket: string | null;
@@ -57,7 +57,7 @@ export class Decision {
   #mayForward = false;
   #steps = 0;
   #outputs = 0;
-  #refusal: DecidedDrop | null = null;
+  #excluded: { readonly portId: number; readonly drop: DecidedDrop }[] = [];
   #drop: DecidedDrop | null = null;
   #counters: FlowCounter[] = [];
   #endsInMs = Number.POSITIVE_INFINITY;
@@ -86,7 +86,7 @@ export class Decision {
     this.#judge = judge;
     this.#steps = 0;
     this.#outputs = 0;
-    this.#refusal = null;
+    this.#excluded = [];
     this.#drop = null;
     this.#counters = [];
     this.#endsInMs = Number.POSITIVE_INFINITY;
@@ -105,10 +105,13 @@ export class Decision {
   /** Internal. */
   soFar(): DecisionSoFar {
     const isSent = this.#outputs > 0 && this.#drop === null;
+    const excluded = this.#drop === null ? [...this.#excluded] : [];
+    // One copy stands for the packet.
+    const last = isSent ? undefined : excluded.pop();
     return {
       actions: isSent ? this.#builder.finish() : new Int32Array(0),
-      outputs: isSent ? this.#outputs : 0,
-      drop: this.#drop ?? (isSent ? null : this.#refusal),
+      drop: this.#drop ?? last?.drop ?? null,
+      excluded,
       counters: this.#counters,
       endsInMs: this.#endsInMs,
       everyPacket: this.#everyPacket,
@@ -150,7 +153,7 @@ export class Decision {
       ? (this.#judge?.(portId) ?? null)
       : { by: this.#by, reason: 'PORT_MISSING' };
     if (refusal !== null) {
-      this.#refusal = refusal;
+      this.#excluded.push({ portId, drop: refusal });
       return;
     }
     this.#sets.flush(this.#builder);
@@ -253,7 +256,8 @@ export class Decision {
 
   /** Put a VLAN tag before all others. */
   pushVlan({ id, priority = 0, tpid = EtherType.VLAN }: NewTag): void {
-    const isTag = Number.isInteger(id) && id >= 0 && id <= 4095 && Number.isInteger(priority) && priority >= 0 && priority <= 7;
+    const isTag =
+      Number.isInteger(id) && id >= 0 && id <= 4095 && Number.isInteger(priority) && priority >= 0 && priority <= 7;
     if (!isTag || (tpid !== EtherType.VLAN && tpid !== EtherType.SERVICE_VLAN))
       throw new DecisionError(`there is no VLAN tag of id ${id}, priority ${priority} and TPID ${tpid}`);
     this.#step();
@@ -309,6 +313,7 @@ export class Decision {
 
   #step(): void {
     this.#steps += 1;
-    if (this.#steps > MOST_STEPS) throw new DecisionError(`${this.#by} says more than ${MOST_STEPS} things about one packet`);
+    if (this.#steps > MOST_STEPS)
+      throw new DecisionError(`${this.#by} says more than ${MOST_STEPS} things about one packet`);
   }
 }

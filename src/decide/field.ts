@@ -2,14 +2,7 @@
  * A field of a packet as deciders see it: each question marks no more bits than its answer needs. Addresses and ports are such fields; numbers
  * that are always wanted whole are plain numbers of packet-view.ts.
  */
-import {
-  formatIpv4,
-  formatIpv6,
-  formatMac,
-  parseIpv4Into,
-  parseIpv6Into,
-  parseMacInto,
-} from '../net/index.ts';
+import { formatIpv4, formatIpv6, formatMac, parseIpv4Into, parseIpv6Into, parseMacInto } from '../net/index.ts';
 import { DecisionError } from './errors.ts';
 import type { PacketState } from './packet-state.ts';
 
@@ -44,7 +37,10 @@ const constants = new Map<FieldKind, Map<string, FieldValue>>();
 export function fieldValue(kind: FieldKind, value: string | number | Uint8Array): FieldValue {
   if (typeof value !== 'string') return readValue(kind, value);
   let known = constants.get(kind);
-  if (known === undefined) constants.set(kind, (known = new Map()));
+  if (known === undefined) {
+    known = new Map();
+    constants.set(kind, known);
+  }
   let found = known.get(value);
   if (found === undefined) {
     found = readValue(kind, value);
@@ -71,11 +67,13 @@ function readValue(kind: FieldKind, value: string | number | Uint8Array): FieldV
     if (slash !== -1) bits = /^\d{1,3}$/.test(value.slice(slash + 1)) ? Number(value.slice(slash + 1)) : -1;
     isRead = bits >= 0 && bits <= width && readText(kind, text, bytes);
   }
-  if (!isRead) throw new DecisionError(`${typeof value === 'object' ? `${value.length} bytes` : value} is no ${NAMES[kind]}`);
+  if (!isRead)
+    throw new DecisionError(`${typeof value === 'object' ? `${value.length} bytes` : value} is no ${NAMES[kind]}`);
   const words: number[] = [];
   for (let i = 0; i < bits; i += 32) {
     const at = i >> 3;
-    const word = ((bytes[at] ?? 0) << 24) | ((bytes[at + 1] ?? 0) << 16) | ((bytes[at + 2] ?? 0) << 8) | (bytes[at + 3] ?? 0);
+    const word =
+      ((bytes[at] ?? 0) << 24) | ((bytes[at + 1] ?? 0) << 16) | ((bytes[at + 2] ?? 0) << 8) | (bytes[at + 3] ?? 0);
     words.push(word & topBits(bits - i));
   }
   return { words, bits };
@@ -115,7 +113,12 @@ export class Field {
   readonly name: string;
   readonly width: number;
   readonly #state: PacketState;
-  readonly #parts: readonly { readonly word: number; readonly bits: number; readonly above: number; readonly size: number }[];
+  readonly #parts: readonly {
+    readonly word: number;
+    readonly bits: number;
+    readonly above: number;
+    readonly size: number;
+  }[];
   readonly #words = new Int32Array(4);
 
   constructor(state: PacketState, kind: FieldKind, name: string, parts: readonly FieldPart[]) {
@@ -173,7 +176,9 @@ export class Field {
       const beyond = (taken & 31) + size - 32;
       const first = wanted.words[taken >>> 5] ?? 0;
       const part =
-        beyond <= 0 ? first >>> -beyond : (first << beyond) | ((wanted.words[(taken >>> 5) + 1] ?? 0) >>> (32 - beyond));
+        beyond <= 0
+          ? first >>> -beyond
+          : (first << beyond) | ((wanted.words[(taken >>> 5) + 1] ?? 0) >>> (32 - beyond));
       this.#state.set(word, bits, part << (32 - above - size));
       taken += size;
     }
@@ -182,7 +187,8 @@ export class Field {
   /** Whether it has this value; `within` for prefixes. Marks it whole, or up to the first bit that differs. */
   is(value: string | number | Uint8Array): boolean {
     const wanted = fieldValue(this.kind, value);
-    if (wanted.bits !== this.width) throw new DecisionError(`${value} is a prefix: ask whether ${this.name} is within it`);
+    if (wanted.bits !== this.width)
+      throw new DecisionError(`${value} is a prefix: ask whether ${this.name} is within it`);
     return this.#begins(wanted);
   }
 

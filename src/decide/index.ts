@@ -1,6 +1,11 @@
 /** decide/: the contract of deciders, what they look at, what they say, what it rests on, and the flows that are kept of it. The only door of this room. */
 export { FlowCounter } from './counter.ts';
-export { DecidedFlows, type DecidedFlowsCounters, type DecidedFlowsLimits, type DecidedFlowsOptions } from './decided-flows.ts';
+export {
+  DecidedFlows,
+  type DecidedFlowsCounters,
+  type DecidedFlowsLimits,
+  type DecidedFlowsOptions,
+} from './decided-flows.ts';
 export type { Decider, DeciderType, OutputDecision, PlacedDecider } from './decider.ts';
 export { Decision, type NewTag } from './decision.ts';
 export { DecisionError } from './errors.ts';

@@ -104,16 +104,18 @@ export class Pass {
     this.reading.clear();
     const asked: string[] = [];
     whileReading(this.reading, () => this.#ask(deciders, asked));
-    const { actions, drop, counters, endsInMs, everyPacket, notes } = decision.soFar();
+    const { actions, drop, excluded, counters, endsInMs, everyPacket, notes } = decision.soFar();
     const mask = state.marks.mask.slice();
     for (let i = 0; i < KEY_WORDS; i += 1) this.#masked[i] = key[i] & mask[i];
     const flaw = validateActions(actions, this.#masked);
-    if (flaw !== null) throw new DecisionError(`${asked.at(-1) ?? 'nobody'} decided what cannot be done: ${flaw.message}`);
+    if (flaw !== null)
+      throw new DecisionError(`${asked.at(-1) ?? 'nobody'} decided what cannot be done: ${flaw.message}`);
     const forwarder = deciders.find(({ type }) => type === 'forwarding')?.name ?? '';
     return {
       mask,
       actions,
       drop: actions.length > 0 ? null : (drop ?? { by: forwarder, ...NOT_FORWARDED }),
+      excluded,
       counters,
       deciders: asked,
       endsInMs,

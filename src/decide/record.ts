@@ -27,6 +27,8 @@ export interface DecisionRecord {
   readonly actions: Int32Array;
   /** Null when they go somewhere. */
   readonly drop: DecidedDrop | null;
+  /** Copies that do not leave, by port; when no other does, the last of them is not here but in {@link drop}. */
+  readonly excluded: readonly { readonly portId: number; readonly drop: DecidedDrop }[];
   /** Counters that each packet moves. */
   readonly counters: readonly FlowCounter[];
   /** Extensions that had a say, in the order of the stack. */

@@ -4,7 +4,7 @@
 import { type ActionBuilder, KEY_WORDS, KeyAttribute, setLayout, TAG_PRESENT, Word } from '../flow/index.ts';
 import { EtherType, IpProtocol } from '../net/index.ts';
 import { DecisionError } from './errors.ts';
-import { Field } from './field.ts';
+import type { Field } from './field.ts';
 import type { PacketState } from './packet-state.ts';
 import { ArpView, EthernetView, IpView, PortsView } from './packet-view.ts';
 

@@ -8,6 +8,8 @@ import type { SwitchEvent } from './api.ts';
 import { judgeSource, readFrame } from './classify.ts';
 import { completePackets } from './completion.ts';
 import { ContextFlag, ContextPool, type ForwardingContext } from './context.ts';
+import { slotsDecidedAlong, stackedDecider } from './decider/along.ts';
+import type { StackedDecider } from './decider/placed.ts';
 import { DropReason, DropReasons } from './drop-reason.ts';
 import type { HostServices } from './extension.ts';
 import { ingressFrom } from './ingress.ts';
@@ -50,6 +52,8 @@ export class Datapath {
   ingressSlots: Slot[] = [];
   egressSlots: Slot[] = [];
   forwardingSlot: Slot | null = null;
+  /** Deciders that the forwarding extension decides along, from the top. */
+  decidedAlong: readonly StackedDecider[] = [];
   /** Those with onIngressComplete, from the bottom; with onEgressReturn, from the top. */
   completeSlots: Slot[] = [];
   returnSlots: Slot[] = [];
@@ -308,8 +312,10 @@ export class Datapath {
 
   /** Recompute the arrays that hot code walks, from all flowing slots in order from the top. */
   setChain(slots: readonly Slot[]): void {
-    this.ingressSlots = slots.filter((slot) => slot.hasIngress && !slot.forwarding);
-    this.egressSlots = slots.filter((slot) => slot.hasEgress && !slot.forwarding).reverse();
+    const along = slotsDecidedAlong(slots);
+    this.decidedAlong = along.map((slot) => stackedDecider(this, slot));
+    this.ingressSlots = slots.filter((slot) => slot.hasIngress && !slot.forwarding && !along.includes(slot));
+    this.egressSlots = slots.filter((slot) => slot.hasEgress && !slot.forwarding && !along.includes(slot)).reverse();
     this.forwardingSlot = slots.find((slot) => slot.forwarding) ?? null;
     this.completeSlots = slots.filter((slot) => slot.hasComplete).reverse();
     this.returnSlots = slots.filter((slot) => slot.hasReturn);

@@ -7,6 +7,7 @@
  */
 import type { Batch, Packet } from '../net/index.ts';
 import type { ForwardingContext } from './context.ts';
+import type { StackedDecider } from './decider/placed.ts';
 import type { DropReasonCode } from './drop-reason.ts';
 import type { OidAction, OidRequest, QueryKind, QueryOid, QueryResult, Status, StatusIndication } from './oid.ts';
 import type { Passage, Shortcuts } from './passage.ts';
@@ -118,6 +119,13 @@ export interface Extension {
    * out, an extension that is handed packets is handed all of them.
    */
   passByPort?(portId: number): boolean;
+  /**
+   * Of an extension that is a decider (decider/define.ts): what it decides, for whoever forwards to decide it along. While somebody does, its handlers
+   * get no packets.
+   */
+  readonly decider?: StackedDecider;
+  /** Of a forwarding extension: it decides along what deciders right above it decide; see {@link Shortcuts.decidersAbove}. */
+  readonly decidesAlong?: boolean;
   /** What it would do with a packet. */
   explain?(packet: Packet, context: ForwardingContext): Explanation;
 }

@@ -2,6 +2,7 @@
  * The handle: what one extension holds of the switch. It only binds the extension's slot to the calls; the checks are in
  * destination-calls.ts, traffic-calls.ts, references.ts and oid-path.ts.
  */
+
 import { type Batch, type ClonePool, type Packet, type PacketPool, TagAction } from '../net/index.ts';
 import type { SwitchEvent } from './api.ts';
 import {
@@ -14,6 +15,7 @@ import {
 } from './carried.ts';
 import type { ForwardingContext } from './context.ts';
 import type { Datapath, DropWatcher } from './datapath.ts';
+import type { StackedDecider } from './decider/placed.ts';
 import * as destinations from './destination-calls.ts';
 import { floodTo } from './destinations.ts';
 import { DropReason, type DropReasonCode } from './drop-reason.ts';
@@ -143,6 +145,10 @@ class BoundShortcuts implements Shortcuts {
 
   isOpen(portId: number): boolean {
     return isOpenPort(this.#datapath, this.#slot, portId);
+  }
+
+  decidersAbove(): readonly StackedDecider[] {
+    return this.#slot.forwarding ? this.#datapath.decidedAlong : [];
   }
 
   watch(listener: (portId: number) => void): () => void {

@@ -1,4 +1,39 @@
 /** switch/: the extensible switch. The only door of this room; start reading at api.ts and extension.ts. */
+export {
+  type ArpRewrite,
+  type ArpView,
+  type DecidedPort,
+  type Decider,
+  type DeciderState,
+  type Decision,
+  DecisionError,
+  type EthernetRewrite,
+  type EthernetView,
+  type Field,
+  type FieldKind,
+  type FlowCounter,
+  type FoundPrefix,
+  type FragmentKind,
+  type IcmpView,
+  type IpRewrite,
+  type IpView,
+  type NewTag,
+  type ObservedMap,
+  type ObservedPorts,
+  type ObservedPrefixes,
+  type ObservedSet,
+  type ObservedValue,
+  type OutputDecision,
+  type PacketView,
+  type PortsRewrite,
+  type PortsView,
+  type SetValue,
+  type TableKey,
+  type TcpView,
+  type VlanRewrite,
+  type VlanView,
+  type WeightedChoice,
+} from '../decide/index.ts';
 export type {
   DropCount,
   ExtensionInfo,
@@ -15,6 +50,13 @@ export type {
   VirtualSwitch,
 } from './api.ts';
 export { ContextFlag, contextOf, DestinationFlag, ForwardingContext, PacketFlag } from './context.ts';
+export {
+  type DeciderDefinition,
+  type DeciderExtension,
+  type DeciderHandle,
+  defineDecider,
+} from './decider/define.ts';
+export type { StackedDecider } from './decider/placed.ts';
 export { DropReason, type DropReasonCode, type DropReasonInfo } from './drop-reason.ts';
 export { RuleError, SwitchError, type SwitchErrorCode } from './errors.ts';
 export type {
@@ -34,6 +76,7 @@ export type {
   StandardPolicies,
   TimerHandle,
 } from './extension.ts';
+export { type CarriedPackets, type FlowForwarder, FlowForwarding } from './flow-forwarding.ts';
 export { Learned, type MacEntry, MacTable } from './mac-table.ts';
 export {
   DEFAULT_NIC_INDEX,

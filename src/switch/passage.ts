@@ -4,6 +4,7 @@
  */
 import type { Packet } from '../net/index.ts';
 import type { ForwardingContext } from './context.ts';
+import type { StackedDecider } from './decider/placed.ts';
 import type { DropReasonCode } from './drop-reason.ts';
 
 /** What of an IP packet is looked at beyond source port, Ethernet header, tags and EtherType. Bits. */
@@ -74,6 +75,8 @@ export interface Shortcuts {
    * mirror. The answer holds until {@link watch} tells.
    */
   isOpen(portId: number): boolean;
+  /** Forwarding, with `decidesAlong`: the deciders right above, from the top, whose decisions are to be made with its own. */
+  decidersAbove(): readonly StackedDecider[];
   /**
    * Be told at once when answers may no longer hold.
    * @param listener gets the port, when it concerns only packets that come in there, and 0 for all

@@ -4,6 +4,7 @@
  */
 import type { ExtensionInfo } from './api.ts';
 import { NO_RANK } from './context.ts';
+import type { StackedDecider } from './decider/placed.ts';
 import type {
   Counter,
   Extension,
@@ -46,6 +47,9 @@ export class Slot {
   /** Number under which the switch writes down that it runs; see HostServices.entered. */
   readonly entry: number;
 
+  /** What it decides, behind the guard; null while nobody has asked. */
+  stacked: StackedDecider | null = null;
+
   readonly counters = new Map<string, Counter>();
   readonly timers = new Set<TimerHandle>();
   /** OIDs that it pended. */
@@ -77,6 +81,7 @@ export class Slot {
     this.hasComplete = typeof extension.onIngressComplete === 'function';
     this.hasReturn = typeof extension.onEgressReturn === 'function';
     this.extension = extension;
+    this.stacked = null;
   }
 
   info(position: number, heldPackets: number): ExtensionInfo {

@@ -1,5 +1,5 @@
 /** For tests only: random deciders, which ask everything there is to ask of packets and state and say everything there is to say. */
-import { FlowCounter } from '../counter.ts';
+import type { FlowCounter } from '../counter.ts';
 import type { Decider, OutputDecision } from '../decider.ts';
 import type { Decision } from '../decision.ts';
 import type { Field } from '../field.ts';
@@ -14,7 +14,16 @@ export interface Random {
 }
 
 const MACS = ['02:00:00:00:00:01', '02:00:00:00:00:02', 'ff:ff:ff:ff:ff:ff', '02:00:00:01:00:03'];
-const PREFIXES4 = ['10.0.0.0/8', '10.0.0.0/24', '10.0.0.1', '10.0.0.2/31', '192.168.0.0/16', '0.0.0.0/0', '10.128.0.0/9', '172.16.4.4'];
+const PREFIXES4 = [
+  '10.0.0.0/8',
+  '10.0.0.0/24',
+  '10.0.0.1',
+  '10.0.0.2/31',
+  '192.168.0.0/16',
+  '0.0.0.0/0',
+  '10.128.0.0/9',
+  '172.16.4.4',
+];
 const PREFIXES6 = ['2001:db8::/32', '2001:db8::1', 'fe80::/10', '2001:db8::2/127', '::/0'];
 
 /** State that random deciders read and tests change. */
@@ -77,7 +86,8 @@ function fieldQuestion(random: Random, get: (packet: PacketView) => Field | null
     if (kind === 0) return field.bytes[field.bytes.length - 1] % 3;
     if (kind === 1 && field.kind !== 'port' && field.kind !== 'mac') return state.prefixes.longest(field) ?? 2;
     if (field.kind === 'mac') return yes(kind < 4 ? field.is(mac) : field.between(MACS[0], MACS[3]));
-    if (field.kind === 'port') return kind === 2 ? yes(field.between(Math.min(port, upTo), Math.max(port, upTo))) : yes(field.is(port));
+    if (field.kind === 'port')
+      return kind === 2 ? yes(field.between(Math.min(port, upTo), Math.max(port, upTo))) : yes(field.is(port));
     const prefix = field.kind === 'ipv4' ? prefix4 : prefix6;
     if (kind === 2) {
       const [low, high] = field.kind === 'ipv4' ? ['10.0.0.1', '10.0.9.255'] : ['2001:db8::1', '2001:db8::ff'];
@@ -90,7 +100,11 @@ function fieldQuestion(random: Random, get: (packet: PacketView) => Field | null
 const transportOf = (packet: PacketView): PortsView | null => packet.tcp ?? packet.udp ?? packet.sctp;
 
 function question(random: Random): Question {
-  const ipOf = random.pick<(packet: PacketView) => IpView | null>([({ ip }) => ip, ({ ipv4 }) => ipv4, ({ ipv6 }) => ipv6]);
+  const ipOf = random.pick<(packet: PacketView) => IpView | null>([
+    ({ ip }) => ip,
+    ({ ipv4 }) => ipv4,
+    ({ ipv6 }) => ipv6,
+  ]);
   const value = random.below(4);
   return random.pick<Question>([
     (packet) => yes(packet.ipv4 === null),
@@ -173,7 +187,8 @@ function act(random: Random, counters: readonly FlowCounter[], forwards: boolean
 function tree(random: Random, depth: number, counters: readonly FlowCounter[], forwards: boolean): Node {
   const acts = Array.from({ length: random.below(forwards ? 3 : 2) }, () => act(random, counters, forwards));
   if (depth === 0 || random.below(5) === 0) {
-    if (forwards && random.below(8) !== 0) acts.push((_, decision) => decision.output(1 + random.below(1) + (depth % 4)));
+    if (forwards && random.below(8) !== 0)
+      acts.push((_, decision) => decision.output(1 + random.below(1) + (depth % 4)));
     return { ask: null, branches: [], acts };
   }
   return {

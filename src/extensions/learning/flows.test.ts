@@ -849,7 +849,7 @@ test('a switch with flows does what a switch without them does, whatever comes a
         step.run(pair, ageingSeconds);
         for (const talk of all) speak(pair, talk);
       }
-      pair.compare(ageingSeconds === 7);
+      pair.compare({ ages: ageingSeconds === 7 });
       carried += pair.carried;
       dropped += pair.dropped;
     }),

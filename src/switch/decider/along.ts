@@ -1,0 +1,51 @@
+/** Which deciders are decided along by the forwarding extension, and their guard. Neighbours: forwarding.ts asks, ../datapath.ts keeps the answer. */
+import type { Decider } from '../../decide/index.ts';
+import type { Datapath } from '../datapath.ts';
+import { guarded } from '../guard.ts';
+import type { Slot } from '../slot.ts';
+import type { StackedDecider } from './placed.ts';
+
+/**
+ * Extensions whose decisions the forwarding one makes along with its own: those right above it, as far as nobody stands between who has to see the packets.
+ * @param slots of a stack, from the top
+ * @returns from the top
+ */
+export function slotsDecidedAlong(slots: readonly Slot[]): Slot[] {
+  const bottom = slots.findIndex((slot) => slot.forwarding);
+  if (bottom === -1 || slots[bottom].extension.decidesAlong !== true) return [];
+  let top = bottom;
+  for (; top > 0; top -= 1) {
+    const { extension, hasIngress, hasEgress } = slots[top - 1];
+    if (extension.decider === undefined && (hasIngress || hasEgress)) break;
+  }
+  return slots.slice(top, bottom).filter(({ extension }) => extension.decider !== undefined);
+}
+
+/** What an extension decides: whatever it throws is its own failure, and says nothing about the packet. */
+export function stackedDecider(datapath: Datapath, slot: Slot): StackedDecider {
+  if (slot.stacked !== null) return slot.stacked;
+  const { decider: own } = slot.extension;
+  if (own === undefined) throw new TypeError(`${slot.name} is no decider`);
+  const { placed } = own;
+  const { decider } = placed;
+  const behindGuard: Decider = {
+    ...(decider.decide === undefined
+      ? {}
+      : { decide: (packet, decision) => call(datapath, slot, 'decide', () => decider.decide?.(packet, decision)) }),
+    ...(decider.decideOutput === undefined
+      ? {}
+      : {
+          decideOutput: (packet, portId, decision) =>
+            call(datapath, slot, 'decideOutput', () => decider.decideOutput?.(packet, portId, decision)),
+        }),
+  };
+  slot.stacked = {
+    placed: { ...placed, decider: behindGuard },
+    reasonOf: (reason) => own.reasonOf(reason),
+  };
+  return slot.stacked;
+}
+
+function call(datapath: Datapath, slot: Slot, where: string, run: () => void): void {
+  if (!slot.failed) guarded(datapath, slot, where, run);
+}

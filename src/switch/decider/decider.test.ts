@@ -1,0 +1,257 @@
+/** Deciders in the stack of a switch: what they decide is done here and elsewhere alike, and is counted once, whatever stands above them. */
+import { expect, test } from 'vitest';
+import { RandomState, randomDecider } from '../../decide/testing/random-decider.ts';
+import { Twins } from '../../extensions/learning/testing.ts';
+import { ethernet, fuzzRounds, ipv4, tcp, udp } from '../../flow/testing/frames.ts';
+import { type FrameKind, hostileFrame, randomFrame, randomKind } from '../../offload/differential/frames.ts';
+import { packetOf } from '../../offload/differential/packets.ts';
+import { RandomSource, runSeed } from '../../offload/differential/random.ts';
+import { readFrame } from '../classify.ts';
+import { ForwardingContext } from '../context.ts';
+import { DropReason } from '../drop-reason.ts';
+import type { ExtensionFactory } from '../extension.ts';
+import { Bench, extension, passing } from '../testing.ts';
+import { type DeciderHandle, defineDecider } from './define.ts';
+
+const frame = (source: string, port = 80) =>
+  Uint8Array.from(ethernet(0x0800, ipv4(6, tcp({ dst: port }), { src: source })));
+
+/** Drops what comes from a list of prefixes, and what goes to one port. */
+function wall(onHandle: (handle: DeciderHandle) => void = () => {}): ExtensionFactory {
+  return defineDecider({
+    descriptor: { name: 'wall', type: 'filtering', version: '1.0.0' },
+    create(handle) {
+      onHandle(handle);
+      const denied = handle.state.prefixes<string>('denied');
+      const hits = handle.counter('denied');
+      handle.dropReason('DENIED', 'The source is on the list.');
+      return {
+        decide(packet, decision) {
+          if (packet.ipv4 === null) return;
+          const found = denied.find(packet.ipv4.source);
+          if (found === undefined) return;
+          decision.count(hits);
+          decision.drop('DENIED', () => `${found.prefix} is denied: ${found.value}`);
+        },
+        decideOutput(packet, portId, decision) {
+          if (portId === 3 && packet.tcp?.destination.between(0, 79) === true) decision.drop('LOW_PORT');
+        },
+        command(name, args) {
+          if (name === 'deny') denied.set(String(args), 'by command');
+          else denied.delete(String(args));
+          return null;
+        },
+      };
+    },
+  });
+}
+
+/** Sends everything to all others, and marks what comes from port 2. */
+function hub(): ExtensionFactory {
+  return defineDecider({
+    descriptor: { name: 'hub', type: 'forwarding', version: '1.0.0' },
+    create: () => ({
+      decide(packet, decision) {
+        if (packet.inPort === 2 && packet.ipv4 !== null) decision.ipv4.dscp = 46;
+        decision.flood();
+      },
+    }),
+  });
+}
+
+/** Counters of decisions follow several times a second. What is changed here is consumed and originated, and elsewhere delivered. */
+function compare(pair: Twins): void {
+  pair.advance(300);
+  pair.compare({ sums: false });
+}
+
+/** Hands on all that it is handed. */
+const watcher = extension('watcher', 'filtering', (handle) => passing(handle));
+
+/** Whether the switch lets a frame in at all: not when a tag is cut off, or of VLAN 4095, which is nobody's. */
+function isAdmitted(bytes: readonly number[]): boolean {
+  if (bytes.length > 1500) return false;
+  const packet = packetOf(bytes);
+  const context = new ForwardingContext();
+  const isWhole = readFrame(context, packet) === DropReason.NONE;
+  packet.release();
+  return isWhole && (context.tagTci === -1 || (context.tagTci & 0xfff) !== 0xfff);
+}
+
+function twins(...factories: ExtensionFactory[]): Twins {
+  const pair = new Twins();
+  for (const factory of factories) pair.enable(factory);
+  for (let port = 1; port <= 4; port += 1) pair.addPort(port);
+  return pair;
+}
+
+test('a filter above a forwarding decider is decided along, and its list changes what runs', () => {
+  const pair = twins(wall(), hub());
+  expect(pair.quick.sw.extensionStatus('hub')).toMatchObject({ decidedAlong: ['wall'] });
+  expect(pair.send(1, frame('10.1.2.3'))).toEqual([2, 3, 4]);
+  expect(pair.send(1, frame('10.1.2.3'))).toEqual([2, 3, 4]);
+  expect(pair.carried).toBe(1);
+  pair.both((sw) => sw.extensionCommand('wall', 'deny', '10.1.0.0/16'));
+  expect(pair.flows).toBe(0);
+  expect(pair.send(1, frame('10.1.2.3'))).toEqual([]);
+  expect(pair.send(1, frame('10.1.9.9'))).toEqual([]);
+  expect(pair.carried).toBe(2);
+  expect(pair.send(1, frame('10.2.0.1'))).toEqual([2, 3, 4]);
+  expect(pair.send(1, frame('10.2.0.1', 22))).toEqual([2, 4]);
+  pair.both((sw) => sw.extensionCommand('wall', 'allow', '10.1.0.0/16'));
+  expect(pair.send(1, frame('10.1.2.3'))).toEqual([2, 3, 4]);
+  expect(pair.send(2, frame('10.1.2.3'))).toEqual([1, 3, 4]);
+  compare(pair);
+  const [denied] = pair.quick.sw.extensions().filter(({ name }) => name === 'wall');
+  expect(denied.counters.denied).toBe(2);
+});
+
+test('a port that comes or goes changes floods, and nothing else', () => {
+  const pair = twins(hub());
+  pair.send(1, frame('10.0.0.1'));
+  expect(pair.flows).toBe(1);
+  pair.both((sw) => sw.disconnectNic(4).result());
+  expect(pair.send(1, frame('10.0.0.1'))).toEqual([2, 3]);
+  pair.addPort(5);
+  expect(pair.send(1, frame('10.0.0.1'))).toEqual([2, 3, 5]);
+  compare(pair);
+});
+
+test('a filter above one with handlers stands by itself and does the same', () => {
+  const bench = new Bench();
+  for (const factory of [watcher.factory, wall(), hub()]) bench.sw.enableExtension(factory).result();
+  for (let port = 1; port <= 4; port += 1) bench.port(port);
+  expect(bench.sw.extensionStatus('hub')).toMatchObject({ decidedAlong: [] });
+  bench.sw.extensionCommand('wall', 'deny', '10.1.0.0/16');
+  bench.receive(1, frame('10.1.2.3'), frame('10.2.2.3'), frame('10.1.2.4'), frame('10.2.2.3', 22));
+  expect(bench.nicOf(2).sent).toHaveLength(2);
+  expect(bench.nicOf(3).sent).toHaveLength(1);
+  bench.host.advance(300);
+  expect(bench.sw.extensions().find(({ name }) => name === 'wall')?.counters.denied).toBe(2);
+  expect(bench.sw.drops(1).map(({ name, packets }) => [name, packets])).toEqual([['wall:DENIED', 2]]);
+  expect(bench.sw.drops(3).map(({ name, packets }) => [name, packets])).toEqual([['wall:LOW_PORT', 1]]);
+  expect(bench.pool.available).toBe(bench.pool.capacity);
+});
+
+test('a filter that stands by itself can change packets', () => {
+  const marker = defineDecider({
+    descriptor: { name: 'marker', type: 'filtering', version: '1.0.0' },
+    create: () => ({
+      decide(packet, decision) {
+        if (packet.udp !== null) decision.pushVlan({ id: 7 });
+      },
+    }),
+  });
+  const bench = new Bench();
+  for (const factory of [watcher.factory, marker, hub()]) bench.sw.enableExtension(factory).result();
+  for (let port = 1; port <= 2; port += 1) bench.port(port);
+  bench.receive(1, Uint8Array.from(ethernet(0x0800, ipv4(17, udp()))), frame('10.0.0.1'));
+  const sent = bench.nicOf(2).sent.map(({ frame: bytes }) => Buffer.from(bytes.subarray(12, 16)).toString('hex'));
+  expect(sent.sort()).toEqual(['08004500', '81000007']);
+  expect(bench.pool.available).toBe(bench.pool.capacity);
+});
+
+test('a trace says what was looked at, by whom, what it rests on, and what extensions say', () => {
+  const bench = new Bench();
+  for (const factory of [wall(), hub()]) bench.sw.enableExtension(factory).result();
+  for (let port = 1; port <= 3; port += 1) bench.port(port);
+  bench.sw.extensionCommand('wall', 'deny', '10.1.0.0/16');
+  const text = bench.sw
+    .trace(bench.packet(frame('10.1.2.3')), 1)
+    .map((step) => step.text)
+    .join('\n');
+  expect(text).toContain('wall looks at ipv4.source: the first 16 of 32 bits');
+  expect(text).toContain('it rests on denied');
+  expect(text).toContain('wall: 10.1.0.0/16 is denied: by command');
+  expect(bench.sw.extensionStatus('hub')).toMatchObject({ flows: 0 });
+});
+
+test('a decider that throws is disabled and named, and traffic goes on by the others', () => {
+  const faulty = defineDecider({
+    descriptor: { name: 'faulty', type: 'filtering', version: '1.0.0' },
+    create: () => ({
+      decide(packet) {
+        if (packet.tcp !== null) throw new Error('no idea');
+      },
+    }),
+  });
+  const bench = new Bench();
+  bench.failuresExpected = true;
+  for (const factory of [faulty, hub()]) bench.sw.enableExtension(factory).result();
+  for (let port = 1; port <= 2; port += 1) bench.port(port);
+  bench.receive(1, frame('10.0.0.1'));
+  bench.receive(1, frame('10.0.0.1'));
+  expect(bench.nicOf(2).sent).toHaveLength(2);
+  const failed = bench.sw.extensions().find(({ name }) => name === 'faulty');
+  expect(failed).toMatchObject({ enabled: false, failure: expect.stringContaining('no idea') });
+  expect(bench.pool.available).toBe(bench.pool.capacity);
+});
+
+test.each([
+  [
+    'sets what is not there',
+    (decide: { ipv6: { ttl: number } }) => {
+      decide.ipv6.ttl = 3;
+    },
+    'IPv6',
+  ],
+  [
+    'names a reason that is none',
+    (decide: { drop(reason: string): void }) => decide.drop('no good'),
+    'no name of a reason',
+  ],
+  [
+    'says too much',
+    (decide: { note(text: () => string): void }) => {
+      for (let i = 0; i < 5000; i += 1) decide.note(() => '');
+    },
+    'more than',
+  ],
+] as const)('a decider that %s is disabled with a sentence', (_, act, text) => {
+  const bench = new Bench();
+  bench.failuresExpected = true;
+  const faulty = defineDecider({
+    descriptor: { name: 'faulty', type: 'forwarding', version: '1.0.0' },
+    create: () => ({ decide: (_packet, decision) => act(decision) }),
+  });
+  bench.sw.enableExtension(faulty).result();
+  for (let port = 1; port <= 2; port += 1) bench.port(port);
+  bench.receive(1, frame('10.0.0.1'), frame('10.0.0.1'));
+  expect(bench.sw.extensions().find(({ name }) => name === 'faulty')?.failure).toContain(text);
+  expect(bench.pool.available).toBe(bench.pool.capacity);
+});
+
+test('whatever deciders decide, and whatever changes, flows that run elsewhere do and count what is done here', () => {
+  const seed = runSeed();
+  let carried = 0;
+  for (let round = 0; round < fuzzRounds(25); round += 1) {
+    const states: RandomState[] = [];
+    const random = (type: 'filtering' | 'forwarding', name: string, offset: number): ExtensionFactory =>
+      defineDecider({
+        descriptor: { name, type, version: '1.0.0' },
+        create(handle) {
+          const state = new RandomState();
+          states.push(state);
+          const counters = [handle.counter('a'), handle.counter('b')];
+          return randomDecider(new RandomSource(seed + round * 7 + offset), state, counters, type === 'forwarding');
+        },
+      });
+    const pair = twins(random('filtering', 'one', 1), random('filtering', 'two', 2), random('forwarding', 'three', 3));
+    const source = new RandomSource(seed + round * 7);
+    const kinds: FrameKind[] = Array.from({ length: 5 }, () => randomKind(source));
+    for (let i = 0; i < 150; i += 1) {
+      if (source.once(10)) {
+        const change = source.word();
+        for (const state of states) state.change(new RandomSource(change));
+      }
+      const kind = source.pick(kinds);
+      let bytes = randomFrame(source, kind);
+      if (source.once(6)) bytes = hostileFrame(source, bytes, kind);
+      if (!isAdmitted(bytes)) continue;
+      pair.send(1 + source.below(4), Uint8Array.from(bytes));
+    }
+    compare(pair);
+    carried += pair.carried;
+  }
+  expect(carried).toBeGreaterThan(100);
+}, 120_000);

@@ -1,0 +1,79 @@
+/**
+ * Deciders as extensions: what a module exports, what it gets, and the adapter by which it stands in the stack like any other extension.
+ * Neighbours: forwarding.ts and filtering.ts are the adapter; the room decide/ has the contract.
+ */
+import type { Decider, DeciderState, FlowCounter, ObservedPorts } from '../../decide/index.ts';
+import type {
+  Extension,
+  ExtensionDescriptor,
+  ExtensionFactory,
+  ExtensionHandle,
+  HostServices,
+  TimerHandle,
+} from '../extension.ts';
+import type { JsonValue } from '../properties.ts';
+import { FilteringDecider } from './filtering.ts';
+import { ForwardingDecider } from './forwarding.ts';
+
+/** The switch as a decider sees it. */
+export interface DeciderHandle {
+  readonly name: string;
+  readonly host: HostServices;
+  /** Makes observed state: what decisions read of it they rest on. */
+  readonly state: DeciderState;
+  /** Ports that something is connected to. */
+  readonly ports: ObservedPorts;
+  /** A counter for decisions to move; the same name gives the same counter. */
+  counter(name: string): FlowCounter;
+  /** Say in a sentence what a reason of `decision.drop` means. */
+  dropReason(name: string, text: string): void;
+  /** Call back once after a delay. @throws SwitchError where the host has no timers */
+  setTimer(delayMs: number, callback: () => void): TimerHandle;
+}
+
+/** A decider with what an extension can do besides. */
+export interface DeciderExtension extends Decider {
+  attach?(): void;
+  detach?(): void;
+  /** New, already checked configuration while running. Left out, the decider is made anew. */
+  reconfigure?(configuration: unknown): void;
+  /** Its state as JSON, for people and programs. */
+  status?(): JsonValue;
+  /** A command of its own. @throws Error for a command or argument that it does not know */
+  command?(name: string, args: JsonValue): JsonValue;
+}
+
+/** What a module says of a decider. */
+export interface DeciderDefinition<Configuration = unknown> {
+  /** Its type is `filtering` or `forwarding`. */
+  readonly descriptor: ExtensionDescriptor;
+  /**
+   * Check a configuration from outside; left out, it takes none.
+   * @throws Error saying what is wrong with which field
+   */
+  parseConfiguration?(value: unknown): Configuration;
+  create(handle: DeciderHandle, configuration: Configuration): DeciderExtension;
+}
+
+/**
+ * Make an extension of a decider: the default export of a module.
+ * @throws TypeError for a descriptor of another type
+ */
+export function defineDecider<Configuration = unknown>(
+  definition: DeciderDefinition<Configuration>,
+): ExtensionFactory<Configuration> {
+  const { descriptor, parseConfiguration } = definition;
+  const { type } = descriptor;
+  if (type !== 'filtering' && type !== 'forwarding')
+    throw new TypeError(`a decider is filtering or forwarding, and not ${type}`);
+  return {
+    descriptor,
+    ...(parseConfiguration === undefined
+      ? {}
+      : { parseConfiguration: (value) => parseConfiguration.call(definition, value) }),
+    create(handle: ExtensionHandle, configuration: Configuration): Extension {
+      const make = (given: DeciderHandle) => definition.create(given, configuration);
+      return type === 'forwarding' ? new ForwardingDecider(handle, make) : new FilteringDecider(handle, make);
+    },
+  };
+}

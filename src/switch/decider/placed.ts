@@ -1,0 +1,135 @@
+/**
+ * A decider in the stack: its handle, counters and drop reasons, and the ports that it sees. What both halves of the adapter have in common. Neighbours:
+ * forwarding.ts, filtering.ts.
+ */
+import { DeciderState, FlowCounter, ObservedPorts, type PlacedDecider } from '../../decide/index.ts';
+import type { DropReasonCode } from '../drop-reason.ts';
+import type { Counter, ExtensionHandle } from '../extension.ts';
+import type { OidRequest, Status } from '../oid.ts';
+import type { DeciderExtension, DeciderHandle } from './define.ts';
+
+/** A decider whose drops somebody else may count: see Extension.decider. */
+export interface StackedDecider {
+  readonly placed: PlacedDecider;
+  /** The number of a reason that it drops for. */
+  reasonOf(reason: string): DropReasonCode;
+}
+
+/** A counter of decisions that shows among those of the extension. */
+class ShownCounter extends FlowCounter {
+  readonly #shown: Counter;
+
+  constructor(name: string, settle: () => void, shown: Counter) {
+    super(name, settle);
+    this.#shown = shown;
+  }
+
+  override add(packets: number, bytes: number): void {
+    super.add(packets, bytes);
+    this.#shown.value += packets;
+  }
+}
+
+export class DeciderPlace implements StackedDecider {
+  readonly ports = new ObservedPorts();
+  readonly decider: DeciderExtension;
+  readonly placed: PlacedDecider;
+  readonly #handle: ExtensionHandle;
+  readonly #counters = new Map<string, FlowCounter>();
+  readonly #reasons = new Map<string, DropReasonCode>();
+  readonly #texts = new Map<string, string>();
+  /** Connected NICs, by port. */
+  readonly #nics = new Map<number, Set<number>>();
+  readonly #names = new Map<number, string>();
+  /** Brings what was counted by flows to their counters; set by who keeps flows of this decider. */
+  settle: () => void = () => {};
+
+  constructor(
+    handle: ExtensionHandle,
+    type: 'filtering' | 'forwarding',
+    make: (handle: DeciderHandle) => DeciderExtension,
+  ) {
+    this.#handle = handle;
+    const given: DeciderHandle = {
+      name: handle.name,
+      host: handle.host,
+      state: new DeciderState(),
+      ports: this.ports,
+      counter: (name) => this.#counter(name),
+      dropReason: (name, text) => void this.#texts.set(name, text),
+      setTimer: (delayMs, callback) => handle.setTimer(delayMs, callback),
+    };
+    this.decider = make(given);
+    if (typeof this.decider !== 'object' || this.decider === null) throw new TypeError('create made no decider');
+    this.placed = { name: handle.name, type, decider: this.decider };
+  }
+
+  #counter(name: string): FlowCounter {
+    let counter = this.#counters.get(name);
+    if (counter === undefined) {
+      counter = new ShownCounter(name, () => this.settle(), this.#handle.counter(name));
+      this.#counters.set(name, counter);
+    }
+    return counter;
+  }
+
+  reasonOf(reason: string): DropReasonCode {
+    let code = this.#reasons.get(reason);
+    if (code === undefined) {
+      const text = this.#texts.get(reason) ?? `The extension ${this.#handle.name} decided so.`;
+      code = this.#handle.registerDropReason(reason, text);
+      this.#reasons.set(reason, code);
+    }
+    return code;
+  }
+
+  /** Ports that were there before; later ones are told by OIDs. */
+  learnPorts(): void {
+    const handle = this.#handle;
+    if (handle.query({ kind: 'SWITCH_PARAMETERS' }).value?.active !== true) return;
+    const { value: nics } = handle.query({ kind: 'NIC_ARRAY' });
+    const { value: ports } = handle.query({ kind: 'PORT_ARRAY' });
+    for (const { portId, name } of ports ?? []) this.#names.set(portId, name);
+    for (const { portId, nicIndex, state } of nics ?? []) if (state === 'connected') this.#connected(portId, nicIndex);
+  }
+
+  /** An OID is done. */
+  note({ oid }: OidRequest, status: Status): void {
+    if (status !== 'SUCCESS') return;
+    switch (oid.kind) {
+      case 'PORT_CREATE':
+      case 'PORT_UPDATED':
+        this.#names.set(oid.port.portId, oid.port.name);
+        if (this.#nics.has(oid.port.portId)) this.ports.set(oid.port.portId, oid.port.name);
+        break;
+      case 'PORT_DELETE':
+        this.#names.delete(oid.port.portId);
+        this.#nics.delete(oid.port.portId);
+        this.ports.delete(oid.port.portId);
+        break;
+      case 'NIC_CONNECT':
+        this.#connected(oid.nic.portId, oid.nic.nicIndex);
+        break;
+      case 'NIC_DISCONNECT':
+        this.#disconnected(oid.nic.portId, oid.nic.nicIndex);
+        break;
+      default:
+        break;
+    }
+  }
+
+  #connected(portId: number, nicIndex: number): void {
+    const nics = this.#nics.get(portId) ?? new Set();
+    nics.add(nicIndex);
+    this.#nics.set(portId, nics);
+    this.ports.set(portId, this.#names.get(portId) ?? String(portId));
+  }
+
+  #disconnected(portId: number, nicIndex: number): void {
+    const nics = this.#nics.get(portId);
+    nics?.delete(nicIndex);
+    if (nics?.size !== 0) return;
+    this.#nics.delete(portId);
+    this.ports.delete(portId);
+  }
+}
