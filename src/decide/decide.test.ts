@@ -1,8 +1,8 @@
 /** The one property of decisions: whatever agrees with a packet in what was looked at is decided alike, and is carried out as if it had been decided afresh. */
 import { expect, test } from 'vitest';
-import { Datapath, type FlowKey, KEY_WORDS, Word } from '../flow/index.ts';
+import { type Datapath, type FlowKey, KEY_WORDS, Word } from '../flow/index.ts';
 import { fuzzRounds } from '../flow/testing/frames.ts';
-import { Batch, ClonePool, PacketPool } from '../net/index.ts';
+import { Batch } from '../net/index.ts';
 import { type FrameKind, hostileFrame, randomFrame, randomKind } from '../offload/differential/frames.ts';
 import { keyOf, packetOf } from '../offload/differential/packets.ts';
 import { RandomSource, runSeed } from '../offload/differential/random.ts';
@@ -12,6 +12,7 @@ import type { PlacedDecider } from './decider.ts';
 import { Pass, PassKind } from './pass.ts';
 import type { DecisionRecord } from './record.ts';
 import { ObservedPorts } from './state/ports.ts';
+import { Afresh, datapath } from './testing/afresh.ts';
 import { RandomState, randomDecider } from './testing/random-decider.ts';
 
 const PORTS = 4;
@@ -59,43 +60,6 @@ test('what was not looked at does not matter', () => {
     }
   }
 }, 120_000);
-
-/** Runs packets by deciding about each afresh. */
-class Afresh {
-  sent: string[] = [];
-  readonly counts = new Map<string, number>();
-  dropped: string | null = null;
-  readonly #pass: Pass;
-  readonly #datapath: Datapath;
-
-  constructor(ports: ObservedPorts) {
-    this.#pass = new Pass(ports);
-    this.#datapath = datapath((text) => this.sent.push(text));
-  }
-
-  run(frame: readonly number[], port: number, deciders: readonly PlacedDecider[]): void {
-    this.sent = [];
-    const key = keyOf(frame, port);
-    const record = this.#pass.run(key.words, deciders, PassKind.RECALL);
-    this.dropped = record.drop === null ? null : `${record.drop.by}:${record.drop.reason}`;
-    for (const { name } of record.counters) this.counts.set(name, (this.counts.get(name) ?? 0) + 1);
-    this.#datapath.execute(packetOf(frame), key, record.actions);
-  }
-}
-
-function datapath(
-  sent: (text: string) => void,
-  hooks: Partial<ConstructorParameters<typeof Datapath>[0]['hooks']> = {},
-  table?: DecidedFlows['table'],
-): Datapath {
-  return new Datapath({
-    hooks: { output: (packet, port) => sent(`${port} ${Buffer.from(packet.frame()).toString('hex')}`), ...hooks },
-    nowMs: () => 1,
-    pool: new PacketPool({ packets: 64, bufferBytes: 2048 }),
-    clones: new ClonePool(64),
-    ...(table === undefined ? {} : { table }),
-  });
-}
 
 /** Runs packets from the flows that were kept of decisions. */
 class Kept {
@@ -148,7 +112,7 @@ test('kept flows do what deciding afresh for each packet does, whatever changes 
       if (random.once(6)) frame = hostileFrame(random, frame, kind);
       if (frame.length < 14) continue;
       const port = 1 + random.below(PORTS);
-      afresh.run(frame, port, deciders);
+      afresh.run(packetOf(frame), keyOf(frame, port), deciders);
       kept.run(frame, port);
       const where = `MILLRACE_SEED=${seed + round}, packet ${i}: port ${port} ${Buffer.from(frame).toString('hex')}`;
       expect(kept.sent, where).toEqual(afresh.sent);

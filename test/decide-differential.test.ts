@@ -1,0 +1,98 @@
+/** Decisions as programs run them: what eBPF does with a packet by a flow that was kept is what deciding about it afresh does. */
+import { beforeAll, expect, test } from 'vitest';
+import { FlowCounter } from '../src/decide/counter.ts';
+import { DecidedFlows } from '../src/decide/decided-flows.ts';
+import type { PlacedDecider } from '../src/decide/decider.ts';
+import { ObservedPorts } from '../src/decide/state/ports.ts';
+import { Afresh } from '../src/decide/testing/afresh.ts';
+import { RandomState, randomDecider } from '../src/decide/testing/random-decider.ts';
+import { type FrameKind, hostileFrame, randomFrame, randomKind } from '../src/offload/differential/frames.ts';
+import { GeneratedCarrier } from '../src/offload/differential/generated-carrier.ts';
+import { keyOf, packetOf } from '../src/offload/differential/packets.ts';
+import { RandomSource, runSeed } from '../src/offload/differential/random.ts';
+import { type Host, useLab } from './support/index.ts';
+
+const lab = useLab();
+const PORTS = 4;
+/** Stacks of deciders; MILLRACE_FUZZ multiplies them. */
+const ROUNDS = 15 * Math.max(1, Number(process.env.MILLRACE_FUZZ) || 1);
+/** Masks that a program takes. */
+const MASKS = 24;
+let host: Host;
+const ifindexes: number[] = [];
+
+beforeAll(() => {
+  [host] = lab.hosts(1);
+  for (let port = 1; port <= PORTS; port += 1) {
+    host.ip(`tuntap add dev port${port} mode tap`);
+    host.ip(`link set port${port} up`);
+    ifindexes.push(Number(host.ip(`-o link show dev port${port}`).split(':')[0]));
+  }
+});
+
+function someFrame(random: RandomSource, kinds: readonly FrameKind[]): number[] {
+  const kind = random.pick(kinds);
+  const frame = randomFrame(random, kind);
+  return random.once(6) ? hostileFrame(random, frame, kind) : frame;
+}
+
+/** @returns how many packets were carried */
+function round(hook: 'tc' | 'xdp', seed: number): number {
+  const random = new RandomSource(seed);
+  const state = new RandomState();
+  for (let i = 0; i < 20; i += 1) state.change(random);
+  const ports = new ObservedPorts();
+  for (let portId = 1; portId <= PORTS; portId += 1) ports.set(portId, `port${portId}`);
+  const counters = ['a', 'b'].map((name) => new FlowCounter(name, () => {}));
+  const deciders: PlacedDecider[] = [
+    { name: 'filter', type: 'filtering', decider: randomDecider(random, state, counters, false) },
+    { name: 'forwarder', type: 'forwarding', decider: randomDecider(random, state, counters, true) },
+  ];
+  const flows = new DecidedFlows({
+    ports,
+    deciders: () => deciders,
+    nowMs: () => 1,
+    maximumMasks: MASKS,
+    maximumFlows: 200,
+  });
+  const kinds = Array.from({ length: 4 }, () => randomKind(random));
+  for (let i = 0; i < 120; i += 1) {
+    const key = keyOf(someFrame(random, kinds), 1 + random.below(PORTS));
+    if (flows.table.match(key.words) === -1) flows.decide(key, null);
+  }
+  const afresh = new Afresh(ports);
+  const carrier = new GeneratedCarrier(flows.table, hook, { low: 1, high: 1 }, ifindexes);
+  let carried = 0;
+  try {
+    for (let i = 0; i < 400; i += 1) {
+      const frame = someFrame(random, kinds);
+      const port = 1 + random.below(PORTS);
+      const run = carrier.run(Uint8Array.from(frame), port);
+      if (run.verdict === 'punted' && run.sent.length === 0) continue;
+      carried += 1;
+      afresh.run(packetOf(frame), keyOf(frame, port), deciders);
+      const where = `MILLRACE_SEED=${seed} (${hook}): port ${port}, frame ${Buffer.from(frame).toString('hex')}`;
+      const sent = run.sent.map(
+        (each) => `${1 + ifindexes.indexOf(each.ifindex)} ${Buffer.from(each.frame).toString('hex')}`,
+      );
+      expect(sent, where).toEqual(afresh.sent);
+      expect(run.verdict, where).toBe(afresh.sent.length > 0 ? 'sent' : 'dropped');
+    }
+  } finally {
+    carrier.close();
+  }
+  return carried;
+}
+
+test.each(['tc', 'xdp'] as const)(
+  '%s: what was decided is done to every packet that agrees in what was looked at',
+  (hook) => {
+    const seed = runSeed();
+    const rounds = process.env.MILLRACE_SEED === undefined ? ROUNDS : 1;
+    let carried = 0;
+    host.inside(() => {
+      for (let i = 0; i < rounds; i += 1) carried += round(hook, seed + i);
+    });
+    if (rounds > 1) expect(carried).toBeGreaterThan(rounds * 40);
+  },
+);
