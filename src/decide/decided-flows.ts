@@ -3,10 +3,10 @@
  * while. Whoever runs flows, the engine or the kernel, does so from the same table; counters of decisions follow what was counted there.
  *
  * What is kept has bounds. Flows: when the table is full, the port with the most flows gives up the one that it has used least lately, so that no port takes
- * the place of others. Masks: each costs a look-up for packets that are looked up the long way, so that beyond a number of them packets are decided about
- * one by one, which is counted and told.
+ * the place of others. Masks: each costs a look-up for packets that are looked up the long way, so that there is a limit; when it is reached, a port that has
+ * fewer than others gets the place of the least used mask of the port that has most, and packets of the others are decided about one by one. Both are counted.
  */
-import { FlowError, type FlowKey, FlowTable, KEY_WORDS, PutMode, Word } from '../flow/index.ts';
+import { FlowError, type FlowKey, type FlowMask, FlowTable, KEY_WORDS, PutMode, Word } from '../flow/index.ts';
 import { FlowCounter } from './counter.ts';
 import type { PlacedDecider } from './decider.ts';
 import { type DeciderCall, Pass, PassKind } from './pass.ts';
@@ -48,6 +48,9 @@ export interface DecidedFlowsCounters {
   exchanged: number;
 }
 
+/** Masks that are given up for one. */
+const MASK_TRIES = 4;
+
 /** Flows that are looked at in one turn. */
 const LOOKED_AT = 1024;
 
@@ -55,6 +58,7 @@ class KeptFlow implements Dependent {
   readonly record: DecisionRecord;
   readonly slot: number;
   readonly portId: number;
+  readonly mask: FlowMask;
   readonly dueMs: number;
   tie: Tie | null = null;
   /** What its counters have been told. */
@@ -62,11 +66,19 @@ class KeptFlow implements Dependent {
   bytes = 0;
   readonly #owner: DecidedFlows;
 
-  constructor(owner: DecidedFlows, record: DecisionRecord, slot: number, portId: number, dueMs: number) {
+  constructor(
+    owner: DecidedFlows,
+    record: DecisionRecord,
+    slot: number,
+    portId: number,
+    mask: FlowMask,
+    dueMs: number,
+  ) {
     this.#owner = owner;
     this.record = record;
     this.slot = slot;
     this.portId = portId;
+    this.mask = mask;
     this.dueMs = dueMs;
   }
 
@@ -94,8 +106,9 @@ export class DecidedFlows {
   readonly #idleMs: number;
   /** By slot. */
   readonly #flows: (KeptFlow | undefined)[] = [];
-  /** Flows by port. */
+  /** Flows by port, and by the masks that they are of. */
   readonly #sizes = new Map<number, number>();
+  readonly #masksOf = new Map<number, Map<FlowMask, number>>();
   readonly #maximumFlows: number;
   #sweepAt = 0;
 
@@ -164,7 +177,7 @@ export class DecidedFlows {
       counters.everyPacket += 1;
       return -1;
     }
-    if (table.masks.length >= this.#maximumMasks && !table.masks.some((mask) => mask.equals(record.mask))) {
+    if (!this.#hasRoomForMask(record.mask, key[Word.IN_PORT])) {
       counters.tooManyMasks += 1;
       return -1;
     }
@@ -178,11 +191,48 @@ export class DecidedFlows {
     }
     if (slot < 0) return -1;
     const portId = masked[Word.IN_PORT];
-    const flow = new KeptFlow(this, record, slot, portId, this.#options.nowMs() + record.endsInMs);
+    const flowMask = table.maskOf(slot);
+    const flow = new KeptFlow(this, record, slot, portId, flowMask, this.#options.nowMs() + record.endsInMs);
     flow.tie = this.#pass.reading.tieAll(flow);
     this.#flows[slot] = flow;
     this.#sizes.set(portId, (this.#sizes.get(portId) ?? 0) + 1);
+    const masks = this.#masksOf.get(portId) ?? new Map<FlowMask, number>();
+    masks.set(flowMask, (masks.get(flowMask) ?? 0) + 1);
+    this.#masksOf.set(portId, masks);
     return slot;
+  }
+
+  /** Whether flows of this mask may be kept; if need be, at the cost of a port that has more masks than this one would have. */
+  #hasRoomForMask(words: Uint32Array, portId: number): boolean {
+    const { table } = this;
+    if (table.masks.length < this.#maximumMasks || table.masks.some((mask) => mask.equals(words))) return true;
+    const own = this.#masksOf.get(portId)?.size ?? 0;
+    // A mask that others share stays when one of them gives it up.
+    for (let tries = 0; tries < MASK_TRIES && table.masks.length >= this.#maximumMasks; tries += 1) {
+      let most = own + 1;
+      let largest = -1;
+      for (const [other, { size }] of this.#masksOf) {
+        if (size > most) {
+          most = size;
+          largest = other;
+        }
+      }
+      if (largest === -1) return false;
+      this.#giveUpMask(largest);
+    }
+    return table.masks.length < this.#maximumMasks;
+  }
+
+  /** The flows of a port end that are of its least used mask. */
+  #giveUpMask(portId: number): void {
+    let least: FlowMask | null = null;
+    for (const mask of this.#masksOf.get(portId)?.keys() ?? [])
+      if (least === null || mask.hits < least.hits) least = mask;
+    for (const flow of this.#flows) {
+      if (flow === undefined || flow.portId !== portId || flow.mask !== least) continue;
+      this.counters.exchanged += 1;
+      this.#remove(flow);
+    }
   }
 
   /** A full table: the port with the most flows has one less. */
@@ -260,6 +310,11 @@ export class DecidedFlows {
     const size = (this.#sizes.get(flow.portId) ?? 1) - 1;
     if (size === 0) this.#sizes.delete(flow.portId);
     else this.#sizes.set(flow.portId, size);
+    const masks = this.#masksOf.get(flow.portId);
+    const ofMask = (masks?.get(flow.mask) ?? 1) - 1;
+    if (ofMask === 0) masks?.delete(flow.mask);
+    else masks?.set(flow.mask, ofMask);
+    if (masks?.size === 0) this.#masksOf.delete(flow.portId);
     untieAll(flow.tie);
     flow.tie = null;
   }

@@ -212,17 +212,17 @@ export class Decision {
 
   /** Set fields of IPv4. @throws DecisionError when the packet is none; likewise below */
   get ipv4(): IpRewrite {
-    if (this.#state.network() !== EtherType.IPV4) throw this.#missing('IPv4');
+    if (!this.#state.isNetwork(EtherType.IPV4)) throw this.#missing('IPv4');
     return this.#ipv4;
   }
 
   get ipv6(): IpRewrite {
-    if (this.#state.network() !== EtherType.IPV6) throw this.#missing('IPv6');
+    if (!this.#state.isNetwork(EtherType.IPV6)) throw this.#missing('IPv6');
     return this.#ipv6;
   }
 
   get arp(): ArpRewrite {
-    if (this.#state.network() !== EtherType.ARP) throw this.#missing('ARP');
+    if (!this.#state.isNetwork(EtherType.ARP)) throw this.#missing('ARP');
     return this.#arp;
   }
 

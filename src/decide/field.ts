@@ -215,11 +215,13 @@ export class Field {
     const low = fieldValue(this.kind, lowest);
     const high = fieldValue(this.kind, highest);
     const words = this.peek();
-    // As long as all bits are those of a bound, the next bit decides whether it is beyond it.
+    // As long as all bits are those of a bound, the next bit decides whether it is beyond it; not where the rest of the bound lets everything in.
+    const lowEnd = lastBitOf(low.words, this.width, 1) + 1;
+    const highEnd = lastBitOf(high.words, this.width, 0) + 1;
     let isAtLow = true;
     let isAtHigh = true;
     for (let bit = 0; bit < this.width; bit += 1) {
-      if (!isAtLow && !isAtHigh) {
+      if ((!isAtLow || bit >= lowEnd) && (!isAtHigh || bit >= highEnd)) {
         this.mark(bit);
         return true;
       }
@@ -262,6 +264,12 @@ export class Field {
     this.mark(this.width);
     return this.peek()[0] >>> Math.max(0, 32 - this.width);
   }
+}
+
+/** The last bit of a value that is so; -1 when there is none. */
+function lastBitOf(words: readonly number[], width: number, wanted: number): number {
+  for (let bit = width - 1; bit >= 0; bit -= 1) if (bitOf(words, bit) === wanted) return bit;
+  return -1;
 }
 
 function trailingZeros(word: number): number {

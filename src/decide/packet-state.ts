@@ -63,17 +63,15 @@ export class PacketState {
     return this.look(Word.ETH_TYPE, ETHER_TYPE_BITS) >>> 16;
   }
 
-  /** EtherType of a packet whose network header could be read; 0 for any other. */
-  network(): number {
-    const type = this.etherType();
-    if (type !== EtherType.IPV4 && type !== EtherType.IPV6 && type !== EtherType.ARP) return 0;
-    return this.look(Word.ETH_TYPE, Sound.NETWORK) === 0 ? 0 : type;
+  /** Whether the packet is of this EtherType, one of IPv4, IPv6 and ARP, and the header could be read. */
+  isNetwork(type: number): boolean {
+    return this.etherType() === type && this.look(Word.ETH_TYPE, Sound.NETWORK) !== 0;
   }
 
   /** Whether the packet is IP, and its header could be read. */
   isIp(): boolean {
-    const type = this.network();
-    return type === EtherType.IPV4 || type === EtherType.IPV6;
+    const type = this.etherType();
+    return (type === EtherType.IPV4 || type === EtherType.IPV6) && this.look(Word.ETH_TYPE, Sound.NETWORK) !== 0;
   }
 
   /** IP protocol behind extension headers, of a packet that is IP. */
@@ -90,19 +88,11 @@ export class PacketState {
   /** Whether the packet is ICMP of its own IP version, and the header is there. */
   isIcmp(etherType: number): boolean {
     const protocol = etherType === EtherType.IPV4 ? IpProtocol.ICMPV4 : IpProtocol.ICMPV6;
-    return this.network() === etherType && this.isTransport(protocol);
+    return this.isNetwork(etherType) && this.isTransport(protocol);
   }
 
-  /** Whether there is a tag, the outermost being 0. */
+  /** Whether there is a tag, the outermost being 0. Behind the two that a key holds none is seen. */
   hasTag(depth: number): boolean {
-    const tag = this.#tags[depth];
-    if (tag === undefined) {
-      // Behind two tags a key says no more than that there is a third.
-      const type = this.etherType();
-      const isThere = type === EtherType.VLAN || type === EtherType.SERVICE_VLAN;
-      if (isThere) this.onBeyondFlows('it looks at a third VLAN tag');
-      return isThere;
-    }
     return this.lookTag(depth, TAG_PRESENT) !== 0;
   }
 

@@ -257,7 +257,7 @@ export class PacketView {
     return this.#state.look(Word.IN_PORT, ALL);
   }
 
-  /** The outermost VLAN tag. */
+  /** The outermost VLAN tag. Of the tags of a frame two are seen; {@link EthernetView.type} is then that of a third. */
   get vlan(): VlanView | null {
     return this.#state.hasTag(0) ? this.#vlan : null;
   }
@@ -268,11 +268,11 @@ export class PacketView {
   }
 
   get ipv4(): IpView | null {
-    return this.#state.network() === EtherType.IPV4 ? this.#ipv4 : null;
+    return this.#state.isNetwork(EtherType.IPV4) ? this.#ipv4 : null;
   }
 
   get ipv6(): IpView | null {
-    return this.#state.network() === EtherType.IPV6 ? this.#ipv6 : null;
+    return this.#state.isNetwork(EtherType.IPV6) ? this.#ipv6 : null;
   }
 
   /** IPv4 or IPv6, whichever it is. */
@@ -281,7 +281,7 @@ export class PacketView {
   }
 
   get arp(): ArpView | null {
-    return this.#state.network() === EtherType.ARP ? this.#arp : null;
+    return this.#state.isNetwork(EtherType.ARP) ? this.#arp : null;
   }
 
   /** Null for later fragments, which have no transport header; likewise below. */

@@ -1,0 +1,225 @@
+/** Flows that are kept of decisions: what ends them, and their bounds. */
+import { expect, test } from 'vitest';
+import { ethernet, ipv4, tcp } from '../flow/testing/frames.ts';
+import { keyOf } from '../offload/differential/packets.ts';
+import { FlowCounter } from './counter.ts';
+import { DecidedFlows, type DecidedFlowsLimits } from './decided-flows.ts';
+import type { Decider } from './decider.ts';
+import { ObservedPorts } from './state/ports.ts';
+import { ObservedPrefixes } from './state/prefixes.ts';
+import { ObservedMap } from './state/table.ts';
+import { ObservedValue } from './state/value.ts';
+import { WeightedChoice } from './state/weighted.ts';
+
+function flowsOf(
+  decider: Decider,
+  limits: DecidedFlowsLimits = {},
+): { flows: DecidedFlows; ports: ObservedPorts; clock: { now: number } } {
+  const ports = new ObservedPorts();
+  for (let portId = 1; portId <= 4; portId += 1) ports.set(portId, `p${portId}`);
+  const clock = { now: 1000 };
+  const placed = { name: 'it', type: 'forwarding', decider } as const;
+  return {
+    flows: new DecidedFlows({ ports, deciders: () => [placed], nowMs: () => clock.now, ...limits }),
+    ports,
+    clock,
+  };
+}
+
+const key = (source: string, port = 1, dst = 80) =>
+  keyOf(ethernet(0x0800, ipv4(6, tcp({ dst }), { src: source })), port);
+
+test('a change ends what rests on it, and nothing else', () => {
+  const table = new ObservedPrefixes<number>('table');
+  const { flows } = flowsOf({
+    decide(packet, decision) {
+      if (packet.ipv4 !== null) table.longest(packet.ipv4.source);
+      decision.output(2);
+    },
+  });
+  table.set('10.0.0.0/8', 1);
+  table.set('10.1.0.0/16', 1);
+  for (const source of ['10.0.0.1', '10.1.0.1', '11.0.0.1', '10.128.0.1']) flows.decide(key(source), null);
+  expect(flows.table.size).toBe(4);
+  table.set('10.1.2.0/24', 3);
+  expect(flows.table.size).toBe(3);
+  table.delete('10.0.0.0/8');
+  expect(flows.table.size).toBe(1);
+  table.set('11.0.0.0/7', 1);
+  expect(flows.table.size).toBe(0);
+  expect(flows.counters.changed).toBe(4);
+});
+
+test('entries that were asked for in vain count as well', () => {
+  const table = new ObservedMap<number>('table');
+  const mode = new ObservedValue('mode', 'open');
+  const { flows } = flowsOf({
+    decide(packet, decision) {
+      if (mode.get() === 'closed') return;
+      if (table.get(packet.ethernet.source.text) === undefined) decision.output(2);
+    },
+  });
+  flows.decide(key('10.0.0.1'), null);
+  table.set('02:00:00:00:00:07', 1);
+  expect(flows.table.size).toBe(1);
+  table.set('02:00:00:00:00:01', 1);
+  expect(flows.table.size).toBe(0);
+  flows.decide(key('10.0.0.1'), null);
+  mode.set('open');
+  expect(flows.table.size).toBe(1);
+  mode.set('closed');
+  expect(flows.table.size).toBe(0);
+});
+
+test('of a weighted choice only what moves ends, and it is spread by weight', () => {
+  const backends = new WeightedChoice<string>('backends');
+  const chosen = new Map<string, number>();
+  const { flows } = flowsOf({
+    decide(packet, decision) {
+      const backend = backends.pick(packet.flowHash());
+      chosen.set(String(backend), (chosen.get(String(backend)) ?? 0) + 1);
+      decision.output(2);
+    },
+  });
+  backends.set('a', 1, 'a');
+  backends.set('b', 3, 'b');
+  for (let i = 0; i < 1000; i += 1) flows.decide(key(`10.0.${i >> 8}.${i & 255}`), null);
+  const share = (chosen.get('b') ?? 0) / 1000;
+  expect(share).toBeGreaterThan(0.68);
+  expect(share).toBeLessThan(0.82);
+  backends.set('c', 1, 'c');
+  const left = flows.table.size;
+  expect(left).toBeGreaterThan(720);
+  expect(left).toBeLessThan(880);
+  backends.delete('c');
+  expect(flows.table.size).toBe(left);
+  backends.set('a', 1, 'another a');
+  expect(flows.table.size).toBeLessThan(left * 0.85);
+});
+
+test('an effect that changes what was read decides once more, and what is kept stays', () => {
+  const known = new ObservedMap<number>('known');
+  let learned = 0;
+  const { flows } = flowsOf({
+    decide(packet, decision) {
+      const source = packet.ethernet.source.text;
+      if (known.get(source) === undefined) {
+        decision.effect(() => {
+          learned += 1;
+          known.set(source, packet.inPort);
+        });
+      }
+      decision.output(2);
+    },
+  });
+  flows.decide(key('10.0.0.1'), null);
+  expect(learned).toBe(1);
+  expect(flows.table.size).toBe(1);
+  flows.trace(key('10.0.0.1').words, null);
+  expect(learned).toBe(1);
+  known.delete('02:00:00:00:00:01');
+  expect(flows.table.size).toBe(0);
+  expect(flows.recall(key('10.0.0.1').words)).toBe(true);
+  expect(learned).toBe(1);
+});
+
+test('one that changes what it reads each time is decided packet by packet', () => {
+  const count = new ObservedValue('count', 0);
+  const { flows } = flowsOf({
+    decide(_, decision) {
+      const seen = count.get();
+      decision.effect(() => count.set(seen + 1));
+      decision.output(2);
+    },
+  });
+  expect(typeof flows.decide(key('10.0.0.1'), null)).toBe('object');
+  expect(flows.onlyRecord?.everyPacket).toContain('each time');
+  expect(flows.table.size).toBe(0);
+});
+
+test('flows go when their time is over, when nobody uses them, and with their ports', () => {
+  const { flows, clock, ports } = flowsOf(
+    {
+      decide(packet, decision) {
+        if (packet.ipv4?.source.is('10.0.0.1') === true) decision.until(500);
+        decision.output(2);
+      },
+    },
+    { idleMs: 2000 },
+  );
+  const first = flows.decide(key('10.0.0.1'), null);
+  const second = flows.decide(key('10.0.0.2'), null);
+  for (const slot of [first, second]) if (typeof slot === 'number') flows.table.count(slot, 60, 0, clock.now);
+  flows.advance();
+  expect(flows.table.size).toBe(2);
+  clock.now += 500;
+  flows.advance();
+  expect(flows.table.size).toBe(1);
+  clock.now += 1500;
+  flows.advance();
+  expect(flows.table.size).toBe(0);
+  flows.decide(key('10.0.0.2'), null);
+  ports.delete(3);
+  expect(flows.table.size).toBe(1);
+  ports.delete(2);
+  expect(flows.table.size).toBe(0);
+});
+
+test('a full table takes from the port that has most', () => {
+  const { flows } = flowsOf(
+    {
+      decide(packet, decision) {
+        if (packet.ipv4 !== null) packet.ipv4.source.mark(32);
+        decision.output(2);
+      },
+    },
+    { maximumFlows: 100 },
+  );
+  for (let i = 0; i < 10; i += 1) flows.decide(key(`10.0.1.${i}`, 2), null);
+  for (let i = 0; i < 500; i += 1) flows.decide(key(`10.1.${i >> 8}.${i & 255}`, 1), null);
+  expect(flows.table.size).toBe(100);
+  for (let i = 0; i < 10; i += 1) expect(flows.table.match(key(`10.0.1.${i}`, 2).words)).not.toBe(-1);
+  for (let i = 0; i < 10; i += 1) expect(typeof flows.decide(key(`10.0.2.${i}`, 3), null)).toBe('number');
+  expect(flows.table.size).toBe(100);
+});
+
+test('masks of one port do not keep out those of others', () => {
+  const { flows } = flowsOf(
+    {
+      decide(packet, decision) {
+        // As many bits as the last byte says: every packet is of another mask.
+        if (packet.ipv4 !== null) packet.ipv4.source.mark((packet.ipv4.source.peek()[0] & 31) + 1);
+        decision.output(2);
+      },
+    },
+    { maximumMasks: 12 },
+  );
+  for (let i = 0; i < 31; i += 1) flows.decide(key(`10.0.0.${i}`, 1), null);
+  expect(flows.table.masks.length).toBe(12);
+  expect(flows.counters.tooManyMasks).toBe(19);
+  for (let i = 20; i < 24; i += 1) expect(typeof flows.decide(key(`10.0.0.${i}`, 2), null)).toBe('number');
+  expect(flows.table.masks.length).toBeLessThanOrEqual(12);
+  for (let i = 20; i < 24; i += 1) expect(flows.table.match(key(`10.0.0.${i}`, 2).words)).not.toBe(-1);
+});
+
+test('counters count every packet of a decision once, wherever it was counted', () => {
+  const holder: { flows?: DecidedFlows } = {};
+  const counter = new FlowCounter('hits', () => holder.flows?.settle());
+  const gate = new ObservedValue('gate', 0);
+  const { flows } = flowsOf({
+    decide(_, decision) {
+      gate.get();
+      decision.count(counter);
+      decision.output(2);
+    },
+  });
+  holder.flows = flows;
+  const slot = flows.decide(key('10.0.0.1'), null);
+  if (typeof slot !== 'number') throw new Error('it was not kept');
+  flows.table.count(slot, 100, 0, 1000);
+  flows.table.addCounts(slot, 5, 500, 0, 1000);
+  expect([counter.packets, counter.bytes]).toEqual([6, 600]);
+  flows.table.count(slot, 100, 0, 1000);
+  gate.set(1);
+  expect([counter.packets, counter.bytes]).toEqual([7, 700]);
+});
