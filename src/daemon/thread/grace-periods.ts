@@ -4,7 +4,7 @@
  *      word 0   marks that were given, wrapping
  *      word 1   the last of them that is past: a grace period has begun and ended after it was given
  *
- * Waiting takes 10 ms and more, which packets cannot. Whoever waits for a mark looks now and then.
+ * Waiting may take 10 ms and more, which packets cannot. Whoever waits for a mark looks now and then.
  */
 import { gracePeriod } from '../../host/index.ts';
 import type { Marks } from '../../offload/index.ts';

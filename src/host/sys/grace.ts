@@ -14,6 +14,9 @@ const SWITCH = '/sys/kernel/rcu_expedited';
 const ON = Uint8Array.of(0x31);
 const OFF = Uint8Array.of(0x30);
 
+/** How often the switch is looked at that others may turn on just then. */
+const LOOKS = 20;
+
 /** Calls of this thread that are being hurried. */
 let depth = 0;
 
@@ -37,7 +40,9 @@ export function hurried<T>(work: () => T): T {
 /** Whether grace periods take their time as long as nobody hurries: whoever finds that at first has to leave it so. */
 export function isUnhurried(): boolean {
   try {
-    return readFileSync(SWITCH, 'utf8').trim() === '0';
+    // Whoever else hurries does so for moments.
+    for (let look = 0; look < LOOKS; look += 1) if (readFileSync(SWITCH, 'utf8').trim() === '0') return true;
+    return false;
   } catch {
     return false;
   }
@@ -95,11 +100,14 @@ const MEMBARRIER_CMD_GLOBAL = 1;
 
 /**
  * Wait aside until everything that the kernel was about to do with packets on any CPU has ended: runs of eBPF programs that had begun, and what
- * they redirect. Takes some 10 ms; this thread goes on, and hears of it in a turn of Node's loop.
+ * they redirect. This thread goes on, and hears of it in a turn of Node's loop. It is hurried as in {@link hurried}: tens of microseconds, or some
+ * 10 ms where that is not allowed.
  * @param ended called with false when it cannot be told, as on kernels that leave CPUs without ticks to programs (nohz_full)
  */
 export function gracePeriod(ended: (isTold: boolean) => void): void {
+  const control = turnOn();
   membarrier.async(MEMBARRIER[process.arch] ?? -1, MEMBARRIER_CMD_GLOBAL, 0, 0, (failure, result) => {
+    if (control !== null) turnOff(control);
     ended(failure === null && result === 0);
   });
 }
