@@ -417,7 +417,7 @@ describe.each(HOOKS)('at %s', (hook) => {
   });
 
   test('a program that the verifier refuses is answered with its text and log, and the hook is given up', () => {
-    const bench = new Bench(hook, { observe: (b) => b.load(R0, 'u64', at(R0, 0)) });
+    const bench = new Bench(hook, { observe: { maps: [], emit: (b) => b.load(R0, 'u64', at(R0, 0)) } });
     expect(bench.attached).toBeDefined();
     const slot = bench.put(UDP, '1');
     const dropping = bench.put(UDP.replace('10.0.0.2', '10.0.0.3'), 'drop');
@@ -435,7 +435,9 @@ describe.each(HOOKS)('at %s', (hook) => {
 
   test('a hook is lost, and says so, when even what ran before is refused', () => {
     let isBroken = false;
-    const bench = new Bench(hook, { observe: (b) => isBroken && b.load(R0, 'u64', at(R0, 0)) });
+    const bench = new Bench(hook, {
+      observe: { maps: [], emit: (b) => void (isBroken && b.load(R0, 'u64', at(R0, 0))) },
+    });
     const slot = bench.put(UDP, '1');
     bench.settle();
     expect(bench.run(frame())).toBe(bench.sent);

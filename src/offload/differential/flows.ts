@@ -28,7 +28,8 @@ export function randomMask(random: RandomSource, loose: number): Uint32Array {
   mask[Word.VLAN] = random.once(12) ? 0 : 0x1000;
   mask[Word.INNER_VLAN] = random.once(6) ? 0 : 0x1000;
   if (mask[Word.ETH_TYPE] !== 0) {
-    if (random.once(4)) mask[Word.ETH_TYPE] |= random.pick([Sound.NETWORK, Sound.TRANSPORT, Sound.NETWORK | Sound.TRANSPORT]);
+    if (random.once(4))
+      mask[Word.ETH_TYPE] |= random.pick([Sound.NETWORK, Sound.TRANSPORT, Sound.NETWORK | Sound.TRANSPORT]);
     if (!random.once(5)) mask[Word.IP] |= 0xff00_0000;
     if (!random.once(8)) mask[Word.IP] |= 3;
   }

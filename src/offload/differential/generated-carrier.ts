@@ -127,7 +127,7 @@ export class GeneratedCarrier implements Carrier {
       secrets,
       masks,
       shapes,
-      observe: (b, ifindex) => this.#recorder.emit(b, ifindex),
+      observe: this.#recorder,
       clock: 'ktime_get_ns',
     });
     if (!(loaded instanceof LoadedProgram)) {

@@ -15,6 +15,7 @@ import {
 } from '../../bpf/index.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import { network16 } from '../actions/order.ts';
+import type { Observer } from '../program/plan.ts';
 
 /** Places in a record, in words; then the bytes. */
 const Place = { IFINDEX: 0, LENGTH: 1, TAG: 2, TPID: 3, TCI: 4, MARK: 5, PRIORITY: 6, BYTES: 8 } as const;
@@ -29,7 +30,7 @@ export interface SentFrame {
   readonly priority: number;
 }
 
-export class Recorder {
+export class Recorder implements Observer {
   readonly #hook: OffloadHook;
   readonly #count = ArrayMap.create({ name: 'sent', value: bytes(8), maxEntries: 1, mappable: true });
   readonly #records = ArrayMap.create({
@@ -38,6 +39,8 @@ export class Recorder {
     maxEntries: RECORDS,
     mappable: true,
   });
+  /** The maps that its code names. */
+  readonly maps = [this.#count, this.#records];
   readonly #sent = this.#count.map();
   readonly #out = this.#records.map();
 

@@ -1,10 +1,17 @@
 /** Loading what was generated. A program that the verifier refuses is no exception but an answer, with all that explains it. */
-import { AssemblyError, loadProgram, type Program, ProgramArrayMap, VerifierError } from '../../bpf/index.ts';
+import {
+  AssemblyError,
+  loadProgram,
+  type MapReference,
+  type Program,
+  ProgramArrayMap,
+  VerifierError,
+} from '../../bpf/index.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import { MAXIMUM_INSTRUCTIONS } from '../layout/limits.ts';
-import { type GeneratedProgram, generateProgram, recirculates } from './generate.ts';
+import { type GeneratedProgram, generateProgram } from './generate.ts';
 import { listProgram } from './listing.ts';
-import type { ProgramPlan } from './plan.ts';
+import { type ProgramPlan, recirculates } from './plan.ts';
 
 /** A program in the kernel, with what it needs to go on working. */
 export class LoadedProgram {
@@ -35,6 +42,11 @@ export class LoadedProgram {
   /** Instructions of all its parts. */
   get instructions(): number {
     return this.#generated.reduce((sum, { code }) => sum + code.instructions.length, 0);
+  }
+
+  /** All maps that its stages use. */
+  get maps(): ReadonlySet<MapReference> {
+    return new Set(this.#generated.flatMap(({ maps }) => [...maps]));
   }
 
   /** The program as text, with notes. */

@@ -4,41 +4,67 @@
  * wherever its number comes from, so that cache and index may be out of date.
  */
 import { at, type Label, type ProgramBuilder, R0, R1, R2, R3, R4, R7, R8, R9, type Register } from '../../bpf/index.ts';
-import { Word } from '../../flow/index.ts';
 import { network16 } from '../actions/order.ts';
 import { CACHE_SEED, MIX } from '../layout/hash.ts';
 import { MAXIMUM_MASKS, PROBES } from '../layout/limits.ts';
 import { ENTRY_BITS, EntryWord } from '../layout/sizes.ts';
-import type { ProgramMask } from './plan.ts';
+import { Found } from './facts.ts';
+import { maskedBits, type ProgramMask, type ProgramPlan } from './plan.ts';
+import { keyWordName, type Stage } from './stage.ts';
 import type { ProgramWriter } from './writer.ts';
 
 /** Bits of a cache word that are the position of a mask in the program. */
 const POSITION_BITS = Math.ceil(Math.log2(MAXIMUM_MASKS));
 
-/** Write the look-up: it ends at `hit` with R7 and R8, at `found` with R4 and R9 besides, or at `punt`. */
-export function lookup(writer: ProgramWriter): void {
+/** The look-up: goes on with packets that fall to an entry; others go up. */
+export function lookupStage(plan: ProgramPlan): Stage {
+  const { index, entries, cache } = plan.maps.maps;
+  return {
+    name: 'look-up',
+    needs: [Found.CPU, Found.HEADERS],
+    key: maskedBits(plan),
+    gives: [Found.ENTRY, Found.NUMBER],
+    maps: [index, entries, cache],
+    isIdle: plan.masks.length === 0,
+    emit: lookup,
+  };
+}
+
+/** Where a look-up ends. */
+interface Ends {
+  /** R7 is the entry's address, R8 its number. */
+  readonly hit: Label;
+  /** The same, and the cache does not know the entry yet: R4 is the position of its mask, R9 the hash. */
+  readonly found: Label;
+}
+
+function lookup(writer: ProgramWriter): void {
   const { b, plan } = writer;
+  const ends: Ends = { hit: b.label('hit'), found: b.label('found') };
   const isCached = plan.masks.length > 1;
-  if (isCached) cached(writer);
+  if (isCached) cached(writer, ends);
   plan.masks.forEach((mask, i) => {
     const next = b.label(`mask ${i + 2}`);
     writer.note(`mask ${i + 1} of ${plan.masks.length}, number ${mask.number}: ${describeMask(mask)}`);
-    probe(writer, mask, isCached ? i : -1, next);
+    probe(writer, mask, isCached ? i : -1, next, ends);
     b.place(next);
   });
   writer.note('no mask matches');
   b.jump(writer.punt);
+  if (isCached) {
+    b.place(ends.found);
+    writer.note('found: the cache shall know');
+    remember(writer);
+  }
+  b.place(ends.hit);
 }
-
-const wordNames = new Map<number, string>();
-for (const [name, word] of Object.entries(Word)) if (!wordNames.has(word)) wordNames.set(word, name.toLowerCase());
 
 /** A mask for people: `in_port eth_type ip/ff000000`. */
 export function describeMask({ index, values }: ProgramMask): string {
   if (index.length === 0) return 'nothing';
   return index
     .map((word, i) => {
-      const name = wordNames.get(word) ?? `word${word}`;
+      const name = keyWordName(word);
       return values[i] >>> 0 === 0xffff_ffff ? name : `${name}/${(values[i] >>> 0).toString(16)}`;
     })
     .join(' ');
@@ -104,7 +130,7 @@ function compare(writer: ProgramWriter, mask: ProgramMask, other: Label): void {
 }
 
 /** @param position of the mask, for the cache; -1 when there is none */
-function probe(writer: ProgramWriter, mask: ProgramMask, position: number, next: Label): void {
+function probe(writer: ProgramWriter, mask: ProgramMask, position: number, next: Label, ends: Ends): void {
   const { b } = writer;
   const { sizes, maps } = writer.plan.maps;
   emitHash(writer, mask.number, mask.index, mask.values);
@@ -127,10 +153,10 @@ function probe(writer: ProgramWriter, mask: ProgramMask, position: number, next:
   b.load(R0, 'u8', maskByte);
   b.jumpIf(R0, '!=', mask.number + 1, miss);
   compare(writer, mask, miss);
-  if (position === -1) b.jump(writer.hit);
+  if (position === -1) b.jump(ends.hit);
   else {
     b.mov(R4, position);
-    b.jump(writer.found);
+    b.jump(ends.found);
   }
   b.place(miss);
   b.add(R3, 4);
@@ -139,15 +165,15 @@ function probe(writer: ProgramWriter, mask: ProgramMask, position: number, next:
 }
 
 /** R9 becomes the hash for the cache. */
-function cached(writer: ProgramWriter): void {
-  const { b, plan, needs } = writer;
-  const words = needs.words.filter((word) => needs.masked[word] !== 0);
+function cached(writer: ProgramWriter, { hit }: Ends): void {
+  const { b, plan } = writer;
+  const masked = maskedBits(plan);
   writer.note('the cache: an entry by the hash of all words that some mask looks at');
   emitHash(
     writer,
     CACHE_SEED,
-    words,
-    words.map((word) => needs.masked[word]),
+    masked.map(([word]) => word),
+    masked.map(([, bits]) => bits),
   );
   b.mov(R9, R1);
   cachePlace(writer);
@@ -177,7 +203,7 @@ function cached(writer: ProgramWriter): void {
       () => {
         b.jumpIf(R0, '!=', mask.number + 1, miss);
         compare(writer, mask, miss);
-        b.jump(writer.hit);
+        b.jump(hit);
       },
     ]),
   );
@@ -189,7 +215,7 @@ function touchCounters(writer: ProgramWriter): void {
   const { b } = writer;
   const { sizes } = writer.plan.maps;
   if (!sizes.hasInlineCounters) return;
-  b.load(R3, 'u32', writer.cpuNumber);
+  b.load(R3, 'u32', writer.slot(Found.CPU_NUMBER));
   b.and(R3, sizes.cpus - 1);
   b.shl(R3, Math.log2(sizes.inlineCounterBytes));
   b.add(R3, R7);
@@ -213,7 +239,7 @@ function cacheTagShift({ plan }: ProgramWriter): number {
 }
 
 /** Note the entry R8, of the mask at position R4, in the cache under the hash in R9. */
-export function remember(writer: ProgramWriter): void {
+function remember(writer: ProgramWriter): void {
   const { b } = writer;
   cachePlace(writer);
   b.load(R2, 'u32', at(R3));

@@ -7,7 +7,9 @@ import { at, type Label, R0, R1, R2, R3, R5, R6, R7, R8, R9, SK_BUFF } from '../
 import { TAG_PRESENT, Word } from '../../flow/index.ts';
 import { EtherType } from '../../net/index.ts';
 import { network16 } from '../actions/order.ts';
+import { Found } from './facts.ts';
 import { parseNetwork } from './parse-network.ts';
+import type { Stage } from './stage.ts';
 import type { ProgramWriter } from './writer.ts';
 
 /** The most that parsing looks at: Ethernet, two tags, IPv6, TCP; and without layer 3. */
@@ -19,8 +21,19 @@ const PARSED_OF = [
   [EtherType.IPV6, 14 + 40 + 20],
 ] as const;
 
-/** Write the parser. Uses R0 to R3 and R7 to R9. */
-export function parse(writer: ProgramWriter): void {
+/** The parser: fills in what of layers 2 to 4 is looked at. */
+export const parseStage: Stage = {
+  name: 'parser',
+  role: 'on demand',
+  needs: [Found.CPU, Found.LAYER3],
+  gives: [Found.HEADERS, Found.PACKET],
+  givesKey: [[Word.L2, Word.TUNNEL]],
+  keeps: [Found.CPU],
+  emit: parse,
+};
+
+/** Uses R0 to R3 and R7 to R9. */
+function parse(writer: ProgramWriter): void {
   const { b, needs } = writer;
   const network = needs.any(Word.IP, Word.TUNNEL - 1);
   const layer3 = network || needs.layer3;
@@ -64,12 +77,9 @@ export function parse(writer: ProgramWriter): void {
  */
 function bounds(writer: ProgramWriter, network: boolean): void {
   const { b } = writer;
-  if (!writer.isTc) {
-    b.packetOfXdp(R6, R7, R8);
-    return;
-  }
+  writer.packet();
+  if (!writer.isTc) return;
   const mostBytes = network ? PARSED_BYTES : PARSED_LINK_BYTES;
-  b.packetOfTc(R6, R7, R8);
   b.block((enough) => {
     b.mov(R1, R8);
     b.sub(R1, R7);
@@ -87,7 +97,7 @@ function bounds(writer: ProgramWriter, network: boolean): void {
     b.mov(R1, R6);
     b.callHelper('skb_pull_data');
     writer.cpu(R5);
-    b.packetOfTc(R6, R7, R8);
+    writer.packet();
   });
 }
 

@@ -1,14 +1,15 @@
 /**
  * What a program is generated from: masks in the order in which they are looked up, shapes with their numbers, and maps. What of a packet
- * has to be parsed follows from it. generate.ts makes the program; table/ makes plans.
+ * has to be parsed follows from it and from the stages. generate.ts makes the program; table/ makes plans.
  */
-import type { Address, ProgramBuilder, TickClock } from '../../bpf/index.ts';
+import type { Address, MapReference, ProgramBuilder, TickClock } from '../../bpf/index.ts';
 import { KEY_WORDS, Sound, Word } from '../../flow/index.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import type { Shape } from '../actions/shape.ts';
 import type { CopyMaps } from '../copies/layout.ts';
 import type { HashSecrets } from '../layout/hash.ts';
 import type { OffloadMaps } from '../layout/maps.ts';
+import type { ArrangedStage, KeyBits, Stage } from './stage.ts';
 
 /** A mask as programs look it up: the words of the key that it looks at, ascending, and their bits. */
 export interface ProgramMask {
@@ -27,6 +28,8 @@ export interface ProgramPlan {
   readonly shapes: readonly { readonly number: number; readonly shape: Shape }[];
   /** Where copies go of what is carried; left out while nobody wants any. */
   readonly copies?: CopyMaps;
+  /** Stages beside those that every program has. */
+  readonly stages?: readonly Stage[];
   /** For tests. */
   readonly observe?: Observer;
   /** Where the time comes from: the kernel's count of ticks costs nothing; reading a clock is a call. */
@@ -34,33 +37,57 @@ export interface ProgramPlan {
 }
 
 /** Writes code that notes what is about to be sent; the ifindex is at an address, and R6 to R9 must stay. */
-export type Observer = (b: ProgramBuilder, ifindex: Address) => void;
+export interface Observer {
+  /** Maps that the code names. */
+  readonly maps: readonly MapReference[];
+  emit(b: ProgramBuilder, ifindex: Address): void;
+}
+
+/** Bits of each word of the key that some mask looks at, which is what the look-up reads. */
+export function maskedBits({ masks }: Pick<ProgramPlan, 'masks'>): readonly KeyBits[] {
+  const bits = new Uint32Array(KEY_WORDS);
+  for (const { index, values } of masks) for (let i = 0; i < index.length; i += 1) bits[index[i]] |= values[i];
+  return keyBits(bits);
+}
+
+/** Words of the key that the code of shapes reads, whole. */
+export function shapeBits({ shapes }: Pick<ProgramPlan, 'shapes'>): readonly KeyBits[] {
+  const bits = new Uint32Array(KEY_WORDS);
+  for (const { shape } of shapes) for (const word of shape.keyWords) bits[word] = 0xffff_ffff;
+  return keyBits(bits);
+}
+
+/** TCP flags are counted wherever a mask or a shape looks at IP. */
+export function countedBits(plan: Pick<ProgramPlan, 'masks' | 'shapes'>): readonly KeyBits[] {
+  const looksAtIp = ([word, bits]: KeyBits) =>
+    word === Word.IP || (word === Word.ETH_TYPE && (bits & Sound.NETWORK) !== 0);
+  return [...maskedBits(plan), ...shapeBits(plan)].some(looksAtIp) ? [[Word.TCP_FLAGS, 0xffff_0000]] : [];
+}
+
+function keyBits(bits: Uint32Array): KeyBits[] {
+  return Array.from(bits, (each, word): KeyBits => [word, each]).filter(([, each]) => each !== 0);
+}
+
+/** Whether a plan takes a second program, for packets that are looked up again. */
+export function recirculates({ shapes }: Pick<ProgramPlan, 'shapes'>): boolean {
+  return shapes.some(({ shape }) => has(shape.steps, 'recirculate'));
+}
 
 /** What of a packet a program looks at. */
 export class Needs {
-  /** Bits of each word of the key that some mask looks at: what the cache hashes. */
-  readonly masked = new Uint32Array(KEY_WORDS);
-  /** Bits that must be there: those, and whole words that the code of shapes reads. */
+  /** Bits of each word of the key that some stage reads. */
   readonly bits = new Uint32Array(KEY_WORDS);
   /** Words that are there, ascending. */
   readonly words: readonly number[];
-  readonly recirculates: boolean;
   readonly setsMetadata: boolean;
   readonly layer3: boolean;
 
-  constructor({ masks, shapes }: Pick<ProgramPlan, 'masks' | 'shapes'>) {
-    for (const { index, values } of masks) for (let i = 0; i < index.length; i += 1) this.masked[index[i]] |= values[i];
-    this.bits.set(this.masked);
-    for (const { shape } of shapes) for (const word of shape.keyWords) this.bits[word] = 0xffff_ffff;
+  constructor({ shapes }: Pick<ProgramPlan, 'shapes'>, stages: readonly ArrangedStage[]) {
+    for (const { stage } of stages) for (const [word, bits] of stage.key ?? []) this.bits[word] |= bits;
     // Whether headers could be read is found out by reading them.
     if ((this.bits[Word.ETH_TYPE] & Sound.NETWORK) !== 0) this.bits[Word.IP] |= 0xff00_0000;
     if ((this.bits[Word.ETH_TYPE] & Sound.TRANSPORT) !== 0) this.bits[Word.PORTS] = 0xffff_ffff;
-    // TCP flags are counted wherever IP is looked at.
-    if (this.bits[Word.IP] !== 0) this.bits[Word.TCP_FLAGS] |= 0xffff_0000;
-    const words: number[] = [];
-    for (let word = 0; word < KEY_WORDS; word += 1) if (this.bits[word] !== 0) words.push(word);
-    this.words = words;
-    this.recirculates = shapes.some(({ shape }) => has(shape.steps, 'recirculate'));
+    this.words = keyBits(this.bits).map(([word]) => word);
     this.setsMetadata = shapes.some(({ shape }) => has(shape.steps, 'metadata'));
     this.layer3 = shapes.some(({ shape }) => shape.needsLayer3);
   }

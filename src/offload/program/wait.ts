@@ -4,22 +4,36 @@
  * which stays.
  */
 import { at, type Label, R0, R1, R2, R3, R4, R7 } from '../../bpf/index.ts';
-import { EntryWord, LaneByte, Order, PortWord, WAITED } from '../layout/sizes.ts';
-import { countArrival, dropVerdict } from './end.ts';
+import { EntryWord, Order, PortWord, WAITED } from '../layout/sizes.ts';
+import { lose } from './end.ts';
+import { Found } from './facts.ts';
+import { countArrival } from './port.ts';
+import type { Stage } from './stage.ts';
 import type { ProgramWriter } from './writer.ts';
 
 /** How often a packet tries to be counted at the entry while packets on other CPUs are quicker. */
 const TRIES = 8;
 
-/** Write it: goes on behind it with packets that are carried. @param announced for those that go up and are counted as that */
-export function inOrder(writer: ProgramWriter, announced: Label): void {
-  const { b } = writer;
+/** Order: goes on with packets that are carried; those that wait go up, counted as that. */
+export const orderStage: Stage = {
+  name: 'order',
+  needs: [Found.ENTRY, Found.PORT],
+  gives: [Found.ORDERED],
+  keeps: [Found.ENTRY, Found.NUMBER],
+  emit(writer) {
+    inOrder(writer);
+    countArrival(writer, 'add');
+  },
+};
+
+function inOrder(writer: ProgramWriter): void {
+  const { b, announced } = writer;
   const order = at(R7, EntryWord.ORDER * 4);
   writer.note('hit: order within the flow');
   b.block((carried) => {
     b.load(R1, 'u32', order);
     b.jumpIf(R1, '==', 0, carried);
-    b.load(R2, 'u64', writer.port);
+    b.load(R2, 'u64', writer.slot(Found.PORT));
     const wait = b.label('wait');
     b.jumpIf(R1, '&', Order.HELD, wait);
     // What was worked off is read before what went up, and what arrived before what was passed on: equal, they say that nothing is on its way.
@@ -57,8 +71,7 @@ export function inOrder(writer: ProgramWriter, announced: Label): void {
     b.place(stopped);
     writer.note('it would have to wait and may not');
     countArrival(writer, 'add');
-    writer.countOfPort(LaneByte.FAILED);
-    b.return(dropVerdict(writer));
+    lose(writer);
 
     b.place(settled);
     b.mov32(R3, -1);

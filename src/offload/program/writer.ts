@@ -1,10 +1,5 @@
 /**
- * What all parts of the generator share: the builder, places on the stack, labels, and notes for listings. R6 is the context and, up to
- * a hit, R5 this CPU's part of `cpus`. While a packet is parsed R7 is its first byte, R8 its end, R9 where layer 3 begins; while it is
- * looked up R7 is the address of an entry, R8 its number, R9 the hash for the cache.
- *
- * The words of the key lie in `cpus` and not on the stack: the verifier follows what is on the stack, and would walk the look-up anew
- * for each way through the parser.
+ * What all stages of a program share: the builder, the stack, labels, and notes for listings. facts.ts says what lies where.
  */
 import {
   type Address,
@@ -16,13 +11,18 @@ import {
   R1,
   R2,
   R5,
+  R6,
+  R7,
+  R8,
   type Register,
   type Slot,
 } from '../../bpf/index.ts';
 import { Word } from '../../flow/index.ts';
 import { MAXIMUM_PORTS } from '../layout/limits.ts';
 import { CPU_BYTES, CpuByte, DROP_REASONS, LANE_BYTES } from '../layout/sizes.ts';
+import { Found } from './facts.ts';
 import { Needs, type ProgramPlan } from './plan.ts';
+import type { ArrangedStage, Fact } from './stage.ts';
 
 export class ProgramWriter {
   readonly b: ProgramBuilder;
@@ -33,53 +33,33 @@ export class ProgramWriter {
   readonly tailCalls: ProgramArrayMap | null;
   /** By index of the instruction that they stand before. */
   readonly notes = new Map<number, string[]>();
-
-  /** Address of the port's words. */
-  readonly port: Slot;
-  /** The port's place in `cpus`. */
-  readonly lane: Slot;
-  /** Where layer 3 begins, counted from the first byte in the buffer. */
-  readonly layer3: Slot;
-  /** The entry that was hit, and the address of its counters on this CPU. */
-  readonly entry: Slot;
-  readonly counters: Slot;
-  /** Passes before this one. */
-  readonly depth: Slot;
-  /** Address of this CPU's part of `cpus`, and the CPU's number. */
-  readonly cpuPart: Slot;
-  readonly cpuNumber: Slot;
+  /** What has been found out where code is being written. */
+  readonly known = new Set<Fact>();
+  readonly #slots: ReadonlyMap<Fact, Slot>;
   readonly #places: ReadonlyMap<number, number>;
 
-  /** Where packets go that the engine is to have: before a flow was found, and after it was counted. */
+  /** Where packets go that the engine is to have: before a flow was found, after it was counted, and with the count of those that go up raised. */
   readonly punt: Label;
   readonly puntAfterHit: Label;
+  readonly announced: Label;
+  /** Where packets go that can neither be carried nor handed up any more. */
   readonly failed: Label;
-  readonly hit: Label;
-  /** As `hit`, for an entry that the cache does not know yet. */
-  readonly found: Label;
 
-  constructor(plan: ProgramPlan, again: boolean, tailCalls: ProgramArrayMap | null) {
+  constructor(plan: ProgramPlan, again: boolean, tailCalls: ProgramArrayMap | null, stages: readonly ArrangedStage[]) {
     const name = `millrace_${plan.hook}${again ? '_re' : ''}`;
     this.b = new ProgramBuilder(name, { recordSites: false });
     this.plan = plan;
-    this.needs = new Needs(plan);
+    this.needs = new Needs(plan, stages);
     this.again = again;
     this.tailCalls = tailCalls;
     const { b } = this;
-    this.port = b.stack(8);
-    this.counters = b.stack(8);
-    this.lane = b.stack(4);
-    this.layer3 = b.stack(4);
-    this.entry = b.stack(4);
-    this.depth = b.stack(4);
-    this.cpuPart = b.stack(8);
-    this.cpuNumber = b.stack(4);
+    const facts = stages.flatMap(({ stage }) => stage.gives ?? []).sort((a, c) => c.slotBytes - a.slotBytes);
+    this.#slots = new Map(facts.flatMap((fact) => (fact.slotBytes === 0 ? [] : [[fact, b.stack(fact.slotBytes)]])));
     this.#places = new Map(this.needs.words.map((word, i) => [word, i]));
     this.punt = b.label('punt');
     this.puntAfterHit = b.label('punt after a hit');
+    this.announced = b.label('counted as going up');
     this.failed = b.label('failed');
-    this.hit = b.label('hit');
-    this.found = b.label('found');
   }
 
   get isTc(): boolean {
@@ -92,6 +72,18 @@ export class ProgramWriter {
     const there = this.notes.get(at);
     if (there === undefined) this.notes.set(at, [text]);
     else there.push(text);
+  }
+
+  /** Where a fact lies on the stack. @throws Error for one that no stage of this program gives */
+  slot(fact: Fact): Slot {
+    const slot = this.#slots.get(fact);
+    if (slot === undefined) throw new Error(`${fact.name} is not on the stack of this program`);
+    return slot;
+  }
+
+  /** Where {@link Found.LAYER3} lies: 32 bits. */
+  get layer3(): Address {
+    return this.slot(Found.LAYER3).at(4);
   }
 
   /** A word of the key, by R5. @throws Error for one that is not parsed */
@@ -126,16 +118,22 @@ export class ProgramWriter {
     const { sizes, maps } = this.plan.maps;
     b.callHelper('get_smp_processor_id');
     b.and(R0, sizes.cpus - 1);
-    b.store('u32', this.cpuNumber, R0);
+    b.store('u32', this.slot(Found.CPU_NUMBER), R0);
     b.shl(R0, Math.log2(CPU_BYTES));
     b.loadMapValue(R5, maps.cpus);
     b.add(R5, R0);
-    b.store('u64', this.cpuPart, R5);
+    b.store('u64', this.slot(Found.CPU), R5);
   }
 
   /** `dst` becomes the address of this CPU's part of `cpus`. */
   cpu(dst: Register): void {
-    this.b.load(dst, 'u64', this.cpuPart);
+    this.b.load(dst, 'u64', this.slot(Found.CPU));
+  }
+
+  /** R7 becomes the first byte of the packet, and R8 one behind the last that lies in one piece with it. */
+  packet(): void {
+    if (this.isTc) this.b.packetOfTc(R6, R7, R8);
+    else this.b.packetOfXdp(R6, R7, R8);
   }
 
   /** Count one more of something of the port. Uses R1 and R2. */
@@ -151,7 +149,7 @@ export class ProgramWriter {
   /** A register with the address of a CPU's part becomes that of the port's counters. */
   laneOf(cpu: Register, scratch: Register): void {
     const { b } = this;
-    b.load(scratch, 'u32', this.lane);
+    b.load(scratch, 'u32', this.slot(Found.LANE));
     b.and(scratch, MAXIMUM_PORTS - 1);
     b.shl(scratch, Math.log2(LANE_BYTES));
     b.add(cpu, scratch);

@@ -15,6 +15,7 @@ import { PortFlag, TableSizes } from '../layout/sizes.ts';
 import { FlowTables } from '../layout/tables.ts';
 import type { Refused } from '../program/load.ts';
 import type { Observer } from '../program/plan.ts';
+import type { Stage } from '../program/stage.ts';
 import { adoptEntries } from './adopt.ts';
 import { FlowHooks } from './flow-hooks.ts';
 import { HookState } from './hook-state.ts';
@@ -49,6 +50,8 @@ export interface FlowOffloadOptions extends OrderOptions {
   readonly initialEntries?: number;
   /** What a former process has left, from OffloadMaps.open. */
   readonly adopt?: { readonly maps: OffloadMaps; readonly description: Description };
+  /** Stages of programs beside those that all have. Who wants their maps to outlive the process pins them. */
+  readonly stages?: readonly Stage[];
   /** For tests. */
   readonly observe?: Observer;
 }
@@ -120,6 +123,7 @@ export class FlowOffload implements FlowObserver {
       refused: (refusal) => this.#refused(refusal),
       copiesRefused: (refusal) => options.copiesRefused?.(refusal),
       clock: tickClock() ?? 'ktime_get_ns',
+      ...(options.stages === undefined ? {} : { stages: options.stages }),
       ...(options.observe === undefined ? {} : { observe: options.observe }),
     });
     this.#flows = new FlowHooks({

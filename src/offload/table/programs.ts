@@ -41,6 +41,7 @@ export interface ProgramsOptions {
   /** The verifier takes programs, but not with a stage for copies: from now on they have none. */
   copiesRefused(refusal: Refused): void;
   readonly clock: ProgramPlan['clock'];
+  readonly stages?: ProgramPlan['stages'];
   readonly observe?: ProgramPlan['observe'];
   /** Entries to begin with, and those that tables may have at most. */
   readonly initialEntries: number;
@@ -268,7 +269,7 @@ export class Programs {
         (a, b) => b.hits - a.hits || a.number - b.number,
       );
       const shapes = inProgram(state.shapes, MAXIMUM_SHAPES, state.bad);
-      const { observe, clock } = this.#options;
+      const { stages, observe, clock } = this.#options;
       const plan: ProgramPlan = {
         hook: state.hook,
         maps,
@@ -276,6 +277,7 @@ export class Programs {
         masks: order.map(({ number, value }) => ({ number, index: value.index, values: value.values })),
         shapes: shapes.map(({ number, value }) => ({ number, shape: value })),
         clock,
+        ...(stages === undefined ? {} : { stages }),
         ...(observe === undefined ? {} : { observe }),
       };
       const result = this.#loadWithCopies(plan);

@@ -1,0 +1,210 @@
+/** The stage of actions: the way to the code of the flow's shape, and what that code needs of the program around it. */
+import {
+  type Address,
+  at,
+  type FunctionRef,
+  type Label,
+  type MapReference,
+  type ProgramArrayMap,
+  R0,
+  R1,
+  R2,
+  R3,
+  R5,
+  R6,
+  R7,
+  R8,
+  R9,
+  SK_BUFF,
+  type Slot,
+  XDP_MD,
+} from '../../bpf/index.ts';
+import { MTU_ALLOWANCE_BYTES } from '../../net/index.ts';
+import type { EmitContext } from '../actions/contract.ts';
+import { emitShape } from '../actions/emit.ts';
+import { emitLength } from '../actions/length.ts';
+import { CopyFlag } from '../copies/layout.ts';
+import { emitCopyFunction } from '../copies/stage.ts';
+import { MAXIMUM_IFINDEX, MAXIMUM_RECIRCULATIONS } from '../layout/limits.ts';
+import {
+  CpuByte,
+  EntryWord,
+  LaneByte,
+  MASK_BITS,
+  MTU_SHIFT,
+  NEAR_WORDS,
+  PORT_WORDS,
+  PortWord,
+} from '../layout/sizes.ts';
+import { drop } from './end.ts';
+import { Found } from './facts.ts';
+import { type ProgramPlan, shapeBits } from './plan.ts';
+import type { Stage } from './stage.ts';
+import type { ProgramWriter } from './writer.ts';
+
+/** No Ethernet device of Linux has a smaller one (ETH_MIN_MTU). */
+const SMALLEST_MTU = 68;
+
+/** The actions. Nothing comes behind them: each packet is sent, dropped, looked up again or handed up. */
+export function actionsStage(plan: ProgramPlan, again: boolean, tailCalls: ProgramArrayMap | null): Stage {
+  const { far, devices, ports } = plan.maps.maps;
+  const maps: MapReference[] = [far, devices, ports, ...(plan.observe?.maps ?? [])];
+  if (tailCalls !== null) maps.push(tailCalls);
+  if (plan.copies !== undefined) maps.push(plan.copies.ring, plan.copies.wanted, plan.copies.scratch);
+  return {
+    name: 'actions',
+    needs: [Found.ENTRY, Found.COUNTED, Found.LAYER3, ...(again ? [Found.DEPTH] : [])],
+    key: shapeBits(plan),
+    maps,
+    emit: dispatch,
+  };
+}
+
+/** To the code of the shape. */
+function dispatch(writer: ProgramWriter): void {
+  const { b, plan } = writer;
+  writer.note('to the actions');
+  b.load(R1, 'u32', at(R7));
+  b.shr(R1, MASK_BITS);
+  // What shapes read of the key lies on their stack.
+  const words = new Map<number, Slot>();
+  const observe = plan.observe;
+  const context: EmitContext = {
+    hook: plan.hook,
+    layer3: writer.layer3,
+    key: (word) => words.get(word) ?? writer.key(word),
+    punt: writer.puntAfterHit,
+    failed: writer.failed,
+    drop: (reason) => drop(writer, reason),
+    lost: () => writer.countOfPort(LaneByte.LOST_COPIES),
+    fits: (ifindex, tooLong) => fits(writer, ifindex, tooLong),
+    devices: plan.maps.maps.devices,
+    recirculate: () => recirculate(writer),
+    ...copyCalls(writer),
+    ...(observe === undefined ? {} : { observe: (ifindex) => observe.emit(b, ifindex) }),
+  };
+  b.switch(
+    R1,
+    plan.shapes.map(({ number, shape }) => [
+      number,
+      () => {
+        writer.note(`shape ${number}: ${shape.id}`);
+        parametersOf(writer, shape.parameterWords);
+        if (shape.keyWords.length > 0) writer.cpu(R5);
+        for (const word of shape.keyWords) {
+          const place = b.stack(4);
+          words.set(word, place);
+          b.load(R1, 'u32', writer.key(word));
+          b.store('u32', place, R1);
+        }
+        emitShape(b, shape, context);
+      },
+    ]),
+  );
+  writer.note('a shape that came after this program');
+  b.jump(writer.puntAfterHit);
+}
+
+/** R7 becomes the address of the entry's parameters. Uses R0. */
+function parametersOf(writer: ProgramWriter, count: number): void {
+  const { b } = writer;
+  if (count <= NEAR_WORDS) {
+    b.add(R7, EntryWord.NEAR * 4);
+    return;
+  }
+  const { sizes, maps } = writer.plan.maps;
+  b.load(R0, 'u32', writer.slot(Found.COUNTED));
+  b.and(R0, sizes.entries - 1);
+  b.shl(R0, Math.log2(sizes.parameterWords * 4));
+  b.loadMapValue(R7, maps.far);
+  b.add(R7, R0);
+}
+
+/**
+ * Whether a packet is too long for the interface that it is about to be sent by, which the engine finds in the end (mtu.ts of net/); a super-packet is
+ * cut later. At tc a tag beside the packet is not part of its length. At XDP the kernel counts all tags, and refuses what is longer. Uses R1 to R3.
+ * @param ifindex where the index of the interface lies
+ * @param tooLong where a packet goes that does not fit
+ */
+function fits(writer: ProgramWriter, ifindex: Address, tooLong: Label): void {
+  const { b, plan } = writer;
+  b.block((leave) => {
+    if (writer.isTc) b.load(R1, 'u32', at(R6, SK_BUFF.len));
+    else emitLength(b, false);
+    // Most are short or super-packets: they need no look at the port.
+    b.jumpIf(R1, '<=', SMALLEST_MTU + MTU_ALLOWANCE_BYTES, leave);
+    if (writer.isTc) {
+      b.load(R2, 'u32', at(R6, SK_BUFF.gsoSize));
+      b.jumpIf(R2, '!=', 0, leave);
+    }
+    b.load(R3, 'u32', ifindex);
+    b.jumpIf(R3, '>', MAXIMUM_IFINDEX, leave);
+    b.shl(R3, Math.log2(PORT_WORDS * 4));
+    b.loadMapValue(R2, plan.maps.maps.ports);
+    b.add(R2, R3);
+    b.load(R3, 'u32', at(R2, PortWord.FLAGS * 4));
+    b.shr(R3, MTU_SHIFT);
+    b.jumpIf(R3, '==', 0, leave);
+    b.add(R3, MTU_ALLOWANCE_BYTES);
+    b.jumpIf(R1, '<=', R3, leave);
+    b.jump(tooLong);
+  });
+}
+
+/** The calls for copies, in programs that make some. */
+function copyCalls(writer: ProgramWriter): Pick<EmitContext, 'copyIn' | 'copyOut'> {
+  const { b, plan, isTc } = writer;
+  const { copies } = plan;
+  if (copies === undefined) return {};
+  const note = (text: string) => writer.note(text);
+  const arrival = b.stack(8);
+  // A function that nothing calls, as where all flows recirculate, is no valid code.
+  let copy: FunctionRef | null = null;
+  const call = (direction: number) => {
+    copy ??= emitCopyFunction({ b, hook: plan.hook, maps: copies, cpus: plan.maps.sizes.cpus, note });
+    b.load(R3, 'u64', arrival);
+    b.callLocal(copy, R6, R2, R3, direction);
+  };
+  return {
+    copyIn: () => {
+      note('a copy of what came in');
+      b.callHelper('ktime_get_ns');
+      b.store('u64', arrival, R0);
+      b.load(R2, 'u32', at(R6, isTc ? SK_BUFF.ifindex : XDP_MD.ingressIfindex));
+      call(0);
+    },
+    copyOut: (ifindex) => {
+      note('a copy of what goes out');
+      b.load(R2, 'u32', ifindex);
+      call(CopyFlag.OUT);
+    },
+  };
+}
+
+/** The packet is looked up again, by the program for such packets. R8 is the id, R9 the hash or 0. */
+function recirculate(writer: ProgramWriter): void {
+  const { b, tailCalls } = writer;
+  if (tailCalls === null) throw new Error('a program that recirculates needs a map of programs');
+  writer.cpu(R7);
+  b.store('u32', at(R7, CpuByte.RECIRC_ID), R8);
+  if (!writer.again) b.store('u32', at(R7, CpuByte.DP_HASH), R9);
+  // A packet keeps the hash that it was given before.
+  else b.if(R9, '!=', 0, () => b.store('u32', at(R7, CpuByte.DP_HASH), R9));
+  b.load(R1, 'u32', writer.slot(Found.COUNTED));
+  if (writer.again) {
+    b.load(R2, 'u32', writer.slot(Found.DEPTH));
+    b.jumpIf(R2, '>=', MAXIMUM_RECIRCULATIONS, writer.puntAfterHit);
+    b.mov(R3, R2);
+    b.shl(R3, 2);
+    b.add(R3, R7);
+    b.store('u32', at(R3, CpuByte.ENTRIES), R1);
+    b.add(R2, 1);
+    b.store('u32', at(R7, CpuByte.DEPTH), R2);
+  } else {
+    b.store('u32', at(R7, CpuByte.ENTRIES), R1);
+    b.store('u32', at(R7, CpuByte.DEPTH), 1);
+  }
+  b.call('tail_call', R6, tailCalls, 0);
+  writer.note('not possible (any more): the engine does all of it');
+  b.jump(writer.puntAfterHit);
+}
