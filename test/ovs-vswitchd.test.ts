@@ -63,7 +63,8 @@ here('ovs-dpctl under the shim and ovs-appctl see the same ports and flows', asy
       .sort();
   // A flow may come or go between the two.
   await vi.waitFor(
-    () => expect(stable(world.appctl('dpctl/dump-flows'))).toEqual(stable(world.shimmed('ovs-dpctl', 'dump-flows').stdout)),
+    () =>
+      expect(stable(world.appctl('dpctl/dump-flows'))).toEqual(stable(world.shimmed('ovs-dpctl', 'dump-flows').stdout)),
     { timeout: 15_000, interval: 200 },
   );
 });

@@ -1,16 +1,10 @@
 /** decide/: the contract of deciders, what they look at, what they say, what it rests on, and the flows that are kept of it. The only door of this room. */
 export { FlowCounter } from './counter.ts';
-export {
-  DecidedFlows,
-  type DecidedFlowsCounters,
-  type DecidedFlowsLimits,
-  type DecidedFlowsOptions,
-} from './decided-flows.ts';
-export type { Decider, DeciderType, OutputDecision, PlacedDecider } from './decider.ts';
+export { DecidedFlows } from './decided-flows.ts';
+export type { Decider, OutputDecision, PlacedDecider } from './decider.ts';
 export { Decision, type NewTag } from './decision.ts';
 export { DecisionError } from './errors.ts';
 export { Field, type FieldKind } from './field.ts';
-export type { Look } from './marks.ts';
 export {
   ArpView,
   EthernetView,
@@ -22,7 +16,7 @@ export {
   TcpView,
   VlanView,
 } from './packet-view.ts';
-export type { DecidedDrop, DecisionRecord, DecisionTrace } from './record.ts';
+export type { DecidedDrop, DecisionRecord } from './record.ts';
 export {
   ArpRewrite,
   EthernetRewrite,
