@@ -1,4 +1,5 @@
 /** The figures that the project holds itself to, each beside what this run measured. */
+import type { DecideBench } from './decide.ts';
 import type { InMemoryResult } from './in-memory.ts';
 import type { LatencyFigures } from './latency.ts';
 import type { BpfFigures, FlowFigures } from './libraries.ts';
@@ -26,6 +27,7 @@ export interface Measurements {
   idle: Idle | null;
   bpf: BpfFigures | null;
   flow: FlowFigures | null;
+  decide: DecideBench | null;
 }
 
 const thousands = (n: number) => Math.round(n).toLocaleString('en');
@@ -197,6 +199,16 @@ function roomFigures(m: Measurements): Figure[] {
     const { eightMasks } = m.flow;
     all.push(atLeast('100,000 megaflows, 8 masks: look-ups', eightMasks.lookupsPerSecond / 1e6, 1.5, 'Mpps'));
     all.push(below('Memory of a megaflow', eightMasks.bytesPerFlow, 1024, 'bytes', 0));
+  }
+  if (m.decide !== null) {
+    const { decide } = m;
+    const ended = thousands(decide.endedFlows);
+    all.push(
+      atLeast('Decisions a second, learning behind a filter of 100 rules', decide.decisionsPerSecond, 100_000, '/s', 0),
+    );
+    all.push(told('Packets whose decision is kept, 1,000 flows', `${(decide.keptPerSecond / 1e6).toFixed(2)} Mpps`));
+    all.push(below('End of a flow after a change, among 100,000, p50', decide.endOfOneP50Us, 100, 'us', 0));
+    all.push(below(`End of ${ended} flows that rest on one address`, decide.endOfManyMs, 20, 'ms', 1));
   }
   return all;
 }

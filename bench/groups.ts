@@ -18,6 +18,7 @@ export const GROUPS = {
   memory: 'the engine with the learning extension, in memory',
   bpf: 'the eBPF library: generator, mapped reads, batches, loading',
   flow: 'the flow table in memory',
+  decide: 'decisions in memory: how many a second, and how soon flows end with what they rest on',
 } as const;
 
 /** The name of a group. */

@@ -8,6 +8,7 @@ import { writeFileSync } from 'node:fs';
 import { cpus, release } from 'node:os';
 import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
+import type { DecideBench } from './decide.ts';
 import { figures, type Measurements } from './figures.ts';
 import { measureForwarding } from './forward.ts';
 import { helpOnNames, Selection } from './groups.ts';
@@ -46,6 +47,7 @@ async function measure(selection: Selection, options: Options): Promise<Measurem
       ? alone<InMemoryResult>('in memory', ['--expose-gc', compiled('in-memory.js')])
       : null,
     bpf: selection.has('bpf') ? alone<BpfFigures>('bpf', [compiled('libraries.js'), 'bpf']) : null,
+    decide: selection.has('decide') ? alone<DecideBench>('decide', [compiled('libraries.js'), 'decide']) : null,
     flow: selection.has('flow') ? alone<FlowFigures>('flow', [compiled('libraries.js'), 'flow']) : null,
   };
 }

@@ -54,8 +54,14 @@ const MASK_TRIES = 4;
 /** Flows that are looked at in one turn. */
 const LOOKED_AT = 1024;
 
-class KeptFlow implements Dependent {
-  readonly record: DecisionRecord;
+/** What is kept of a record besides the flow. */
+export type KeptDecision = Pick<DecisionRecord, 'drop' | 'excluded' | 'counters' | 'deciders'>;
+
+class KeptFlow implements Dependent, KeptDecision {
+  readonly drop: DecisionRecord['drop'];
+  readonly excluded: DecisionRecord['excluded'];
+  readonly counters: DecisionRecord['counters'];
+  readonly deciders: DecisionRecord['deciders'];
   readonly slot: number;
   readonly portId: number;
   readonly mask: FlowMask;
@@ -75,7 +81,10 @@ class KeptFlow implements Dependent {
     dueMs: number,
   ) {
     this.#owner = owner;
-    this.record = record;
+    this.drop = record.drop;
+    this.excluded = record.excluded;
+    this.counters = record.counters;
+    this.deciders = record.deciders;
     this.slot = slot;
     this.portId = portId;
     this.mask = mask;
@@ -110,6 +119,7 @@ export class DecidedFlows {
   readonly #sizes = new Map<number, number>();
   readonly #masksOf = new Map<number, Map<FlowMask, number>>();
   readonly #maximumFlows: number;
+  readonly #masked = new Uint32Array(KEY_WORDS);
   #sweepAt = 0;
 
   constructor(options: DecidedFlowsOptions) {
@@ -167,8 +177,8 @@ export class DecidedFlows {
   }
 
   /** What is kept of the flow in a slot. */
-  recordOf(slot: number): DecisionRecord | null {
-    return this.#flows[slot]?.record ?? null;
+  recordOf(slot: number): KeptDecision | null {
+    return this.#flows[slot] ?? null;
   }
 
   #keep(key: Uint32Array, record: DecisionRecord): number {
@@ -181,9 +191,9 @@ export class DecidedFlows {
       counters.tooManyMasks += 1;
       return -1;
     }
-    const masked = new Uint32Array(KEY_WORDS);
-    for (let i = 0; i < KEY_WORDS; i += 1) masked[i] = key[i] & record.mask[i];
+    const masked = this.#masked;
     const { mask, actions } = record;
+    for (let i = 0; i < KEY_WORDS; i += 1) masked[i] = key[i] & mask[i];
     const slot = table.put({ key: masked, mask, actions, ufid: null, mode: PutMode.CREATE, mayOverlap: true });
     if (slot === FlowError.FULL) {
       counters.full += 1;
@@ -193,7 +203,7 @@ export class DecidedFlows {
     const portId = masked[Word.IN_PORT];
     const flowMask = table.maskOf(slot);
     const flow = new KeptFlow(this, record, slot, portId, flowMask, this.#options.nowMs() + record.endsInMs);
-    flow.tie = this.#pass.reading.tieAll(flow);
+    flow.tie = this.#pass.reading.tieAll(flow, mask);
     this.#flows[slot] = flow;
     this.#sizes.set(portId, (this.#sizes.get(portId) ?? 0) + 1);
     const masks = this.#masksOf.get(portId) ?? new Map<FlowMask, number>();
@@ -334,10 +344,10 @@ export class DecidedFlows {
   }
 
   #settle(flow: KeptFlow | undefined): void {
-    if (flow === undefined || flow.record.counters.length === 0) return;
+    if (flow === undefined || flow.counters.length === 0) return;
     const packets = this.table.packetsOf(flow.slot);
     const bytes = this.table.bytesOf(flow.slot);
-    for (const counter of flow.record.counters) counter.add(packets - flow.packets, bytes - flow.bytes);
+    for (const counter of flow.counters) counter.add(packets - flow.packets, bytes - flow.bytes);
     flow.packets = packets;
     flow.bytes = bytes;
   }

@@ -167,6 +167,17 @@ export class Field {
     return words;
   }
 
+  /** How many bits of it a mask looks at without a gap, from the highest on. */
+  leadingBits(mask: Uint32Array): number {
+    let bits = 0;
+    for (const { word, bits: own, above, size } of this.#parts) {
+      const missing = own & ~mask[word];
+      if (missing !== 0) return bits + Math.clz32(missing) - above;
+      bits += size;
+    }
+    return bits;
+  }
+
   /** Set it. @throws DecisionError for what is no value of it */
   set(value: string | number | Uint8Array): void {
     const wanted = fieldValue(this.kind, value);

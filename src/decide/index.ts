@@ -1,6 +1,6 @@
 /** decide/: the contract of deciders, what they look at, what they say, what it rests on, and the flows that are kept of it. The only door of this room. */
 export { FlowCounter } from './counter.ts';
-export { DecidedFlows } from './decided-flows.ts';
+export { DecidedFlows, type KeptDecision } from './decided-flows.ts';
 export type { Decider, OutputDecision, PlacedDecider } from './decider.ts';
 export { Decision, type NewTag } from './decision.ts';
 export { DecisionError } from './errors.ts';

@@ -40,6 +40,8 @@ export class Pass {
   readonly #call: DeciderCall;
   readonly #masked = new Uint32Array(KEY_WORDS);
   #isUnderWay = false;
+  readonly #asked: string[] = [];
+  #lastAsked: readonly string[] = [];
 
   /** @param call how deciders are called; plainly when left out */
   constructor(ports: ObservedPorts, call: DeciderCall = (_, run) => run()) {
@@ -102,7 +104,8 @@ export class Pass {
     state.marks.add(Word.RECIRC_ID, 0xffff_ffff);
     decision.begin((portId) => this.#judgeOutput(portId, deciders));
     this.reading.clear();
-    const asked: string[] = [];
+    const asked = this.#asked;
+    asked.length = 0;
     whileReading(this.reading, () => this.#ask(deciders, asked));
     const { actions, drop, excluded, counters, endsInMs, everyPacket, notes } = decision.soFar();
     const mask = state.marks.mask.slice();
@@ -117,7 +120,7 @@ export class Pass {
       drop: actions.length > 0 ? null : (drop ?? { by: forwarder, ...NOT_FORWARDED }),
       excluded,
       counters,
-      deciders: asked,
+      deciders: this.#sameAsLast(asked),
       endsInMs,
       everyPacket,
       trace:
@@ -129,6 +132,13 @@ export class Pass {
             }
           : null,
     };
+  }
+
+  /** Mostly the same are asked: one list serves many records. */
+  #sameAsLast(asked: readonly string[]): readonly string[] {
+    const last = this.#lastAsked;
+    if (asked.length !== last.length || asked.some((name, i) => name !== last[i])) this.#lastAsked = [...asked];
+    return this.#lastAsked;
   }
 
   #ask(deciders: readonly PlacedDecider[], asked: string[]): void {

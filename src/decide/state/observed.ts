@@ -14,7 +14,7 @@ export interface Dependent {
 export class Anchor {
   /** Grows with each change. */
   version = 0;
-  /** For people, such as `denied[10.0.0.0/8]`. */
+  /** For people, such as `known[02:00:00:00:00:01]`. */
   readonly name: string;
   #first: Tie | null = null;
 
@@ -22,13 +22,9 @@ export class Anchor {
     this.name = name;
   }
 
-  get isFree(): boolean {
-    return this.#first === null;
-  }
-
   /** Note that the decision that is being made rests on this. @param detail what tells one reading from another, for {@link endWhere} */
-  read(detail = 0, side = 0): void {
-    reading?.push(this, detail, side);
+  read(detail = 0): void {
+    reading?.push(this, detail, null);
   }
 
   /** It has changed: whatever hangs on it ends. */
@@ -37,22 +33,17 @@ export class Anchor {
   }
 
   /** It has changed for some of those that read it. */
-  endWhere(concerns: (detail: number, side: number) => boolean): void {
+  endWhere(concerns: (detail: number) => boolean): void {
     this.version += 1;
-    for (let tie = this.#first; tie !== null; ) {
-      const next: Tie | null = tie.next;
-      if (concerns(tie.detail, tie.side)) endings.push(tie.dependent);
-      tie = next;
-    }
+    for (let tie = this.#first; tie !== null; tie = tie.next) if (concerns(tie.detail)) endings.push(tie.dependent);
     finishEndings();
   }
 
-  /** Internal: let an outcome hang on this. */
-  tie(dependent: Dependent, detail: number, side: number, nextOfDependent: Tie | null): Tie {
-    const tie: Tie = { anchor: this, dependent, detail, side, before: null, next: this.#first, nextOfDependent };
+  /** Internal: an outcome hangs on this. */
+  tie(tie: Tie): void {
+    tie.next = this.#first;
     if (this.#first !== null) this.#first.before = tie;
     this.#first = tie;
-    return tie;
   }
 
   /** Internal. */
@@ -72,12 +63,22 @@ export class Anchor {
   protected freed(): void {}
 }
 
+/** The part of all values of a field that an outcome is for: those that begin with these bits. */
+export interface Scope {
+  /** As FieldValue of field.ts. */
+  readonly words: Int32Array;
+  readonly bits: number;
+}
+
 /** That an outcome hangs on an anchor. */
 export interface Tie {
   readonly anchor: Anchor;
   readonly dependent: Dependent;
   readonly detail: number;
-  readonly side: number;
+  /** Of a field that was looked up; null where no field was. */
+  readonly scope: Scope | null;
+  /** Where its anchor keeps it, for anchors that have more than one place. */
+  place: object | null;
   before: Tie | null;
   next: Tie | null;
   readonly nextOfDependent: Tie | null;
@@ -102,51 +103,67 @@ function finishEndings(): void {
   }
 }
 
+/** Outcomes end. */
+export function endAll(dependents: readonly Dependent[]): void {
+  for (const each of dependents) endings.push(each);
+  finishEndings();
+}
+
+/** A field that can be looked up: see Field. */
+export interface LookedUp {
+  readonly width: number;
+  peek(): ArrayLike<number>;
+  /** How many bits of it a mask looks at without a gap, from the highest on. */
+  leadingBits(mask: Uint32Array): number;
+}
+
+/** One thing that was read. */
+interface Read {
+  readonly anchor: Anchor;
+  readonly version: number;
+  readonly detail: number;
+  readonly field: LookedUp | null;
+  readonly words: Int32Array | null;
+}
+
 /** What one decision has read. */
 export class Reading {
-  readonly #anchors: Anchor[] = [];
-  readonly #details: number[] = [];
-  readonly #sides: number[] = [];
-  readonly #versions: number[] = [];
-
-  get size(): number {
-    return this.#anchors.length;
-  }
+  #reads: Read[] = [];
 
   /** Internal. */
-  push(anchor: Anchor, detail: number, side: number): void {
-    for (let i = 0; i < this.#anchors.length; i += 1)
-      if (this.#anchors[i] === anchor && this.#details[i] === detail && this.#sides[i] === side) return;
-    this.#anchors.push(anchor);
-    this.#details.push(detail);
-    this.#sides.push(side);
-    this.#versions.push(anchor.version);
+  push(anchor: Anchor, detail: number, field: LookedUp | null): void {
+    const isKnown = ({ anchor: other, detail: its, field: looked }: Read) =>
+      other === anchor && its === detail && looked === field;
+    if (this.#reads.some(isKnown)) return;
+    const words =
+      field === null ? null : Int32Array.from({ length: Math.ceil(field.width / 32) }, (_, i) => field.peek()[i]);
+    this.#reads.push({ anchor, version: anchor.version, detail, field, words });
   }
 
   clear(): void {
-    for (const anchor of this.#anchors) anchor.forgetIfFree();
-    this.#anchors.length = 0;
-    this.#details.length = 0;
-    this.#sides.length = 0;
-    this.#versions.length = 0;
+    const reads = this.#reads;
+    this.#reads = [];
+    for (const { anchor } of reads) anchor.forgetIfFree();
   }
 
   /** Whether anything that was read has changed since. */
   get isStale(): boolean {
-    for (let i = 0; i < this.#anchors.length; i += 1) if (this.#anchors[i].version !== this.#versions[i]) return true;
-    return false;
+    return this.#reads.some(({ anchor, version }) => anchor.version !== version);
   }
 
   /** The names of what was read. */
   names(): string[] {
-    return [...new Set(this.#anchors.map(({ name }) => name))];
+    return [...new Set(this.#reads.map(({ anchor }) => anchor.name))];
   }
 
-  /** Let an outcome hang on all of it. @returns what {@link untieAll} takes */
-  tieAll(dependent: Dependent): Tie | null {
+  /** Let an outcome hang on all of it. @param mask what it looks at @returns what {@link untieAll} takes */
+  tieAll(dependent: Dependent, mask: Uint32Array): Tie | null {
     let first: Tie | null = null;
-    for (let i = 0; i < this.#anchors.length; i += 1)
-      first = this.#anchors[i].tie(dependent, this.#details[i], this.#sides[i], first);
+    for (const { anchor, detail, field, words } of this.#reads) {
+      const scope = field === null || words === null ? null : { words, bits: field.leadingBits(mask) };
+      first = { anchor, dependent, detail, scope, place: null, before: null, next: null, nextOfDependent: first };
+      anchor.tie(first);
+    }
     return first;
   }
 }
@@ -161,6 +178,11 @@ let reading: Reading | null = null;
 /** Whether a decision is being made: what is read now it rests on. */
 export function isReading(): boolean {
   return reading !== null;
+}
+
+/** A field was looked up in something that keeps ties by what they are for. */
+export function readBy(anchor: Anchor, detail: number, field: LookedUp): void {
+  reading?.push(anchor, detail, field);
 }
 
 /** Note in `into` what is read while `decide` runs. */

@@ -2,20 +2,17 @@
  * An observed table of prefixes, as for address lists and routes: a look-up marks as many bits as tell its answer from every other, and rests
  * on the way through the tree that gave it. A prefix that comes, goes or changes ends the decisions whose answer it may change, and no other.
  *
- * It is a binary tree of bits. A walk ends at a node that has nothing below it in the packet's direction. What rests on a walk is tied to that
- * node, with the length of the prefix that was found, and the direction: 0 or 1 where the node has something below it the other way, else
- * either. A change of a prefix concerns what is tied at or below its node and found no longer prefix, and what is tied above it and looked
- * its way.
+ * It is a binary tree of bits. A walk ends at a node that has nothing below it in the packet's direction; the bits up to there, and the one that has nothing
+ * behind it, are what was looked at. scoped-anchor.ts keeps what rests on walks.
  */
 import { bitOf, type Field, type FieldKind, type FieldValue, fieldValue } from '../field.ts';
-import { Anchor, isReading } from './observed.ts';
+import { readBy } from './observed.ts';
+import { ScopedAnchor } from './scoped-anchor.ts';
 
-/** What a walk looked like that ended where nothing is below: whichever way. */
-const EITHER = 2;
 /** Length of what was found when nothing was. */
 const NONE = -1;
 
-class Node<T> extends Anchor {
+class Node<T> {
   readonly depth: number;
   readonly parent: Node<T> | null;
   /** Which child of its parent it is. */
@@ -24,8 +21,7 @@ class Node<T> extends Anchor {
   one: Node<T> | null = null;
   entry: { readonly value: T; readonly text: string } | null = null;
 
-  constructor(name: string, parent: Node<T> | null, direction: number) {
-    super(name);
+  constructor(parent: Node<T> | null, direction: number) {
     this.parent = parent;
     this.direction = direction;
     this.depth = parent === null ? 0 : parent.depth + 1;
@@ -39,22 +35,21 @@ class Node<T> extends Anchor {
     if (direction === 0) this.zero = node;
     else this.one = node;
   }
+}
 
-  /** Nothing hangs here any more: when nothing else is here, nodes go, from here up. */
-  protected override freed(): void {
-    prune(this);
+/** Nodes go that nothing needs any more, from here up. */
+function prune<T>(from: Node<T>): void {
+  let node = from;
+  while (node.entry === null && node.zero === null && node.one === null && node.parent !== null) {
+    node.parent.setChild(node.direction, null);
+    node = node.parent;
   }
 }
 
-function prune<T>(from: Node<T>): void {
-  let node = from;
-  while (node.isFree && node.entry === null && node.zero === null && node.one === null && node.parent !== null) {
-    const { parent } = node;
-    // Who has read it, and is not tied to it yet, is to read again.
-    node.version += 1;
-    if (parent.child(node.direction) === node) parent.setChild(node.direction, null);
-    node = parent;
-  }
+/** The prefixes of one kind of field. */
+interface Tree<T> {
+  readonly root: Node<T>;
+  readonly anchor: ScopedAnchor;
 }
 
 /** A prefix that was found. */
@@ -66,7 +61,7 @@ export interface FoundPrefix<T> {
 
 export class ObservedPrefixes<T> {
   readonly name: string;
-  readonly #roots = new Map<FieldKind, Node<T>>();
+  readonly #trees = new Map<FieldKind, Tree<T>>();
   #size = 0;
 
   /** @param name for people */
@@ -100,8 +95,9 @@ export class ObservedPrefixes<T> {
 
   /** The node of the longest prefix, or null. */
   #walk(field: Field): Node<T> | null {
+    const { root, anchor } = this.#tree(field.kind);
     const words = field.peek();
-    let node = this.#root(field.kind);
+    let node = root;
     let best: Node<T> | null = null;
     for (;;) {
       if (node.entry !== null) best = node;
@@ -111,7 +107,7 @@ export class ObservedPrefixes<T> {
     }
     const isAlone = node.zero === null && node.one === null;
     field.mark(isAlone ? node.depth : node.depth + 1);
-    if (isReading()) node.read(best === null ? NONE : best.depth, isAlone ? EITHER : bitOf(words, node.depth));
+    readBy(anchor, best === null ? NONE : best.depth, field);
     return best;
   }
 
@@ -122,15 +118,13 @@ export class ObservedPrefixes<T> {
    */
   set(prefix: string, value: T, kind: FieldKind = kindOf(prefix)): void {
     const { words, bits } = fieldValue(kind, prefix);
-    const path: Node<T>[] = [];
-    let node = this.#root(kind);
-    for (;;) {
-      path.push(node);
-      if (node.depth === bits) break;
+    const { root, anchor } = this.#tree(kind);
+    let node = root;
+    while (node.depth < bits) {
       const direction = bitOf(words, node.depth);
       let next = node.child(direction);
       if (next === null) {
-        next = new Node(this.name, node, direction);
+        next = new Node(node, direction);
         node.setChild(direction, next);
       }
       node = next;
@@ -138,23 +132,20 @@ export class ObservedPrefixes<T> {
     if (node.entry !== null && Object.is(node.entry.value, value)) return;
     if (node.entry === null) this.#size += 1;
     node.entry = { value, text: prefix };
-    this.#changed(path, words, bits);
+    anchor.changedWithin(words, bits);
   }
 
   /** @returns whether it was there */
   delete(prefix: string, kind: FieldKind = kindOf(prefix)): boolean {
     const { words, bits } = fieldValue(kind, prefix);
-    const path: Node<T>[] = [];
-    let node: Node<T> | null = this.#root(kind);
-    for (; node !== null; node = node.child(bitOf(words, node.depth))) {
-      path.push(node);
-      if (node.depth === bits) break;
-    }
+    const { root, anchor } = this.#tree(kind);
+    let node: Node<T> | null = root;
+    while (node !== null && node.depth < bits) node = node.child(bitOf(words, node.depth));
     if (node === null || node.entry === null) return false;
     node.entry = null;
     this.#size -= 1;
-    this.#changed(path, words, bits);
     prune(node);
+    anchor.changedWithin(words, bits);
     return true;
   }
 
@@ -178,34 +169,17 @@ export class ObservedPrefixes<T> {
       visit(node.zero);
       visit(node.one);
     };
-    for (const root of this.#roots.values()) visit(root);
+    for (const { root } of this.#trees.values()) visit(root);
     return found;
   }
 
-  #root(kind: FieldKind): Node<T> {
-    let root = this.#roots.get(kind);
-    if (root === undefined) {
-      root = new Node<T>(this.name, null, 0);
-      this.#roots.set(kind, root);
+  #tree(kind: FieldKind): Tree<T> {
+    let tree = this.#trees.get(kind);
+    if (tree === undefined) {
+      tree = { root: new Node<T>(null, 0), anchor: new ScopedAnchor(this.name) };
+      this.#trees.set(kind, tree);
     }
-    return root;
-  }
-
-  #changed(path: readonly Node<T>[], words: readonly number[], bits: number): void {
-    const last = path[path.length - 1];
-    for (const node of path) {
-      if (node === last) break;
-      const direction = bitOf(words, node.depth);
-      node.endWhere((_, side) => side === EITHER || side === direction);
-    }
-    const below = (node: Node<T> | null): void => {
-      if (node === null) return;
-      const { zero, one } = node;
-      node.endWhere((found) => found <= bits);
-      below(zero);
-      below(one);
-    };
-    below(last);
+    return tree;
   }
 }
 

@@ -2,7 +2,7 @@
  * A filtering decider that stands in the stack by itself, because who forwards does not decide it along: packets come through its handlers, and what it
  * decided about them before is found in flows of its own. Neighbours: placed.ts, forwarding.ts.
  */
-import { DecidedFlows, type DecisionRecord, ObservedPorts, type PlacedDecider } from '../../decide/index.ts';
+import { DecidedFlows, type KeptDecision, ObservedPorts, type PlacedDecider } from '../../decide/index.ts';
 import { Datapath, Extraction, extract, FlowKey, Word } from '../../flow/index.ts';
 import { Batch, ClonePool, type Packet, PacketPool } from '../../net/index.ts';
 import { ContextFlag, contextOf, type ForwardingContext } from '../context.ts';
@@ -180,7 +180,7 @@ export class FilteringDecider implements Extension {
     this.#handle.dropIngress(this.#dropped, sourcePortId, this.#reasonOf(record), true);
   }
 
-  #reasonOf(record: DecisionRecord | null): DropReasonCode {
+  #reasonOf(record: KeptDecision | null): DropReasonCode {
     return this.decider.reasonOf(record?.drop?.reason ?? 'NOT_CARRIED_OUT');
   }
 

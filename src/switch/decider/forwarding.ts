@@ -2,7 +2,7 @@
  * A forwarding decider in the stack: its decisions are kept as flows, which the engine runs here, and the kernel where nobody else looks at a port. What filtering deciders
  * right above it decide is decided along, in one pass, so that they need not see the packets. Neighbours: placed.ts, ../flow-forwarding.ts.
  */
-import { type DecidedDrop, DecidedFlows, type DecisionRecord } from '../../decide/index.ts';
+import { type DecidedDrop, DecidedFlows, type KeptDecision } from '../../decide/index.ts';
 import {
   Datapath,
   Drop,
@@ -187,13 +187,13 @@ export class ForwardingDecider implements Extension {
   }
 
   /** What was decided about the present packet. */
-  #record(): DecisionRecord | null {
+  #record(): KeptDecision | null {
     const { slot } = this.#datapath;
     return slot === -1 ? this.#flows.onlyRecord : this.#flows.recordOf(slot);
   }
 
   /** Copies that do not leave are counted where they were to leave. */
-  #countExcluded(record: DecisionRecord | null, packets: number): void {
+  #countExcluded(record: KeptDecision | null, packets: number): void {
     if (record === null || record.excluded.length === 0) return;
     for (const { portId, drop } of record.excluded) {
       const reason = this.#reasonOf(drop);
