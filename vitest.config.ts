@@ -1,5 +1,6 @@
 /** Two projects: unit tests beside the code, and namespace scenarios under test/ that need a kernel and root. */
 import { defineConfig } from 'vitest/config';
+import { MODULE_FLAGS } from './src/daemon/thread/modules/flags.ts';
 
 /** Examples import the rooms by their public names; tests take them from the source. */
 const resolve = { alias: [{ find: /^millrace\/(\w+)$/, replacement: `${import.meta.dirname}/src/$1/index.ts` }] };
@@ -14,6 +15,7 @@ export default defineConfig({
           name: 'unit',
           include: ['src/**/*.test.ts', 'examples/**/*.test.ts'],
           pool: 'forks',
+          execArgv: [...MODULE_FLAGS],
           testTimeout: 30_000,
         },
       },

@@ -17,6 +17,12 @@ export interface Figure {
   reached: boolean | null;
 }
 
+/** The learning extension in memory, as it comes and as a user's module, by processor time. */
+export interface ModuleFigures {
+  builtInPps: number;
+  modulePps: number;
+}
+
 /** All that a run measured; null where it was left out. */
 export interface Measurements {
   peers: PeerResult[];
@@ -24,6 +30,7 @@ export interface Measurements {
   ovs: OvsFigures | null;
   offload: OffloadFigures | null;
   memory: InMemoryResult | null;
+  module: ModuleFigures | null;
   idle: Idle | null;
   bpf: BpfFigures | null;
   flow: FlowFigures | null;
@@ -184,6 +191,11 @@ function roomFigures(m: Measurements): Figure[] {
     all.push(atLeast('In memory, learning, 64-byte frames', m.memory.packetsPerSecond / 1e6, 3, 'Mpps'));
     // What the collector leaves differs by some pages from one collection to the next.
     all.push(below(`Heap growth over ${million}`, m.memory.heapGrowthBytes / 1024, 256, 'KiB', 0));
+  }
+  if (m.module !== null) {
+    const { builtInPps, modulePps } = m.module;
+    all.push(...ratio("In memory, learning as a user's module, to the same as it comes", modulePps, builtInPps, 0.9));
+    all.push(told('The same in Mpps', `${(modulePps / 1e6).toFixed(2)}, ${(builtInPps / 1e6).toFixed(2)}`));
   }
   if (m.idle !== null) {
     all.push(below('Idle processor', m.idle.cpuPercent, 1, '%'));

@@ -5,6 +5,8 @@
  * npm run bench compiles and runs it with the others; compiled, it also runs alone and prints JSON:
  *
  *     node dist-bench/bench/in-memory.js [packets]
+ *
+ * `--module` takes the extension as a module of a user's (users-module.ts).
  */
 import { performance } from 'node:perf_hooks';
 import { pathToFileURL } from 'node:url';
@@ -12,7 +14,8 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { learningExtension } from '../src/extensions/learning/index.ts';
 import { BATCH_SIZE, Batch, GeneratorAdapter } from '../src/net/index.ts';
-import { createSwitch } from '../src/switch/index.ts';
+import { createSwitch, type ExtensionFactory } from '../src/switch/index.ts';
+import { learningAsModule } from './users-module.ts';
 
 export interface InMemoryOptions {
   /** Packets that are measured; 10 million when not given. */
@@ -21,6 +24,8 @@ export interface InMemoryOptions {
   readonly ports?: number;
   /** Packets handed over at once; 64 when not given. */
   readonly batch?: number;
+  /** The learning extension; the one that comes with Millrace when not given. */
+  readonly extension?: ExtensionFactory;
 }
 
 export interface InMemoryResult {
@@ -59,7 +64,7 @@ export async function benchInMemory(options: InMemoryOptions = {}): Promise<InMe
   const host = { nowMs: () => performance.now(), log: () => {} };
   const virtualSwitch = createSwitch({ name: 'bench', host });
   virtualSwitch.activate().result();
-  virtualSwitch.enableExtension(learningExtension).result();
+  virtualSwitch.enableExtension(options.extension ?? (learningExtension as ExtensionFactory)).result();
   const generators: GeneratorAdapter[] = [];
   for (let port = 0; port < count; port += 1) {
     const frames = [];
@@ -104,6 +109,11 @@ export async function benchInMemory(options: InMemoryOptions = {}): Promise<InMe
 }
 
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
-  const packets = process.argv[2] === undefined ? undefined : Number(process.argv[2]);
-  benchInMemory(packets === undefined ? {} : { packets }).then((result) => console.log(JSON.stringify(result)));
+  const args = process.argv.slice(2).filter((arg) => arg !== '--module');
+  const asModule = args.length < process.argv.length - 2;
+  const result = await benchInMemory({
+    ...(args[0] === undefined ? {} : { packets: Number(args[0]) }),
+    ...(asModule ? { extension: learningAsModule() } : {}),
+  });
+  console.log(JSON.stringify(result));
 }

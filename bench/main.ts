@@ -9,7 +9,7 @@ import { cpus, release } from 'node:os';
 import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import type { DecideBench } from './decide.ts';
-import { figures, type Measurements } from './figures.ts';
+import { figures, type Measurements, type ModuleFigures } from './figures.ts';
 import { measureForwarding } from './forward.ts';
 import { helpOnNames, Selection } from './groups.ts';
 import type { InMemoryResult } from './in-memory.ts';
@@ -19,6 +19,7 @@ import { benchOffload } from './offload.ts';
 import { benchOvs } from './ovs.ts';
 import { byFlows, figureTable, notes, sideBySide } from './report.ts';
 import { progress, run } from './shell.ts';
+import { median } from './statistics.ts';
 
 interface Options {
   rounds: number;
@@ -35,6 +36,19 @@ function alone<T>(title: string, args: string[]): T {
   return JSON.parse(run(process.execPath, args, { timeoutMs: 180_000 })) as T;
 }
 
+/** The learning extension as it comes and as a user's module, in turn, so that a machine whose speed drifts treats them alike. */
+function besideModule(rounds: number): ModuleFigures {
+  const builtIn: number[] = [];
+  const module: number[] = [];
+  for (let round = 1; round <= rounds; round += 1) {
+    const one = (title: string, ...args: string[]) =>
+      alone<InMemoryResult>(`in memory, ${title}, round ${round}`, [compiled('in-memory.js'), ...args]);
+    builtIn.push(one('as it comes').packetsPerCpuSecond);
+    module.push(one("as a user's module", '--module').packetsPerCpuSecond);
+  }
+  return { builtInPps: median(builtIn), modulePps: median(module) };
+}
+
 async function measure(selection: Selection, options: Options): Promise<Measurements> {
   const { peers, idle } = await measureForwarding(selection.peers, options);
   return {
@@ -46,6 +60,7 @@ async function measure(selection: Selection, options: Options): Promise<Measurem
     memory: selection.has('memory')
       ? alone<InMemoryResult>('in memory', ['--expose-gc', compiled('in-memory.js')])
       : null,
+    module: selection.has('memory') ? besideModule(options.rounds) : null,
     bpf: selection.has('bpf') ? alone<BpfFigures>('bpf', [compiled('libraries.js'), 'bpf']) : null,
     decide: selection.has('decide') ? alone<DecideBench>('decide', [compiled('libraries.js'), 'decide']) : null,
     flow: selection.has('flow') ? alone<FlowFigures>('flow', [compiled('libraries.js'), 'flow']) : null,

@@ -2,11 +2,18 @@
  * The control thread's end of the datapath thread: starts it, calls it, and hears when it dies. A call is put on the message port
  * and the thread's event loop is woken through its eventfd, because that loop never returns to Node's own.
  */
-import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
+import {
+  MessageChannel,
+  type MessagePort,
+  receiveMessageOnPort,
+  Worker,
+  type WorkerOptions,
+} from 'node:worker_threads';
 import { wakeLoop } from '../../host/index.ts';
 import { Failure } from '../rpc/failure.ts';
 import type { DatapathCall, DatapathCalls, UpMessage } from './calls.ts';
 import { GraceWaiter, newGracePeriods } from './grace-periods.ts';
+import { MODULE_FLAGS } from './modules/flags.ts';
 import { newPulse, type PulseReading, readPulse } from './pulse.ts';
 import type { WorkerData } from './worker.ts';
 
@@ -104,7 +111,7 @@ export class DatapathThread {
     const pulse = newPulse();
     const graces = newGracePeriods();
     const source = import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js';
-    const worker = new Worker(new URL(source, import.meta.url), {
+    const worker = newWorker(new URL(source, import.meta.url), {
       name: 'millrace-datapath',
       workerData: { port: port2, identity, pulse, graces, follows } satisfies WorkerData,
       transferList: [port2],
@@ -259,5 +266,16 @@ export class DatapathThread {
     clearTimeout(waiting.timer);
     if (message.type === 'reply') waiting.resolve(message.result);
     else waiting.reject(new Failure(message.kind, message.message, message.hint));
+  }
+}
+
+/** A thread with this process's flags, as far as they can be a thread's, and those that modules of users need. */
+function newWorker(source: URL, options: WorkerOptions): Worker {
+  try {
+    return new Worker(source, { ...options, execArgv: [...process.execArgv, ...MODULE_FLAGS] });
+  } catch (error) {
+    const isOfProcess = error instanceof Error && 'code' in error && error.code === 'ERR_WORKER_INVALID_EXEC_ARGV';
+    if (!isOfProcess) throw error;
+    return new Worker(source, { ...options, execArgv: [...MODULE_FLAGS] });
   }
 }

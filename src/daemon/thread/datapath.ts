@@ -299,9 +299,10 @@ export class Datapath {
   #onSwitchEvent(event: SwitchEvent): void {
     switch (event.type) {
       case 'extension-failed': {
-        const message = `the extension ${event.name} crashed in ${event.where} and is disabled: ${event.error.message}`;
+        const { at, stack } = this.#stack.failed(event.name, event.error);
+        const message = `the extension ${event.name} crashed in ${event.where} and is disabled: ${event.error.message}${at}`;
         this.#event('extension-crashed', event.name, message);
-        if (event.error.stack !== undefined) this.#log('debug', event.error.stack, { extension: event.name });
+        if (stack !== null) this.#log('debug', stack, { extension: event.name });
         return;
       }
       case 'misuse':

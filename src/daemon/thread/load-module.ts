@@ -1,17 +1,32 @@
 /**
- * Loading a user's extension module: TypeScript or JavaScript, by jiti. Modules import `millrace/net` and `millrace/switch` and get the very
+ * Loading a user's extension module, TypeScript or JavaScript. Modules import `millrace/net`, `millrace/switch` and the other rooms and get the very
  * modules that this process runs on, so that classes are the same on both sides.
  */
-
-import { statSync } from 'node:fs';
-import { createJiti } from 'jiti';
+import * as bpf from '../../bpf/index.ts';
+import * as flow from '../../flow/index.ts';
+import * as host from '../../host/index.ts';
 import * as net from '../../net/index.ts';
+import * as netlink from '../../netlink/index.ts';
 import type { ExtensionFactory } from '../../switch/index.ts';
 import * as virtualSwitch from '../../switch/index.ts';
 import { messageOf } from '../../switch/index.ts';
 import { Failure } from '../rpc/failure.ts';
+import { ModuleGraph } from './modules/graph.ts';
+import { placeText, SourceError, type SourceFiles } from './modules/places.ts';
 
 const TYPES = ['capturing', 'filtering', 'forwarding'];
+
+/** The rooms that package.json exports. */
+const ROOMS: ReadonlyMap<string, object> = new Map(
+  Object.entries({ net, netlink, host, bpf, switch: virtualSwitch, flow }),
+);
+
+/** A user's extension. */
+export interface LoadedExtension {
+  readonly factory: ExtensionFactory;
+  /** What it was made of, to find the places of its errors. */
+  readonly files: SourceFiles;
+}
 
 /** Whether a value has the shape of a factory. @returns what is missing, or null */
 function whatIsWrong(value: unknown): string | null {
@@ -29,33 +44,22 @@ function whatIsWrong(value: unknown): string | null {
 }
 
 /**
- * Load a module and take its extension factory, its default export. The file is read anew each time.
+ * Load a module and take its extension factory, its default export. The file and those that it imports are read anew each time.
  * @param path absolute path
- * @throws Failure 'config' naming the file and what is wrong
+ * @throws Failure 'config' naming the file, the place in it and what is wrong
  */
-export function loadExtensionModule(path: string): ExtensionFactory {
-  const jiti = createJiti(import.meta.url, {
-    // Edited modules must not be found in a cache, neither in memory nor on disk.
-    moduleCache: false,
-    fsCache: false,
-    interopDefault: false,
-    virtualModules: { 'millrace/net': net, 'millrace/switch': virtualSwitch },
-  });
-  // Reading a pipe would wait for whoever writes it, and the packets with it.
-  if (statSync(path, { throwIfNoEntry: false })?.isFile() === false) {
-    throw new Failure('config', `cannot load the extension ${path}: it is no file`);
-  }
-  let loaded: unknown;
+export function loadExtensionModule(path: string): LoadedExtension {
+  const graph = new ModuleGraph(ROOMS);
+  let namespace: Readonly<Record<string, unknown>>;
   try {
-    // The datapath thread has no event loop: the synchronous form is the one that can work here.
-    loaded = jiti(path);
+    namespace = graph.import(path);
   } catch (error) {
-    throw new Failure('config', `cannot load the extension ${path}: ${firstLine(error)}`, 'correct the module');
+    throw cannotLoad(path, graph, error);
   }
   let exported: unknown;
   let wrong: string | null;
   try {
-    exported = typeof loaded === 'object' && loaded !== null && 'default' in loaded ? loaded.default : loaded;
+    exported = exportedBy(namespace);
     wrong = whatIsWrong(exported);
   } catch (error) {
     // A getter or a proxy may throw anything.
@@ -64,7 +68,21 @@ export function loadExtensionModule(path: string): ExtensionFactory {
   if (wrong !== null) {
     throw new Failure('config', `${path} is not an extension: ${wrong}`, 'examples/ has one of each kind');
   }
-  return exported as ExtensionFactory;
+  return { factory: exported as ExtensionFactory, files: graph.files };
+}
+
+/** The default export, also of ES modules that were compiled to CommonJS. */
+function exportedBy(namespace: Readonly<Record<string, unknown>>): unknown {
+  const value: unknown = 'default' in namespace ? namespace.default : namespace;
+  const isCompiled = typeof value === 'object' && value !== null && '__esModule' in value && 'default' in value;
+  return isCompiled ? value.default : value;
+}
+
+function cannotLoad(path: string, { files }: ModuleGraph, error: unknown): Failure {
+  const place = error instanceof SourceError ? error.place : files.placeOf(error);
+  const where = place === null ? path : place.path === path ? placeText(place) : `${path}: ${placeText(place)}`;
+  const hint = error instanceof SourceError ? error.hint : 'correct the module';
+  return new Failure('config', `cannot load the extension ${where}: ${firstLine(error)}`, hint);
 }
 
 function firstLine(error: unknown): string {

@@ -7,15 +7,27 @@ import type { ExtensionInfo } from '../api.ts';
 import type { Extension } from '../config/model.ts';
 import { Failure } from '../rpc/failure.ts';
 import { loadExtensionModule } from './load-module.ts';
+import { placeText, type SourceFiles } from './modules/places.ts';
 import type { Pulse } from './pulse.ts';
 
 interface Entry {
   extension: Extension;
   /** Null while it is held back: its module is not even loaded. */
   factory: ExtensionFactory | null;
+  /** What a user's module was made of when it was loaded last; null for those that come with Millrace. */
+  files: SourceFiles | null;
   enabled: boolean;
   /** Why it is not started although it is enabled; null for nothing. */
   heldBack: string | null;
+  /** Where in the user's source it failed last, such as ` (/etc/millrace/counter.ts:12:5)`; empty when that is not known. */
+  failedAt: string;
+}
+
+/** What failed, in terms of the user's source. */
+export interface FailureInSource {
+  /** See {@link Entry.failedAt}. */
+  readonly at: string;
+  readonly stack: string | null;
 }
 
 /** The same factory under the name of the configuration, so that a module can be used twice. */
@@ -57,12 +69,13 @@ export class ExtensionStack {
    * @throws Failure when its module cannot be loaded
    */
   add(extension: Extension, index: number, heldBack: string | null): Operation<void> | null {
+    const entry: Entry = { extension, factory: null, files: null, enabled: false, heldBack, failedAt: '' };
     if (heldBack !== null) {
-      this.#entries.splice(index, 0, { extension, factory: null, enabled: extension.enabled, heldBack });
+      entry.enabled = extension.enabled;
+      this.#entries.splice(index, 0, entry);
       return null;
     }
-    const factory = this.#factoryOf(extension);
-    const entry: Entry = { extension, factory, enabled: false, heldBack: null };
+    const factory = this.#factoryOf(entry);
     this.#entries.splice(index, 0, entry);
     if (!extension.enabled) return null;
     return this.#start(entry, factory, () => this.#entries.splice(this.#entries.indexOf(entry), 1));
@@ -83,8 +96,7 @@ export class ExtensionStack {
     if (!enabled) return this.#stop(entry);
     if (this.#isRunning(name)) return null;
     const { factory } = entry;
-    const fresh = factory === null || entry.extension.module !== null ? this.#factoryOf(entry.extension) : factory;
-    entry.factory = fresh;
+    const fresh = factory === null || entry.extension.module !== null ? this.#factoryOf(entry) : factory;
     entry.heldBack = null;
     return this.#start(entry, fresh, () => {});
   }
@@ -126,7 +138,7 @@ export class ExtensionStack {
 
   list(): ExtensionInfo[] {
     const known = this.#switch.extensions();
-    return this.#entries.map(({ extension, factory, enabled, heldBack }) => {
+    return this.#entries.map(({ extension, factory, enabled, heldBack, failedAt }) => {
       // The switch lists those that run before those that failed, and remembers failures after a new start.
       const info = known.find((one) => one.name === extension.name);
       const crashed = enabled && info?.enabled !== true;
@@ -135,10 +147,20 @@ export class ExtensionStack {
         type: factory?.descriptor.type ?? 'unknown',
         module: extension.module,
         state: crashed ? 'crashed' : enabled ? 'running' : 'disabled',
-        error: crashed ? (heldBack ?? info?.failure ?? 'it is not running') : null,
+        error: crashed ? (heldBack ?? `${info?.failure ?? 'it is not running'}${failedAt}`) : null,
         counters: { ...info?.counters },
       };
     });
+  }
+
+  /** An extension has failed. @returns where in its sources */
+  failed(name: string, error: Error): FailureInSource {
+    const entry = this.#entries.find((candidate) => candidate.extension.name === name);
+    const files = entry?.files ?? null;
+    const place = files?.placeOf(error) ?? null;
+    const at = place === null ? '' : ` (${placeText(place)})`;
+    if (entry !== undefined) entry.failedAt = at;
+    return { at, stack: files?.stackOf(error) ?? error.stack ?? null };
   }
 
   /** @throws Failure when it is not running */
@@ -163,12 +185,16 @@ export class ExtensionStack {
     );
   }
 
-  #factoryOf(extension: Extension): ExtensionFactory {
-    const { module, name } = extension;
-    if (module !== null) return this.#pulse.load(name, () => renamed(loadExtensionModule(module), name));
-    const factory = this.#builtins.get(extension.name);
-    if (factory !== undefined) return factory;
-    throw new Failure('not-found', `there is no built-in extension "${extension.name}"`);
+  /** What an extension is made by, a user's module read anew. @throws Failure */
+  #factoryOf(entry: Entry): ExtensionFactory {
+    const { module, name } = entry.extension;
+    if (module !== null) {
+      const { factory, files } = this.#pulse.load(name, () => loadExtensionModule(module));
+      entry.factory = renamed(factory, name);
+      entry.files = files;
+    } else entry.factory = this.#builtins.get(name) ?? null;
+    if (entry.factory !== null) return entry.factory;
+    throw new Failure('not-found', `there is no built-in extension "${name}"`);
   }
 
   #find(name: string): Entry {
@@ -192,6 +218,7 @@ export class ExtensionStack {
 
   #start(entry: Entry, factory: ExtensionFactory, onFailure: () => void): Operation<void> {
     const settings = this.#settingsOf(entry.extension);
+    entry.failedAt = '';
     const started = this.#switch.enableExtension(factory, settings, this.#positionOf(entry));
     started.whenSettled((operation) => {
       entry.enabled = operation.error === null;
