@@ -1,6 +1,6 @@
 /** Which masks programs can look up. */
 import { expect, test } from 'vitest';
-import { KEY_WORDS, parseFlowKey, Word } from '../../flow/index.ts';
+import { KEY_WORDS, parseFlowKey, Sound, Word } from '../../flow/index.ts';
 import { planMask, zeroReason } from './mask-plan.ts';
 
 const maskOf = (text: string) => parseFlowKey(text).mask;
@@ -11,6 +11,13 @@ test('bits that are 0 for every packet in the kernel are not looked at', () => {
   expect(plan.index).toEqual([Word.RECIRC_ID, Word.IN_PORT, Word.ETH_TYPE, Word.VLAN]);
   expect(plan.zeroIndex).toEqual(expect.arrayContaining([Word.MARK, Word.CT]));
   expect(plan.values[plan.index.indexOf(Word.ETH_TYPE)]).toBe(0xffff_0000);
+});
+
+test('which headers could be read is looked at', () => {
+  const words = new Uint32Array(KEY_WORDS);
+  words[Word.ETH_TYPE] = 0xffff_0000 | Sound.NETWORK | Sound.TRANSPORT;
+  const { index, values, zeroIndex } = planMask(words, false);
+  expect([index, values, zeroIndex]).toEqual([[Word.ETH_TYPE], [0xffff_0300], []]);
 });
 
 test('masks that differ only in such bits are one to programs', () => {

@@ -23,7 +23,8 @@ export interface MaskPlan {
 function alwaysZero(word: number): number {
   if (word === Word.PRIORITY || word === Word.MARK) return 0xffff_ffff;
   if (word >= Word.CT && word < Word.L2) return 0xffff_ffff;
-  if (word === Word.ETH_TYPE) return 0x0000_ffff;
+  // The byte beside it says which headers could be read, which programs tell, too.
+  if (word === Word.ETH_TYPE) return 0x0000_00ff;
   if (word === Word.TCP_FLAGS) return 0x0000_ffff;
   return word >= Word.TUNNEL ? 0xffff_ffff : 0;
 }
