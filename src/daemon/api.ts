@@ -192,12 +192,20 @@ export interface OffloadInfo {
   ports: OffloadPort[];
 }
 
-/** A flow that is not in the kernel. */
-export interface OffloadRefusal {
+/** A flow of a table that is offloaded. */
+export interface OffloadFlow {
   table: string;
   match: string;
   actions: string;
-  reason: string;
+  /** Wherever they were carried. */
+  packets: number;
+  bytes: number;
+  /** The extensions whose decision it is, from the top of the stack. */
+  deciders: string[];
+  /** Why it drops its packets, such as `wall:DENIED`; null when it does not, or that is not known. */
+  drop: string | null;
+  /** Why the kernel does not run it; null when it does. */
+  reason: string | null;
 }
 
 /** What `config.apply` did. */
@@ -280,8 +288,8 @@ export interface Api {
   'fdb.add': { params: { mac: string; vlan: number; port: string }; result: null };
   'fdb.del': { params: { mac: string; vlan: number }; result: null };
   'offload.show': { params: Record<never, never>; result: OffloadInfo };
-  /** Flows that are not in the kernel, at most `limit`. */
-  'offload.refused': { params: { limit?: number }; result: OffloadRefusal[] };
+  /** Flows of tables that are offloaded, at most `limit`: those first that are not in the kernel. */
+  'offload.flows': { params: { limit?: number }; result: OffloadFlow[] };
   /** The program of a port with comments, or the log of its verification. */
   'offload.dump': { params: { port: string; verifier?: boolean }; result: { text: string } };
   drops: { params: { port?: string }; result: DropCount[] };

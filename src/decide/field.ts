@@ -9,6 +9,8 @@ import type { PacketState } from './packet-state.ts';
 /** What values of a field look like. */
 export type FieldKind = 'mac' | 'ipv4' | 'ipv6' | 'port';
 
+export const FIELD_KINDS: readonly FieldKind[] = ['mac', 'ipv4', 'ipv6', 'port'];
+
 /** A part of a field: consecutive bits of a word of the key. */
 export interface FieldPart {
   readonly word: number;
@@ -85,6 +87,11 @@ const NAMES: Readonly<Record<FieldKind, string>> = {
   ipv6: 'IPv6 address or prefix',
   port: 'port number',
 };
+
+/** What values of a field are, for people. */
+export function kindName(kind: FieldKind): string {
+  return NAMES[kind];
+}
 
 function readText(kind: FieldKind, text: string, into: Uint8Array): boolean {
   if (kind === 'mac') return parseMacInto(text, into, 0);

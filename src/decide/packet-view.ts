@@ -306,25 +306,21 @@ export class PacketView {
   }
 
   /**
-   * A hash of the connection: addresses, protocol and ports, where there are any, else MAC addresses. The same in every process. Looks at all of
-   * them.
+   * A hash of the connection: addresses, protocol and ports, where there are any, else MAC addresses. Ports of fragments do not count, as later ones
+   * have none and are to stay with the first. The same in every process. Looks at all of them.
+   * @param symmetric the same for both directions of a connection
    * @returns 32 bits
    */
-  flowHash(): number {
+  flowHash({ symmetric = false }: { readonly symmetric?: boolean } = {}): number {
     const { ip } = this;
-    const fields: Field[] =
-      ip === null ? [this.ethernet.source, this.ethernet.destination] : [ip.source, ip.destination];
-    const ports = ip === null ? null : (this.tcp ?? this.udp ?? this.sctp);
-    if (ports !== null) fields.push(ports.source, ports.destination);
-    let hash = ip === null ? 0 : ip.protocol;
-    for (const field of fields) {
-      field.mark(field.width);
-      const words = field.peek();
-      for (let i = 0; i << 5 < field.width; i += 1) {
-        hash = Math.imul(hash ^ words[i], 0x9e37_79b1);
-        hash ^= hash >>> 15;
-      }
-    }
+    const ends = ip ?? this.ethernet;
+    const ports = ip === null || ip.fragment !== 'none' ? null : (this.tcp ?? this.udp ?? this.sctp);
+    const source = ports === null ? [ends.source] : [ends.source, ports.source];
+    const destination = ports === null ? [ends.destination] : [ends.destination, ports.destination];
+    const start = ip === null ? 0 : ip.protocol;
+    let hash: number;
+    if (symmetric) hash = hashFields(source, start) + hashFields(destination, start);
+    else hash = hashFields(destination, hashFields(source, start));
     hash = Math.imul(hash, 0x85eb_ca6b);
     return (hash ^ (hash >>> 13)) >>> 0;
   }
@@ -337,6 +333,20 @@ export class PacketView {
     this.#state.onBeyondFlows('it looks at raw bytes');
     return this.#frame?.() ?? new Uint8Array(0);
   }
+}
+
+/** Mix fields, whole, into a hash. */
+function hashFields(fields: readonly Field[], start: number): number {
+  let hash = start;
+  for (const field of fields) {
+    field.mark(field.width);
+    const words = field.peek();
+    for (let i = 0; i << 5 < field.width; i += 1) {
+      hash = Math.imul(hash ^ words[i], 0x9e37_79b1);
+      hash ^= hash >>> 15;
+    }
+  }
+  return hash;
 }
 
 /** TAG_PRESENT and the TCI of a tag that is pushed. */

@@ -39,8 +39,9 @@ export class Pass {
   readonly #decision: Decision;
   readonly #call: DeciderCall;
   readonly #masked = new Uint32Array(KEY_WORDS);
+  /** Names of deciders that had a say. */
+  readonly #asked = new Set<string>();
   #isUnderWay = false;
-  readonly #asked: string[] = [];
   #lastAsked: readonly string[] = [];
 
   /** @param call how deciders are called; plainly when left out */
@@ -104,15 +105,14 @@ export class Pass {
     state.marks.add(Word.RECIRC_ID, 0xffff_ffff);
     decision.begin((portId) => this.#judgeOutput(portId, deciders));
     this.reading.clear();
-    const asked = this.#asked;
-    asked.length = 0;
-    whileReading(this.reading, () => this.#ask(deciders, asked));
+    this.#asked.clear();
+    whileReading(this.reading, () => this.#ask(deciders));
     const { actions, drop, excluded, counters, endsInMs, everyPacket, notes } = decision.soFar();
     const mask = state.marks.mask.slice();
     for (let i = 0; i < KEY_WORDS; i += 1) this.#masked[i] = key[i] & mask[i];
     const flaw = validateActions(actions, this.#masked);
     if (flaw !== null)
-      throw new DecisionError(`${asked.at(-1) ?? 'nobody'} decided what cannot be done: ${flaw.message}`);
+      throw new DecisionError(`${state.marks.by || 'nobody'} decided what cannot be done: ${flaw.message}`);
     const forwarder = deciders.find(({ type }) => type === 'forwarding')?.name ?? '';
     return {
       mask,
@@ -120,7 +120,7 @@ export class Pass {
       drop: actions.length > 0 ? null : (drop ?? { by: forwarder, ...NOT_FORWARDED }),
       excluded,
       counters,
-      deciders: this.#sameAsLast(asked),
+      deciders: this.#sameAsLast(deciders.flatMap(({ name }) => (this.#asked.has(name) ? [name] : []))),
       endsInMs,
       everyPacket,
       trace:
@@ -137,15 +137,15 @@ export class Pass {
   /** Mostly the same are asked: one list serves many records. */
   #sameAsLast(asked: readonly string[]): readonly string[] {
     const last = this.#lastAsked;
-    if (asked.length !== last.length || asked.some((name, i) => name !== last[i])) this.#lastAsked = [...asked];
+    if (asked.length !== last.length || asked.some((name, i) => name !== last[i])) this.#lastAsked = asked;
     return this.#lastAsked;
   }
 
-  #ask(deciders: readonly PlacedDecider[], asked: string[]): void {
+  #ask(deciders: readonly PlacedDecider[]): void {
     for (const placed of deciders) {
       const { decider, name, type } = placed;
       if (decider.decide === undefined) continue;
-      asked.push(name);
+      this.#asked.add(name);
       this.#decision.turn(name, type === 'forwarding');
       this.#call(placed, () => decider.decide?.(this.#view, this.#decision));
       if (this.#decision.isDropped || type === 'forwarding') return;
@@ -160,6 +160,7 @@ export class Pass {
       const placed = deciders[i];
       const { decider, name } = placed;
       if (decider.decideOutput === undefined) continue;
+      this.#asked.add(name);
       this.#decision.turn(name, false);
       const output: OutputDecision = {
         drop: (reason, why) => {

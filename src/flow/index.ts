@@ -69,6 +69,7 @@ export {
   Word,
 } from './key/layout.ts';
 export {
+  type FlowDescription,
   type FlowRegistration,
   type FlowRegistry,
   type FlowSource,

@@ -14,6 +14,14 @@ export interface RecalledFlow {
   readonly key: Uint32Array;
 }
 
+/** What a source says of one of its flows, for people. */
+export interface FlowDescription {
+  /** The extensions whose decision it is, from the top of the stack. */
+  readonly deciders: readonly string[];
+  /** Why its packets are dropped, such as `wall:DENIED`; null when they are not, or that is not known. */
+  readonly drop: string | null;
+}
+
 /** A flow table with what its port numbers mean. */
 export interface FlowSource {
   /** For people, such as `learning` or the name of a datapath. */
@@ -27,6 +35,8 @@ export interface FlowSource {
   numberOf(portId: number): number;
   /** Whether the packets of a port may go past whatever else looks at them; left out, the flows themselves say so. */
   isOpen?(portId: number): boolean;
+  /** Whose decision a flow is. Left out, all flows are the decisions of the one that offers the table. */
+  describe?(slot: number): FlowDescription;
   /** Told what was carried elsewhere by a flow since it was last told. */
   carried?(slot: number, packets: number, bytes: number): void;
   /** Told after a restart of each flow that still runs; what the source does not put anew ends, and its packets come up. */

@@ -151,6 +151,12 @@ class BoundShortcuts implements Shortcuts {
     return this.#slot.forwarding ? this.#datapath.decidedAlong : [];
   }
 
+  decidedBy(): string | null {
+    const { decidedAlong, forwardingSlot } = this.#datapath;
+    const { stacked } = this.#slot;
+    return stacked !== null && decidedAlong.includes(stacked) ? (forwardingSlot?.name ?? null) : null;
+  }
+
   watch(listener: (portId: number) => void): () => void {
     const datapath = this.#datapath;
     const slot = this.#slot;

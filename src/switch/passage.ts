@@ -77,6 +77,8 @@ export interface Shortcuts {
   isOpen(portId: number): boolean;
   /** Forwarding, with `decidesAlong`: the deciders right above, from the top, whose decisions are to be made with its own. */
   decidersAbove(): readonly StackedDecider[];
+  /** Filtering, a decider: the name of the forwarding extension that decides along what it decides; null when it gets packets itself. */
+  decidedBy(): string | null;
   /**
    * Be told at once when answers may no longer hold.
    * @param listener gets the port, when it concerns only packets that come in there, and 0 for all

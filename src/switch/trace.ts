@@ -112,7 +112,7 @@ class Tracer {
   #ingress(): boolean {
     const context = this.#context;
     for (const slot of this.#slots) {
-      if (slot.forwarding || !slot.hasIngress) continue;
+      if (slot.forwarding || !slot.hasIngress || this.#isDecidedAlong(slot)) continue;
       const explanation = this.#explain(slot);
       if (explanation?.drop !== undefined) return this.#drop(slot.name, explanation.drop);
     }
@@ -127,6 +127,11 @@ class Tracer {
       this.#say('policy', 'NVGRE from the external port: the switch itself forwards it');
     }
     return true;
+  }
+
+  /** Whether the forwarding extension tells what it decides. */
+  #isDecidedAlong(slot: Slot): boolean {
+    return slot.stacked !== null && this.#datapath.decidedAlong.includes(slot.stacked);
   }
 
   #explain(slot: Slot): Explanation | null {
@@ -226,7 +231,8 @@ class Tracer {
     context.flags |= ContextFlag.EGRESS;
     const excluded = this.#excluded;
     for (const slot of [...this.#slots].reverse()) {
-      if (slot.forwarding || !slot.hasEgress || slot.extension.explain === undefined) continue;
+      if (slot.forwarding || !slot.hasEgress || this.#isDecidedAlong(slot)) continue;
+      if (slot.extension.explain === undefined) continue;
       for (const exclusion of this.#explain(slot)?.excluded ?? []) excluded.set(exclusion.portId, exclusion.reason);
     }
     for (let i = 0; i < context.numDestinations; i += 1) {

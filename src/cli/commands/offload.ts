@@ -1,9 +1,16 @@
 /** `millrace offload`: which flows run in the kernel, which do not and why, and the programs that run them. */
 import { Command } from 'commander';
-import type { OffloadInfo } from '../../daemon/client.ts';
+import type { OffloadFlow, OffloadInfo } from '../../daemon/client.ts';
 import type { Cli } from '../cli.ts';
+import { CliError } from '../exit.ts';
 import { count } from '../format.ts';
 import { table } from '../table.ts';
+
+function limitOf(text: string): number {
+  const limit = /^\d{1,5}$/.test(text) ? Number(text) : 0;
+  if (limit < 1 || limit > 10_000) throw new CliError('USAGE', `"${text}" is no number of flows`, 'it is 1 to 10000');
+  return limit;
+}
 
 function showText(info: OffloadInfo): string {
   const lines = [`offload ${info.mode}${info.missing === null ? '' : `: not here, ${info.missing}`}\n\n`];
@@ -58,23 +65,35 @@ function showText(info: OffloadInfo): string {
   return lines.join('');
 }
 
+/** One flow: what it is, whose decision, and where it runs. */
+function flowText(flow: OffloadFlow): string {
+  const { table: name, match, actions, packets, bytes, deciders, drop, reason } = flow;
+  const ends = drop === null ? '' : ` (${drop})`;
+  const where = reason === null ? 'in the kernel' : `not in the kernel: ${reason}`;
+  const counts = `packets:${packets}, bytes:${bytes}`;
+  return `${name}: ${match}, ${counts}, actions:${actions}\n  decided by ${deciders.join(', ')}${ends}; ${where}\n`;
+}
+
+function flowsText(info: OffloadInfo, flows: readonly OffloadFlow[]): string {
+  const more = info.tables.reduce((sum, { flows: all }) => sum + all, 0) - flows.length;
+  return `\n${flows.map(flowText).join('')}${more > 0 ? `and ${count(more)} more\n` : ''}`;
+}
+
 /** `millrace offload ...` */
 export function offloadCommand(cli: Cli): Command {
   const offload = new Command('offload').description('flows that run in the kernel');
 
   offload
     .command('show', { isDefault: true })
-    .option('--flows', 'every flow that is not offloaded, with the reason')
+    .option('--flows', 'flows as well: whose decision each is, and whether the kernel runs it or why not')
+    .option('--limit <n>', 'most flows that are named, 1 to 10000', '1000')
     .description('per port the hook and what it carries; masks, flows, and why some flows are not there')
-    .action(async (options: { flows?: boolean }) => {
+    .action(async (options: { flows?: boolean; limit: string }) => {
+      const limit = limitOf(options.limit);
       const info = await cli.call('offload.show', {});
-      const refused = options.flows === true ? await cli.call('offload.refused', {}) : [];
-      cli.print(options.flows === true ? { ...info, refused } : info, () =>
-        [
-          showText(info),
-          ...refused.map((flow) => `${flow.table}: ${flow.match}, actions:${flow.actions}\n  ${flow.reason}\n`),
-        ].join(''),
-      );
+      if (options.flows !== true) return cli.print(info, () => showText(info));
+      const flows = await cli.call('offload.flows', { limit });
+      cli.print({ ...info, flows }, () => showText(info) + flowsText(info, flows));
     });
 
   offload

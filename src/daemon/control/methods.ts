@@ -303,8 +303,8 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
   });
 
   add('offload.show', none, () => thread.call('offload-show', null));
-  add('offload.refused', z.strictObject({ limit: z.int().min(1).max(10_000).optional() }), ({ limit }) =>
-    thread.call('offload-refused', { limit: limit ?? 1_000 }),
+  add('offload.flows', z.strictObject({ limit: z.int().min(1).max(10_000).optional() }), ({ limit }) =>
+    thread.call('offload-flows', { limit: limit ?? 1_000 }),
   );
   add('offload.dump', z.strictObject({ port: nameSchema, verifier: z.boolean().optional() }), async (params) => {
     await portInfo(params.port);

@@ -7,8 +7,8 @@ import type {
   DropCount,
   ExtensionInfo,
   FdbEntry,
+  OffloadFlow,
   OffloadInfo,
-  OffloadRefusal,
   PortCounters,
   PortInfo,
   TraceResult,
@@ -58,7 +58,7 @@ export interface DatapathCalls {
   trace: { params: { port: string; frame: Uint8Array }; result: TraceResult };
   inject: { params: { port: string; frame: Uint8Array }; result: null };
   'offload-show': { params: null; result: OffloadInfo };
-  'offload-refused': { params: { limit: number }; result: OffloadRefusal[] };
+  'offload-flows': { params: { limit: number }; result: OffloadFlow[] };
   'offload-dump': { params: { port: string; verifier: boolean }; result: { text: string } };
   'fdb-show': { params: FdbFilter; result: FdbEntry[] };
   'fdb-flush': { params: FdbFilter; result: { flushed: number } };

@@ -191,7 +191,7 @@ export class Datapath {
       'capture-open': (request) => this.#captures.open(request, (name) => this.#ports.get(name).id),
       'capture-close': ({ id }) => this.#captures.close(id),
       'offload-show': () => this.#offload.show(),
-      'offload-refused': ({ limit }) => this.#offload.refused(limit),
+      'offload-flows': ({ limit }) => this.#offload.flows(limit),
       'offload-dump': ({ port, verifier }) => ({ text: this.#offload.dump(this.#ports.get(port), verifier) }),
       started: () => {
         this.#offload.started();

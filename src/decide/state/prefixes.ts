@@ -5,8 +5,9 @@
  * It is a binary tree of bits. A walk ends at a node that has nothing below it in the packet's direction; the bits up to there, and the one that has nothing
  * behind it, are what was looked at. scoped-anchor.ts keeps what rests on walks.
  */
-import { bitOf, type Field, type FieldKind, type FieldValue, fieldValue } from '../field.ts';
-import { readBy } from './observed.ts';
+import { DecisionError } from '../errors.ts';
+import { bitOf, FIELD_KINDS, type Field, type FieldKind, type FieldValue, fieldValue, kindName } from '../field.ts';
+import { Anchor, readBy } from './observed.ts';
 import { ScopedAnchor } from './scoped-anchor.ts';
 
 /** Length of what was found when nothing was. */
@@ -62,15 +63,21 @@ export interface FoundPrefix<T> {
 export class ObservedPrefixes<T> {
   readonly name: string;
   readonly #trees = new Map<FieldKind, Tree<T>>();
+  readonly #kinds: readonly FieldKind[];
+  /** What rests on all prefixes at once. */
+  readonly #all: Anchor;
   #size = 0;
 
-  /** @param name for people */
-  constructor(name: string) {
+  /** @param name for people; @param kinds of fields that it is for */
+  constructor(name: string, kinds: readonly FieldKind[] = FIELD_KINDS) {
     this.name = name;
+    this.#kinds = kinds;
+    this.#all = new Anchor(name);
   }
 
-  /** Prefixes there are. */
+  /** How many prefixes there are: rests on all of them. */
   get size(): number {
+    this.#all.read();
     return this.#size;
   }
 
@@ -117,7 +124,7 @@ export class ObservedPrefixes<T> {
    * @throws DecisionError for what is no prefix
    */
   set(prefix: string, value: T, kind: FieldKind = kindOf(prefix)): void {
-    const { words, bits } = fieldValue(kind, prefix);
+    const { words, bits } = this.#read(kind, prefix);
     const { root, anchor } = this.#tree(kind);
     let node = root;
     while (node.depth < bits) {
@@ -133,11 +140,12 @@ export class ObservedPrefixes<T> {
     if (node.entry === null) this.#size += 1;
     node.entry = { value, text: prefix };
     anchor.changedWithin(words, bits);
+    this.#all.changed();
   }
 
   /** @returns whether it was there */
   delete(prefix: string, kind: FieldKind = kindOf(prefix)): boolean {
-    const { words, bits } = fieldValue(kind, prefix);
+    const { words, bits } = this.#read(kind, prefix);
     const { root, anchor } = this.#tree(kind);
     let node: Node<T> | null = root;
     while (node !== null && node.depth < bits) node = node.child(bitOf(words, node.depth));
@@ -146,22 +154,43 @@ export class ObservedPrefixes<T> {
     this.#size -= 1;
     prune(node);
     anchor.changedWithin(words, bits);
+    this.#all.changed();
     return true;
   }
 
-  /** Make it hold these and no others. What stays the same ends nothing. */
+  /** Why a text can be no prefix of this table, such as `300.0.0.0/8 is no IPv4 address or prefix`; null when it can. */
+  flaw(prefix: string): string | null {
+    try {
+      this.#read(kindOf(prefix), prefix);
+      return null;
+    } catch (error) {
+      if (error instanceof DecisionError) return error.message;
+      throw error;
+    }
+  }
+
+  #read(kind: FieldKind, prefix: string): FieldValue {
+    if (this.#kinds.includes(kind)) return fieldValue(kind, prefix);
+    throw new DecisionError(`${prefix} is no ${this.#kinds.map(kindName).join(', nor ')}`);
+  }
+
+  /**
+   * Make it hold these and no others. What stays the same ends nothing.
+   * @throws DecisionError for what is no prefix; then nothing has changed
+   */
   replace(prefixes: Iterable<readonly [prefix: string, value: T]>): void {
     const wanted = new Map(prefixes);
     // All are read before any is changed.
-    for (const prefix of wanted.keys()) fieldValue(kindOf(prefix), prefix);
+    for (const prefix of wanted.keys()) this.#read(kindOf(prefix), prefix);
     const kept = new Set<string>();
     for (const prefix of wanted.keys()) kept.add(canonical(prefix));
     for (const { prefix } of this.entries()) if (!kept.has(canonical(prefix))) this.delete(prefix);
     for (const [prefix, value] of wanted) this.set(prefix, value);
   }
 
-  /** All prefixes. No decision may rest on it. */
+  /** All prefixes: rests on all of them. */
   entries(): FoundPrefix<T>[] {
+    this.#all.read();
     const found: FoundPrefix<T>[] = [];
     const visit = (node: Node<T> | null): void => {
       if (node === null) return;

@@ -1,4 +1,5 @@
 /** The observed state of one extension, by name: what a decider makes for itself, and reads in its decisions. */
+import type { FieldKind } from '../field.ts';
 import { ObservedPrefixes } from './prefixes.ts';
 import { ObservedMap, ObservedSet } from './table.ts';
 import { ObservedValue } from './value.ts';
@@ -26,9 +27,9 @@ export class DeciderState {
     return new ObservedSet(this.#take(name));
   }
 
-  /** Values by the longest prefix of an address. */
-  prefixes<T>(name: string): ObservedPrefixes<T> {
-    return new ObservedPrefixes(this.#take(name));
+  /** Values by the longest prefix of an address. @param kinds of fields that it is for; all when left out */
+  prefixes<T>(name: string, kinds?: readonly FieldKind[]): ObservedPrefixes<T> {
+    return new ObservedPrefixes(this.#take(name), kinds);
   }
 
   /** A choice by weight, stable by hash. */

@@ -18,15 +18,19 @@ interface Choice<T> {
 
 export class WeightedChoice<T> {
   readonly #anchor: Anchor;
+  /** What rests on all keys at once. */
+  readonly #all: Anchor;
   readonly #choices = new Map<TableKey, Choice<T>>();
 
   /** @param name for people */
   constructor(name: string) {
     this.#anchor = new Anchor(name);
+    this.#all = new Anchor(name);
   }
 
-  /** Keys there are. */
+  /** How many keys there are: rests on all of them. */
   get size(): number {
+    this.#all.read();
     return this.#choices.size;
   }
 
@@ -63,13 +67,15 @@ export class WeightedChoice<T> {
     return true;
   }
 
-  /** All keys with their weights and values. No decision may rest on it. */
+  /** All keys with their weights and values: rests on all of them. */
   entries(): { readonly key: TableKey; readonly weight: number; readonly value: T }[] {
+    this.#all.read();
     return [...this.#choices.values()].map(({ key, weight, value }) => ({ key, weight, value }));
   }
 
   #moved(before: ReadonlyMap<TableKey, Choice<T>>): void {
     this.#anchor.endWhere((hash) => winner(before, hash) !== winner(this.#choices, hash));
+    this.#all.changed();
   }
 
   #winner(hash: number): Choice<T> | null {

@@ -2,6 +2,7 @@
 import { expect, test } from 'vitest';
 import { RandomState, randomDecider } from '../../decide/testing/random-decider.ts';
 import { Twins } from '../../extensions/learning/testing.ts';
+import type { FlowRegistry, FlowSource } from '../../flow/index.ts';
 import { ethernet, fuzzRounds, ipv4, tcp, udp } from '../../flow/testing/frames.ts';
 import { type FrameKind, hostileFrame, randomFrame, randomKind } from '../../offload/differential/frames.ts';
 import { packetOf } from '../../offload/differential/packets.ts';
@@ -164,6 +165,64 @@ test('a trace says what was looked at, by whom, what it rests on, and what exten
   expect(text).toContain('it rests on denied');
   expect(text).toContain('wall: 10.1.0.0/16 is denied: by command');
   expect(bench.sw.extensionStatus('hub')).toMatchObject({ flows: 0 });
+});
+
+test('a trace tells one pass once, and names ports that a filter refuses', () => {
+  const bench = new Bench();
+  for (const factory of [wall(), hub()]) bench.sw.enableExtension(factory).result();
+  for (let port = 1; port <= 4; port += 1) bench.port(port);
+  const steps = bench.sw.trace(bench.packet(frame('10.1.2.3', 22)), 1);
+  expect(steps.filter(({ text }) => text.startsWith('wall looks at ipv4.source'))).toHaveLength(0);
+  expect(steps.filter(({ text }) => text.startsWith('wall looks at tcp.destination'))).toHaveLength(1);
+  expect(steps.filter(({ drop }) => drop !== undefined)).toMatchObject([{ portId: 3, drop: 'wall:LOW_PORT' }]);
+  expect(steps.filter(({ stage }) => stage === 'delivery').map(({ portId }) => portId)).toEqual([2, 4]);
+});
+
+test('flows say whose decision they are, and why they drop', () => {
+  const sources: FlowSource[] = [];
+  const registry: FlowRegistry = {
+    strict: true,
+    register(source) {
+      sources.push(source);
+      return { portsChanged: () => {}, close: () => {} };
+    },
+  };
+  const bench = new Bench();
+  Object.assign(bench.host, { services: { flows: registry } });
+  const silent = defineDecider({
+    descriptor: { name: 'silent', type: 'filtering', version: '1.0.0' },
+    create: () => ({ decideOutput: () => {} }),
+  });
+  for (const factory of [silent, wall(), hub()]) bench.sw.enableExtension(factory).result();
+  for (let port = 1; port <= 2; port += 1) bench.port(port);
+  bench.sw.extensionCommand('wall', 'deny', '10.1.0.0/16');
+  bench.receive(1, frame('10.1.2.3'), frame('10.2.2.3'));
+  const [{ table, describe }] = sources;
+  const described = [];
+  for (let slot = table.next(0); slot !== -1; slot = table.next(slot + 1)) described.push(describe?.(slot));
+  expect(described).toEqual([
+    { deciders: ['wall'], drop: 'wall:DENIED' },
+    { deciders: ['wall', 'silent', 'hub'], drop: null },
+  ]);
+});
+
+test('a decider is told of ports, and says who decides along what it decides', () => {
+  const seen: string[][] = [];
+  const follower = defineDecider({
+    descriptor: { name: 'follower', type: 'filtering', version: '1.0.0' },
+    create: ({ ports }) => ({ portsChanged: () => seen.push(ports.all().map(({ name }) => name)) && undefined }),
+  });
+  const bench = new Bench();
+  bench.port(1);
+  bench.sw.enableExtension(follower).result();
+  expect(seen.at(-1)).toEqual(['p1']);
+  expect(bench.sw.extensionStatus('follower')).toMatchObject({ decidedBy: null, flows: 0 });
+  bench.sw.enableExtension(hub()).result();
+  expect(bench.sw.extensionStatus('follower')).toEqual({ decidedBy: 'hub' });
+  bench.port(2);
+  expect(seen.at(-1)).toEqual(['p1', 'p2']);
+  bench.sw.disconnectNic(1).result();
+  expect(seen.at(-1)).toEqual(['p2']);
 });
 
 test('a decider that throws is disabled and named, and traffic goes on by the others', () => {

@@ -22,7 +22,7 @@ export interface DeciderHandle {
   /** Makes observed state: what decisions read of it they rest on. */
   readonly state: DeciderState;
   /** Ports that something is connected to. */
-  readonly ports: ObservedPorts;
+  readonly ports: Pick<ObservedPorts, 'named' | 'nameOf' | 'has' | 'others' | 'all'>;
   /** A counter for decisions to move; the same name gives the same counter. */
   counter(name: string): FlowCounter;
   /** Say in a sentence what a reason of `decision.drop` means. */
@@ -35,6 +35,8 @@ export interface DeciderHandle {
 export interface DeciderExtension extends Decider {
   attach?(): void;
   detach?(): void;
+  /** Ports have come, gone or got other names: for state of its own that follows them. Decisions rest on the ports that they have asked for anyhow. */
+  portsChanged?(): void;
   /** New, already checked configuration while running. Left out, the decider is made anew. */
   reconfigure?(configuration: unknown): void;
   /** Its state as JSON, for people and programs. */

@@ -237,11 +237,16 @@ export class FilteringDecider implements Extension {
   status(): JsonValue {
     const { counters, table } = this.#flows;
     const { decider } = this.decider;
+    const decidedBy = this.#handle.shortcuts.decidedBy();
+    const own = decider.status === undefined ? {} : { state: decider.status() };
+    // Its decisions are flows of the one that forwards.
+    if (decidedBy !== null) return { decidedBy, ...own };
     return {
+      decidedBy,
       flows: table.size + this.#outputs.table.size,
       masks: table.masks.length,
       ...counters,
-      ...(decider.status === undefined ? {} : { state: decider.status() }),
+      ...own,
     };
   }
 

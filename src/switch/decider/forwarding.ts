@@ -8,6 +8,7 @@ import {
   Drop,
   Extraction,
   extract,
+  type FlowDescription,
   FlowKey,
   type FlowRegistration,
   flowRegistryOf,
@@ -139,9 +140,15 @@ export class ForwardingDecider implements Extension {
       portIdOf: (number) => (ports.has(number) ? number : -1),
       numberOf: (portId) => (ports.has(portId) ? portId : -1),
       isOpen: (portId) => shortcuts.isOpen(portId),
+      describe: (slot) => this.#describe(slot),
       carried: (slot, packets, bytes) => this.#carried(slot, packets, bytes),
       recall: (flow) => this.#recall(flow),
     });
+  }
+
+  #describe(slot: number): FlowDescription {
+    const { deciders = [], drop = null } = this.#flows.recordOf(slot) ?? {};
+    return { deciders, drop: drop === null ? null : `${drop.by}:${drop.reason}` };
   }
 
   #nextTurn(): TimerHandle | null {
@@ -262,6 +269,16 @@ export class ForwardingDecider implements Extension {
     const excluded = destinations
       .map(({ portId }) => ({ portId, reason: policies.egressVerdict(packet, portId) }))
       .filter(({ reason }) => reason !== DropReason.NONE);
+    for (const { portId, drop: why } of record.excluded) {
+      const reason = this.#reasonOf(why);
+      if (reason === undefined) continue;
+      if (!this.#place.ports.has(portId)) {
+        lines.push(`there is no port ${portId}`);
+        continue;
+      }
+      destinations.push({ portId, nicIndex: 0, flags: policies.destinationFlags(portId) });
+      excluded.push({ portId, reason });
+    }
     return { lines, destinations, copies, excluded };
   }
 

@@ -91,6 +91,7 @@ export class DeciderPlace implements StackedDecider {
     const { value: ports } = handle.query({ kind: 'PORT_ARRAY' });
     for (const { portId, name } of ports ?? []) this.#names.set(portId, name);
     for (const { portId, nicIndex, state } of nics ?? []) if (state === 'connected') this.#connected(portId, nicIndex);
+    this.decider.portsChanged?.();
   }
 
   /** An OID is done. */
@@ -114,8 +115,9 @@ export class DeciderPlace implements StackedDecider {
         this.#disconnected(oid.nic.portId, oid.nic.nicIndex);
         break;
       default:
-        break;
+        return;
     }
+    this.decider.portsChanged?.();
   }
 
   #connected(portId: number, nicIndex: number): void {

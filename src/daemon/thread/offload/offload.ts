@@ -8,7 +8,7 @@ import type { FlowRegistration, FlowRegistry, FlowSource } from '../../../flow/i
 import type { EventLoop, MovedTo } from '../../../host/index.ts';
 import { decideOffload, type Marks, type OffloadDecision, offloadSupport } from '../../../offload/index.ts';
 import type { VirtualSwitch } from '../../../switch/index.ts';
-import type { OffloadInfo, OffloadRefusal, PortInfo } from '../../api.ts';
+import type { OffloadFlow, OffloadInfo, PortInfo } from '../../api.ts';
 import type { OffloadMode, Port } from '../../config/model.ts';
 import { Failure } from '../../rpc/failure.ts';
 import type { DatapathPort } from '../port.ts';
@@ -16,7 +16,7 @@ import { CaptureCopies } from './copies.ts';
 import { FlowTables } from './flow-tables.ts';
 import { puntNameOf, puntPathOf } from './pin-place.ts';
 import { PortOffloads } from './port-offloads.ts';
-import { showPort, showRefused, showTables } from './show.ts';
+import { showFlows, showPort, showTables } from './show.ts';
 import { Takeover } from './takeover.ts';
 import { WayUp } from './way-up.ts';
 
@@ -310,8 +310,9 @@ export class DatapathOffload implements FlowRegistry {
     };
   }
 
-  refused(limit: number): OffloadRefusal[] {
-    return showRefused(this.#tables.running(), limit);
+  /** Flows of all tables. @param limit how many at most */
+  flows(limit: number): OffloadFlow[] {
+    return showFlows(this.#tables.running(), limit);
   }
 
   /** The program of a port. @throws Failure when it has none */

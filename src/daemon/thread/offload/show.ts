@@ -1,7 +1,7 @@
 /** What people see of offload: tables, ports, and flows that are not there. port-offloads.ts and flow-tables.ts decide what is. */
-import { formatActions, formatFlowKey, KEY_WORDS } from '../../../flow/index.ts';
+import { type FlowSource, formatActions, formatFlowKey, KEY_WORDS } from '../../../flow/index.ts';
 import { showOffload } from '../../../offload/index.ts';
-import type { OffloadPort, OffloadRefusal, OffloadTable } from '../../api.ts';
+import type { OffloadFlow, OffloadPort, OffloadTable } from '../../api.ts';
 import type { PortOffload } from './port-offload.ts';
 import type { OffloadedSource } from './source.ts';
 
@@ -24,20 +24,41 @@ export function showTables(sources: Iterable<OffloadedSource>): OffloadTable[] {
   return tables;
 }
 
-/** Flows that are not in the kernel. @param limit how many at most */
-export function showRefused(sources: Iterable<OffloadedSource>, limit: number): OffloadRefusal[] {
-  const refusals: OffloadRefusal[] = [];
-  const key = new Uint32Array(KEY_WORDS);
-  for (const offloaded of sources) {
-    const { name, table } = offloaded.source;
-    for (const [slot, reason] of offloaded.flows.reasons()) {
-      if (refusals.length >= limit) return refusals;
-      table.readKey(slot, key);
-      const match = formatFlowKey(key, table.maskOf(slot).words);
-      refusals.push({ table: name, match, actions: formatActions(table.actionsOf(slot)), reason });
+/** Flows of these tables: of each table first those that are not in the kernel. @param limit how many at most */
+export function showFlows(sources: Iterable<OffloadedSource>, limit: number): OffloadFlow[] {
+  const shown: OffloadFlow[] = [];
+  for (const { source, flows } of sources) {
+    flows.sync();
+    const { table } = source;
+    const reasons = flows.reasons();
+    for (const [slot, reason] of reasons) {
+      if (shown.length >= limit) return shown;
+      shown.push(showFlow(source, slot, reason));
+    }
+    for (let slot = table.next(0); slot !== -1; slot = table.next(slot + 1)) {
+      if (shown.length >= limit) return shown;
+      if (!reasons.has(slot)) shown.push(showFlow(source, slot, null));
     }
   }
-  return refusals;
+  return shown;
+}
+
+const shownKey = new Uint32Array(KEY_WORDS);
+
+function showFlow(source: FlowSource, slot: number, reason: string | null): OffloadFlow {
+  const { name, table } = source;
+  table.readKey(slot, shownKey);
+  const { deciders, drop } = source.describe?.(slot) ?? { deciders: [source.returnsWith ?? name], drop: null };
+  return {
+    table: name,
+    match: formatFlowKey(shownKey, table.maskOf(slot).words),
+    actions: formatActions(table.actionsOf(slot)),
+    packets: table.packetsOf(slot),
+    bytes: table.bytesOf(slot),
+    deciders: [...deciders],
+    drop,
+    reason,
+  };
 }
 
 /** What the kernel does for a port. */
