@@ -26,6 +26,7 @@ export class TestBench {
   /** Frames delivered to each port since {@link take}. */
   readonly #delivered = new Map<string, Uint8Array[]>();
   readonly #pool = new PacketPool({ packets: 64, bufferBytes: 2048 });
+  #timers: { readonly dueMs: number; readonly callback: () => void }[] = [];
 
   constructor(...ports: string[]) {
     this.virtualSwitch = createSwitch({
@@ -35,12 +36,30 @@ export class TestBench {
         log: (level, message) => {
           this.log.push(`${level}: ${message}`);
         },
+        setTimer: (delayMs, callback) => {
+          const timer = { dueMs: this.nowMs + delayMs, callback };
+          this.#timers.push(timer);
+          return { cancel: () => this.#forget(timer) };
+        },
       },
       // Catches extensions that change what they may only look at.
       verifyData: true,
     });
     for (const name of ports) this.addPort(name);
     this.virtualSwitch.activate().result();
+  }
+
+  #forget(timer: object): void {
+    this.#timers = this.#timers.filter((other) => other !== timer);
+  }
+
+  /** Let time pass: timers that are due call back. */
+  advance(ms: number): void {
+    this.nowMs += ms;
+    for (const timer of this.#timers.filter(({ dueMs }) => dueMs <= this.nowMs)) {
+      this.#forget(timer);
+      timer.callback();
+    }
   }
 
   addPort(name: string): void {

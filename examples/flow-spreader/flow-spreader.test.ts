@@ -63,9 +63,8 @@ test('when a worker goes, only its flows move; a new port becomes a worker', () 
     else expect(['worker1', 'worker3']).toContain(after.get(flow));
   }
   bench.addPort('worker4');
-  expect(bench.virtualSwitch.extensionStatus('flow-spreader')).toEqual({
-    uplink: 'uplink',
-    workers: ['worker1', 'worker3', 'worker4'],
+  expect(bench.virtualSwitch.extensionStatus('flow-spreader')).toMatchObject({
+    state: { uplink: 'uplink', workers: ['worker1', 'worker3', 'worker4'] },
   });
   expect(new Set(spread(bench, ['worker4']).values())).toEqual(new Set(['worker4']));
 });
@@ -73,10 +72,34 @@ test('when a worker goes, only its flows move; a new port becomes a worker', () 
 test('without an uplink or workers packets are dropped for that reason', () => {
   const bench = benchOf('worker1', 'worker2');
   bench.send('worker1', tcp(CLIENT, SERVER, [1, 2]));
-  expect(bench.drops('worker1')).toEqual({ NO_DESTINATION: 1 });
+  expect(bench.drops('worker1')).toEqual({ 'flow-spreader:NO_DESTINATION': 1 });
   const alone = benchOf('uplink');
   alone.send('uplink', tcp(CLIENT, SERVER, [1, 2]));
-  expect(alone.drops('uplink')).toEqual({ NO_DESTINATION: 1 });
+  expect(alone.drops('uplink')).toEqual({ 'flow-spreader:NO_DESTINATION': 1 });
+});
+
+test('a packet is decided about once, and only flows of the worker that goes are decided about again', () => {
+  const bench = benchOf('uplink', ...WORKERS);
+  const before = spread(bench, WORKERS);
+  const flows = () => bench.virtualSwitch.extensionStatus('flow-spreader') as { flows: number; decisions: number };
+  expect(flows()).toMatchObject({ flows: 300, decisions: 300 });
+  spread(bench, WORKERS);
+  expect(flows().decisions).toBe(300);
+  bench.removePort('worker2');
+  const left = [...before.values()].filter((worker) => worker !== 'worker2').length;
+  expect(flows().flows).toBe(left);
+});
+
+test('fragments of one datagram stay together', () => {
+  const bench = benchOf('uplink', ...WORKERS);
+  for (let port = 1; port <= 20; port += 1) {
+    const [first, later] = [tcp(CLIENT, SERVER, [port, 443]), tcp(CLIENT, SERVER, [port, 443])];
+    first[20] = 0x20;
+    later[20] = 0;
+    later[21] = 3;
+    bench.send('uplink', first, later);
+    expect(WORKERS.map((worker) => bench.take(worker).length).sort()).toEqual([0, 0, 2]);
+  }
 });
 
 test('the standard policies hold: a VLAN that a port does not carry does not reach it', () => {
