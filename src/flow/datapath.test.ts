@@ -1,7 +1,9 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { Batch, type Packet } from '../net/index.ts';
+import { Action } from './actions/encoding.ts';
 import { outcomeOf } from './actions/outcome.ts';
+import { everyAction } from './actions/table.ts';
 import { Drop, dropName, MAXIMUM_DEFERRED, MAXIMUM_RECIRCULATIONS } from './engine/drops.ts';
 import { CtVerdict } from './engine/hooks.ts';
 import { Extraction, extract } from './key/extract.ts';
@@ -23,10 +25,9 @@ import {
   udp,
 } from './testing/frames.ts';
 import { FlowLab } from './testing/lab.ts';
+import { formatActions, parseActions } from './text/actions.ts';
 import { formatFlow } from './text/flow.ts';
 import { formatFlowKey, parseFlowKey } from './text/flow-key.ts';
-import { formatActions } from './text/format-actions.ts';
-import { parseActions } from './text/parse-actions.ts';
 
 const frame = ethernet(0x0800, ipv4(6, tcp({ flags: 0x12 })));
 const IP = 'in_port(1),eth_type(0x0800)';
@@ -418,6 +419,53 @@ test('of any valid actions every packet is sent, handed up or dropped for one re
     { numRuns: fuzzRounds(1000) },
   );
   expect(named).toBeGreaterThan(fuzzRounds(1000) / 20);
+});
+
+/** Drops that an outcome tells. */
+const TOLD: readonly number[] = [Drop.FLOW, Drop.EXPLICIT, Drop.EXPLICIT_ERROR];
+
+test('where any valid actions are said to lead is where they lead every packet', { timeout: FUZZ_TIMEOUT_MS }, () => {
+  const outputs: number[] = [];
+  const dropped: number[] = [];
+  let sentOn = 0;
+  let fate = 0;
+  const lab = new FlowLab({
+    output: (_packet, port) => outputs.push(port),
+    userspace: () => {
+      sentOn += 1;
+    },
+    miss: () => {
+      sentOn += 1;
+      return true;
+    },
+    dropped: (_packet, reason) => dropped.push(reason),
+    ended: (reason) => {
+      fate = reason;
+    },
+  });
+  let compared = 0;
+  fc.assert(
+    fc.property(ACTION_LISTS, fc.nat({ max: 2 }), fc.constantFrom(...FRAMES), (lists, port, bytes) => {
+      outputs.length = 0;
+      dropped.length = 0;
+      sentOn = 0;
+      const key = new FlowKey();
+      key.begin(1);
+      const packet = packetOf(bytes, lab.pool);
+      extract(packet, key);
+      const actions = validActions(lists, key.words, port);
+      const outcome = outcomeOf(actions, 0, actions.length);
+      lab.datapath.execute(packet, key, actions);
+      // A time to live that an action has set may be up.
+      const isTimed = !everyAction(actions, 0, actions.length, ({ type }) => type !== Action.DEC_TTL);
+      if (outcome === null || isTimed || dropped.some((reason) => !TOLD.includes(reason))) return;
+      const text = formatActions(actions);
+      expect([outputs, sentOn > 0, fate], text).toEqual([outcome.outputs, outcome.isSentOn, outcome.drop]);
+      compared += 1;
+    }),
+    { numRuns: fuzzRounds(1000) },
+  );
+  expect(compared).toBeGreaterThan(fuzzRounds(1000) / 20);
 });
 
 test.each([

@@ -1,26 +1,26 @@
 /** flow/: flow keys and masks, the megaflow table, action lists and the engine that runs them. The only door of this room. */
-export { ActionBuilder, type CtOptions, type UserspaceOptions } from './actions/builder.ts';
+export { ActionBuilder } from './actions/builder.ts';
+export { Ct, CtFlag, type CtOptions, NatFlag } from './actions/ct/words.ts';
+export type { ActionDescription, ListBounds } from './actions/description.ts';
+export { explicitDrop } from './actions/drop/drop.ts';
 export {
   ACTIONS_MAXIMUM_DEPTH,
   ACTIONS_MAXIMUM_WORDS,
   Action,
+  type ActionName,
+  type ActionType,
   actionLength,
-  actionName,
   actionType,
-  Ct,
-  CtFlag,
-  HashAlgorithm,
-  MPLS_L3_TUNNEL,
-  NatFlag,
-  type SetWord,
-  setLayout,
-  TUNNEL_BASE_WORDS,
-  tunnelOptionsBytes,
-  Userspace,
-  UserspaceFlag,
   unpackBytes,
 } from './actions/encoding.ts';
+export { HashAlgorithm } from './actions/hash/hash.ts';
+export { MPLS_L3_TUNNEL } from './actions/mpls/mpls.ts';
+export type { ActionReader, ActionWriter } from './actions/netlink.ts';
+export { NSH_PART_BYTES, NshPart, nshMetadataType } from './actions/nsh/netlink.ts';
 export { isSameOutcome, type Outcome, outcomeOf } from './actions/outcome.ts';
+export { type SetWord, setLayout } from './actions/set/layout.ts';
+export { ACTIONS, actionName, describe, eachAction, everyAction } from './actions/table.ts';
+export { Userspace, UserspaceFlag, type UserspaceOptions } from './actions/userspace/userspace.ts';
 export { ActionError, type ActionFlaw, type ValidationOptions, validateActions } from './actions/validate.ts';
 export { Datapath, type DatapathOptions, type DatapathStatistics } from './datapath.ts';
 export {
@@ -62,10 +62,12 @@ export {
   MPLS_DEPTH,
   Sound,
   TAG_PRESENT,
+  TUNNEL_BASE_WORDS,
   TUNNEL_OPTIONS_MAXIMUM,
   TUNNEL_WORDS,
   TunnelFlag,
   TunnelOptions,
+  tunnelOptionsBytes,
   Word,
 } from './key/layout.ts';
 export {
@@ -79,9 +81,8 @@ export {
 export { FlowError, type FlowObserver, type FlowPut, type FlowTableOptions, PutMode } from './table/contract.ts';
 export type { FlowMask } from './table/mask.ts';
 export { FlowTable } from './table/table.ts';
+export { formatActions, parseActions } from './text/actions.ts';
 export { formatFlow, formatUfid, parseUfid } from './text/flow.ts';
 export { formatFlowKey, parseFlowKey } from './text/flow-key.ts';
-export { formatActions } from './text/format-actions.ts';
 export type { KeyAndMask } from './text/groups.ts';
-export { parseActions } from './text/parse-actions.ts';
 export { FlowTextError } from './text/scanner.ts';

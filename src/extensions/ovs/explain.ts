@@ -7,10 +7,10 @@ import {
   Action,
   ActionEngine,
   actionLength,
-  actionType,
   Drop,
   dropName,
   Extraction,
+  everyAction,
   extract,
   extractionDrop,
   type FlowHooks,
@@ -94,7 +94,7 @@ class FrameExplainer implements FlowHooks {
       return;
     }
     const words = table.actionsOf(slot);
-    const isSampling = alwaysSample(words, 0, words.length);
+    const isSampling = alwaysSample(words);
     this.lines.push(`${where}falls to the flow ${flowText(table, slot)}`);
     this.lines.push(`actions: ${formatActions(table.actionsOf(slot))}`);
     if (isSampling) this.lines.push('what is done to a sample of its packets is shown as done to this one');
@@ -174,31 +174,13 @@ function flowText(table: FlowTable, slot: number): string {
 }
 
 /** Have samples taken of every packet, in a list that is the caller's. @returns whether any would not be */
-function alwaysSample(words: Int32Array, from: number, end: number): boolean {
+function alwaysSample(words: Int32Array): boolean {
   let found = false;
-  for (let at = from; at < end; at += actionLength(words[at])) {
-    const next = at + actionLength(words[at]);
-    if (next === at) break;
-    let inner = next;
-    switch (actionType(words[at])) {
-      case Action.SAMPLE:
-        found ||= words[at + 1] !== ALWAYS;
-        words[at + 1] = ALWAYS;
-        inner = at + 2;
-        break;
-      case Action.CLONE:
-      case Action.DEC_TTL:
-        inner = at + 1;
-        break;
-      case Action.CHECK_PKT_LEN:
-        // Its two lists lie one behind the other.
-        inner = at + 3;
-        break;
-      default:
-        break;
-    }
-    if (inner < next) found = alwaysSample(words, inner, next) || found;
-  }
+  everyAction(words, 0, words.length, ({ type }, at) => {
+    if (type !== Action.SAMPLE) return;
+    found ||= words[at + 1] !== ALWAYS;
+    words[at + 1] = ALWAYS;
+  });
   return found;
 }
 

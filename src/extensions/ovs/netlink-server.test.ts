@@ -25,7 +25,7 @@ import {
 } from './abi.ts';
 import { Attributes } from './attributes.ts';
 import { MemoryWorld, Program, request } from './testing-memory.ts';
-import { encodeActions } from './translate/actions-encode.ts';
+import { encodeActions } from './translate/actions.ts';
 import { encodeKey } from './translate/key-encode.ts';
 
 const ACK = 4;

@@ -17,7 +17,7 @@ import {
 } from './abi.ts';
 import { Attributes, u16At, u32At } from './attributes.ts';
 import { type Answer, MemoryWorld, Program, request } from './testing-memory.ts';
-import { encodeActions } from './translate/actions-encode.ts';
+import { encodeActions } from './translate/actions.ts';
 import { encodeKey } from './translate/key-encode.ts';
 
 const ECHO = 8;

@@ -7,7 +7,7 @@ import { Family, PacketAttribute, PacketCommand } from './abi.ts';
 import type { PseudoDevice } from './device/pseudo-device.ts';
 import { beginFrame, beginObject } from './device/reply.ts';
 import { type Buffers, plainPackets } from './plain.ts';
-import { encodeActions } from './translate/actions-encode.ts';
+import { encodeActions } from './translate/actions.ts';
 import { encodeKey } from './translate/key-encode.ts';
 import { encodeTunnel } from './translate/tunnel.ts';
 

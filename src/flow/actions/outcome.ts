@@ -1,9 +1,10 @@
 /**
  * What becomes of every packet that a list of actions is run over, as the engine would have it: for packets that run elsewhere and
- * are only counted here. Neighbour: engine/engine.ts.
+ * are only counted here.
  */
 import { Drop } from '../engine/drops.ts';
-import { Action, actionLength, actionType } from './encoding.ts';
+import type { Leads, ListBounds } from './description.ts';
+import { eachAction } from './table.ts';
 
 /** Where a list leads. */
 export interface Outcome {
@@ -16,56 +17,51 @@ export interface Outcome {
 }
 
 /** A walk through a list and those in it. */
-class Walk {
+class Walk implements Leads {
   readonly outputs: number[] = [];
   isSentOn = false;
   drop = 0;
-  /** It depends on the packet. */
   isOpen = false;
+  #isOver = false;
+  readonly #words: Int32Array;
 
-  list(words: Int32Array, from: number, end: number): void {
-    for (let at = from; at < end; ) {
-      const next = at + actionLength(words[at]);
-      if (next <= at || this.#one(words, at, next)) return;
-      at = next;
-    }
+  constructor(words: Int32Array) {
+    this.#words = words;
   }
 
-  /** @returns whether the list ends here */
-  #one(words: Int32Array, at: number, end: number): boolean {
-    const first = words[at + 1];
-    switch (actionType(words[at])) {
-      case Action.OUTPUT:
-        this.outputs.push(first >>> 0);
-        return false;
-      case Action.RECIRC:
-      case Action.USERSPACE:
-        this.isSentOn = true;
-        return false;
-      case Action.DROP:
-        this.drop = first === 0 ? Drop.EXPLICIT : Drop.EXPLICIT_ERROR;
-        return true;
-      case Action.CLONE:
-        this.list(words, at + 1, end);
-        return false;
-      case Action.SAMPLE:
-        if (first === -1) this.list(words, at + 2, end);
-        else if (first !== 0 && at + 2 < end) this.isOpen = true;
-        return false;
-      case Action.CHECK_PKT_LEN: {
-        const middle = at + 3 + words[at + 2];
-        if (isSameOutcome(outcomeOf(words, at + 3, middle), outcomeOf(words, middle, end))) {
-          this.list(words, middle, end);
-        } else this.isOpen = true;
-        return false;
-      }
-      case Action.METER:
-      case Action.CT:
-        this.isOpen = true;
-        return false;
-      default:
-        return false;
-    }
+  output(port: number): void {
+    this.outputs.push(port);
+  }
+
+  sentOn(): void {
+    this.isSentOn = true;
+  }
+
+  dropped(reason: number): void {
+    this.drop = reason;
+    this.#isOver = true;
+  }
+
+  open(): void {
+    this.isOpen = true;
+  }
+
+  list({ from, end }: ListBounds): void {
+    eachAction(this.#words, from, end, (action, at, _next, lists) => {
+      action.leads(this, this.#words, at, lists);
+      return !this.#isOver;
+    });
+    // A drop ends its own list alone.
+    this.#isOver = false;
+  }
+
+  either(one: ListBounds, other: ListBounds): void {
+    const same = isSameOutcome(
+      outcomeOf(this.#words, one.from, one.end),
+      outcomeOf(this.#words, other.from, other.end),
+    );
+    if (same) this.list(other);
+    else this.open();
   }
 }
 
@@ -75,8 +71,8 @@ class Walk {
  * @param from where the list lies in `words`, up to `end`
  */
 export function outcomeOf(words: Int32Array, from: number, end: number): Outcome | null {
-  const walk = new Walk();
-  walk.list(words, from, end);
+  const walk = new Walk(words);
+  walk.list({ from, end });
   if (walk.isOpen) return null;
   const { outputs, isSentOn } = walk;
   const isGone = outputs.length === 0 && !isSentOn;

@@ -58,7 +58,7 @@ export interface FlowHooks {
 
   /**
    * A userspace action. Where nobody takes the packet, the hook says so by `refuse` of the datapath, before it returns.
-   * @param words the action list, and `at` where the action's head lies in it (see Userspace in actions/encoding.ts)
+   * @param words the action list, and `at` where the action's head lies in it (see Userspace in actions/userspace/)
    * @param list the bounds of the whole list, for actions that report it
    * @param lengthBytes how much of the packet to report: less than its length behind a trunc action
    */
@@ -76,7 +76,7 @@ export interface FlowHooks {
 
   /**
    * Track the connection.
-   * @param words the action list, and `at` where the ct action's head lies in it (see Ct in actions/encoding.ts)
+   * @param words the action list, and `at` where the ct action's head lies in it (see Ct in actions/ct/words.ts)
    * @returns one of {@link CtVerdict}
    */
   track?(context: PacketContext, words: Int32Array, at: number): number;

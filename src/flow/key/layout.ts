@@ -87,8 +87,16 @@ export const KEY_WORDS = 122;
 /** Words of the tunnel part, which ends the key. */
 export const TUNNEL_WORDS = KEY_WORDS - Word.TUNNEL;
 
+/** Words of the tunnel part before its options. */
+export const TUNNEL_BASE_WORDS = Word.TUNNEL_OPTIONS - Word.TUNNEL;
+
 /** Longest tunnel options in bytes; the room is one byte larger. */
 export const TUNNEL_OPTIONS_MAXIMUM = 255;
+
+/** Length in bytes of the tunnel options that a word of tunnel flags tells, never more than there is room for. */
+export function tunnelOptionsBytes(flagsWord: number): number {
+  return Math.min((flagsWord >>> 8) & 0xff, TUNNEL_OPTIONS_MAXIMUM);
+}
 
 /** Label stack entries that a key holds. */
 export const MPLS_DEPTH = 3;

@@ -1,7 +1,10 @@
 /** For tests: random keys with masks, and random action lists, as a flow of the kernel might have them. */
 import fc from 'fast-check';
 import { ActionBuilder } from '../actions/builder.ts';
-import { actionLength, CtFlag, NatFlag, setLayout } from '../actions/encoding.ts';
+import { CtFlag, NatFlag } from '../actions/ct/words.ts';
+import type { ActionName } from '../actions/encoding.ts';
+import { setLayout } from '../actions/set/layout.ts';
+import { ACTIONS, eachAction } from '../actions/table.ts';
 import { validateActions } from '../actions/validate.ts';
 import { FIELD_GROUPS, groupNamed, hasAttribute, KeyAttribute, TUNNEL_FIELDS, writeField } from '../key/fields.ts';
 import { KEY_WORDS, Word } from '../key/layout.ts';
@@ -180,108 +183,164 @@ const SETTABLE = [
   'nsh',
 ];
 
-type Step = (builder: ActionBuilder) => void;
+/** A list, and of how many actions it is, those of lists inside included. */
+export interface CountedList {
+  readonly words: Int32Array;
+  readonly actions: number;
+}
 
-function step<T>(arguments_: fc.Arbitrary<T>, apply: (builder: ActionBuilder, value: T) => void): fc.Arbitrary<Step> {
-  return arguments_.map((value) => (builder: ActionBuilder) => apply(builder, value));
+/** Adds an action. */
+interface Step {
+  readonly apply: (builder: ActionBuilder) => void;
+  /** Actions in its lists. */
+  readonly inside: number;
+}
+
+function step<T>(
+  arguments_: fc.Arbitrary<T>,
+  apply: (builder: ActionBuilder, value: T) => void,
+  lists: (value: T) => readonly CountedList[] = () => [],
+): fc.Arbitrary<Step> {
+  return arguments_.map((value) => ({
+    apply: (builder: ActionBuilder) => apply(builder, value),
+    inside: lists(value).reduce((sum, list) => sum + list.actions, 0),
+  }));
 }
 
 const randomKey = fc.array(u32, { minLength: KEY_WORDS, maxLength: KEY_WORDS }).map((words) => Uint32Array.from(words));
 
-/** A value and mask within what the attribute's fields can hold in text. */
-function settable(name: string, words: Uint32Array, wholeMask: boolean): KeyAndMask {
+/** A value and mask within what the attribute's fields can hold in text. A mask of all of the attribute is that of a plain set. */
+function settable(name: string, words: Uint32Array, isWhole: boolean): KeyAndMask {
   const result: KeyAndMask = { key: new Uint32Array(KEY_WORDS), mask: new Uint32Array(KEY_WORDS) };
   const random = stream(Array.from(words, (word) => word >>> 24));
-  fillGroup(result, name, random, () => (wholeMask ? 0xff : [0, 0xff, 0x0f][random() % 3]));
+  fillGroup(result, name, random, () => (isWhole ? 0xff : [0, 0xff, 0x0f][random() % 3]));
   const layout = setLayout(groupNamed(name)?.attribute ?? 0) ?? [];
-  for (const { word, writable } of layout) {
-    if (!wholeMask) result.mask[word] &= writable;
-    result.key[word] &= result.mask[word];
+  if (!isWhole) {
+    for (const { word, writable } of layout) result.mask[word] &= writable;
+    if (layout.every(({ word, bits }) => (result.mask[word] & bits) >>> 0 === bits)) {
+      result.mask[layout[0].word] &= 0x00ff_0000;
+    }
   }
+  for (const { word } of layout) result.key[word] &= result.mask[word];
   return result;
 }
 
-const leaf: fc.Arbitrary<Step> = fc.oneof(
-  step(fc.integer({ min: 0, max: 65534 }), (b, port) => b.output(port)),
-  step(
-    fc.record({
-      pid: u32,
-      userdata: fc.option(fc.uint8Array({ maxLength: 40 }), { nil: undefined }),
-      port: fc.option(u32, { nil: undefined }),
-      actions: fc.boolean(),
-    }),
-    (b, { pid, userdata, port, actions }) =>
-      b.userspace(pid, {
-        ...(userdata === undefined ? {} : { userdata }),
-        ...(port === undefined ? {} : { tunnelPort: port }),
-        actions,
-      }),
-  ),
-  step(fc.tuple(fc.constantFrom(...SETTABLE), randomKey, fc.boolean()), (b, [name, words, whole]) => {
-    const { key, mask } = settable(name, words, whole);
-    const layout = setLayout(groupNamed(name)?.attribute ?? 0) ?? [];
-    // Text cannot tell a masked set of everything from a plain one.
-    const isWhole = layout.every((each) => (mask[each.word] & each.bits) >>> 0 === each.bits);
-    b.set(groupNamed(name)?.attribute ?? 0, key, whole || isWhole ? undefined : mask);
-  }),
-  step(fc.tuple(u32, fc.constantFrom(ALL, 0xffff_f000, 0x0000_00ff)), (b, [entry, mask]) => {
+function setOf(isWhole: boolean): fc.Arbitrary<Step> {
+  return step(fc.tuple(fc.constantFrom(...SETTABLE), randomKey), (b, [name, words]) => {
+    const { key, mask } = settable(name, words, isWhole);
+    b.set(groupNamed(name)?.attribute ?? 0, key, isWhole ? undefined : mask);
+  });
+}
+
+const tunnel = step(fc.tuple(fc.array(u8, { minLength: 64, maxLength: 64 }), fc.constantFrom(4, 6)), (b, given) => {
+  const [bytes, version] = given;
+  const words: KeyAndMask = { key: new Uint32Array(KEY_WORDS), mask: new Uint32Array(KEY_WORDS) };
+  fillTunnel(words, version, stream(bytes), () => 0xff);
+  b.set(KeyAttribute.TUNNEL, words.key);
+});
+
+const label = (masks: readonly number[]) =>
+  step(fc.tuple(u32, fc.constantFrom(...masks)), (b, [entry, mask]) => {
     const key = new Uint32Array(KEY_WORDS).fill(entry);
     b.set(KeyAttribute.MPLS, key, mask === ALL ? undefined : new Uint32Array(KEY_WORDS).fill(mask));
-  }),
-  step(fc.tuple(fc.array(u8, { minLength: 64, maxLength: 64 }), fc.constantFrom(4, 6)), (b, [bytes, version]) => {
-    const words: KeyAndMask = { key: new Uint32Array(KEY_WORDS), mask: new Uint32Array(KEY_WORDS) };
-    fillTunnel(words, version, stream(bytes), () => 0xff);
-    b.set(KeyAttribute.TUNNEL, words.key);
-  }),
-  step(fc.tuple(fc.constantFrom(0x8100, 0x88a8), u16), (b, [tpid, tci]) => b.pushVlan(tpid, tci)),
-  step(fc.constant(0), (b) => b.popVlan()),
-  step(fc.tuple(u32, fc.constantFrom(0x8847, 0x8848)), (b, [entry, type]) => b.pushMpls(entry, type)),
-  step(fc.tuple(u32, fc.constantFrom(0x8847, 0x8848), fc.integer({ min: 0, max: 1 })), (b, [entry, type, flags]) =>
-    b.addMpls(entry, type, flags),
-  ),
-  step(u16, (b, type) => b.popMpls(type)),
-  step(randomKey, (b, key) => b.pushEth(key)),
-  step(fc.constant(0), (b) => b.popEth()),
-  step(
-    fc.tuple(u8, u32, fc.uint8Array({ minLength: 16, maxLength: 16 }), fc.integer({ min: 0, max: 3 })),
-    (b, [np, path, md, words]) => {
-      const isMd1 = words === 0;
-      b.pushNsh((isMd1 ? 0x013f_0100 : 0x003f_0200) | np, path, isMd1 ? md : md.subarray(0, words * 4));
-    },
-  ),
-  step(fc.constant(0), (b) => b.popNsh()),
-  step(u32, (b, id) => b.recirc(id)),
-  step(fc.tuple(fc.constantFrom(0, 1), u32), (b, [algorithm, basis]) => b.hash(algorithm, basis)),
-  step(u32, (b, bytes) => b.trunc(bytes)),
-  step(u32, (b, id) => b.meter(id)),
-  step(fc.constant(0), (b) => b.ctClear()),
-  step(u32, (b, error) => b.drop(error)),
-  step(
-    fc.record({
-      flags: fc.integer({ min: 0, max: 127 }),
-      zone: u16,
-      mark: u32,
-      mask: u32,
-      label: fc.array(u32, { minLength: 8, maxLength: 8 }),
-      helper: fc.constantFrom('', 'ftp', 'tftp'),
-      timeout: fc.constantFrom('', 'policy-1'),
-      nat: fc.integer({ min: 0, max: 7 }),
-      ports: fc.tuple(u16, u16),
-    }),
-    (b, given) =>
-      b.ct({
-        flags: given.flags,
-        ...((given.flags & CtFlag.ZONE) === 0 ? {} : { zone: given.zone }),
-        ...((given.flags & CtFlag.MARK) === 0 ? {} : { mark: [given.mark, given.mask] as const }),
-        ...((given.flags & CtFlag.LABEL) === 0
-          ? {}
-          : { label: [given.label.slice(0, 4), given.label.slice(4)] as const }),
-        ...((given.flags & CtFlag.EVENT_MASK) === 0 ? {} : { eventMask: given.mark }),
-        ...((given.flags & CtFlag.NAT) === 0 ? {} : natOptions(given.nat, given.label, given.ports)),
-        helper: given.helper,
-        timeout: given.timeout,
+  });
+
+const nothing = fc.constant(0);
+const etherTypeOfMpls = fc.constantFrom(0x8847, 0x8848);
+
+/** A generator for each action. @param list of the lists inside */
+function steps(list: fc.Arbitrary<CountedList>): Readonly<Record<ActionName, fc.Arbitrary<Step>>> {
+  return {
+    OUTPUT: step(fc.integer({ min: 0, max: 65534 }), (b, port) => b.output(port)),
+    USERSPACE: step(
+      fc.record({
+        pid: fc.integer({ min: 1, max: ALL }),
+        userdata: fc.option(fc.uint8Array({ maxLength: 40 }), { nil: undefined }),
+        port: fc.option(u32, { nil: undefined }),
+        actions: fc.boolean(),
       }),
-  ),
+      (b, { pid, userdata, port, actions }) =>
+        b.userspace(pid, {
+          ...(userdata === undefined ? {} : { userdata }),
+          ...(port === undefined ? {} : { tunnelPort: port }),
+          actions,
+        }),
+    ),
+    SET: fc.oneof(setOf(true), setOf(true), label([ALL]), tunnel),
+    SET_MASKED: fc.oneof(setOf(false), setOf(false), label([0xffff_f000, 0x0000_00ff])),
+    PUSH_VLAN: step(fc.tuple(fc.constantFrom(0x8100, 0x88a8), u16), (b, [tpid, tci]) => b.pushVlan(tpid, tci)),
+    POP_VLAN: step(nothing, (b) => b.popVlan()),
+    PUSH_MPLS: step(fc.tuple(u32, etherTypeOfMpls), (b, [entry, type]) => b.pushMpls(entry, type)),
+    ADD_MPLS: step(fc.tuple(u32, etherTypeOfMpls, fc.integer({ min: 0, max: 1 })), (b, [entry, type, flags]) =>
+      b.addMpls(entry, type, flags),
+    ),
+    POP_MPLS: step(u16, (b, type) => b.popMpls(type)),
+    PUSH_ETH: step(randomKey, (b, key) => b.pushEth(key)),
+    POP_ETH: step(nothing, (b) => b.popEth()),
+    PUSH_NSH: step(
+      fc.tuple(u8, u32, fc.uint8Array({ minLength: 16, maxLength: 16 }), fc.integer({ min: 0, max: 3 })),
+      (b, [np, path, md, words]) => {
+        const isMd1 = words === 0;
+        b.pushNsh((isMd1 ? 0x013f_0100 : 0x003f_0200) | np, path, isMd1 ? md : md.subarray(0, words * 4));
+      },
+    ),
+    POP_NSH: step(nothing, (b) => b.popNsh()),
+    RECIRC: step(u32, (b, id) => b.recirc(id)),
+    HASH: step(fc.tuple(fc.constantFrom(0, 1), u32), (b, [algorithm, basis]) => b.hash(algorithm, basis)),
+    TRUNC: step(u32, (b, bytes) => b.trunc(bytes)),
+    METER: step(u32, (b, id) => b.meter(id)),
+    CT: connection,
+    CT_CLEAR: step(nothing, (b) => b.ctClear()),
+    DROP: step(u32, (b, error) => b.drop(error)),
+    SAMPLE: step(
+      fc.tuple(fc.oneof(u32, fc.constant(ALL)), list),
+      (b, [probability, actions]) => b.sample(probability, actions.words),
+      ([, actions]) => [actions],
+    ),
+    CLONE: step(
+      list,
+      (b, actions) => b.clone(actions.words),
+      (actions) => [actions],
+    ),
+    CHECK_PKT_LEN: step(
+      // Ways that lead to the same are not found by chance.
+      fc.tuple(fc.integer({ min: 1, max: 0xffff }), list, fc.option(list, { nil: undefined, freq: 2 })),
+      (b, [size, greater, less = greater]) => b.checkPacketLength(size, greater.words, less.words),
+      ([, greater, less = greater]) => [greater, less],
+    ),
+    DEC_TTL: step(
+      list,
+      (b, expired) => b.decTtl(expired.words),
+      (expired) => [expired],
+    ),
+  };
+}
+
+const connection = step(
+  fc.record({
+    flags: fc.integer({ min: 0, max: 127 }),
+    zone: u16,
+    mark: u32,
+    mask: u32,
+    label: fc.array(u32, { minLength: 8, maxLength: 8 }),
+    helper: fc.constantFrom('', 'ftp', 'tftp'),
+    timeout: fc.constantFrom('', 'policy-1'),
+    nat: fc.integer({ min: 0, max: 7 }),
+    ports: fc.tuple(u16, u16),
+  }),
+  (b, given) =>
+    b.ct({
+      flags: given.flags,
+      ...((given.flags & CtFlag.ZONE) === 0 ? {} : { zone: given.zone }),
+      ...((given.flags & CtFlag.MARK) === 0 ? {} : { mark: [given.mark, given.mask] as const }),
+      ...((given.flags & CtFlag.LABEL) === 0
+        ? {}
+        : { label: [given.label.slice(0, 4), given.label.slice(4)] as const }),
+      ...((given.flags & CtFlag.EVENT_MASK) === 0 ? {} : { eventMask: given.mark }),
+      ...((given.flags & CtFlag.NAT) === 0 ? {} : natOptions(given.nat, given.label, given.ports)),
+      helper: given.helper,
+      timeout: given.timeout,
+    }),
 );
 
 function natOptions(kind: number, label: readonly number[], ports: readonly [number, number]) {
@@ -296,24 +355,39 @@ function natOptions(kind: number, label: readonly number[], ports: readonly [num
   return { natFlags: withAddresses | NatFlag.PORTS, ...addresses, natPorts: ports };
 }
 
+function build(all: readonly Step[]): CountedList {
+  const builder = new ActionBuilder();
+  let actions = 0;
+  for (const { apply, inside } of all) {
+    apply(builder);
+    actions += 1 + inside;
+  }
+  return { words: builder.finish(), actions };
+}
+
+const NAMES = Object.keys(ACTIONS) as ActionName[];
+
 /** Lists of every action, well-formed but not necessarily valid. */
-export const actionList: fc.Arbitrary<Int32Array> = fc.letrec<{ list: Int32Array; step: Step }>((tie) => ({
-  step: fc.oneof(
-    { depthSize: 'small', withCrossShrink: true },
-    leaf,
-    step(fc.tuple(u32, tie('list')), (b, [probability, list]) => b.sample(probability, list)),
-    step(tie('list'), (b, list) => b.clone(list)),
-    step(fc.tuple(u16, tie('list'), tie('list')), (b, [size, greater, less]) =>
-      b.checkPacketLength(size, greater, less),
-    ),
-    step(tie('list'), (b, list) => b.decTtl(list)),
-  ),
-  list: fc.array(tie('step'), { maxLength: 4 }).map((steps) => {
-    const builder = new ActionBuilder();
-    for (const apply of steps) apply(builder);
-    return builder.finish();
-  }),
-})).list;
+export const countedList: fc.Arbitrary<CountedList> = fc.letrec<{ list: CountedList; step: Step }>((tie) => {
+  const all = steps(tie('list'));
+  const holdsLists = (name: ActionName) => ACTIONS[name].layout.lists !== undefined;
+  const leaves = NAMES.filter((name) => !holdsLists(name)).map((name) => all[name]);
+  const branches = NAMES.filter(holdsLists).map((name) => all[name]);
+  return {
+    step: fc.oneof({ depthSize: 'small', withCrossShrink: true }, fc.oneof(...leaves), ...branches),
+    list: fc.array(tie('step'), { maxLength: 4 }).map(build),
+  };
+}).list;
+
+export const actionList: fc.Arbitrary<Int32Array> = countedList.map(({ words }) => words);
+
+/** Lists with one action of a kind, and others before and behind it. */
+export function listWith(name: ActionName): fc.Arbitrary<CountedList> {
+  const others = fc.array(steps(countedList).OUTPUT, { maxLength: 1 });
+  return fc
+    .tuple(others, steps(countedList)[name], others)
+    .map(([before, one, behind]) => build([...before, one, ...behind]));
+}
 
 /**
  * Of some lists the actions that are valid for a key one after the other, an output behind each.
@@ -324,14 +398,10 @@ export function validActions(lists: readonly Int32Array[], key: Uint32Array, por
   const output = port === 0 ? new Int32Array(0) : new ActionBuilder().output(port).finish();
   let built = output;
   for (const list of lists) {
-    for (let at = 0; at < list.length; at += actionLength(list[at])) {
-      const tried = new ActionBuilder()
-        .append(built)
-        .append(list.subarray(at, at + actionLength(list[at])))
-        .append(output)
-        .finish();
+    eachAction(list, 0, list.length, (_action, at, end) => {
+      const tried = new ActionBuilder().append(built).append(list.subarray(at, end)).append(output).finish();
       if (validateActions(tried, key) === null) built = tried;
-    }
+    });
   }
   return built;
 }

@@ -5,8 +5,8 @@ import { Datapath, type DatapathOptions } from '../datapath.ts';
 import type { FlowHooks } from '../engine/hooks.ts';
 import type { FlowKey } from '../key/key.ts';
 import { PutMode } from '../table/contract.ts';
+import { parseActions } from '../text/actions.ts';
 import { parseFlowKey } from '../text/flow-key.ts';
-import { parseActions } from '../text/parse-actions.ts';
 import { packetOf } from './frames.ts';
 
 export interface Sent {

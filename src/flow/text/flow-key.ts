@@ -78,8 +78,6 @@ function labelCount(bits: number): number {
   return count;
 }
 
-const NAME = /[a-z][a-z0-9_]*/y;
-
 /**
  * Read a key and its mask.
  * @throws FlowTextError when the text is no flow
@@ -106,7 +104,7 @@ export function parseFlowKey(text: string): KeyAndMask {
 /** One attribute; `depth` is how many encap(...) it lies in. */
 function parseAttribute(scanner: Scanner, into: KeyAndMask, seen: Set<string>, depth: number): void {
   const start = scanner.at;
-  const name = scanner.match(NAME) ?? '';
+  const name = scanner.name();
   if (name === '' || !scanner.eat('(')) scanner.failAt(start, 'an attribute such as in_port(1) expected');
   const once = name === 'eth_type' || name === 'vlan' || name === 'encap' ? `${name}${depth}` : name;
   if (seen.has(once)) scanner.failAt(start, `${name} given twice`);
@@ -168,10 +166,7 @@ function parsePacketType(scanner: Scanner, into: KeyAndMask): void {
 function parseVlan(scanner: Scanner, into: KeyAndMask, word: number): void {
   let tci = TAG_PRESENT;
   let mask = TAG_PRESENT;
-  scanner.list(() => {
-    const start = scanner.at;
-    const name = scanner.match(NAME);
-    scanner.expect('=');
+  scanner.arguments((name, start) => {
     const bits = name === 'vid' ? 12 : name === 'pcp' ? 3 : name === 'cfi' ? 1 : 0;
     if (bits === 0) {
       scanner.failAt(start, `vlan has no field '${name}'`);

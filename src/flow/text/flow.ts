@@ -2,9 +2,10 @@
 import { KEY_WORDS } from '../key/layout.ts';
 import type { FlowTable } from '../table/table.ts';
 import { UFID_MAXIMUM_BYTES } from '../table/ufid-index.ts';
+import { formatActions } from './actions.ts';
 import { formatFlowKey } from './flow-key.ts';
-import { formatActions } from './format-actions.ts';
 import { FlowTextError } from './scanner.ts';
+import { hexDigits } from './values.ts';
 
 /** The letters of TCP flags in statistics, the lowest bit first, in the order in which Open vSwitch prints them. */
 const TCP_FLAG_LETTERS: readonly [bit: number, letter: string][] = [
@@ -44,7 +45,7 @@ export function formatFlow(table: FlowTable, slot: number, nowMs: number): strin
 /** Identifiers of 16 bytes in the form of a UUID, as four numbers in the host's order, as Open vSwitch writes them; others as plain hexadecimal. */
 export function formatUfid(ufid: Uint8Array): string {
   if (ufid.length === UFID_MAXIMUM_BYTES) return formatUuid(inHostOrder(ufid));
-  return hexadecimal(ufid);
+  return hexDigits(ufid);
 }
 
 /** Bytes of little-endian numbers of 32 bits, the highest of each first; and back. */
@@ -52,12 +53,8 @@ function inHostOrder(bytes: Uint8Array): Uint8Array {
   return bytes.map((_, i) => bytes[i ^ 3]);
 }
 
-function hexadecimal(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
-}
-
 function formatUuid(bytes: Uint8Array): string {
-  const digits = hexadecimal(bytes);
+  const digits = hexDigits(bytes);
   return `${digits.slice(0, 8)}-${digits.slice(8, 12)}-${digits.slice(12, 16)}-${digits.slice(16, 20)}-${digits.slice(20)}`;
 }
 

@@ -32,8 +32,6 @@ export function formatGroup(group: FieldGroup, words: KeyAndMask): string {
   return text === '' ? '' : `${group.name}(${text})`;
 }
 
-const NAME = /[a-z][a-z0-9_]*/y;
-
 /** The fields of a group up to its closing parenthesis; the opening one has been read. */
 export function parseFields(scanner: Scanner, group: FieldGroup, into: KeyAndMask): void {
   if (group.fields[0].name === '') {
@@ -43,7 +41,7 @@ export function parseFields(scanner: Scanner, group: FieldGroup, into: KeyAndMas
   }
   scanner.list(() => {
     const start = scanner.at;
-    const name = scanner.match(NAME) ?? '';
+    const name = scanner.name();
     // Open vSwitch writes the ports of ct_tuple6 in another way than it reads them.
     const wanted = name === 'src_port' ? 'tp_src' : name === 'dst_port' ? 'tp_dst' : name;
     const field = group.fields.find((each) => each.name === wanted);

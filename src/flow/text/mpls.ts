@@ -64,9 +64,7 @@ export function parseMpls(scanner: Scanner, into: KeyAndMask): void {
 export function parseEntry(scanner: Scanner, other: (name: string) => void): [entry: number, mask: number] {
   let entry = 0;
   let mask = 0;
-  scanner.list(() => {
-    const name = scanner.match(/[a-z_]+/y) ?? '';
-    scanner.expect('=');
+  scanner.arguments((name) => {
     const part = PARTS.find((each) => each.name === name);
     if (part === undefined) return other(name);
     entry |= scanner.number(part.bits) << part.shift;

@@ -15,6 +15,7 @@ export class FlowTextError extends Error {
 const NUMBER = /0[xX][0-9a-fA-F]+|\d+/y;
 const DECIMAL_FRACTION = /\d+(?:\.\d+)?/y;
 const SPACE = /\s*/y;
+const NAME = /[a-z][a-z0-9_]*/y;
 
 export class Scanner {
   readonly text: string;
@@ -61,6 +62,11 @@ export class Scanner {
     return found[0];
   }
 
+  /** A name, or '' where none comes next. */
+  name(): string {
+    return this.match(NAME) ?? '';
+  }
+
   /** A decimal or hexadecimal number of up to so many bits. */
   number(bits: number): number {
     return Number(this.bigNumber(bits));
@@ -78,6 +84,16 @@ export class Scanner {
   fraction(): number {
     const text = this.match(DECIMAL_FRACTION);
     return text === null ? this.fail('a number expected') : Number(text);
+  }
+
+  /** As {@link list}, of arguments `name=...`: `read` is called behind each '=', with where the name begins. */
+  arguments(read: (name: string, start: number) => void): void {
+    this.list(() => {
+      const start = this.at;
+      const name = this.name();
+      this.expect('=');
+      read(name, start);
+    });
   }
 
   /** A list in parentheses whose opening one has been read: `item` is called before each until the closing one. */

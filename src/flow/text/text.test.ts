@@ -5,10 +5,9 @@ import { PutMode } from '../table/contract.ts';
 import { FlowTable } from '../table/table.ts';
 import { actionList, keyAndMask } from '../testing/arbitraries.ts';
 import { fuzzRounds, randomNumbers } from '../testing/frames.ts';
+import { formatActions, parseActions } from './actions.ts';
 import { formatFlow, formatUfid, parseUfid } from './flow.ts';
 import { formatFlowKey, parseFlowKey } from './flow-key.ts';
-import { formatActions } from './format-actions.ts';
-import { parseActions } from './parse-actions.ts';
 import { FlowTextError } from './scanner.ts';
 
 /** Flows as ovs-vswitchd 3.1 takes and dumps them, letter by letter. */

@@ -1,8 +1,7 @@
 /** The tunnel part of keys, masks and set actions as text, with the options of Geneve, VXLAN and ERSPAN. */
 
-import { tunnelOptionsBytes } from '../actions/encoding.ts';
 import { keyByte, setKeyByte, TUNNEL_FIELDS, TUNNEL_FLAGS_FIELD } from '../key/fields.ts';
-import { TunnelFlag, TunnelOptions, Word } from '../key/layout.ts';
+import { TunnelFlag, TunnelOptions, tunnelOptionsBytes, Word } from '../key/layout.ts';
 import { formatFields, type KeyAndMask, parseField } from './groups.ts';
 import type { Scanner } from './scanner.ts';
 import { hexNumber, joinedFlags } from './values.ts';
@@ -109,13 +108,11 @@ function formatGeneve(key: Uint32Array, mask: Uint32Array): string {
   return `geneve(${text})`;
 }
 
-const NAME = /[a-z][a-z0-9_]*/y;
-
 /** The inside of `tunnel(`, up to and with its closing parenthesis. */
 export function parseTunnel(scanner: Scanner, into: KeyAndMask): void {
   scanner.list(() => {
     const start = scanner.at;
-    const name = scanner.match(NAME) ?? '';
+    const name = scanner.name();
     const field = TUNNEL_FIELDS.find((each) => each.name === name);
     if (field !== undefined) {
       scanner.expect('=');

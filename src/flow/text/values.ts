@@ -43,6 +43,18 @@ export function hexNumber(value: bigint | number): string {
   return value === 0n || value === 0 ? '0' : `0x${value.toString(16)}`;
 }
 
+/** Bytes as two digits each, and back. */
+export function hexDigits(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+const HEX_BYTES = /(?:[0-9a-fA-F]{2})*/y;
+
+export function hexBytes(scanner: Scanner): Uint8Array {
+  const digits = scanner.match(HEX_BYTES) ?? '';
+  return Uint8Array.from({ length: digits.length / 2 }, (_, i) => Number.parseInt(digits.slice(i * 2, i * 2 + 2), 16));
+}
+
 /** A value under its mask; the mask is left out when it covers all. */
 export function formatMasked(value: Uint8Array, mask: Uint8Array, field: FlowField): string {
   const flags = FLAG_NAMES[field.format];

@@ -6,16 +6,14 @@ import { counters } from '../attributes.ts';
 import type { ObjectHeader } from '../device/reply.ts';
 import { Errno, OvsError } from '../errors.ts';
 import type { OvsDatapath } from '../ovs-datapath.ts';
-import { decodeActions } from '../translate/actions-decode.ts';
-import { encodeActions } from '../translate/actions-encode.ts';
-import { decodeKey, decodeMatch, type KeyCapabilities, newMatch } from '../translate/key-decode.ts';
+import { CAPABILITIES, decodeActions, encodeActions } from '../translate/actions.ts';
+import { decodeKey, decodeMatch, newMatch } from '../translate/key-decode.ts';
 import { encodeKey } from '../translate/key-encode.ts';
 import { announce } from './notify.ts';
 import { datapathOf, type FamilyRequest, unsupported } from './request.ts';
 
 export const FLOW_ATTRIBUTES = 11;
 const UFID_MAXIMUM_BYTES = 16;
-const CAPABILITIES: KeyCapabilities = { connections: false };
 
 /** Of the request that is being carried out. */
 const match = newMatch();

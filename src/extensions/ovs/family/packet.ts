@@ -4,13 +4,12 @@ import { PacketAttribute as A, PacketCommand } from '../abi.ts';
 import { u16At, u32At } from '../attributes.ts';
 import { Errno, OvsError } from '../errors.ts';
 import { LOCAL_PORT } from '../ovs-datapath.ts';
-import { decodeActions } from '../translate/actions-decode.ts';
-import { decodeMetadata, type KeyCapabilities } from '../translate/key-decode.ts';
+import { CAPABILITIES, decodeActions } from '../translate/actions.ts';
+import { decodeMetadata } from '../translate/key-decode.ts';
 import { datapathOf, type FamilyRequest, unsupported } from './request.ts';
 
 export const PACKET_ATTRIBUTES = 12;
 const ETHERNET_BYTES = 14;
-const CAPABILITIES: KeyCapabilities = { connections: false };
 
 /** Of the packet that is being handed in; used up before its actions run. */
 const metadata = new FlowKey();

@@ -10,8 +10,7 @@ import { MessageWriter } from '../../../netlink/index.ts';
 import { Command, Family, FlowAttribute, VportAttribute, VportType } from '../abi.ts';
 import { Attributes, eachNested } from '../attributes.ts';
 import { MemoryWorld, Program, request } from '../testing-memory.ts';
-import { decodeActions } from './actions-decode.ts';
-import { encodeActions } from './actions-encode.ts';
+import { decodeActions, encodeActions } from './actions.ts';
 import { type DecodedMatch, decodeKey, decodeMatch } from './key-decode.ts';
 import { encodeKey } from './key-encode.ts';
 

@@ -1,10 +1,10 @@
-/** The ct action as text: `ct(commit,zone=1,mark=0x5/0xf,nat(src=10.0.0.1-10.0.0.9:1024-65535))`. */
-
-import { formatIpv4, formatIpv6, parseIpv4Into, parseIpv6Into } from '../../net/index.ts';
-import type { ActionBuilder, CtOptions } from '../actions/builder.ts';
-import { Ct, CtFlag, NatFlag, packBytes, unpackBytes } from '../actions/encoding.ts';
-import type { Scanner } from './scanner.ts';
-import { hexNumber, toBigInt, toBytes } from './values.ts';
+/** CT as text: `ct(commit,zone=1,mark=0x5/0xf,nat(src=10.0.0.1-10.0.0.9:1024-65535))`. */
+import { formatIpv4, formatIpv6, parseIpv4Into, parseIpv6Into } from '../../../net/index.ts';
+import type { Scanner } from '../../text/scanner.ts';
+import { hexNumber, toBigInt, toBytes } from '../../text/values.ts';
+import type { ActionBuilder } from '../builder.ts';
+import { packBytes, unpackBytes } from '../encoding.ts';
+import { Ct, CtFlag, type CtOptions, NatFlag } from './words.ts';
 
 export function formatCt(words: Int32Array, at: number): string {
   const flags = words[at + Ct.FLAGS];

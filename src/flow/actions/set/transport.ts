@@ -1,9 +1,9 @@
-/** set of TCP, UDP and SCTP ports, of ICMP and ICMPv6, and of neighbour discovery. Part of rewrite.ts. */
-import { IpProtocol, type Packet, sctpChecksum, updateChecksum16, updateChecksum32 } from '../../net/index.ts';
-import { readHalf, readWord, writeHalf, writeWord } from '../bytes.ts';
-import type { FlowKey } from '../key/key.ts';
-import { Word } from '../key/layout.ts';
-import { isPartial, transportWordChanged } from './checksums.ts';
+/** set of TCP, UDP and SCTP ports, of ICMP and ICMPv6, and of neighbour discovery. */
+import { IpProtocol, type Packet, sctpChecksum, updateChecksum16, updateChecksum32 } from '../../../net/index.ts';
+import { readHalf, readWord, writeHalf, writeWord } from '../../bytes.ts';
+import { isPartial, transportWordChanged } from '../../engine/checksums.ts';
+import type { FlowKey } from '../../key/key.ts';
+import { Word } from '../../key/layout.ts';
 
 /** Bytes of the transport header that must be there before its ports may be changed. */
 function headerBytes(protocol: number): number {

@@ -1,9 +1,9 @@
-/** set(ipv4(...)) and set(ipv6(...)), and the decrement of the time to live. Part of rewrite.ts. */
-import { EtherType, type Packet, updateChecksum32 } from '../../net/index.ts';
-import { readHalf, readWord, writeHalf, writeWord } from '../bytes.ts';
-import type { FlowKey } from '../key/key.ts';
-import { ExtensionHeader, Word } from '../key/layout.ts';
-import { addressChanged, ipv4HeaderChanged } from './checksums.ts';
+/** set of IPv4 and IPv6, and the time to live, which DEC_TTL counts down. */
+import { EtherType, type Packet, updateChecksum32 } from '../../../net/index.ts';
+import { readHalf, readWord, writeHalf, writeWord } from '../../bytes.ts';
+import { addressChanged, ipv4HeaderChanged } from '../../engine/checksums.ts';
+import type { FlowKey } from '../../key/key.ts';
+import { ExtensionHeader, Word } from '../../key/layout.ts';
 
 /**
  * @param words the action list; `at` is where the first pair of value and mask lies: the IP word, then source and destination
