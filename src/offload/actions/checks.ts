@@ -1,4 +1,4 @@
-/** The checks of a shape: all that could go wrong is found before the first change, and such packets are punted. Part of emit.ts. */
+/** The checks of a shape: all that could go wrong is found before the first change, and such packets are punted. */
 import { type Address, at, R1, R2, R3, R6, R8, SK_BUFF } from '../../bpf/index.ts';
 import { MAXIMUM_PADDING_BYTES } from '../../flow/index.ts';
 import { EtherType, IpProtocol } from '../../net/index.ts';

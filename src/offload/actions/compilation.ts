@@ -1,6 +1,7 @@
-/** What the compilation of a flow knows and gathers while it walks the list: shared by compile.ts and compile-set.ts. */
+/** What the compilation of a flow knows and gathers while it walks the list. */
 import type { CompileContext } from './contract.ts';
-import { type Checks, noChecks, type Step } from './shape.ts';
+import { network16, network32 } from './order.ts';
+import { type Checks, noChecks, type Step, type WordForm } from './shape.ts';
 
 /** Steps with their parameters, while they are being gathered. */
 export interface Piece {
@@ -51,4 +52,20 @@ export class Compilation {
     this.reason ??= reason;
     return false;
   }
+}
+
+/** How a word is set, its parameters added. */
+export function word(piece: Piece, value: number, mask: number): WordForm {
+  if (mask === 0) return '-';
+  piece.parameters.push(network32(value & mask));
+  if (mask === -1) return 'f';
+  piece.parameters.push(network32(~mask));
+  return 'm';
+}
+
+/** A field within 16 bits: value and the bits that stay, in one parameter. */
+export function half(piece: Piece, value: number, mask: number): boolean {
+  if (mask === 0) return false;
+  piece.parameters.push(((network16(~mask & 0xffff) << 16) | network16(value & mask)) >>> 0);
+  return true;
 }

@@ -1,7 +1,19 @@
+import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { Drop, parseActions, parseFlowKey, validateActions } from '../../flow/index.ts';
+import {
+  ACTIONS,
+  type ActionName,
+  Drop,
+  formatActions,
+  outcomeOf,
+  parseActions,
+  parseFlowKey,
+  validateActions,
+} from '../../flow/index.ts';
+import { listWith, validActions } from '../../flow/testing/arbitraries.ts';
 import { compileActions } from './compile.ts';
 import type { CompileContext, OffloadHook } from './contract.ts';
+import { outputsOf } from './steps.ts';
 
 const TCP = 'in_port(1),recirc_id(0),eth(),eth_type(0x0800),ipv4(proto=6,frag=no),tcp()';
 const ANY_IP = 'in_port(1),recirc_id(0),eth(),eth_type(0x0800),ipv4(frag=no)';
@@ -147,5 +159,52 @@ test('check_pkt_len is carried where both ways lead to the same ports', () => {
   expect(shape(TCP, 'check_pkt_len(size=100,gt(push_vlan(vid=5,pcp=0),2),le(2))').shape.id).toContain('length(');
   for (const ways of ['gt(2),le(3)', 'gt(2),le()', 'gt(2),le(drop(0))', 'gt(drop(0)),le(drop(1))', 'gt(2,3),le(3,2)']) {
     expect(reason(TCP, `check_pkt_len(size=100,${ways})`)).toBe('check_pkt_len whose ways lead to different ports');
+  }
+});
+
+const IPV6 = 'in_port(1),recirc_id(0),eth(),eth_type(0x86dd),ipv6(proto=17,frag=no),udp()';
+const LABELLED = 'in_port(1),recirc_id(0),eth(),eth_type(0x8847),mpls(label=5/0x0,tc=0/0,ttl=0/0,bos=1)';
+
+/** What eBPF does for some packets at least. */
+const CARRIED: readonly ActionName[] = [
+  ...(['OUTPUT', 'SET', 'SET_MASKED', 'PUSH_VLAN', 'POP_VLAN', 'SAMPLE', 'RECIRC', 'HASH', 'PUSH_MPLS'] as const),
+  ...(['POP_MPLS', 'TRUNC', 'CLONE', 'CHECK_PKT_LEN', 'ADD_MPLS', 'DEC_TTL', 'DROP'] as const),
+];
+
+test.each(Object.keys(ACTIONS) as ActionName[])(
+  'of a carried flow with %s the parameters lead where its list does',
+  (name) => {
+    let carried = 0;
+    const flows = fc.constantFrom(TCP, ANY_IP, TAGGED, IPV6, LABELLED);
+    const port = (number: number) => ({ ifindex: 100 + number, ingress: false, xdp: true });
+    fc.assert(
+      fc.property(listWith(name), flows, fc.constantFrom('tc', 'xdp'), fc.boolean(), (list, flow, hook, hasEnd) => {
+        const { key, mask } = parseFlowKey(flow);
+        const masked = key.map((word, i) => word & mask[i]);
+        const actions = validActions([list.words], masked, hasEnd ? 1 : 0);
+        const text = formatActions(actions);
+        const compiled = compileActions(actions, masked, mask, { hook, port, hashSecret: { low: 1, high: 2 } });
+        if ('reason' in compiled) {
+          expect(compiled.reason, text).toMatch(/\w/);
+          return;
+        }
+        const outcome = outcomeOf(actions, 0, actions.length);
+        const outputs = outcome?.outputs.map((number) => 100 + number);
+        expect(outputsOf(compiled.shape, compiled.parameters), text).toEqual(outputs);
+        carried += text.includes(ACTIONS[name].text.name) ? 1 : 0;
+      }),
+      { numRuns: 300 },
+    );
+    if (CARRIED.includes(name)) expect(carried).toBeGreaterThan(0);
+  },
+);
+
+test('where both ways of check_pkt_len lead, and where a flow that sets IPv6 addresses does, is read back from the parameters', () => {
+  for (const [flow, actions] of [
+    [TCP, '3,check_pkt_len(size=100,gt(push_vlan(vid=5,pcp=0),2),le(2))'],
+    [IPV6, '3,set(ipv6(src=2001:db8::1,label=0x5/0xff,hlimit=7)),2'],
+  ]) {
+    const compiled = shape(flow, actions);
+    expect(outputsOf(compiled.shape, compiled.parameters)).toEqual([103, 102]);
   }
 });

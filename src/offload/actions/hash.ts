@@ -1,13 +1,53 @@
-/** The hash action: the engine's number, from the words of the key. Part of emit.ts; flow/engine/engine.ts has the twin. */
+/** HASH as eBPF: the engine's number, from the words of the key; flow/actions/hash/ has the twin. It is for a look-up that follows. */
 import { R0, R1, R2, R3, R4, R5, R9, type Register } from '../../bpf/index.ts';
 import { HashAlgorithm, Word } from '../../flow/index.ts';
+import { EtherType } from '../../net/index.ts';
+import type { ListCompiler } from './compile.ts';
+import type { StepCode } from './shape.ts';
 import type { ShapeWriter } from './writer.ts';
+
+/** Parameters: basis; the secret is two more. R9 becomes the hash of the connection, or of the Ethernet header. */
+export interface HashStep {
+  readonly kind: 'hash';
+  readonly algorithm: number;
+  readonly over: 'ipv4' | 'ipv6' | 'ethernet';
+}
 
 const SIP_2 = 0x6c79_6765;
 const SIP_3 = 0x7465_6462;
 
-/** R9 becomes the hash. Uses R0 to R5. */
-export function emitHash(writer: ShapeWriter, algorithm: number, over: 'ipv4' | 'ipv6' | 'ethernet'): void {
+/** It is noted alone: only a recirculation makes use of it. */
+export function compileHash(list: ListCompiler, words: Int32Array, at: number): boolean {
+  list.hash = { algorithm: words[at + 1], basis: words[at + 2] };
+  return true;
+}
+
+export function hashStep(list: ListCompiler, algorithm: number, basis: number): boolean {
+  const { context, keyWords } = list.all;
+  const { etherType } = list.state;
+  const secret = context.hashSecret;
+  if (secret === undefined && algorithm === HashAlgorithm.L4) return list.refuse('action hash');
+  if (etherType === -1) return list.refuse('hash without a match on the EtherType');
+  const over = etherType === EtherType.IPV4 ? 'ipv4' : etherType === EtherType.IPV6 ? 'ipv6' : 'ethernet';
+  if (over === 'ethernet') keyWords.push(Word.MAC, Word.MAC + 1, Word.MAC + 2, Word.ETH_TYPE);
+  else {
+    keyWords.push(Word.PORTS, Word.IP);
+    const addresses = over === 'ipv4' ? 2 : 8;
+    for (let i = 0; i < addresses; i += 1) keyWords.push(Word.IPV4_SOURCE + i);
+  }
+  const mixed = Math.imul(basis, 0xc2b2_ae35) >>> 0;
+  return list.push({ kind: 'hash', algorithm, over }, mixed, (secret?.low ?? 0) >>> 0, (secret?.high ?? 0) >>> 0);
+}
+
+export const hash: StepCode<HashStep> = {
+  name: ({ algorithm, over }) => `hash${algorithm}(${over})`,
+  parameters: () => 3,
+  leavesNoTrace: true,
+  emit: emitHash,
+};
+
+/** Uses R0 to R5. */
+function emitHash(writer: ShapeWriter, { algorithm, over }: HashStep): void {
   const { b } = writer;
   const basis = writer.next();
   const low = writer.next();

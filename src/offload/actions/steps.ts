@@ -1,52 +1,86 @@
-/** Where the flows of a shape send packets, read back from their parameters: for flows of a former process, of which nothing else is known. */
-import type { Shape, Step, WordForm } from './shape.ts';
+/** The table of all steps, and what is read off it: the ids of shapes, and where their flows send packets. */
+import { length } from './check-length.ts';
+import type { OffloadHook } from './contract.ts';
+import { decTtl } from './dec-ttl.ts';
+import { drop } from './drop.ts';
+import { ethernet } from './ethernet.ts';
+import { hash } from './hash.ts';
+import { ipv4, ipv6 } from './ip.ts';
+import { popMpls, pushMpls, setMpls } from './mpls.ts';
+import { output, trunc } from './output.ts';
+import { ports } from './ports.ts';
+import { recirculate } from './recirc.ts';
+import { metadata } from './set.ts';
+import type { Checks, Shape, Step, StepCode } from './shape.ts';
+import { popVlan, pushVlan } from './vlan.ts';
+
+const STEPS: { readonly [Kind in Step['kind']]: StepCode<Extract<Step, { kind: Kind }>> } = {
+  output,
+  trunc,
+  ethernet,
+  ipv4,
+  ipv6,
+  ports,
+  metadata,
+  decTtl,
+  pushVlan,
+  popVlan,
+  pushMpls,
+  popMpls,
+  setMpls,
+  hash,
+  recirculate,
+  length,
+  drop,
+};
+
+/** What is known of a step. */
+export function codeOf(step: Step): StepCode {
+  return STEPS[step.kind] as StepCode;
+}
+
+/** How steps are written in an id. */
+function stepNames(steps: readonly Step[]): string {
+  return steps.map((step) => codeOf(step).name(step, stepNames)).join(' ');
+}
+
+/** The id of a shape. */
+export function shapeId(hook: OffloadHook, checks: Checks, steps: readonly Step[]): string {
+  const needs: string[] = [];
+  if (checks.layer3Bytes > 0) needs.push(`l3=${checks.layer3Bytes}`);
+  if (checks.plain !== 0) needs.push(`plain${checks.plain}=${checks.plainProtocol}`);
+  if (checks.notLater) needs.push('not-later');
+  if (checks.ttlAbove > 0) needs.push(`ttl${checks.ttlVersion}>${checks.ttlAbove}`);
+  if (checks.anyTransport) needs.push('transport');
+  if (checks.tags !== 'any') needs.push(`tags=${checks.tags}`);
+  if (checks.single) needs.push('single');
+  if (checks.layer3At14) needs.push('l3@14');
+  return `${hook}${needs.length === 0 ? '' : ` need ${needs.join(',')}`} | ${stepNames(steps)}`;
+}
+
+/** How many parameters steps have. */
+function parameterWords(steps: readonly Step[]): number {
+  return steps.reduce((sum, step) => sum + codeOf(step).parameters(step, parameterWords), 0);
+}
 
 /**
- * The interfaces that a flow sends packets to.
- * @returns their indexes in the order of the actions; null when the shape has steps behind which outputs are not looked for
+ * The interfaces that a flow sends packets to, read back from its parameters: for flows of a former process, of which nothing else is known.
+ * @returns their indexes in the order of the actions; null when its steps are not those of this process
  */
 export function outputsOf(shape: Shape, parameters: ArrayLike<number>): number[] | null {
+  const isKnown = shape.steps.every(({ kind }) => kind in STEPS);
+  if (!isKnown || parameterWords(shape.steps) !== shape.parameterWords) return null;
+  return outputsIn(shape.steps, parameters, 0);
+}
+
+function outputsIn(steps: readonly Step[], parameters: ArrayLike<number>, from: number): number[] {
   const outputs: number[] = [];
-  let at = 0;
-  for (const step of shape.steps) {
+  let at = from;
+  for (const step of steps) {
     if (step.kind === 'output') outputs.push(parameters[at]);
-    const words = parameterWordsOf(step);
-    if (words === -1) return null;
-    at += words;
+    // Both its ways lead to the same interfaces.
+    if (step.kind === 'length') outputs.push(...outputsIn(step.longer, parameters, at + 1));
+    at += codeOf(step).parameters(step, parameterWords);
   }
-  return at === shape.parameterWords ? outputs : null;
-}
-
-/** How many parameters a step has; -1 for steps whose number depends on more than what is written here. */
-function parameterWordsOf(step: Step): number {
-  switch (step.kind) {
-    case 'output':
-    case 'pushMpls':
-    case 'metadata':
-      return 2;
-    case 'pushVlan':
-    case 'popMpls':
-    case 'trunc':
-    case 'recirculate':
-      return 1;
-    case 'popVlan':
-    case 'decTtl':
-    case 'drop':
-      return 0;
-    case 'hash':
-      return 3;
-    case 'ipv4':
-      return Number(step.tos) + Number(step.ttl) + step.words.reduce((sum, form) => sum + formWords(form), 0);
-    case 'ethernet':
-      return step.words.reduce((sum, form) => sum + formWords(form), 0);
-    case 'ports':
-    case 'setMpls':
-      return formWords(step.word);
-    default:
-      return -1;
-  }
-}
-
-function formWords(form: WordForm): number {
-  return form === 'f' ? 1 : form === 'm' ? 2 : 0;
+  return outputs;
 }

@@ -1,10 +1,36 @@
 /**
  * Checksum arithmetic of generated code (RFC 1624). A difference is the sum of ~before + after over the changed words; it gathers in a
- * 64-bit register and is folded at the end. Bytes stay in network order, which ones' complement sums do not mind. Part of emit.ts.
+ * 64-bit register and is folded at the end. Bytes stay in network order, which ones' complement sums do not mind. At tc the kernel's helper
+ * updates a transport checksum, as it knows whether it is partial.
  */
-import { type Address, type Label, type ProgramBuilder, R1, R2, R3, type Register } from '../../bpf/index.ts';
+import {
+  type Address,
+  type Label,
+  type ProgramBuilder,
+  R0,
+  R1,
+  R2,
+  R3,
+  R4,
+  R5,
+  R6,
+  R8,
+  type Register,
+} from '../../bpf/index.ts';
 import type { WordForm } from './shape.ts';
 import type { ShapeWriter } from './writer.ts';
+
+/** Flags of bpf_l4_csum_replace: the change is of the pseudo header; 0 means no checksum. */
+export const PSEUDO_HEADER = 0x10;
+export const MANGLED_0 = 0x20;
+
+/** Where a protocol's checksum lies in its header, and how much of the header has to be there. */
+export const TRANSPORT: Readonly<Record<'tcp' | 'udp' | 'icmp6', { readonly field: number; readonly bytes: number }>> =
+  {
+    tcp: { field: 16, bytes: 20 },
+    udp: { field: 6, bytes: 8 },
+    icmp6: { field: 2, bytes: 8 },
+  };
 
 /**
  * Set a 32-bit field as its form says, and add what that changes to sums. Uses R1 to R3.
@@ -95,4 +121,17 @@ export function updateSum(b: ProgramBuilder, field: Address, sum: Register, isUd
     if (isUdp) b.if(sum, '==', 0, () => b.mov(sum, 0xffff));
     b.store('u16', field, sum);
   });
+}
+
+/** tc: update a transport checksum, which may be partial, by a difference. */
+export function replaceSum(writer: ShapeWriter, field: number, sum: Register, flags: number): void {
+  const { b } = writer;
+  b.mov(R1, R6);
+  b.mov(R2, R8);
+  b.add(R2, field);
+  b.mov(R3, 0);
+  b.mov(R4, sum);
+  b.mov(R5, flags);
+  b.callHelper('l4_csum_replace');
+  b.jumpIf(R0, '!=', 0, writer.emit.failed);
 }

@@ -5,13 +5,16 @@
  */
 import { type Address, at, type Label, type ProgramBuilder, R0, R1, R2, R3, R6, R7, R8 } from '../../bpf/index.ts';
 import type { EmitContext } from './contract.ts';
-import type { Shape } from './shape.ts';
+import type { Shape, Step } from './shape.ts';
 
 /** Furthest that layer 3 can begin: Ethernet, two tags, LLC and SNAP; with tags that actions add. */
 export const LAYER3_MAXIMUM = 62;
 
+/** Flag of bpf_skb_store_bytes: no checksum field makes up for the change, so the sum over all of the packet has to follow. */
+export const RECOMPUTE = 1;
+
 /** Writing the code of one shape. */
-export class ShapeWriter {
+export abstract class ShapeWriter {
   readonly b: ProgramBuilder;
   readonly shape: Shape;
   readonly emit: EmitContext;
@@ -34,6 +37,9 @@ export class ShapeWriter {
     this.shape = shape;
     this.emit = emit;
   }
+
+  /** Write steps; the last one ends the path. */
+  abstract steps(steps: readonly Step[]): void;
 
   get isTc(): boolean {
     return this.emit.hook === 'tc';

@@ -3,7 +3,7 @@
  * them until they are claimed or taken out. adopt.ts reads them back.
  */
 import { KEY_WORDS, Word } from '../../flow/index.ts';
-import { outputsOf } from '../actions/outputs.ts';
+import { outputsOf } from '../actions/steps.ts';
 import type { HookState } from './hook-state.ts';
 import type { Placement } from './placement.ts';
 
