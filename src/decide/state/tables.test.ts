@@ -1,5 +1,6 @@
 /** What tables answer about themselves, and that decisions that ask for it rest on it. */
 import { expect, test } from 'vitest';
+import { KEY_WORDS } from '../../flow/index.ts';
 import { Reading, untieAll, whileReading } from './observed.ts';
 import { ObservedPrefixes } from './prefixes.ts';
 import { DeciderState } from './state.ts';
@@ -10,12 +11,13 @@ function endsOf(read: () => unknown): { count: number } {
   const ended = { count: 0 };
   const reading = new Reading();
   whileReading(reading, () => void read());
-  const tie = reading.tieAll({
+  const dependent = {
     end: () => {
       ended.count += 1;
       untieAll(tie);
     },
-  });
+  };
+  const tie = reading.tieAll(dependent, new Uint32Array(KEY_WORDS));
   return ended;
 }
 
