@@ -78,7 +78,13 @@ test('so does the switch, with flows in the kernel', async () => {
   expect(drops.map(({ reason }) => reason)).toEqual(['EXCEEDS_MTU']);
 });
 
-test('the engine alone carries any number of tags, too', async () => {
-  world.up('ports: { q: {}, b: {} }\noffload: off\n');
-  for (const frame of [THREE, NINE]) expect(await send(frame)).toBeGreaterThanOrEqual(20 * (frame.length - 4));
-});
+for (const transmit of ['sendmmsg', 'ring']) {
+  test(`so does the engine alone, sending by ${transmit}`, async () => {
+    world.up(`ports: { q: {}, b: { ring: { transmit: ${transmit} } } }\noffload: off\n`);
+    for (const frame of [FULL_QINQ, THREE, NINE])
+      expect(await send(frame)).toBeGreaterThanOrEqual(20 * (frame.length - 4));
+    expect(await send(tagged(1523, 0x88a8, 0x8100))).toBeLessThan(1523);
+    const drops = world.json<{ reason: string }[]>('drops');
+    expect(drops.map(({ reason }) => reason)).toEqual(['EXCEEDS_MTU']);
+  });
+}

@@ -5,6 +5,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { loadDropProgram } from '../src/host/drop-program.ts';
 import { isolate, openPacketSocket, type PacketSocketOptions, RouteClient } from '../src/host/index.ts';
 import { attachTcx, TcxHook, tcxPrograms } from '../src/host/tcx.ts';
+import { detachProgram } from './support/detach-program.ts';
 import { collect, eventually, FrameSource, hex, isTestFrame, Lab, sleep, testFrame } from './support/index.ts';
 
 let lab = new Lab();
@@ -58,6 +59,37 @@ describe.each([
     expect(host.ping('10.0.0.254')).toBe(true);
     expect(host.ping('fd00::254')).toBe(true);
     expect(middle.run('tc', ['qdisc', 'show', 'dev', 'port'])).not.toContain('clsact');
+  });
+
+  test('what somebody has taken off is noticed and put back, and only that', () => {
+    const { host, middle, open } = hostAndPort();
+    const port = open({ isolate: option });
+    expect(middle.inside(() => port.keepIsolated())).toBe(false);
+    const takings =
+      means === 'tcx'
+        ? (['ingress', 'egress'] as const).map((place) => () => detachProgram('port', place))
+        : ['ingress', 'egress', 'clsact'].map(
+            (what) => () =>
+              what === 'clsact'
+                ? middle.run('tc', ['qdisc', 'del', 'dev', 'port', 'clsact'])
+                : middle.run('tc', ['filter', 'del', 'dev', 'port', what]),
+          );
+    for (const take of takings) {
+      middle.inside(take);
+      expect(middle.inside(() => port.keepIsolated())).toBe(true);
+      expect(middle.inside(() => port.keepIsolated())).toBe(false);
+    }
+    expect(host.ping('10.0.0.254', { count: 1, timeoutMs: 300 })).toBe(false);
+    port.close();
+    expect(host.ping('10.0.0.254')).toBe(true);
+    expect(middle.run('tc', ['qdisc', 'show', 'dev', 'port'])).not.toContain('clsact');
+  });
+
+  test('nothing is put back on a device that has gone', () => {
+    const { middle, open } = hostAndPort();
+    const port = open({ isolate: option });
+    middle.ip('link del port');
+    expect(middle.inside(() => port.keepIsolated())).toBe(false);
   });
 
   test('the port itself still receives and sends everything', async () => {

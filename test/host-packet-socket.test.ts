@@ -4,7 +4,7 @@
  */
 import { afterEach, describe, expect, test } from 'vitest';
 import { openPacketSocket, type PacketSocket, type PacketSocketOptions } from '../src/host/index.ts';
-import { Batch, Checksum, Gso, type Packet, TagAction } from '../src/net/index.ts';
+import { Batch, Checksum, Gso, internetChecksum, type Packet, TagAction } from '../src/net/index.ts';
 import {
   collect,
   eventually,
@@ -120,6 +120,37 @@ describe.each(['sendmmsg', 'ring'] as const)('ports that transmit by %s', (trans
       transmitRejected: 2,
       transmitDropped: 3,
     });
+  });
+
+  test('send full-size frames with two tags, in their order among others, whatever puts the tags on', async () => {
+    const { near, port, farEnd } = portAndFarEnd({ transmit });
+    const plain = testFrame(1514, 1);
+    const tags = (...tcis: number[]) =>
+      new Uint8Array([...plain.subarray(0, 12), ...tcis.flatMap((tci) => [0x81, 0, 0, tci]), ...plain.subarray(12)]);
+    const provider = tags(5, 7);
+    provider[12] = 0x88;
+    provider[13] = 0xa8;
+    const partial = source.packet(tags(5, 7));
+    // Where the sum belongs there is what a sender leaves there: 0, for a pseudo header of nothing.
+    partial.checksum = Checksum.PARTIAL;
+    partial.checksumStart = 22;
+    partial.checksumOffset = 0;
+    partial.bytes.fill(0, partial.offset + 22, partial.offset + 24);
+    near.inside(() => {
+      source.send(port, [testFrame(60, 2), provider, testFrame(60, 3)]);
+      source.send(port, [tags(9)], TagAction.PUSH | 8);
+      source.send(port, [tags(6, 7)], TagAction.STRIP | TagAction.PUSH | 5);
+      port.transmit(partial, TagAction.KEEP);
+      port.flush();
+      source.send(port, [tags(5, 6, 7)]);
+    });
+    partial.release();
+    const frames = await collect(farEnd, 6, isTestFrame);
+    expect(frames.slice(0, 5)).toEqual([testFrame(60, 2), provider, testFrame(60, 3), tags(8, 9), tags(5, 7)]);
+    expect(frames[5]).toHaveLength(1522);
+    expect(internetChecksum(frames[5], 22, 1500)).toBe(0);
+    expect(port.counters).toMatchObject({ transmittedPackets: 6, transmitTooLong: 1, transmitDropped: 1 });
+    expect(port.counters.transmittedBytes).toBe(120 + 4 * 1522);
   });
 
   test('send more frames than a batch holds, in order', async () => {

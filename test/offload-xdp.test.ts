@@ -5,10 +5,10 @@
 import type { ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { queryNetdev } from '../src/bpf/index.ts';
 import type { DaemonEvent, OffloadInfo, OffloadPort } from '../src/daemon/client.ts';
-import { closeDescriptor, NativeBlock, NetworkNamespace, rawBpf } from '../src/host/index.ts';
+import { NetworkNamespace } from '../src/host/index.ts';
 import { must, run, until, World } from './daemon-world.ts';
+import { detachProgram } from './support/detach-program.ts';
 
 let world: World;
 beforeEach(() => {
@@ -174,27 +174,15 @@ test('XDP of a former process does not go on where checksums are left to the dev
   await until2(['xdp', 'tc']);
 });
 
-/** Take a program off its interface, as `bpftool link detach` does, which needs no more than the number of its link. */
+/** Take a program off its interface, as somebody else would. */
 function detach(netdev: string, hook: 'tc' | 'xdp'): void {
   const namespace = NetworkNamespace.byName(world.middle);
   try {
-    namespace.run(() => {
-      const { xdp, tcx } = queryNetdev(netdev);
-      const ours = hook === 'xdp' ? xdp : tcx?.ingress.programs.find(({ name }) => name !== 'millrace_drop');
-      const attributes = new NativeBlock(16);
-      attributes.u32[0] = ours?.linkId ?? 0;
-      const descriptor = rawBpf(BPF_LINK_GET_FD_BY_ID, attributes, 12);
-      expect(descriptor).toBeGreaterThanOrEqual(0);
-      attributes.u32[0] = descriptor;
-      expect(rawBpf(BPF_LINK_DETACH, attributes, 4)).toBe(0);
-      closeDescriptor(descriptor);
-    });
+    namespace.run(() => detachProgram(netdev, hook === 'xdp' ? 'xdp' : 'ingress', (name) => name !== 'millrace_drop'));
   } finally {
     namespace.close();
   }
 }
-const BPF_LINK_GET_FD_BY_ID = 30;
-const BPF_LINK_DETACH = 34;
 
 test('a program that somebody takes off an interface is back soon, which is said, and packets are carried again', async () => {
   for (const host of ['a', 'b']) world.completesChecksums(host);

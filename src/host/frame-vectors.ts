@@ -10,11 +10,16 @@
  *      STRIP+PUSH  header | 12 bytes | new tag | frame from 16 on
  */
 import { type Packet, type Region, TagAction } from '../net/index.ts';
-import { addressOf, NativeBlock } from './sys/index.ts';
+import { addressOf, copyMemory, NativeBlock } from './sys/index.ts';
 import { VIRTIO_HEADER_BYTES, writeVirtioHeader } from './virtio-header.ts';
 
 const VECTORS_PER_FRAME = 4;
 const VECTOR_BYTES = 16;
+// struct iovec in words: address (0, 1), length (2, 3); the low word is first on little-endian machines.
+const littleEndian = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
+const ADDRESS_LOW_WORD = littleEndian ? 0 : 1;
+const ADDRESS_HIGH_WORD = littleEndian ? 1 : 0;
+const LENGTH_WORD = littleEndian ? 2 : 3;
 const WORDS_PER_FRAME = (VECTORS_PER_FRAME * VECTOR_BYTES) / 4;
 // Virtio header (10 bytes, padded to 12) and a pushed tag.
 const SCRATCH_BYTES = 16;
@@ -100,6 +105,22 @@ export class FrameVectors {
     this.#vector(index, 2, this.#scratch.address + at, 4);
     this.#vector(index, 3, start + rest, length - rest);
     return 4;
+  }
+
+  /**
+   * Put an entry together in one piece of memory: the virtio header, and the frame behind it.
+   * @param pieces what {@link set} returned for it
+   * @param address of memory with room for all of it
+   */
+  copyOut(index: number, pieces: number, address: number): void {
+    const { u32 } = this.#vectors;
+    let to = address;
+    for (let piece = 0; piece < pieces; piece += 1) {
+      const word = index * WORDS_PER_FRAME + piece * (VECTOR_BYTES / 4);
+      const lengthBytes = u32[word + LENGTH_WORD];
+      copyMemory(to, u32[word + ADDRESS_LOW_WORD] + u32[word + ADDRESS_HIGH_WORD] * 2 ** 32, lengthBytes);
+      to += lengthBytes;
+    }
   }
 
   /** The first vector, on the header in the entry's scratch space. */

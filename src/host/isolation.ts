@@ -7,13 +7,15 @@
  * mark that the egress hook knows. So exactly the kernel's share is dropped.
  * It is attached by TCX links (tcx.ts), which vanish with the process, or where there are none by filters (tc-filter.ts).
  *
+ * Whoever may attach programs may take ours off, and the kernel tells nobody: `holds` asks, `putBack` mends it.
+ *
  * The program goes behind those that are there: nobody else's is displaced. Any of them that ends the chain with a verdict of
  * its own (TCX_PASS, a redirect) acts before our drop; that they exist is reported as a warning.
  */
 import { DROP_PROGRAM_NAME, loadDropProgram } from './drop-program.ts';
 import { type FileDescriptor, hurried, SystemError } from './sys/index.ts';
 import { FilterPair } from './tc-filter.ts';
-import { attachTcx, programName, TcxHook, tcxPrograms } from './tcx.ts';
+import { attachTcx, isTied, programName, TcxHook, tcxPrograms } from './tcx.ts';
 
 /** How the kernel is kept off a port. */
 export type IsolationMeans = 'tcx' | 'tc-filter' | 'none';
@@ -23,6 +25,16 @@ export interface Isolation {
   readonly means: IsolationMeans;
   /** Sentences for the user; when `means` is 'none' one of them says why. */
   readonly warnings: readonly string[];
+  /**
+   * Whether the programs are where they were put. The kernel answers under the lock of all interfaces. Those of a device that has gone are not.
+   * @throws SystemError
+   */
+  holds(): boolean;
+  /**
+   * Put the programs back that are not where they were put. The calling thread has to be in the device's network namespace.
+   * @throws SystemError
+   */
+  putBack(): void;
   /** Give the device back to the kernel. Closing twice is harmless. */
   close(): void;
 }
@@ -50,7 +62,7 @@ export function isolate(interfaceIndex: number, name: string, allowTcx = true): 
   } catch (error) {
     if (!(error instanceof SystemError)) throw error;
     const warning = `the kernel's own stack still receives and sends on ${name}: ${error.message}; if it answers in place of hosts behind Millrace, remove its addresses (ip addr flush dev ${name})`;
-    return { means: 'none', warnings: [warning], close: () => {} };
+    return { means: 'none', warnings: [warning], holds: () => true, putBack: () => {}, close: () => {} };
   } finally {
     program?.close();
   }
@@ -58,11 +70,12 @@ export function isolate(interfaceIndex: number, name: string, allowTcx = true): 
 
 /** @throws SystemError */
 function byLinks(program: FileDescriptor, interfaceIndex: number, name: string): Isolation {
-  const links: FileDescriptor[] = [];
+  const links = new Map<number, FileDescriptor>();
   const close = (): void => {
     hurried(() => {
-      for (const link of links) link.close();
+      for (const link of links.values()) link.close();
     });
+    links.clear();
   };
   try {
     const warnings: string[] = [];
@@ -71,15 +84,35 @@ function byLinks(program: FileDescriptor, interfaceIndex: number, name: string):
       for (const hook of [TcxHook.INGRESS, TcxHook.EGRESS]) {
         const others = tcxPrograms(interfaceIndex, hook).filter((id) => !isFastPath(programName(id)));
         if (others.length > 0) warnings.push(othersWarning(name, `eBPF programs (ids ${others.join(', ')})`));
-        links.push(attachTcx(hook === TcxHook.EGRESS ? wayOut : program, interfaceIndex, hook));
+        links.set(hook, attachTcx(hook === TcxHook.EGRESS ? wayOut : program, interfaceIndex, hook));
       }
     } finally {
       wayOut.close();
     }
-    return { means: 'tcx', warnings, close };
+    return {
+      means: 'tcx',
+      warnings,
+      holds: () => [...links.values()].every(isTied),
+      putBack: () => putLinksBack(links, interfaceIndex),
+      close,
+    };
   } catch (error) {
     close();
     throw error;
+  }
+}
+
+/** @throws SystemError */
+function putLinksBack(links: Map<number, FileDescriptor>, interfaceIndex: number): void {
+  for (const [hook, link] of links) {
+    if (isTied(link)) continue;
+    const program = loadDropProgram(hook === TcxHook.EGRESS);
+    try {
+      links.set(hook, attachTcx(program, interfaceIndex, hook));
+    } finally {
+      program.close();
+    }
+    link.close();
   }
 }
 
@@ -92,7 +125,20 @@ function isFastPath(name: string): boolean {
 function byFilters(program: FileDescriptor, interfaceIndex: number, name: string): Isolation {
   const pair = new FilterPair(program, interfaceIndex);
   const warnings = pair.others > 0 ? [othersWarning(name, 'tc filters')] : [];
-  return { means: 'tc-filter', warnings, close: () => pair.close() };
+  return {
+    means: 'tc-filter',
+    warnings,
+    holds: () => pair.holds(),
+    putBack: () => {
+      const again = loadDropProgram();
+      try {
+        pair.put(again);
+      } finally {
+        again.close();
+      }
+    },
+    close: () => pair.close(),
+  };
 }
 
 function othersWarning(name: string, what: string): string {

@@ -8,12 +8,14 @@
  */
 import { type Packet, Refusal } from '../net/index.ts';
 import { FrameVectors } from './frame-vectors.ts';
+import type { LongFrameSender } from './long-frames.ts';
 import type { PortCounters } from './port.ts';
 import { Errno, lastErrno, NativeBlock, rawSendmmsg, Socket } from './sys/index.ts';
 
 const MESSAGE_BYTES = 64;
 const IOV_POINTER_AT = 16;
 const IOV_COUNT_AT = 24;
+const IOV_COUNT_LOW_WORD = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1 ? 0 : 1;
 
 /** How a way of sending tells its adapter about the device, and about frames that it did not take. */
 export interface SenderListener {
@@ -37,6 +39,7 @@ export class MessageSender implements FrameSender {
   readonly #fd: number;
   readonly #counters: PortCounters;
   readonly #listener: SenderListener;
+  readonly #long: LongFrameSender;
   readonly #vectors: FrameVectors;
   readonly #messages: NativeBlock;
   readonly #capacity: number;
@@ -44,12 +47,14 @@ export class MessageSender implements FrameSender {
 
   /**
    * @param fd a bound packet socket; it stays the caller's
+   * @param long sends what the kernel refuses here for its length; it stays the caller's
    * @param capacity frames per system call
    */
-  constructor(fd: number, counters: PortCounters, listener: SenderListener, capacity = 64) {
+  constructor(fd: number, counters: PortCounters, listener: SenderListener, long: LongFrameSender, capacity = 64) {
     this.#fd = fd;
     this.#counters = counters;
     this.#listener = listener;
+    this.#long = long;
     this.#capacity = capacity;
     this.#vectors = new FrameVectors(capacity);
     this.#messages = new NativeBlock(capacity * MESSAGE_BYTES);
@@ -90,8 +95,14 @@ export class MessageSender implements FrameSender {
         continue;
       }
       // The kernel stops at the first message that fails and reports its error only when asked again: it is message `next`.
-      const errno = lastErrno();
+      let errno = lastErrno();
       if (errno === Errno.EINTR) continue;
+      if (errno === Errno.EMSGSIZE) errno = this.#long.send(this.#vectors, next, this.#piecesOf(next));
+      if (errno === 0) {
+        this.#account(next, 1);
+        next += 1;
+        continue;
+      }
       if (isFinal(errno)) {
         this.#drop(errno, next, count);
         return;
@@ -105,6 +116,10 @@ export class MessageSender implements FrameSender {
         return;
       }
     }
+  }
+
+  #piecesOf(index: number): number {
+    return this.#messages.u32[(index * MESSAGE_BYTES + IOV_COUNT_AT) / 4 + IOV_COUNT_LOW_WORD];
   }
 
   #account(first: number, sent: number): void {

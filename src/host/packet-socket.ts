@@ -10,6 +10,7 @@ import { release } from 'node:os';
 import { type Batch, Offload, type Packet, type RefusalListener } from '../net/index.ts';
 import { checkDeviceName, DeviceControl, DeviceFlag, HardwareType } from './device.ts';
 import { type Isolation, type IsolationMeans, isolate } from './isolation.ts';
+import { LongFrameSender } from './long-frames.ts';
 import { ReceiveRing, type RingGeometry } from './packet-rx-ring.ts';
 import { countSendError, type FrameSender, MessageSender, type SenderListener } from './packet-sender.ts';
 import { RingSender } from './packet-tx-ring.ts';
@@ -112,6 +113,7 @@ export class PacketSocket implements PortAdapter, SenderListener {
   /** How the kernel's own stack is kept off the device. */
   readonly isolation: IsolationMeans;
 
+  readonly #isolation: Isolation | null;
   readonly #counters = newPortCounters();
   readonly #resources: { close(): void }[] = [];
   readonly #socket: FileDescriptor;
@@ -119,6 +121,7 @@ export class PacketSocket implements PortAdapter, SenderListener {
   readonly #ring: ReceiveRing | null = null;
   readonly #sender: FrameSender;
   readonly #ringSender: RingSender | null;
+  readonly #long: LongFrameSender;
   readonly #statistics = new NativeBlock(8);
   #broughtUp = false;
   #closed = false;
@@ -145,15 +148,17 @@ export class PacketSocket implements PortAdapter, SenderListener {
       } else if (mapping !== null) this.#own({ close: mapping.unmap });
       const start = receive === null ? 0 : receive.slots * receive.slotBytes;
       const fd = this.#socket.number;
-      this.#ringSender = transmit && mapping && new RingSender(fd, mapping, start, transmit, this.#counters, this);
-      this.#sender = this.#ringSender ?? new MessageSender(fd, this.#counters, this);
+      this.#long = this.#own(new LongFrameSender(this.interfaceIndex));
+      this.#ringSender =
+        transmit && mapping && new RingSender(fd, mapping, start, transmit, this.#counters, this, this.#long);
+      this.#sender = this.#ringSender ?? new MessageSender(fd, this.#counters, this, this.#long);
 
-      const isolation: Isolation | null =
+      this.#isolation =
         options.isolate === false
           ? null
           : this.#own(isolate(this.interfaceIndex, this.interfaceName, options.isolate !== 'tc-filter'));
-      this.isolation = isolation?.means ?? 'none';
-      if (isolation !== null) this.warnings.push(...isolation.warnings);
+      this.isolation = this.#isolation?.means ?? 'none';
+      if (this.#isolation !== null) this.warnings.push(...this.#isolation.warnings);
       if (options.bringUp !== false) this.#bringUp();
       this.#bind(receive !== null, options.promiscuous ?? true, doing);
       this.refresh();
@@ -215,23 +220,41 @@ export class PacketSocket implements PortAdapter, SenderListener {
   refresh(): PortState {
     if (this.#closed) return this.state;
     try {
-      // The kernel unbinds the socket (index -1) when the device goes, even if the number is used again.
-      const address = new NativeBlock(SOCKADDR_LL_BYTES);
-      socketName(this.#socket.number, address, SOCKADDR_LL_BYTES, `look at ${this.interfaceName}`);
-      if (address.i32[1] !== this.interfaceIndex)
-        throw new SystemError('getsockname', Errno.ENODEV, 'find the interface');
+      if (!this.#isBound()) throw new SystemError('getsockname', Errno.ENODEV, 'find the interface');
       this.interfaceName = this.#control.nameOf(this.interfaceIndex);
       const flags = this.#control.flags(this.interfaceName);
       this.state = (flags & DeviceFlag.UP) !== 0 ? 'up' : 'down';
       this.carrier = this.state === 'up' && this.#control.carrier(this.interfaceName);
       this.mtuBytes = this.#control.mtuBytes(this.interfaceName);
       if (this.#ringSender !== null) this.#ringSender.mtuBytes = this.mtuBytes;
+      this.#long.mtuBytes = this.mtuBytes;
       this.macAddress = this.#control.hardwareAddress(this.interfaceName).address;
     } catch (error) {
       if (!(error instanceof SystemError)) throw error;
       this.onLinkFailure(true);
     }
     return this.state;
+  }
+
+  /** The kernel unbinds the socket (index -1) when the device goes, even if the number is used again. @throws SystemError */
+  #isBound(): boolean {
+    const address = new NativeBlock(SOCKADDR_LL_BYTES);
+    socketName(this.#socket.number, address, SOCKADDR_LL_BYTES, `look at ${this.interfaceName}`);
+    return address.i32[1] === this.interfaceIndex;
+  }
+
+  /**
+   * See whether the kernel's own stack is still kept off the device, and keep it off again when somebody has taken the programs off that do so.
+   * The calling thread has to be in the device's network namespace. The kernel answers under the lock of all interfaces.
+   * @returns whether somebody had
+   * @throws SystemError when they cannot be put back
+   */
+  keepIsolated(): boolean {
+    if (this.#closed || this.#isolation === null) return false;
+    // With a device its programs go.
+    if (!this.#isBound() || this.#isolation.holds()) return false;
+    this.#isolation.putBack();
+    return true;
   }
 
   close(): void {

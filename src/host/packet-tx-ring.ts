@@ -8,6 +8,7 @@
  */
 import { Checksum, type Packet, TagAction } from '../net/index.ts';
 import { isTagged } from './frame-vectors.ts';
+import type { LongFrameSender } from './long-frames.ts';
 import type { RingGeometry } from './packet-rx-ring.ts';
 import type { FrameSender, SenderListener } from './packet-sender.ts';
 import type { PortCounters } from './port.ts';
@@ -27,6 +28,7 @@ export class RingSender implements FrameSender {
   readonly #fd: number;
   readonly #counters: PortCounters;
   readonly #listener: SenderListener;
+  readonly #long: LongFrameSender;
   readonly #geometry: RingGeometry;
   readonly #start: number;
   readonly #bytes: Uint8Array;
@@ -43,6 +45,7 @@ export class RingSender implements FrameSender {
    * @param fd a bound packet socket with PACKET_TX_RING and PACKET_LOSS; it stays the caller's
    * @param mapping the socket's ring memory
    * @param start where in it the transmit ring begins, in bytes
+   * @param long sends what is too long for a packet socket; it stays the caller's
    */
   constructor(
     fd: number,
@@ -51,8 +54,10 @@ export class RingSender implements FrameSender {
     geometry: RingGeometry,
     counters: PortCounters,
     listener: SenderListener,
+    long: LongFrameSender,
   ) {
     this.#fd = fd;
+    this.#long = long;
     this.#start = start;
     this.#geometry = geometry;
     this.#counters = counters;
@@ -81,7 +86,7 @@ export class RingSender implements FrameSender {
       push || (tag !== TagAction.STRIP && isTagged(packet.bytes, packet.offset, packet.length)),
     );
     if (errno !== 0) {
-      this.#listener.onUnsent(errno, 1, packet.length);
+      this.#sendOtherwise(packet, tag, length, errno);
       return;
     }
 
@@ -106,6 +111,21 @@ export class RingSender implements FrameSender {
     this.#cursor = this.#cursor + 1 === this.#geometry.slots ? 0 : this.#cursor + 1;
     this.#queued += 1;
     this.#queuedBytes += length;
+  }
+
+  /** A frame that cannot go through the ring; what is queued goes before it. */
+  #sendOtherwise(packet: Packet, tag: number, length: number, objection: number): void {
+    let errno = objection;
+    if (errno === Errno.EMSGSIZE) {
+      this.flush();
+      errno = this.#long.sendPacket(packet, tag);
+    }
+    if (errno !== 0) {
+      this.#listener.onUnsent(errno, 1, packet.length);
+      return;
+    }
+    this.#counters.transmittedPackets += 1;
+    this.#counters.transmittedBytes += length;
   }
 
   /** Why a frame cannot be sent, as the errno that sendmmsg would give; 0 when it can. */

@@ -26,7 +26,7 @@ export class FilterPair {
   readonly #client = new RouteClient();
   readonly #interfaceIndex: number;
   /** Whether clsact was there before any of our filters. */
-  readonly #othersClsact: boolean;
+  #othersClsact: boolean;
   #closed = false;
 
   /**
@@ -41,14 +41,28 @@ export class FilterPair {
         this.#filters(hook).some((filter) => filter.bpf?.name === DROP_PROGRAM_NAME),
       );
       this.#othersClsact = !this.#addClsact() && !leftBehind;
-      for (const hook of HOOKS) {
-        const what = { descriptor: program.number, name: DROP_PROGRAM_NAME };
-        this.#client.request(addBpfFilter(this.#place(hook), what, 'replace'));
-      }
+      this.#addFilters(program);
     } catch (error) {
       this.close();
       throw error;
     }
+  }
+
+  #addFilters(program: FileDescriptor): void {
+    const what = { descriptor: program.number, name: DROP_PROGRAM_NAME };
+    for (const hook of HOOKS) this.#client.request(addBpfFilter(this.#place(hook), what, 'replace'));
+  }
+
+  /** Whether the program is at both hooks. @throws SystemError ENODEV when the device has gone */
+  holds(): boolean {
+    return HOOKS.every((hook) => this.#filters(hook).some(({ bpf }) => bpf?.name === DROP_PROGRAM_NAME));
+  }
+
+  /** Put the program at both hooks, wherever it is missing. @param program may be closed afterwards @throws SystemError */
+  put(program: FileDescriptor): void {
+    // With clsact all filters have gone: what is made now is ours.
+    if (this.#addClsact()) this.#othersClsact = false;
+    this.#addFilters(program);
   }
 
   /** How many filters of others are at the hooks: they run before ours. */

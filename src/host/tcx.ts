@@ -15,6 +15,26 @@ export const TcxHook = { INGRESS: 46, EGRESS: 47 } as const;
 
 const MOST_PROGRAMS = 64;
 
+/** struct bpf_link_info with the union for TCX: in it the interface, 0 when the link ties the program to none. */
+const LINK_INFO_BYTES = 64;
+const LINK_INTERFACE_AT = 16;
+
+/**
+ * Whether a link still ties its program to an interface: not when somebody has detached it, nor when the interface has gone.
+ * @throws SystemError
+ */
+export function isTied(link: FileDescriptor): boolean {
+  const info = new NativeBlock(LINK_INFO_BYTES);
+  const attributes = new NativeBlock(16);
+  attributes.i32[0] = link.number;
+  attributes.u32[1] = LINK_INFO_BYTES;
+  attributes.setAddress(8, info.address);
+  if (rawBpf(Command.OBJ_GET_INFO_BY_FD, attributes, 16) < 0) {
+    throw new SystemError('bpf', lastErrno(), 'ask about a link');
+  }
+  return info.u32[LINK_INTERFACE_AT / 4] !== 0;
+}
+
 /** The program ids at a hook, in the order in which they run. @throws SystemError (EINVAL before Linux 6.6) */
 export function tcxPrograms(interfaceIndex: number, hook: number): number[] {
   const ids = new NativeBlock(4 * MOST_PROGRAMS);

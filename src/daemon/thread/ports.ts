@@ -10,8 +10,10 @@ import type { OffloadMode, Port } from '../config/model.ts';
 import { propertiesOf } from '../config/policies.ts';
 import { Failure } from '../rpc/failure.ts';
 import { interfaceExists, isDevice, openMemory, openNetdev, openPcap, openTapPort } from './adapters.ts';
+import { monotonicMs } from './clock.ts';
 import { failureOf } from './failures.ts';
 import type { DatapathOffload } from './offload/offload.ts';
+import { IsolationWatch } from './isolation-watch.ts';
 import { forgetOvsName, renameForOvs } from './ovs-name.ts';
 import { DatapathPort, type PortUser } from './port.ts';
 import { type Policies, propertyCalls } from './port-properties.ts';
@@ -44,6 +46,7 @@ export class DatapathPorts {
   /** What ports of users were set to, by name: such a port may go and come back any time. */
   readonly #settings = new Map<string, Port>();
   readonly #stations: StationWatch;
+  readonly #isolation: IsolationWatch;
 
   constructor(virtualSwitch: VirtualSwitch, loop: EventLoop, offload: DatapathOffload, listener: PortsListener) {
     this.#switch = virtualSwitch;
@@ -52,6 +55,7 @@ export class DatapathPorts {
     this.#listener = listener;
     const warn = (port: string, message: string) => listener.onWarning(port, message);
     this.#stations = new StationWatch(virtualSwitch, loop, () => this.#ports.values(), warn);
+    this.#isolation = new IsolationWatch({ loop, ports: () => this.#ports.values(), nowMs: monotonicMs, warn });
     loop.timers.every(RETRY_MS, { onTimer: () => this.#retry() });
   }
 
@@ -254,6 +258,7 @@ export class DatapathPorts {
   /** Remove all, without waiting for anybody. */
   close(): void {
     this.#stations.close();
+    this.#isolation.close();
     for (const port of this.#ports.values()) {
       renameForOvs(port, undefined);
       this.#stop(port);

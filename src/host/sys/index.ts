@@ -22,6 +22,7 @@ export {
   bindLibc,
   check,
   closeDescriptor,
+  copyMemory,
   lastErrno,
   nativeView,
 } from './libc.ts';

@@ -52,6 +52,13 @@ export function nativeView(address: number, lengthBytes: number): ArrayBuffer {
   return koffi.view(BigInt(address), lengthBytes) as ArrayBuffer;
 }
 
+const memcpyCall = bindLibc<[number, number, number]>('intptr_t memcpy(intptr_t to, intptr_t from, size_t bytes)');
+
+/** Copy memory that is known by its address. Both ends have to be there, and must not overlap. */
+export function copyMemory(to: number, from: number, lengthBytes: number): void {
+  memcpyCall(to, from, lengthBytes);
+}
+
 const closeCall = bindLibc<[number]>('int close(int fd)');
 
 /** Close a descriptor; errors are ignored, as after close(2) the descriptor is gone either way. */

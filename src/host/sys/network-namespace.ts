@@ -42,6 +42,11 @@ export class NetworkNamespace {
     return new NetworkNamespace(OWN, 'of this thread');
   }
 
+  /** The {@link identity} of the calling thread's own, without opening it. */
+  static identityHere(): string {
+    return identityOf(statSync(OWN));
+  }
+
   /** A new one that nothing but this reference, and what is opened inside, keeps alive. @throws SystemError EPERM */
   static make(label: string): NetworkNamespace {
     const home = NetworkNamespace.current();
@@ -111,8 +116,7 @@ export class NetworkNamespace {
 
   /** The same for two references to one namespace, and different for different ones. */
   get identity(): string {
-    const { dev, ino } = fstatSync(this.#descriptor.number);
-    return `${dev}:${ino}`;
+    return identityOf(fstatSync(this.#descriptor.number));
   }
 
   /**
@@ -143,6 +147,10 @@ export class NetworkNamespace {
   close(): void {
     this.#descriptor.close();
   }
+}
+
+function identityOf({ dev, ino }: { readonly dev: number; readonly ino: number }): string {
+  return `${dev}:${ino}`;
 }
 
 /** Where a named one is. @throws RangeError for an impossible name */
