@@ -13,6 +13,7 @@ beforeEach(() => {
 afterEach(() => world.end());
 
 const module = `
+import { closeSync } from 'node:fs';
 const trap = () => { throw new Error('trap'); };
 export default {
   descriptor: { name: 'bad', type: 'filtering', version: '1.0.0' },
@@ -35,6 +36,22 @@ export default {
         case 'length': for (const packet of packets) Object.assign(packet, { length: 1 << 30, offset: -5 }); break;
         case 'count': batch.count = 1e9; break;
         case 'prototype': Object.prototype.evil = 1; Array.prototype.push = trap; break;
+        case 'freeze-batch': Object.freeze(batch); break;
+        case 'freeze-list': Object.freeze(batch.packets); break;
+        case 'freeze-packet': for (const packet of packets) Object.freeze(packet); break;
+        case 'freeze-field': for (const packet of packets) Object.defineProperty(packet, 'checksum', { writable: false }); break;
+        case 'freeze-context': for (const packet of packets) Object.freeze(handle.context(packet)); break;
+        case 'freeze-kept': for (const packet of packets) Object.freeze(packet); return;
+        case 'getter': Object.defineProperty(packets[0], 'length', { get: () => 60 }); break;
+        case 'getter-batch': Object.defineProperty(batch, 'count', { get: () => 1 }); break;
+        case 'global': globalThis.Atomics = null; break;
+        case 'clock': globalThis.performance = null; break;
+        case 'deleted': delete globalThis.Uint8Array; break;
+        case 'listeners': process.removeAllListeners(); break;
+        case 'close': for (let fd = 3; fd < 200; fd += 1) closeSync(fd); break;
+        case 'rejection': Promise.reject(new Error('nobody waits for this')); break;
+        case 'microtask': queueMicrotask(() => trap()); break;
+        case 'sneaky': Promise.resolve().then(() => { Math.max = trap; }); break;
         case 'recursion': (function again() { return again() + 1; })(); break;
       }
       handle.sendIngress(batch, flags);
@@ -57,6 +74,22 @@ const MODES = [
   ['length', 'outside of'],
   ['count', 'a count of 1000000000'],
   ['prototype', 'which all code of the switch shares'],
+  ['freeze-batch', 'frozen batch'],
+  ['freeze-list', 'frozen batch'],
+  ['freeze-packet', 'froze a packet'],
+  ['freeze-field', 'froze a packet'],
+  ['freeze-context', 'froze a packet'],
+  ['freeze-kept', 'was frozen'],
+  ['getter', 'redefine property: length'],
+  ['getter-batch', 'redefine property: count'],
+  ['global', 'globalThis.Atomics'],
+  ['clock', 'globalThis.performance'],
+  ['deleted', 'globalThis.Uint8Array'],
+  ['listeners', 'process.removeAllListeners is not for extensions'],
+  ['close', 'was not opened by node:fs here'],
+  ['rejection', 'nobody waits for this'],
+  ['microtask', 'trap'],
+  ['sneaky', 'Math.max'],
   ['recursion', 'call stack'],
 ] as const;
 

@@ -49,6 +49,24 @@ for (const [what, deed, watchdogSeconds, complaint] of [
     100,
     /memory.*, in the extension villain/,
   ],
+  [
+    'floods the microtasks',
+    '(function again() { queueMicrotask(again); })();',
+    1,
+    /the extension villain has not returned for 1\.\d s/,
+  ],
+  [
+    'goes round in promises',
+    'void (async () => { for (;;) await null; })();',
+    1,
+    /the extension villain has not returned for 1\.\d s/,
+  ],
+  [
+    'changes for good what all code shares',
+    "Object.defineProperty(Array.prototype, 'push', { value: null, writable: false, configurable: false });",
+    100,
+    /Array\.prototype\.push cannot be put back, in the extension villain/,
+  ],
 ] as const) {
   test(`an extension that ${what} is named and left out, and packets cross again`, async () => {
     world.file('villain.mjs', villain(deed));

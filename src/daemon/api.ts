@@ -84,6 +84,8 @@ export interface ExtensionInfo {
   state: ExtensionState;
   /** What the crash said; null otherwise. */
   error: string | null;
+  /** How long it has kept packets, a sentence, when that is over two seconds; null otherwise. */
+  keeps: string | null;
   /** What the extension itself reports. */
   counters: Record<string, number>;
 }

@@ -64,12 +64,16 @@ export class ReceiveRing implements PacketOwner {
     this.region = new Region(mapping.buffer, mapping.address);
     this.#words = new Int32Array(mapping.buffer);
     this.#held = new Uint8Array(geometry.slots);
-    for (let slot = 0; slot < geometry.slots; slot += 1) {
-      const packet = new Packet(this, this.region, slot);
-      packet.headroomStart = slot * geometry.slotBytes + HEADROOM_AT;
-      packet.limit = (slot + 1) * geometry.slotBytes;
-      this.#packets.push(packet);
-    }
+    for (let slot = 0; slot < geometry.slots; slot += 1) this.#packets.push(this.#describe(slot));
+  }
+
+  /** A descriptor of a slot. */
+  #describe(slot: number): Packet {
+    const { slotBytes } = this.#geometry;
+    const packet = new Packet(this, this.region, slot);
+    packet.headroomStart = slot * slotBytes + HEADROOM_AT;
+    packet.limit = (slot + 1) * slotBytes;
+    return packet;
   }
 
   /** Slots whose packets have not been released. */
@@ -171,8 +175,17 @@ export class ReceiveRing implements PacketOwner {
   }
 
   recycle(packet: Packet): void {
-    const slot = packet.slot;
     packet.attachment = null;
+    this.#free(packet.slot);
+  }
+
+  part(packet: Packet): void {
+    const { slot } = packet;
+    this.#packets[slot] = this.#describe(slot);
+    this.#free(slot);
+  }
+
+  #free(slot: number): void {
     this.#held[slot] = 0;
     this.#heldCount -= 1;
     Atomics.store(this.#words, (slot * this.#geometry.slotBytes) >>> 2, Status.KERNEL);

@@ -12,6 +12,10 @@ export class Batch {
   readonly packets: Packet[] = [];
   count = 0;
 
+  constructor() {
+    Object.seal(this);
+  }
+
   /** Append a packet. The array grows to the largest batch ever seen and then stays. */
   push(packet: Packet): void {
     this.packets[this.count] = packet;

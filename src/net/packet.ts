@@ -12,6 +12,11 @@ import type { Region } from './region.ts';
 /** Whoever handed out a descriptor and takes it back when its last reference is gone: a ring, a pool. */
 export interface PacketOwner {
   recycle(packet: Packet): void;
+  /**
+   * Optional: part with a descriptor whose references are out. The memory behind it is free again and gets a descriptor of its own; the
+   * old one is the caller's, who gives it memory from elsewhere, or forgets it.
+   */
+  part?(packet: Packet): void;
 }
 
 /** State of the transport checksum of a frame, in the terms of virtio_net_hdr flags. */
@@ -83,6 +88,8 @@ export class Packet {
     this.region = region;
     this.bytes = region.bytes;
     this.slot = slot;
+    // Its fields stay fields: nobody can put functions in their places, or add others.
+    Object.seal(this);
   }
 
   /** Take another reference; each needs a {@link release}. */

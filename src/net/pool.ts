@@ -65,6 +65,11 @@ export class PacketPool implements PacketOwner {
     this.#free[this.#available] = packet;
     this.#available += 1;
   }
+
+  part(packet: Packet): void {
+    this.#free[this.#available] = new Packet(this, this.region, packet.slot);
+    this.#available += 1;
+  }
 }
 
 /** Descriptors for clones: they point at the bytes of a packet that they hold a reference to. */

@@ -128,6 +128,8 @@ export interface ExtensionInfo extends ExtensionDescriptor {
   readonly position: number;
   /** Packets that it holds now. */
   readonly heldPackets: number;
+  /** How long it has kept packets, a sentence; null when that is nothing to speak of. */
+  readonly keeps: string | null;
   readonly counters: Readonly<Record<string, number>>;
   /** Why it was disabled, when it failed. */
   readonly failure: string | null;
@@ -162,6 +164,8 @@ export type SwitchEvent =
       /** Packets that it held: dropped, or passed on for a capturing extension. */
       readonly heldPackets: number;
     }
+  /** It has kept packets for long, or keeps as many as it may; `message` goes on from its name. */
+  | { readonly type: 'extension-keeps'; readonly name: string; readonly packets: number; readonly message: string }
   | { readonly type: 'misuse'; readonly name: string; readonly rule: number; readonly message: string }
   | { readonly type: 'nic-failed'; readonly portId: number; readonly nicIndex: number; readonly error: Error }
   /** A port has learned as many addresses as its bindings may have, none gives way, and one more was not bound. Told once per port and setting. */
@@ -223,6 +227,8 @@ export interface VirtualSwitch {
   disableExtension(name: string): Operation<void>;
   /** Give a running extension a new configuration. */
   reconfigureExtension(name: string, configuration: unknown): Operation<void>;
+  /** Disable an extension over something that was found outside of a call to it. One that is not enabled is no error. */
+  failExtension(name: string, error: unknown, where: string): void;
   /** Move within its type. */
   moveExtension(name: string, position: number): Operation<void>;
   /** Enabled ones from the top, then those that failed. */

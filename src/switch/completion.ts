@@ -30,7 +30,8 @@ function ownContext(datapath: Datapath, packet: Packet): ForwardingContext {
   return context !== null && context.packet === packet ? context : datapath.contexts.of(packet);
 }
 
-function finish(datapath: Datapath, packet: Packet, context: ForwardingContext): void {
+/** End a packet whose end has been counted. */
+export function finish(datapath: Datapath, packet: Packet, context: ForwardingContext): void {
   if (context.liveClones !== 0) {
     context.flags |= ContextFlag.COMPLETED;
     return;
@@ -42,7 +43,7 @@ function finish(datapath: Datapath, packet: Packet, context: ForwardingContext):
   }
   if (context.sourcePort !== null) context.sourcePort.pins -= 1;
   const parent = context.parent;
-  datapath.contexts.detach(context);
+  letGo(datapath, packet, context);
   if (parent !== null) {
     const parentContext = ownContext(datapath, parent);
     parentContext.liveClones -= 1;
@@ -50,7 +51,29 @@ function finish(datapath: Datapath, packet: Packet, context: ForwardingContext):
       finish(datapath, parent, parentContext);
     }
   }
-  packet.release();
+}
+
+function letGo(datapath: Datapath, packet: Packet, context: ForwardingContext): void {
+  try {
+    datapath.contexts.detach(context);
+    packet.release();
+  } catch (error) {
+    // An extension has frozen one of the two: they are not used again, and what is behind the descriptor gets another.
+    if (!(error instanceof TypeError)) throw error;
+    datapath.contexts.giveUp(context);
+    reclaim(packet);
+  }
+}
+
+function reclaim(packet: Packet): void {
+  try {
+    packet.attachment = null;
+    packet.release();
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    packet.parent?.release();
+    packet.owner.part?.(packet);
+  }
 }
 
 /** Free a context that never went anywhere, and what it pins; the packet stays its owner's. */
@@ -74,7 +97,7 @@ function tellReturn(datapath: Datapath, batch: Batch): void {
       guarded(datapath, slot, 'onEgressReturn', () => slot.extension.onEgressReturn?.(told));
       checkTold(datapath, slot, batch, 'onEgressReturn');
     }
-    datapath.giveBatch(told);
+    datapath.takeBack(told, slot, 'onEgressReturn');
   }
 }
 
@@ -90,7 +113,7 @@ function tellComplete(datapath: Datapath, batch: Batch): void {
       guarded(datapath, slot, 'onIngressComplete', () => slot.extension.onIngressComplete?.(told));
       checkTold(datapath, slot, batch, 'onIngressComplete');
     }
-    datapath.giveBatch(told);
+    datapath.takeBack(told, slot, 'onIngressComplete');
   }
 }
 

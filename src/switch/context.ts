@@ -134,8 +134,14 @@ export class ForwardingContext {
   /** Internal: who held it when held packets were last looked at, and since when, in seconds. */
   seenHolder = 0;
   seenSeconds = 0;
+  /** Internal: whether it was kept beyond its burst, and has memory of the switch's own since. */
+  isKept = false;
   /** Internal: whether the pool has it. */
   free = true;
+
+  constructor() {
+    Object.seal(this);
+  }
 
   isExcluded(index: number): boolean {
     return (this.destinationFlags[index] & DestinationFlag.EXCLUDED) !== 0;
@@ -217,6 +223,12 @@ export class ContextPool {
     return context;
   }
 
+  /** Never use a context again, which somebody has frozen. One that is free is none. */
+  giveUp(context: ForwardingContext): void {
+    const index = context.free ? -1 : this.all.indexOf(context);
+    if (index !== -1) this.all.splice(index, 1);
+  }
+
   /** Take a context off its packet. */
   detach(context: ForwardingContext): void {
     const packet = context.packet;
@@ -224,6 +236,7 @@ export class ContextPool {
     context.packet = null;
     context.bytes = NO_BYTES;
     context.seenHolder = 0;
+    context.isKept = false;
     context.free = true;
     context.sourcePortId = 0;
     context.sourceNicIndex = 0;

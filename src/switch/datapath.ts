@@ -11,8 +11,12 @@ import { ContextFlag, ContextPool, type ForwardingContext } from './context.ts';
 import { slotsDecidedAlong, stackedDecider } from './decider/along.ts';
 import type { StackedDecider } from './decider/placed.ts';
 import { DropReason, DropReasons } from './drop-reason.ts';
+import { egressFrom } from './egress.ts';
+import { RuleError } from './errors.ts';
 import type { HostServices } from './extension.ts';
+import { isWritableBatch } from './handoff.ts';
 import { ingressFrom } from './ingress.ts';
+import { Keeping } from './keeping.ts';
 import { MacTable } from './mac-table.ts';
 import type { Nic } from './nic.ts';
 import { PrivateVlans } from './policies/vlan.ts';
@@ -91,7 +95,7 @@ export class Datapath {
 
   /** Its first word is the number of the extension that runs, 0 for none; see HostServices.entered. */
   readonly entered: Int32Array;
-  readonly #spoilt: (() => string | null) | null;
+  readonly #spoilt: ((by: number) => string | null) | null;
   /** What an extension that has not returned yet has changed of what all code shares. */
   #damage: { readonly by: number; readonly what: string } | null = null;
 
@@ -99,6 +103,11 @@ export class Datapath {
   onFailure: (slot: Slot, error: unknown, where: string) => void = ignoreFailure;
   /** Set by the switch: somebody waits for packets to complete; cleared when nobody does. */
   waiters: (() => void) | null = null;
+  /** Set by the stack: a slot keeps as many packets as it may. */
+  onFull: (slot: Slot, packets: number) => void = ignoreFailure;
+  /** Set by the stack: the enabled slot with an id. */
+  slotOf: (id: number) => Slot | null = noSlot;
+  readonly #keeping = new Keeping(this);
   onEvent: (event: SwitchEvent) => void = ignoreEvent;
   /** Told when a packet may be treated differently from one like it that came before; see shortcut.ts. */
   readonly pathWatchers = new Set<(portId: number) => void>();
@@ -110,7 +119,7 @@ export class Datapath {
     this.host = options.host;
     const { entered } = options.host;
     this.entered = entered?.record ?? new Int32Array(1);
-    this.#spoilt = entered?.spoilt === undefined ? null : () => entered.spoilt?.() ?? null;
+    this.#spoilt = entered?.spoilt === undefined ? null : (by) => entered.spoilt?.(by) ?? null;
     this.contexts = new ContextPool(options.maxContexts);
     this.macTable = new MacTable({ capacity: options.macTableCapacity, ageingSeconds: options.macAgeingSeconds });
   }
@@ -222,7 +231,10 @@ export class Datapath {
     if (this.depth === 1) {
       for (;;) {
         this.#flush();
-        if (this.done.count === 0) break;
+        if (this.done.count === 0) {
+          if (!this.#keeping.isConcerned || !this.#keeping.settle()) break;
+          continue;
+        }
         const done = this.done;
         this.done = this.spareDone;
         this.spareDone = done;
@@ -253,7 +265,7 @@ export class Datapath {
   /** A call into an extension has returned. Damage to what all code shares is its failure. */
   returned(slot: Slot, where: string): void {
     if (this.#spoilt === null) return;
-    let what = this.#spoilt();
+    let what = this.#spoilt(slot.entry);
     if (what === null && this.#damage?.by === slot.entry) {
       what = this.#damage.what;
       this.#damage = null;
@@ -261,10 +273,11 @@ export class Datapath {
     if (what !== null) this.onFailure(slot, new Error(what), where);
   }
 
-  /** Whoever runs when damage is found has done it: it is looked for whenever one calls. */
-  #lookForDamage(spoilt: () => string | null): void {
-    const what = spoilt();
-    if (what !== null) this.#damage = { by: this.entered[0], what };
+  /** Whoever runs when damage is found has done it: it is looked for whenever one calls. When nobody does, that is told by whoever looks. */
+  #lookForDamage(spoilt: (by: number) => string | null): void {
+    const by = this.entered[0];
+    const what = spoilt(by);
+    if (what !== null && by !== 0) this.#damage = { by, what };
   }
 
   /** A call has ended in an error: work is as deep as it was before. */
@@ -295,6 +308,26 @@ export class Datapath {
   giveBatch(batch: Batch): void {
     batch.count = 0;
     this.#batches.push(batch);
+  }
+
+  /** Have packets go on past a slot. */
+  passBy(slot: Slot, batch: Batch, egress: boolean): void {
+    if (egress) egressFrom(this, slot.egressNext, batch, 0);
+    else ingressFrom(this, slot.ingressNext, batch, 0);
+  }
+
+  /** A list of its own for code that nobody vouches for, with the packets of another, which is empty then. */
+  lend(batch: Batch): Batch {
+    const lent = this.takeBatch();
+    for (let i = 0; i < batch.count; i += 1) lent.push(batch.packets[i]);
+    batch.count = 0;
+    return lent;
+  }
+
+  /** A scratch batch comes back from an extension. One that cannot be written to any more is its failure, and not used again. */
+  takeBack(batch: Batch, slot: Slot, where: string): void {
+    if (isWritableBatch(batch)) this.giveBatch(batch);
+    else this.onFailure(slot, new RuleError(44, `${slot.name} froze a batch`), where);
   }
 
   /** Contexts of the packets that a slot holds. Looks at every context: not for hot code. */
@@ -351,3 +384,6 @@ export class Datapath {
 
 function ignoreFailure(): void {}
 function ignoreEvent(): void {}
+function noSlot(): null {
+  return null;
+}

@@ -45,6 +45,7 @@ export const DropReason = {
   NIC_QUEUE_FULL: 37,
   SOURCE_NOT_BOUND: 38,
   CLAIM_NOT_BOUND: 39,
+  EXTENSION_FULL: 40,
 } as const;
 
 /** A number of {@link DropReason}, or one that `DropReasons.register` gave out. */
@@ -94,6 +95,7 @@ const TEXTS: Readonly<Record<keyof typeof DropReason, string>> = {
   NIC_FAILED: 'The NIC failed while sending.',
   EXTENSION_FILTER: 'An extension filtered the packet.',
   EXTENSION_UNREPORTED: 'An extension completed the packet without forwarding it and gave no reason.',
+  EXTENSION_FULL: 'The extension that the packet was for keeps as many packets as one may.',
   EXTENSION_FAILED: 'The extension that held the packet failed and was disabled.',
   MAC_LIMIT: 'The port has learned as many MAC addresses as its limit allows.',
   NIC_DOWN: 'The interface that the packet was to leave by is down or has no carrier.',

@@ -8,6 +8,7 @@ import type { Datapath } from './datapath.ts';
 import { addDestinationTo, hasDestination } from './destinations.ts';
 import { DropReason } from './drop-reason.ts';
 import { refusePromise } from './guard.ts';
+import { spareFull } from './keeping.ts';
 import { forwardNatively } from './native-forwarding.ts';
 import type { Nic } from './nic.ts';
 import { egressPolicyVerdict } from './policies/builtin.ts';
@@ -91,6 +92,10 @@ export function egressFrom(datapath: Datapath, position: number, batch: Batch, f
 }
 
 function callEgress(datapath: Datapath, slot: Slot, batch: Batch, flags: number): void {
+  if (slot.fullOf !== null) {
+    spareFull(datapath, slot, slot.fullOf, batch, true);
+    if (batch.count === 0) return;
+  }
   const packets = batch.packets;
   const count = batch.count;
   for (let i = 0; i < count; i += 1) {
@@ -101,15 +106,17 @@ function callEgress(datapath: Datapath, slot: Slot, batch: Batch, flags: number)
   if (datapath.options.verifyData) hashBatch(batch);
   const { entered, depth } = datapath;
   const before = entered[0];
+  const lent = slot.isForeign ? datapath.lend(batch) : batch;
   entered[0] = slot.entry;
   try {
-    const result: unknown = slot.extension.onEgress?.(batch, flags);
+    const result: unknown = slot.extension.onEgress?.(lent, flags);
     if (result !== undefined) refusePromise(result, 'onEgress');
   } catch (error) {
     datapath.unwind(depth);
     datapath.onFailure(slot, error, 'onEgress');
   }
   entered[0] = before;
+  if (lent !== batch) datapath.takeBack(lent, slot, 'onEgress');
   batch.count = 0;
   datapath.returned(slot, 'onEgress');
 }

@@ -32,6 +32,8 @@ export type ExtensionState = 'Detached' | 'Attaching' | 'Paused' | 'Restarting' 
 /** What a module exports for each extension. */
 export interface ExtensionFactory<Configuration = unknown> {
   readonly descriptor: ExtensionDescriptor;
+  /** Set by who loads it: its code is not vouched for. It gets lists of packets of its own, and what it could freeze is looked at when it hands it over. */
+  readonly isForeign?: boolean;
   /**
    * Check a configuration from outside; left out, the extension takes none.
    * @throws Error saying what is wrong with which field
@@ -151,9 +153,10 @@ export interface EntryRecord {
   /**
    * Optional: whether code has changed what all code shares (`Array.prototype.push`). It is put right at once. Asked whenever an extension calls or
    * returns, so it has to be quick.
+   * @param by number of the extension that has run since it was asked last; 0 for none
    * @returns what was changed; null for nothing
    */
-  spoilt?(): string | null;
+  spoilt?(by: number): string | null;
 }
 
 /** What the surroundings give to a switch and its extensions. */

@@ -61,6 +61,60 @@ export function mend(packet: Packet, context: ForwardingContext): boolean {
   return false;
 }
 
+/** Whether nobody has frozen a descriptor, or a field of it. */
+export function isWritablePacket(packet: Packet): boolean {
+  const { region, bytes, offset, length, headroomStart, limit, owner, references, parent, attachment } = packet;
+  const { checksum, checksumStart, checksumOffset, gsoType, gsoSizeBytes, headerLengthBytes } = packet;
+  const { timestampSeconds, timestampNanoseconds } = packet;
+  try {
+    packet.region = region;
+    packet.bytes = bytes;
+    packet.offset = offset;
+    packet.length = length;
+    packet.headroomStart = headroomStart;
+    packet.limit = limit;
+    packet.owner = owner;
+    packet.references = references;
+    packet.parent = parent;
+    packet.attachment = attachment;
+    packet.checksum = checksum;
+    packet.checksumStart = checksumStart;
+    packet.checksumOffset = checksumOffset;
+    packet.gsoType = gsoType;
+    packet.gsoSizeBytes = gsoSizeBytes;
+    packet.headerLengthBytes = headerLengthBytes;
+    packet.timestampSeconds = timestampSeconds;
+    packet.timestampNanoseconds = timestampNanoseconds;
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Whether nobody has frozen a context. */
+export function isWritableContext(context: ForwardingContext): boolean {
+  const { holder, flags } = context;
+  try {
+    context.holder = holder;
+    context.flags = flags;
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Whether nobody has frozen a batch, or its list. */
+export function isWritableBatch(batch: Batch): boolean {
+  const { packets, count } = batch;
+  try {
+    batch.packets.length = packets.length;
+    batch.count = count;
+    return Object.isExtensible(packets);
+  } catch {
+    return false;
+  }
+}
+
 /** @throws RuleError 44 for what is no batch, or does not hold as many packets as it says */
 export function checkBatch(slot: Slot, batch: Batch): void {
   if (!(batch instanceof Batch)) throw new RuleError(44, `${slot.name} hands over something that is no batch`);
@@ -68,6 +122,7 @@ export function checkBatch(slot: Slot, batch: Batch): void {
   if (!Array.isArray(packets) || (count | 0) !== count || count < 0 || count > packets.length) {
     throw new RuleError(44, `${slot.name} hands over a batch with a count of ${messageOf(count)}`);
   }
+  if (slot.isForeign && !isWritableBatch(batch)) throw new RuleError(44, `${slot.name} hands over a frozen batch`);
 }
 
 /**
@@ -93,7 +148,8 @@ export function claimToPass(slot: Slot, batch: Batch, egress: boolean): void {
         context.holder !== id ||
         context.packet !== packet ||
         (context.flags & WRONG_DIRECTION) !== right ||
-        !isWhole(packet, context)
+        !isWhole(packet, context) ||
+        (slot.isForeign && !(isWritablePacket(packet) && isWritableContext(context)))
       ) {
         refuseToPass(slot, packet, i > 0 && packets.indexOf(packet) < i);
       }
@@ -114,6 +170,7 @@ function refuseToPass(slot: Slot, packet: Packet, again: boolean): never {
     throw new RuleError(10, 'a packet is passed on without a valid frame');
   }
   if (!isWhole(packet, held)) throw new RuleError(44, describeDamage(slot, packet, held));
+  if (!isWritablePacket(packet) || !isWritableContext(held)) throw new RuleError(44, `${slot.name} froze a packet`);
   throw new RuleError(3, `${slot.name} passes a packet on along the wrong path`);
 }
 
@@ -133,12 +190,14 @@ export function claim(context: ForwardingContext): void {
 export function claimAll(slot: Slot, batch: Batch): void {
   for (let i = 0; i < batch.count; i += 1) {
     const context = batch.packets[i].attachment as ForwardingContext;
-    if (context.holder === slot.id) {
+    const isHeld = context.holder === slot.id;
+    if (isHeld && (!slot.isForeign || isWritableContext(context))) {
       claim(context);
       continue;
     }
     unclaim(slot, batch, i);
-    throw new RuleError(44, `${slot.name} hands over a packet twice in one batch`);
+    const what = isHeld ? 'froze a packet' : 'hands over a packet twice in one batch';
+    throw new RuleError(44, `${slot.name} ${what}`);
   }
 }
 

@@ -8,6 +8,7 @@ import type { Datapath } from './datapath.ts';
 import { DropReason } from './drop-reason.ts';
 import { miniportEdge } from './egress.ts';
 import { refusePromise } from './guard.ts';
+import { spareFull } from './keeping.ts';
 import { forwardNatively } from './native-forwarding.ts';
 import { ingressPolicyVerdict } from './policies/builtin.ts';
 import type { Slot } from './slot.ts';
@@ -35,6 +36,10 @@ export function ingressFrom(datapath: Datapath, position: number, batch: Batch, 
 
 /** Call one onIngress. What the extension does not pass on or end stays with it. */
 function callIngress(datapath: Datapath, slot: Slot, batch: Batch, flags: number): void {
+  if (slot.fullOf !== null) {
+    spareFull(datapath, slot, slot.fullOf, batch, false);
+    if (batch.count === 0) return;
+  }
   const packets = batch.packets;
   const count = batch.count;
   const id = slot.id;
@@ -47,15 +52,17 @@ function callIngress(datapath: Datapath, slot: Slot, batch: Batch, flags: number
   if (datapath.options.verifyData) hashBatch(batch);
   const { entered, depth } = datapath;
   const before = entered[0];
+  const lent = slot.isForeign ? datapath.lend(batch) : batch;
   entered[0] = slot.entry;
   try {
-    const result: unknown = slot.extension.onIngress?.(batch, flags);
+    const result: unknown = slot.extension.onIngress?.(lent, flags);
     if (result !== undefined) refusePromise(result, 'onIngress');
   } catch (error) {
     datapath.unwind(depth);
     datapath.onFailure(slot, error, 'onIngress');
   }
   entered[0] = before;
+  if (lent !== batch) datapath.takeBack(lent, slot, 'onIngress');
   batch.count = 0;
   datapath.returned(slot, 'onIngress');
 }

@@ -215,7 +215,10 @@ export class PortControl {
     const nic = this.#control.readyNic(portId, nicIndex);
     if (nic.isDown === !isUp) return;
     nic.isDown = !isUp;
-    nic.port.policy.binding?.linkChanged(isUp);
+    const { port } = nic;
+    const { datapath } = this.#control;
+    port.policy.binding?.linkChanged(isUp);
+    if (port.policy.macs.linkChanged(isUp, datapath.host.nowMs())) datapath.pathChanged(portId);
   }
 
   deleteNic(portId: number, nicIndex: number): Operation<void> {

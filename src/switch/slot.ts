@@ -26,6 +26,8 @@ export class Slot {
   readonly id: number;
   readonly descriptor: ExtensionDescriptor;
   readonly factory: ExtensionFactory;
+  /** Its code is not vouched for; see ExtensionFactory.isForeign. */
+  readonly isForeign: boolean;
   readonly capturing: boolean;
   readonly forwarding: boolean;
   extension: Extension = NOTHING;
@@ -35,6 +37,10 @@ export class Slot {
   rank = NO_RANK;
   failed = false;
   failure: string | null = null;
+  /** It keeps as many packets as it may, of these source ports, and is handed no more of them; null while it does not. See keeping.ts. */
+  fullOf: ReadonlySet<number> | null = null;
+  /** How long it has kept packets, a sentence; null when that is nothing to speak of. */
+  keeps: string | null = null;
 
   /** Index into Datapath.ingressSlots of the next handler below, and into egressSlots of the next one above. */
   ingressNext = 0;
@@ -60,6 +66,7 @@ export class Slot {
     this.factory = factory;
     this.descriptor = descriptor;
     this.entry = entry;
+    this.isForeign = factory.isForeign === true;
     this.capturing = descriptor.type === 'capturing';
     this.forwarding = descriptor.type === 'forwarding';
   }
@@ -93,6 +100,7 @@ export class Slot {
       enabled: !this.failed,
       position,
       heldPackets,
+      keeps: this.keeps,
       counters,
       failure: this.failure,
     };

@@ -4,6 +4,7 @@
  * Neighbours: slot.ts is one place in it, datapath.ts walks the order, oid-path.ts the OIDs.
  */
 import type { ExtensionInfo, SwitchEvent } from './api.ts';
+import { finish } from './completion.ts';
 import { ContextFlag, NO_RANK } from './context.ts';
 import type { Datapath } from './datapath.ts';
 import { DropReason } from './drop-reason.ts';
@@ -17,7 +18,7 @@ import type {
   ExtensionType,
 } from './extension.ts';
 import { guarded, refusePromise, watched } from './guard.ts';
-import { mend } from './handoff.ts';
+import { isWritableContext, isWritablePacket, mend } from './handoff.ts';
 import { ingressFrom } from './ingress.ts';
 import type { OidPath } from './oid-path.ts';
 import { Operation } from './operation.ts';
@@ -26,6 +27,8 @@ import { errorOf, messageOf } from './thrown.ts';
 
 /** An extension that holds a packet for this long is taken for broken: what it holds is missing to rings, pools and contexts. */
 const HOLD_LIMIT_SECONDS = 10;
+/** When it is said that it keeps packets. */
+const HOLD_SAID_SECONDS = 2;
 /** An extension that does not let go within this time of its pause is taken for broken. */
 const PAUSE_LIMIT_MS = 5_000;
 const TYPES: readonly ExtensionType[] = ['capturing', 'filtering', 'forwarding'];
@@ -57,6 +60,12 @@ export class ExtensionStack {
     this.#makeHandle = makeHandle;
     this.#event = event;
     datapath.onFailure = (slot, error, where) => this.fail(slot, error, where);
+    datapath.slotOf = (id) => this.#slots.find((slot) => slot.id === id) ?? null;
+    datapath.onFull = (slot, packets) => {
+      const { name } = slot;
+      const message = `it keeps ${packets} packets, as many as one may: what more comes by their ports ${slot.capturing ? 'goes past it' : 'is dropped'}`;
+      this.#event({ type: 'extension-keeps', name, packets, message });
+    };
   }
 
   /** Tell it the OID path, which needs the stack itself. */
@@ -313,23 +322,44 @@ export class ExtensionStack {
   /** Take extensions that keep packets out of the way. Called about once a second; whoever holds a packet at two looks has kept it in between. */
   expireHeld(): void {
     const { contexts, nowSeconds } = this.#datapath;
-    if (contexts.inUse === 0) return;
+    if (contexts.inUse === 0) {
+      for (const slot of this.#slots) slot.keeps = null;
+      return;
+    }
     const late = new Map<number, number>();
+    const slow = new Map<number, { packets: number; seconds: number }>();
     for (const context of contexts.all) {
       const { holder } = context;
       if (context.free || holder <= 0) continue;
       if (context.seenHolder !== holder) {
         context.seenHolder = holder;
         context.seenSeconds = nowSeconds;
-      } else if (nowSeconds - context.seenSeconds >= HOLD_LIMIT_SECONDS) {
-        late.set(holder, (late.get(holder) ?? 0) + 1);
+        continue;
       }
+      const seconds = nowSeconds - context.seenSeconds;
+      if (seconds >= HOLD_LIMIT_SECONDS) late.set(holder, (late.get(holder) ?? 0) + 1);
+      if (seconds < HOLD_SAID_SECONDS) continue;
+      const before = slow.get(holder);
+      slow.set(holder, {
+        packets: (before?.packets ?? 0) + 1,
+        seconds: Math.max(before?.seconds ?? 0, seconds),
+      });
     }
+    for (const slot of this.#slots) this.#sayKeeps(slot, slow.get(slot.id));
     for (const [id, packets] of late) {
       const slot = this.#slots.find((other) => other.id === id);
       const error = new Error(`it has kept ${packets} packets for ${HOLD_LIMIT_SECONDS} seconds`);
       if (slot !== undefined) this.fail(slot, error, 'keeping packets');
     }
+  }
+
+  /** That an extension keeps packets is said once, until it keeps none for so long. */
+  #sayKeeps(slot: Slot, slow: { readonly packets: number; readonly seconds: number } | undefined): void {
+    const before = slot.keeps;
+    slot.keeps = slow === undefined ? null : `it has kept ${slow.packets} packets for ${slow.seconds} s`;
+    if (slow === undefined || before !== null) return;
+    const message = `${slot.keeps}, and is disabled when it keeps one for ${HOLD_LIMIT_SECONDS} s`;
+    this.#event({ type: 'extension-keeps', name: slot.name, packets: slow.packets, message });
   }
 
   #detach(slot: Slot): void {
@@ -384,6 +414,13 @@ export class ExtensionStack {
     for (const context of held) {
       const { packet } = context;
       if (packet === null) continue;
+      if (!isWritablePacket(packet) || !isWritableContext(context)) {
+        // It could not be given back as others are.
+        datapath.countDrop(datapath.portOf(context), DropReason.EXTENSION_FAILED);
+        datapath.dropped += 1;
+        finish(datapath, packet, context);
+        continue;
+      }
       const isWhole = mend(packet, context);
       if (!isWhole || !slot.capturing || context.origin === slot.id) {
         datapath.dropPacket(packet, context, datapath.portOf(context), DropReason.EXTENSION_FAILED);

@@ -266,6 +266,11 @@ class Switch implements VirtualSwitch {
     return this.#changed(this.#stack.reconfigure(name, configuration));
   }
 
+  failExtension(name: string, error: unknown, where: string): void {
+    const slot = this.#stack.slots.find((one) => one.name === name);
+    if (slot !== undefined) this.#stack.fail(slot, error, where);
+  }
+
   moveExtension(name: string, position: number): Operation<void> {
     return this.#changed(this.#stack.move(name, position));
   }

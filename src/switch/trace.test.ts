@@ -41,6 +41,15 @@ test('a drop is named where it happens', () => {
   expect(trace(bench, 9, frame())).toMatchObject([{ drop: 'UNKNOWN_PORT' }]);
 });
 
+test('an output to a port whose link is down is dropped there, and sent nowhere', () => {
+  const bench = new Bench();
+  for (const portId of [1, 2, 3]) bench.port(portId);
+  bench.sw.setNicLink(2, 0, false);
+  const steps = trace(bench, 1, frame());
+  expect(steps.filter(({ portId }) => portId === 2)).toMatchObject([{ stage: 'egress', drop: 'NIC_DOWN' }]);
+  expect(steps.filter(({ stage }) => stage === 'delivery')).toMatchObject([{ portId: 3 }]);
+});
+
 test('extensions explain themselves, one that does not is named, and one that fails to is not disabled', () => {
   const bench = new Bench();
   bench.port(1);
@@ -81,7 +90,8 @@ test('for any frame, trace names the ports that then get it, and changes no coun
   bench.sw.setPortProperty(4, { type: 'monitor', mode: 'destination' }).result();
   const host = fc.integer({ min: 1, max: 4 });
   fc.assert(
-    fc.property(host, host, host, fc.option(fc.constantFrom(0, 5, 6, 0xa005)), (port, from, to, tci) => {
+    fc.property(host, host, host, fc.option(fc.constantFrom(0, 5, 6, 0xa005)), host, (port, from, to, tci, down) => {
+      for (const portId of [1, 2, 3, 4]) bench.sw.setNicLink(portId, 0, portId !== down);
       const bytes = frame({ from: mac(from), to: mac(to), ...(tci === null ? {} : { tags: [tci] }) });
       const before = JSON.stringify([bench.sw.counters, bench.sw.ports(), bench.sw.drops(3)]);
       const steps = trace(bench, port, bytes);

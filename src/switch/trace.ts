@@ -253,6 +253,7 @@ class Tracer {
       }
     }
     if (reason === DropReason.NONE && nic === null) reason = DropReason.NIC_NOT_CONNECTED;
+    if (reason === DropReason.NONE && nic?.isDown) reason = DropReason.NIC_DOWN;
     if (reason === DropReason.NONE && nic !== null && isTooLong(this.#packet, nic)) reason = DropReason.EXCEEDS_MTU;
     if (reason !== DropReason.NONE) {
       this.#drop('egress', reason, port.portId);

@@ -14,6 +14,7 @@ import {
   type ExtensionFactory,
   type HostServices,
   type JsonValue,
+  messageOf,
   type SwitchEvent,
   type VirtualSwitch,
 } from '../../switch/index.ts';
@@ -103,6 +104,7 @@ export class Datapath {
     );
     this.#stack = new ExtensionStack(this.#switch, builtins, (extension) => this.#fdb.settingsFor(extension), pulse);
     this.#fdb = new ForwardingDatabase(this.#stack, this.#ports);
+    pulse.onOutside = (what, name) => this.#onOutside(what, name);
     this.#captures = new DatapathCaptures(this.#switch, hub, () => this.#stack.running('capture'));
     loop.timers.every(TICK_MS, { onTimer: () => this.#tick() });
     const heard = (index: number) => {
@@ -144,6 +146,41 @@ export class Datapath {
     } catch (error) {
       fail(error);
     }
+  }
+
+  /**
+   * Something threw that an extension has begun and not waited for.
+   * @param name of the extension; null when that is not known
+   */
+  failedOutside(error: unknown, name: string | null): void {
+    const where = "what it has begun outside of the packets' loop";
+    if (name !== null && this.#stack.running(name)) {
+      this.#switch.failExtension(name, error, where);
+      return;
+    }
+    this.#event(
+      'warning',
+      name ?? '',
+      `something failed in ${name ?? 'an extension'}, in ${where}: ${messageOf(error)}`,
+    );
+  }
+
+  /** What all code shares was changed while no extension was in: whoever may have done it is named. @returns number of the only one that may */
+  #onOutside(what: string, by: string | null): number {
+    if (by !== null && this.#stack.running(by)) {
+      this.#switch.failExtension(by, new Error(what), 'between two calls');
+      return this.#pulse.numberOf(by);
+    }
+    const modules = this.#stack.list().filter(({ module, state }) => module !== null && state === 'running');
+    if (modules.length === 1) {
+      const [{ name }] = modules;
+      this.#switch.failExtension(name, new Error(what), 'between two calls');
+      return this.#pulse.numberOf(name);
+    }
+    const names = modules.map(({ name }) => name).join(', ');
+    const who = names === '' ? 'an extension that does not run any more' : `one of the extensions ${names}`;
+    this.#event('warning', '', `between two calls, ${who}: ${what}`);
+    return 0;
   }
 
   /**
@@ -262,6 +299,7 @@ export class Datapath {
   }
 
   #tick(): void {
+    this.#pulse.look();
     this.#switch.tick();
     for (const { subject, message } of this.#fdb.takeMoves()) this.#event('address-moved', subject, message);
   }
@@ -305,6 +343,9 @@ export class Datapath {
         if (stack !== null) this.#log('debug', stack, { extension: event.name });
         return;
       }
+      case 'extension-keeps':
+        this.#event('warning', event.name, `the extension ${event.name}: ${event.message}`);
+        return;
       case 'misuse':
         this.#event('warning', event.name, `the extension ${event.name} broke rule ${event.rule}: ${event.message}`);
         return;

@@ -8,6 +8,7 @@
  * The datapath thread stores plain words: each is written by one thread and looked at a few times a second by the other.
  */
 import type { EntryRecord } from '../../switch/index.ts';
+import { followContinuations } from './continuations.ts';
 import { SharedObjects } from './shared-objects.ts';
 
 const WORDS = 3;
@@ -42,8 +43,19 @@ export class Pulse implements EntryRecord {
   readonly record: Int32Array;
   readonly #numbers = new Map<string, number>();
   readonly #announce: (number: number, name: string) => void;
+  /**
+   * Told of damage that was done outside of every call.
+   * @param name of the extension that has done it; null when that is not known
+   * @returns number of the extension that must have done it; 0 when that is not known
+   */
+  onOutside: (what: string, name: string | null) => number = () => 0;
+  /** Damage that was found when Node's turn ended, and whose it is. */
+  #found: { readonly by: number; readonly what: string } | null = null;
+  /** What cannot be put back, and which extension has done it: the thread ends with its next turn. */
+  #fatal: { readonly by: number; readonly what: string } | null = null;
   /** Made when the first module of a user's comes: nothing is looked at before. */
   #shared: SharedObjects | null = null;
+  #lastContinued: () => number = () => 0;
 
   /** @param announce told of each new number before anything runs under it */
   constructor(memory: SharedArrayBuffer, announce: (number: number, name: string) => void) {
@@ -60,30 +72,80 @@ export class Pulse implements EntryRecord {
     return number;
   }
 
-  spoilt(): string | null {
-    return this.#shared === null ? null : this.#shared.spoilt();
+  /** The extension with a number; null for none. */
+  nameOf(number: number): string | null {
+    for (const [name, known] of this.#numbers) if (known === Math.abs(number)) return name;
+    return null;
+  }
+
+  /** The extension that has thrown what nobody has caught, outside of every call; null when that is not known. */
+  get thrower(): string | null {
+    return this.nameOf(this.record[ENTERED] || this.#lastContinued());
+  }
+
+  spoilt(by: number): string | null {
+    return this.#shared === null ? null : this.#judge(this.#shared.spoilt(), by);
+  }
+
+  /** Node's turn is over, in which an extension has gone on. What it has changed is put back before anything else runs. */
+  #lookAfter(by: number): void {
+    try {
+      const what = this.#shared?.repair() ?? null;
+      if (what !== null) this.#found = { by, what };
+      if (what !== null && this.#shared?.lasts === true) this.#fatal ??= { by, what };
+    } catch {
+      // It is looked at again with the next turn of the switch.
+    }
+  }
+
+  /** Look at all that is shared, now and then. */
+  look(): void {
+    if (this.#shared !== null) this.#judge(this.#shared.repair(), 0);
+  }
+
+  #judge(what: string | null, by: number): string | null {
+    if (what === null) return null;
+    const culprit = by === 0 ? this.onOutside(what, null) : Math.abs(by);
+    if (culprit !== 0 && this.#shared?.lasts === true) this.#fatal ??= { by: culprit, what };
+    return what;
   }
 
   /** Load code of a user's under the name of its extension. @throws what it throws; Error when it has changed what all code shares */
   load<T>(name: string, load: () => T): T {
-    this.#shared ??= new SharedObjects();
+    if (this.#shared === null) {
+      this.#shared = new SharedObjects();
+      this.#lastContinued = followContinuations(this.record, (by) => this.#lookAfter(by));
+    }
+    // What is found now others have done.
+    this.look();
+    const number = this.numberOf(name);
     const before = this.record[ENTERED];
-    this.record[ENTERED] = -this.numberOf(name);
+    this.record[ENTERED] = -number;
     let spoilt: string | null = null;
     let loaded: T;
     try {
       loaded = load();
     } finally {
       this.record[ENTERED] = before;
-      spoilt = this.#shared.repair();
+      spoilt = this.#judge(this.#shared.repair(), number);
     }
     if (spoilt !== null) throw new Error(spoilt);
     return loaded;
   }
 
-  /** A turn of the loop begins. */
+  /** A turn of the loop begins. @throws Error for damage that cannot be put back: whoever is in then is to blame */
   turn(): void {
     this.record[TURNS] += 1;
+    // Nothing is entered between two turns, whatever has thrown.
+    this.record[ENTERED] = 0;
+    if (this.#found !== null) {
+      const { by, what } = this.#found;
+      this.#found = null;
+      this.onOutside(what, this.nameOf(by));
+    }
+    if (this.#fatal === null) return;
+    this.record[ENTERED] = this.#fatal.by;
+    throw new Error(this.#fatal.what);
   }
 
   /** The loop goes to sleep, or wakes up. */

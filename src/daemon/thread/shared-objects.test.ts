@@ -27,6 +27,36 @@ for (const [what, change] of Object.entries(changes)) {
   });
 }
 
+test('global names that were changed or deleted are noticed at once, named and put back', () => {
+  const shared = new SharedObjects();
+  const [atomics, program] = [Atomics, process];
+  for (const name of ['Atomics', 'process', 'performance']) {
+    Reflect.set(globalThis, name, null);
+    expect(shared.spoilt()).toContain(`globalThis.${name}`);
+    Reflect.deleteProperty(globalThis, name);
+    expect(shared.spoilt()).toContain(`globalThis.${name}`);
+    expect(shared.spoilt()).toBeNull();
+  }
+  expect([Atomics, process]).toEqual([atomics, program]);
+});
+
+test('what cannot be put back is told once, and said to last; what comes later is told by itself', () => {
+  const shared = new SharedObjects();
+  // Of all that is shared this is missed least.
+  Object.defineProperty(Atomics, 'evil', { value: 1 });
+  expect(shared.repair()).toMatch(/Atomics\.evil.*Atomics\.evil cannot be put back/);
+  expect(shared.lasts).toBe(true);
+  expect(shared.repair()).toBeNull();
+  const { keys } = Object;
+  Object.keys = () => [];
+  expect(shared.repair()).toMatch(/Object\.keys.*it was put back/);
+  expect(shared.lasts).toBe(false);
+  expect(Object.keys).toBe(keys);
+  Object.freeze(Reflect);
+  expect(shared.repair()).toMatch(/Reflect.*cannot be put back/);
+  expect(shared.repair()).toBeNull();
+});
+
 test('what is changed less in the open is found by the thorough look', () => {
   const shared = new SharedObjects();
   const { keys } = Object;

@@ -35,6 +35,7 @@ function renamed(factory: ExtensionFactory, name: string): ExtensionFactory {
   const { parseConfiguration } = factory;
   return {
     descriptor: { ...factory.descriptor, name },
+    isForeign: true,
     ...(parseConfiguration === undefined
       ? {}
       : { parseConfiguration: (value) => parseConfiguration.call(factory, value) }),
@@ -148,6 +149,7 @@ export class ExtensionStack {
         module: extension.module,
         state: crashed ? 'crashed' : enabled ? 'running' : 'disabled',
         error: crashed ? (heldBack ?? `${info?.failure ?? 'it is not running'}${failedAt}`) : null,
+        keeps: crashed ? null : (info?.keeps ?? null),
         counters: { ...info?.counters },
       };
     });

@@ -4,9 +4,9 @@
  */
 import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { EventLoop, findLeftTaps, onLostMapping } from '../../host/index.ts';
-import { messageOf } from '../../switch/index.ts';
 import type { CallMessage, UpMessage } from './calls.ts';
 import { confineThread } from './confine.ts';
+import { ownerOf } from './continuations.ts';
 import { Datapath } from './datapath.ts';
 import { GracePeriods } from './grace-periods.ts';
 import { Pulse } from './pulse.ts';
@@ -41,8 +41,10 @@ let isOver = false;
 // What extensions begin and do not wait for ends in Node's turns, where no guard of the switch stands around it.
 process.on('uncaughtException', (error) => {
   if (isOver) throw error;
-  const message = `something that an extension has begun failed outside of the packets' loop: ${messageOf(error)}`;
-  up({ type: 'event', event: { timeMs: Date.now(), type: 'warning', subject: '', message } });
+  datapath.failedOutside(error, pulse.thrower);
+});
+process.on('unhandledRejection', (reason, promise) => {
+  if (!isOver) datapath.failedOutside(reason, pulse.nameOf(ownerOf(promise)));
 });
 onLostMapping((doing, lengthBytes) => {
   up({

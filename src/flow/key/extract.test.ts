@@ -18,7 +18,7 @@ import {
 } from '../testing/frames.ts';
 import { Extraction, extract } from './extract.ts';
 import { FlowKey } from './key.ts';
-import { ExtensionHeader, Word } from './layout.ts';
+import { ExtensionHeader, Sound, Word } from './layout.ts';
 
 const key = new FlowKey();
 let free = 0;
@@ -53,7 +53,7 @@ const ipWord = (words: Uint32Array) => [
 test('a TCP packet fills addresses, protocol, ports and flags, and says where its headers are', () => {
   const words = extracted(ethernet(0x0800, ipv4(6, tcp({ flags: 0x12 }), { tos: 3, ttl: 9 })));
   expect(words[Word.IN_PORT]).toBe(7);
-  expect(words[Word.ETH_TYPE]).toBe(0x0800_0000);
+  expect(words[Word.ETH_TYPE]).toBe(0x0800_0000 | Sound.NETWORK | Sound.TRANSPORT);
   expect(words.slice(Word.MAC, Word.MAC + 3)).toEqual(Uint32Array.of(0x0200_0000, 0x0002_0200, 0x0000_0001));
   expect(ipWord(words)).toEqual([6, 3, 9, 0]);
   expect(words[Word.IPV4_SOURCE]).toBe(0x0a00_0001);
@@ -306,7 +306,7 @@ test('a broken NSH header and a frame shorter than Ethernet are refused', () => 
 
 test('802.3 frames: SNAP names an EtherType, anything else is LLC', () => {
   const snap = extracted(ethernet(36, [...hex('aaaa03 000000 0806'), ...arp()]));
-  expect([snap[Word.ETH_TYPE], ipWord(snap)[0]]).toEqual([0x0806_0000, 1]);
+  expect([snap[Word.ETH_TYPE], ipWord(snap)[0]]).toEqual([0x0806_0000 | Sound.NETWORK, 1]);
   expect(extracted(ethernet(3, hex('424203')))[Word.ETH_TYPE]).toBe(0x05ff_0000);
   // SNAP is read behind unnumbered information alone.
   expect(extracted(ethernet(36, [...hex('aaaa13 000000 0806'), ...arp()]))[Word.ETH_TYPE]).toBe(0x05ff_0000);
@@ -317,7 +317,7 @@ test('a packet without an Ethernet header is marked and parsed from its first by
   key.begin(1, 0x0800);
   expect(extract(packet, key)).toBe(Extraction.DONE);
   packet.release();
-  expect(key.words[Word.ETH_TYPE]).toBe(0x0800_0001);
+  expect(key.words[Word.ETH_TYPE]).toBe(0x0800_0001 | Sound.NETWORK | Sound.TRANSPORT);
   expect([key.l3Offset, key.l4Offset, ...ports(key.words)]).toEqual([0, 20, 1000, 53]);
 });
 

@@ -1,6 +1,9 @@
 /** The MAC addresses of who is behind a port: those that may be sources where spoofing is not allowed. */
 import { formatMac, type Packet, parseMac } from '../../net/index.ts';
 
+/** How long a link may be lost until somebody else may be behind it: longer than a host takes to set its interface down and up, shorter than to change a cable. */
+const LINK_LOST_MS = 1_000;
+
 /** The address of a NIC, in two words. */
 export interface MacWords {
   readonly macHigh: number;
@@ -14,6 +17,8 @@ export class StationMacs {
   readonly #learns: boolean;
   /** The address was learned, and not told. */
   #isLearned = false;
+  /** Since when the link is down; infinite while it is up. */
+  #downMs = Number.POSITIVE_INFINITY;
 
   /**
    * @param addresses as text; null: the NIC's own
@@ -23,6 +28,7 @@ export class StationMacs {
   constructor(addresses: readonly string[] | null, learns: boolean, previous?: StationMacs) {
     this.#words = addresses === null ? null : Int32Array.from(addresses.flatMap((text) => wordsAt(parseMac(text), 0)));
     this.#learns = learns;
+    if (previous !== undefined) this.#downMs = previous.#downMs;
     if (!learns || this.#words?.length !== 0 || !previous || !previous.#isLearned) return;
     this.#words = previous.#words;
     this.#isLearned = true;
@@ -51,6 +57,21 @@ export class StationMacs {
     if (!this.#isLearned) return;
     this.#words = new Int32Array(0);
     this.#isLearned = false;
+  }
+
+  /**
+   * The link went down, or came up.
+   * @param nowMs of any clock that only goes forward
+   * @returns whether something was forgotten over it
+   */
+  linkChanged(isUp: boolean, nowMs: number): boolean {
+    if (!this.#learns) return false;
+    const isLost = nowMs - this.#downMs >= LINK_LOST_MS;
+    if (!isUp) this.#downMs = Math.min(this.#downMs, nowMs);
+    else this.#downMs = Number.POSITIVE_INFINITY;
+    if (!isUp || !isLost || !this.#isLearned) return false;
+    this.forget();
+    return true;
   }
 
   /** The addresses, for people. */
