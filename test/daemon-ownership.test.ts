@@ -52,9 +52,9 @@ function hasPrograms(name: string): boolean {
   }
 }
 
-test('an ordinary file in the place of the socket stays, for up and for down', () => {
+test('an ordinary file in the place of the socket stays, and is named, whatever is asked', () => {
   writeFileSync(world.socket, 'precious');
-  for (const command of [['down'], ['up'], ['up', '--daemon']]) {
+  for (const command of [['down'], ['up'], ['up', '--daemon'], ['status'], ['port', 'list']]) {
     expect(refusal(...command)).toContain(`${world.socket} is an ordinary file, and not a socket`);
     expect(readFileSync(world.socket, 'utf8')).toBe('precious');
   }

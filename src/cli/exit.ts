@@ -7,7 +7,10 @@ export const EXIT_CODES = {
   FAILED: { code: 1, text: 'it was tried and failed, or the daemon ended because of an error' },
   USAGE: { code: 2, text: 'the command line or the configuration is not valid' },
   NOT_RUNNING: { code: 3, text: 'no daemon is running on the socket' },
-  REFUSED: { code: 4, text: 'refused: not found, exists already, or forbidden by a rule' },
+  REFUSED: {
+    code: 4,
+    text: 'refused: not found, exists already, or forbidden by a rule; or what is in the place of the socket is none',
+  },
   PRIVILEGE: { code: 5, text: 'not enough privilege' },
 } as const;
 

@@ -2,6 +2,7 @@
  * The control socket's client: what the command line, and any other program, speaks to a daemon with. Imports are light, so that a
  * command starts fast; what needs the daemon's own code (checking a configuration, running a daemon) is loaded when asked for.
  */
+import { lstatSync, statSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import type { Api, DaemonEvent, MethodName } from './api.ts';
 import { FAILURE_CODES, Failure, type FailureKind } from './rpc/failure.ts';
@@ -21,6 +22,16 @@ export class DaemonNotRunning extends Error {
   constructor(path: string) {
     super(`no daemon is running on ${path}`);
   }
+}
+
+/** The kernel says the same of a socket that nobody serves and of what is none. */
+function refusedAt(path: string): Error {
+  const there = lstatSync(path, { throwIfNoEntry: false });
+  // A link to a socket is followed.
+  if (there === undefined || statSync(path, { throwIfNoEntry: false })?.isSocket() !== false)
+    return new DaemonNotRunning(path);
+  const kind = there.isSymbolicLink() ? 'a symbolic link' : there.isFile() ? 'an ordinary file' : 'something else';
+  return new Failure('refused', `${path} is ${kind}, and not a socket`, "name the daemon's socket with --socket");
 }
 
 interface Reply {
@@ -61,7 +72,8 @@ export class Client {
 
   /**
    * Connect to a daemon.
-   * @throws DaemonNotRunning; Failure 'privilege' when the socket belongs to somebody else, 'failed' for anything else
+   * @throws DaemonNotRunning; Failure 'privilege' when the socket belongs to somebody else, 'refused' when there is something that is no socket, 'failed'
+   *   for anything else
    */
   static connect(path: string): Promise<Client> {
     return new Promise((resolve, reject) => {
@@ -76,7 +88,8 @@ export class Client {
         resolve(new Client(socket));
       });
       socket.once('error', (error: NodeJS.ErrnoException) => {
-        if (error.code === 'ENOENT' || error.code === 'ECONNREFUSED') reject(new DaemonNotRunning(path));
+        if (error.code === 'ENOENT') reject(new DaemonNotRunning(path));
+        else if (error.code === 'ECONNREFUSED') reject(refusedAt(path));
         else if (error.code === 'EACCES' || error.code === 'EPERM') {
           const hint = 'run the command as the user that the daemon runs as, or as root';
           reject(new Failure('privilege', `the daemon's socket ${path} belongs to another user`, hint));

@@ -174,6 +174,11 @@ export class PacketSocket implements PortAdapter, SenderListener {
     return this.#counters;
   }
 
+  /** Whether it takes frames in itself. */
+  get hasRing(): boolean {
+    return this.#ring !== null;
+  }
+
   get fileDescriptor(): number {
     return this.#socket.number;
   }

@@ -2,6 +2,7 @@
 import { createWriteStream, type WriteStream } from 'node:fs';
 import { Command } from 'commander';
 import type { CapturedPacket, CaptureEnd, Client } from '../../daemon/client.ts';
+import { CaptureTally } from '../capture-tally.ts';
 import type { Cli } from '../cli.ts';
 import { CliError } from '../exit.ts';
 import { clock, count } from '../format.ts';
@@ -36,16 +37,19 @@ function endOnSignals(stop: () => void): void {
 
 /**
  * Write a capture as pcapng until it ends.
+ * @param tally counts what it holds
  * @returns why not all of it could be written; null when it was. Whoever reads a pipe and has enough is no reason.
  */
 async function captureBytes(
   client: Client,
   params: object,
   out: WriteStream | NodeJS.WriteStream,
+  tally: CaptureTally,
 ): Promise<NodeJS.ErrnoException | null> {
   let problem: NodeJS.ErrnoException | null = null;
   const socket = await client.stream('capture', { ...params, format: 'pcapng' }, (bytes) => {
     if (problem !== null) return;
+    tally.push(bytes);
     if (!out.write(bytes)) {
       socket.pause();
       out.once('drain', () => socket.resume());
@@ -124,9 +128,12 @@ Examples:
         return;
       }
       const { write } = options;
+      const tally = new CaptureTally();
       if (write === undefined || write === '-') {
-        const problem = await captureBytes(client, params, process.stdout);
+        const problem = await captureBytes(client, params, process.stdout, tally);
         if (problem !== null) throw notWritten('the capture', problem);
+        if (tally.lost > 0)
+          process.stderr.write(`${count(tally.packets)} packets captured, ${count(tally.lost)} lost\n`);
         return;
       }
       const file = createWriteStream(write);
@@ -134,7 +141,7 @@ Examples:
         file.once('open', () => resolve());
         file.once('error', (error: NodeJS.ErrnoException) => reject(notWritten(write, error)));
       });
-      const problem = await captureBytes(client, params, file);
+      const problem = await captureBytes(client, params, file, tally);
       if (problem !== null) {
         throw notWritten(
           write,
@@ -142,7 +149,8 @@ Examples:
           `the capture was ended; the file holds its first ${count(file.bytesWritten)} bytes`,
         );
       }
-      process.stderr.write(`${count(file.bytesWritten)} bytes written to ${write}\n`);
+      const held = `${count(tally.packets)} packets, ${count(tally.lost)} lost`;
+      process.stderr.write(`${count(file.bytesWritten)} bytes written to ${write}: ${held}\n`);
     });
 }
 

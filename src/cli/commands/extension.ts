@@ -23,7 +23,7 @@ function stackTable(stack: readonly ExtensionInfo[]): string {
       extension.type,
       extension.state,
       extension.module ?? 'built in',
-      extension.error ?? '',
+      extension.error ?? extension.keeps ?? '',
     ]),
   );
 }
@@ -65,7 +65,7 @@ export function extensionCommand(cli: Cli): Command {
           ['extension', info.name],
           ['type', info.type],
           ['from', info.module ?? 'built in'],
-          ['state', info.error === null ? info.state : `${info.state}: ${info.error}`],
+          ['state', [info.state, info.error ?? info.keeps].filter((part) => part !== null).join(': ')],
           ...Object.entries(info.counters).map(([key, value]) => [key, count(value)] as const),
         ]);
         return info.status === null ? head : `${head}status\n${toYaml(info.status).replace(/^(?=.)/gm, '  ')}`;

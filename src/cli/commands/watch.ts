@@ -10,11 +10,13 @@ function statusText(status: Status): string {
   const { ports } = status;
   const portText = ports.total === 0 ? 'none' : `${ports.total}, ${ports.up === ports.total ? 'all' : ports.up} up`;
   const stack = status.extensions.map((extension) => {
-    const state =
-      extension.state === 'running'
-        ? ''
-        : ` (${extension.state}${extension.error === null ? '' : `: ${extension.error}`})`;
-    return `${extension.name}${state}`;
+    const { name, state, error, keeps } = extension;
+    const parts = [
+      ...(state === 'running' ? [] : [state]),
+      ...(error === null ? [] : [error]),
+      ...(keeps === null ? [] : [keeps]),
+    ];
+    return parts.length === 0 ? name : `${name} (${parts.join(': ')})`;
   });
   return pairs([
     ...(status.stuck === null ? [] : [['datapath', `${status.stuck}; what follows is older`] as [string, string]]),

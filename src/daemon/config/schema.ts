@@ -244,7 +244,11 @@ const behind = {
 const slots = integer(1, 16384);
 const ring = z
   .strictObject({
-    receiveSlots: slots.optional().describe('frames that the receive ring holds, of 68 KB each; 120 when not given'),
+    receiveSlots: slots
+      .optional()
+      .describe(
+        'frames that the receive ring holds, of 68 KB each; 128 when not given, from the fifth port with such a ring on 30',
+      ),
     transmit: z
       .enum(['sendmmsg', 'ring'], { error: 'must be sendmmsg or ring' })
       .optional()

@@ -32,6 +32,7 @@ class PcapngEncoder implements Encoder {
   readonly #interfaces = new Map<string, { index: number; received: number; lost: number }>();
   readonly #snapLengthBytes: number;
   readonly #filter: string;
+  #last: { lost: number } | null = null;
 
   constructor(send: Send, request: CaptureRequest) {
     this.#snapLengthBytes = request.snapLengthBytes ?? 0;
@@ -44,6 +45,7 @@ class PcapngEncoder implements Encoder {
     const on = this.#interfaceOf(port);
     on.received += 1;
     on.lost += frame.lostBefore;
+    this.#last = on;
     this.#writer.packet(on.index, {
       seconds: frame.timestampSeconds,
       nanoseconds: frame.timestampNanoseconds,
@@ -58,7 +60,11 @@ class PcapngEncoder implements Encoder {
     this.#writer.flush();
   }
 
-  end(): void {
+  end(_packets: number, lost: number): void {
+    // What was lost behind the last packet counts where that one was.
+    let told = 0;
+    for (const on of this.#interfaces.values()) told += on.lost;
+    if (this.#last !== null) this.#last.lost += Math.max(0, lost - told);
     const nowMs = Date.now();
     const seconds = Math.floor(nowMs / 1000);
     const nanoseconds = (nowMs % 1000) * 1_000_000;

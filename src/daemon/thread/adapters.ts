@@ -39,12 +39,26 @@ export function interfaceExists(name: string): boolean {
   return withRouteClient((client) => client.findLink(name) !== null);
 }
 
+/** Ports with a receive ring of full size, unless they say otherwise, and the slots of each; further ports have fewer. */
+const FULL_RINGS = 4;
+const FULL_SLOTS = 128;
+const SLOTS = 30;
+
+/**
+ * How many slots a receive ring has of which nothing is said. The one thread that takes packets out of all rings comes to each the less often the more there
+ * are, so what waits in all of them is bounded rather than in each; and the memory of a ring, 9 MB at full size, is what a port takes longest to get.
+ * @param rings how many there are
+ */
+export function ringSlots(rings: number): number {
+  return rings < FULL_RINGS ? FULL_SLOTS : SLOTS;
+}
+
 /**
  * Take over an existing interface.
- * @param receive false when its frames come in through a program, and the interface is set up for that
+ * @param receiveSlots of its ring when its section does not say; null when its frames come in through a program, and the interface is set up for that
  * @throws Failure, SystemError, RangeError
  */
-export function openNetdev(name: string, port: PortOf<'netdev'>, receive = true): PortAdapter {
+export function openNetdev(name: string, port: PortOf<'netdev'>, receiveSlots: number | null): PortAdapter {
   const { device, ring } = port;
   withRouteClient((client) => {
     const link = client.findLink(device);
@@ -62,9 +76,9 @@ export function openNetdev(name: string, port: PortOf<'netdev'>, receive = true)
   return openPacketSocket({
     interfaceName: device,
     name,
-    receive,
-    bringUp: receive,
-    ...(ring?.receiveSlots === undefined ? {} : { receiveSlots: ring.receiveSlots }),
+    receive: receiveSlots !== null,
+    bringUp: receiveSlots !== null,
+    receiveSlots: ring?.receiveSlots ?? receiveSlots ?? FULL_SLOTS,
     ...(ring?.transmit === undefined ? {} : { transmit: ring.transmit }),
     ...(ring?.transmitSlots === undefined ? {} : { transmitSlots: ring.transmitSlots }),
     ...(port.promiscuous === undefined ? {} : { promiscuous: port.promiscuous }),

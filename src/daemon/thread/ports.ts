@@ -2,18 +2,18 @@
  * The ports of the datapath: made, changed and removed at run time; attached to their devices, detached when a device vanishes, and attached
  * again when one of that name comes back. The switch's port exists all the time, so that policies and counters last.
  */
-import { type EventLoop, Tap } from '../../host/index.ts';
+import { type EventLoop, PacketSocket, Tap } from '../../host/index.ts';
 import { type Adapter, formatMac, PcapAdapter } from '../../net/index.ts';
 import type { Operation, VirtualSwitch } from '../../switch/index.ts';
 import type { PortCounters, PortInfo, PortState } from '../api.ts';
 import type { OffloadMode, Port } from '../config/model.ts';
 import { propertiesOf } from '../config/policies.ts';
 import { Failure } from '../rpc/failure.ts';
-import { interfaceExists, isDevice, openMemory, openNetdev, openPcap, openTapPort } from './adapters.ts';
+import { interfaceExists, isDevice, openMemory, openNetdev, openPcap, openTapPort, ringSlots } from './adapters.ts';
 import { monotonicMs } from './clock.ts';
 import { failureOf } from './failures.ts';
-import type { DatapathOffload } from './offload/offload.ts';
 import { IsolationWatch } from './isolation-watch.ts';
+import type { DatapathOffload } from './offload/offload.ts';
 import { forgetOvsName, renameForOvs } from './ovs-name.ts';
 import { DatapathPort, type PortUser } from './port.ts';
 import { type Policies, propertyCalls } from './port-properties.ts';
@@ -318,10 +318,16 @@ export class DatapathPorts {
     return this.#open(name, config, up);
   }
 
+  #ringSlots(): number {
+    let rings = 0;
+    for (const { adapter } of this.#ports.values()) if (adapter instanceof PacketSocket && adapter.hasRing) rings += 1;
+    return ringSlots(rings);
+  }
+
   #open(name: string, config: Port, up = true): Adapter {
     switch (config.kind) {
       case 'netdev':
-        return openNetdev(name, config, !this.#offload.takes(config));
+        return openNetdev(name, config, this.#offload.takes(config) ? null : this.#ringSlots());
       case 'tap':
         return openTapPort(name, config, up);
       case 'memory':
@@ -380,7 +386,7 @@ export class DatapathPorts {
     }
     // It was opened to send alone.
     adapter.close();
-    port.start(openNetdev(port.name, config));
+    port.start(openNetdev(port.name, config, this.#ringSlots()));
   }
 
   /** What the kernel sends through a TAP of this namespace may be carried past its descriptor. */

@@ -201,6 +201,11 @@ class LearningExtension implements Extension {
     return this.#policies.flood(packet) === 0 ? DropReason.NO_DESTINATION : FORWARDED;
   }
 
+  #noteMove(vlan: number, high: number, low: number, portId: number, now: number): void {
+    const database = this.#database;
+    this.#moves.note(vlan, high, low, database.nameOf(database.table.movedFrom), database.nameOf(portId), now);
+  }
+
   /** Anything but a known address. */
   #notLearned(learned: number, vlan: number, high: number, low: number, portId: number, now: number): number {
     switch (learned) {
@@ -209,7 +214,7 @@ class LearningExtension implements Extension {
         return FORWARDED;
       case Learned.MOVED:
         this.#moved.value += 1;
-        this.#moves.note(vlan, high, low, this.#database.table.movedFrom, portId, now);
+        this.#noteMove(vlan, high, low, portId, now);
         return FORWARDED;
       case Learned.LIMIT:
         this.#limited.value += 1;
@@ -245,7 +250,7 @@ class LearningExtension implements Extension {
       maximum: table.capacity,
       ageingSeconds: configuration.ageingSeconds,
       moves: this.#moves.total,
-      recentMoves: this.#moves.list(this.#nowSeconds(), (portId) => this.#database.nameOf(portId)),
+      recentMoves: this.#moves.list(this.#nowSeconds()),
       waitingStaticEntries: this.#database.waiting().map((entry) => ({ ...entry })),
     };
   }

@@ -128,6 +128,16 @@ test('an address that moves is followed at once and counted', () => {
   expect(lab.status().recentMoves).toHaveLength(32);
 });
 
+test('a move is told with the names that its ports had then, whoever has their numbers now', () => {
+  const lab = new Lab(2);
+  lab.send(1, lab.frame(7, 'all'));
+  lab.send(2, lab.frame(7, 'all'));
+  lab.sw.removePort(1).result();
+  lab.sw.updatePort(2, { name: 'other' }).result();
+  expect(lab.sw.createPort({ name: 'next' }).result()).toBe(1);
+  expect(lab.status().recentMoves).toMatchObject([{ from: 'p1', to: 'p2' }]);
+});
+
 test('a static entry is never aged, moved or flushed with the learned ones', () => {
   const lab = new Lab(3, { static: [{ mac: '02:00:00:00:00:07', port: 'p2' }] });
   lab.nowMs += 10_000_000;
