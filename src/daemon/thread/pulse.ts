@@ -143,9 +143,14 @@ export class Pulse implements EntryRecord {
       this.#found = null;
       this.onOutside(what, this.nameOf(by));
     }
-    if (this.#fatal === null) return;
+    if (this.#fatal !== null) throw this.causeOf(new Error(this.#fatal.what));
+  }
+
+  /** Why the thread ends: by what cannot be put back, when there is such a thing, whatever has thrown over it. Who has done it is in then. */
+  causeOf(error: unknown): unknown {
+    if (this.#fatal === null) return error;
     this.record[ENTERED] = this.#fatal.by;
-    throw new Error(this.#fatal.what);
+    return new Error(this.#fatal.what);
   }
 
   /** The loop goes to sleep, or wakes up. */

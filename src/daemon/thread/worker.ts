@@ -40,7 +40,7 @@ loop.wakeHandler = {
 let isOver = false;
 // What extensions begin and do not wait for ends in Node's turns, where no guard of the switch stands around it.
 process.on('uncaughtException', (error) => {
-  if (isOver) throw error;
+  if (isOver) throw pulse.causeOf(error);
   datapath.failedOutside(error, pulse.thrower);
 });
 process.on('unhandledRejection', (reason, promise) => {
