@@ -85,7 +85,7 @@ class FrameExplainer implements FlowHooks {
   /** One pass through the table. The packet's reference is given back. */
   #lookUp(packet: Packet, key: FlowKey): void {
     const { table } = this.#datapath.flows;
-    const slot = findFlow(table, key.words);
+    const slot = table.match(key.words);
     const { recircId } = key;
     const where = recircId === 0 ? '' : `recirculated with id 0x${recircId.toString(16)}: `;
     if (slot === -1) {
@@ -154,15 +154,6 @@ class FrameExplainer implements FlowHooks {
     this.drop = reason;
     this.lines.push(`dropped: ${dropName(reason).replaceAll('-', ' ')}`);
   }
-}
-
-/** The flow that a key falls to, without a look-up's counts; -1 for none. */
-function findFlow(table: FlowTable, words: Uint32Array): number {
-  for (const mask of table.masks) {
-    const slot = mask.find(words);
-    if (slot !== -1) return slot;
-  }
-  return -1;
 }
 
 function flowText(table: FlowTable, slot: number): string {

@@ -4,7 +4,7 @@
  *
  *     entry:  hash | flow slot + 1 (0 empty, -1 deleted) | the flow's masked words, in the order of the mask's list
  */
-import { KEY_WORDS } from '../key/layout.ts';
+import { KEY_WORDS, Word } from '../key/layout.ts';
 import { type HashSecret, hashMasked } from './hash.ts';
 
 /** Words of an entry before the key. */
@@ -13,6 +13,9 @@ const ENTRY_HEAD = 2;
 const INITIAL_CAPACITY = 16;
 const EMPTY = 0;
 const DELETED = -1;
+
+/** In the place of an input port, which is any other 32-bit number: the mask does not look at the whole of it. */
+export const NO_PORT = -1;
 
 /** Told where a flow's entry has moved to. */
 export interface EntryPositions {
@@ -31,9 +34,11 @@ export class FlowMask {
   readonly count: number;
   /** Flows under this mask. */
   flows = 0;
-  /** Look-ups that this mask answered since the order of masks was last set; halved then. */
-  hits = 0;
+  /** Whether its flows may be for several input ports each: it does not look at the whole of the port. */
+  readonly isOpen: boolean;
 
+  /** Where the input port lies in {@link index}. */
+  readonly #portPlace: number;
   readonly #secret: HashSecret;
   readonly #stride: number;
   #entries: Int32Array;
@@ -49,6 +54,8 @@ export class FlowMask {
     this.index = Int32Array.from(index);
     this.values = Int32Array.from(index, (i) => words[i]);
     this.count = index.length;
+    this.isOpen = words[Word.IN_PORT] !== 0xffff_ffff;
+    this.#portPlace = index.indexOf(Word.IN_PORT);
     this.#secret = secret;
     this.#stride = ENTRY_HEAD + this.count;
     this.#entries = new Int32Array(this.#capacity * this.#stride);
@@ -121,6 +128,11 @@ export class FlowMask {
       this.#entries[position * this.#stride + 1] = DELETED;
     }
     this.flows -= 1;
+  }
+
+  /** The one input port of the flow at a position; NO_PORT when the mask is open. */
+  portOf(position: number): number {
+    return this.isOpen ? NO_PORT : this.#entries[position * this.#stride + ENTRY_HEAD + this.#portPlace] >>> 0;
   }
 
   /** Write a flow's masked key; words that the mask leaves out become 0. */

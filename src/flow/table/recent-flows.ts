@@ -1,6 +1,6 @@
 /**
  * Flows of packets that came lately, found by the packet's bytes alone, without a key: for untagged IPv4 that has just come in,
- * which is most of what a switch carries. An entry holds what all masks of the table together look at in such a packet, so a
+ * which is most of what a switch carries. An entry holds what all masks of its port together look at in such a packet, so a
  * packet that is equal in it falls to the same flow. Whatever is out of the ordinary is not found here, and loses nothing:
  * options, fragments, tags, lengths that lie, transport headers that are cut off while a mask looks at them. Collisions replace each other; who
  * makes them on purpose has packets looked up the usual way. Used by the datapath beside {@link FlowTable.lookup}.
@@ -29,12 +29,13 @@ export class RecentFlows {
   tcpFlags = 0;
   readonly #table: FlowTable;
   readonly #entries = new Int32Array(ENTRIES << SHIFT);
-  /** Grows with each change of what the masks look at: entries of another epoch are void. */
+  /** The version of the masks of the present port: entries of another one are void. */
   #epoch = 0;
+  #port = -1;
   #masksVersion = -1;
   /** Where the packet that was last asked for, and not found, has its place. */
   #place = NOWHERE;
-  // What the masks look at.
+  // What the masks of the present port look at.
   #mac0 = 0;
   #mac1 = 0;
   #mac2 = 0;
@@ -64,7 +65,7 @@ export class RecentFlows {
     const end = ETHERNET_BYTES + totalLength;
     // More fragments, or an offset.
     if ((bytes[at + 20] & 0x3f) !== 0 || bytes[at + 21] !== 0) return -1;
-    if (this.#table.masksVersion !== this.#masksVersion) this.#beginEpoch();
+    if (this.#table.masksVersion !== this.#masksVersion || port !== this.#port) this.#turnTo(port);
     const protocol = bytes[at + 23];
     let tcpFlags = 0;
     let ports = 0;
@@ -133,10 +134,11 @@ export class RecentFlows {
     this.#entries[this.#place + 2] = this.#table.generationOf(slot);
   }
 
-  #beginEpoch(): void {
+  #turnTo(port: number): void {
     this.#masksVersion = this.#table.masksVersion;
-    this.#epoch = (this.#epoch + 1) | 0;
-    const union = this.#table.masksUnion;
+    this.#port = port;
+    const { union, version } = this.#table.masksOf(port);
+    this.#epoch = version;
     this.#mac0 = union[Word.MAC] | 0;
     this.#mac1 = union[Word.MAC + 1] | 0;
     this.#mac2 = union[Word.MAC + 2] | 0;

@@ -221,21 +221,58 @@ test('flushing and filling again does not grow the heap', () => {
   expect(table.memoryBytes).toBeLessThan(2_300_000);
 });
 
-test('the busiest mask comes to be tried first', () => {
+test('the busiest mask of a port comes to be tried first, whatever other ports find', () => {
   const table = new FlowTable({ cacheEntries: 4 });
-  for (let i = 0; i < 8; i += 1) {
-    const mask = words({ [Word.IN_PORT]: ALL, [Word.MARK]: 1 << i });
-    put(table, { key: words({ [Word.IN_PORT]: 100 + i, [Word.MARK]: ALL }), mask });
+  const keys = (port: number) =>
+    Array.from({ length: 8 }, (_, i) => words({ [Word.IN_PORT]: port, [Word.MARK]: 1 << i, [Word.CT_MARK]: i }));
+  for (const port of [1, 2]) {
+    keys(port).forEach((key, i) => {
+      put(table, { key, mask: words({ [Word.IN_PORT]: ALL, [Word.MARK]: 1 << i, [Word.CT_MARK]: ALL }) });
+    });
   }
-  const busy = keyOf({ [Word.IN_PORT]: 107, [Word.MARK]: ALL });
-  const other = keyOf({ [Word.IN_PORT]: 103, [Word.MARK]: ALL });
+  const probe = new FlowKey();
+  const look = (key: Uint32Array) => {
+    probe.words.set(key);
+    // Another connection each time: the cache knows it not.
+    probe.words[Word.IPV4_SOURCE] = round += 1;
+    table.lookup(probe);
+  };
+  let round = 0;
   for (let i = 0; i < 5000; i += 1) {
-    table.lookup(busy);
-    if (i % 4 === 0) table.lookup(other);
-    table.lookup(keyOf({ [Word.IN_PORT]: 5 }));
+    look(keys(1)[7]);
+    if (i % 4 === 0) look(keys(1)[3]);
+    look(keys(2)[5]);
   }
-  expect(table.masks[0].words[Word.MARK]).toBe(1 << 7);
-  expect(table.masks[1].words[Word.MARK]).toBe(1 << 3);
+  const first = (port: number) => table.masksOf(port).trials.map(({ mask }) => mask.words[Word.MARK]);
+  expect(first(1).slice(0, 2)).toEqual([1 << 7, 1 << 3]);
+  expect(first(2)[0]).toBe(1 << 5);
+});
+
+test('a look-up, and a put, try the masks of their own port and those for any port alone', () => {
+  const table = new FlowTable({ cacheEntries: 4 });
+  const any = put(table, { key: words({ [Word.MARK]: 5 }), mask: words({ [Word.MARK]: ALL }) });
+  const own = put(table, { key: words({ [Word.IN_PORT]: 1, [Word.CT_MARK]: 9 }), mask: words({ [Word.IN_PORT]: ALL, [Word.CT_MARK]: ALL }) });
+  const { version } = table.masksOf(1);
+  // A mask for each pair of prefixes, as packets make Open vSwitch put them.
+  for (let i = 0; i < 32; i += 1) {
+    for (let j = 0; j < 32; j += 1) {
+      const mask = words({ [Word.IN_PORT]: ALL, [Word.IPV4_SOURCE]: (1 << i) >>> 0, [Word.PORTS]: (1 << j) >>> 0 });
+      put(table, { key: words({ [Word.IN_PORT]: 3, [Word.IPV4_SOURCE]: ALL, [Word.PORTS]: ALL }), mask });
+    }
+  }
+  expect(table.masks.length).toBeGreaterThan(32);
+  const tried = (given: Words) => {
+    const before = table.masksTried;
+    return [table.lookup(keyOf(given)), table.masksTried - before];
+  };
+  expect(tried({ [Word.IN_PORT]: 1, [Word.IPV4_SOURCE]: 7 })).toEqual([-1, 2]);
+  expect(tried({ [Word.IN_PORT]: 1, [Word.CT_MARK]: 9, [Word.IPV4_SOURCE]: 8 })[0]).toBe(own);
+  expect(tried({ [Word.IN_PORT]: 2, [Word.MARK]: 5 })).toEqual([any, 1]);
+  expect(tried({ [Word.IN_PORT]: 3, [Word.MARK]: 5 })[0]).toBe(any);
+  expect(table.masksOf(1).version).toBe(version);
+  for (let slot = table.next(0); slot !== -1; slot = table.next(slot + 1)) if (table.portOf(slot) === 3) table.remove(slot);
+  expect(table.masksOf(3)).toBe(table.masksOf(77));
+  expect(tried({ [Word.IN_PORT]: 3, [Word.MARK]: 6, [Word.IPV4_SOURCE]: 11 })).toEqual([-1, 1]);
 });
 
 /** The plainest table that can be: a list, scanned from its beginning. */

@@ -1,11 +1,11 @@
 /**
  * The flow table: megaflows, that is masked keys with an action list each, found by the key of a packet. A look-up first asks
- * the flow cache, which goes by the hash of the connection; then the mask that answered last for that hash; then every mask,
- * the busiest first. Overlapping flows are the caller's affair, as in Open vSwitch: any one that matches answers.
+ * the flow cache, which goes by the hash of the connection; then the mask that answered last for that hash; then every mask that
+ * the packet's input port has flows under, the busiest first. Overlapping flows are the caller's affair, as in Open vSwitch: any one that matches answers.
  * mask.ts holds the hash tables, slots.ts the statistics, heap.ts actions; engine/ runs what is found.
  */
 import type { FlowKey } from '../key/key.ts';
-import { KEY_WORDS } from '../key/layout.ts';
+import { KEY_WORDS, Word } from '../key/layout.ts';
 import { ConnectionHash } from './connection-hash.ts';
 import { FlowError, type FlowObserver, type FlowPut, type FlowTableOptions, PutMode } from './contract.ts';
 import { FlowCache } from './flow-cache.ts';
@@ -13,7 +13,7 @@ import { collectSoon } from './garbage.ts';
 import { HashSecret } from './hash.ts';
 import { HEAP_BLOCK_MAXIMUM, WordHeap } from './heap.ts';
 import type { EntryPositions, FlowMask } from './mask.ts';
-import { MaskList } from './mask-list.ts';
+import { MaskList, type PortMasks } from './mask-list.ts';
 import { FlowSlots, INFO_SHIFT, Info, STATS_SHIFT, Stats } from './slots.ts';
 import { packSparse, SPARSE_MAXIMUM, unpackSparse } from './sparse.ts';
 import { UFID_MAXIMUM_BYTES, UfidIndex } from './ufid-index.ts';
@@ -66,18 +66,18 @@ export class FlowTable implements EntryPositions {
     return this.#size;
   }
 
-  /** The masks in use, in the order in which they are tried. */
+  /** The masks in use. */
   get masks(): readonly FlowMask[] {
-    return this.#masks.ordered;
+    return this.#masks.all;
   }
 
-  /** All bits that any mask looks at, in the shape of a mask; they change only with {@link masksVersion}. */
-  get masksUnion(): Uint32Array {
-    return this.#masks.union;
+  /** Those that packets of an input port may fall under, in the order in which they are tried; another object, or of another version, only with another {@link masksVersion}. */
+  masksOf(port: number): PortMasks {
+    return this.#masks.of(port);
   }
 
   get masksVersion(): number {
-    return this.#masks.unionVersion;
+    return this.#masks.version;
   }
 
   /** Where action lists live. Readers that run them call beginRead and endRead. */
@@ -89,7 +89,7 @@ export class FlowTable implements EntryPositions {
   get memoryBytes(): number {
     let bytes = this.#cache.entries.byteLength + this.#slots.info.byteLength;
     bytes += this.#ufids.bytes + this.#heap.words.byteLength;
-    for (const mask of this.#masks.ordered) bytes += mask.tableBytes;
+    for (const mask of this.#masks.all) bytes += mask.tableBytes;
     return bytes;
   }
 
@@ -130,7 +130,6 @@ export class FlowTable implements EntryPositions {
       const mask = info[at + Info.MASK] === -1 ? null : this.#masks.byId[info[at + Info.MASK]];
       if (mask !== null) {
         if (mask.matches(info[at + Info.POSITION], words)) {
-          mask.hits += 1;
           this.hits += 1;
           this.cacheHits += 1;
           this.masksTried += 1;
@@ -156,21 +155,20 @@ export class FlowTable implements EntryPositions {
     const mask = this.maskOf(this.#cache.entries[entry + 1] - 1);
     this.masksTried += 1;
     const found = mask.find(words);
-    if (found === -1) return this.#walk(words, mask);
-    mask.hits += 1;
-    return found;
+    return found === -1 ? this.#walk(words, mask) : found;
   }
 
   #walk(words: Uint32Array, except: FlowMask | null): number {
-    this.#masks.walked();
-    const masks = this.#masks.ordered;
-    for (let i = 0; i < masks.length; i += 1) {
-      const mask = masks[i];
-      if (mask === except) continue;
+    const masks = this.#masks.of(words[Word.IN_PORT]);
+    masks.walked();
+    const { trials } = masks;
+    for (let i = 0; i < trials.length; i += 1) {
+      const trial = trials[i];
+      if (trial.mask === except) continue;
       this.masksTried += 1;
-      const found = mask.find(words);
+      const found = trial.mask.find(words);
       if (found !== -1) {
-        mask.hits += 1;
+        trial.hits += 1;
         return found;
       }
     }
@@ -255,7 +253,7 @@ export class FlowTable implements EntryPositions {
 
   /** The flow without an identifier that was put with exactly this key, or -1. */
   findExact(key: Uint32Array): number {
-    for (const mask of this.#masks.ordered) {
+    for (const { mask } of this.#masks.of(key[Word.IN_PORT]).trials) {
       const slot = mask.find(key);
       if (slot !== -1 && this.#hasKey(slot, key)) return slot;
     }
@@ -269,7 +267,7 @@ export class FlowTable implements EntryPositions {
 
   /** The flow that a key falls to, for look-ups that are not packets: no statistics, no cache. */
   match(key: Uint32Array): number {
-    for (const mask of this.#masks.ordered) {
+    for (const { mask } of this.#masks.of(key[Word.IN_PORT]).trials) {
       const slot = mask.find(key);
       if (slot !== -1) return slot;
     }
@@ -284,8 +282,9 @@ export class FlowTable implements EntryPositions {
     if (info[at + Info.ACTIONS] !== 0) this.#heap.free(info[at + Info.ACTIONS]);
     if (info[at + Info.KEY] !== 0) this.#heap.free(info[at + Info.KEY]);
     this.#ufids.remove(slot);
+    const port = mask.portOf(info[at + Info.POSITION]);
     mask.remove(info[at + Info.POSITION]);
-    if (mask.flows === 0) this.#masks.remove(mask);
+    this.#masks.flowRemoved(mask, port);
     this.#slots.release(slot);
     this.#size -= 1;
     this.#removals += 1;
@@ -321,14 +320,14 @@ export class FlowTable implements EntryPositions {
     const before = this.memoryBytes;
     if (this.#size === 0) this.#highest = 0;
     if (heap.usedWords * SPARE_SHARE <= heap.words.length) heap.renew((former) => this.#moveContents(former));
-    for (const mask of this.#masks.ordered) mask.shrink(this);
+    for (const mask of this.#masks.all) mask.shrink(this);
     while (this.#highest > 0 && !this.has(this.#highest - 1)) this.#highest -= 1;
     let capacity = INITIAL_SLOTS;
     while (capacity < this.#highest) capacity *= 2;
     if (capacity * SPARE_SHARE <= this.#slots.capacity) {
       // The cache, and whoever remembers flows until masks change, may name slots that are no more.
       this.#cache.clear();
-      this.#masks.unionVersion += 1;
+      this.#masks.renew();
       this.#slots.shrink(capacity);
       this.#ufids.resize(capacity);
     }
@@ -396,6 +395,11 @@ export class FlowTable implements EntryPositions {
     const mask = this.#masks.byId[this.#slots.info[(slot << INFO_SHIFT) + Info.MASK]];
     if (mask === null || mask === undefined) throw new RangeError(`slot ${slot} holds no flow`);
     return mask;
+  }
+
+  /** The one input port whose packets fall to a flow; NO_PORT of mask.ts when its mask does not look at the whole of the port. */
+  portOf(slot: number): number {
+    return this.maskOf(slot).portOf(this.#slots.info[(slot << INFO_SHIFT) + Info.POSITION]);
   }
 
   /** Write a flow's key: as it was given for flows without an identifier, else with the bits outside the mask 0. */
@@ -467,10 +471,11 @@ export class FlowTable implements EntryPositions {
       slot = this.#slots.take();
     }
     if (slot >= this.#highest) this.#highest = slot + 1;
-    const mask = this.#masks.find(flow.mask) ?? this.#masks.add(flow.mask);
+    const mask = this.#masks.take(flow.mask, this.#masked);
     const at = slot << INFO_SHIFT;
     this.#slots.info[at + Info.MASK] = mask.id;
     mask.insert(this.#masked, slot, this);
+    this.#masks.flowAdded(mask, this.portOf(slot));
     if (flow.actions.length > 0) {
       this.#slots.info[at + Info.ACTIONS] = this.#heap.store(flow.actions, flow.actions.length);
     }
