@@ -112,11 +112,37 @@ test('a poller that finds work is asked again at once; descriptors and timers ge
   });
   for (let turn = 0; turn < 32; turn += 1) expect(loop.poll(1000)).toBe(true);
   expect(work).toBe(32);
-  expect(ready).toBe(2);
-  expect(timerAt).toBe(16);
+  // More often where a turn takes long, as on a busy machine.
+  expect(ready).toBeGreaterThanOrEqual(2);
+  expect(timerAt).toBeGreaterThan(0);
+  expect(timerAt).toBeLessThanOrEqual(16);
   loop.removePoller(poller);
   loop.poll(0);
   expect(work).toBe(32);
+  fd.close();
+  loop.close();
+});
+
+test('where packets take long, descriptors get their turn after each batch', () => {
+  const loop = new EventLoop({ busyPollUs: 0 });
+  const fd = eventfd();
+  write(fd.number, one);
+  let ready = 0;
+  loop.addPoller({
+    poll() {
+      const begun = performance.now();
+      while (performance.now() - begun < 2);
+      return 1;
+    },
+  });
+  loop.add(fd.number, {
+    onReady: () => {
+      ready += 1;
+    },
+    onError: () => {},
+  });
+  for (let turn = 0; turn < 5; turn += 1) loop.poll(0);
+  expect(ready).toBe(5);
   fd.close();
   loop.close();
 });

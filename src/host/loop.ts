@@ -49,8 +49,10 @@ export interface LoopOptions {
   pulse?: LoopPulse;
 }
 
-// Turns with work between two looks at the descriptors: control messages wait at most that many batches.
+// Between two looks at the descriptors there are at most so many turns with work, and none begins after so many milliseconds: control messages, and
+// programs that decide about packets, wait no longer than that however long packets take.
 const turnsBetweenLooks = 16;
+const betweenLooksMs = 1;
 // Nothing depends on it: a guard against a lost wake-up turning into a hang.
 const longestSleepMs = 10_000;
 // A turn of Node's loop in which nothing waits takes some 20 us.
@@ -71,7 +73,7 @@ export class EventLoop {
   #running = false;
   #stopRequested = false;
   #lastWorkMs = 0;
-  /** When the clock was last read: once in {@link turnsBetweenLooks} turns with work, else in each. */
+  /** When it last looked at the descriptors. */
   #lookedMs = 0;
   #turnsSinceLook = 0;
   #closed = false;
@@ -178,13 +180,13 @@ export class EventLoop {
     const pollers = this.#pollers;
     let work = 0;
     for (let i = 0; i < pollers.length; i += 1) work += pollers[i].poll();
+    const now = performance.now();
     if (work > 0) {
       this.#turnsSinceLook += 1;
-      if (this.#turnsSinceLook < turnsBetweenLooks) return true;
+      if (this.#turnsSinceLook < turnsBetweenLooks && now - this.#lookedMs < betweenLooksMs) return true;
     }
     this.#turnsSinceLook = 0;
 
-    const now = performance.now();
     this.#lookedMs = now;
     let sleepMs = 0;
     if (work > 0) this.#lastWorkMs = now;

@@ -30,7 +30,11 @@ const acceptCall = bindLibc<[number, number, number, number]>(
 const DATAGRAM_MAXIMUM_BYTES = 1 << 20;
 /** Datagrams taken from one connection before others have their turn. */
 const DATAGRAMS_PER_TURN = 32;
-const SEND_BUFFER_BYTES = 4 << 20;
+/**
+ * What the kernel holds for a peer that has not read it, as a size to ask for: it takes twice as much, and counts its own overhead. Whatever waits there
+ * goes out in the order in which it was sent; what is to wait fairly waits with the handler. Longer than the longest datagram that is sent.
+ */
+const SEND_BUFFER_BYTES = 128 << 10;
 
 /** Most connections, unless the server is given another number. */
 const MAXIMUM_CONNECTIONS = 4096;

@@ -392,7 +392,7 @@ export class Datapath {
         ovs: ovsSurroundings(
           this.#loop,
           () => this.#ports,
-          (message) => this.#event('warning', 'ovs', message),
+          (message, subject = 'ovs') => this.#event('warning', subject, message),
         ),
         // Programs hand up what HeaderOffsets finds malformed.
         flows: { strict: true, register: (source: FlowSource) => this.#offload.register(source) },

@@ -30,20 +30,21 @@ const ERRNO_BY_KIND: Readonly<Partial<Record<FailureKind, number>>> = {
 
 /**
  * @param ports the switch's; asked when the first port is wanted, as both are made together
- * @param warn told of programs that could not be served
+ * @param warn told of programs that could not be served, and of ports that ask too much of them
  */
 export function ovsSurroundings(
   loop: EventLoop,
   ports: () => DatapathPorts,
-  warn: (message: string) => void,
+  warn: (message: string, subject?: string) => void,
 ): OvsSurroundings {
+  const later = (delayMs: number, call: () => void) => void loop.timers.once(delayMs, { onTimer: call });
   return {
     nowMs: monotonicMs,
     listen(path, accept) {
       let why = '';
       const refused = new Seldom(
         (times) => warn(`the pseudo device ${path} has refused ${times} connection${times === 1 ? '' : 's'}: ${why}`),
-        (delayMs, call) => void loop.timers.once(delayMs, { onTimer: call }),
+        later,
       );
       try {
         return new SeqpacketServer(
@@ -65,6 +66,15 @@ export function ovsSurroundings(
       }
     },
     open: (kind, name, onGone) => openPort(ports(), kind, name, { name: USER, onGone }),
+    upcallRefused(portId) {
+      const port = ports().withId(portId);
+      if (port === undefined) return;
+      port.upcallRefusals ??= new Seldom((packets) => {
+        const what = `${packets} packet${packets === 1 ? ' was' : 's were'} lost on the way to ovs-vswitchd`;
+        warn(`port ${port.name}: ${what}, as more of it wait there than its share`, port.name);
+      }, later);
+      port.upcallRefusals.happened();
+    },
   };
 }
 

@@ -47,6 +47,8 @@ export interface OvsHost {
   isOpen?(portId: number): boolean;
   /** Optional: packets of a flow were carried elsewhere. */
   carried?(flow: CarriedFlow, packets: number, bytes: number): void;
+  /** Optional: a packet of this port of the switch was to go to a program, for which as many of the port wait as may. */
+  upcallRefused?(portId: number): void;
   /** Optional: a packet, or a copy of one, was dropped, for a reason of flow/'s Drop. {@link ended} follows. */
   dropped?(reason: number): void;
   /**

@@ -34,6 +34,8 @@ export interface OvsSurroundings {
    * @throws OvsError with the errno that openvswitch.ko would give: ENODEV, EBUSY, EEXIST
    */
   open(kind: DeviceKind, name: string, onGone: () => void): OvsSwitchPort;
+  /** Optional: a packet of this port was lost on its way to a program, as more of the port wait there than may. To be told to people, and seldom. */
+  upcallRefused?(portId: number): void;
 }
 
 /**

@@ -99,6 +99,10 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
     this.#forwarding.carried({ ...flow, drop }, packets, bytes);
   }
 
+  upcallRefused(portId: number): void {
+    this.#surroundings.upcallRefused?.(portId);
+  }
+
   closed(port: MountedPort): void {
     this.#ports[port.portId] = undefined;
   }

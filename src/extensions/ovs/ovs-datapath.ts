@@ -276,6 +276,7 @@ export class OvsDatapath implements FlowHooks {
   }
 
   #upcall(pid: number, packet: Packet, key: FlowKey, hash: number, action: UserspaceAction | null): boolean {
+    const refused = this.#device.refusedUpcalls;
     const sent = this.#upcalls.send(this.interfaceIndex, pid, packet, key, {
       action,
       maximumReceivedUnit: this.#execution?.maximumReceivedUnit ?? 0,
@@ -287,6 +288,8 @@ export class OvsDatapath implements FlowHooks {
     if (port !== undefined) {
       if (sent) port.upcallsSent += 1;
       else port.upcallsLost += 1;
+      if (this.#device.refusedUpcalls !== refused && port.device?.portId !== undefined)
+        this.#host.upcallRefused?.(port.device.portId);
     }
     return sent;
   }

@@ -20,6 +20,7 @@ export function describePort(port: Vport) {
     transmittedPackets: counted?.transmittedPackets ?? 0,
     transmittedBytes: counted?.transmittedBytes ?? 0,
     unsent: port.unsent,
+    upcalls: { sent: port.upcallsSent, lost: port.upcallsLost },
   };
 }
 

@@ -49,6 +49,11 @@ export class PseudoDevice implements ConnectionOwner {
     return connection;
   }
 
+  /** Upcalls that were lost because as many waited as may. */
+  get refusedUpcalls(): number {
+    return this.losses.upcallPortFull + this.losses.upcallSocketFull;
+  }
+
   /** Whether an upcall that is sent now would be lost, so that it need not be written: it is counted as lost then. */
   isLost(port: number, vport: number): boolean {
     const connection = this.#connections.get(port);

@@ -1,6 +1,7 @@
 /**
  * What waits for one netlink socket whose reader is slow: upcalls, in a queue for each port that they came from. The ports take
- * turns, so one that floods costs only itself. connection.ts empties it.
+ * turns, so one that floods costs only itself; and each has an equal part of the room, of which one part is kept for the next
+ * port that comes. connection.ts empties it.
  */
 
 /** Most upcalls that wait for one socket in all, and from one port. */
@@ -34,7 +35,11 @@ export class UpcallQueue {
     if (this.#size === 0) return Queued.YES;
     if (this.#size >= UPCALLS_MAXIMUM) return Queued.SOCKET_FULL;
     const queue = this.#byPort.get(port);
-    return queue !== undefined && queue.frames.length - queue.first >= UPCALLS_PER_PORT ? Queued.PORT_FULL : Queued.YES;
+    if (queue === undefined) return Queued.YES;
+    const equal = Math.floor(UPCALLS_MAXIMUM / (this.#turns.length + 1));
+    // It leaves as much free as it takes: what is free is for all that come.
+    const most = Math.min(UPCALLS_PER_PORT, equal, UPCALLS_MAXIMUM - this.#size);
+    return queue.frames.length - queue.first >= most ? Queued.PORT_FULL : Queued.YES;
   }
 
   /** Add an upcall, for which there is room. @param frame is kept */
