@@ -4,7 +4,7 @@
  */
 import { afterEach, describe, expect, test } from 'vitest';
 import { at, R0, SK_BUFF, TC, XDP, XDP_MD } from '../src/bpf/index.ts';
-import { FlowTable, PutMode, parseActions, parseFlowKey } from '../src/flow/index.ts';
+import { FlowTable, PutMode, parseActions, parseFlowKey, Word } from '../src/flow/index.ts';
 import { mappedMemory } from '../src/host/sys/index.ts';
 import { MAXIMUM_MASKS } from '../src/offload/layout/limits.ts';
 import { OffloadMaps } from '../src/offload/layout/maps.ts';
@@ -516,6 +516,118 @@ test('more masks than programs look up stay with the engine, until there is room
   bench.settle();
   expect(late.map((slot) => bench.offload.reasonOf(slot))).toEqual(late.map(() => null));
   expect(bench.refusals).toEqual([]);
+});
+
+test('a port hands up no more than its share, drops the others, counts them, and goes on when the engine has worked off some', () => {
+  const bench = new Bench('tc');
+  bench.offload.setPort({
+    ...{
+      ifindex: LOOPBACK,
+      number: 1,
+      hook: 'tc',
+      tapLike: false,
+      puntIfindex: LOOPBACK,
+      output: true,
+      xdpOutput: false,
+    },
+  });
+  bench.put(UDP.replace('10.0.0.2', '10.0.0.9'), '1');
+  bench.settle();
+  bench.offload.setShare(LOOPBACK, 3);
+  bench.run(frame(), 3);
+  expect([bench.offload.underWay(LOOPBACK), bench.offload.refusedPunts(LOOPBACK)]).toEqual([3, 0]);
+  expect(bench.run(frame(), 5)).toBe(TC.SHOT);
+  expect([bench.offload.underWay(LOOPBACK), bench.offload.refusedPunts(LOOPBACK)]).toEqual([3, 5]);
+  expect(bench.offload.portCounters(LOOPBACK)?.punted).toBe(3);
+  bench.offload.drained(LOOPBACK, 2);
+  bench.run(frame(), 2);
+  expect([bench.offload.underWay(LOOPBACK), bench.offload.refusedPunts(LOOPBACK)]).toEqual([3, 5]);
+  // A flow that has just come waits for what went up before, and shares with it.
+  bench.put(UDP, '1');
+  expect(bench.run(frame())).toBe(TC.SHOT);
+  bench.offload.drained(LOOPBACK, 3);
+  expect(bench.run(frame())).toBe(bench.sent);
+  expect(bench.offload.underWay(LOOPBACK)).toBe(0);
+  bench.offload.setShare(LOOPBACK, 0);
+  bench.run(numberedFrame(1), 1000);
+  expect(bench.offload.refusedPunts(LOOPBACK)).toBe(6);
+});
+
+describe('more masks than there are places', () => {
+  /** One flow of a mask of its own. */
+  function maskFlow(bench: Bench, port: number, i: number): number {
+    const { key, mask } = parseFlowKey(UDP);
+    key[Word.IN_PORT] = port;
+    key[Word.IPV4_DESTINATION] = ((10 + port) << 24) | (1 << (i & 15)) | ((i >> 4) << 16);
+    mask[Word.IPV4_DESTINATION] = (0xffff_ffff << (i & 15)) >>> 0;
+    mask[Word.IPV4_SOURCE] = (0xffff_ffff << (i >> 4)) >>> 0;
+    return bench.table.put({ key, mask, actions: parseActions('1'), ufid: null, mode: PutMode.CREATE });
+  }
+
+  /** Packets of flows, as time goes by. */
+  function use(
+    bench: Bench,
+    seconds: number,
+    ...flows: readonly (readonly [slots: readonly number[], packets: number])[]
+  ) {
+    for (let i = 0; i < seconds * 4; i += 1) {
+      for (const [slots, packets] of flows)
+        for (const slot of slots) for (let n = 0; n < packets; n += 1) bench.table.count(slot, 60, 0, 1);
+      for (let turn = 0; turn < 10; turn += 1) {
+        bench.skippedMs += 25;
+        bench.offload.poll();
+      }
+    }
+  }
+
+  const inKernel = (bench: Bench, slots: readonly number[]) =>
+    slots.filter((slot) => bench.offload.reasonOf(slot) === null).length;
+
+  /** Port 3 asks for 100 masks before port 1 comes with its own. */
+  function flooded(full: (port: number, masks: number) => void = () => {}) {
+    const bench = new Bench('tc', { masksFull: full });
+    const other = { ifindex: LOOPBACK + 2, number: 3, hook: 'tc', tapLike: false, puntIfindex: 0 } as const;
+    bench.offload.setPort({ ...other, output: true, xdpOutput: false });
+    const flood = Array.from({ length: 100 }, (_, i) => maskFlow(bench, 3, i));
+    bench.settle();
+    expect(inKernel(bench, flood)).toBe(MAXIMUM_MASKS);
+    const own = [200, 217, 234].map((i) => maskFlow(bench, 1, i));
+    return { bench, flood, own };
+  }
+
+  test('a port gets places for its masks, however much those of another carry', () => {
+    const { bench, flood, own } = flooded();
+    use(bench, 8, [flood, 20], [own, 1]);
+    expect(inKernel(bench, own)).toBe(own.length);
+    // Some places are kept for others.
+    expect(inKernel(bench, flood)).toBeLessThan(MAXIMUM_MASKS - own.length);
+    expect(inKernel(bench, flood)).toBeGreaterThan(MAXIMUM_MASKS / 2);
+    expect(bench.offload.reasonOf(maskFlow(bench, 1, 210))).toBeNull();
+    expect(bench.offload.reasonOf(maskFlow(bench, 3, 211))).not.toBeNull();
+    expect(bench.refusals).toEqual([]);
+  });
+
+  test('of one port those have places that carry most, and what carries about as much is not exchanged', () => {
+    const { bench, flood, own } = flooded();
+    const busy = flood.slice(60, 70);
+    use(bench, 10, [flood, 1], [busy, 100], [own, 5]);
+    expect(inKernel(bench, busy)).toBe(busy.length);
+    expect(inKernel(bench, own)).toBe(own.length);
+    const programs = bench.installations.length;
+    use(bench, 20, [flood, 1], [busy, 100], [own, 5], [flood.slice(80), 1]);
+    expect(bench.installations.length).toBe(programs);
+  });
+
+  test('it is told once, with the port that asks for most, and masks come in freely again when all have a place', () => {
+    const told: (readonly [number, number])[] = [];
+    const { bench, flood, own } = flooded((port, masks) => told.push([port, masks]));
+    use(bench, 8, [flood, 1], [own, 1]);
+    expect(told).toEqual([[3, 100]]);
+    for (const slot of flood.slice(10)) bench.table.remove(slot);
+    use(bench, 8, [own, 1]);
+    expect(inKernel(bench, [...flood.slice(0, 10), ...own])).toBe(13);
+    expect(bench.offload.reasonOf(maskFlow(bench, 1, 99))).toBeNull();
+  });
 });
 
 describe('order', () => {

@@ -251,7 +251,10 @@ test('the busiest mask of a port comes to be tried first, whatever other ports f
 test('a look-up, and a put, try the masks of their own port and those for any port alone', () => {
   const table = new FlowTable({ cacheEntries: 4 });
   const any = put(table, { key: words({ [Word.MARK]: 5 }), mask: words({ [Word.MARK]: ALL }) });
-  const own = put(table, { key: words({ [Word.IN_PORT]: 1, [Word.CT_MARK]: 9 }), mask: words({ [Word.IN_PORT]: ALL, [Word.CT_MARK]: ALL }) });
+  const own = put(table, {
+    key: words({ [Word.IN_PORT]: 1, [Word.CT_MARK]: 9 }),
+    mask: words({ [Word.IN_PORT]: ALL, [Word.CT_MARK]: ALL }),
+  });
   const { version } = table.masksOf(1);
   // A mask for each pair of prefixes, as packets make Open vSwitch put them.
   for (let i = 0; i < 32; i += 1) {
@@ -270,7 +273,8 @@ test('a look-up, and a put, try the masks of their own port and those for any po
   expect(tried({ [Word.IN_PORT]: 2, [Word.MARK]: 5 })).toEqual([any, 1]);
   expect(tried({ [Word.IN_PORT]: 3, [Word.MARK]: 5 })[0]).toBe(any);
   expect(table.masksOf(1).version).toBe(version);
-  for (let slot = table.next(0); slot !== -1; slot = table.next(slot + 1)) if (table.portOf(slot) === 3) table.remove(slot);
+  for (let slot = table.next(0); slot !== -1; slot = table.next(slot + 1))
+    if (table.portOf(slot) === 3) table.remove(slot);
   expect(table.masksOf(3)).toBe(table.masksOf(77));
   expect(tried({ [Word.IN_PORT]: 3, [Word.MARK]: 6, [Word.IPV4_SOURCE]: 11 })).toEqual([-1, 1]);
 });

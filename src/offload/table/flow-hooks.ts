@@ -55,7 +55,18 @@ export class FlowHooks {
     }
     const isFull = reason === WAITS && !this.#context.canGrow();
     this.reasons.set(slot, isFull ? this.#noRoom() : reason);
-    if (mayPass(reason)) this.#parked.add(slot);
+    if (mayPass(reason) && !this.#waitsForMask(slot)) this.#parked.add(slot);
+  }
+
+  /** Whether it depends on its mask alone where a flow can be: mask-shares.ts has it looked at again. */
+  #waitsForMask(slot: number): boolean {
+    return this.#states.some(({ waiting }) => waiting.has(slot));
+  }
+
+  /** A flow is out of a hook, as its mask is to leave it. */
+  turnedOut(state: HookState, slot: number): void {
+    this.#context.placement.remove(state, slot);
+    this.consider(slot);
   }
 
   /** The flow is gone from the table. */
@@ -138,7 +149,7 @@ export class FlowHooks {
       this.#takeOut(slot);
       return WAITS;
     }
-    if (atXdp !== null && mayPass(atXdp)) this.#parked.add(slot);
+    if (atXdp !== null && mayPass(atXdp) && !xdp.waiting.has(slot)) this.#parked.add(slot);
     // What XDP passes on comes to tc.
     const isAtTc = isOnePort ? port?.hook === 'tc' || atXdp !== null : tc.ports > 0;
     const atTc = isAtTc ? this.#place(tc, flow) : this.#takeOutAt(tc, slot);

@@ -20,6 +20,7 @@ import { adoptEntries } from './adopt.ts';
 import { FlowHooks } from './flow-hooks.ts';
 import { HookState } from './hook-state.ts';
 import type { LeftFlow, LeftFlows } from './left-flows.ts';
+import { MaskShares } from './mask-shares.ts';
 import { freeNumbers } from './numbers.ts';
 import type { OrderOptions } from './order.ts';
 import { Placement } from './placement.ts';
@@ -38,6 +39,8 @@ export interface FlowOffloadOptions extends OrderOptions {
   carried?(slot: number, packets: number, bytes: number): void;
   /** Packets that a port's program had handed up and that have not come: the punt channel had no room, or nobody was there. */
   lost?(ifindex: number, packets: number): void;
+  /** Flows ask for more masks than programs look up: those that carry most have a place from now on. @param port that asks for most, and how many */
+  masksFull?(port: number, masks: number): void;
   /** Most packets that are on their way through the punt channel. Left out, what is lost is found when nothing moves on a port. */
   readonly mostUnderWay?: number;
   /** Why a port of this number was not told of, where that is known; see {@link OffloadPorts.absenceOf}. */
@@ -71,6 +74,7 @@ export class FlowOffload implements FlowObserver {
   readonly #options: FlowOffloadOptions;
   readonly #portTable: PortTable;
   readonly #flows: FlowHooks;
+  readonly #shares: readonly MaskShares[];
   #quietAtMs = 0;
   /** What was seen of each port, and how often in turn. */
   readonly #activity = new Map<number, { readonly state: number; readonly looks: number }>();
@@ -135,6 +139,16 @@ export class FlowOffload implements FlowObserver {
       contexts: { tc: contextOf('tc'), xdp: contextOf('xdp') },
       canGrow: () => this.programs.canGrow,
     });
+    this.#shares = this.#states.map(
+      (state) =>
+        new MaskShares(state, {
+          table: this.table,
+          placement: this.placement,
+          consider: (slot) => this.#flows.consider(slot),
+          turnedOut: (of, slot) => this.#flows.turnedOut(of, slot),
+          full: (port, masks) => options.masksFull?.(port, masks),
+        }),
+    );
     this.#left =
       adopt === undefined ? null : adoptEntries(adopt.description, this.placement, this.#portTable, this.#states);
     this.table.observe(this);
@@ -223,6 +237,21 @@ export class FlowOffload implements FlowObserver {
     if (this.ports.get(ifindex)?.hook != null) this.#portTable.drained(ifindex, packets);
   }
 
+  /** Packets of a port that programs have handed up and the engine is not known to be done with. */
+  underWay(ifindex: number): number {
+    return this.#portTable.has(ifindex) ? this.#portTable.underWay(ifindex) : 0;
+  }
+
+  /** From now on programs drop what they would hand up of a port while so many packets of it are on their way; 0 for never. */
+  setShare(ifindex: number, packets: number): void {
+    this.#portTable.setShare(ifindex, packets);
+  }
+
+  /** Packets of a port that programs have dropped because of its share (32 bits). */
+  refusedPunts(ifindex: number): number {
+    return this.#portTable.has(ifindex) ? this.#portTable.refused(ifindex) : 0;
+  }
+
   /** Counters of a port; null for one that is not offloaded. */
   portCounters(ifindex: number): ReturnType<PortTable['counters']> {
     return this.#portTable.counters(ifindex);
@@ -305,7 +334,8 @@ export class FlowOffload implements FlowObserver {
       this.#flows.retrySoon();
     }
     this.#flows.retry(nowMs);
-    return this.#waitMs();
+    for (const shares of this.#shares) shares.poll(nowMs);
+    return this.#waitMs(nowMs);
   }
 
   /** Whether the programs of these tables are on a port. */
@@ -317,8 +347,11 @@ export class FlowOffload implements FlowObserver {
     );
   }
 
-  #waitMs(): number {
-    const waits = [this.#flows.waitMs, this.placement.waitMs, this.programs.waitMs].filter((wait) => wait >= 0);
+  #waitMs(nowMs: number): number {
+    const shares = this.#shares.map((each) => each.waitMs(nowMs));
+    const waits = [this.#flows.waitMs, this.placement.waitMs, this.programs.waitMs, ...shares].filter(
+      (wait) => wait >= 0,
+    );
     return waits.length === 0 ? -1 : Math.min(...waits);
   }
 

@@ -8,6 +8,12 @@ import { type Numbered, Numbers } from './numbers.ts';
 
 const INITIAL_FLOWS = 64;
 
+/** Decides which masks may come into a program. */
+export interface MaskAdmission {
+  /** @param id of a mask that has no entries, and `port` the input port of the flow that asks for it */
+  admits(id: string, port: number): boolean;
+}
+
 /** The part of a mask's plan that programs have. */
 export type MaskWords = Pick<MaskPlan, 'index' | 'values'>;
 
@@ -19,6 +25,14 @@ export class HookState {
   order: readonly Numbered<MaskWords>[] = [];
   /** Ids of masks and shapes that the verifier does not take. */
   readonly bad = new Set<string>();
+  /** Some flow's mask has found no place. */
+  isContended = false;
+  /** Says which masks may come into the program then, see mask-shares.ts; null while all may that there is room for. */
+  admission: MaskAdmission | null = null;
+  /** Ids of masks whose flows are being taken out. */
+  readonly leaving = new Set<string>();
+  /** Flows whose mask has no place, by slot: the id of their mask. */
+  readonly waiting = new Map<number, string>();
   /** Ports whose packets come to this hook. */
   ports = 0;
   loaded: LoadedProgram | null = null;
@@ -51,8 +65,9 @@ export class HookState {
     this.#entries[slot] = entry;
   }
 
-  /** No flow has an entry any more. */
+  /** No flow has an entry any more, nor waits for one. */
   clearEntries(): void {
+    this.waiting.clear();
     this.#entries = new Int32Array(INITIAL_FLOWS);
   }
 

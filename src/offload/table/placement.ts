@@ -72,8 +72,9 @@ export class Placement {
    * @returns null when it is in the tables now, else why not: then it is not there
    */
   place(state: HookState, flow: FlowToPlace, context: CompileContext): string | null {
+    state.waiting.delete(flow.slot);
     const reason = this.#place(state, flow, context);
-    if (reason !== null) this.remove(state, flow.slot);
+    if (reason !== null) this.#takeOut(state, flow.slot);
     return reason;
   }
 
@@ -89,7 +90,7 @@ export class Placement {
       return WAITS;
     }
     if (state.bad.has(plan.id) || state.bad.has(shape.id)) return 'the verifier does not take its program';
-    const mask = this.#mask(state, plan);
+    const mask = this.#mask(state, slot, plan);
     if (typeof mask === 'string') return mask;
     const numbered = this.#shape(state, shape);
     if (typeof numbered === 'string') return numbered;
@@ -108,16 +109,22 @@ export class Placement {
     }
     if (current !== 0) {
       if (there === current) return this.#change(state, flow, current, mask, numbered, hash, parameters);
-      this.remove(state, slot);
+      this.#takeOut(state, slot);
     }
     return this.#add(state, flow, mask, numbered, hash, parameters);
   }
 
-  #mask(state: HookState, plan: MaskPlan): Numbered<MaskWords> | string {
+  #mask(state: HookState, slot: number, plan: MaskPlan): Numbered<MaskWords> | string {
     const there = state.masks.get(plan.id);
-    if (there !== undefined && there.entries > 0) return there;
+    const isLeaving = state.leaving.has(plan.id);
+    if (there !== undefined && there.entries > 0 && !isLeaving) return there;
     const used = HookState.used(state.masks);
-    if (used >= MAXIMUM_MASKS) return `${used + 1} masks, at most ${MAXIMUM_MASKS}`;
+    const hasRoom = used < MAXIMUM_MASKS && !isLeaving;
+    if (!hasRoom || state.admission?.admits(plan.id, this.#options.table.portOf(slot)) === false) {
+      state.isContended = true;
+      state.waiting.set(slot, plan.id);
+      return `${Math.max(used, MAXIMUM_MASKS) + 1} masks, at most ${MAXIMUM_MASKS}`;
+    }
     const { index, values } = plan;
     return there ?? state.masks.add(plan.id, { index, values }) ?? 'masks change faster than programs';
   }
@@ -216,6 +223,11 @@ export class Placement {
 
   /** Take a flow out; what was counted goes to the flow table first. No entry is no error. */
   remove(state: HookState, slot: number): void {
+    state.waiting.delete(slot);
+    this.#takeOut(state, slot);
+  }
+
+  #takeOut(state: HookState, slot: number): void {
     const entry = state.entryOf(slot);
     if (entry !== 0) this.removeEntry(state, entry, slot);
   }
