@@ -1,4 +1,5 @@
 /** The figures that the project holds itself to, each beside what this run measured. */
+import type { AttackFigures } from './attack.ts';
 import type { DecideBench } from './decide.ts';
 import type { InMemoryResult } from './in-memory.ts';
 import type { LatencyFigures } from './latency.ts';
@@ -28,6 +29,7 @@ export interface Measurements {
   peers: PeerResult[];
   latency: LatencyFigures | null;
   ovs: OvsFigures | null;
+  attack: AttackFigures | null;
   offload: OffloadFigures | null;
   memory: InMemoryResult | null;
   module: ModuleFigures | null;
@@ -73,6 +75,7 @@ export function figures(m: Measurements): Figure[] {
     ...engineFigures(m.peers),
     ...openVSwitchFigures(m.peers, m.ovs),
     ...latencyFigures(m.latency),
+    ...attackFigures(m.attack),
     ...offloadFigures(m.peers, m.offload),
     ...roomFigures(m),
   ];
@@ -121,6 +124,17 @@ function openVSwitchFigures(peers: readonly PeerResult[], m: OvsFigures | null):
   }
   all.push(...missing(m.notAvailable));
   return all;
+}
+
+/** Other ports while one attacks. */
+function attackFigures(m: AttackFigures | null): Figure[] {
+  if (m === null) return [];
+  const all = Object.entries(m.left).flatMap(([attack, { rate, pings, newFlows }]) => [
+    atLeast(`Other ports while one makes new ${attack}: rate, to before`, rate, 0.9, 'x'),
+    atLeast(`Other ports while one makes new ${attack}: pings, to before`, pings, 1, 'x'),
+    atLeast(`Other ports while one makes new ${attack}: new flows, to before`, newFlows, 0.5, 'x'),
+  ]);
+  return [...all, ...missing(m.notAvailable)];
 }
 
 /** Round trips, side by side. */

@@ -13,6 +13,7 @@ export const GROUPS = {
   latency: 'round trips of Linux bridge, bare redirect and offload at tc, side by side in many short turns',
   control:
     "flow set-up through ovs-vswitchd, and 100 ports added and removed, beside OVS's own userspace datapath; ovs-dpctl on 100,000 flows",
+  attack: 'what other ports have left while one makes new masks or new flows, under ovs-vswitchd with offload at tc',
   offload:
     'what the generated program costs in memory, beside an empty one; how soon flows are in the kernel, and how many',
   memory: 'the engine with the learning extension, in memory',

@@ -8,6 +8,7 @@ import { writeFileSync } from 'node:fs';
 import { cpus, release } from 'node:os';
 import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
+import { benchAttacks } from './attack.ts';
 import type { DecideBench } from './decide.ts';
 import { figures, type Measurements, type ModuleFigures } from './figures.ts';
 import { measureForwarding } from './forward.ts';
@@ -56,6 +57,7 @@ async function measure(selection: Selection, options: Options): Promise<Measurem
     idle,
     latency: selection.has('latency') ? await benchLatency(options) : null,
     ovs: selection.has('control') ? await benchOvs(options) : null,
+    attack: selection.has('attack') ? await benchAttacks(options) : null,
     offload: selection.has('offload') ? await benchOffload(options) : null,
     memory: selection.has('memory')
       ? alone<InMemoryResult>('in memory', ['--expose-gc', compiled('in-memory.js')])

@@ -160,10 +160,10 @@ export interface OffloadPort {
   /** Packets that were none of the switch's business. */
   passedPackets: number;
   /**
-   * Packets lost, by cause: `punts` handed up that did not come (see {@link OffloadInfo.channel}), `failed` when something went wrong after a packet
+   * Packets lost, by cause: `punts` handed up that did not come (see {@link OffloadInfo.channel}), `refused` beyond the port's share of the way up, `failed` when something went wrong after a packet
    * had been changed, or a flow was too fast to be taken over without a gap, `copies` of packets for further ports.
    */
-  lost: { punts: number; failed: number; copies: number };
+  lost: { punts: number; refused: number; failed: number; copies: number };
   /** Why there is no hook, or not the one that was asked for; null for nothing to say. */
   reason: string | null;
 }

@@ -17,8 +17,9 @@ export class Seldom {
     this.#later = later;
   }
 
-  happened(): void {
-    this.#times += 1;
+  /** @param times how many there were at once */
+  happened(times = 1): void {
+    this.#times += times;
     if (!this.#isQuiet) this.#sayNow();
   }
 

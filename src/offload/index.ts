@@ -22,12 +22,13 @@ export { undoXdpTarget, type XdpTarget, xdpTarget } from './attach/xdp-target.ts
 export { CopyChannel, type FrameCopy } from './copies/channel.ts';
 export type { CopyMaps } from './copies/layout.ts';
 export { type Description, type MapSet, OffloadMaps, tablesLayout } from './layout/maps.ts';
-export { interfacesIn } from './layout/port-table.ts';
+export { interfacesIn, liftShares } from './layout/port-table.ts';
 export { drop as emitDrop } from './program/end.ts';
 export { Found } from './program/facts.ts';
 export type { LoadedProgram, Refused } from './program/load.ts';
 export { Fact, type Stage } from './program/stage.ts';
 export { emitPunt } from './punt/punt.ts';
+export { emitWithinShare, type ShareWords } from './punt/share.ts';
 export { cpuParts, FlowOffload, type FlowOffloadOptions } from './table/flow-offload.ts';
 export type { Marks } from './table/order.ts';
 export type { OffloadPort } from './table/ports.ts';

@@ -7,8 +7,14 @@ import { type Adapter, BATCH_SIZE, Batch, PcapAdapter } from '../../net/index.ts
 import type { VirtualSwitch } from '../../switch/index.ts';
 import type { PortState } from '../api.ts';
 import type { Port } from '../config/model.ts';
+import type { Seldom } from '../seldom.ts';
 import { PortBackend } from './backend.ts';
 import type { FoundStations } from './stations.ts';
+import { TimeShare } from './time-share.ts';
+
+/** Time of the thread that the packets of one port may take at once, and packets that are taken however long they take. */
+const TURN_MS = 1;
+const LEAST_PACKETS = 4;
 
 /** Told when a port should be looked at: its descriptor reports an error, or its capture has been read. */
 export type TroubleListener = (port: DatapathPort) => void;
@@ -41,6 +47,8 @@ export class DatapathPort implements LoopHandler, Poller {
   ownedByUser = false;
   /** The further name that its interface was given for Open vSwitch; null for none. */
   givenName: string | null = null;
+  /** Says that packets of it were lost on their way to Open vSwitch; null before the first was. */
+  upcallRefusals: Seldom | null = null;
   /** MAC address of the device before it went; null when none has gone. */
   lastMac: string | null = null;
 
@@ -48,6 +56,7 @@ export class DatapathPort implements LoopHandler, Poller {
   readonly #loop: EventLoop;
   readonly #onTrouble: TroubleListener;
   readonly #batch = new Batch();
+  readonly #time = new TimeShare(TURN_MS, LEAST_PACKETS, BATCH_SIZE);
   /** What adapters before the present one have lost. */
   #pastDropped = 0;
   #watchedDescriptor = -1;
@@ -120,10 +129,12 @@ export class DatapathPort implements LoopHandler, Poller {
     const adapter = this.backend.adapter;
     if (adapter === null) return 0;
     const batch = this.#batch;
-    const count = adapter.receive(batch, BATCH_SIZE);
+    const count = adapter.receive(batch, this.#time.packets);
     if (count > 0) {
+      const beganMs = performance.now();
       this.#switch.receive(this.id, 0, batch);
       this.onWorkedOff?.(count);
+      this.#time.spent(count, performance.now() - beganMs);
     }
     return count;
   }

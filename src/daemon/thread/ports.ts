@@ -284,7 +284,7 @@ export class DatapathPorts {
       kind: port.config.kind,
       device: file,
       state: port.state,
-      reason: port.reason,
+      reason: port.reason ?? this.#offload.overloadOf(port),
       user: port.user?.name ?? null,
       addedBy: port.ownedByUser ? (port.user?.name ?? null) : null,
       mac: adapter === null ? null : formatMac(adapter.macAddress, 0),

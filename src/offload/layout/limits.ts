@@ -1,7 +1,7 @@
 /** The limits of what is offloaded, in one place; README.md tells them to users. */
 
 /** Of the layout of all maps: programs and tables of another version are not adopted. */
-export const LAYOUT_VERSION = 4;
+export const LAYOUT_VERSION = 5;
 
 /** Masks that the program of one hook looks up. */
 export const MAXIMUM_MASKS = 32;

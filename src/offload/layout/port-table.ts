@@ -67,6 +67,11 @@ export function interfacesIn({ ports }: OffloadMaps): number[] {
   return found;
 }
 
+/** Programs hand up what they have to, however much is on its way. */
+export function liftShares(maps: OffloadMaps): void {
+  for (const ifindex of interfacesIn(maps)) Atomics.store(maps.ports, ifindex * PORT_WORDS + PortWord.SHARE, 0);
+}
+
 export class PortTable {
   readonly #maps: Pick<OffloadMaps, 'ports' | 'cpus' | 'sizes'>;
   /** Places of counters by ifindex. */
@@ -241,6 +246,16 @@ export class PortTable {
     if (!this.#lanes.has(ifindex)) return;
     const underWay = (this.punted(ifindex) - punted) | 0;
     this.resignBeyond(ifindex, Math.max(0, underWay));
+  }
+
+  /** From now on at most so many packets of a port are on their way up at a time. */
+  setShare(ifindex: number, packets: number): void {
+    if (this.#lanes.has(ifindex)) Atomics.store(this.#maps.ports, ifindex * PORT_WORDS + PortWord.SHARE, packets);
+  }
+
+  /** Packets of a port that were dropped because as many as its share were on their way, as programs count them (32 bits). */
+  refused(ifindex: number): number {
+    return Atomics.load(this.#maps.ports, ifindex * PORT_WORDS + PortWord.REFUSED);
   }
 
   /** Whether what goes up of a port does so by the descriptor of a TAP. */

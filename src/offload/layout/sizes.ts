@@ -77,8 +77,13 @@ export const PortWord = {
   /** Packets that XDP passed, and those that came to tc after it. */
   PASSED: 6,
   ARRIVED: 7,
+  /** Most packets that may be on their way up at a time, written by the daemon; 0 for any number. */
+  SHARE: 8,
+  /** Packets that were dropped because as many were on their way, counted by programs. */
+  REFUSED: 9,
 } as const;
-export const PORT_WORDS = 8;
+/** A cache line: packets of one port do not disturb those of another. */
+export const PORT_WORDS = 16;
 
 export const PortFlag = {
   ON: 1,

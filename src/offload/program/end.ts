@@ -3,11 +3,19 @@ import { at, R1, R2, R3, R6, R7, TC, XDP } from '../../bpf/index.ts';
 import { emitLength } from '../actions/length.ts';
 import { LaneByte, PortFlag, PortWord } from '../layout/sizes.ts';
 import { emitPunt } from '../punt/punt.ts';
+import { emitWithinShare, type ShareWords } from '../punt/share.ts';
 import { Found } from './facts.ts';
 import type { ProgramPlan } from './plan.ts';
 import { countArrival, countCarried } from './port.ts';
 import type { Stage } from './stage.ts';
 import type { ProgramWriter } from './writer.ts';
+
+const SHARE_WORDS: ShareWords = {
+  handedUp: PortWord.PUNTED,
+  workedOff: PortWord.DRAINED,
+  share: PortWord.SHARE,
+  refused: PortWord.REFUSED,
+};
 
 /** What the program returns for a packet that ends here. */
 function dropVerdict(writer: ProgramWriter): number {
@@ -66,17 +74,25 @@ export function endStage({ maps: { maps } }: ProgramPlan): Stage {
 function end(writer: ProgramWriter): void {
   const { b } = writer;
   countArrival(writer, 'add');
-  writer.countOfPort(writer.isTc ? LaneByte.PUNTED : LaneByte.PASSED);
-  if (!writer.isTc) b.return(XDP.PASS);
-  else {
+  if (!writer.isTc) {
+    writer.countOfPort(LaneByte.PASSED);
+    b.return(XDP.PASS);
+  } else {
     b.load(R7, 'u64', writer.slot(Found.PORT));
     const pass = b.label('the TAP has it');
+    const refused = b.label('beyond its share');
     b.load(R2, 'u32', at(R7, PortWord.FLAGS * 4));
     b.jumpIf(R2, '&', PortFlag.EGRESS, pass);
     b.load(R3, 'u32', at(R7, PortWord.PUNT_IFINDEX * 4));
     b.jumpIf(R3, '==', 0, pass);
+    writer.note("no more on their way than the port's share");
+    emitWithinShare(b, R7, SHARE_WORDS, refused);
+    writer.countOfPort(LaneByte.PUNTED);
     emitPunt(b, R6, R3);
+    b.place(refused);
+    b.return(dropVerdict(writer));
     b.place(pass);
+    writer.countOfPort(LaneByte.PUNTED);
     b.return(TC.NEXT);
   }
   if (writer.failed.uses === 0) return;

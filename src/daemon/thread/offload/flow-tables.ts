@@ -36,7 +36,10 @@ export interface TablesSurroundings {
   tableGone(): void;
   /** Milliseconds of CLOCK_MONOTONIC. */
   nowMs(): number;
-  warn(message: string): void;
+  /** Name of a port of the switch; empty for none. */
+  nameOf(portId: number): string;
+  /** @param port that it is about */
+  warn(message: string, port?: string): void;
   log(message: string, fields: Record<string, unknown>): void;
 }
 
@@ -90,6 +93,7 @@ export class FlowTables implements FlowRegistry {
         mostUnderWay: MOST_UNDER_WAY,
         lost: (ifindex, packets) => ports.lost(ifindex, packets),
         install: (of, installation) => this.#install(of, installation),
+        masksFull: (of, portId, masks) => this.#masksFull(of, portId, masks),
         refused: (of, refusal, hookIsLost) => this.#refused(of, refusal, hookIsLost),
         absence: (portId) => this.#around.absence(portId),
         copiesRefused: ({ reason }) => this.#around.copiesRefused(reason),
@@ -190,6 +194,13 @@ export class FlowTables implements FlowRegistry {
     const what = hookIsLost ? `${refusal.hook} runs on the engine` : 'some flows stay in the engine';
     warn(`${table.source.name}: ${what}, as the verifier refuses a program: ${refusal.reason}`);
     log('a program was refused', { listing: refusal.listing, log: refusal.log });
+  }
+
+  #masksFull(table: OffloadedSource, portId: number, masks: number): void {
+    const name = this.#around.nameOf(portId);
+    const whose = name === '' ? '' : `, ${masks} of them for port ${name}`;
+    const what = `flows of ${table.source.name} ask for more masks than the kernel looks up${whose}`;
+    this.#around.warn(`${what}: those that carry most are there, the others in the engine`, name);
   }
 
   #poll(): number {

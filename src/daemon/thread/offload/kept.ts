@@ -18,6 +18,7 @@ import {
   type Installation,
   interfacesIn,
   type Json,
+  liftShares,
   OffloadMaps,
   OffloadState,
   removeOffloadState,
@@ -177,6 +178,8 @@ export class KeptState implements ProgramHolder {
     try {
       const opened = OffloadMaps.open((name) => state.openMap(name, (path) => path), cpuParts());
       if ('reason' in opened) return opened.reason;
+      // Until somebody counts what is worked off again, nothing that is handed up is refused.
+      liftShares(opened.maps);
       this.#tables.set(told.name, { ...told, ...opened, interfaces: new Set(interfacesIn(opened.maps)) });
       return null;
     } catch (error) {

@@ -108,8 +108,9 @@ export class DatapathOffload implements FlowRegistry {
       wayUp,
       ports,
       nowMs,
-      warn,
+      warn: (message, port) => around.warn(message, port),
       log,
+      nameOf: (portId) => around.portOf(portId)?.name ?? '',
       isOn: () => this.#mode !== 'off' && this.#decide(),
       isRequired: () => this.#mode === 'require',
       absence: (portId) => this.#absence(portId),
@@ -296,6 +297,11 @@ export class DatapathOffload implements FlowRegistry {
   /** What the kernel does for a port, in short; null when it does nothing. */
   summaryOf(port: DatapathPort): PortInfo['offload'] {
     return this.#ports.summaryOf(port);
+  }
+
+  /** What a port has too much of, for the line that tells its state; null for nothing. */
+  overloadOf(port: DatapathPort): string | null {
+    return this.#ports.overloadOf(port);
   }
 
   show(): OffloadInfo {

@@ -5,11 +5,16 @@
 import type { Program } from '../../../bpf/index.ts';
 import type { PuntClaim } from '../../../host/index.ts';
 import type { Attachment, ForeignProgram, Hook } from '../../../offload/index.ts';
+import type { Seldom } from '../../seldom.ts';
 import type { DatapathPort } from '../port.ts';
 import type { Change } from './interface-changes.ts';
 import type { LeftPrograms, ProgramHolder } from './kept.ts';
+import type { PuntShare } from './punt-shares.ts';
 import type { OffloadedSource } from './source.ts';
 import { Condition, type Watched, XdpState } from './upkeep/port-upkeep.ts';
+
+/** How long a port counts as overloaded after its last packet beyond its share. */
+const OVERLOAD_MS = 60_000;
 
 export class PortOffload implements Watched {
   readonly port: DatapathPort;
@@ -39,6 +44,10 @@ export class PortOffload implements Watched {
   foreign: readonly ForeignProgram[] = [];
   /** Packets that its programs had handed up and that have not come. */
   lostPunts = 0;
+  /** What it gets of the way up; null for a TAP, which has one of its own. */
+  share: PuntShare | null = null;
+  /** Says that packets beyond its share were dropped; null as its share. */
+  refusals: Seldom | null = null;
 
   /** Puts programs on its interface. */
   readonly holder: ProgramHolder;
@@ -88,6 +97,12 @@ export class PortOffload implements Watched {
   get why(): string | null {
     const first = this.reason ?? this.attachReason;
     return [...(first === null ? [] : [first]), ...this.xdpReasons].join('; ') || null;
+  }
+
+  /** What its programs have dropped lately of what it had to hand up; null when that was nothing. */
+  get overload(): string | null {
+    if (this.share === null || performance.now() - this.share.refusedAtMs > OVERLOAD_MS) return null;
+    return `more packets of new flows than its share: ${this.share.refused} dropped so far`;
   }
 
   get wantsNews(): boolean {

@@ -7,12 +7,16 @@ import { withRouteClient } from '../../../host/index.ts';
 import type { Batch } from '../../../net/index.ts';
 import { messageOf, type VirtualSwitch } from '../../../switch/index.ts';
 import type { PortInfo } from '../../api.ts';
+import { Seldom } from '../../seldom.ts';
 import type { DatapathPort } from '../port.ts';
 import { CHANGES, type Change } from './interface-changes.ts';
 import { transientHolder } from './kept.ts';
 import { PortOffload } from './port-offload.ts';
+import { PortPunts } from './port-punts.ts';
+import { type PuntShare, PuntShares } from './punt-shares.ts';
 import type { OffloadedSource } from './source.ts';
 import { PortUpkeep, type UpkeepSurroundings } from './upkeep/port-upkeep.ts';
+import { RING_SLOTS } from './way-up.ts';
 
 const FAILED_CHANGE: Readonly<Record<Exclude<Change, 'gro'>, string>> = {
   up: 'cannot set up the interface of',
@@ -31,10 +35,12 @@ export class PortOffloads implements Iterable<PortOffload> {
   readonly #around: PortsSurroundings;
   readonly #ports = new Map<number, PortOffload>();
   readonly #upkeep: PortUpkeep;
+  readonly #shares: PuntShares;
 
   constructor(around: PortsSurroundings) {
     this.#around = around;
     this.#upkeep = new PortUpkeep({ ...around, ports: () => this.#ports.values() });
+    this.#shares = new PuntShares(RING_SLOTS, (share, packets) => this.#refused(share, packets));
   }
 
   [Symbol.iterator](): Iterator<PortOffload> {
@@ -45,6 +51,11 @@ export class PortOffloads implements Iterable<PortOffload> {
   summaryOf(port: DatapathPort): PortInfo['offload'] {
     const one = this.#ports.get(port.id);
     return one === undefined ? null : { hook: one.hook, reason: one.why, pending: one.awaitsXdp };
+  }
+
+  /** See {@link PortOffload.overload}. */
+  overloadOf(port: DatapathPort): string | null {
+    return this.#ports.get(port.id)?.overload ?? null;
   }
 
   of(port: DatapathPort): PortOffload | undefined {
@@ -77,7 +88,8 @@ export class PortOffloads implements Iterable<PortOffload> {
     try {
       const base = wayUp.openForPorts();
       one.claim = wayUp.claim(ifindex, (batch) => this.#punted(one, batch));
-      if (!this.#takeUp(one)) one.attach('tc-ingress', base);
+      base.begin(ifindex);
+      if (!this.#takeUp(one)) one.attach('tc-ingress', base.program);
     } catch (error) {
       one.attachReason = messageOf(error);
     }
@@ -85,6 +97,8 @@ export class PortOffloads implements Iterable<PortOffload> {
       this.#letGo(one);
       return one.attachReason ?? 'no program is on its interface';
     }
+    one.share = this.#shares.open(new PortPunts(one, wayUp));
+    one.refusals = this.#saysRefusals(port.name);
     this.#ports.set(port.id, one);
     this.#changeInterface(one);
     this.#readMtu(one);
@@ -110,7 +124,7 @@ export class PortOffloads implements Iterable<PortOffload> {
     one.foreign = left.tc.foreign;
     const goesOn = takeover.isWaiting(one.ifindex) || this.isTaken(one.ifindex);
     if (!(one.asksForXdp && goesOn)) this.#stopTakenXdp(one);
-    if (goesOn || (wayUp.base !== null && one.tc.replace(wayUp.base))) return true;
+    if (goesOn || (wayUp.base !== null && one.tc.replace(wayUp.base.program))) return true;
     one.tc = null;
     return false;
   }
@@ -140,6 +154,17 @@ export class PortOffloads implements Iterable<PortOffload> {
     this.#assign(one);
   }
 
+  #saysRefusals(name: string): Seldom {
+    const { loop, warn } = this.#around;
+    return new Seldom(
+      (packets) => {
+        const what = `${packets} packet${packets === 1 ? ' was' : 's were'} dropped before a flow was found for them`;
+        warn(`port ${name}: ${what}, as it has more of them than its share`, name);
+      },
+      (delayMs, call) => void loop.timers.once(delayMs, { onTimer: call }),
+    );
+  }
+
   /** The port's NIC has other properties. */
   nicChanged(port: DatapathPort): void {
     const one = this.#ports.get(port.id);
@@ -160,6 +185,7 @@ export class PortOffloads implements Iterable<PortOffload> {
     const one = this.#ports.get(port.id);
     if (one === undefined) return;
     this.#ports.delete(port.id);
+    if (one.share !== null) this.#shares.close(one.share);
     this.#upkeep.forget(one);
     port.onWorkedOff = null;
     if (one.left !== null && takeover.isUnderWay) {
@@ -226,8 +252,22 @@ export class PortOffloads implements Iterable<PortOffload> {
 
   #punted(one: PortOffload, batch: Batch): void {
     const { count } = batch;
+    const beganMs = performance.now();
     this.#around.virtualSwitch.receive(one.port.id, 0, batch);
     one.source?.flows.drained(one.ifindex, count);
+    this.#around.wayUp.base?.workedOff(one.ifindex, count);
+    const nowMs = performance.now();
+    if (one.share !== null) this.#shares.workedOff(one.share, count, nowMs - beganMs, nowMs);
+  }
+
+  /** Packets that programs have dropped, as as many as the port's share were on their way up. */
+  #refused(share: PuntShare, packets: number): void {
+    for (const one of this.#ports.values()) {
+      if (one.share !== share) continue;
+      one.port.countLost(packets);
+      one.refusals?.happened(packets);
+      return;
+    }
   }
 
   /** Have the interface as the programs need it, also when this process is no more. */
@@ -252,6 +292,7 @@ export class PortOffloads implements Iterable<PortOffload> {
   }
 
   #letGo(one: PortOffload): void {
+    this.#around.wayUp.base?.end(one.ifindex);
     try {
       // It is set down, where it was down, before anybody else has it.
       this.#around.takeover.changes.takeAllBack(one.ifindex);

@@ -75,7 +75,7 @@ export function showPort(one: PortOffload): OffloadPort {
     droppedPackets: counters?.dropped ?? 0,
     puntedPackets: one.isTap ? (counters?.punted ?? 0) : (one.claim?.handled ?? 0),
     passedPackets: counters?.passed ?? 0,
-    lost: { punts: one.lostPunts, failed, copies },
+    lost: { punts: one.lostPunts, refused: one.share?.refused ?? 0, failed, copies },
     reason: one.why,
   };
 }

@@ -28,6 +28,8 @@ export interface SourceSurroundings {
   readonly mostUnderWay: number;
   /** Packets that programs had handed up and that have not come. */
   lost(ifindex: number, packets: number): void;
+  /** Flows ask for more masks than programs have; `portId` is the switch's port that asks for most. */
+  masksFull(source: OffloadedSource, portId: number, masks: number): void;
   refused(source: OffloadedSource, refusal: Refused, hookIsLost: boolean): void;
   /** Why programs cannot have a port of the switch, as the rest of a sentence that begins with it; null when that is not known. */
   absence(portId: number): string | null;
@@ -63,6 +65,7 @@ export class OffloadedSource {
       },
       refused: (refusal, hookIsLost) => around.refused(this, refusal, hookIsLost),
       copiesRefused: (refusal) => around.copiesRefused(refusal),
+      masksFull: (number, masks) => around.masksFull(this, source.portIdOf(number), masks),
       lost: (ifindex, packets) => around.lost(ifindex, packets),
       absence: (number) => around.absence(source.portIdOf(number)),
       mostUnderWay: around.mostUnderWay,
@@ -107,6 +110,7 @@ export class OffloadedSource {
       xdpOutput: isOpen && one.xdpOutput,
       isDown: one.port.isLinkDown,
     });
+    if (one.share !== null) this.flows.setShare(one.ifindex, one.share.packets);
     one.reason = refusal ?? (isOpen ? one.attachReason : 'something else looks at its packets');
   }
 

@@ -2,22 +2,24 @@
  * The way up: the punt channel by which packets that programs do not carry come to the engine, and the program that hands up everything. It is
  * there from the first port or table on that needs it. Neighbours: port-offloads.ts and flow-tables.ts.
  */
-import type { Program } from '../../../bpf/index.ts';
 import {
   type EventLoop,
   openPuntChannel,
   type PuntChannel,
   type PuntClaim,
   type PuntCounters,
+  type Timer,
 } from '../../../host/index.ts';
 import { BATCH_SIZE, type Batch } from '../../../net/index.ts';
 import type { Marks } from '../../../offload/index.ts';
-import { loadBaseProgram } from './base-program.ts';
+import { BaseProgram } from './base-program.ts';
 
 /** Slots of the ring that all ports share. */
-const RING_SLOTS = 255;
+export const RING_SLOTS = 255;
 /** Most packets of a port that programs have handed up and the engine is not done with. */
 export const MOST_UNDER_WAY = RING_SLOTS + BATCH_SIZE;
+/** How often it is looked for packets that the program which hands up everything has counted and that have not come, while there may be some. */
+const LOOK_MS = 10;
 /** Batches that are taken at the end, at most. */
 const LAST_TURNS = 1000;
 
@@ -38,14 +40,17 @@ export class WayUp implements Marks {
   #past = 0;
   readonly #marks: { readonly mark: number; readonly taken: number }[] = [];
   #channel: PuntChannel | null = null;
-  #base: Program | null = null;
+  #base: BaseProgram | null = null;
+  /** The next look for what was lost, and what had been taken at the one before. */
+  #look: Timer | null = null;
+  #takenAtLook = 0;
 
   constructor(options: WayUpOptions) {
     this.#options = options;
   }
 
   /** The program that hands up everything; null before a port has asked for it. */
-  get base(): Program | null {
+  get base(): BaseProgram | null {
     return this.#base;
   }
 
@@ -68,6 +73,7 @@ export class WayUp implements Marks {
   #receive(channel: PuntChannel): number {
     const count = channel.receive();
     this.#taken += count;
+    if (count > 0 && this.#look === null && this.#base !== null) this.#lookLater(channel);
     if (this.#marks.length === 0) return count;
     // The ring was empty then, or as much has been taken as there is room in it.
     const isEmpty = count < BATCH_SIZE;
@@ -78,14 +84,27 @@ export class WayUp implements Marks {
     return count;
   }
 
+  #lookLater(channel: PuntChannel): void {
+    this.#look = this.#options.loop.timers.once(LOOK_MS, {
+      onTimer: () => {
+        this.#look = null;
+        if (this.#channel !== channel || this.#base === null) return;
+        const isEmpty = this.#receive(channel) < BATCH_SIZE;
+        const haveCome = isEmpty || this.#taken - this.#takenAtLook >= RING_SLOTS;
+        this.#takenAtLook = this.#taken;
+        if (this.#base.look(haveCome) && this.#look === null) this.#lookLater(channel);
+      },
+    });
+  }
+
   /** @returns the interface that programs redirect to @throws SystemError, as openPuntChannel */
   open(): number {
     return this.#channelOf().interfaceIndex;
   }
 
   /** @returns the program that hands up everything @throws SystemError, PrivilegeError, VerifierError */
-  openForPorts(): Program {
-    this.#base ??= loadBaseProgram(this.#channelOf().interfaceIndex);
+  openForPorts(): BaseProgram {
+    this.#base ??= new BaseProgram(this.#channelOf().interfaceIndex);
     return this.#base;
   }
 
@@ -106,6 +125,8 @@ export class WayUp implements Marks {
 
   /** @param remove whether devices that could outlive the process go, too */
   close(remove: boolean): void {
+    this.#look?.cancel();
+    this.#look = null;
     this.#base?.close();
     this.#base = null;
     const channel = this.#channel;

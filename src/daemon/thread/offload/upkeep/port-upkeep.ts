@@ -57,7 +57,7 @@ export class PortUpkeep {
 
   /** Put the programs of a port's table on it, or those that hand everything up. */
   putPrograms(one: PortOffload): void {
-    one.putPrograms(this.#around.wayUp.base, this.#around.nowMs());
+    one.putPrograms(this.#around.wayUp.base?.program ?? null, this.#around.nowMs());
     this.sayXdp(one);
   }
 
