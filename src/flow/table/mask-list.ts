@@ -46,7 +46,11 @@ export class PortMasks {
       }
       trials[j + 1] = trial;
     }
-    for (let i = 0; i < trials.length; i += 1) trials[i].hits = Math.floor(trials[i].hits / 2);
+    for (let i = 0; i < trials.length; i += 1) {
+      const trial = trials[i];
+      trial.hits = Math.floor(trial.hits / 2);
+      trial.mask.hits = Math.floor(trial.mask.hits / 2);
+    }
   }
 
   trialOf(mask: FlowMask): MaskTrial | undefined {
@@ -111,11 +115,18 @@ export class MaskList {
     return this.#byPort.get(port) ?? this.#open;
   }
 
+  /** The mask with these words; null when there is none. */
+  find(words: Uint32Array): FlowMask | null {
+    for (const mask of this.all) if (mask.equals(words)) return mask;
+    return null;
+  }
+
   /** The mask with these words for a flow with this key, which is about to be put; made when there is none. */
   take(words: Uint32Array, key: Uint32Array): FlowMask {
     // A port's flows mostly fall under masks that the port has already.
     for (const { mask } of this.of(key[Word.IN_PORT]).trials) if (mask.equals(words)) return mask;
-    for (const mask of this.all) if (mask.equals(words)) return mask;
+    const there = this.find(words);
+    if (there !== null) return there;
     const mask = new FlowMask(this.#freeIds.pop() ?? this.byId.length, words, this.#secret);
     this.byId[mask.id] = mask;
     this.all.push(mask);

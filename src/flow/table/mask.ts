@@ -34,6 +34,8 @@ export class FlowMask {
   readonly count: number;
   /** Flows under this mask. */
   flows = 0;
+  /** Look-ups that this mask answered; halved whenever the order of a list that it is in is set. */
+  hits = 0;
   /** Whether its flows may be for several input ports each: it does not look at the whole of the port. */
   readonly isOpen: boolean;
 

@@ -130,6 +130,7 @@ export class FlowTable implements EntryPositions {
       const mask = info[at + Info.MASK] === -1 ? null : this.#masks.byId[info[at + Info.MASK]];
       if (mask !== null) {
         if (mask.matches(info[at + Info.POSITION], words)) {
+          mask.hits += 1;
           this.hits += 1;
           this.cacheHits += 1;
           this.masksTried += 1;
@@ -155,7 +156,9 @@ export class FlowTable implements EntryPositions {
     const mask = this.maskOf(this.#cache.entries[entry + 1] - 1);
     this.masksTried += 1;
     const found = mask.find(words);
-    return found === -1 ? this.#walk(words, mask) : found;
+    if (found === -1) return this.#walk(words, mask);
+    mask.hits += 1;
+    return found;
   }
 
   #walk(words: Uint32Array, except: FlowMask | null): number {
@@ -169,6 +172,7 @@ export class FlowTable implements EntryPositions {
       const found = trial.mask.find(words);
       if (found !== -1) {
         trial.hits += 1;
+        trial.mask.hits += 1;
         return found;
       }
     }
