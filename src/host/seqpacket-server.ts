@@ -9,6 +9,7 @@ import {
   Errno,
   errnoName,
   FileDescriptor,
+  isWritable,
   NativeBlock,
   Open,
   open,
@@ -32,9 +33,9 @@ const DATAGRAM_MAXIMUM_BYTES = 1 << 20;
 const DATAGRAMS_PER_TURN = 32;
 /**
  * What the kernel holds for a peer that has not read it, as a size to ask for: it takes twice as much, and counts its own overhead. Whatever waits there
- * goes out in the order in which it was sent; what is to wait fairly waits with the handler. Longer than the longest datagram that is sent.
+ * goes out in the order in which it was sent; what is to wait fairly waits with the handler. A datagram that is longer has it grow.
  */
-const SEND_BUFFER_BYTES = 128 << 10;
+const SEND_BUFFER_BYTES = 64 << 10;
 
 /** Most connections, unless the server is given another number. */
 const MAXIMUM_CONNECTIONS = 4096;
@@ -71,13 +72,14 @@ export class SeqpacketConnection implements LoopHandler {
   readonly #sender = new NativeBlock(8);
   #handler: SeqpacketHandler | null = null;
   #watchesWrite = false;
+  #sendBufferBytes = SEND_BUFFER_BYTES;
 
   /** Made by the server. */
   constructor(loop: EventLoop, descriptor: FileDescriptor, server: SeqpacketServer) {
     this.#loop = loop;
     this.#descriptor = descriptor;
     this.#server = server;
-    tryNumberOption(descriptor.number, Socket.SOL_SOCKET, Socket.SO_SNDBUFFORCE, SEND_BUFFER_BYTES);
+    this.#setSendBuffer();
     loop.add(descriptor.number, this);
   }
 
@@ -92,6 +94,10 @@ export class SeqpacketConnection implements LoopHandler {
    */
   send(datagram: Uint8Array): boolean {
     if (this.#descriptor.closed) return true;
+    if (datagram.length > this.#sendBufferBytes) {
+      this.#sendBufferBytes = datagram.length;
+      this.#setSendBuffer();
+    }
     try {
       if (send(this.#descriptor.number, datagram, 'answer a program on the pseudo device') >= 0) return true;
     } catch (error) {
@@ -101,11 +107,30 @@ export class SeqpacketConnection implements LoopHandler {
         return true;
       }
     }
-    if (!this.#watchesWrite) {
-      this.#watchesWrite = true;
-      this.#loop.modify(this.#descriptor.number, EpollEvent.IN | EpollEvent.OUT);
-    }
+    this.#watchWrite();
     return false;
+  }
+
+  /**
+   * Send one datagram that can wait here as well: it is refused already while the peer has not read most of what was sent.
+   * @returns as {@link send}
+   */
+  offer(datagram: Uint8Array): boolean {
+    if (this.#descriptor.closed || isWritable(this.#descriptor.number)) return this.send(datagram);
+    this.#watchWrite();
+    return false;
+  }
+
+  #setSendBuffer(): void {
+    const { number } = this.#descriptor;
+    if (!tryNumberOption(number, Socket.SOL_SOCKET, Socket.SO_SNDBUFFORCE, this.#sendBufferBytes))
+      tryNumberOption(number, Socket.SOL_SOCKET, Socket.SO_SNDBUF, this.#sendBufferBytes);
+  }
+
+  #watchWrite(): void {
+    if (this.#watchesWrite) return;
+    this.#watchesWrite = true;
+    this.#loop.modify(this.#descriptor.number, EpollEvent.IN | EpollEvent.OUT);
   }
 
   onReady(events: number): void {

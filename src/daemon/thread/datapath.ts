@@ -393,6 +393,7 @@ export class Datapath {
           this.#loop,
           () => this.#ports,
           (message, subject = 'ovs') => this.#event('warning', subject, message),
+          (portId) => this.#offload.holdBack(portId),
         ),
         // Programs hand up what HeaderOffsets finds malformed.
         flows: { strict: true, register: (source: FlowSource) => this.#offload.register(source) },

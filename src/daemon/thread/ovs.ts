@@ -31,11 +31,13 @@ const ERRNO_BY_KIND: Readonly<Partial<Record<FailureKind, number>>> = {
 /**
  * @param ports the switch's; asked when the first port is wanted, as both are made together
  * @param warn told of programs that could not be served, and of ports that ask too much of them
+ * @param holdBack told of ports whose packets should not come for a while
  */
 export function ovsSurroundings(
   loop: EventLoop,
   ports: () => DatapathPorts,
   warn: (message: string, subject?: string) => void,
+  holdBack: (portId: number) => void,
 ): OvsSurroundings {
   const later = (delayMs: number, call: () => void) => void loop.timers.once(delayMs, { onTimer: call });
   return {
@@ -74,6 +76,7 @@ export function ovsSurroundings(
         warn(`port ${port.name}: ${what}, as more of it wait there than its share`, port.name);
       }, later);
       port.upcallRefusals.happened();
+      holdBack(portId);
     },
   };
 }

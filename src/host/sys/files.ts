@@ -89,6 +89,18 @@ export function eventfd(): FileDescriptor {
 }
 
 const POLLIN = 1;
+const POLLOUT = 4;
+
+const looked = new NativeBlock(8);
+
+/** Whether a descriptor is writable now, as epoll has it. @throws SystemError */
+export function isWritable(fd: number): boolean {
+  looked.i32[0] = fd;
+  looked.u16[2] = POLLOUT;
+  looked.u16[3] = 0;
+  check(pollCall(looked.bytes, 1, 0), 'poll', `look at descriptor ${fd}`);
+  return (looked.u16[3] & POLLOUT) !== 0;
+}
 
 /**
  * Block the thread until one descriptor is readable (or has an error to be read).

@@ -8,6 +8,7 @@ export {
   eventfd,
   ioctl,
   ioctlNumber,
+  isWritable,
   Open,
   open,
   rawRead,

@@ -299,6 +299,11 @@ export class DatapathOffload implements FlowRegistry {
     return this.#ports.summaryOf(port);
   }
 
+  /** Packets of a port come up that nobody has room for: fewer of them are to come for a while. */
+  holdBack(portId: number): void {
+    this.#ports.holdBack(portId);
+  }
+
   /** What a port has too much of, for the line that tells its state; null for nothing. */
   overloadOf(port: DatapathPort): string | null {
     return this.#ports.overloadOf(port);

@@ -53,6 +53,11 @@ export class PortOffloads implements Iterable<PortOffload> {
     return one === undefined ? null : { hook: one.hook, reason: one.why, pending: one.awaitsXdp };
   }
 
+  /** Packets of a port of the switch come up in vain. */
+  holdBack(portId: number): void {
+    this.#ports.get(portId)?.share?.holdBack(performance.now());
+  }
+
   /** See {@link PortOffload.overload}. */
   overloadOf(port: DatapathPort): string | null {
     return this.#ports.get(port.id)?.overload ?? null;

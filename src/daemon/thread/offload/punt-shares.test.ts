@@ -86,6 +86,16 @@ test('when the others have stopped, a port has most of the ring again', () => {
   expect(all[0].share).toBe(alone);
 });
 
+test('a port whose packets come up in vain has the least share for a while', () => {
+  const { all, opened, workOff } = ring(1);
+  const before = all[0].share;
+  opened[0].holdBack(1000);
+  workOff([0], 16, 0.001);
+  expect(all[0].share).toBe(16);
+  for (let round = 0; round < 5; round += 1) workOff([0], 16, 0.001);
+  expect(all[0].share).toBe(before);
+});
+
 test('a port that goes is no longer counted', () => {
   const { shares, all, opened, workOff } = ring(2);
   for (let round = 0; round < 10; round += 1) {

@@ -12,6 +12,8 @@ const BALANCE_MS = 2;
 /** Time of the thread that the packets of one port which are under way may take, and packets that may be under way however long they take. */
 const UNDER_WAY_MS = 4;
 const LEAST_SHARE = 16;
+/** For so long a port has the least share after packets of it came up in vain. */
+const HOLD_BACK_MS = 10;
 /** A port wants much of the ring when it has more than one part in so many of it, or was refused some, and for so long after that. */
 const GREEDY_PART = 4;
 const GREEDY_MS = 100;
@@ -34,6 +36,8 @@ export class PuntShare {
   refusedAtMs = Number.NEGATIVE_INFINITY;
   readonly time: TimeShare;
   readonly counts: PuntCounts;
+  /** Until when it has no more than the least share. */
+  heldBackUntilMs = 0;
   /** Until when it counts among those that want much. */
   greedyUntilMs = 0;
   /** Something was worked off since shares were last set. */
@@ -43,6 +47,11 @@ export class PuntShare {
     this.counts = counts;
     this.packets = shareOf(slots, 1);
     this.time = new TimeShare(UNDER_WAY_MS, LEAST_SHARE, slots);
+  }
+
+  /** Packets of the port come up that nobody has room for: it is better to drop them before that. @param nowMs of performance.now */
+  holdBack(nowMs: number): void {
+    this.heldBackUntilMs = nowMs + HOLD_BACK_MS;
   }
 }
 
@@ -105,7 +114,7 @@ export class PuntShares {
     const most = shareOf(this.#slots, Math.max(1, this.#greedy.size));
     for (const share of this.#active) {
       share.isActive = false;
-      const packets = Math.min(most, share.time.packets);
+      const packets = share.heldBackUntilMs > nowMs ? LEAST_SHARE : Math.min(most, share.time.packets);
       if (packets === share.packets) continue;
       share.packets = packets;
       share.counts.setShare(packets);

@@ -13,11 +13,13 @@ const KIND_BYTES = 4;
 const LENGTH_BYTES = 4;
 
 export class Bundle {
-  readonly #bytes = new Uint8Array(BUNDLE_MAXIMUM_BYTES);
+  readonly #bytes: Uint8Array;
   #length = KIND_BYTES;
   #count = 0;
 
-  constructor() {
+  /** @param maximumBytes its length at most */
+  constructor(maximumBytes = BUNDLE_MAXIMUM_BYTES) {
+    this.#bytes = new Uint8Array(maximumBytes);
     this.#bytes[0] = Frame.BUNDLE;
   }
 

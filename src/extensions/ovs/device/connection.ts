@@ -17,6 +17,8 @@ export interface PseudoDeviceTransport {
    * @returns false when there is no room now; {@link Connection.onWritable} is to be called when there is
    */
   send(frame: Uint8Array): boolean;
+  /** Optional: as `send`, for what can wait here as well; refused already while the program has much to read. */
+  offer?(frame: Uint8Array): boolean;
   /** End the connection; {@link Connection.onClose} is to be called once it has ended, by whomever. */
   close(): void;
 }
@@ -52,8 +54,9 @@ const NOTIFICATIONS_MAXIMUM = 1024;
 const DATAGRAM = new Uint8Array(Uint32Array.of(Frame.DATAGRAM).buffer);
 /** The answers to the present request. */
 const answers = new Bundle();
-/** Upcalls that are longer go alone. */
-const BUNDLED_MAXIMUM_BYTES = BUNDLE_MAXIMUM_BYTES / 2;
+/** Of upcalls there are so many in a bundle as ovs-vswitchd takes at once, or fewer; what is longer than half of it goes alone. */
+const UPCALLS_MAXIMUM_BYTES = BUNDLE_MAXIMUM_BYTES / 2;
+const BUNDLED_MAXIMUM_BYTES = UPCALLS_MAXIMUM_BYTES / 2;
 /** For parts of dumps, of all connections in turn. */
 const partWriter = new MessageWriter({ initialBytes: 128 * 1024 });
 
@@ -183,8 +186,8 @@ export class Connection {
    */
   upcall(vport: number, frame: Uint8Array, isBundled: boolean): boolean {
     if (!this.#open) return false;
-    if (isBundled && this.#gathered === null) this.#gathered = new Bundle();
-    if (this.#isIdle && (isBundled ? this.#gather(frame) : this.#transport.send(frame))) return true;
+    if (isBundled && this.#gathered === null) this.#gathered = new Bundle(UPCALLS_MAXIMUM_BYTES);
+    if (this.#isIdle && (isBundled ? this.#gather(frame) : this.#offer(frame))) return true;
     if (this.isLost(vport)) return false;
     this.#upcalls.add(vport, frame.slice());
     return true;
@@ -201,7 +204,7 @@ export class Connection {
   sendUpcalls(): void {
     const gathered = this.#gathered;
     if (gathered === null || gathered.count === 0) return;
-    if (!this.#transport.send(gathered.view())) {
+    if (!this.#offer(gathered.view())) {
       this.#refused = gathered.view().slice();
       this.#refusedCount = gathered.count;
     }
@@ -218,7 +221,13 @@ export class Connection {
     }
     this.sendUpcalls();
     if (this.#refused !== null) return false;
-    return frame.length > BUNDLED_MAXIMUM_BYTES ? this.#transport.send(frame) : this.#gather(frame);
+    return frame.length > BUNDLED_MAXIMUM_BYTES ? this.#offer(frame) : this.#gather(frame);
+  }
+
+  /** Send upcalls: where they wait in the kernel they go out in the order in which they came, here ports take turns. */
+  #offer(frame: Uint8Array): boolean {
+    const transport = this.#transport;
+    return transport.offer === undefined ? transport.send(frame) : transport.offer(frame);
   }
 
   get #isIdle(): boolean {
@@ -284,7 +293,7 @@ export class Connection {
       this.#notifications.shift();
     }
     if (this.#refused !== null) {
-      if (!this.#transport.send(this.#refused)) return;
+      if (!this.#offer(this.#refused)) return;
       this.#refused = null;
       this.#refusedCount = 0;
     }
@@ -295,15 +304,13 @@ export class Connection {
   #drain(): void {
     const gathered = this.#gathered;
     if (gathered === null) {
-      this.#upcalls.drain((frame) => this.#transport.send(frame));
+      this.#upcalls.drain((frame) => this.#offer(frame));
       return;
     }
     this.sendUpcalls();
     while (this.#upcalls.size > 0 && this.#refused === null) {
       this.#upcalls.drain((frame) =>
-        frame.length <= BUNDLED_MAXIMUM_BYTES
-          ? gathered.add(frame)
-          : gathered.count === 0 && this.#transport.send(frame),
+        frame.length <= BUNDLED_MAXIMUM_BYTES ? gathered.add(frame) : gathered.count === 0 && this.#offer(frame),
       );
       // Nothing was gathered: there is no room for the long one at the head.
       if (gathered.count === 0) return;
