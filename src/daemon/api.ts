@@ -100,6 +100,15 @@ export interface FdbEntry {
   ageSeconds: number | null;
 }
 
+/** An address table that has no room: new addresses take the place of those that the port that has most has not used for longest. */
+export interface FullAddressTable {
+  /** The port that has most. */
+  port: string;
+  addresses: number;
+  /** Addresses that made room for others since the table was made. */
+  exchanged: number;
+}
+
 export interface Status {
   version: string;
   pid: number;
@@ -111,6 +120,8 @@ export interface Status {
   ports: { total: number; up: number };
   extensions: ExtensionInfo[];
   learnedAddresses: number;
+  /** The address table, when it is full; else null, and without the learning extension. */
+  fullAddressTable: FullAddressTable | null;
   memory: { residentBytes: number };
   /** CPU time of the whole process since it started. */
   cpuSeconds: number;

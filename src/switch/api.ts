@@ -170,6 +170,11 @@ export type SwitchEvent =
   | { readonly type: 'nic-failed'; readonly portId: number; readonly nicIndex: number; readonly error: Error }
   /** A port has learned as many addresses as its bindings may have, none gives way, and one more was not bound. Told once per port and setting. */
   | { readonly type: 'bindings-full'; readonly portId: number; readonly limit: number }
+  /**
+   * The address table of the switch's own forwarding is full: new addresses take the place of those that the port that has most has not seen for
+   * longest. Told at most once a minute.
+   */
+  | { readonly type: 'addresses-full'; readonly portId: number; readonly addresses: number; readonly capacity: number }
   | { readonly type: 'status'; readonly indication: StatusIndication };
 
 /** A Hyper-V extensible switch. Calls that change something may be pended by an extension; see Operation. */

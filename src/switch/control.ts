@@ -11,6 +11,7 @@ import { DEFAULT_PORT_ID, type Oid, type Status } from './oid.ts';
 import type { OidFlight, OidPath } from './oid-path.ts';
 import { Operation } from './operation.ts';
 import { SubnetDomains } from './policies/compile.ts';
+import { PrivateVlans } from './policies/vlan.ts';
 import type { Port } from './port.ts';
 import type { ExtensionStack } from './stack.ts';
 import { errorOf } from './thrown.ts';
@@ -121,17 +122,21 @@ export class Control {
     return nic;
   }
 
-  /** After properties or ports changed: what is judged across ports. */
-  refreshPolicies(): void {
-    const { privateVlans, ports } = this.datapath;
-    privateVlans.clear();
+  /**
+   * After properties or ports changed: what is judged across ports.
+   * @param portId the port that was changed
+   */
+  refreshPolicies(portId: number): void {
+    const { ports, privateVlans: before } = this.datapath;
+    const privateVlans = new PrivateVlans();
     for (const port of ports) {
       const vlan = port?.properties.get('vlan');
       if (vlan?.type !== 'vlan' || vlan.mode !== 'private' || vlan.privateMode === 'promiscuous') continue;
       const role = vlan.privateMode === 'isolated' ? PrivateRole.ISOLATED : PrivateRole.COMMUNITY;
       privateVlans.set(vlan.secondaryVlanId, vlan.primaryVlanId, role);
     }
-    this.datapath.refreshPorts();
+    this.datapath.privateVlans = privateVlans;
+    this.datapath.refreshPorts(privateVlans.equals(before) ? portId : 0);
   }
 }
 

@@ -46,7 +46,7 @@ export class Datapath {
   readonly contexts: ContextPool;
   readonly reasons = new DropReasons();
   readonly macTable: MacTable;
-  readonly privateVlans = new PrivateVlans();
+  privateVlans = new PrivateVlans();
   /** Index 0: the default port, which also collects drops that belong to no port. */
   readonly ports: (Port | null)[] = [new Port(0, 'default', 'internal')];
   /** Ports with a connected NIC: what a flood goes to. */
@@ -66,6 +66,8 @@ export class Datapath {
   anyIngressPolicy = false;
   anyEgressPolicy = false;
   anyMonitor = false;
+  /** A port allows that others send with the addresses of its NICs. */
+  anyTeam = false;
   monitorPorts: Port[] = [];
   anyExternal = false;
 
@@ -110,7 +112,7 @@ export class Datapath {
   readonly #keeping = new Keeping(this);
   onEvent: (event: SwitchEvent) => void = ignoreEvent;
   /** Told when a packet may be treated differently from one like it that came before; see shortcut.ts. */
-  readonly pathWatchers = new Set<(portId: number) => void>();
+  readonly pathWatchers = new Set<(portId: number, alsoOut: boolean) => void>();
   /** Told of packets that another than the forwarding extension drops on their way down; see Shortcuts.watchDrops. */
   dropWatcher: DropWatcher | null = null;
 
@@ -337,10 +339,11 @@ export class Datapath {
 
   /**
    * Ports, policies, the stack or what an extension does to packets has changed.
-   * @param portId the port, when it concerns only what comes in there; 0: all
+   * @param portId the port, when it concerns only what comes in or goes out there; 0: all
+   * @param alsoOut false: only what comes in
    */
-  pathChanged(portId = 0): void {
-    for (const watcher of this.pathWatchers) watcher(portId);
+  pathChanged(portId = 0, alsoOut = true): void {
+    for (const watcher of this.pathWatchers) watcher(portId, alsoOut);
   }
 
   /** Recompute the arrays that hot code walks, from all flowing slots in order from the top. */
@@ -359,8 +362,15 @@ export class Datapath {
     this.pathChanged();
   }
 
-  /** Recompute what depends on all ports, after a port, a NIC or a property changed. */
-  refreshPorts(): void {
+  /**
+   * Recompute what depends on all ports, after a port, a NIC or a property changed.
+   * @param portId the port that was changed, when that changes nothing for packets between others; 0: it may
+   */
+  refreshPorts(portId: number): void {
+    // A mirror and a team are more than one port's affair.
+    const hadMonitor = this.anyMonitor;
+    const hadTeam = this.anyTeam;
+    this.anyTeam = false;
     this.reachablePorts = [];
     this.monitorPorts = [];
     this.anyIngressPolicy = false;
@@ -375,10 +385,12 @@ export class Datapath {
       if (port.policy.hasEgressPolicy) this.anyEgressPolicy = true;
       if (port.policy.monitorDestination && port.reachable) this.monitorPorts.push(port);
       if (port.policy.monitorSource) this.anyMonitor = true;
+      if (port.policy.allowTeaming) this.anyTeam = true;
       if (port.external) this.anyExternal = true;
     }
     if (this.monitorPorts.length === 0) this.anyMonitor = false;
-    this.pathChanged();
+    const concernsAll = hadMonitor !== this.anyMonitor || hadTeam || this.anyTeam;
+    this.pathChanged(concernsAll ? 0 : portId);
   }
 }
 

@@ -157,11 +157,11 @@ class BoundShortcuts implements Shortcuts {
     return stacked !== null && decidedAlong.includes(stacked) ? (forwardingSlot?.name ?? null) : null;
   }
 
-  watch(listener: (portId: number) => void): () => void {
+  watch(listener: (portId: number, alsoOut: boolean) => void): () => void {
     const datapath = this.#datapath;
     const slot = this.#slot;
-    const watcher = (portId: number) => {
-      if (!slot.failed) guarded(datapath, slot, 'watch', () => listener(portId));
+    const watcher = (portId: number, alsoOut: boolean) => {
+      if (!slot.failed) guarded(datapath, slot, 'watch', () => listener(portId, alsoOut));
     };
     datapath.pathWatchers.add(watcher);
     return () => void datapath.pathWatchers.delete(watcher);
@@ -191,8 +191,8 @@ class BoundShortcuts implements Shortcuts {
     countDroppedCopies(this.#datapath, portId, reason, packets);
   }
 
-  changed(): void {
-    this.#datapath.pathChanged();
+  changed(portId = 0): void {
+    this.#datapath.pathChanged(portId);
   }
 }
 

@@ -5,13 +5,18 @@
  *      0: domain << 16 | first two MAC bytes     1: last four MAC bytes
  *      2: 0 free, else USED | STATIC | nic << 16 | port     3: second of the last sighting
  *
+ * Beside it, each port's learned entries are threaded in the order in which they were seen.
+ *
  * Ageing costs nothing per packet: look-ups ignore old entries, and {@link MacTable.sweep} frees a part of the table a
- * second. Used by native-forwarding.ts and by the learning extension.
+ * second. When the table is full, a new address takes the place of another: the port that has most gives up the one that it has not seen
+ * for the longest time. So whoever fills the table with addresses pushes out its own, and who speaks is always learned. Used by
+ * native-forwarding.ts and by the learning extension.
  */
 
 const USED = 0x4000_0000;
 const STATIC = 0x0100_0000;
 const WORDS = 4;
+const NONE = -1;
 /** Whole table swept in as many calls. */
 const SWEEP_PARTS = 8;
 
@@ -24,10 +29,12 @@ export const Learned = {
   MOVED: 2,
   /** Refused: the port has reached its limit. */
   LIMIT: 3,
-  /** Refused: the table is full. */
+  /** Refused: the table is full of static entries. */
   FULL: 4,
   /** Refused: a static entry says that it is behind another port. */
   STATIC_ELSEWHERE: 5,
+  /** New; the table was full, and another address has made room: see {@link MacTable.gaveUp}. */
+  EXCHANGED: 6,
 } as const;
 
 /** One entry, for people and programs. */
@@ -50,6 +57,10 @@ export class MacTable {
   ageingSeconds: number;
   /** After {@link learn} said MOVED: the port that the address was behind before. */
   movedFrom = 0;
+  /** Addresses that made room for others as the table was full. */
+  exchanged = 0;
+  /** The port that gave up the last of them. */
+  gaveUp = 0;
   /** Told of an address that is no longer behind the port where it was: moved, aged, removed. It may not change the table. */
   onGone: (domain: number, macHigh: number, macLow: number) => void = ignore;
   readonly #mask: number;
@@ -57,12 +68,20 @@ export class MacTable {
   readonly #seed: number;
   #perPort = new Int32Array(64);
   #limits = new Int32Array(64);
+  /** By slot: the learned entry of the same port that was seen before, and after. */
+  readonly #before: Int32Array;
+  readonly #after: Int32Array;
+  /** By port: the slots of the learned entries that were seen first and last. */
+  #first = new Int32Array(64).fill(NONE);
+  #last = new Int32Array(64).fill(NONE);
+  /** No port has more learned entries. */
+  #highest = 0;
   #count = 0;
   #sweepAt = 0;
   #sweptSecond = -1;
 
   /**
-   * @param options.capacity most entries; the table takes 32 to 64 bytes for each
+   * @param options.capacity most entries; the table takes 48 to 96 bytes for each
    * @param options.ageingSeconds see {@link ageingSeconds}
    * @param options.seed makes collisions unpredictable; left out: random
    */
@@ -76,6 +95,8 @@ export class MacTable {
     while (slots < options.capacity * 2) slots *= 2;
     this.#mask = slots - 1;
     this.#table = new Int32Array(slots * WORDS);
+    this.#before = new Int32Array(slots);
+    this.#after = new Int32Array(slots);
     this.#seed = options.seed ?? Math.floor(Math.random() * 0x7fff_ffff);
   }
 
@@ -119,15 +140,22 @@ export class MacTable {
     if (at >= 0) {
       const value = table[at + 2];
       if ((value & 0xff_ffff) === place) {
-        if (table[at + 3] !== nowSeconds) table[at + 3] = nowSeconds;
+        // The order within a second does not count, so that most packets change nothing.
+        if (table[at + 3] !== nowSeconds) {
+          table[at + 3] = nowSeconds;
+          if ((value & STATIC) === 0) this.#seen(at >> 2, portId);
+        }
         return Learned.KNOWN;
       }
       if ((value & STATIC) !== 0) return (value & 0xffff) === portId ? Learned.KNOWN : Learned.STATIC_ELSEWHERE;
       const from = value & 0xffff;
-      if (from !== portId) {
+      if (from === portId) {
+        this.#seen(at >> 2, portId);
+      } else {
         if (this.#limited(portId)) return Learned.LIMIT;
-        this.#perPort[from] -= 1;
-        this.#perPort[portId] += 1;
+        this.#unthread(at >> 2, from);
+        this.#reachPort(portId);
+        this.#thread(at >> 2, portId);
       }
       const expired = this.#expired(table[at + 3], nowSeconds);
       table[at + 2] = USED | place;
@@ -139,16 +167,57 @@ export class MacTable {
       return Learned.MOVED;
     }
     if (this.#limited(portId)) return Learned.LIMIT;
-    if (this.#count === this.capacity) return Learned.FULL;
-    this.#insert(~at, key, macLow, USED | place, nowSeconds);
-    return Learned.NEW;
+    if (this.#count < this.capacity) {
+      this.#insert(~at, key, macLow, USED | place, nowSeconds);
+      return Learned.NEW;
+    }
+    if (!this.#makeRoom(portId)) return Learned.FULL;
+    this.#insert(~this.#find(key, macLow), key, macLow, USED | place, nowSeconds);
+    return Learned.EXCHANGED;
+  }
+
+  /** A full table loses the learned address that the port that has most has not seen for the longest time. @returns false when there is none */
+  #makeRoom(portId: number): boolean {
+    const giver = this.#giver(portId);
+    if (giver === NONE) return false;
+    this.#removeAt(this.#first[giver] * WORDS);
+    this.exchanged += 1;
+    this.gaveUp = giver;
+    return true;
+  }
+
+  /** The port that has most when a new address of this one is counted in; of several this one. */
+  #giver(portId: number): number {
+    const perPort = this.#perPort;
+    const own = this.countOf(portId);
+    if (own > 0 && own + 1 >= this.#highest) return portId;
+    let giver = own > 0 ? portId : NONE;
+    let most = own > 0 ? own + 1 : 0;
+    this.#highest = own;
+    for (let port = 0; port < perPort.length; port += 1) {
+      if (perPort[port] > this.#highest) this.#highest = perPort[port];
+      if (perPort[port] <= most) continue;
+      most = perPort[port];
+      giver = port;
+    }
+    return giver;
+  }
+
+  /** The port that has most learned addresses; 0 when there are none. */
+  get fullestPort(): number {
+    let fullest = 0;
+    for (let port = 1; port < this.#perPort.length; port += 1) {
+      if (this.#perPort[port] > this.countOf(fullest)) fullest = port;
+    }
+    return fullest;
   }
 
   /** Note that an address was seen at a port some time ago, if it is known there. */
   renew(vlan: number, macHigh: number, macLow: number, portId: number, second: number): void {
     const at = this.#find((vlan << 16) | macHigh, macLow);
-    if (at < 0 || (this.#table[at + 2] & 0xffff) !== portId) return;
-    if (this.#table[at + 3] < second) this.#table[at + 3] = second;
+    if (at < 0 || (this.#table[at + 2] & 0xffff) !== portId || this.#table[at + 3] >= second) return;
+    this.#table[at + 3] = second;
+    if ((this.#table[at + 2] & STATIC) === 0) this.#seen(at >> 2, portId);
   }
 
   /** The last second in which an address counts if it is not seen again; -1 when it is not known. */
@@ -170,19 +239,17 @@ export class MacTable {
       return this.#expired(this.#table[at + 3], nowSeconds) ? Learned.NEW : Learned.MOVED;
     }
     if (this.#limited(portId)) return Learned.LIMIT;
-    return this.#count === this.capacity ? Learned.FULL : Learned.NEW;
+    if (this.#count < this.capacity) return Learned.NEW;
+    return this.#giver(portId) === NONE ? Learned.FULL : Learned.EXCHANGED;
   }
 
-  /** Enter an address for good; replaces what was there. @returns false when the table is full */
+  /** Enter an address for good; replaces what was there, and a learned one when the table is full. @returns false when all are static */
   addStatic(vlan: number, macHigh: number, macLow: number, portId: number, nicIndex: number): boolean {
     const key = (vlan << 16) | macHigh;
-    let at = this.#find(key, macLow);
-    if (at >= 0) {
-      this.#removeAt(at);
-      at = this.#find(key, macLow);
-    }
-    if (this.#count === this.capacity) return false;
-    this.#insert(~at, key, macLow, USED | STATIC | (nicIndex << 16) | portId, 0);
+    const at = this.#find(key, macLow);
+    if (at >= 0) this.#removeAt(at);
+    if (this.#count === this.capacity && !this.#makeRoom(portId)) return false;
+    this.#insert(~this.#find(key, macLow), key, macLow, USED | STATIC | (nicIndex << 16) | portId, 0);
     return true;
   }
 
@@ -301,7 +368,49 @@ export class MacTable {
     table[at + 2] = value;
     table[at + 3] = nowSeconds;
     this.#count += 1;
-    if ((value & STATIC) === 0) this.#perPort[portId] += 1;
+    if ((value & STATIC) === 0) this.#thread(at >> 2, portId);
+  }
+
+  /** An entry joins those of a port, as the one that was seen last. */
+  #thread(slot: number, portId: number): void {
+    const last = this.#last[portId];
+    this.#before[slot] = last;
+    this.#after[slot] = NONE;
+    if (last === NONE) this.#first[portId] = slot;
+    else this.#after[last] = slot;
+    this.#last[portId] = slot;
+    this.#perPort[portId] += 1;
+    if (this.#perPort[portId] > this.#highest) this.#highest = this.#perPort[portId];
+  }
+
+  #unthread(slot: number, portId: number): void {
+    const before = this.#before[slot];
+    const after = this.#after[slot];
+    if (before === NONE) this.#first[portId] = after;
+    else this.#after[before] = after;
+    if (after === NONE) this.#last[portId] = before;
+    else this.#before[after] = before;
+    this.#perPort[portId] -= 1;
+  }
+
+  #seen(slot: number, portId: number): void {
+    if (this.#last[portId] === slot) return;
+    this.#unthread(slot, portId);
+    this.#thread(slot, portId);
+  }
+
+  /** An entry has moved to another slot. */
+  #rethread(from: number, to: number): void {
+    const value = this.#table[(to << 2) + 2];
+    if ((value & STATIC) !== 0) return;
+    const before = this.#before[from];
+    const after = this.#after[from];
+    this.#before[to] = before;
+    this.#after[to] = after;
+    if (before === NONE) this.#first[value & 0xffff] = to;
+    else this.#after[before] = to;
+    if (after === NONE) this.#last[value & 0xffff] = to;
+    else this.#before[after] = to;
   }
 
   /** Remove and close the gap, so that no tombstones slow later look-ups. */
@@ -310,7 +419,7 @@ export class MacTable {
     const mask = this.#mask;
     const key = table[at];
     const macLow = table[at + 1];
-    if ((table[at + 2] & STATIC) === 0) this.#perPort[table[at + 2] & 0xffff] -= 1;
+    if ((table[at + 2] & STATIC) === 0) this.#unthread(at >> 2, table[at + 2] & 0xffff);
     this.#count -= 1;
     let hole = at >> 2;
     let slot = hole;
@@ -322,6 +431,7 @@ export class MacTable {
       // The entry may fill the hole unless its home lies cyclically behind the hole, up to where it is now.
       if (((slot - home) & mask) >= ((slot - hole) & mask)) {
         table.copyWithin(hole << 2, next, next + WORDS);
+        this.#rethread(slot, hole);
         hole = slot;
       }
     }
@@ -332,13 +442,17 @@ export class MacTable {
   #reachPort(portId: number): void {
     if (portId < this.#perPort.length) return;
     const size = Math.max(portId + 1, this.#perPort.length * 2);
-    const perPort = new Int32Array(size);
-    perPort.set(this.#perPort);
-    this.#perPort = perPort;
-    const limits = new Int32Array(size);
-    limits.set(this.#limits);
-    this.#limits = limits;
+    this.#perPort = larger(this.#perPort, size, 0);
+    this.#limits = larger(this.#limits, size, 0);
+    this.#first = larger(this.#first, size, NONE);
+    this.#last = larger(this.#last, size, NONE);
   }
+}
+
+function larger(array: Int32Array<ArrayBuffer>, size: number, rest: number): Int32Array<ArrayBuffer> {
+  const copy = new Int32Array(size).fill(rest);
+  copy.set(array);
+  return copy;
 }
 
 function ignore(): void {}

@@ -64,7 +64,7 @@ export class Miniport {
     const nic = this.#datapath.ports[parameters.portId]?.nics[parameters.nicIndex];
     if (!nic) return 'INVALID_PARAMETER';
     nic.setState(state);
-    this.#datapath.refreshPorts();
+    this.#datapath.refreshPorts(parameters.portId);
     return 'SUCCESS';
   }
 

@@ -81,10 +81,10 @@ export interface Shortcuts {
   decidedBy(): string | null;
   /**
    * Be told at once when answers may no longer hold.
-   * @param listener gets the port, when it concerns only packets that come in there, and 0 for all
+   * @param listener gets the port, when it concerns only packets that come in or go out there, and 0 for all; and whether it concerns those that go out
    * @returns call to stop
    */
-  watch(listener: (portId: number) => void): () => void;
+  watch(listener: (portId: number, alsoOut: boolean) => void): () => void;
   /**
    * Count packets that took a shortcut, as if they had come through. Bytes are those of the frames as they came in.
    * @param portId where they went or, when they are dropped on their way up, were to go; for drops on their way down the source port, or 0
@@ -100,6 +100,9 @@ export interface Shortcuts {
   dropped(portId: number, reason: DropReasonCode, packets: number): void;
   /** Count copies that were dropped, of packets that are counted. @param portId where these came in; 0 when that is not known */
   droppedCopies(portId: number, reason: DropReasonCode, packets: number): void;
-  /** Of an extension with `passBy` or `passIngress`: what it has answered no longer holds. */
-  changed(): void;
+  /**
+   * Of an extension with `passBy` or `passIngress`: what it has answered no longer holds.
+   * @param portId the port, when that concerns only packets that come in or go out there; left out: all
+   */
+  changed(portId?: number): void;
 }

@@ -39,11 +39,11 @@ export class PortControl {
       const port = new Port(portId, options.name, type);
       while (ports.length < portId) ports.push(null);
       ports[portId] = port;
-      this.#control.datapath.refreshPorts();
+      this.#control.datapath.refreshPorts(portId);
       return this.#control.issue({ kind: 'PORT_CREATE', port: port.parameters() }, (done, error) => {
         if (error !== null) {
           ports[portId] = null;
-          this.#control.datapath.refreshPorts();
+          this.#control.datapath.refreshPorts(portId);
           done.reject(error);
           return;
         }
@@ -108,7 +108,7 @@ export class PortControl {
             port.state = 'deleted';
             datapath.ports[portId] = null;
             datapath.macTable.flush({ portId, includeStatic: true });
-            this.#control.refreshPolicies();
+            this.#control.refreshPolicies(portId);
             this.#control.event({ type: 'port', portId, state: 'deleted' });
             if (error !== null) done.reject(error);
             else done.resolve(undefined);
@@ -206,7 +206,8 @@ export class PortControl {
       nic.name = changes.name ?? nic.name;
       nic.mtuBytes = mtuBytes;
       nic.setMac(mac);
-      this.#control.datapath.pathChanged();
+      const { datapath } = this.#control;
+      datapath.pathChanged(datapath.anyTeam ? 0 : portId);
       return this.#control.issue({ kind: 'NIC_UPDATED', nic: nic.parameters() }, settle);
     });
   }
@@ -235,7 +236,7 @@ export class PortControl {
           this.#control.issue<void>({ kind: 'NIC_DELETE', nic: nic.parameters() }, (done, error) => {
             nic.setState('deleted');
             port.nics[nicIndex] = null;
-            datapath.refreshPorts();
+            datapath.refreshPorts(portId);
             if (!port.reachable) datapath.macTable.flush({ portId });
             this.#control.event({ type: 'nic', portId, nicIndex, state: 'deleted' });
             if (error !== null) done.reject(error);

@@ -30,7 +30,7 @@ export class PropertyControl {
     return {
       nowMs: () => datapath.host.nowMs(),
       setTimer: datapath.host.setTimer,
-      changed: () => datapath.pathChanged(portId),
+      changed: () => datapath.pathChanged(portId, false),
       full: (limit) => this.#control.event({ type: 'bindings-full', portId, limit }),
       *all() {
         for (const other of datapath.ports) if (other?.policy.binding) yield other.policy.binding;
@@ -59,7 +59,7 @@ export class PropertyControl {
           return;
         }
         port.properties.set(key, property);
-        this.#control.refreshPolicies();
+        this.#control.refreshPolicies(portId);
         this.#control.event({ type: 'property', portId, property, removed: false });
         done.resolve(undefined);
       });
@@ -81,7 +81,7 @@ export class PropertyControl {
         }
         port.properties.delete(key);
         this.#apply(port, this.#compile(port, null));
-        this.#control.refreshPolicies();
+        this.#control.refreshPolicies(portId);
         this.#control.event({ type: 'property', portId, property, removed: true });
         done.resolve(undefined);
       });

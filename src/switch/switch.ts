@@ -36,6 +36,8 @@ import { indicateStatus } from './status-path.ts';
 import { messageOf } from './thrown.ts';
 import { tracePacket } from './trace.ts';
 
+/** A full address table is told of at most once in so long. */
+const FULL_TOLD_EVERY_MS = 60_000;
 const DEFAULTS = {
   maxContexts: 16_384,
   macTableCapacity: 16_384,
@@ -64,6 +66,9 @@ class Switch implements VirtualSwitch {
   readonly #saved: SaveRestore;
   readonly #listeners = new Set<(event: SwitchEvent) => void>();
   #closed = false;
+  /** Addresses that had been exchanged when that was told last, and when. */
+  #exchangedTold = 0;
+  #fullToldMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: SwitchOptions) {
     this.name = options.name;
@@ -352,6 +357,18 @@ class Switch implements VirtualSwitch {
     this.#datapath.enter();
     this.#stack.expireHeld();
     this.#datapath.leave();
+    this.#tellOfFullTable();
+  }
+
+  #tellOfFullTable(): void {
+    const { macTable, host } = this.#datapath;
+    const nowMs = host.nowMs();
+    if (macTable.exchanged === this.#exchangedTold || nowMs - this.#fullToldMs < FULL_TOLD_EVERY_MS) return;
+    this.#exchangedTold = macTable.exchanged;
+    this.#fullToldMs = nowMs;
+    const portId = macTable.fullestPort;
+    const { capacity } = macTable;
+    this.#emit({ type: 'addresses-full', portId, addresses: macTable.countOf(portId), capacity });
   }
 
   trace(packet: Packet, portId: number, nicIndex = 0): readonly TraceStep[] {

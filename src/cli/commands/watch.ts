@@ -25,13 +25,19 @@ function statusText(status: Status): string {
     ['configuration', status.configFile ?? 'none'],
     ['ports', portText],
     ['extensions', stack.length === 0 ? 'none' : stack.join(', ')],
-    ['addresses', count(status.learnedAddresses)],
+    ['addresses', `${count(status.learnedAddresses)}${fullText(status.fullAddressTable)}`],
     ['received', `${count(status.counters.receivedPackets)} packets, ${bytes(status.counters.receivedBytes)}`],
     ['sent', `${count(status.counters.transmittedPackets)} packets, ${bytes(status.counters.transmittedBytes)}`],
     ['dropped', `${count(status.drops)} packets`],
     ['memory', bytes(status.memory.residentBytes)],
     ['processor', `${status.cpuSeconds.toFixed(1)} s since the start`],
   ]);
+}
+
+function fullText(full: Status['fullAddressTable']): string {
+  if (full === null) return '';
+  const made = full.exchanged === 0 ? '' : `; ${count(full.exchanged)} have made room for others`;
+  return ` (the table is full: ${count(full.addresses)} behind port ${full.port}${made})`;
 }
 
 /** `millrace status` */

@@ -7,6 +7,7 @@ import type {
   DropCount,
   ExtensionInfo,
   FdbEntry,
+  FullAddressTable,
   OffloadFlow,
   OffloadInfo,
   PortCounters,
@@ -43,6 +44,7 @@ export interface DatapathSummary {
   counters: PortCounters;
   drops: number;
   learnedAddresses: number;
+  fullAddressTable: FullAddressTable | null;
 }
 
 /** Calls to the datapath thread. */

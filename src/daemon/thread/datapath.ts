@@ -24,7 +24,7 @@ import type { CallMessage, DatapathCall, DatapathCalls, DatapathSummary, UpMessa
 import { DatapathCaptures } from './captures.ts';
 import { monotonicMs } from './clock.ts';
 import { failureOf } from './failures.ts';
-import { ForwardingDatabase } from './fdb.ts';
+import { ForwardingDatabase, fullTableText } from './fdb.ts';
 import type { GracePeriods } from './grace-periods.ts';
 import { DatapathOffload } from './offload/offload.ts';
 import { ovsSurroundings } from './ovs.ts';
@@ -250,16 +250,16 @@ export class Datapath {
     switch (operation.op) {
       case 'port-add':
         return this.#then(this.#ports.add(operation.name, operation.port), () => {
-          this.#fdb.refresh();
+          this.#fdb.portsChanged();
           this.#event('port-added', operation.name, `port ${operation.name} was added`);
         });
       case 'port-del':
         return this.#then(this.#ports.remove(operation.name), () => {
-          this.#fdb.refresh();
+          this.#fdb.portsChanged();
           this.#event('port-removed', operation.name, `port ${operation.name} was removed`);
         });
       case 'port-set':
-        return this.#then(this.#ports.set(operation.name, operation.port), () => this.#fdb.refresh());
+        return this.#then(this.#ports.set(operation.name, operation.port), () => this.#fdb.portsChanged());
       case 'extension-add':
         return this.#stackChange(() =>
           this.#stack.add(operation.extension, operation.index, operation.heldBack ?? null),
@@ -302,6 +302,8 @@ export class Datapath {
     this.#pulse.look();
     this.#switch.tick();
     for (const { subject, message } of this.#fdb.takeMoves()) this.#event('address-moved', subject, message);
+    const full = this.#fdb.takeFull(monotonicMs());
+    if (full !== null) this.#event('warning', full.subject, full.message);
   }
 
   #summary(): DatapathSummary {
@@ -324,6 +326,7 @@ export class Datapath {
       counters,
       drops,
       learnedAddresses: this.#fdb.count(),
+      fullAddressTable: this.#fdb.full(),
     };
   }
 
@@ -360,6 +363,11 @@ export class Datapath {
         const name = this.#ports.nameOf(event.portId);
         const message = `port ${name}: it has learned ${event.limit} addresses, as many as it may; hosts with further ones are refused. Raise limit of its addressBinding`;
         this.#event('warning', name, message);
+        return;
+      }
+      case 'addresses-full': {
+        const name = this.#ports.nameOf(event.portId);
+        this.#event('warning', name, fullTableText(event.capacity, name, event.addresses));
         return;
       }
       case 'extension':

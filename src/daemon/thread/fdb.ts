@@ -4,7 +4,7 @@
  */
 import type { ShownEntry } from '../../extensions/learning/index.ts';
 import type { JsonValue, Operation } from '../../switch/index.ts';
-import type { FdbEntry } from '../api.ts';
+import type { FdbEntry, FullAddressTable } from '../api.ts';
 import { DEFAULT_AGEING_SECONDS, DEFAULT_FDB_MAXIMUM, type Extension, type StaticAddress } from '../config/model.ts';
 import { Failure } from '../rpc/failure.ts';
 import type { FdbFilter } from './calls.ts';
@@ -15,6 +15,13 @@ import type { ExtensionStack } from './stack.ts';
 const LEARNING = 'learning';
 /** Most moves told of at once: a loop makes thousands. */
 const MOVES_TOLD = 8;
+/** A table that stays full is told of once in so long. */
+const FULL_TOLD_EVERY_MS = 60_000;
+
+/** What people are told of a table that is full. */
+export function fullTableText(capacity: number, port: string, addresses: number): string {
+  return `the address table is full: of ${capacity} addresses, ${addresses} are behind port ${port}, which gives up those that it has not used for longest when new ones come`;
+}
 
 /** Filters without what is left out, as commands want them. */
 function argumentsOf(filter: FdbFilter): { [key: string]: JsonValue } {
@@ -31,6 +38,9 @@ export class ForwardingDatabase {
   #maximum = DEFAULT_FDB_MAXIMUM;
   #static: StaticAddress[] = [];
   #movesTold = 0;
+  /** Addresses that had been exchanged when that was told last, and when. */
+  #exchangedTold = 0;
+  #fullToldMs = Number.NEGATIVE_INFINITY;
 
   constructor(stack: ExtensionStack, ports: DatapathPorts) {
     this.#stack = stack;
@@ -65,6 +75,13 @@ export class ForwardingDatabase {
   removeStatic({ mac, vlan }: StaticAddress): Operation<void> | null {
     this.#static = this.#static.filter((entry) => entry.mac !== mac || entry.vlan !== vlan);
     return this.refresh();
+  }
+
+  /** Ports have come, gone or got other settings: those that concern addresses go to the extension, and end no flows of other ports. */
+  portsChanged(): void {
+    if (!this.#stack.running(LEARNING)) return;
+    const settings = this.#stack.settings(LEARNING);
+    if ('ports' in settings) this.#stack.command(LEARNING, 'ports', settings.ports as JsonValue);
   }
 
   /** Limits or entries have changed: hand them to the extension, if it is there. */
@@ -120,9 +137,33 @@ export class ForwardingDatabase {
     return events;
   }
 
+  /** The table, when it is full. */
+  full(): FullAddressTable | null {
+    if (!this.#stack.running(LEARNING)) return null;
+    const { fullest, exchanged } = this.#status();
+    return fullest === null ? null : { ...fullest, exchanged };
+  }
+
+  /** Whether addresses have made room for others since that was told last. */
+  takeFull(nowMs: number): { subject: string; message: string } | null {
+    if (!this.#stack.running(LEARNING)) return null;
+    const { exchanged, fullest, maximum } = this.#status();
+    // A table that was made anew counts from zero.
+    if (exchanged < this.#exchangedTold) this.#exchangedTold = 0;
+    if (exchanged === this.#exchangedTold || fullest === null) return null;
+    if (nowMs - this.#fullToldMs < FULL_TOLD_EVERY_MS) return null;
+    this.#exchangedTold = exchanged;
+    this.#fullToldMs = nowMs;
+    const advice = `millrace port set ${fullest.port} learning.limit=N bounds them`;
+    return { subject: fullest.port, message: `${fullTableText(maximum, fullest.port, fullest.addresses)}; ${advice}` };
+  }
+
   #status() {
     return this.#stack.status(LEARNING) as unknown as {
       entries: number;
+      maximum: number;
+      exchanged: number;
+      fullest: { port: string; addresses: number } | null;
       moves: number;
       recentMoves: { mac: string; vlan: number; from: string; to: string }[];
     };

@@ -128,6 +128,11 @@ export class ExtensionStack {
     return this.#isRunning(name) ? this.#switch.moveExtension(name, this.#positionOf(entry)) : null;
   }
 
+  /** What an extension is given now. @throws Failure */
+  settings(name: string): Record<string, unknown> {
+    return this.#settingsOf(this.#find(name).extension);
+  }
+
   has(name: string): boolean {
     return this.#entries.some((entry) => entry.extension.name === name);
   }

@@ -166,7 +166,7 @@ class FilterExtension implements Extension {
 
   onOidComplete(request: OidRequest, status: Status): void {
     const changed = this.#ports.note(request, status);
-    if (changed.length > 0) this.#resolvePorts(changed);
+    if (changed.length > 0) this.#resolvePorts(changed, 'port' in request.oid ? request.oid.port.portId : 0);
   }
 
   reconfigure(configuration: unknown): void {
@@ -278,12 +278,12 @@ class FilterExtension implements Extension {
     this.#handle.shortcuts.changed();
   }
 
-  /** Compile again if any rule names one of these ports. */
-  #resolvePorts(names: readonly string[]): void {
+  /** Compile again if any rule names one of these ports. @param portId the port that they are or were names of; 0: of several */
+  #resolvePorts(names: readonly string[], portId: number): void {
     const { rules } = this.#table.configuration;
     if (rules.some((rule) => rule.ports?.some((name) => names.includes(name)) ?? false)) {
       this.#table.resolvePorts(this.#ports.ids);
-      this.#handle.shortcuts.changed();
+      this.#handle.shortcuts.changed(portId);
     }
   }
 }

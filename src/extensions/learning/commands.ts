@@ -39,7 +39,7 @@ export function runCommand(database: ForwardingDatabase, name: string, args: Jso
       return { removed: database.removeEntry(vlan, mac) };
     }
     default:
-      throw new TypeError(`unknown command ${name}; there are show, flush, add and del`);
+      throw new TypeError(`unknown command ${name}; there are show, flush, add, del and ports`);
   }
 }
 

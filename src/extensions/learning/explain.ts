@@ -28,7 +28,8 @@ const LEARNED_TEXT: Readonly<Record<number, string>> = {
   [Learned.NEW]: 'would be learned behind this port',
   [Learned.MOVED]: 'would move to this port',
   [Learned.LIMIT]: 'would not be learned: the port is at its limit',
-  [Learned.FULL]: 'would not be learned: the table is full',
+  [Learned.FULL]: 'would not be learned: the table is full of static entries',
+  [Learned.EXCHANGED]: 'would be learned behind this port, in the place of another: the table is full',
   [Learned.STATIC_ELSEWHERE]: 'has a static entry behind another port',
 };
 

@@ -104,12 +104,12 @@ class LearningExtension implements Extension {
     switch (oid.kind) {
       case 'PORT_CREATE':
       case 'PORT_UPDATED':
-        this.#recorder?.flush();
+        this.#recorder?.flushPort(oid.port.portId, true);
         this.#database.addPort(oid.port.portId, oid.port.name);
         this.#recorder?.portsChanged();
         break;
       case 'PORT_DELETE':
-        this.#recorder?.flush();
+        this.#recorder?.flushPort(oid.port.portId, true);
         this.#database.removePort(oid.port.portId);
         this.#recorder?.portsChanged();
         break;
@@ -219,6 +219,10 @@ class LearningExtension implements Extension {
       case Learned.LIMIT:
         this.#limited.value += 1;
         return (this.#database.portFlags[portId] & PortFlag.DROP_OVER_LIMIT) === 0 ? FORWARDED : DropReason.MAC_LIMIT;
+      case Learned.EXCHANGED:
+        this.#learned.value += 1;
+        this.#full.value += 1;
+        return FORWARDED;
       case Learned.FULL:
         this.#full.value += 1;
         return FORWARDED;
@@ -240,6 +244,10 @@ class LearningExtension implements Extension {
 
   command(name: string, args: JsonValue): JsonValue {
     this.#recorder?.refresh();
+    if (name === 'ports') {
+      for (const portId of this.#database.configurePorts(args)) this.#recorder?.flushPort(portId, true);
+      return null;
+    }
     return runCommand(this.#database, name, args, this.#nowSeconds());
   }
 
@@ -249,10 +257,20 @@ class LearningExtension implements Extension {
       entries: table.count,
       maximum: table.capacity,
       ageingSeconds: configuration.ageingSeconds,
+      exchanged: table.exchanged,
+      fullest: this.#fullest(),
       moves: this.#moves.total,
       recentMoves: this.#moves.list(this.#nowSeconds()),
       waitingStaticEntries: this.#database.waiting().map((entry) => ({ ...entry })),
     };
+  }
+
+  /** The port that has most addresses, while the table is full. */
+  #fullest(): JsonValue {
+    const { table } = this.#database;
+    if (table.count < table.capacity) return null;
+    const portId = table.fullestPort;
+    return { port: this.#database.nameOf(portId), addresses: table.countOf(portId) };
   }
 
   explain(packet: Packet, context: ForwardingContext): Explanation {

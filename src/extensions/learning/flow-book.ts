@@ -51,9 +51,10 @@ export class FlowBook {
   readonly #key = new FlowKey();
   readonly #masked = new Uint32Array(KEY_WORDS);
   #timer: TimerHandle | null = null;
-  /** Calls of {@link carried} under way, and whether all flows are to go behind them. */
+  /** Calls of {@link carried} under way, and which flows are to go behind them: all, or those of ports. */
   #telling = 0;
   #flushLater = false;
+  readonly #portsLater = new Map<number, boolean>();
 
   constructor(handle: ExtensionHandle, database: ForwardingDatabase, { maximum, idleSeconds }: FlowSettings) {
     this.#handle = handle;
@@ -224,18 +225,26 @@ export class FlowBook {
 
   /** Do what had to wait while somebody was told what was carried. */
   settle(): void {
+    if (this.#telling !== 0) return;
     if (this.#flushLater) this.flush();
+    if (this.#portsLater.size === 0) return;
+    const ports = [...this.#portsLater];
+    this.#portsLater.clear();
+    for (const [portId, alsoOut] of ports) this.flushPort(portId, alsoOut);
   }
 
-  /** The flows of what comes in through a port go. */
-  flushFrom(portId: number): void {
+  /** The flows of what comes in through a port go. @param alsoOut and those of what goes out there */
+  flushPort(portId: number, alsoOut: boolean): void {
     this.era += 1;
+    // What was refused there may be a flow from now on.
+    this.forwards.seen.clear();
+    this.drops.seen.clear();
     // The table is being read or changed while it is told what was carried.
     if (this.#telling !== 0) {
-      this.#flushLater = true;
+      this.#portsLater.set(portId, alsoOut || this.#portsLater.get(portId) === true);
       return;
     }
-    for (const slot of this.#records.fromPort(portId)) this.#remove(slot);
+    for (const slot of this.#records.ofPort(portId, alsoOut)) this.#remove(slot);
   }
 
   /** All flows go. */
@@ -245,6 +254,7 @@ export class FlowBook {
     this.drops.seen.clear();
     // The table is being read or changed while it is told what was carried.
     this.#flushLater = this.#telling !== 0;
+    if (!this.#flushLater) this.#portsLater.clear();
     if (this.#flushLater || this.table.size === 0) return;
     this.table.flush();
     this.forwards.clear();

@@ -43,7 +43,7 @@ export class FlowRecorder implements FlowSource {
     this.#book = new FlowBook(handle, database, settings);
     this.table = this.#book.table;
     this.#stopWatching = [
-      handle.shortcuts.watch((portId) => (portId === 0 ? this.flush() : this.#book.flushFrom(portId))),
+      handle.shortcuts.watch((portId, alsoOut) => (portId === 0 ? this.flush() : this.flushPort(portId, alsoOut))),
       handle.shortcuts.watchDrops((packet, context, now) => this.offerDrop(packet, context, 0, DropReason.NONE, now)),
     ];
     this.#goesDeep = registry.strict === true;
@@ -60,6 +60,11 @@ export class FlowRecorder implements FlowSource {
   /** All flows go. */
   flush(): void {
     this.#book.flush();
+  }
+
+  /** The flows of what comes in through a port go. @param alsoOut and those of what goes out there */
+  flushPort(portId: number, alsoOut: boolean): void {
+    this.#book.flushPort(portId, alsoOut);
   }
 
   /** Time has passed: flows that are idle go, and those of addresses that have aged. */

@@ -85,12 +85,13 @@ export class FlowRecords {
     if (this.#words[at] < second) this.#words[at] = second;
   }
 
-  /** Slots of the flows of what comes in through a port. */
-  fromPort(portId: number): number[] {
+  /** Slots of the flows of what comes in through a port. @param alsoOut and of what goes out there */
+  ofPort(portId: number, alsoOut: boolean): number[] {
     const slots: number[] = [];
     for (let slot = 0; slot < this.shortcuts.length; slot += 1) {
       if (this.shortcuts[slot] == null) continue;
-      if (this.#words[(slot << SHIFT) + Field.PORTS] >>> 16 === portId) slots.push(slot);
+      const ports = this.#words[(slot << SHIFT) + Field.PORTS];
+      if (ports >>> 16 === portId || (alsoOut && (ports & 0xffff) === portId)) slots.push(slot);
     }
     return slots;
   }

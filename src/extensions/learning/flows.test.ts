@@ -10,6 +10,7 @@ import {
   type ExtensionFactory,
   type ExtensionHandle,
   type Passage,
+  type VirtualSwitch,
 } from '../../switch/index.ts';
 import { Bench, passing, TestHost } from '../../switch/testing.ts';
 import { learningExtension } from './index.ts';
@@ -125,6 +126,65 @@ test('an address that moves ends its flows both ways, and only those', () => {
   pair.send(4, frame(1, 255));
   expect(pair.flows).toBe(2);
   expect(pair.send(2, frame(2, 1))).toEqual([4]);
+  pair.compare();
+});
+
+test("what is done to one port ends that port's flows, and no others", () => {
+  const acl = { type: 'acl' as const, rules: [{ direction: 'in' as const, action: 'deny' as const, protocol: 6 }] };
+  const events: Record<string, (sw: VirtualSwitch) => void> = {
+    mtu: (sw) => sw.updateNic(3, 0, { mtuBytes: 1400 }).result(),
+    address: (sw) => sw.updateNic(3, 0, { macAddress: Uint8Array.of(2, 0, 0, 0, 0, 9) }).result(),
+    rename: (sw) => sw.updatePort(3, { name: 'other' }).result(),
+    disconnect: (sw) => sw.disconnectNic(3).result(),
+    remove: (sw) => sw.removePort(3).result(),
+    acl: (sw) => sw.setPortProperty(3, acl).result(),
+    vlan: (sw) => sw.setPortProperty(3, { type: 'vlan', mode: 'access', vlanId: 5 }).result(),
+    settings: (sw) => void sw.extensionCommand('learning', 'ports', { p3: { limit: 7 } }),
+  };
+  for (const [name, event] of Object.entries(events)) {
+    const pair = twins(3, { flows: { idleSeconds: 3600 } });
+    acquaint(pair, [1, 1], [2, 2]);
+    acquaint(pair, [3, 3], [1, 1]);
+    expect(pair.flows).toBe(4);
+    // One more port that comes and goes is nobody's business at all.
+    pair.addPort(4);
+    pair.both((sw) => sw.removePort(4).result());
+    expect(pair.flows, name).toBe(4);
+    pair.both(event);
+    expect(pair.flows, name).toBe(2);
+    const before = pair.carried;
+    for (let i = 0; i < 5; i += 1) expect(pair.send(1, frame(1, 2))).toEqual([2]);
+    expect(pair.carried - before, name).toBe(5);
+    pair.compare();
+  }
+});
+
+test('what judges between ports ends the flows of all when it changes: mirrors, private VLANs, teams', () => {
+  const security = { type: 'security', allowMacSpoofing: true, allowIeeePriorityTag: true, virtualSubnetId: 0 };
+  const events: Record<string, object> = {
+    private: { type: 'vlan', mode: 'private', privateMode: 'isolated', primaryVlanId: 5, secondaryVlanId: 8 },
+    team: { ...security, allowTeaming: true, dynamicIpAddressLimit: 0 },
+  };
+  for (const [name, property] of Object.entries(events)) {
+    const pair = twins(3);
+    acquaint(pair, [1, 1], [2, 2]);
+    pair.both((sw) => sw.setPortProperty(3, property).result());
+    expect(pair.flows, name).toBe(0);
+    acquaint(pair, [1, 1], [2, 2]);
+    expect(pair.flows, name).toBe(2);
+  }
+});
+
+test('a full address table ends the flows of whoever gave up, and of nobody else', () => {
+  const pair = twins(3, { maximum: 6, flows: { idleSeconds: 3600 } });
+  acquaint(pair, [1, 1], [2, 2]);
+  acquaint(pair, [3, 3], [1, 1]);
+  expect(pair.flows).toBe(4);
+  for (let host = 10; host < 60; host += 1) pair.send(3, frame(host, 255));
+  expect(pair.flows).toBe(2);
+  const before = pair.carried;
+  for (let i = 0; i < 5; i += 1) expect(pair.send(2, frame(2, 1))).toEqual([1]);
+  expect(pair.carried - before).toBe(5);
   pair.compare();
 });
 
@@ -811,6 +871,17 @@ const changing = fc.oneof(
       ),
     ),
   port.map((at) => order(`disconnect ${at}`, (pair) => pair.both((sw) => sw.disconnectNic(at).result()))),
+  port.map((at) => order(`remove ${at}`, (pair) => pair.both((sw) => sw.removePort(at).result()))),
+  port.map((at) => order(`add ${at}`, (pair) => pair.addPort(at))),
+  fc
+    .constantFrom({}, { p1: { enabled: false } }, { p2: { limit: 1 } }, { p3: { limit: 1, onLimit: 'drop' } })
+    .map((settings) =>
+      order(`ports ${JSON.stringify(settings)}`, (pair, ageingSeconds) => {
+        // What has aged counts towards limits until it is swept, at random.
+        if (ageingSeconds === 7) return;
+        pair.both((sw) => sw.extensionCommand('learning', 'ports', settings));
+      }),
+    ),
   port.map((at) => order(`rename ${at}`, (pair) => pair.both((sw) => sw.updatePort(at, { name: `q${at}` }).result()))),
   fc
     .constantFrom(

@@ -3,9 +3,10 @@
  * ports that do not learn. Ports may come and go; what is said about a name holds whenever a port has it.
  * Neighbours: extension.ts forwards by it, commands.ts shows and changes it.
  */
+import { isDeepStrictEqual } from 'node:util';
 import { parseMac } from '../../net/index.ts';
 import { MAX_PORT_ID, type MacEntry, MacTable } from '../../switch/index.ts';
-import type { LearningConfiguration, StaticEntry } from './configuration.ts';
+import { type LearningConfiguration, parseLearningConfiguration, type StaticEntry } from './configuration.ts';
 
 /** Bits of {@link ForwardingDatabase.portFlags}. */
 export const PortFlag = {
@@ -97,7 +98,7 @@ export class ForwardingDatabase {
   }
 
   #configurePort(portId: number, name: string): void {
-    const settings = Object.hasOwn(this.configuration.ports, name) ? this.configuration.ports[name] : undefined;
+    const settings = ownOf(this.configuration.ports, name);
     const onLimit = settings?.onLimit ?? this.configuration.onLimit;
     this.table.setLimit(portId, settings?.limit ?? 0);
     this.portFlags[portId] =
@@ -174,11 +175,34 @@ export class ForwardingDatabase {
     for (const entry of configuration.static) this.addStatic(entry);
   }
 
+  /**
+   * Other settings of ports, the rest of the configuration stays.
+   * @returns the ports that have others now
+   * @throws TypeError naming the fields
+   */
+  configurePorts(settings: unknown): number[] {
+    const before = this.configuration.ports;
+    const { ports } = parseLearningConfiguration({ ports: settings });
+    this.configuration = { ...this.configuration, ports };
+    const changed: number[] = [];
+    for (const [name, portId] of this.#portIds) {
+      if (isDeepStrictEqual(ownOf(before, name), ownOf(ports, name))) continue;
+      this.#configurePort(portId, name);
+      changed.push(portId);
+    }
+    return changed;
+  }
+
   #keep(entry: MacEntry, nowSeconds: number): void {
     const { high, low } = macKey(entry.macAddress);
     if (entry.isStatic) this.table.addStatic(entry.vlan, high, low, entry.portId, entry.nicIndex);
     else this.table.learn(entry.vlan, high, low, entry.portId, entry.nicIndex, nowSeconds - entry.ageSeconds);
   }
+}
+
+/** Ports may be called as what every object has. */
+function ownOf<T>(record: Readonly<Record<string, T>>, name: string): T | undefined {
+  return Object.hasOwn(record, name) ? record[name] : undefined;
 }
 
 function staticKey(entry: StaticEntry): string {

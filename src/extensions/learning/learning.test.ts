@@ -174,12 +174,21 @@ test('a port at its limit floods or drops what is new, as configured', () => {
   expect(lab.sw.extensions()[0].counters).toMatchObject({ overLimit: 2 });
 });
 
-test('a full table floods what it has no room for', () => {
-  const lab = new Lab(3, { maximum: 2 });
-  for (const host of [1, 2, 3]) lab.send(1, lab.frame(host, 'all'));
-  expect(lab.shown()).toEqual(['0 01 p1', '0 02 p1']);
-  expect(lab.send(2, lab.frame(1, 3))).toEqual([1, 3]);
-  expect(lab.sw.extensions()[0].counters.tableFull).toBe(1);
+test('in a full table the port that has most makes room, and it is said', () => {
+  const lab = new Lab(3, { maximum: 3 });
+  lab.send(2, lab.frame(9, 'all'));
+  for (const host of [1, 2]) lab.send(1, lab.frame(host, 'all'));
+  expect(lab.status()).toMatchObject({ exchanged: 0, fullest: { port: 'p1', addresses: 2 } });
+  for (const host of [3, 4, 5, 6]) lab.send(1, lab.frame(host, 'all'));
+  expect(lab.shown()).toEqual(['0 05 p1', '0 06 p1', '0 09 p2']);
+  expect(lab.send(1, lab.frame(6, 9))).toEqual([2]);
+  lab.send(3, lab.frame(7, 'all'));
+  expect(lab.shown()).toEqual(['0 06 p1', '0 07 p3', '0 09 p2']);
+  expect(lab.send(2, lab.frame(9, 7))).toEqual([3]);
+  expect(lab.sw.extensions()[0].counters.tableFull).toBe(5);
+  expect(lab.status()).toMatchObject({ entries: 3, maximum: 3, exchanged: 5 });
+  lab.command('flush', { port: 'p1' });
+  expect(lab.status()).toMatchObject({ fullest: null });
 });
 
 test('a port that does not learn is flooded to', () => {

@@ -63,9 +63,9 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
   }
 
   restart(): void {
-    this.#unwatch ??= this.#handle.shortcuts.watch((portId) => {
+    this.#unwatch ??= this.#handle.shortcuts.watch((_portId, alsoOut) => {
       // Whether a port is open to flows is nothing that is learned on it.
-      if (portId !== 0) return;
+      if (!alsoOut) return;
       for (const datapath of this.#server.datapaths.values()) datapath.portsChanged();
     });
     this.#listener ??= this.#surroundings.listen(this.#socket, (transport) => this.#server.device.accept(transport));

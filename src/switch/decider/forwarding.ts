@@ -103,8 +103,8 @@ export class ForwardingDecider implements Extension {
   restart(): void {
     this.#place.learnPorts();
     this.#lookAlong();
-    this.#unwatch ??= this.#handle.shortcuts.watch((portId) => {
-      if (portId !== 0) return;
+    this.#unwatch ??= this.#handle.shortcuts.watch((_portId, alsoOut) => {
+      if (!alsoOut) return;
       this.#lookAlong();
       this.#registration?.portsChanged();
     });

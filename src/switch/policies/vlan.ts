@@ -19,10 +19,14 @@ export class PrivateVlans {
     this.size = this.#primary.size;
   }
 
-  clear(): void {
-    this.#primary.clear();
-    this.#role.clear();
-    this.size = 0;
+  /** Whether another says the same. */
+  equals(other: PrivateVlans): boolean {
+    if (this.size !== other.size) return false;
+    for (const secondary of this.#primary.keys()) {
+      if (this.primaryOf(secondary) !== other.primaryOf(secondary)) return false;
+      if (this.roleOf(secondary) !== other.roleOf(secondary)) return false;
+    }
+    return true;
   }
 
   /** The primary VLAN of a secondary one, or -1. */
