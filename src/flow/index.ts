@@ -18,7 +18,7 @@ export { MPLS_L3_TUNNEL } from './actions/mpls/mpls.ts';
 export type { ActionReader, ActionWriter } from './actions/netlink.ts';
 export { NSH_PART_BYTES, NshPart, nshMetadataType } from './actions/nsh/netlink.ts';
 export { isSameOutcome, type Outcome, outcomeOf } from './actions/outcome.ts';
-export { type SetWord, setLayout } from './actions/set/layout.ts';
+export { type SetWord, setLayout } from './actions/set/attributes.ts';
 export { ACTIONS, actionName, describe, eachAction, everyAction } from './actions/table.ts';
 export { Userspace, UserspaceFlag, type UserspaceOptions } from './actions/userspace/userspace.ts';
 export { ActionError, type ActionFlaw, type ValidationOptions, validateActions } from './actions/validate.ts';

@@ -2,7 +2,7 @@
 import { Word } from '../key/layout.ts';
 import { type CtOptions, ctWords } from './ct/words.ts';
 import { Action, type ActionType, actionHead, packBytes } from './encoding.ts';
-import { setWords } from './set/layout.ts';
+import { setWords } from './set/attributes.ts';
 import { type UserspaceOptions, userspaceWords } from './userspace/userspace.ts';
 
 /** All methods but finish return the builder, so that they chain. */

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { ActionBuilder } from '../actions/builder.ts';
 import { CtFlag, NatFlag } from '../actions/ct/words.ts';
 import type { ActionName } from '../actions/encoding.ts';
-import { setLayout } from '../actions/set/layout.ts';
+import { setLayout } from '../actions/set/attributes.ts';
 import { ACTIONS, eachAction } from '../actions/table.ts';
 import { validateActions } from '../actions/validate.ts';
 import { FIELD_GROUPS, groupNamed, hasAttribute, KeyAttribute, TUNNEL_FIELDS, writeField } from '../key/fields.ts';

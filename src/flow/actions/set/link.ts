@@ -43,7 +43,9 @@ function setHalfAt(bytes: Uint8Array, index: number, value: number, mask: number
   writeHalf(bytes, index, (readHalf(bytes, index) & ~mask) | (value & mask));
 }
 
+/** The bottom of the stack may be elsewhere then. */
 export function setMpls(packet: Packet, key: FlowKey, words: Int32Array, at: number): boolean {
+  key.stale = true;
   if (!isMpls(key.etherType) || packet.length < key.l3Offset + 4) return false;
   setWordAt(packet.bytes, packet.offset + key.l3Offset, words[at], words[at + 1]);
   return true;

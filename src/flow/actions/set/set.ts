@@ -1,9 +1,8 @@
 /**
  * SET and SET_MASKED: fields of a header, or of what is known of a packet, get other values, whole or in part. Values start from the bytes,
- * not from the key, so that they are right whatever was done before. layout.ts has the words; ip.ts, transport.ts, link.ts and tunnel.ts
- * change what is set.
+ * not from the key, so that they are right whatever was done before. attributes.ts has what can be set; ip.ts, transport.ts, link.ts and tunnel.ts
+ * change it.
  */
-import { IpProtocol } from '../../../net/index.ts';
 import { Drop } from '../../engine/drops.ts';
 import type { ActionEngine } from '../../engine/engine.ts';
 import { groupNamed, groupOf, hasAttribute, KeyAttribute } from '../../key/fields.ts';
@@ -17,26 +16,8 @@ import { type ActionDescription, type ActionText, type Judgement, leadsNowhere }
 import { Action, actionLength } from '../encoding.ts';
 import type { ActionNetlink } from '../netlink.ts';
 import { NSH_FLAGS_TTL_EXCESS } from '../nsh/nsh.ts';
-import { setIpv4, setIpv6 } from './ip.ts';
-import { readSet, setLayout, tunnelWords } from './layout.ts';
-import { setArp, setEthernet, setMpls, setNsh } from './link.ts';
-import { setIcmp, setNeighbourDiscovery, setPorts } from './transport.ts';
+import { readSet, setLayout, settable, tunnelWords } from './attributes.ts';
 import { setTunnel, setTunnelFlaw } from './tunnel.ts';
-
-/** What the kernel sets; beyond it Open vSwitch's own datapath sets ICMP, ICMPv6, ARP and ND. */
-const KERNEL_SETS = new Set<number>([
-  KeyAttribute.PRIORITY,
-  KeyAttribute.SKB_MARK,
-  KeyAttribute.ETHERNET,
-  KeyAttribute.TUNNEL,
-  KeyAttribute.IPV4,
-  KeyAttribute.IPV6,
-  KeyAttribute.TCP,
-  KeyAttribute.UDP,
-  KeyAttribute.SCTP,
-  KeyAttribute.MPLS,
-  KeyAttribute.NSH,
-]);
 
 /** Of one type: SET and SET_MASKED differ in what their masks may be and in their attributes. */
 function describeSet<Type extends typeof Action.SET | typeof Action.SET_MASKED>(type: Type): ActionDescription<Type> {
@@ -63,10 +44,10 @@ function describeSet<Type extends typeof Action.SET | typeof Action.SET_MASKED>(
 function setFlaw(its: Judgement, at: number, isMasked: boolean): string | null {
   const { words, key, shape } = its;
   const attribute = words[at + 1];
-  if (its.kernelOnly && !KERNEL_SETS.has(attribute)) return `attribute ${attribute} cannot be set`;
   if (attribute === KeyAttribute.TUNNEL) {
     return isMasked ? 'a tunnel cannot be set in part' : setTunnelFlaw(words, at);
   }
+  if (its.kernelOnly && settable(attribute)?.inKernel !== true) return `attribute ${attribute} cannot be set`;
   const reason = bitsFlaw(words, at, isMasked, key);
   if (reason !== null) return reason;
   if (attribute === KeyAttribute.ETHERNET) return shape.hasEthernet ? null : 'the packet has no Ethernet header';
@@ -186,85 +167,26 @@ function netlinkOf(type: number, isMasked: boolean): ActionNetlink {
 export const set = describeSet(Action.SET);
 export const setMasked = describeSet(Action.SET_MASKED);
 
-/** Whether a set of this attribute changes bytes of the packet, and not only what is known of it. */
-function changesPacket(attribute: number): boolean {
-  return (
-    attribute !== KeyAttribute.TUNNEL && attribute !== KeyAttribute.PRIORITY && attribute !== KeyAttribute.SKB_MARK
-  );
-}
-
 /** Both types. */
 export function runSet(engine: ActionEngine, words: Int32Array, at: number, end: number): boolean {
-  const attribute = words[at + 1];
-  if (changesPacket(attribute) && !engine.writable(0)) return false;
   const { key } = engine;
-  if (attribute === KeyAttribute.TUNNEL) {
+  if (words[at + 1] === KeyAttribute.TUNNEL) {
     setTunnel(key, words, at + 2, end);
     return true;
   }
-  if (!changeHeader(engine, attribute, words, at + 2)) return engine.drop(Drop.HEADER_MISSING);
-  // A later fragment has no transport header, and its key none of its fields.
-  if (key.l4Offset === -1 && isTransport(attribute)) return true;
-  const layout = setLayout(attribute);
-  if (layout === undefined) return engine.drop(Drop.HEADER_MISSING);
+  const what = settable(words[at + 1]);
+  if (what === undefined) return engine.drop(Drop.HEADER_MISSING);
+  if (what.change !== null) {
+    if (!engine.writable(0)) return false;
+    if (!what.change(engine.packet, key, words, at + 2)) return engine.drop(Drop.HEADER_MISSING);
+    // A later fragment has no transport header, and its key none of its fields.
+    if (what.isTransport && key.l4Offset === -1) return true;
+  }
+  const layout = what.words;
   for (let i = 0; i < layout.length; i += 1) {
     const each = layout[i];
     const mask = words[at + 3 + i * 2] & each.writable;
     key.words[each.word] = (key.words[each.word] & ~mask) | (words[at + 2 + i * 2] & mask);
   }
   return true;
-}
-
-function isTransport(attribute: number): boolean {
-  switch (attribute) {
-    case KeyAttribute.TCP:
-    case KeyAttribute.UDP:
-    case KeyAttribute.SCTP:
-    case KeyAttribute.ICMP:
-    case KeyAttribute.ICMPV6:
-      return true;
-    default:
-      return false;
-  }
-}
-
-/** @param at where the first pair of value and mask lies @returns false when the packet does not have the header */
-function changeHeader({ packet, key }: ActionEngine, attribute: number, words: Int32Array, at: number): boolean {
-  switch (attribute) {
-    case KeyAttribute.PRIORITY:
-    case KeyAttribute.SKB_MARK:
-      return true;
-    case KeyAttribute.ETHERNET:
-      return setEthernet(packet, key, words, at);
-    case KeyAttribute.IPV4:
-      return setIpv4(packet, key, words, at);
-    case KeyAttribute.IPV6:
-      return setIpv6(packet, key, words, at);
-    case KeyAttribute.TCP:
-      return setPorts(packet, key, IpProtocol.TCP, words, at);
-    case KeyAttribute.UDP:
-      return setPorts(packet, key, IpProtocol.UDP, words, at);
-    case KeyAttribute.SCTP:
-      return setPorts(packet, key, IpProtocol.SCTP, words, at);
-    case KeyAttribute.ICMP:
-      return setIcmp(packet, key, IpProtocol.ICMPV4, words, at);
-    case KeyAttribute.ICMPV6:
-      // Another type may make or unmake neighbour discovery.
-      key.stale = true;
-      return setIcmp(packet, key, IpProtocol.ICMPV6, words, at);
-    case KeyAttribute.ARP:
-      return setArp(packet, key, words, at);
-    case KeyAttribute.ND:
-      // Which of the addresses the packet carries is seen at the next extraction.
-      key.stale = true;
-      return setNeighbourDiscovery(packet, key, words, at);
-    case KeyAttribute.MPLS:
-      // The bottom of the stack may be elsewhere now.
-      key.stale = true;
-      return setMpls(packet, key, words, at);
-    case KeyAttribute.NSH:
-      return setNsh(packet, key, words, at);
-    default:
-      return false;
-  }
 }

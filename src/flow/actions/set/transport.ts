@@ -11,12 +11,18 @@ function headerBytes(protocol: number): number {
   return protocol === IpProtocol.SCTP ? 12 : 8;
 }
 
+type Change = (packet: Packet, key: FlowKey, words: Int32Array, at: number) => boolean;
+
+/** The ports of one protocol. */
+export function portsOf(protocol: number): Change {
+  return (packet, key, words, at) => setPorts(packet, key, protocol, words, at);
+}
+
 /**
- * @param protocol the one that the attribute is of
  * @param at where value and mask lie in the action list
  * @returns false when the packet has another header or a truncated one; a later fragment has none and stays as it is
  */
-export function setPorts(packet: Packet, key: FlowKey, protocol: number, words: Int32Array, at: number): boolean {
+function setPorts(packet: Packet, key: FlowKey, protocol: number, words: Int32Array, at: number): boolean {
   if (key.protocol !== protocol) return false;
   const l4 = key.l4Offset;
   if (l4 === -1) return (key.words[Word.IP] & 3) === 2;
@@ -54,8 +60,18 @@ function setSctpPorts(packet: Packet, key: FlowKey, l4: number, ports: number): 
   return true;
 }
 
-/** Type and code; as {@link setPorts}. */
-export function setIcmp(packet: Packet, key: FlowKey, protocol: number, words: Int32Array, at: number): boolean {
+/** Type and code, as {@link setPorts}. */
+export function setIcmp(packet: Packet, key: FlowKey, words: Int32Array, at: number): boolean {
+  return setTypeAndCode(packet, key, IpProtocol.ICMPV4, words, at);
+}
+
+/** Another type may make or unmake neighbour discovery. */
+export function setIcmpv6(packet: Packet, key: FlowKey, words: Int32Array, at: number): boolean {
+  key.stale = true;
+  return setTypeAndCode(packet, key, IpProtocol.ICMPV6, words, at);
+}
+
+function setTypeAndCode(packet: Packet, key: FlowKey, protocol: number, words: Int32Array, at: number): boolean {
   if (key.protocol !== protocol) return false;
   const l4 = key.l4Offset;
   if (l4 === -1) return (key.words[Word.IP] & 3) === 2;
@@ -75,6 +91,8 @@ export function setIcmp(packet: Packet, key: FlowKey, protocol: number, words: I
 
 /** Target and both link-layer addresses; an option that the packet does not carry is left out. */
 export function setNeighbourDiscovery(packet: Packet, key: FlowKey, words: Int32Array, at: number): boolean {
+  // Which of the addresses the packet carries is seen at the next extraction.
+  key.stale = true;
   const l4 = key.l4Offset;
   if (key.protocol !== IpProtocol.ICMPV6 || l4 === -1 || key.l3End < l4 + 24) return false;
   const bytes = packet.bytes;
