@@ -128,11 +128,14 @@ export class ActionBuilder {
    * @param lists the lists inside, behind those words
    */
   add(type: ActionType, fields: readonly number[] = [], ...lists: readonly Int32Array[]): this {
-    const words = lists.length === 2 ? [...fields, lists[0].length] : fields;
-    const length = lists.reduce((sum, list) => sum + list.length, 1 + words.length);
-    if (length > 0xffff) throw new RangeError(`an action of ${length} words is too long`);
-    this.#words.push(actionHead(type, length), ...words);
+    const words = this.#words;
+    const at = words.length;
+    words.push(0, ...fields);
+    if (lists.length === 2) words.push(lists[0].length);
     for (const list of lists) this.append(list);
+    const length = words.length - at;
+    if (length > 0xffff) throw new RangeError(`an action of ${length} words is too long`);
+    words[at] = actionHead(type, length);
     return this;
   }
 }

@@ -112,11 +112,6 @@ export function noFlaw(): null {
 /** For actions behind which the list goes on with the same packet, and that send nothing. */
 export function leadsNowhere(): void {}
 
-/** Words before an action's lists or its packed bytes, head included. */
-export function headWords(layout: ActionLayout): number {
-  return 1 + layout.fields.length + Math.max((layout.lists?.length ?? 0) - 1, 0);
-}
-
 /** The text of an action with a number as its only argument. */
 export function numberText(
   name: string,

@@ -6,7 +6,7 @@ import { checkLength } from './check-length/check-length.ts';
 import { clone, sample } from './clone/clone.ts';
 import { ct, ctClear } from './ct/ct.ts';
 import { decTtl } from './dec-ttl/dec-ttl.ts';
-import { type ActionDescription, headWords, type ListBounds } from './description.ts';
+import type { ActionDescription, ListBounds } from './description.ts';
 import { drop } from './drop/drop.ts';
 import { Action, type ActionName, actionLength, actionType } from './encoding.ts';
 import { popEth, pushEth } from './ethernet/ethernet.ts';
@@ -49,7 +49,12 @@ export const ACTIONS: { readonly [Name in ActionName]: ActionDescription<(typeof
 };
 
 const BY_TYPE: (ActionDescription | undefined)[] = [];
-for (const each of Object.values(ACTIONS)) BY_TYPE[each.type] = each;
+/** Words before lists or packed bytes, head included. */
+const HEADS: number[] = [];
+for (const each of Object.values(ACTIONS)) {
+  BY_TYPE[each.type] = each;
+  HEADS[each.type] = 1 + each.layout.fields.length + Math.max((each.layout.lists?.length ?? 0) - 1, 0);
+}
 const NAMES = new Map(Object.entries(Action).map(([name, type]) => [type as number, name.toLowerCase()]));
 
 /** @param type the low half of an action's head; undefined when there is no such action */
@@ -66,11 +71,11 @@ const NO_LISTS: readonly ListBounds[] = [];
 
 /** The lists inside the action at `at`. */
 export function listsOf(words: Int32Array, at: number): readonly ListBounds[] {
-  const layout = BY_TYPE[actionType(words[at])]?.layout;
-  const { lists } = layout ?? {};
-  if (layout === undefined || lists === undefined) return NO_LISTS;
+  const type = actionType(words[at]);
+  const lists = BY_TYPE[type]?.layout.lists;
+  if (lists === undefined) return NO_LISTS;
   const end = at + actionLength(words[at]);
-  const start = at + headWords(layout);
+  const start = at + HEADS[type];
   if (lists.length === 1) return [{ from: start, end }];
   const middle = start + words[start - 1];
   return [
@@ -84,12 +89,12 @@ export function listsOf(words: Int32Array, at: number): readonly ListBounds[] {
  * @param length in words, within its list
  */
 export function lengthFlaw(
-  { layout }: ActionDescription,
+  { type, layout }: ActionDescription,
   words: Int32Array,
   at: number,
   length: number,
 ): string | null {
-  const head = headWords(layout);
+  const head = HEADS[type];
   if (length < head) return `${length} words are too few`;
   if (layout.lists !== undefined) {
     if (layout.lists.length === 1 || words[at + head - 1] >>> 0 <= length - head) return null;

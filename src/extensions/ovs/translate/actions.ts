@@ -151,8 +151,11 @@ class Writer implements ActionWriter {
     } else if (mask === null) {
       this.message.bytes(attribute, keyContent(attribute, key));
     } else {
-      const value = keyContent(attribute, key).slice();
-      this.message.bytes(attribute, Uint8Array.of(...value, ...keyContent(attribute, mask)));
+      const content = keyContent(attribute, key);
+      const both = new Uint8Array(content.length * 2);
+      both.set(content);
+      both.set(keyContent(attribute, mask), content.length);
+      this.message.bytes(attribute, both);
     }
   }
 }

@@ -141,8 +141,12 @@ function netlinkOf(type: number, isMasked: boolean): ActionNetlink {
     write(to, words, at) {
       readSet(words, at, at + actionLength(words[at]), keyWords, maskWords);
       to.nest(type, () => to.key(words[at + 1], keyWords, isMasked ? maskWords : null));
-      keyWords.fill(0);
-      maskWords.fill(0);
+      const layout = setLayout(words[at + 1]);
+      if (layout === undefined) keyWords.fill(0, Word.TUNNEL);
+      for (const { word } of layout ?? []) {
+        keyWords[word] = 0;
+        maskWords[word] = 0;
+      }
     },
     read(from, content, builder) {
       let count = 0;

@@ -32,15 +32,8 @@ export function userspaceWords(pid: number, { userdata, tunnelPort, actions }: U
   return [pid, flags, tunnelPort ?? 0, userdata?.length ?? 0, ...packBytes(userdata ?? new Uint8Array(0))];
 }
 
-/** The options behind the words of an action. */
-function optionsAt(words: Int32Array, at: number): UserspaceOptions {
-  const flags = words[at + Userspace.FLAGS];
-  const userdata = unpackBytes(words, at + Userspace.USERDATA, words[at + Userspace.USERDATA_BYTES]);
-  return {
-    ...((flags & UserspaceFlag.USERDATA) === 0 ? {} : { userdata }),
-    ...((flags & UserspaceFlag.TUNNEL_PORT) === 0 ? {} : { tunnelPort: words[at + Userspace.TUNNEL_PORT] >>> 0 }),
-    actions: (flags & UserspaceFlag.ACTIONS) !== 0,
-  };
+function userdataAt(words: Int32Array, at: number): Uint8Array {
+  return unpackBytes(words, at + Userspace.USERDATA, words[at + Userspace.USERDATA_BYTES]);
 }
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -60,12 +53,12 @@ export const userspace: ActionDescription<typeof Action.USERSPACE> = {
   text: {
     name: 'userspace',
     format(words, at) {
-      const { userdata, actions, tunnelPort } = optionsAt(words, at);
+      const flags = words[at + Userspace.FLAGS];
       let text = `userspace(pid=${words[at + Userspace.PID] >>> 0}`;
-      if (userdata !== undefined) text += `,userdata(${hexDigits(userdata)})`;
-      if (actions === true) text += ',actions';
-      if (tunnelPort !== undefined) text += `,tunnel_out_port=${tunnelPort}`;
-      return `${text})`;
+      if ((flags & UserspaceFlag.USERDATA) !== 0) text += `,userdata(${hexDigits(userdataAt(words, at))})`;
+      if ((flags & UserspaceFlag.ACTIONS) !== 0) text += ',actions';
+      const port = words[at + Userspace.TUNNEL_PORT] >>> 0;
+      return (flags & UserspaceFlag.TUNNEL_PORT) === 0 ? `${text})` : `${text},tunnel_out_port=${port})`;
     },
     parse(scanner, builder) {
       const options: Mutable<UserspaceOptions> = {};
@@ -91,12 +84,13 @@ export const userspace: ActionDescription<typeof Action.USERSPACE> = {
   netlink: {
     refusal: null,
     write(to, words, at) {
-      const { userdata, actions, tunnelPort } = optionsAt(words, at);
+      const flags = words[at + Userspace.FLAGS];
+      const port = words[at + Userspace.TUNNEL_PORT] >>> 0;
       to.nest(Action.USERSPACE, () => {
         to.message.u32(Part.PID, words[at + Userspace.PID] >>> 0);
-        if (userdata !== undefined) to.message.bytes(Part.USERDATA, userdata);
-        if (tunnelPort !== undefined) to.message.u32(Part.TUNNEL_PORT, tunnelPort);
-        if (actions === true) to.message.flag(Part.ACTIONS);
+        if ((flags & UserspaceFlag.USERDATA) !== 0) to.message.bytes(Part.USERDATA, userdataAt(words, at));
+        if ((flags & UserspaceFlag.TUNNEL_PORT) !== 0) to.message.u32(Part.TUNNEL_PORT, port);
+        if ((flags & UserspaceFlag.ACTIONS) !== 0) to.message.flag(Part.ACTIONS);
       });
     },
     read(from, content, builder) {
