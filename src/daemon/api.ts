@@ -118,6 +118,8 @@ export interface Status {
   /** The file that the configuration came from; null when there was none. */
   configFile: string | null;
   ports: { total: number; up: number };
+  /** Ports of which packets were dropped lately because they have more to hand up than their share. */
+  overloaded: string[];
   extensions: ExtensionInfo[];
   learnedAddresses: number;
   /** The address table, when it is full; else null, and without the learning extension. */

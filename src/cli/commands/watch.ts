@@ -24,6 +24,9 @@ function statusText(status: Status): string {
     ['socket', status.socket],
     ['configuration', status.configFile ?? 'none'],
     ['ports', portText],
+    ...(status.overloaded.length === 0
+      ? []
+      : [['overloaded', `${status.overloaded.join(', ')}: more new flows than their share`] as [string, string]]),
     ['extensions', stack.length === 0 ? 'none' : stack.join(', ')],
     ['addresses', `${count(status.learnedAddresses)}${fullText(status.fullAddressTable)}`],
     ['received', `${count(status.counters.receivedPackets)} packets, ${bytes(status.counters.receivedBytes)}`],

@@ -41,6 +41,7 @@ export interface OpenCapture {
 
 export interface DatapathSummary {
   ports: { total: number; up: number };
+  overloaded: string[];
   counters: PortCounters;
   drops: number;
   learnedAddresses: number;

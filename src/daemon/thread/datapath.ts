@@ -323,6 +323,9 @@ export class Datapath {
     }
     return {
       ports: { total: ports.length, up: ports.filter((port) => port.state === 'up').length },
+      overloaded: [...this.#ports.all()]
+        .filter((port) => this.#offload.overloadOf(port) !== null)
+        .map(({ name }) => name),
       counters,
       drops,
       learnedAddresses: this.#fdb.count(),
