@@ -1,8 +1,8 @@
 /** Extensions of users that do what they must not: the daemon lives, names them in list, events and log, and other ports go on talking. */
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { Client, type ExtensionInfo } from '../src/daemon/client.ts';
-import { until, World } from './daemon-world.ts';
+import { Client, type DaemonEvent, type DropCount, type ExtensionInfo } from '../src/daemon/client.ts';
+import { must, until, World } from './daemon-world.ts';
 
 let world: World;
 beforeEach(() => {
@@ -129,4 +129,41 @@ test('a status that cannot be shown is an error of that call alone', () => {
   expect(shown.stderr).toContain('extension bad: its status cannot be shown: $ is a bigint, which is not JSON');
   expect(world.json<ExtensionInfo[]>('extension', 'list')[0]).toMatchObject({ name: 'bad', state: 'running' });
   expect(world.pings('a', '10.9.0.2')).toBe(true);
+});
+
+/** Keeps what host a sends, and passes on the rest. */
+const keeper = `
+import { Batch } from 'millrace/net';
+const hoard = [];
+export default {
+  descriptor: { name: 'keeper', type: 'filtering', version: '1.0.0' },
+  create: (handle) => ({
+    onIngress(batch, flags) {
+      const rest = new Batch();
+      for (const packet of batch.packets.slice(0, batch.count)) {
+        if (packet.bytes[packet.offset + 11] === 0x61) hoard.push(packet);
+        else rest.push(packet);
+      }
+      handle.sendIngress(rest, flags);
+    },
+  }),
+};
+`;
+
+test('an extension that keeps what comes by one port stops no other; what it may not keep is dropped by name, and said', async () => {
+  world.host('c', '10.9.0.3/24');
+  world.up(
+    `ports: { a: {}, b: {}, c: {} }\nextensions: [{ name: keeper, module: ${world.file('keeper.mjs', keeper)} }, learning]\n`,
+  );
+  must('ip', '-n', world.namespace('a'), 'neigh', 'add', '10.9.0.2', 'lladdr', '02:57:00:00:00:62', 'dev', 'eth0');
+  expect(world.pings('b', '10.9.0.3')).toBe(true);
+  const flood = ['-c', '600', '-i', '0.002', '-W', '1', '10.9.0.2'];
+  world.spawn('ip', ['netns', 'exec', world.namespace('a'), 'ping', ...flood]);
+  const full = () => world.json<DropCount[]>('drops').find(({ reason }) => reason === 'EXTENSION_FULL')?.packets ?? 0;
+  await until('it keeps as many as it may', () => full() > 100);
+  expect(world.pings('b', '10.9.0.3', 5)).toBe(true);
+  const said = world.json<DaemonEvent[]>('events').filter(({ subject }) => subject === 'keeper');
+  expect(said.map(({ message }) => message).join()).toMatch(/it keeps \d+ packets, as many as one may/);
+  await until('how long it has kept them is said', () => /has kept \d+ packets for \d+ s/.test(world.log()));
+  world.ok('down');
 });

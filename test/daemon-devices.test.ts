@@ -1,4 +1,5 @@
 /** Interfaces that are missing, taken, enslaved, renamed, pulled away under traffic and back again. */
+import { readFileSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { DaemonEvent, PortInfo } from '../src/daemon/client.ts';
 import { must, run, until, World } from './daemon-world.ts';
@@ -187,3 +188,22 @@ test('a TAP in a namespace follows what happens there, goes with it, and comes t
   expect(must('ip', '-n', b, '-br', 'link')).toContain('tb');
   await until('packets pass again', () => world.pings('a', '10.9.0.2', 1));
 });
+
+test('of many ports with offload off, four have rings of full size and further ones small rings, unless they say otherwise', () => {
+  const names = ['d1', 'd2', 'd3', 'd4', 'd5', 'd6', 'd7'];
+  for (const name of names) must('ip', '-n', world.middle, 'link', 'add', 'name', name, 'type', 'veth');
+  const ports = names.map((name) => `${name}: ${name === 'd7' ? '{ ring: { receiveSlots: 60 } }' : '{}'}`).join(', ');
+  world.up(`ports: { ${ports} }\noffload: off\n`);
+  const slots = readFileSync(`/proc/${world.pid()}/maps`, 'utf8')
+    .split('\n')
+    .filter((line) => line.includes('socket:['))
+    .map((line) => {
+      const [from, to] = line
+        .split(' ')[0]
+        .split('-')
+        .map((address) => Number.parseInt(address, 16));
+      return (to - from) / RING_SLOT_BYTES;
+    });
+  expect(slots.sort((a, b) => a - b)).toEqual([30, 30, 60, 135, 135, 135, 135]);
+});
+const RING_SLOT_BYTES = 69_632;

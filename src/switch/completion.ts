@@ -7,7 +7,7 @@ import { ContextFlag, contextOf, type ForwardingContext } from './context.ts';
 import type { Datapath } from './datapath.ts';
 import { RuleError } from './errors.ts';
 import { guarded } from './guard.ts';
-import { mend } from './handoff.ts';
+import { isWritablePacket, mend } from './handoff.ts';
 import type { Slot } from './slot.ts';
 
 /** Complete every packet of a batch; the caller empties it. */
@@ -54,26 +54,27 @@ export function finish(datapath: Datapath, packet: Packet, context: ForwardingCo
 }
 
 function letGo(datapath: Datapath, packet: Packet, context: ForwardingContext): void {
+  if (datapath.hasForeign && !isWritablePacket(packet)) {
+    giveUp(datapath, packet, context);
+    return;
+  }
   try {
     datapath.contexts.detach(context);
-    packet.release();
   } catch (error) {
-    // An extension has frozen one of the two: they are not used again, and what is behind the descriptor gets another.
     if (!(error instanceof TypeError)) throw error;
+    // An extension has frozen it.
     datapath.contexts.giveUp(context);
-    reclaim(packet);
+    packet.attachment = null;
   }
+  packet.release();
 }
 
-function reclaim(packet: Packet): void {
-  try {
-    packet.attachment = null;
-    packet.release();
-  } catch (error) {
-    if (!(error instanceof TypeError)) throw error;
-    packet.parent?.release();
-    packet.owner.part?.(packet);
-  }
+/** An extension has frozen a descriptor: it is not used again, and what is behind it gets another, unless somebody else still uses it. */
+function giveUp(datapath: Datapath, packet: Packet, context: ForwardingContext): void {
+  datapath.contexts.giveUp(context);
+  if (packet.references !== 1) return;
+  packet.parent?.release();
+  packet.owner.part?.(packet);
 }
 
 /** Free a context that never went anywhere, and what it pins; the packet stays its owner's. */

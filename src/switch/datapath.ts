@@ -58,6 +58,8 @@ export class Datapath {
   forwardingSlot: Slot | null = null;
   /** Deciders that the forwarding extension decides along, from the top. */
   decidedAlong: readonly StackedDecider[] = [];
+  /** An extension that nobody vouches for runs, or has run. */
+  hasForeign = false;
   /** Those with onIngressComplete, from the bottom; with onEgressReturn, from the top. */
   completeSlots: Slot[] = [];
   returnSlots: Slot[] = [];
@@ -356,6 +358,7 @@ export class Datapath {
     this.completeSlots = slots.filter((slot) => slot.hasComplete).reverse();
     this.returnSlots = slots.filter((slot) => slot.hasReturn);
     for (const slot of slots) {
+      if (slot.isForeign) this.hasForeign = true;
       slot.ingressNext = this.ingressSlots.filter((other) => other.rank <= slot.rank).length;
       slot.egressNext = this.egressSlots.filter((other) => other.rank >= slot.rank).length;
     }

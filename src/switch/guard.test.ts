@@ -328,6 +328,45 @@ test('a packet that an extension originates has a context only once, and bounds 
   expect(bench.reached()).toEqual([2]);
 });
 
+for (const [what, freeze] of Object.entries({
+  'a batch': (batch: Batch) => Object.freeze(batch),
+  'the list of a batch': (batch: Batch) => Object.freeze(batch.packets),
+  packets: (batch: Batch) => batch.packets.forEach((packet) => void Object.freeze(packet)),
+  'a field of packets': (batch: Batch) =>
+    batch.packets.forEach((packet) => void Object.defineProperty(packet, 'checksum', { writable: false })),
+  'contexts of packets': (batch: Batch) =>
+    batch.packets.forEach(({ attachment }) => void (attachment === null || Object.freeze(attachment))),
+})) {
+  for (const where of ['onIngress', 'onEgress', 'onIngressComplete', 'onEgressReturn', 'keeping'] as const) {
+    test(`an extension that freezes ${what} in ${where} fails by name or harms nobody, and all goes on`, () => {
+      const bench = fragile();
+      const { factory } = extension('icy', 'filtering', (handle) => {
+        const all = passing(handle);
+        return {
+          ...all,
+          onIngressComplete: () => {},
+          onEgressReturn: () => {},
+          ...(where === 'keeping' ? { onIngress: freeze } : {}),
+          ...(where === 'onIngressComplete' || where === 'onEgressReturn' ? { [where]: freeze } : {}),
+          ...(where === 'onIngress' || where === 'onEgress'
+            ? {
+                [where]: (batch: Batch, flags: number) => {
+                  freeze(batch);
+                  all[where](batch, flags);
+                },
+              }
+            : {}),
+        };
+      });
+      bench.sw.enableExtension({ ...factory, isForeign: true }).result();
+      bench.receive(1, frame(), frame());
+      bench.receive(1, frame());
+      if (bench.sw.extensions()[0].enabled) bench.sw.disableExtension('icy').result();
+      expectHealthy(bench);
+    });
+  }
+}
+
 test('an extension that keeps packets is disabled after ten seconds, and its packets are given back', () => {
   const bench = fragile();
   bench.enable('keeper', 'filtering', () => ({ onIngress: (batch) => void keep(batch) }));
