@@ -7,7 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, expect, test } from 'vitest';
-import { attachTcx, loadProgram, ProgramBuilder, R1, R6 } from '../src/bpf/index.ts';
+import { attachTcx, loadProgram, ProgramBuilder, R1, R6, TC } from '../src/bpf/index.ts';
+import { FlowKey, readResumeRecord, Word } from '../src/flow/index.ts';
 import {
   openDescriptors,
   openPacketSocket,
@@ -20,6 +21,7 @@ import {
 } from '../src/host/index.ts';
 import { BATCH_SIZE, Batch, Checksum, Gso, type Packet, TagAction } from '../src/net/index.ts';
 import { emitPunt, type PuntOrigin } from '../src/offload/punt/punt.ts';
+import { emitResumeRecord } from '../src/offload/punt/record.ts';
 import {
   eventually,
   FrameSource,
@@ -195,15 +197,7 @@ test('frames, super-packets, partial checksums and tags are, bit for bit, what a
   });
   const direct = lab.own(middle.inside(() => openPacketSocket({ interfaceName: 'sb' })));
   const senders = ['eth0', 'eth1'].map((interfaceName) => lab.own(a.inside(() => openPacketSocket({ interfaceName }))));
-  for (const [gsoType, tags, lengthBytes] of [
-    [Gso.NONE, '', 60],
-    [Gso.NONE, '8100 0007', 1500],
-    [Gso.TCPV4, '', 3000],
-    [Gso.TCPV4 | Gso.ECN, '', 40_000],
-    [Gso.TCPV4, '8100 6007', 65_000],
-    [Gso.UDP_L4, '88a8 0007', 20_000],
-    [Gso.UDP_L4, '88a8 0007 8100 0008', 9000],
-  ] as const) {
+  for (const [gsoType, tags, lengthBytes] of KINDS) {
     for (const sender of senders) {
       const packet = superPacket(gsoType, hex(tags), lengthBytes);
       sender.transmit(packet, TagAction.KEEP);
@@ -223,6 +217,152 @@ test('frames, super-packets, partial checksums and tags are, bit for bit, what a
   expect(punted).toEqual(received);
   expect(punted.filter(({ gsoType }) => gsoType !== Gso.NONE).length).toBe(5);
   expect(punted.filter(({ checksum }) => checksum === Checksum.PARTIAL).length).toBe(5);
+});
+
+/** Have everything that comes in by a device go up with a record before it, as if it were to be looked up under an id. */
+function resumeFrom(host: Host, name: string, channel: PuntChannel, recircId: number): void {
+  const b = new ProgramBuilder('resume_all');
+  const failed = b.label('failed');
+  b.mov(R6, R1);
+  const places = [1, recircId, 77, 3].map((value) => {
+    const place = b.stack(4);
+    b.store('u32', place, value);
+    return place;
+  });
+  const [inPort, id, dpHash, passes] = places;
+  emitResumeRecord(b, { inPort, recircId: id, dpHash, passes }, failed);
+  emitPunt(b, R6, channel.interfaceIndex, 'record');
+  b.place(failed);
+  b.return(TC.SHOT);
+  host.inside(() => {
+    const program = lab.own(loadProgram({ type: 'sched_cls', code: b }));
+    lab.own(attachTcx({ program, netdev: name, direction: 'ingress', position: 'first' }));
+  });
+}
+
+const KINDS = [
+  [Gso.NONE, '', 60],
+  [Gso.NONE, '8100 0007', 1500],
+  [Gso.TCPV4, '', 3000],
+  [Gso.TCPV4 | Gso.ECN, '', 40_000],
+  [Gso.TCPV4, '8100 6007', 65_000],
+  [Gso.UDP_L4, '88a8 0007', 20_000],
+  [Gso.UDP_L4, '88a8 0007 8100 0008', 9000],
+] as const;
+
+test('with a record before them, frames, super-packets, partial checksums and tags are the same, and the record is whole', async () => {
+  const [a, middle] = lab.hosts(2);
+  lab.veth(middle, 'sa', a, 'eth0');
+  lab.veth(middle, 'sb', a, 'eth1');
+  const channel = openChannel(middle);
+  resumeFrom(middle, 'sa', channel, 0x1234_5678);
+  const resumed: ReturnType<typeof all>[] = [];
+  const plain: Packet[] = [];
+  const keys: FlowKey[] = [];
+  const claim = channel.claim(indexOf(middle, 'sa'), {
+    onPunted(batch) {
+      plain.push(...batch.packets.slice(0, batch.count));
+      batch.releaseAll();
+    },
+    onResumed(packet, record) {
+      const key = new FlowKey();
+      // The kernel of the far end sends frames of its own, which go up as well.
+      const isOurs = packet.frame()[5] === 2;
+      if (isOurs) {
+        expect(readResumeRecord(record, 1, key)).toBeNull();
+        keys.push(key);
+        resumed.push(all(packet));
+        expect(packet.timestampSeconds).toBeGreaterThan(1_000_000_000);
+      }
+      packet.release();
+    },
+  });
+  const direct = lab.own(middle.inside(() => openPacketSocket({ interfaceName: 'sb' })));
+  const senders = ['eth0', 'eth1'].map((interfaceName) => lab.own(a.inside(() => openPacketSocket({ interfaceName }))));
+  for (const [gsoType, tags, lengthBytes] of KINDS) {
+    for (const sender of senders) {
+      const packet = superPacket(gsoType, hex(tags), lengthBytes);
+      sender.transmit(packet, TagAction.KEEP);
+      sender.flush();
+      packet.release();
+    }
+  }
+  const received: ReturnType<typeof all>[] = [];
+  const batch = new Batch();
+  await eventually('both have all', () => {
+    channel.receive();
+    direct.receive(batch, BATCH_SIZE);
+    for (let i = 0; i < batch.count; i += 1) {
+      if (batch.packets[i].frame()[5] === 2) received.push(all(batch.packets[i]));
+    }
+    batch.releaseAll();
+    return received.length >= KINDS.length && resumed.length >= KINDS.length;
+  });
+  expect(resumed).toEqual(received);
+  for (const { recircId, words, recirculations } of keys) {
+    expect([recircId, words[Word.DP_HASH], recirculations]).toEqual([0x1234_5678, 77, 3]);
+  }
+  expect(plain).toEqual([]);
+  expect(claim.handled).toBeGreaterThanOrEqual(KINDS.length);
+  expect(channel.counters).toMatchObject({ truncated: 0, malformed: 0, unclaimed: 0 });
+});
+
+test('packets with and without a record keep their order; who takes none with one has them counted', async () => {
+  const [a, middle] = lab.hosts(2);
+  lab.veth(middle, 'sa', a, 'eth0');
+  const channel = openChannel(middle);
+  const seen: string[] = [];
+  channel.claim(indexOf(middle, 'sa'), {
+    onPunted(batch) {
+      for (let i = 0; i < batch.count; i += 1) if (isTestFrame(batch.packets[i].frame())) seen.push('plain');
+      batch.releaseAll();
+    },
+    onResumed(packet) {
+      if (isTestFrame(packet.frame())) seen.push('resumed');
+      packet.release();
+    },
+  });
+  const far = lab.own(a.inside(() => openPacketSocket({ interfaceName: 'eth0' })));
+  const order: string[] = [];
+  for (let i = 0; i < 6; i += 1) {
+    const isResumed = i % 3 === 1;
+    if (isResumed) resumeFrom(middle, 'sa', channel, 5);
+    else puntFrom(middle, 'sa', channel);
+    source.send(far, [testFrame(60, i), testFrame(60, i)]);
+    order.push(...Array(2).fill(isResumed ? 'resumed' : 'plain'));
+  }
+  await eventually('all have come', () => {
+    channel.receive();
+    return seen.length >= order.length;
+  });
+  expect(seen).toEqual(order);
+
+  channel.disclaim(indexOf(middle, 'sa'));
+  const others = take(channel, indexOf(middle, 'sa'));
+  resumeFrom(middle, 'sa', channel, 5);
+  const before = channel.counters.unclaimed;
+  source.send(far, [testFrame(60, 1)]);
+  await eventually('it is counted', () => {
+    channel.receive();
+    return channel.counters.unclaimed > before;
+  });
+  expect(others).toEqual([]);
+});
+
+test('a frame that is said to have a record, and has not, is dropped and counted', async () => {
+  const [a, middle] = lab.hosts(2);
+  lab.veth(middle, 'sa', a, 'eth0');
+  const channel = openChannel(middle);
+  // The first bytes of a frame are no length that leaves room for a frame.
+  puntFrom(middle, 'sa', channel, 'record');
+  const seen = take(channel, indexOf(middle, 'sa'));
+  const far = lab.own(a.inside(() => openPacketSocket({ interfaceName: 'eth0' })));
+  source.send(far, [testFrame(60, 1)]);
+  await eventually('it is counted', () => {
+    channel.receive();
+    return channel.counters.malformed > 0;
+  });
+  expect(seen).toEqual([]);
 });
 
 /** All that a packet says, but the time. */

@@ -42,6 +42,8 @@ test.each([
     });
     if (process.env.MILLRACE_FUZZ !== undefined) console.log(hook, seed, tally);
     expect(tally.missed).toBeLessThan(tally.cases);
+    // Over many tables some hundred packets of each are changed, looked up again and not found.
+    if (tables > 1 && make === generated && hook === 'tc') expect(tally.resumed).toBeGreaterThan(tables);
     // Over many tables it is 0.56 at tc and 0.41 at xdp; a few may have more of what is punted.
     if (tables > 1) expect(tally.carried / (tally.carried + tally.punted)).toBeGreaterThan(hook === 'tc' ? 0.3 : 0.15);
   },

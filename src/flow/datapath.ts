@@ -11,6 +11,7 @@ import type { FlowHooks } from './engine/hooks.ts';
 import { Extraction, extract } from './key/extract.ts';
 import { FlowKey } from './key/key.ts';
 import { TUNNEL_WORDS, Word } from './key/layout.ts';
+import { type ResumeBytes, readResumeRecord } from './resume/record.ts';
 import { RecentFlows } from './table/recent-flows.ts';
 import { FlowTable } from './table/table.ts';
 
@@ -136,6 +137,27 @@ export class Datapath {
       }
       if (entered) this.#take(packet, key, this.#nowMs(), false);
       else this.#engine.discard(packet, Drop.REENTRY_LIMIT);
+    } finally {
+      this.#leave();
+    }
+  }
+
+  /**
+   * Go on with a packet that ran elsewhere up to a look-up. Its reference passes to the datapath. What it did before counts where it ran.
+   * @param port the number of the port that it came in by
+   * @param record what is known of it; one that makes no sense is the end of the packet ({@link Drop.RESUME_MALFORMED})
+   */
+  resume(packet: Packet, port: number, record: ResumeBytes): void {
+    const entered = this.#enter();
+    const key = this.#engine.borrowKey();
+    try {
+      const isOutermost = this.#active === 1;
+      const nowMs = this.#nowMs();
+      if (isOutermost) this.#engine.begin();
+      if (!entered) this.#engine.discard(packet, Drop.REENTRY_LIMIT);
+      else if (readResumeRecord(record, port, key) !== null) this.#engine.discard(packet, Drop.RESUME_MALFORMED);
+      else this.#forward(packet, key, nowMs, false);
+      if (isOutermost) this.#end(nowMs);
     } finally {
       this.#leave();
     }

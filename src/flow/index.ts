@@ -71,6 +71,18 @@ export {
   Word,
 } from './key/layout.ts';
 export {
+  MAXIMUM_RESUME_BYTES,
+  RESUME_BYTES,
+  RESUME_VERSION,
+  ResumeByte,
+  type ResumeBytes,
+  ResumePosition,
+  readResumeRecord,
+  resumeByteOf,
+  resumeLength,
+  writeResumeRecord,
+} from './resume/record.ts';
+export {
   type FlowDescription,
   type FlowRegistration,
   type FlowRegistry,

@@ -2,6 +2,8 @@
  * How whoever decides about packets offers its flow table to whoever runs flows elsewhere, such as in the kernel. Neither knows
  * the other: both are given the registry by what puts them together.
  */
+import type { Packet } from '../net/index.ts';
+import type { ResumeBytes } from './resume/record.ts';
 import type { FlowTable } from './table/table.ts';
 
 /** A flow that whoever ran flows elsewhere still runs, though the process that put it is gone. */
@@ -37,6 +39,12 @@ export interface FlowSource {
   isOpen?(portId: number): boolean;
   /** Whose decision a flow is. Left out, all flows are the decisions of the one that offers the table. */
   describe?(slot: number): FlowDescription;
+  /**
+   * Go on with a packet that ran elsewhere up to a look-up that knew no flow for it, and was changed before. Its reference passes over. Left out by a
+   * source that cannot: then no flow looks a packet up again that it has changed, but where the source itself runs it.
+   * @param portId the switch's port that it came in by
+   */
+  resume?(packet: Packet, portId: number, record: ResumeBytes): void;
   /** Told what was carried elsewhere by a flow since it was last told. */
   carried?(slot: number, packets: number, bytes: number): void;
   /** Told after a restart of each flow that still runs; what the source does not put anew ends, and its packets come up. */

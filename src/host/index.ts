@@ -36,6 +36,7 @@ export {
   makeSafeFolder,
   openOwnFile,
 } from './own-files.ts';
+export { RECORD_MARK } from './packet-rx-ring.ts';
 export { openPacketSocket, PacketSocket, type PacketSocketOptions } from './packet-socket.ts';
 export type { PortAdapter, PortCounters, PortState } from './port.ts';
 export {
@@ -45,6 +46,7 @@ export {
   type PuntClaim,
   type PuntCounters,
   type PuntHandler,
+  type PuntRecord,
 } from './punt-channel.ts';
 export { removeLeftPuntPair } from './punt-pair.ts';
 export { memoryFile, ownDescriptors, replaceProcess } from './replace-process.ts';

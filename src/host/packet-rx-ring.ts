@@ -26,6 +26,15 @@ const Status = {
 // struct tpacket2_hdr, offsets in bytes.
 const Header = { LENGTH: 4, SNAPPED: 8, MAC: 12, SECONDS: 16, NANOSECONDS: 20, VLAN_TCI: 24, VLAN_TPID: 26 } as const;
 
+/**
+ * In the place of a packet's time, beside the interface index that a program has written there: what is known of the packet lies before its frame,
+ * in a record that begins with its own length in bytes (16 bits, network order) and ends with room for a tag.
+ */
+export const RECORD_MARK = 0x2000_0000;
+/** A record says its length and ends with room for a tag; a frame begins with an Ethernet header. */
+const SHORTEST_RECORD_BYTES = 8;
+const ETHERNET_BYTES = 14;
+
 /** sockaddr_ll.sll_ifindex in a slot. */
 const ADDRESS_IFINDEX_AT = 36;
 /** Where headroom begins in a slot: behind tpacket2_hdr and sockaddr_ll (20 bytes). */
@@ -49,6 +58,10 @@ export class ReceiveRing implements PacketOwner {
   readonly #held: Uint8Array;
   readonly #geometry: RingGeometry;
   readonly #counters: PortCounters;
+  /** Length of the record that each slot's packet brought, 0 for none; null where none come. */
+  readonly #records: Int32Array | null;
+  /** Where it begins in the region. */
+  readonly #recordStarts: Int32Array;
   #mapping: Mapping | null;
   #cursor = 0;
   #heldCount = 0;
@@ -56,14 +69,19 @@ export class ReceiveRing implements PacketOwner {
   /** Whether the kernel has said, since this was last set to false, that it lost frames. */
   losing = false;
 
-  /** @param mapping the socket's ring memory; the receive ring is at its start. The ring unmaps it after {@link close} */
-  constructor(mapping: Mapping, geometry: RingGeometry, counters: PortCounters) {
+  /**
+   * @param mapping the socket's ring memory; the receive ring is at its start. The ring unmaps it after {@link close}
+   * @param hasRecords whether packets may come with a record before them
+   */
+  constructor(mapping: Mapping, geometry: RingGeometry, counters: PortCounters, hasRecords = false) {
     this.#mapping = mapping;
     this.#geometry = geometry;
     this.#counters = counters;
     this.region = new Region(mapping.buffer, mapping.address);
     this.#words = new Int32Array(mapping.buffer);
     this.#held = new Uint8Array(geometry.slots);
+    this.#records = hasRecords ? new Int32Array(geometry.slots) : null;
+    this.#recordStarts = new Int32Array(hasRecords ? geometry.slots : 0);
     for (let slot = 0; slot < geometry.slots; slot += 1) this.#packets.push(this.#describe(slot));
   }
 
@@ -137,12 +155,48 @@ export class ReceiveRing implements PacketOwner {
       counters.receiveDropped += 1;
       return false;
     }
+    if (this.#records !== null && !this.#takeRecord(this.#records, packet, status)) {
+      counters.receiveMalformed += 1;
+      counters.receiveDropped += 1;
+      return false;
+    }
     if ((status & Status.VLAN_VALID) !== 0) {
       const tpid =
         (status & Status.VLAN_TPID_VALID) !== 0 ? view.getUint16(slot + Header.VLAN_TPID, littleEndian) : 0x8100;
       this.#insertTag(packet, tpid, view.getUint16(slot + Header.VLAN_TCI, littleEndian));
     }
     return true;
+  }
+
+  /** Note the record that a packet brings before its frame, if it does. @returns false when there is no room for record and frame */
+  #takeRecord(records: Int32Array, packet: Packet, status: number): boolean {
+    records[packet.slot] = 0;
+    const isMarked = packet.timestampSeconds === 0 && (status & Status.SOFTWARE_TIME) !== 0;
+    if (!isMarked || (packet.timestampNanoseconds & RECORD_MARK) === 0) return true;
+    if (packet.length < SHORTEST_RECORD_BYTES + ETHERNET_BYTES) return false;
+    const length = (packet.bytes[packet.offset] << 8) | packet.bytes[packet.offset + 1];
+    if (length < SHORTEST_RECORD_BYTES || length + ETHERNET_BYTES > packet.length) return false;
+    // The kernel counted all of these from the record's first byte.
+    if (packet.checksum === Checksum.PARTIAL) {
+      if (packet.checksumStart < length) return false;
+      packet.checksumStart -= length;
+    }
+    if (packet.headerLengthBytes > 0) packet.headerLengthBytes = Math.max(packet.headerLengthBytes - length, 0);
+    records[packet.slot] = length;
+    this.#recordStarts[packet.slot] = packet.offset;
+    packet.offset += length;
+    packet.length -= length;
+    return true;
+  }
+
+  /** Length of the record before a packet of this ring, not yet released; 0 for none. */
+  recordLengthOf(packet: Packet): number {
+    return this.#records === null ? 0 : this.#records[packet.slot];
+  }
+
+  /** Where that record begins in the region. It is whole until the packet is changed. */
+  recordStartOf(packet: Packet): number {
+    return this.#recordStarts[packet.slot];
   }
 
   /** Put back into the frame the tag that the kernel keeps beside it: packets are always as on the wire. */
@@ -163,13 +217,13 @@ export class ReceiveRing implements PacketOwner {
 
   /**
    * The device that a packet of this ring, not yet released, came from: what a program wrote into the packet's time of arrival
-   * (seconds 0, nanoseconds the interface index), else what the kernel put into the sender's address.
+   * (seconds 0, nanoseconds the interface index, with {@link RECORD_MARK} where a record comes with it), else what the kernel put into the sender's address.
    */
   originOf(packet: Packet): number {
     const word = (packet.slot * this.#geometry.slotBytes) >>> 2;
     const words = this.#words;
     if (packet.timestampSeconds === 0 && (words[word] & Status.SOFTWARE_TIME) !== 0) {
-      return packet.timestampNanoseconds;
+      return packet.timestampNanoseconds & ~RECORD_MARK;
     }
     return words[word + (ADDRESS_IFINDEX_AT >>> 2)];
   }

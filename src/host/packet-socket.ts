@@ -144,7 +144,7 @@ export class PacketSocket implements PortAdapter, SenderListener {
       this.#setOptions(options.originalDevice ?? false, transmit !== null, doing);
       const mapping = this.#makeRings(receive, transmit, doing);
       if (receive !== null && mapping !== null) {
-        this.#ring = this.#own(new ReceiveRing(mapping, receive, this.#counters));
+        this.#ring = this.#own(new ReceiveRing(mapping, receive, this.#counters, options.originalDevice));
       } else if (mapping !== null) this.#own({ close: mapping.unmap });
       const start = receive === null ? 0 : receive.slots * receive.slotBytes;
       const fd = this.#socket.number;
@@ -198,6 +198,16 @@ export class PacketSocket implements PortAdapter, SenderListener {
    */
   originOf(packet: Packet): number {
     return this.#ring === null ? 0 : this.#ring.originOf(packet);
+  }
+
+  /** Length of the record that came before a packet, as with {@link originOf}; 0 for none. See packet-rx-ring.ts. */
+  recordLengthOf(packet: Packet): number {
+    return this.#ring === null ? 0 : this.#ring.recordLengthOf(packet);
+  }
+
+  /** Where that record begins in the packet's region. */
+  recordStartOf(packet: Packet): number {
+    return this.#ring === null ? 0 : this.#ring.recordStartOf(packet);
   }
 
   transmit(packet: Packet, tag: number): void {

@@ -6,6 +6,9 @@
  * Which port: the kernel remembers the first device that a packet came in by (PACKET_ORIGDEV). For a port on top of another device (VLAN,
  * macvlan, bond) that is the lower one; a program there writes its own interface index into `__sk_buff.tstamp` before it redirects, which
  * the ring shows as the time of arrival. A packet without that mark has its true time.
+ *
+ * What is known of a packet besides may come in a record before its frame, which another bit of that mark tells of (packet-rx-ring.ts). Nobody but a
+ * program on a port can make such a packet: what really crosses the pair has its true time, and the outer end lets nothing in.
  */
 import { BATCH_SIZE, Batch, type Packet } from '../net/index.ts';
 import { type Isolation, isolate } from './isolation.ts';
@@ -21,6 +24,19 @@ export interface PuntHandler {
    * @param batch their references pass to the handler; the batch itself is the channel's, which empties it afterwards
    */
   onPunted(batch: Batch): void;
+  /**
+   * A packet that came with a record. Where this is left out such packets are dropped, and count as unclaimed.
+   * @param packet its reference passes to the handler
+   * @param record is right until the packet is changed or released; its content is the handler's to check
+   */
+  onResumed?(packet: Packet, record: PuntRecord): void;
+}
+
+/** What came before a frame. The object is the channel's, which uses it again. */
+export interface PuntRecord {
+  bytes: Uint8Array;
+  at: number;
+  length: number;
 }
 
 /** How to open a channel. */
@@ -85,6 +101,7 @@ export class PuntChannel {
   readonly #claims = new Map<number, Claim>();
   readonly #batch = new Batch();
   readonly #touched: Claim[] = [];
+  readonly #record: PuntRecord = { bytes: new Uint8Array(0), at: 0, length: 0 };
   readonly #clock = new Clock(ClockId.REALTIME);
   #unclaimed = 0;
   #closed = false;
@@ -191,7 +208,14 @@ export class PuntChannel {
         packet.release();
         continue;
       }
-      if (packet.timestampSeconds === 0) marked = this.#stamp(packet, marked);
+      if (packet.timestampSeconds === 0) {
+        const recordLength = this.#socket.recordLengthOf(packet);
+        marked = this.#stamp(packet, marked);
+        if (recordLength > 0) {
+          this.#resume(claim, packet, recordLength);
+          continue;
+        }
+      }
       if (claim.batch.count === 0) touched.push(claim);
       claim.batch.push(packet);
     }
@@ -206,6 +230,23 @@ export class PuntChannel {
     packet.timestampSeconds = this.#clock.seconds;
     packet.timestampNanoseconds = this.#clock.nanoseconds;
     return true;
+  }
+
+  /** Hand out a packet with a record, behind all that came before it. */
+  #resume(claim: Claim, packet: Packet, length: number): void {
+    this.#handOut();
+    const { handler } = claim;
+    if (handler?.onResumed === undefined) {
+      this.#unclaimed += 1;
+      packet.release();
+      return;
+    }
+    const record = this.#record;
+    record.bytes = packet.bytes;
+    record.at = this.#socket.recordStartOf(packet);
+    record.length = length;
+    handler.onResumed(packet, record);
+    claim.handled += 1;
   }
 
   #handOut(): void {

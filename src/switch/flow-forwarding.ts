@@ -98,6 +98,22 @@ export class FlowForwarding {
     if (missing > 0) shortcuts.droppedCopies(source, this.reasonOf(Drop.PORT_MISSING), missing);
   }
 
+  /**
+   * A packet that came in and was carried elsewhere goes on in the datapath: what is made of it is originated, and comes from its port.
+   * @param portId where it came in; -1 when that is not known
+   * @param run has the datapath go on with it; what it leads to is told by {@link ended}, as of a packet that is executed
+   */
+  resume(portId: number, run: () => void): void {
+    this.#handle.shortcuts.takenUp(1);
+    this.#sourcePortId = Math.max(portId, NO_PORT);
+    this.#sourceNicIndex = 0;
+    try {
+      run();
+    } finally {
+      this.#sourcePortId = 0;
+    }
+  }
+
   /** Forward packets on their way down: an extension's onIngress. */
   onIngress(batch: Batch, flags: number): void {
     const { packets, count } = batch;

@@ -187,6 +187,10 @@ class BoundShortcuts implements Shortcuts {
     countDropped(this.#datapath, portId, reason, packets);
   }
 
+  takenUp(packets: number): void {
+    this.#datapath.consumed += packets;
+  }
+
   droppedCopies(portId: number, reason: number, packets: number): void {
     countDroppedCopies(this.#datapath, portId, reason, packets);
   }

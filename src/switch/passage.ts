@@ -98,6 +98,8 @@ export interface Shortcuts {
   delivered(portIds: readonly number[], packets: number, bytes: number): void;
   /** Count the end of packets that arrived: they were dropped. @param portId where they came in; 0 when that is not known */
   dropped(portId: number, reason: DropReasonCode, packets: number): void;
+  /** Count packets that arrived and go on here: what is made of them is originated, or dropped as {@link droppedCopies}. */
+  takenUp(packets: number): void;
   /** Count copies that were dropped, of packets that are counted. @param portId where these came in; 0 when that is not known */
   droppedCopies(portId: number, reason: DropReasonCode, packets: number): void;
   /**

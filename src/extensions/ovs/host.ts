@@ -49,12 +49,18 @@ export interface OvsHost {
   carried?(flow: CarriedFlow, packets: number, bytes: number): void;
   /** Optional: a packet of this port of the switch was to go to a program, for which as many of the port wait as may. */
   upcallRefused?(portId: number): void;
+  /**
+   * Optional: a packet that was carried elsewhere goes on here.
+   * @param portId the switch's port that it came in by; -1 for none
+   * @param run is called once, and sends it on or drops it
+   */
+  resume?(portId: number, run: () => void): void;
   /** Optional: a packet, or a copy of one, was dropped, for a reason of flow/'s Drop. {@link ended} follows. */
   dropped?(reason: number): void;
   /**
    * Optional: what a packet led to is done. Called once for each that came in through a device, in their order.
    * @param reason 0 when it or a copy of it went somewhere, else that of its last drop
-   * @param executedPortId for a packet that a program has handed in: the switch's port that it belongs to, -1 for none. Left out for
+   * @param executedPortId for a packet that a program has handed in, or that was carried elsewhere before: the switch's port that it belongs to, -1 for none. Left out for
    *   packets that came in
    */
   ended?(reason: number, executedPortId?: number): void;

@@ -1,7 +1,14 @@
 /** The extension on a switch in memory: outputs become destinations, changed copies are originated, and every packet is accounted for. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import type { FlowRegistry, FlowSource } from '../../flow/index.ts';
+import {
+  FlowKey,
+  type FlowRegistry,
+  type FlowSource,
+  resumeLength,
+  Word,
+  writeResumeRecord,
+} from '../../flow/index.ts';
 import { Batch, Checksum, Gso, MemoryAdapter, newCounters, PacketPool, Sink } from '../../net/index.ts';
 import { createSwitch, type JsonValue, type TraceStep, type VirtualSwitch } from '../../switch/index.ts';
 import type { PseudoDeviceTransport } from './device/connection.ts';
@@ -79,6 +86,29 @@ class Lab {
     this.#source?.carried?.(slot, packets, bytes);
   }
 
+  /** A program has carried a packet of the first flow, changed it, and hands it up. @returns what left, by port name */
+  resume(
+    port: string,
+    bytes: Uint8Array,
+    recircId: number,
+    spoil: (record: Uint8Array) => void = () => {},
+  ): Record<string, Uint8Array[]> {
+    this.carried(0, 1, bytes.length);
+    const packet = this.pool.allocate();
+    if (packet === null) throw new Error('packets were lost');
+    packet.bytes.set(bytes, packet.offset);
+    packet.length = bytes.length;
+    const key = new FlowKey();
+    key.begin(Number(port.slice(1)));
+    key.words[Word.RECIRC_ID] = recircId;
+    key.recirculations = 1;
+    const record = new Uint8Array(resumeLength(key));
+    writeResumeRecord(key, record, 0);
+    spoil(record);
+    this.#source?.resume?.(packet, this.sw.findPort(port) ?? -1, { bytes: record, at: 0, length: record.length });
+    return this.#left();
+  }
+
   command(name: string, args: JsonValue = {}): JsonValue {
     return this.sw.extensionCommand('ovs', name, args);
   }
@@ -104,6 +134,11 @@ class Lab {
     }
     batch.push(packet);
     this.sw.receive(this.sw.findPort(port) ?? -1, 0, batch);
+    return this.#left();
+  }
+
+  /** What left, by port name; all that came in is accounted for. */
+  #left(): Record<string, Uint8Array[]> {
     expect(this.failures).toEqual([]);
     const { received, originated, delivered, dropped, consumed, contextsInUse } = this.sw.counters;
     expect(contextsInUse).toBe(0);
@@ -292,6 +327,32 @@ test.each([
   if (actions === 'recirc(0x5)') program.carried(slots[1][1], 4, 320);
   if (actions === 'recirc(0x6)') program.carried(slots[1][2], 4, 320);
   expect(counted(program)).toEqual(counted(engine));
+});
+
+test.each([
+  ['is sent, and sent on changed', '2,set(ipv4(ttl=9)),3'],
+  ['is dropped', 'drop'],
+  ['goes to a port that is not there', '9'],
+  ['is taken up by a program', 'userspace(pid=5)'],
+])('a packet that a program has changed, looked up again and not found goes on: it %s', (_what, actions) => {
+  const lab = new Lab(3);
+  const first = 'recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4()';
+  lab.flow(first, 'set(eth(dst=02:00:00:00:00:09)),recirc(0x5)');
+  lab.flow('recirc_id(0x5),in_port(1),eth(),eth_type(0x0800),ipv4()', actions);
+  const changed = frame();
+  changed[5] = 9;
+  const whole = lab.send('p1', frame());
+  const dropped = lab.reasons('p1');
+  const split = lab.resume('p1', changed, 5);
+  expect(split).toEqual(whole);
+  expect(lab.reasons('p1')).toEqual(dropped.map((each) => each.replace(/ 1$/, ' 2')));
+});
+
+test('one whose record makes no sense is dropped by name, and the sums hold', () => {
+  const lab = new Lab(2);
+  lab.flow('recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4()', 'set(eth(dst=02:00:00:00:00:09)),recirc(0x5)');
+  expect(lab.resume('p1', frame(), 5, (record) => record.fill(0xff, 2, 3))).toEqual({});
+  expect(lab.reasons('p1')).toEqual(['ovs:RESUME_MALFORMED 1']);
 });
 
 test('a port that is not connected costs its copy alone', () => {

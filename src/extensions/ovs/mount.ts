@@ -103,6 +103,10 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
     this.#surroundings.upcallRefused?.(portId);
   }
 
+  resume(portId: number, run: () => void): void {
+    this.#forwarding.resume(portId, run);
+  }
+
   closed(port: MountedPort): void {
     this.#ports[port.portId] = undefined;
   }

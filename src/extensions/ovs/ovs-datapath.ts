@@ -11,6 +11,7 @@ import {
   type FlowRegistration,
   KEY_WORDS,
   outcomeOf,
+  type ResumeBytes,
   Userspace,
   UserspaceFlag,
   Word,
@@ -51,6 +52,9 @@ export interface Execution {
   /** A program tries what the datapath can: what becomes of the packet is nobody's loss. */
   readonly isProbe?: boolean;
 }
+
+/** A packet that was carried elsewhere goes the usual way, but was counted where it came in. */
+const RESUMED: Execution = { maximumReceivedUnit: 0, hash: null, upcallPid: 0 };
 
 export class OvsDatapath implements FlowHooks {
   readonly name: string;
@@ -106,6 +110,7 @@ export class OvsDatapath implements FlowHooks {
         numberOf: (portId) => this.#numberOf(portId),
         isOpen: (portId) => host.isOpen?.(portId) ?? true,
         carried: (slot, packets, bytes) => this.#carried(slot, packets, bytes),
+        resume: (packet, portId, record) => this.#resume(packet, portId, record),
       }) ?? null;
   }
 
@@ -224,6 +229,24 @@ export class OvsDatapath implements FlowHooks {
       this.#execution = null;
       this.#leave();
     }
+  }
+
+  /** Go on with a packet that was carried elsewhere; its reference passes over. */
+  #resume(packet: Packet, portId: number, record: ResumeBytes): void {
+    const number = this.#numberOf(portId);
+    const run = () => {
+      this.#depth += 1;
+      this.#execution = RESUMED;
+      this.#executedPort = number;
+      try {
+        this.flows.resume(packet, number, record);
+      } finally {
+        this.#execution = null;
+        this.#leave();
+      }
+    };
+    if (this.#host.resume === undefined) run();
+    else this.#host.resume(portId, run);
   }
 
   output(packet: Packet, number: number, _key: FlowKey): void {

@@ -42,6 +42,8 @@ export const Drop = {
   OFFLOAD_UNFINISHED: 20,
   /** What lies between an output and its device does not let the packet out. */
   OUTPUT_REFUSED: 21,
+  /** What came beside a packet that was to go on here, its resume record, makes no sense. */
+  RESUME_MALFORMED: 22,
 } as const;
 
 /** Times that one packet may pass the table again. ovs-vswitchd's own translation ends after 64 resubmissions. */

@@ -41,6 +41,7 @@ export function emitChecks(writer: ShapeWriter): void {
   const { b, shape, emit } = writer;
   const { checks } = shape;
   if (writer.isTc) tagsAndSize(writer);
+  if (checks.resumes) emit.mustResume?.(emit.punt);
   if (!shape.needsLayer3) return;
   if (checks.layer3At14) {
     b.load(R1, 'u32', emit.layer3);

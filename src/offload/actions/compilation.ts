@@ -27,6 +27,8 @@ export interface PacketState {
   sent: boolean;
   /** An output went nowhere. */
   lost: boolean;
+  /** A mark or a priority was set. */
+  marked: boolean;
   /** Label stack entries taken off. */
   popped: number;
   /** tc: whether the offset of layer 3 is known again after tags were put on or taken off. */

@@ -109,6 +109,22 @@ test('recirculation that comes first is carried, with the hash of the engine whe
   expect(hashed.shape.keyWords).toEqual([27, 26, 29, 30]);
 });
 
+test('a changed packet is looked up again at tc, where the engine can go on with it', () => {
+  const resumes = { resumes: true, hashSecret: { low: 1, high: 2 } };
+  const compiled = compile(TCP, 'hash(hash_l4(3)),set(eth(dst=02:00:00:00:00:01)),recirc(0x5)', 'tc', resumes);
+  if ('reason' in compiled) throw new Error(compiled.reason);
+  expect(compiled.shape.id).toBe('tc need resume | ethernet(fm-) hash0(ipv4) recirc');
+  expect(shape(TCP, 'recirc(0x5)').shape.checks.resumes).toBe(false);
+  for (const [actions, hook, why] of [
+    ['set(eth(dst=02:00:00:00:00:01)),recirc(0x5)', 'xdp', 'recirculation of a changed packet'],
+    ['set(eth(dst=02:00:00:00:00:01)),hash(hash_l4(3)),recirc(0x5)', 'tc', 'hash of a changed packet'],
+    ['set(skb_mark(0x1)),recirc(0x5)', 'tc', 'recirculation of a packet with a mark or a priority'],
+    ['set(eth(dst=02:00:00:00:00:01)),2,recirc(0x5)', 'tc', 'recirculation behind an output'],
+  ] as const) {
+    expect(compile(TCP, actions, hook, resumes)).toEqual({ reason: why });
+  }
+});
+
 test.each([
   ['ct(commit),2', 'action ct'],
   ['meter(1),2', 'action meter'],

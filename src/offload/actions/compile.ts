@@ -59,6 +59,7 @@ function stateOf(key: Uint32Array, mask: Uint32Array): PacketState {
     changed: false,
     sent: false,
     lost: false,
+    marked: false,
     popped: 0,
     layer3Known: true,
   };
@@ -73,8 +74,8 @@ export class ListCompiler {
   limit = -1;
   /** An output was truncated: the packet is not whole any more. */
   cut = false;
-  /** The hash that a recirculation is to have. */
-  hash: { readonly algorithm: number; readonly basis: number } | null = null;
+  /** The hash that a recirculation is to have, and whether the packet had been changed before. */
+  hash: { readonly algorithm: number; readonly basis: number; readonly changed: boolean } | null = null;
   /** Where the list may be cut: steps and parameters up to the last output. */
   #usedSteps = 0;
   #usedParameters = 0;

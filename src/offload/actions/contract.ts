@@ -26,6 +26,8 @@ export interface CompileContext {
   port(number: number): OutputTarget | null;
   /** Why there is no interface, as the rest of a sentence that begins with the port; 'has no interface' when left out. */
   absenceOf?(number: number): string;
+  /** Whether a packet that was changed, is looked up again and not found can go on in the engine from there; false when left out. */
+  readonly resumes?: boolean;
   /** The secret that the engine's hash action uses; without it flows that hash are refused. */
   readonly hashSecret?: { readonly low: number; readonly high: number };
 }
@@ -55,8 +57,13 @@ export interface EmitContext {
   fits?(ifindex: Address, tooLong: Label): void;
   /** DEVMAP_HASH of interfaces by ifindex, for XDP. */
   readonly devices?: MapReference;
-  /** Write the end of a path that looks the packet up again. The id is in R8; the hash of the packet, if it has one now, in R9, else 0. */
-  recirculate?(): void;
+  /**
+   * Write the end of a path that looks the packet up again. The id is in R8; the hash of the packet, if it has one now, in R9, else 0.
+   * @param changed whether the path has changed the packet
+   */
+  recirculate?(changed: boolean): void;
+  /** Write a check whether the packet, changed and looked up again, could still go up from its port. R6 to R9 must stay. */
+  mustResume?(otherwise: Label): void;
   /** While copies are wanted: code that shows the packet as it came in. R6 to R9 must stay, and so must the packet. */
   copyIn?(): void;
   /** While copies are wanted: code that shows the packet as it is about to be sent; the ifindex is at an address. The same must stay. */

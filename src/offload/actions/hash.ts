@@ -18,7 +18,7 @@ const SIP_3 = 0x7465_6462;
 
 /** It is noted alone: only a recirculation makes use of it. */
 export function compileHash(list: ListCompiler, words: Int32Array, at: number): boolean {
-  list.hash = { algorithm: words[at + 1], basis: words[at + 2] };
+  list.hash = { algorithm: words[at + 1], basis: words[at + 2], changed: list.state.changed };
   return true;
 }
 

@@ -8,9 +8,18 @@ import type { StepCode } from './shape.ts';
 export type RecirculateStep = { readonly kind: 'recirculate' };
 
 export function compileRecirc(list: ListCompiler, words: Int32Array, at: number, isLast: boolean): boolean {
+  const { changed, marked, sent } = list.state;
+  const { context, checks } = list.all;
   if (!isLast) return list.refuse('actions behind recirculation');
-  if (list.state.changed) return list.refuse('recirculation of a changed packet');
-  if (list.state.sent) return list.refuse('recirculation behind an output');
+  if (sent) return list.refuse('recirculation behind an output');
+  // What XDP hands up comes to tc as if it had just come.
+  const mayChange = context.resumes === true && context.hook === 'tc';
+  if (changed && !mayChange) return list.refuse('recirculation of a changed packet');
+  // Programs take it that packets have none when they are looked up.
+  if (marked) return list.refuse('recirculation of a packet with a mark or a priority');
+  // Words of the key are those that the packet came with.
+  if (list.hash?.changed === true) return list.refuse('hash of a changed packet');
+  if (changed) checks.resumes = true;
   if (list.hash !== null && !hashStep(list, list.hash.algorithm, list.hash.basis)) return false;
   return list.end({ kind: 'recirculate' }, words[at + 1] >>> 0);
 }
@@ -24,6 +33,6 @@ export const recirculate: StepCode<RecirculateStep> = {
     if (emit.recirculate === undefined) throw new Error('nothing to recirculate with');
     if (!writer.hashed) b.mov(R9, 0);
     b.load(R8, 'u32', writer.next());
-    emit.recirculate();
+    emit.recirculate(writer.changed);
   },
 };

@@ -51,6 +51,7 @@ export function compileSet(list: ListCompiler, words: Int32Array, at: number): b
 function compileSetMetadata(list: ListCompiler, field: MetadataStep['field'], pairs: Int32Array): boolean {
   if (list.all.context.hook === 'xdp') return list.refuse(`set of the packet's ${field}`);
   if (pairs[1] === 0) return true;
+  list.state.marked = true;
   return list.change({ kind: 'metadata', field }, (pairs[0] & pairs[1]) >>> 0, ~pairs[1] >>> 0);
 }
 

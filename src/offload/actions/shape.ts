@@ -84,6 +84,8 @@ export interface Checks {
   single: boolean;
   /** Layer 3 begins right behind an Ethernet header without tags. */
   layer3At14: boolean;
+  /** The packet may be changed and then looked up again: if it is not found it must be able to go up as it is. */
+  resumes: boolean;
 }
 
 /** Checks that nothing fails. */
@@ -99,6 +101,7 @@ export function noChecks(): Checks {
     tags: 'any',
     single: false,
     layer3At14: false,
+    resumes: false,
   };
 }
 

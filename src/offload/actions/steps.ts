@@ -55,6 +55,7 @@ export function shapeId(hook: OffloadHook, checks: Checks, steps: readonly Step[
   if (checks.tags !== 'any') needs.push(`tags=${checks.tags}`);
   if (checks.single) needs.push('single');
   if (checks.layer3At14) needs.push('l3@14');
+  if (checks.resumes) needs.push('resume');
   return `${hook}${needs.length === 0 ? '' : ` need ${needs.join(',')}`} | ${stepNames(steps)}`;
 }
 

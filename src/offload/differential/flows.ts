@@ -96,7 +96,7 @@ function randomStep(random: RandomSource, key: Uint32Array, depth: number): Acti
   if (kind < 24) return builder.popMpls(random.pick([0x0800, 0x8847, 0x86dd]));
   if (kind < 27) return builder.decTtl(new Int32Array(0));
   if (kind === 27) return builder.trunc(random.pick([14 + random.below(80), 256, 1000]));
-  if (kind === 28) return builder.hash(random.below(2), random.word()).recirc(1 + random.below(RECIRCULATION_IDS));
+  if (kind === 28) return recirculation(random);
   if (kind === 29 && depth === 0) {
     const outputs = new ActionBuilder();
     for (let i = random.below(3); i >= 0; i -= 1) outputs.output(1 + random.below(OUTPUT_PORTS));
@@ -109,6 +109,13 @@ function randomStep(random: RandomSource, key: Uint32Array, depth: number): Acti
   }
   if (random.once(3)) return builder.output(OUTPUT_PORTS + 1);
   return random.once(4) ? builder.drop(random.below(2)) : builder.output(1);
+}
+
+/** Another look-up, often under a hash. */
+function recirculation(random: RandomSource): ActionBuilder {
+  const builder = new ActionBuilder();
+  if (random.once(2)) builder.hash(random.below(2), random.word());
+  return builder.recirc(1 + random.below(RECIRCULATION_IDS));
 }
 
 /** A few changes, and an output. */
@@ -132,7 +139,7 @@ export function randomList(random: RandomSource, key: Uint32Array, depth = 0): I
   }
   if (random.once(10)) return built;
   const more = new ActionBuilder().append(built);
-  if (random.once(6)) more.hash(random.below(2), random.word()).recirc(1 + random.below(RECIRCULATION_IDS));
+  if (random.once(6)) more.append(recirculation(random).finish());
   else more.output(1 + random.below(OUTPUT_PORTS));
   const finished = more.finish();
   return validateActions(finished, key) === null ? finished : built;

@@ -16,9 +16,12 @@ import {
   R6,
   R7,
   SK_BUFF,
+  TC,
+  type TestRun,
   XDP_MD,
 } from '../../bpf/index.ts';
-import { type FlowTable, KEY_WORDS } from '../../flow/index.ts';
+import { type FlowTable, KEY_WORDS, RESUME_BYTES } from '../../flow/index.ts';
+import { RECORD_MARK } from '../../host/index.ts';
 import { compileActions } from '../actions/compile.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import { network16 } from '../actions/order.ts';
@@ -99,6 +102,7 @@ export class GeneratedCarrier implements Carrier {
       const compiled = compileActions(table.actionsOf(slot), masked, words, {
         hook,
         hashSecret,
+        resumes: true,
         port: (port) => (port > ifindexes.length ? null : { ifindex: ifindexes[port - 1], ingress: false, xdp: true }),
       });
       if ('reason' in compiled) continue;
@@ -118,6 +122,8 @@ export class GeneratedCarrier implements Carrier {
       const word = ifindex * PORT_WORDS;
       this.#maps.ports[word + PortWord.NUMBER] = i + 1;
       this.#maps.ports[word + PortWord.LANE] = i;
+      // Nothing is redirected in a test run, whatever the number.
+      this.#maps.ports[word + PortWord.PUNT_IFINDEX] = ifindex;
       this.#maps.ports[word + PortWord.FLAGS] = (ANY_LENGTH << MTU_SHIFT) | PortFlag.ON;
       this.#maps.maps.devices.set(ifindex, { ifindex });
     });
@@ -142,15 +148,15 @@ export class GeneratedCarrier implements Carrier {
     const view = new DataView(context.buffer);
     const ifindex = this.#ifindexes[port - 1];
     this.#recorder.reset();
-    let result: number;
+    let run: TestRun;
     try {
       if (this.#tagger !== null) {
         view.setUint32(SK_BUFF.ifindex, ifindex, true);
-        result = this.#tagger.run(frame, context);
+        run = this.#tagger.run(frame, context);
       } else {
         view.setUint32(XDP_MD.dataEnd, frame.length, true);
         view.setUint32(XDP_MD.ingressIfindex, ifindex, true);
-        result = this.#loaded.program.run({ data: frame, context }).result;
+        run = this.#loaded.program.run({ data: frame, context });
       }
     } catch (error) {
       // The kernel does not test programs on IP packets without an IP header.
@@ -159,9 +165,31 @@ export class GeneratedCarrier implements Carrier {
       throw error;
     }
     const sent = this.#recorder.taken();
-    const verdict = RESULTS[this.#hook].get(result) ?? 'lost';
+    const resumed = sent.findIndex(({ ifindex }) => ifindex === 0);
+    if (resumed !== -1) {
+      const [{ frame }] = sent.splice(resumed, 1);
+      return { verdict: 'resumed', sent, resumed: { frame, record: this.#recordOf(run, frame) } };
+    }
+    const verdict = RESULTS[this.#hook].get(run.result) ?? 'lost';
+    // Sent, but by no output: that is the way up.
+    if (verdict === 'sent' && sent.length === 0) return PUNTED;
     // All that there was to send went as copies.
     return { verdict: verdict === 'dropped' && sent.length > 0 ? 'sent' : verdict, sent };
+  }
+
+  /** What lies before the frame, of which the interface is told in the place of the time. */
+  #recordOf({ data, context, result }: TestRun, frame: Uint8Array): Uint8Array {
+    const told = new DataView(context.buffer, context.byteOffset).getBigUint64(SK_BUFF.tstamp, true);
+    const ifindex = Number(told) & ~RECORD_MARK;
+    if (result !== TC.REDIRECT || !this.#ifindexes.includes(ifindex) || Number(told) < RECORD_MARK) {
+      throw new Error(`a packet with a record goes up with the time ${told} and result ${result}`);
+    }
+    // A tag beside the packet is not in the data.
+    const record = data.slice(0, RESUME_BYTES);
+    const rest = Buffer.from(data.subarray(RESUME_BYTES));
+    const behindTag = Buffer.concat([frame.subarray(0, 12), frame.subarray(16)]);
+    if (!rest.equals(frame) && !rest.equals(behindTag)) throw new Error('the frame is another behind its record');
+    return record;
   }
 
   sync(): void {
@@ -212,14 +240,14 @@ class Tagger {
     this.#program = loadProgram({ type: 'sched_cls', code: b });
   }
 
-  run(frame: Uint8Array, context: Uint8Array): number {
+  run(frame: Uint8Array, context: Uint8Array): TestRun {
     const type = (frame[12] << 8) | frame[13];
     const hasTag = (type === 0x8100 || type === 0x88a8) && frame.length >= 18;
     this.#words[0] = hasTag ? 1 : 0;
     this.#words[1] = network16(type);
     this.#words[2] = (frame[14] << 8) | frame[15];
     const data = hasTag ? Uint8Array.from([...frame.subarray(0, 12), ...frame.subarray(16)]) : frame;
-    return this.#program.run({ data, context }).result;
+    return this.#program.run({ data, context });
   }
 
   close(): void {

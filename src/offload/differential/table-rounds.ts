@@ -21,8 +21,10 @@ export interface CarriedFrame {
 /** What a program did with a frame. */
 export interface Carried {
   /** Lost is what must never be: a packet that could neither be carried to its end nor punted any more. */
-  readonly verdict: 'punted' | 'sent' | 'dropped' | 'lost';
+  readonly verdict: 'punted' | 'sent' | 'dropped' | 'lost' | 'resumed';
   readonly sent: readonly CarriedFrame[];
+  /** Handed up as it is now, with its record, to go on in the engine. */
+  readonly resumed?: { readonly frame: Uint8Array; readonly record: Uint8Array };
 }
 
 /** The offload under test, over one flow table. */
@@ -54,11 +56,13 @@ export interface TableTally {
   punted: number;
   /** Punted for lack of a flow. */
   missed: number;
+  /** Handed up in the middle of their way. */
+  resumed: number;
   flows: number;
 }
 
 export function emptyTableTally(): TableTally {
-  return { cases: 0, carried: 0, punted: 0, missed: 0, flows: 0 };
+  return { cases: 0, carried: 0, punted: 0, missed: 0, resumed: 0, flows: 0 };
 }
 
 const headers = new HeaderOffsets();
@@ -76,6 +80,7 @@ class EngineSide {
   /** What became of the packet: 0, or a reason of Drop. */
   fate = 0;
   readonly #batch = new Batch();
+  #missedKey = '';
   readonly #ifindexes: readonly number[];
 
   constructor(ifindexes: readonly number[], seed: number) {
@@ -84,8 +89,9 @@ class EngineSide {
       table: this.table,
       hooks: {
         output: (packet, port) => this.sent.push(`${this.#ifindexes[port - 1]} ${hex(packet.frame())}`),
-        miss: () => {
+        miss: (_packet, { words }) => {
           this.missed = true;
+          this.#missedKey = words.slice(0, Word.TUNNEL).join(' ');
           return true;
         },
         ended: (reason) => {
@@ -100,11 +106,27 @@ class EngineSide {
   }
 
   run(frame: readonly number[], port: number): void {
+    this.#begin();
+    this.#batch.push(packetOf(frame));
+    this.datapath.receive(this.#batch, port);
+  }
+
+  /** Go on with what a program has handed up. */
+  resume(frame: Uint8Array, port: number, record: Uint8Array): void {
+    this.#begin();
+    this.datapath.resume(packetOf(frame), port, { bytes: record, at: 0, length: record.length });
+  }
+
+  #begin(): void {
     this.sent = [];
     this.missed = false;
     this.fate = 0;
-    this.#batch.push(packetOf(frame));
-    this.datapath.receive(this.#batch, port);
+  }
+
+  /** What became of the last packet. */
+  get outcome(): string {
+    if (this.missed) return `a miss of ${this.#missedKey}`;
+    return [`ended ${this.fate}`, ...this.sent].join('\n    ');
   }
 }
 
@@ -145,6 +167,18 @@ export function tableRound(
       if (run.verdict === 'punted' && run.sent.length === 0) {
         behind.run(frame, port);
         tally[hasFlow(engine.table, frame, port) ? 'punted' : 'missed'] += 1;
+        continue;
+      }
+      if (run.resumed !== undefined) {
+        behind.resume(run.resumed.frame, port, run.resumed.record);
+        tally.resumed += 1;
+        if (run.sent.length > 0 || behind.outcome !== engine.outcome) {
+          throw new Divergence(
+            `MILLRACE_SEED=${seed} (${hook}): port ${port}, frame ${hex(Uint8Array.from(frame))}\n` +
+              `handed up as ${hex(run.resumed.frame)} with ${hex(run.resumed.record)}, ${run.sent.length} sent before\n` +
+              `engine ${engine.outcome}\nand behind the program ${behind.outcome}\n${listing(engine.table)}`,
+          );
+        }
         continue;
       }
       const expected = engine.missed

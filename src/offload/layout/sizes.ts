@@ -101,7 +101,17 @@ export const MTU_SHIFT = 16;
 export const ANY_LENGTH = 0xffff;
 
 /** Bytes of one CPU in `cpus`. */
-export const CpuByte = { RECIRC_ID: 0, DP_HASH: 4, DEPTH: 8, ENTRIES: 16, KEY: 64, DROPS: 256, LANES: 1024 } as const;
+export const CpuByte = {
+  RECIRC_ID: 0,
+  DP_HASH: 4,
+  DEPTH: 8,
+  /** Not 0 for a packet that some pass has changed; written by programs in which one could be. */
+  CHANGED: 12,
+  ENTRIES: 16,
+  KEY: 64,
+  DROPS: 256,
+  LANES: 1024,
+} as const;
 /** Reasons of drops that are counted. */
 export const DROP_REASONS = (CpuByte.LANES - CpuByte.DROPS) / 8;
 /** Counters of one port on one CPU. */

@@ -34,11 +34,12 @@ import {
   MTU_SHIFT,
   NEAR_WORDS,
   PORT_WORDS,
+  PortFlag,
   PortWord,
 } from '../layout/sizes.ts';
 import { drop } from './end.ts';
-import { Found } from './facts.ts';
-import { type ProgramPlan, shapeBits } from './plan.ts';
+import { Found, ResumeSlot } from './facts.ts';
+import { type ProgramPlan, resumes, shapeBits } from './plan.ts';
 import type { Stage } from './stage.ts';
 import type { ProgramWriter } from './writer.ts';
 
@@ -54,6 +55,8 @@ export function actionsStage(plan: ProgramPlan, again: boolean, tailCalls: Progr
   return {
     name: 'actions',
     needs: [Found.ENTRY, Found.COUNTED, Found.LAYER3, ...(again ? [Found.DEPTH] : [])],
+    // In the first pass nothing is known of the next one before the actions.
+    gives: !again && resumes(plan) ? [Found.RESUME] : [],
     key: shapeBits(plan),
     maps,
     emit: dispatch,
@@ -79,7 +82,8 @@ function dispatch(writer: ProgramWriter): void {
     lost: () => writer.countOfPort(LaneByte.LOST_COPIES),
     fits: (ifindex, tooLong) => fits(writer, ifindex, tooLong),
     devices: plan.maps.maps.devices,
-    recirculate: () => recirculate(writer),
+    recirculate: (changed) => recirculate(writer, changed),
+    mustResume: (otherwise) => mustResume(writer, otherwise),
     ...copyCalls(writer),
     ...(observe === undefined ? {} : { observe: (ifindex) => observe.emit(b, ifindex) }),
   };
@@ -170,8 +174,15 @@ function copyCalls(writer: ProgramWriter): Pick<EmitContext, 'copyIn' | 'copyOut
       note('a copy of what came in');
       b.callHelper('ktime_get_ns');
       b.store('u64', arrival, R0);
-      b.load(R2, 'u32', at(R6, isTc ? SK_BUFF.ifindex : XDP_MD.ingressIfindex));
-      call(0);
+      const show = () => {
+        b.load(R2, 'u32', at(R6, isTc ? SK_BUFF.ifindex : XDP_MD.ingressIfindex));
+        call(0);
+      };
+      // Of what a pass before has changed that pass has made the copy.
+      if (writer.again && writer.resumes) {
+        b.load(R1, 'u32', writer.slot(Found.RESUME).at(ResumeSlot.CHANGED));
+        b.if(R1, '==', 0, show);
+      } else show();
     },
     copyOut: (ifindex) => {
       note('a copy of what goes out');
@@ -181,8 +192,21 @@ function copyCalls(writer: ProgramWriter): Pick<EmitContext, 'copyIn' | 'copyOut
   };
 }
 
-/** The packet is looked up again, by the program for such packets. R8 is the id, R9 the hash or 0. */
-function recirculate(writer: ProgramWriter): void {
+/** A packet that is changed and not found behind that goes up by the punt channel, and not by a TAP. Uses R1 and R2. */
+function mustResume(writer: ProgramWriter, otherwise: Label): void {
+  const { b } = writer;
+  b.load(R1, 'u64', writer.slot(Found.PORT));
+  b.load(R2, 'u32', at(R1, PortWord.FLAGS * 4));
+  b.jumpIf(R2, '&', PortFlag.EGRESS, otherwise);
+  b.load(R2, 'u32', at(R1, PortWord.PUNT_IFINDEX * 4));
+  b.jumpIf(R2, '==', 0, otherwise);
+}
+
+/**
+ * The packet is looked up again, by the program for such packets. R8 is the id, R9 the hash or 0.
+ * @param changed whether this pass has changed it: then it cannot go up as it came any more
+ */
+function recirculate(writer: ProgramWriter, changed: boolean): void {
   const { b, tailCalls } = writer;
   if (tailCalls === null) throw new Error('a program that recirculates needs a map of programs');
   writer.cpu(R7);
@@ -190,10 +214,12 @@ function recirculate(writer: ProgramWriter): void {
   if (!writer.again) b.store('u32', at(R7, CpuByte.DP_HASH), R9);
   // A packet keeps the hash that it was given before.
   else b.if(R9, '!=', 0, () => b.store('u32', at(R7, CpuByte.DP_HASH), R9));
+  if (writer.resumes && (changed || !writer.again)) b.store('u32', at(R7, CpuByte.CHANGED), changed ? 1 : 0);
   b.load(R1, 'u32', writer.slot(Found.COUNTED));
+  const goesOn = b.label('the engine goes on');
   if (writer.again) {
     b.load(R2, 'u32', writer.slot(Found.DEPTH));
-    b.jumpIf(R2, '>=', MAXIMUM_RECIRCULATIONS, writer.puntAfterHit);
+    b.jumpIf(R2, '>=', MAXIMUM_RECIRCULATIONS, changed ? goesOn : writer.puntAfterHit);
     b.mov(R3, R2);
     b.shl(R3, 2);
     b.add(R3, R7);
@@ -205,6 +231,21 @@ function recirculate(writer: ProgramWriter): void {
     b.store('u32', at(R7, CpuByte.DEPTH), 1);
   }
   b.call('tail_call', R6, tailCalls, 0);
-  writer.note('not possible (any more): the engine does all of it');
-  b.jump(writer.puntAfterHit);
+  if (!changed) {
+    writer.note('not possible (any more): the engine does all of it');
+    b.jump(writer.puntAfterHit);
+    return;
+  }
+  writer.note('not possible (any more): the engine goes on with the look-up');
+  b.placeIfUsed(goesOn);
+  const resume = writer.slot(Found.RESUME);
+  b.store('u32', resume.at(ResumeSlot.RECIRC_ID), R8);
+  b.load(R1, 'u32', at(R7, CpuByte.DP_HASH));
+  b.store('u32', resume.at(ResumeSlot.DP_HASH), R1);
+  if (writer.again) {
+    b.load(R1, 'u32', writer.slot(Found.DEPTH));
+    b.add(R1, 1);
+    b.store('u32', resume.at(ResumeSlot.PASSES), R1);
+  } else b.store('u32', resume.at(ResumeSlot.PASSES), 1);
+  b.jump(writer.resume);
 }

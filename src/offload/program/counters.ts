@@ -103,6 +103,7 @@ export function uncountPassesStage(plan: ProgramPlan): Stage {
 
 function uncountPasses(writer: ProgramWriter): void {
   const { b } = writer;
+  // What was changed has gone to `resume`: its passes count.
   writer.note('passes before this one are the engine’s as well');
   emitLength(b, writer.isTc);
   b.mov(R9, R1);

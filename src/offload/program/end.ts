@@ -1,10 +1,11 @@
 /** How a packet's way through the program ends: dropped, handed up, passed on, lost. */
-import { at, R1, R2, R3, R6, R7, TC, XDP } from '../../bpf/index.ts';
+import { at, type Label, R1, R2, R3, R6, R7, TC, XDP } from '../../bpf/index.ts';
 import { emitLength } from '../actions/length.ts';
 import { LaneByte, PortFlag, PortWord } from '../layout/sizes.ts';
 import { emitPunt } from '../punt/punt.ts';
+import { emitResumeRecord } from '../punt/record.ts';
 import { emitWithinShare, type ShareWords } from '../punt/share.ts';
-import { Found } from './facts.ts';
+import { Found, ResumeSlot } from './facts.ts';
 import type { ProgramPlan } from './plan.ts';
 import { countArrival, countCarried } from './port.ts';
 import type { Stage } from './stage.ts';
@@ -53,14 +54,24 @@ export const announceStage: Stage = {
     const { b } = writer;
     b.place(writer.punt);
     writer.note('to the engine');
+    if (writer.again && writer.resumes) ifChanged(writer, writer.resume);
     b.load(R7, 'u64', writer.slot(Found.PORT));
     b.mov(R1, 1);
     b.atomic('add', 'u32', at(R7, (writer.isTc ? PortWord.PUNTED : PortWord.PASSED) * 4), R1);
-    b.placeIfUsed(writer.announced);
+    if (writer.announced.uses === 0) return;
+    b.place(writer.announced);
+    if (writer.again && writer.resumes) ifChanged(writer, writer.resumeAnnounced);
   },
 };
 
-/** How a packet goes up that is counted as that, and how one is lost. */
+/** Packets that a pass before has changed go to a label. Uses R1. */
+function ifChanged(writer: ProgramWriter, label: Label): void {
+  const { b } = writer;
+  b.load(R1, 'u32', writer.slot(Found.RESUME).at(ResumeSlot.CHANGED));
+  b.jumpIf(R1, '!=', 0, label);
+}
+
+/** How a packet goes up that is counted as that. */
 export function endStage({ maps: { maps } }: ProgramPlan): Stage {
   return {
     name: 'end',
@@ -95,8 +106,60 @@ function end(writer: ProgramWriter): void {
     writer.countOfPort(LaneByte.PUNTED);
     b.return(TC.NEXT);
   }
-  if (writer.failed.uses === 0) return;
-  b.place(writer.failed);
-  writer.note('a helper failed after a change: the packet is lost');
-  lose(writer);
 }
+
+/** How a packet goes up that was changed: with a record, and what was done to it counts. Only in programs for which `resumes` holds. */
+export function resumeStage({ maps: { maps }, observe }: ProgramPlan): Stage {
+  return {
+    name: 'going on in the engine',
+    role: 'end',
+    needs: [Found.PORT, Found.LANE, Found.RESUME],
+    maps: [maps.ports, maps.cpus, ...(observe?.maps ?? [])],
+    emit: resume,
+  };
+}
+
+function resume(writer: ProgramWriter): void {
+  const { b, plan } = writer;
+  if (writer.resume.uses === 0 && writer.resumeAnnounced.uses === 0) return;
+  const next = writer.slot(Found.RESUME);
+  const inPort = b.stack(4);
+  b.placeIfUsed(writer.resume);
+  writer.note('changed and not found: the engine goes on with it');
+  if (b.reachable) {
+    b.load(R7, 'u64', writer.slot(Found.PORT));
+    b.mov(R1, 1);
+    b.atomic('add', 'u32', at(R7, PortWord.PUNTED * 4), R1);
+  }
+  b.placeIfUsed(writer.resumeAnnounced);
+  writer.countOfPort(LaneByte.PUNTED);
+  b.load(R7, 'u64', writer.slot(Found.PORT));
+  if (plan.observe !== undefined) {
+    b.store('u32', inPort, 0);
+    plan.observe.emit(b, inPort);
+  }
+  b.load(R1, 'u32', at(R7, PortWord.NUMBER * 4));
+  b.store('u32', inPort, R1);
+  const fields = {
+    inPort,
+    recircId: next.at(ResumeSlot.RECIRC_ID),
+    dpHash: next.at(ResumeSlot.DP_HASH),
+    passes: next.at(ResumeSlot.PASSES),
+  };
+  emitResumeRecord(b, fields, writer.failed);
+  b.load(R3, 'u32', at(R7, PortWord.PUNT_IFINDEX * 4));
+  emitPunt(b, R6, R3, 'record');
+}
+
+/** Packets that are lost: they can neither be carried nor handed up. */
+export const lostStage: Stage = {
+  name: 'lost',
+  role: 'end',
+  needs: [Found.LANE],
+  emit(writer) {
+    if (writer.failed.uses === 0) return;
+    writer.b.place(writer.failed);
+    writer.note('a helper failed after a change: the packet is lost');
+    lose(writer);
+  },
+};

@@ -17,6 +17,8 @@ export const Found = {
   LANE: new Fact('the counters of the port', { slotBytes: 4 }),
   /** Passes before this one; in the program for recirculated packets. */
   DEPTH: new Fact('the passes before', { slotBytes: 4 }),
+  /** Where the engine would go on with a packet that was changed: see {@link ResumeSlot}. In programs that change packets before they look them up again. */
+  RESUME: new Fact('where the engine would go on', { slotBytes: 16 }),
   /** First byte of the packet's linear part, and one behind the last; how many there are each stage looks for itself. */
   PACKET: new Fact('the packet’s bytes', { registers: [R7, R8], bring: (writer) => writer.packet() }),
   /** The parser has been through, and found nothing that only the engine should see. */
@@ -36,3 +38,6 @@ export const Found = {
   COUNTED: new Fact('the counted entry', { slotBytes: 4 }),
   COUNTERS: new Fact('the counters of the entry', { slotBytes: 8 }),
 } as const;
+
+/** Bytes of {@link Found.RESUME}: the look-up that comes next, and whether a pass before has changed the packet. */
+export const ResumeSlot = { RECIRC_ID: 0, DP_HASH: 4, PASSES: 8, CHANGED: 12 } as const;

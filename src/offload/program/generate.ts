@@ -5,10 +5,10 @@
 import type { MapReference, ProgramArrayMap, ProgramBuilder } from '../../bpf/index.ts';
 import { actionsStage } from './actions.ts';
 import { countStage, uncountPassesStage, uncountStage } from './counters.ts';
-import { announceStage, endStage } from './end.ts';
+import { announceStage, endStage, lostStage, resumeStage } from './end.ts';
 import { lookupStage } from './lookup.ts';
 import { parseStage } from './parse.ts';
-import type { ProgramPlan } from './plan.ts';
+import { type ProgramPlan, resumes } from './plan.ts';
 import { carriedOverStage, freshStage, portStage } from './port.ts';
 import { type ArrangedStage, arrange, type Stage, StageError } from './stage.ts';
 import { orderStage } from './wait.ts';
@@ -29,7 +29,7 @@ function stagesOf(plan: ProgramPlan, again: boolean, tailCalls: ProgramArrayMap 
   return [
     portStage(plan),
     freshStage,
-    carriedOverStage,
+    carriedOverStage(plan),
     parseStage,
     lookupStage(plan),
     orderStage,
@@ -39,6 +39,8 @@ function stagesOf(plan: ProgramPlan, again: boolean, tailCalls: ProgramArrayMap 
     announceStage,
     uncountPassesStage(plan),
     endStage(plan),
+    ...(resumes(plan) ? [resumeStage(plan)] : []),
+    lostStage,
   ];
 }
 

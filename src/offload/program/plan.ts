@@ -73,6 +73,11 @@ export function recirculates({ shapes }: Pick<ProgramPlan, 'shapes'>): boolean {
   return shapes.some(({ shape }) => has(shape.steps, 'recirculate'));
 }
 
+/** Whether packets may be changed before they are looked up again: then they go up with a record when they are not found. */
+export function resumes({ shapes }: Pick<ProgramPlan, 'shapes'>): boolean {
+  return shapes.some(({ shape }) => shape.checks.resumes);
+}
+
 /** What of a packet a program looks at. */
 export class Needs {
   /** Bits of each word of the key that some stage reads. */

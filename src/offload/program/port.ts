@@ -3,8 +3,8 @@ import { at, R1, R2, R3, R5, R6, R7, SK_BUFF, TC, XDP, XDP_MD } from '../../bpf/
 import { Word } from '../../flow/index.ts';
 import { MAXIMUM_IFINDEX } from '../layout/limits.ts';
 import { CpuByte, LaneByte, PORT_WORDS, PortFlag, PortWord } from '../layout/sizes.ts';
-import { Found } from './facts.ts';
-import type { ProgramPlan } from './plan.ts';
+import { Found, ResumeSlot } from './facts.ts';
+import { type ProgramPlan, resumes } from './plan.ts';
 import type { Stage } from './stage.ts';
 import type { ProgramWriter } from './writer.ts';
 
@@ -75,29 +75,45 @@ export const freshStage: Stage = {
 };
 
 /** A packet that was looked up before: what the pass before has left. */
-export const carriedOverStage: Stage = {
-  name: 'carried over',
-  pass: 'again',
-  needs: [Found.CPU, Found.LANE],
-  gives: [Found.DEPTH],
-  givesKey: freshStage.givesKey ?? [],
-  keeps: [Found.CPU],
-  emit(writer) {
-    const { b, needs } = writer;
-    writer.note('what the pass before has left');
-    b.load(R1, 'u32', at(R5, CpuByte.DEPTH));
-    b.store('u32', writer.slot(Found.DEPTH), R1);
-    for (const [byte, word] of [
-      [CpuByte.RECIRC_ID, Word.RECIRC_ID],
-      [CpuByte.DP_HASH, Word.DP_HASH],
+export function carriedOverStage(plan: ProgramPlan): Stage {
+  return {
+    name: 'carried over',
+    pass: 'again',
+    needs: [Found.CPU, Found.LANE],
+    gives: [Found.DEPTH, ...(resumes(plan) ? [Found.RESUME] : [])],
+    givesKey: freshStage.givesKey ?? [],
+    keeps: [Found.CPU],
+    emit: carriedOver,
+  };
+}
+
+function carriedOver(writer: ProgramWriter): void {
+  const { b, needs } = writer;
+  writer.note('what the pass before has left');
+  b.load(R1, 'u32', at(R5, CpuByte.DEPTH));
+  b.store('u32', writer.slot(Found.DEPTH), R1);
+  for (const [byte, word] of [
+    [CpuByte.RECIRC_ID, Word.RECIRC_ID],
+    [CpuByte.DP_HASH, Word.DP_HASH],
+  ] as const) {
+    if (!needs.has(word)) continue;
+    b.load(R1, 'u32', at(R5, byte));
+    writer.setKey(word, R1);
+  }
+  if (writer.resumes) {
+    const resume = writer.slot(Found.RESUME);
+    for (const [byte, place] of [
+      [CpuByte.RECIRC_ID, ResumeSlot.RECIRC_ID],
+      [CpuByte.DP_HASH, ResumeSlot.DP_HASH],
+      [CpuByte.DEPTH, ResumeSlot.PASSES],
+      [CpuByte.CHANGED, ResumeSlot.CHANGED],
     ] as const) {
-      if (!needs.has(word)) continue;
       b.load(R1, 'u32', at(R5, byte));
-      writer.setKey(word, R1);
+      b.store('u32', resume.at(place), R1);
     }
-    writer.countOfPort(LaneByte.RECIRCULATED);
-  },
-};
+  }
+  writer.countOfPort(LaneByte.RECIRCULATED);
+}
 
 /**
  * How many of those that XDP passed have come to tc: counted when it is decided what becomes of the packet, and behind the count of those that

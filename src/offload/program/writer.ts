@@ -21,7 +21,7 @@ import { Word } from '../../flow/index.ts';
 import { MAXIMUM_PORTS } from '../layout/limits.ts';
 import { CPU_BYTES, CpuByte, DROP_REASONS, LANE_BYTES } from '../layout/sizes.ts';
 import { Found } from './facts.ts';
-import { Needs, type ProgramPlan } from './plan.ts';
+import { Needs, type ProgramPlan, resumes } from './plan.ts';
 import type { ArrangedStage, Fact } from './stage.ts';
 
 export class ProgramWriter {
@@ -42,6 +42,9 @@ export class ProgramWriter {
   readonly punt: Label;
   readonly puntAfterHit: Label;
   readonly announced: Label;
+  /** The same for packets that were changed: the engine goes on with them at {@link Found.RESUME}. */
+  readonly resume: Label;
+  readonly resumeAnnounced: Label;
   /** Where packets go that can neither be carried nor handed up any more. */
   readonly failed: Label;
 
@@ -59,11 +62,18 @@ export class ProgramWriter {
     this.punt = b.label('punt');
     this.puntAfterHit = b.label('punt after a hit');
     this.announced = b.label('counted as going up');
+    this.resume = b.label('resume');
+    this.resumeAnnounced = b.label('resume, counted as going up');
     this.failed = b.label('failed');
   }
 
   get isTc(): boolean {
     return this.plan.hook === 'tc';
+  }
+
+  /** Whether packets may be changed before they are looked up again. */
+  get resumes(): boolean {
+    return resumes(this.plan);
   }
 
   /** Say in listings what follows. */

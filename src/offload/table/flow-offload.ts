@@ -45,6 +45,11 @@ export interface FlowOffloadOptions extends OrderOptions {
   readonly mostUnderWay?: number;
   /** Why a port of this number was not told of, where that is known; see {@link OffloadPorts.absenceOf}. */
   absence?(number: number): string | null;
+  /**
+   * Whether packets that were changed and not found when they were looked up again can go on in the engine: they come up with a resume record of
+   * flow/. False when left out; flows that do so are then refused.
+   */
+  readonly resumes?: boolean;
   /** The secret of the engine's hash action. */
   readonly hashSecret?: { readonly low: number; readonly high: number };
   /** Most entries, a power of two; a flow may take one at each hook. 262,144 when left out. */
@@ -115,6 +120,7 @@ export class FlowOffload implements FlowObserver {
       hook,
       port: (number) => this.ports.target(number),
       absenceOf: (number) => this.ports.absenceOf(number),
+      resumes: options.resumes ?? false,
       ...(options.hashSecret === undefined ? {} : { hashSecret: options.hashSecret }),
     });
     this.programs = new Programs(this.placement, this.#states, secrets, {

@@ -3,8 +3,8 @@
  * decides about it, and what is punted goes on to the switch. Neighbours: port-offload.ts is one port, upkeep/ sees
  * that its programs stay, flow-tables.ts has the tables.
  */
-import { withRouteClient } from '../../../host/index.ts';
-import type { Batch } from '../../../net/index.ts';
+import { type PuntRecord, withRouteClient } from '../../../host/index.ts';
+import type { Batch, Packet } from '../../../net/index.ts';
 import { messageOf, type VirtualSwitch } from '../../../switch/index.ts';
 import type { PortInfo } from '../../api.ts';
 import { Seldom } from '../../seldom.ts';
@@ -92,7 +92,10 @@ export class PortOffloads implements Iterable<PortOffload> {
     const one = new PortOffload(port, ifindex, false, takeover.holder);
     try {
       const base = wayUp.openForPorts();
-      one.claim = wayUp.claim(ifindex, (batch) => this.#punted(one, batch));
+      one.claim = wayUp.claim(ifindex, {
+        onPunted: (batch) => this.#punted(one, batch),
+        onResumed: (packet, record) => this.#resumed(one, packet, record),
+      });
       base.begin(ifindex);
       if (!this.#takeUp(one)) one.attach('tc-ingress', base.program);
     } catch (error) {
@@ -259,8 +262,13 @@ export class PortOffloads implements Iterable<PortOffload> {
     const { count } = batch;
     const beganMs = performance.now();
     this.#around.virtualSwitch.receive(one.port.id, 0, batch);
-    one.source?.flows.drained(one.ifindex, count);
+    this.#workedOff(one, count, beganMs);
     this.#around.wayUp.base?.workedOff(one.ifindex, count);
+  }
+
+  /** Packets that came up are done. */
+  #workedOff(one: PortOffload, count: number, beganMs: number): void {
+    one.source?.flows.drained(one.ifindex, count);
     const nowMs = performance.now();
     if (one.share !== null) this.#shares.workedOff(one.share, count, nowMs - beganMs, nowMs);
   }
@@ -273,6 +281,17 @@ export class PortOffloads implements Iterable<PortOffload> {
       one.refusals?.happened(packets);
       return;
     }
+  }
+
+  /** A packet that its table goes on with: the switch has had it. */
+  #resumed(one: PortOffload, packet: Packet, record: PuntRecord): void {
+    const { source } = one;
+    const beganMs = performance.now();
+    if (source?.source.resume === undefined) {
+      packet.release();
+      this.lost(one.ifindex, 1);
+    } else source.source.resume(packet, one.port.id, record);
+    this.#workedOff(one, 1, beganMs);
   }
 
   /** Have the interface as the programs need it, also when this process is no more. */

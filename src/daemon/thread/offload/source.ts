@@ -70,6 +70,7 @@ export class OffloadedSource {
       absence: (number) => around.absence(source.portIdOf(number)),
       mostUnderWay: around.mostUnderWay,
       carried: (slot, packets, bytes) => source.carried?.(slot, packets, bytes),
+      resumes: source.resume !== undefined,
       ...(source.hashSecret === undefined ? {} : { hashSecret: source.hashSecret }),
       ...(left === null ? {} : { adopt: left }),
     });

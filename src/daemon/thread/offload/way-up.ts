@@ -8,9 +8,10 @@ import {
   type PuntChannel,
   type PuntClaim,
   type PuntCounters,
+  type PuntHandler,
   type Timer,
 } from '../../../host/index.ts';
-import { BATCH_SIZE, type Batch } from '../../../net/index.ts';
+import { BATCH_SIZE } from '../../../net/index.ts';
 import type { Marks } from '../../../offload/index.ts';
 import { BaseProgram } from './base-program.ts';
 
@@ -109,8 +110,8 @@ export class WayUp implements Marks {
   }
 
   /** Take the packets that come up of an interface. @throws RangeError when somebody has them already */
-  claim(ifindex: number, onPunted: (batch: Batch) => void): PuntClaim {
-    return this.#channelOf().claim(ifindex, { onPunted });
+  claim(ifindex: number, handler: PuntHandler): PuntClaim {
+    return this.#channelOf().claim(ifindex, handler);
   }
 
   disclaim(ifindex: number): void {
