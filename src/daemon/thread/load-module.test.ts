@@ -1,5 +1,6 @@
 /** Modules of users: what they may be written in, what they may import, where their errors are, and that old ones are given back. */
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
@@ -62,6 +63,14 @@ ${gives('[Batch, room.DropReason, typeof bpf.loadProgram]')}`,
   expect(refusal('y.ts')).toMatch(
     /^cannot load the extension y.ts:1:8: there is no millrace\/nets; there are millrace\/net/,
   );
+});
+
+test('every room that the package exports can be imported', () => {
+  const { exports } = createRequire(import.meta.url)('../../../package.json') as { exports: Record<string, unknown> };
+  const rooms = Object.keys(exports).flatMap((name) => (name.endsWith('.json') ? [] : [name.slice(2)]));
+  write({ 'x.ts': `${rooms.map((room) => `import 'millrace/${room}';`).join('\n')}\n${gives('7')}` });
+  expect(rooms.length).toBeGreaterThan(5);
+  expect(givenBy('x.ts')).toBe(7);
 });
 
 test('files import each other by any of the names that TypeScript knows, in circles too', async () => {
