@@ -86,5 +86,5 @@ test('numbered frames between two ports: not one is lost or comes up while other
   const after = portOf('a');
   expect((after?.puntedPackets ?? 0) - (before?.puntedPackets ?? 0)).toBeLessThan(20);
   expect((after?.carriedPackets ?? 0) - (before?.carriedPackets ?? 0)).toBeGreaterThan(0.9 * FRAMES);
-  expect(after?.lost).toEqual({ punts: 0, failed: 0, copies: 0 });
+  expect(Object.values(after?.lost ?? {}).filter((packets) => packets !== 0)).toEqual([]);
 });
