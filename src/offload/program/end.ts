@@ -132,8 +132,10 @@ function resume(writer: ProgramWriter): void {
     b.atomic('add', 'u32', at(R7, PortWord.PUNTED * 4), R1);
   }
   b.placeIfUsed(writer.resumeAnnounced);
-  writer.countOfPort(LaneByte.PUNTED);
   b.load(R7, 'u64', writer.slot(Found.PORT));
+  const refused = b.label('changed, and beyond its share');
+  emitWithinShare(b, R7, SHARE_WORDS, refused);
+  writer.countOfPort(LaneByte.PUNTED);
   if (plan.observe !== undefined) {
     b.store('u32', inPort, 0);
     plan.observe.emit(b, inPort);
@@ -149,6 +151,8 @@ function resume(writer: ProgramWriter): void {
   emitResumeRecord(b, fields, writer.failed);
   b.load(R3, 'u32', at(R7, PortWord.PUNT_IFINDEX * 4));
   emitPunt(b, R6, R3, 'record');
+  b.place(refused);
+  b.return(dropVerdict(writer));
 }
 
 /** Packets that are lost: they can neither be carried nor handed up. */
