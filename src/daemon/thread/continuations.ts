@@ -5,6 +5,8 @@
  */
 import { createHook, executionAsyncResource } from 'node:async_hooks';
 
+/** A power of two; those that nest deeper forget what ran before. */
+const MOST_NESTED = 64;
 const OWNER = Symbol('extension');
 
 interface Owned {
@@ -26,7 +28,9 @@ export function followContinuations(record: Int32Array, onReturn: (by: number) =
   let last = 0;
   let isTold = true;
   /** What ran before each that has begun and not ended. */
-  const left: number[] = [];
+  const left = new Int32Array(MOST_NESTED);
+  // No method of an array is called here: what an extension has changed of these is put back later.
+  let depth = 0;
   createHook({
     init(_id, _type, _trigger, resource) {
       // While its module is loaded the number is negative.
@@ -40,8 +44,9 @@ export function followContinuations(record: Int32Array, onReturn: (by: number) =
         onReturn(last);
       }
       // What has thrown has not been left.
-      if (running === 0) left.length = 0;
-      left.push(running);
+      if (running === 0) depth = 0;
+      left[depth & (MOST_NESTED - 1)] = running;
+      depth += 1;
       record[0] = owner || running;
     },
     after() {
@@ -49,7 +54,8 @@ export function followContinuations(record: Int32Array, onReturn: (by: number) =
         last = record[0];
         isTold = false;
       }
-      record[0] = left.pop() ?? 0;
+      depth = depth > 0 ? depth - 1 : 0;
+      record[0] = left[depth & (MOST_NESTED - 1)];
     },
   }).enable();
   return () => last;
