@@ -7,8 +7,10 @@ import { Anchor, type Dependent, endAll, type Scope, type Tie } from './observed
 class Level {
   readonly parent: Level | null;
   readonly byte: number;
-  readonly ties = new Set<Tie>();
-  readonly below = new Map<number, Level>();
+  /** What hangs here, threaded through the ties. */
+  first: Tie | null = null;
+  /** By the next byte; null while there are none. Most levels are the last. */
+  below: Map<number, Level> | null = null;
 
   constructor(parent: Level | null, byte: number) {
     this.parent = parent;
@@ -40,6 +42,7 @@ export class ScopedAnchor extends Anchor {
     let level = this.#root;
     for (let i = 0; scope !== null && i < scope.bits >>> 3; i += 1) {
       const byte = byteOf(scope.words, i);
+      level.below ??= new Map();
       let next = level.below.get(byte);
       if (next === undefined) {
         next = new Level(level, byte);
@@ -47,16 +50,23 @@ export class ScopedAnchor extends Anchor {
       }
       level = next;
     }
-    level.ties.add(tie);
     tie.place = level;
+    tie.next = level.first;
+    if (level.first !== null) level.first.before = tie;
+    level.first = tie;
   }
 
   override untie(tie: Tie): void {
     if (!(tie.place instanceof Level)) return;
     let level: Level | null = tie.place;
-    level.ties.delete(tie);
-    for (; level !== null && level.ties.size === 0 && level.below.size === 0; level = level.parent)
-      level.parent?.below.delete(level.byte);
+    if (tie.before === null) level.first = tie.next;
+    else tie.before.next = tie.next;
+    if (tie.next !== null) tie.next.before = tie.before;
+    for (; level !== null && level.first === null && level.below === null; level = level.parent) {
+      const siblings: Map<number, Level> | null = level.parent?.below ?? null;
+      siblings?.delete(level.byte);
+      if (siblings?.size === 0 && level.parent !== null) level.parent.below = null;
+    }
   }
 
   override forgetIfFree(): void {}
@@ -66,23 +76,23 @@ export class ScopedAnchor extends Anchor {
     this.version += 1;
     const ending: Dependent[] = [];
     const take = (level: Level): void => {
-      for (const { scope, detail, dependent } of level.ties)
-        if (detail <= bits && (scope === null || meets(scope, words, bits))) ending.push(dependent);
+      for (let tie = level.first; tie !== null; tie = tie.next)
+        if (tie.detail <= bits && (tie.scope === null || meets(tie.scope, words, bits))) ending.push(tie.dependent);
     };
     const takeAll = (level: Level): void => {
       take(level);
-      for (const next of level.below.values()) takeAll(next);
+      for (const next of level.below?.values() ?? []) takeAll(next);
     };
     let level: Level | undefined = this.#root;
     for (let i = 0; level !== undefined; i += 1) {
       take(level);
       const left = bits - (i << 3);
       if (left >= 8) {
-        level = level.below.get(byteOf(words, i));
+        level = level.below?.get(byteOf(words, i));
         continue;
       }
       const mask = left === 0 ? 0 : (0xff << (8 - left)) & 0xff;
-      for (const [byte, next] of level.below) if (((byte ^ byteOf(words, i)) & mask) === 0) takeAll(next);
+      for (const [byte, next] of level.below ?? []) if (((byte ^ byteOf(words, i)) & mask) === 0) takeAll(next);
       break;
     }
     endAll(ending);
