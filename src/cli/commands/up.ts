@@ -15,6 +15,9 @@ import {
 import type { Cli } from '../cli.ts';
 import { CliError, endingOf } from '../exit.ts';
 
+/** The control thread makes little garbage: V8's room for new objects, 16 MB if it is let, would only lie idle. The datapath thread has its own. */
+const SMALL_HEAP = '--max-semi-space-size=2';
+
 /** Where a configuration is looked for when none is named. */
 const USUAL_FILES = ['millrace.yaml', '/etc/millrace/millrace.yaml'];
 
@@ -79,7 +82,7 @@ async function startDetached(cli: Cli, socket: string, file: string | null, opti
   const { checkSocketPlace, openLogFile } = await loadStart();
   checkSocketPlace(socket);
   const log = openLogFile(logFile, options.logFile !== undefined);
-  const args = [...process.execArgv, process.argv[1], '--socket', socket, 'up', '--child'];
+  const args = [...process.execArgv, SMALL_HEAP, process.argv[1], '--socket', socket, 'up', '--child'];
   if (file !== null) args.push('-f', file);
   if (options.logLevel !== undefined) args.push('--log-level', options.logLevel);
   args.push('--log-style', options.logStyle);
