@@ -2,7 +2,8 @@
  * What other ports have left while one port attacks, under ovs-vswitchd with offload at tc: a mask of its own for each packet, or a flow of its own for each of very many.
  * Each figure is what a port had during the attack, to what it had before.
  */
-import { type GenerateOptions, generate } from '../src/bpf/index.ts';
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
 import { NetworkNamespace, openPacketSocket } from '../src/host/index.ts';
 import { PacketPool, TagAction } from '../src/net/index.ts';
 import type { Pace } from './forward.ts';
@@ -31,6 +32,8 @@ export interface AttackFigures {
   readonly notAvailable: Readonly<Record<string, string>>;
 }
 
+/** The program, beside the compiled bench. */
+const MILLRACE = join(import.meta.dirname, '../../bin/millrace.js');
 const MASKS_PPS = 300;
 const FLOWS_PPS = 50_000;
 /** How long an attack goes on before it is measured what it does. */
@@ -124,8 +127,8 @@ async function measure(attack: Attack, round: number): Promise<Left> {
 /** What host A has of the switch now. @param turn its new addresses are others in each */
 async function had(hosts: TwoHosts, turn: number): Promise<Had> {
   const received = hosts.receivedAtB();
-  const macs = { sourceMac: TwoHosts.macA, destinationMac: MAC_BEHIND_B };
-  await sendFrom(hosts.a, { netdev: 'e0', pps: 'max', flows: FLOWS, durationMs: 2000, ...macs });
+  const macs = ['--src-mac', TwoHosts.macA, '--dst-mac', MAC_BEHIND_B];
+  await sendFrom(hosts.a, ['--max', '--flows', String(FLOWS), '--duration', '2s', ...macs]);
   const packets = hosts.receivedAtB() - received;
   const pings = await answered(hosts, PINGS, 0.1);
   let newFlows = 0;
@@ -145,26 +148,26 @@ async function answered(hosts: TwoHosts, count: number, intervalSeconds: number)
   return Number(/(\d+) received/.exec(text)?.[1] ?? 0);
 }
 
-/** Send from a namespace. The kernel looks the interface up where this thread is. */
-async function sendFrom(namespace: string, options: GenerateOptions): Promise<void> {
-  const home = NetworkNamespace.current();
-  const there = NetworkNamespace.byName(namespace);
-  there.enter();
-  let sending: Promise<unknown>;
-  try {
-    sending = generate(options);
-  } finally {
-    home.enter();
-    home.close();
-    there.close();
-  }
-  await sending;
+/** Send from a namespace, in a process of its own: several send at once from several. */
+function sendFrom(namespace: string, options: readonly string[], signal?: AbortSignal): Promise<void> {
+  const generator = [process.execPath, MILLRACE, 'generate', '--netdev', 'e0', ...options];
+  const child = spawn('ip', ['netns', 'exec', namespace, ...generator], { stdio: ['ignore', 'ignore', 'inherit'] });
+  const stop = () => void child.kill('SIGINT');
+  signal?.addEventListener('abort', stop);
+  return new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (code) => {
+      signal?.removeEventListener('abort', stop);
+      if (code === 0 || signal?.aborted === true) resolve();
+      else reject(new Error(`the generator ended with ${code}`));
+    });
+  });
 }
 
 /** Packets with ever new source addresses. */
 function flood(namespace: string, signal: AbortSignal): Promise<void> {
-  const macs = { vary: 'mac', sourceMac: '02:66:00:00:00:00', destinationMac: '02:77:00:00:00:01' } as const;
-  return sendFrom(namespace, { netdev: 'e0', pps: FLOWS_PPS, flows: 65_536, signal, ...macs });
+  const what = ['--vary', 'mac', '--src-mac', '02:66:00:00:00:00', '--dst-mac', '02:77:00:00:00:01'];
+  return sendFrom(namespace, [...what, '--pps', String(FLOWS_PPS), '--flows', '65536'], signal);
 }
 
 /** Packets each of which differs from the rules at other bits first. */
