@@ -7,9 +7,8 @@
  * fewer than others gets the place of the least used mask of the port that has most, and packets of the others are decided about one by one. Both are counted.
  */
 import { FlowError, type FlowKey, type FlowMask, FlowTable, KEY_WORDS, PutMode, Word } from '../flow/index.ts';
-import { FlowCounter } from './counter.ts';
 import type { PlacedDecider } from './decider.ts';
-import { type DeciderCall, Pass, PassKind } from './pass.ts';
+import { Pass, PassKind } from './pass.ts';
 import type { DecisionRecord } from './record.ts';
 import { type Dependent, type Tie, untieAll } from './state/observed.ts';
 import type { ObservedPorts } from './state/ports.ts';
@@ -30,8 +29,6 @@ export interface DecidedFlowsOptions extends DecidedFlowsLimits {
   readonly deciders: () => readonly PlacedDecider[];
   /** Milliseconds of the clock that the table's times are of. */
   readonly nowMs: () => number;
-  /** How deciders are called. */
-  readonly call?: DeciderCall;
 }
 
 /** What was decided, and why some of it is not kept. */
@@ -128,20 +125,12 @@ export class DecidedFlows {
     this.#maximumMasks = options.maximumMasks ?? 64;
     this.#idleMs = options.idleMs ?? 10_000;
     this.table = new FlowTable({ maximumFlows: this.#maximumFlows });
-    this.#pass = new Pass(options.ports, options.call);
+    this.#pass = new Pass(options.ports);
     this.table.observe({
       flowAdded: () => {},
       flowModified: () => {},
       flowRemoved: (slot) => this.#settle(this.#flows[slot]),
       flowsFlushed: () => this.settle(),
-    });
-  }
-
-  /** A counter that decisions can move. */
-  counter(name: string): FlowCounter {
-    return new FlowCounter(name, () => {
-      this.table.refreshCounts(-1);
-      this.settle();
     });
   }
 

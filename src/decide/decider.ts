@@ -34,4 +34,12 @@ export interface PlacedDecider {
   readonly name: string;
   readonly type: DeciderType;
   readonly decider: Decider;
+  /** How it is called, for whoever guards extensions: what it throws is then its own affair. Plainly, when left out. */
+  call?(where: string, run: () => void): void;
+}
+
+/** Call a decider. */
+export function callDecider(placed: PlacedDecider, where: string, run: () => void): void {
+  if (placed.call === undefined) run();
+  else placed.call(where, run);
 }

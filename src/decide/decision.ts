@@ -36,7 +36,7 @@ export interface DecisionSoFar {
   readonly counters: readonly FlowCounter[];
   readonly endsInMs: number;
   readonly everyPacket: string | null;
-  readonly effects: readonly (() => void)[];
+  readonly effects: readonly { readonly by: string; readonly run: () => void }[];
   readonly notes: readonly { readonly by: string; readonly text: () => string }[];
 }
 
@@ -62,7 +62,7 @@ export class Decision {
   #counters: FlowCounter[] = [];
   #endsInMs = Number.POSITIVE_INFINITY;
   #everyPacket: string | null = null;
-  #effects: (() => void)[] = [];
+  #effects: { by: string; run: () => void }[] = [];
   #notes: { by: string; text: () => string }[] = [];
 
   /** Internal: passes make it. */
@@ -197,7 +197,7 @@ export class Decision {
    */
   effect(run: () => void): void {
     this.#step();
-    this.#effects.push(run);
+    this.#effects.push({ by: this.#by, run });
   }
 
   /** Packets like this one have to be decided about one by one. @param reason for people, such as "it counts to ten" */

@@ -3,7 +3,7 @@
  * records as flows; state/observed.ts notes what is read.
  */
 import { KEY_WORDS, validateActions, Word } from '../flow/index.ts';
-import type { OutputDecision, PlacedDecider } from './decider.ts';
+import { callDecider, type OutputDecision, type PlacedDecider } from './decider.ts';
 import { Decision } from './decision.ts';
 import { DecisionError } from './errors.ts';
 import { PacketState } from './packet-state.ts';
@@ -28,27 +28,21 @@ const MOST_PASSES = 3;
 /** Forwarding deciders that said nothing. */
 const NOT_FORWARDED: Omit<DecidedDrop, 'by'> = { reason: 'NOT_FORWARDED' };
 
-/** Calls a decider; whoever guards extensions hands one in that knows whose turn it is. May throw. */
-export type DeciderCall = (placed: PlacedDecider, call: () => void) => void;
-
 export class Pass {
   /** What the last pass has read of observed state. Whoever keeps its record ties it to this before the next pass. */
   readonly reading = new Reading();
   readonly #state = new PacketState();
   readonly #view: PacketView;
   readonly #decision: Decision;
-  readonly #call: DeciderCall;
   readonly #masked = new Uint32Array(KEY_WORDS);
   /** Names of deciders that had a say. */
   readonly #asked = new Set<string>();
   #isUnderWay = false;
   #lastAsked: readonly string[] = [];
 
-  /** @param call how deciders are called; plainly when left out */
-  constructor(ports: ObservedPorts, call: DeciderCall = (_, run) => run()) {
+  constructor(ports: ObservedPorts) {
     this.#view = new PacketView(this.#state);
     this.#decision = new Decision(this.#state, ports);
-    this.#call = call;
   }
 
   /**
@@ -70,7 +64,7 @@ export class Pass {
     this.#isUnderWay = true;
     try {
       let record = this.#once(key, deciders, kind, frame);
-      for (let pass = 1; kind === PassKind.TRANSLATE && this.#runEffects(); pass += 1) {
+      for (let pass = 1; kind === PassKind.TRANSLATE && this.#runEffects(deciders); pass += 1) {
         if (pass === MOST_PASSES) return { ...record, everyPacket: 'what it does changes what it rests on, each time' };
         record = this.#once(key, deciders, PassKind.TRANSLATE, frame);
       }
@@ -81,11 +75,14 @@ export class Pass {
   }
 
   /** @returns whether they have changed what the decision rests on */
-  #runEffects(): boolean {
+  #runEffects(deciders: readonly PlacedDecider[]): boolean {
     const { effects } = this.#decision.soFar();
     if (effects.length === 0) return false;
     withoutReading(() => {
-      for (const effect of effects) effect();
+      for (const { by, run } of effects) {
+        const placed = deciders.find(({ name }) => name === by);
+        if (placed !== undefined) callDecider(placed, 'effect', run);
+      }
     });
     return this.reading.isStale;
   }
@@ -147,7 +144,7 @@ export class Pass {
       if (decider.decide === undefined) continue;
       this.#asked.add(name);
       this.#decision.turn(name, type === 'forwarding');
-      this.#call(placed, () => decider.decide?.(this.#view, this.#decision));
+      callDecider(placed, 'decide', () => decider.decide?.(this.#view, this.#decision));
       if (this.#decision.isDropped || type === 'forwarding') return;
     }
   }
@@ -170,7 +167,7 @@ export class Pass {
         note: (text) => this.#decision.note(text),
         everyPacket: (reason) => this.#decision.everyPacket(reason),
       };
-      this.#call(placed, () => decider.decideOutput?.(this.#view, portId, output));
+      callDecider(placed, 'decideOutput', () => decider.decideOutput?.(this.#view, portId, output));
     }
     this.#decision.turn(forwarder, true);
     return refusal;

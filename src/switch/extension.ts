@@ -102,6 +102,8 @@ export interface Extension {
 
   /** Its state as JSON, for people and programs. */
   status?(): JsonValue;
+  /** Its counters are about to be read: bring what was counted elsewhere. */
+  countersWanted?(): void;
   /** A command of its own, such as `flush`. @throws Error for a command or argument that it does not know */
   command?(name: string, args: JsonValue): JsonValue;
   /**

@@ -15,8 +15,9 @@ const NO_PORT = 0;
 
 /** What is forwarded through. */
 export interface FlowForwarder {
-  /** Takes packets of a port, whose references pass over; undefined when it has no such port. */
-  receiverOf(portId: number): ((batch: Batch) => void) | undefined;
+  hasPort(portId: number): boolean;
+  /** Take packets of a port that it has. Their references pass over. */
+  receive(batch: Batch, portId: number): void;
   /** Why packets of ports that it does not have are dropped. */
   readonly unknownPort: DropReasonCode;
   /** The reason of the datapath's own drops, where the forwarder knows better; else one is made of the name. @param drop of Drop of flow/ */
@@ -131,8 +132,7 @@ export class FlowForwarding {
 
   /** Run packets of one source through the datapath. */
   #take(packets: readonly Packet[], from: number, end: number, source: ForwardingContext): void {
-    const receive = this.#forwarder.receiverOf(source.sourcePortId);
-    if (receive === undefined) return;
+    if (!this.#forwarder.hasPort(source.sourcePortId)) return;
     this.#sourcePortId = source.sourcePortId;
     this.#sourceNicIndex = source.sourceNicIndex;
     const work = this.#work;
@@ -145,7 +145,7 @@ export class FlowForwarding {
       this.#taken.push(packet);
     }
     try {
-      receive(work);
+      this.#forwarder.receive(work, source.sourcePortId);
     } finally {
       this.#sourcePortId = 0;
       this.#sourceNicIndex = 0;
@@ -170,8 +170,7 @@ export class FlowForwarding {
         packets[kept] = packet;
         kept += 1;
       } else if (context.verdict !== DropReason.NONE) this.#drop(packet, context, context.verdict);
-      else if (this.#forwarder.receiverOf(context.sourcePortId) === undefined)
-        this.#drop(packet, context, this.#forwarder.unknownPort);
+      else if (!this.#forwarder.hasPort(context.sourcePortId)) this.#drop(packet, context, this.#forwarder.unknownPort);
       else if (reason !== DropReason.NONE) this.#drop(packet, context, reason);
       else rest.push(packet);
     }

@@ -95,6 +95,11 @@ export class ExtensionStack {
   }
 
   infos(): ExtensionInfo[] {
+    // One that fails leaves the list.
+    for (const slot of [...this.#slots]) {
+      if (slot.extension.countersWanted !== undefined && !slot.failed)
+        guarded(this.#datapath, slot, 'countersWanted', () => slot.extension.countersWanted?.());
+    }
     const enabled = this.#slots.map((slot, index) => slot.info(index, this.#datapath.heldBy(slot.id).length));
     return [...enabled, ...this.#failed.map((slot) => slot.info(-1, 0))];
   }

@@ -56,7 +56,8 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
     };
     this.#server = new OvsServer(this, this.#buffers);
     this.#forwarding = new FlowForwarding(handle, {
-      receiverOf: (portId) => this.#ports[portId]?.receive,
+      hasPort: (portId) => this.#ports[portId] !== undefined,
+      receive: (batch, portId) => this.#ports[portId]?.receive(batch),
       unknownPort: this.#noVport,
       describe: (name) => `The Open vSwitch datapath dropped it: ${name}.`,
     });

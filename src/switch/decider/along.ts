@@ -1,5 +1,4 @@
 /** Which deciders are decided along by the forwarding extension, and their guard. Neighbours: forwarding.ts asks, ../datapath.ts keeps the answer. */
-import type { Decider } from '../../decide/index.ts';
 import type { Datapath } from '../datapath.ts';
 import { guarded } from '../guard.ts';
 import type { Slot } from '../slot.ts';
@@ -26,26 +25,15 @@ export function stackedDecider(datapath: Datapath, slot: Slot): StackedDecider {
   if (slot.stacked !== null) return slot.stacked;
   const { decider: own } = slot.extension;
   if (own === undefined) throw new TypeError(`${slot.name} is no decider`);
-  const { placed } = own;
-  const { decider } = placed;
-  const behindGuard: Decider = {
-    ...(decider.decide === undefined
-      ? {}
-      : { decide: (packet, decision) => call(datapath, slot, 'decide', () => decider.decide?.(packet, decision)) }),
-    ...(decider.decideOutput === undefined
-      ? {}
-      : {
-          decideOutput: (packet, portId, decision) =>
-            call(datapath, slot, 'decideOutput', () => decider.decideOutput?.(packet, portId, decision)),
-        }),
-  };
   slot.stacked = {
-    placed: { ...placed, decider: behindGuard },
+    placed: {
+      ...own.placed,
+      call: (where, run) => {
+        if (!slot.failed) guarded(datapath, slot, where, run);
+      },
+    },
     reasonOf: (reason) => own.reasonOf(reason),
+    settledBy: (settle) => own.settledBy(settle),
   };
   return slot.stacked;
-}
-
-function call(datapath: Datapath, slot: Slot, where: string, run: () => void): void {
-  if (!slot.failed) guarded(datapath, slot, where, run);
 }

@@ -60,9 +60,8 @@ function hub(): ExtensionFactory {
   });
 }
 
-/** Counters of decisions follow several times a second. What is changed here is consumed and originated, and elsewhere delivered. */
+/** What is changed here is consumed and originated, and elsewhere delivered. */
 function compare(pair: Twins): void {
-  pair.advance(300);
   pair.compare({ sums: false });
 }
 
@@ -127,7 +126,6 @@ test('a filter above one with handlers stands by itself and does the same', () =
   bench.receive(1, frame('10.1.2.3'), frame('10.2.2.3'), frame('10.1.2.4'), frame('10.2.2.3', 22));
   expect(bench.nicOf(2).sent).toHaveLength(2);
   expect(bench.nicOf(3).sent).toHaveLength(1);
-  bench.host.advance(300);
   expect(bench.sw.extensions().find(({ name }) => name === 'wall')?.counters.denied).toBe(2);
   expect(bench.sw.drops(1).map(({ name, packets }) => [name, packets])).toEqual([['wall:DENIED', 2]]);
   expect(bench.sw.drops(3).map(({ name, packets }) => [name, packets])).toEqual([['wall:LOW_PORT', 1]]);
@@ -223,6 +221,48 @@ test('a decider is told of ports, and says who decides along what it decides', (
   expect(seen.at(-1)).toEqual(['p1', 'p2']);
   bench.sw.disconnectNic(1).result();
   expect(seen.at(-1)).toEqual(['p2']);
+});
+
+test('an effect that throws is the failure of who asked for it', () => {
+  const faulty = defineDecider({
+    descriptor: { name: 'faulty', type: 'filtering', version: '1.0.0' },
+    create: () => ({
+      decide(_, decision) {
+        decision.effect(() => {
+          throw new Error('no effect');
+        });
+      },
+    }),
+  });
+  const bench = new Bench();
+  bench.failuresExpected = true;
+  for (const factory of [faulty, hub()]) bench.sw.enableExtension(factory).result();
+  for (let port = 1; port <= 2; port += 1) bench.port(port);
+  bench.receive(1, frame('10.0.0.1'));
+  bench.receive(1, frame('10.0.0.1'));
+  expect(bench.nicOf(2).sent).toHaveLength(2);
+  const enabled = (name: string) => bench.sw.extensions().find((one) => one.name === name)?.enabled;
+  expect([enabled('faulty'), enabled('hub')]).toEqual([false, true]);
+});
+
+test('counters of who is decided along are brought when they are read', () => {
+  const counters: { packets: number }[] = [];
+  const counting = defineDecider({
+    descriptor: { name: 'counting', type: 'filtering', version: '1.0.0' },
+    create(handle) {
+      const all = handle.counter('all');
+      counters.push(all);
+      return { decide: (_, decision) => decision.count(all) };
+    },
+  });
+  const bench = new Bench();
+  for (const factory of [counting, hub()]) bench.sw.enableExtension(factory).result();
+  for (let port = 1; port <= 2; port += 1) bench.port(port);
+  for (let i = 1; i <= 3; i += 1) {
+    bench.receive(1, frame('10.0.0.1'));
+    expect(counters[0].packets).toBe(i);
+    expect(bench.sw.extensions().find(({ name }) => name === 'counting')?.counters.all).toBe(i);
+  }
 });
 
 test('a decider that throws is disabled and named, and traffic goes on by the others', () => {

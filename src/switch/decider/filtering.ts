@@ -47,7 +47,7 @@ export class FilteringDecider implements Extension {
 
   constructor(handle: ExtensionHandle, make: (handle: DeciderHandle) => DeciderExtension) {
     this.#handle = handle;
-    this.decider = new DeciderPlace(handle, 'filtering', make);
+    this.decider = new DeciderPlace(handle, 'filtering', make, () => this.#settle());
     const { decider } = this.decider;
     if (decider.reconfigure !== undefined) this.reconfigure = (given) => decider.reconfigure?.(given);
     const ports = new ObservedPorts();
@@ -65,7 +65,6 @@ export class FilteringDecider implements Extension {
     };
     this.#outputs = new DecidedFlows({ ports, deciders: () => [up, PASSES], nowMs });
     if (decider.decideOutput !== undefined) this.onEgress = (batch, flags) => this.#goUp(batch, flags);
-    this.decider.settle = () => this.#settle();
     this.#datapath = new Datapath({
       table: this.#flows.table,
       nowMs,
@@ -109,7 +108,6 @@ export class FilteringDecider implements Extension {
     return this.#handle.setTimer(ADVANCE_MS, () => {
       this.#flows.advance();
       this.#outputs.advance();
-      this.#settle();
       this.#timer = this.#nextTurn();
     });
   }
@@ -117,6 +115,10 @@ export class FilteringDecider implements Extension {
   #settle(): void {
     this.#flows.settle();
     this.#outputs.settle();
+  }
+
+  countersWanted(): void {
+    this.decider.settle();
   }
 
   onOidComplete(request: OidRequest, status: Status): void {
@@ -226,7 +228,7 @@ export class FilteringDecider implements Extension {
       if (extract(packet, key) !== Extraction.DONE) return { lines: ['its headers make no key'] };
       this.#outputPort = portId;
       const record = (isUp ? this.#outputs : this.#flows).trace(key.words, () => packet.frame());
-      lines.push(...describeDecision(record).filter((line) => !line.startsWith('actions: ')));
+      lines.push(...describeDecision(record));
       if (record.drop === null) continue;
       if (!isUp) return { lines, drop: this.#reasonOf(record) };
       excluded.push({ portId, reason: this.#reasonOf(record) });

@@ -12,6 +12,7 @@ import {
   FlowKey,
   type FlowRegistration,
   flowRegistryOf,
+  formatActions,
   KEY_WORDS,
   outcomeOf,
   type RecalledFlow,
@@ -62,13 +63,12 @@ export class ForwardingDecider implements Extension {
 
   constructor(handle: ExtensionHandle, make: (handle: DeciderHandle) => DeciderExtension) {
     this.#handle = handle;
-    this.#place = new DeciderPlace(handle, 'forwarding', make);
+    this.#place = new DeciderPlace(handle, 'forwarding', make, () => this.#settle());
     this.#flows = new DecidedFlows({
       ports: this.#place.ports,
       deciders: () => [...this.#along.map(({ placed }) => placed), this.#place.placed],
       nowMs: () => handle.host.nowMs(),
     });
-    this.#place.settle = () => this.#settle();
     const { decider } = this.#place;
     if (decider.reconfigure !== undefined) this.reconfigure = (given) => decider.reconfigure?.(given);
     this.#datapath = new Datapath({
@@ -89,7 +89,8 @@ export class ForwardingDecider implements Extension {
       },
     });
     this.#forwarding = new FlowForwarding(handle, {
-      receiverOf: (portId) => (batch) => this.#receive(batch, portId),
+      hasPort: () => true,
+      receive: (batch, portId) => this.#receive(batch, portId),
       unknownPort: DropReason.UNKNOWN_PORT,
       reasonOf: (drop) => (drop === Drop.FLOW ? this.#reasonOfFlow() : undefined),
       describe: (name) => `What ${handle.name} decided could not be done: ${name}.`,
@@ -122,6 +123,7 @@ export class ForwardingDecider implements Extension {
     this.#timer?.cancel();
     this.#timer = null;
     this.#flows.flush();
+    this.#beAlong([]);
     this.#registration?.close();
     this.#registration = null;
     this.#place.decider.detach?.();
@@ -155,7 +157,6 @@ export class ForwardingDecider implements Extension {
     if (this.#handle.host.setTimer === undefined) return null;
     return this.#handle.setTimer(ADVANCE_MS, () => {
       this.#flows.advance();
-      this.#settle();
       this.#timer = this.#nextTurn();
     });
   }
@@ -170,8 +171,19 @@ export class ForwardingDecider implements Extension {
     const along = this.#handle.shortcuts.decidersAbove();
     const isSame = along.length === this.#along.length && along.every((each, i) => each === this.#along[i]);
     if (isSame) return;
-    this.#along = along;
+    // What was counted until now is of those who were decided along until now.
     this.#flows.flush();
+    this.#beAlong(along);
+  }
+
+  #beAlong(along: readonly StackedDecider[]): void {
+    for (const each of this.#along) each.settledBy(null);
+    this.#along = along;
+    for (const each of along) each.settledBy(() => this.#settle());
+  }
+
+  countersWanted(): void {
+    this.#place.settle();
   }
 
   onOidComplete(request: OidRequest, status: Status): void {
@@ -252,6 +264,7 @@ export class ForwardingDecider implements Extension {
     if (extract(packet, key) !== Extraction.DONE) return { lines: ['its headers make no key'] };
     const record = this.#flows.trace(key.words, () => packet.frame());
     const lines = describeDecision(record);
+    if (record.drop === null) lines.push(`actions: ${formatActions(record.actions)}`);
     const drop = this.#reasonOf(record.drop);
     if (drop !== undefined) return { lines, drop };
     const { policies } = this.#handle;

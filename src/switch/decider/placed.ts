@@ -13,6 +13,8 @@ export interface StackedDecider {
   readonly placed: PlacedDecider;
   /** The number of a reason that it drops for. */
   reasonOf(reason: string): DropReasonCode;
+  /** Whoever decides it along says how what its flows have counted is brought to the counters of this one; null when nobody does any more. */
+  settledBy(settle: (() => void) | null): void;
 }
 
 /** A counter of decisions that shows among those of the extension. */
@@ -41,13 +43,15 @@ export class DeciderPlace implements StackedDecider {
   /** Connected NICs, by port. */
   readonly #nics = new Map<number, Set<number>>();
   readonly #names = new Map<number, string>();
-  /** Brings what was counted by flows to their counters; set by who keeps flows of this decider. */
-  settle: () => void = () => {};
+  #settleOwn: () => void = () => {};
+  #settleAlong: (() => void) | null = null;
 
+  /** @param settle brings what flows of this decider have counted to its counters */
   constructor(
     handle: ExtensionHandle,
     type: 'filtering' | 'forwarding',
     make: (handle: DeciderHandle) => DeciderExtension,
+    settle: () => void,
   ) {
     this.#handle = handle;
     const given: DeciderHandle = {
@@ -62,6 +66,8 @@ export class DeciderPlace implements StackedDecider {
     this.decider = make(given);
     if (typeof this.decider !== 'object' || this.decider === null) throw new TypeError('create made no decider');
     this.placed = { name: handle.name, type, decider: this.decider };
+    // While it is made there are no flows yet.
+    this.#settleOwn = settle;
   }
 
   #counter(name: string): FlowCounter {
@@ -71,6 +77,16 @@ export class DeciderPlace implements StackedDecider {
       this.#counters.set(name, counter);
     }
     return counter;
+  }
+
+  /** Counters are about to be read. */
+  settle(): void {
+    this.#settleOwn();
+    this.#settleAlong?.();
+  }
+
+  settledBy(settle: (() => void) | null): void {
+    this.#settleAlong = settle;
   }
 
   reasonOf(reason: string): DropReasonCode {
