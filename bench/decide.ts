@@ -12,7 +12,8 @@ import {
   type PlacedDecider,
 } from '../src/decide/index.ts';
 import { Datapath } from '../src/flow/index.ts';
-import { Batch, ClonePool, Packet, PacketPool, Region } from '../src/net/index.ts';
+import { Batch, ClonePool, PacketPool } from '../src/net/index.ts';
+import { FRAME_BYTES, makeFrames } from './flow.ts';
 import { median } from './statistics.ts';
 
 /** Figures of deciding. */
@@ -28,28 +29,9 @@ export interface DecideBench {
   endedFlows: number;
 }
 
-const FRAME_BYTES = 64;
 const RULES = 100;
 const FLOWS = 100_000;
 const KEPT = 1000;
-
-/** Frames of UDP in one region, each of another source port and source address. */
-function makeFrames(count: number): Packet {
-  const bytes = new Uint8Array(count * FRAME_BYTES);
-  for (let i = 0; i < count; i += 1) {
-    const at = i * FRAME_BYTES;
-    bytes.set([2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, 0, 50, 0, 0, 0, 0, 64, 17, 0, 0], at);
-    bytes.set(
-      [10, i >>> 16, (i >>> 8) & 0xff, i & 0xff, 172, 16, 0, 1, i >>> 8, i & 0xff, 0, 53, 0, 30, 0, 0],
-      at + 26,
-    );
-  }
-  const packet = new Packet({ recycle: () => {} }, new Region(bytes.buffer), 0);
-  packet.length = FRAME_BYTES;
-  packet.limit = bytes.length;
-  packet.references = 1;
-  return packet;
-}
 
 /** Rules by prefix and port; the last ones look at the whole source address, so that each packet is a flow. */
 function filter(): { readonly decider: Decider; readonly denied: ObservedPrefixes<string> } {

@@ -25,10 +25,10 @@ export interface FlowBench {
   heapGrowthBytes: number;
 }
 
-const FRAME_BYTES = 64;
+export const FRAME_BYTES = 64;
 
 /** UDP frames, one a flow, behind each other in one region; the flow's number is in the addresses. */
-function makeFrames(count: number): Packet {
+export function makeFrames(count: number): Packet {
   const bytes = new Uint8Array(count * FRAME_BYTES);
   for (let i = 0; i < count; i += 1) {
     const at = i * FRAME_BYTES;

@@ -182,6 +182,21 @@ test.each(['first-device', 'marked'] as const)(
   },
 );
 
+/** Send a packet of each kind through both interfaces of a host. */
+function sendAllKinds(host: Host): void {
+  const senders = ['eth0', 'eth1'].map((interfaceName) =>
+    lab.own(host.inside(() => openPacketSocket({ interfaceName }))),
+  );
+  for (const [gsoType, tags, lengthBytes] of KINDS) {
+    for (const sender of senders) {
+      const packet = superPacket(gsoType, hex(tags), lengthBytes);
+      sender.transmit(packet, TagAction.KEEP);
+      sender.flush();
+      packet.release();
+    }
+  }
+}
+
 test('frames, super-packets, partial checksums and tags are, bit for bit, what a socket on the port gives', async () => {
   const [a, middle] = lab.hosts(2);
   lab.veth(middle, 'sa', a, 'eth0');
@@ -196,15 +211,7 @@ test('frames, super-packets, partial checksums and tags are, bit for bit, what a
     },
   });
   const direct = lab.own(middle.inside(() => openPacketSocket({ interfaceName: 'sb' })));
-  const senders = ['eth0', 'eth1'].map((interfaceName) => lab.own(a.inside(() => openPacketSocket({ interfaceName }))));
-  for (const [gsoType, tags, lengthBytes] of KINDS) {
-    for (const sender of senders) {
-      const packet = superPacket(gsoType, hex(tags), lengthBytes);
-      sender.transmit(packet, TagAction.KEEP);
-      sender.flush();
-      packet.release();
-    }
-  }
+  sendAllKinds(a);
   const received: ReturnType<typeof all>[] = [];
   const batch = new Batch();
   await eventually('both have all', () => {
@@ -278,15 +285,7 @@ test('with a record before them, frames, super-packets, partial checksums and ta
     },
   });
   const direct = lab.own(middle.inside(() => openPacketSocket({ interfaceName: 'sb' })));
-  const senders = ['eth0', 'eth1'].map((interfaceName) => lab.own(a.inside(() => openPacketSocket({ interfaceName }))));
-  for (const [gsoType, tags, lengthBytes] of KINDS) {
-    for (const sender of senders) {
-      const packet = superPacket(gsoType, hex(tags), lengthBytes);
-      sender.transmit(packet, TagAction.KEEP);
-      sender.flush();
-      packet.release();
-    }
-  }
+  sendAllKinds(a);
   const received: ReturnType<typeof all>[] = [];
   const batch = new Batch();
   await eventually('both have all', () => {
