@@ -54,7 +54,17 @@ export function finish(datapath: Datapath, packet: Packet, context: ForwardingCo
 }
 
 function letGo(datapath: Datapath, packet: Packet, context: ForwardingContext): void {
-  if (datapath.hasForeign && !isWritablePacket(packet)) {
+  if (datapath.hasForeign) {
+    letGoGuarded(datapath, packet, context);
+    return;
+  }
+  datapath.contexts.detach(context);
+  packet.release();
+}
+
+/** As {@link letGo}, where code that nobody vouches for may have frozen the packet or its context. */
+function letGoGuarded(datapath: Datapath, packet: Packet, context: ForwardingContext): void {
+  if (!isWritablePacket(packet)) {
     giveUp(datapath, packet, context);
     return;
   }
@@ -62,7 +72,6 @@ function letGo(datapath: Datapath, packet: Packet, context: ForwardingContext): 
     datapath.contexts.detach(context);
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
-    // An extension has frozen it.
     datapath.contexts.giveUp(context);
     packet.attachment = null;
   }
