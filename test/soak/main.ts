@@ -13,7 +13,16 @@ const { values } = parseArgs({
 const minutes = Number(values.minutes);
 if (!(minutes > 0)) throw new RangeError(`--minutes ${values.minutes}: it must be a number above 0`);
 
+const interruption = new AbortController();
+for (const name of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(name, () => {
+    console.log('ending: the round that runs is the last');
+    interruption.abort(new Error(`ended by ${name}`));
+  });
+}
+
 const result = await soak({
+  signal: interruption.signal,
   seconds: minutes * 60,
   warmUpRounds: 10,
   lifeSeconds: Math.max(30, (minutes * 60) / 12),

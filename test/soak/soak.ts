@@ -25,6 +25,8 @@ export interface SoakOptions {
   readonly tables: number;
   /** Count eBPF objects, interfaces and namespaces of the whole system, too: nobody else uses the machine. */
   readonly isAlone: boolean;
+  /** Ends it before its time; everything is undone. */
+  readonly signal?: AbortSignal;
   /** Told what goes on. */
   say(line: string): void;
 }
@@ -160,6 +162,7 @@ class Soak {
   }
 
   async #round(forwarder: Forwarder): Promise<void> {
+    this.#options.signal?.throwIfAborted();
     this.#rounds += 1;
     if (forwarder === 'learning') {
       await this.#ports();
@@ -290,7 +293,7 @@ class Soak {
 
 const pause = (ms: number) => new Promise((resume) => setTimeout(resume, ms));
 
-/** Run it. @throws Error when something does not do what it should meanwhile */
+/** Run it. @throws Error when something does not do what it should meanwhile, or the reason of the signal that ends it */
 export function soak(options: SoakOptions): Promise<SoakResult> {
   return new Soak(options).run();
 }
