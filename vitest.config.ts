@@ -1,4 +1,4 @@
-/** Two projects: unit tests beside the code, and namespace scenarios under test/ that need a kernel and root. */
+/** Two projects: unit tests beside the code and about the tree (test/tree/), and namespace scenarios under test/ that need a kernel and root. */
 import { defineConfig } from 'vitest/config';
 import { MODULE_FLAGS } from './src/daemon/thread/modules/flags.ts';
 
@@ -13,7 +13,7 @@ export default defineConfig({
         resolve,
         test: {
           name: 'unit',
-          include: ['src/**/*.test.ts', 'examples/**/*.test.ts'],
+          include: ['src/**/*.test.ts', 'examples/**/*.test.ts', 'test/tree/**/*.test.ts'],
           pool: 'forks',
           execArgv: [...MODULE_FLAGS],
           testTimeout: 30_000,
@@ -24,6 +24,7 @@ export default defineConfig({
         test: {
           name: 'scenarios',
           include: ['test/**/*.test.ts'],
+          exclude: ['test/tree/**'],
           pool: 'forks',
           fileParallelism: false,
           testTimeout: 120_000,

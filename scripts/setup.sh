@@ -66,6 +66,7 @@ fi
 if [ ! -f dist/.built ] || [ -n "$(find src tsconfig*.json package-lock.json -newer dist/.built -print -quit)" ]; then
   [ -d dist ] || echo 'millrace: building'
   node_modules/.bin/tsc -p tsconfig.build.json
+  node scripts/remove-stale.mjs
   touch dist/.built
 fi
 

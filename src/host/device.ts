@@ -1,7 +1,7 @@
 /**
  * Questions and requests about one network device through the old interface ioctls (netdevice(7)). They work on any socket
  * and in the network namespace where that socket was made, which is why ports use them on their own descriptors: a port goes on
- * working when its thread is in another namespace. Everything about links in general is in links.ts (rtnetlink).
+ * working when its thread is in another namespace. Everything about links in general is in route-client.ts (rtnetlink).
  */
 import { ioctl, NativeBlock, SystemError } from './sys/index.ts';
 

@@ -1,6 +1,6 @@
 /**
  * A NIC of a port: its state, its backend, and the references that hold back its deletion. Neighbours: port.ts owns
- * NICs, delivery.ts transmits through them.
+ * NICs, egress.ts transmits through them.
  */
 import { formatMac } from '../net/index.ts';
 import type { NicBackend, NicInfo } from './api.ts';

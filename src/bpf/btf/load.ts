@@ -1,4 +1,4 @@
-/** BTF into the kernel. Neighbours: btf/types.ts writes it, program/load.ts and map/map.ts want it for their names and fields. */
+/** BTF into the kernel. Neighbours: btf/types.ts writes it, program/load.ts and map/handle.ts want it for their names and fields. */
 import { FileDescriptor } from '../../host/sys/index.ts';
 import { Attributes, blockOf, bpf, Errno } from '../sys/bpf.ts';
 import { COMMAND } from '../uapi/commands.ts';

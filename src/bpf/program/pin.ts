@@ -1,6 +1,6 @@
 /**
  * Pinning: a name below a bpf file system that keeps a program, map or link alive when its last descriptor is closed, so that a
- * restarted process can adopt it. Neighbours: program.ts, map/map.ts and link/link.ts use it.
+ * restarted process can adopt it. Neighbours: program.ts, map/handle.ts and link/link.ts use it.
  */
 import { rmSync } from 'node:fs';
 import { FileDescriptor, SystemError } from '../../host/sys/index.ts';

@@ -5,7 +5,7 @@
  *     (seed + word[0] * multiplier[0] + word[1] * multiplier[1] + ...) mod 2^64, its upper 32 bits
  *
  * Keys that count up make sums that count up, in whatever step, and would lie side by side in the index: the bits are mixed once more.
- * The multiplier belongs to the place of the word in the flow key, the seed to the mask. program/hash.ts writes the same as
+ * The multiplier belongs to the place of the word in the flow key, the seed to the mask. program/lookup.ts writes the same as
  * eBPF: three instructions a word, none of which waits for the one before. Here it is done in halves, as there are no 64-bit integers.
  */
 import { randomFillSync } from 'node:crypto';

@@ -34,7 +34,7 @@ export const MASK_BITS = 8;
 /**
  * The word for the order within a flow. While it is 0, every packet is carried. Else a packet is carried when nothing of its port is on its way
  * through the engine; if something is, the packet waits, which is to go up and to be counted here. The daemon brings the word to 0 by one
- * compare-and-exchange, which fails when another packet has waited since it looked: order.ts has the rules.
+ * compare-and-exchange, which fails when another packet has waited since it looked: table/order.ts has the rules.
  */
 export const Order = {
   /** Set in every word but 0. */

@@ -1,5 +1,5 @@
 /**
- * The program's side of the punt channel: how a tc program hands a packet up, whole. The ring at the other end is host's (punt-channel.ts),
+ * The program's side of the punt channel: how a tc program hands a packet up, whole. The ring at the other end is punt-channel.ts of host/,
  * and the daemon brings both together. Neighbour: program/ emits this where a packet misses.
  */
 import { at, type ProgramBuilder, R0, R1, R2, type Register, SK_BUFF } from '../../bpf/index.ts';

@@ -110,7 +110,7 @@ class Machine {
     return this.isXdp ? this.program(packet, PortWord.PASSED) : this.atTc(packet);
   }
 
-  /** The program as program/wait.ts and end.ts write it. */
+  /** The program as program/wait.ts and program/end.ts write it. */
   *program(packet: Packet, announcements: number): Generator<void> {
     const { port } = packet;
     const word = this.entries.at(ENTRY) + EntryWord.ORDER;

@@ -1,6 +1,6 @@
 /**
- * The compiled form of a port's properties: plain integers and bitmaps for the datapath. compile.ts fills it in, vlan.ts,
- * security.ts, acl.ts and guards.ts read it. A port without properties has the default one: everything passes as it is.
+ * The compiled form of a port's properties: plain integers and bitmaps for the datapath. compile.ts fills it in, builtin.ts
+ * and vlan.ts read it. A port without properties has the default one: everything passes as it is.
  */
 import type { AclTable } from './acl.ts';
 import type { AddressBinding } from './address-binding.ts';

@@ -1,4 +1,4 @@
-/** Bandwidth limit towards a port: a token bucket. Part of the built-in egress policy (egress-policy.ts). */
+/** Bandwidth limit towards a port: a token bucket. Part of the built-in egress policy (builtin.ts). */
 
 /** A token bucket in bytes, on a clock in milliseconds. */
 export class RateLimiter {

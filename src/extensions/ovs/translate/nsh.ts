@@ -1,6 +1,6 @@
 /**
  * NSH headers in keys, masks and sets, between OVS_NSH_KEY_ATTR_* and flow/'s words. The header is an attribute OVS_KEY_ATTR_NSH, whose
- * parts flow/ draws (actions/nsh/netlink.ts); in a masked set each part is twice as long: the value, then the mask.
+ * parts flow/ draws (flow/actions/nsh/netlink.ts); in a masked set each part is twice as long: the value, then the mask.
  */
 import { KeyAttribute, NSH_PART_BYTES, NshPart, nshMetadataType, unpackBytes, Word } from '../../../flow/index.ts';
 import type { MessageWriter } from '../../../netlink/index.ts';
