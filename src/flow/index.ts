@@ -93,6 +93,7 @@ export {
 export { FlowError, type FlowObserver, type FlowPut, type FlowTableOptions, PutMode } from './table/contract.ts';
 export type { FlowMask } from './table/mask.ts';
 export { FlowTable } from './table/table.ts';
+export { UFID_MAXIMUM_BYTES } from './table/ufid-index.ts';
 export { formatActions, parseActions } from './text/actions.ts';
 export { formatFlow, formatUfid, parseUfid } from './text/flow.ts';
 export { formatFlowKey, parseFlowKey } from './text/flow-key.ts';

@@ -9,7 +9,7 @@
  *      PUSH        header | 12 bytes | new tag | frame from 12 on
  *      STRIP+PUSH  header | 12 bytes | new tag | frame from 16 on
  */
-import { type Packet, type Region, TagAction } from '../net/index.ts';
+import { ETHERNET_BYTES, MAC_ADDRESSES_BYTES, type Packet, type Region, TagAction } from '../net/index.ts';
 import { addressOf, copyMemory, NativeBlock } from './sys/index.ts';
 import { VIRTIO_HEADER_BYTES, writeVirtioHeader } from './virtio-header.ts';
 
@@ -24,8 +24,6 @@ const WORDS_PER_FRAME = (VECTORS_PER_FRAME * VECTOR_BYTES) / 4;
 // Virtio header (10 bytes, padded to 12) and a pushed tag.
 const SCRATCH_BYTES = 16;
 const TAG_AT = 12;
-const ETHERNET_HEADER_BYTES = 14;
-const MAC_ADDRESSES_BYTES = 12;
 
 /** The address of a region, asked for once and then kept in the region. */
 export function regionAddress(region: Region): number {
@@ -35,7 +33,7 @@ export function regionAddress(region: Region): number {
 
 /** Whether a frame's outermost header after the MAC addresses is a VLAN tag, customer's or provider's. */
 export function isTagged(bytes: Uint8Array, offset: number, length: number): boolean {
-  if (length < ETHERNET_HEADER_BYTES + 4) return false;
+  if (length < ETHERNET_BYTES + 4) return false;
   const high = bytes[offset + 12];
   const low = bytes[offset + 13];
   return (high === 0x81 && low === 0x00) || (high === 0x88 && low === 0xa8);
@@ -69,7 +67,7 @@ export class FrameVectors {
    */
   set(index: number, packet: Packet, tag: number): number {
     const length = packet.length;
-    if (length < ETHERNET_HEADER_BYTES) return 0;
+    if (length < ETHERNET_BYTES) return 0;
     const start = regionAddress(packet.region) + packet.offset;
     if (tag === TagAction.KEEP) {
       this.lengths[index] = length;

@@ -9,7 +9,17 @@
  * A run takes some microseconds, and the kernel takes frames of nearly a page: some 3,700 bytes where pages have 4 KB.
  * Neighbours: packet-sender.ts and packet-tx-ring.ts come here with what they could not send.
  */
-import { Checksum, completeChecksum, exceedsMtu, outerTag, Packet, Region, SegmentResult } from '../net/index.ts';
+import {
+  Checksum,
+  completeChecksum,
+  exceedsMtu,
+  MAC_ADDRESSES_BYTES,
+  outerTag,
+  Packet,
+  Region,
+  SegmentResult,
+  TAG_BYTES,
+} from '../net/index.ts';
 import { REDIRECT_MARK, TC_INDEX } from './drop-program.ts';
 import { FrameVectors } from './frame-vectors.ts';
 import {
@@ -56,8 +66,6 @@ const sendWithTag = instructions(
 
 /** Longest frame that is copied; what the kernel takes is less. */
 const LONGEST_BYTES = 8192;
-const TAG_BYTES = 4;
-const MAC_ADDRESSES_BYTES = 12;
 /** Where a frame begins in the memory that it is put together in; its virtio header is before it. */
 const FRAME_AT = 16;
 

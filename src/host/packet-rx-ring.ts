@@ -8,7 +8,7 @@
  * The kernel fills slots strictly in order, and we read them in order; they may be released in any order. The kernel drops
  * frames while the slot that is next in its order is not free, so a slot held for long stops the port: holders copy.
  */
-import { type Batch, Checksum, Packet, type PacketOwner, Region } from '../net/index.ts';
+import { type Batch, Checksum, ETHERNET_BYTES, Packet, type PacketOwner, Region } from '../net/index.ts';
 import type { PortCounters } from './port.ts';
 import type { Mapping } from './sys/index.ts';
 import { readVirtioHeader, VIRTIO_HEADER_BYTES } from './virtio-header.ts';
@@ -33,7 +33,6 @@ const Header = { LENGTH: 4, SNAPPED: 8, MAC: 12, SECONDS: 16, NANOSECONDS: 20, V
 export const RECORD_MARK = 0x2000_0000;
 /** A record says its length and ends with room for a tag; a frame begins with an Ethernet header. */
 const SHORTEST_RECORD_BYTES = 8;
-const ETHERNET_BYTES = 14;
 
 /** sockaddr_ll.sll_ifindex in a slot. */
 const ADDRESS_IFINDEX_AT = 36;

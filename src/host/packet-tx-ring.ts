@@ -6,7 +6,7 @@
  *      slot   0          32             42
  *             | tpacket2 | virtio hdr   | frame ...
  */
-import { Checksum, type Packet, TagAction } from '../net/index.ts';
+import { Checksum, ETHERNET_BYTES, type Packet, TagAction } from '../net/index.ts';
 import { isTagged } from './frame-vectors.ts';
 import type { LongFrameSender } from './long-frames.ts';
 import type { RingGeometry } from './packet-rx-ring.ts';
@@ -21,7 +21,6 @@ const Status = { AVAILABLE: 0, SEND_REQUEST: 1 } as const;
 // TPACKET2_HDRLEN less the sockaddr_ll: where the kernel expects the data of a slot.
 const DATA_AT = 32;
 const LENGTH_WORD = 1;
-const ETHERNET_HEADER_BYTES = 14;
 
 /** The TX ring way. */
 export class RingSender implements FrameSender {
@@ -130,12 +129,12 @@ export class RingSender implements FrameSender {
 
   /** Why a frame cannot be sent, as the errno that sendmmsg would give; 0 when it can. */
   #objection(packet: Packet, length: number, tagged: boolean): number {
-    if (packet.length < ETHERNET_HEADER_BYTES) return Errno.EINVAL;
+    if (packet.length < ETHERNET_BYTES) return Errno.EINVAL;
     if (packet.checksum === Checksum.PARTIAL && packet.checksumStart + packet.checksumOffset + 2 > packet.length) {
       return Errno.EINVAL;
     }
     if (DATA_AT + VIRTIO_HEADER_BYTES + length > this.#geometry.slotBytes) return Errno.EMSGSIZE;
-    const longest = this.mtuBytes + ETHERNET_HEADER_BYTES + (tagged ? 4 : 0);
+    const longest = this.mtuBytes + ETHERNET_BYTES + (tagged ? 4 : 0);
     return packet.gsoType === 0 && length > longest ? Errno.EMSGSIZE : 0;
   }
 

@@ -3,6 +3,7 @@
  * A malformed frame gives a number that says why; describe.ts is its slow, wordy neighbour for people.
  */
 import type { Packet } from './packet.ts';
+import { isIpv6Extension } from './wire/ipv6-extension.ts';
 import { ETHERTYPE_MINIMUM, EtherType, IpProtocol } from './wire/numbers.ts';
 
 /** Stacked VLAN tags that {@link HeaderOffsets} reads; a frame with more is malformed to it. */
@@ -244,7 +245,8 @@ export class HeaderOffsets {
     this.l3End = end;
     let next = bytes[ip + 6];
     let offset = at + 40;
-    for (let count = 0; isExtension(next); count += 1) {
+    // As in Linux's ipv6_skip_exthdr. ESP is not stepped over: what it hides cannot be read.
+    for (let count = 0; isIpv6Extension(next); count += 1) {
       if (count === MAXIMUM_EXTENSION_HEADERS) return Malformed.TOO_MANY_EXTENSIONS;
       if (end - offset < 8) return Malformed.EXTENSION_TRUNCATED;
       const header = start + offset;
@@ -336,17 +338,6 @@ function snapType(bytes: Uint8Array, llc: number, length: number): number {
     return EtherType.LLC;
   const type = (bytes[llc + 6] << 8) | bytes[llc + 7];
   return type >= ETHERTYPE_MINIMUM ? type : EtherType.LLC;
-}
-
-/** The headers that are stepped over, as in Linux's ipv6_skip_exthdr. ESP is not: what it hides cannot be read. */
-function isExtension(next: number): boolean {
-  return (
-    next === IpProtocol.HOP_BY_HOP ||
-    next === IpProtocol.ROUTING ||
-    next === IpProtocol.FRAGMENT ||
-    next === IpProtocol.AUTHENTICATION ||
-    next === IpProtocol.DESTINATION
-  );
 }
 
 /** Only ARP for IPv4 over Ethernet has a length that is known here. */

@@ -69,6 +69,7 @@ export { crc32c, sctpChecksum } from './crc32c.ts';
 export { describe, type Layer, layerText } from './describe.ts';
 export type { LayerValue } from './describe-fields.ts';
 export { Fragment, HeaderOffsets, MAXIMUM_TAGS, Malformed, malformedName } from './dissect.ts';
+export { isLinkLocalControl } from './link-local.ts';
 export { FilterExpression } from './match/expression.ts';
 export { FilterExpressionError } from './match/expression-parser.ts';
 export {
@@ -79,6 +80,8 @@ export {
   PacketFields,
   SHAPE_COUNT,
   shapeOf,
+  shapesOver,
+  shapesWith,
   TransportShape,
   transportOf,
 } from './match/fields.ts';
@@ -131,7 +134,7 @@ export {
 export type { Ipv6Option } from './wire/ipv6-options.ts';
 export { Mpls, type MplsRecord, MplsView } from './wire/mpls.ts';
 export type { NdOption } from './wire/nd-options.ts';
-export { EtherType, IpProtocol } from './wire/numbers.ts';
+export { ETHERNET_BYTES, EtherType, IpProtocol, MAC_ADDRESSES_BYTES, TAG_BYTES } from './wire/numbers.ts';
 export type { RawOption } from './wire/options.ts';
 export { Sctp, type SctpRecord, SctpView } from './wire/sctp.ts';
 export { type SctpChunk, SctpChunkType } from './wire/sctp-chunks.ts';

@@ -5,10 +5,10 @@
  */
 import { Gso, type Packet } from './packet.ts';
 import { outerTag } from './vlan.ts';
+import { ETHERNET_BYTES, TAG_BYTES } from './wire/numbers.ts';
 
 /** What a frame may be longer than the MTU, its outermost tag left out: Ethernet header and a tag. */
-export const MTU_ALLOWANCE_BYTES = 18;
-const TAG_BYTES = 4;
+export const MTU_ALLOWANCE_BYTES = ETHERNET_BYTES + TAG_BYTES;
 
 /** Whether a frame is longer than a link of this MTU carries. Super-packets are cut to fit later. */
 export function exceedsMtu(packet: Packet, mtuBytes: number): boolean {

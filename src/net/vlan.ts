@@ -4,7 +4,7 @@
  */
 import { TagAction } from './adapter.ts';
 import type { Packet } from './packet.ts';
-import { EtherType } from './wire/numbers.ts';
+import { EtherType, TAG_BYTES } from './wire/numbers.ts';
 
 /** What became of a {@link TagAction}. */
 export const TagResult = {
@@ -14,9 +14,6 @@ export const TagResult = {
   /** The frame ends inside its Ethernet header or tag. */
   TRUNCATED: 2,
 } as const;
-
-/** Bytes of a tag: TPID and TCI. */
-const TAG_BYTES = 4;
 
 /**
  * The outer tag of a frame.

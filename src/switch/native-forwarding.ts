@@ -2,7 +2,7 @@
  * The switch's own forwarding: MAC learning within the forwarding domain, with the standard policies enforced. It runs when no
  * forwarding extension is enabled, and for packets that are natively forwarded.
  */
-import type { Packet } from '../net/index.ts';
+import { isLinkLocalControl, type Packet } from '../net/index.ts';
 import { type ForwardingContext, NO_RANK } from './context.ts';
 import type { Datapath } from './datapath.ts';
 import { addDestinationTo, floodTo } from './destinations.ts';
@@ -14,20 +14,6 @@ export const Route = { DROP: 0, ONE: 1, FLOOD: 2 } as const;
 
 /** The last answer of {@link routeNatively}; one instance, read at once. */
 export const route = { kind: 0, reason: 0, dropPortId: 0, portId: 0, nicIndex: 0 };
-
-/** Link-local control addresses 01:80:c2:00:00:00 to :0f, IEEE 802.1Q table 8-1. */
-export function isLinkLocalControl(packet: Packet): boolean {
-  const bytes = packet.bytes;
-  const at = packet.offset;
-  return (
-    bytes[at] === 0x01 &&
-    bytes[at + 1] === 0x80 &&
-    bytes[at + 2] === 0xc2 &&
-    bytes[at + 3] === 0 &&
-    bytes[at + 4] === 0 &&
-    (bytes[at + 5] & 0xf0) === 0
-  );
-}
 
 /** Decide about one packet; the answer is in {@link route}. */
 export function routeNatively(datapath: Datapath, packet: Packet, context: ForwardingContext, learn: boolean): void {

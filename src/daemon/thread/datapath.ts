@@ -8,7 +8,7 @@ import { learningExtension } from '../../extensions/learning/index.ts';
 import { ovsExtension } from '../../extensions/ovs/index.ts';
 import type { FlowSource } from '../../flow/index.ts';
 import { closeLeftTaps, type EventLoop, LinkWatch } from '../../host/index.ts';
-import { Batch } from '../../net/index.ts';
+import { Batch, newCounters } from '../../net/index.ts';
 import {
   createSwitch,
   type ExtensionFactory,
@@ -308,14 +308,7 @@ export class Datapath {
 
   #summary(): DatapathSummary {
     const ports = this.#ports.list();
-    const counters: PortCounters = {
-      receivedPackets: 0,
-      receivedBytes: 0,
-      transmittedPackets: 0,
-      transmittedBytes: 0,
-      receiveDropped: 0,
-      transmitDropped: 0,
-    };
+    const counters: PortCounters = newCounters();
     let drops = sumOf(this.#switch.drops(0));
     for (const port of ports) {
       for (const key of Object.keys(counters) as (keyof PortCounters)[]) counters[key] += port.counters[key];

@@ -10,6 +10,8 @@ import {
   type Prefix,
   SHAPE_COUNT,
   shapeOf,
+  shapesOver,
+  shapesWith,
   TransportShape,
 } from '../../net/index.ts';
 import type { JsonValue } from '../../switch/index.ts';
@@ -68,20 +70,6 @@ const ALL_SHAPES = (1 << SHAPE_COUNT) - 1;
 const IPV4_SHAPES = shapesOver(NetworkShape.IPV4);
 const IPV6_SHAPES = shapesOver(NetworkShape.IPV6);
 const IP_SHAPES = IPV4_SHAPES | IPV6_SHAPES;
-
-function shapesOver(network: number): number {
-  let shapes = 0;
-  for (const transport of Object.values(TransportShape)) shapes |= 1 << shapeOf(network, transport);
-  return shapes;
-}
-
-function shapesWith(...transports: number[]): number {
-  let shapes = 0;
-  for (const transport of transports) {
-    shapes |= (1 << shapeOf(NetworkShape.IPV4, transport)) | (1 << shapeOf(NetworkShape.IPV6, transport));
-  }
-  return shapes;
-}
 
 /** Fields that tell shapes apart. */
 const SHAPING = [

@@ -2,7 +2,7 @@
  * What the learning extension would do with a packet, in words: the same questions in the same order as extension.ts asks them,
  * without learning anything.
  */
-import { formatMac, type Packet } from '../../net/index.ts';
+import { formatMac, isLinkLocalControl, type Packet } from '../../net/index.ts';
 import {
   DropReason,
   type Explanation,
@@ -11,7 +11,6 @@ import {
   type StandardPolicies,
 } from '../../switch/index.ts';
 import { type ForwardingDatabase, macKey, PortFlag } from './forwarding-database.ts';
-import { isLinkLocalControl } from './link-local.ts';
 
 /** What the explanation looks at. */
 export interface ForwardingState {

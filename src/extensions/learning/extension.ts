@@ -3,7 +3,7 @@
  * Neighbours: forwarding-database.ts keeps the addresses, commands.ts shows them.
  */
 import { flowRegistryOf } from '../../flow/index.ts';
-import type { Batch, Packet } from '../../net/index.ts';
+import { type Batch, isLinkLocalControl, type Packet } from '../../net/index.ts';
 import {
   ContextFlag,
   type Counter,
@@ -27,7 +27,6 @@ import { DropGroups } from './drop-groups.ts';
 import { explainForwarding } from './explain.ts';
 import { FlowRecorder } from './flow-recorder.ts';
 import { ForwardingDatabase, PortFlag } from './forwarding-database.ts';
-import { isLinkLocalControl } from './link-local.ts';
 import { Moves } from './moves.ts';
 
 /** What becomes of a packet besides a DropReason. */

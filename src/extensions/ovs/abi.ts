@@ -22,6 +22,9 @@ export const Family = {
 /** Multicast groups. */
 export const Group = { DATAPATH: 0x7001, VPORT: 0x7002, FLOW: 0x7003, METER: 0x7005, CT_LIMIT: 0x7006 } as const;
 
+/** Longest name of a datapath or a port, without the 0 behind it (IFNAMSIZ). */
+export const NAME_MAXIMUM_BYTES = 15;
+
 /** Commands of ovs_datapath, ovs_vport and ovs_flow alike. */
 export const Command = { NEW: 1, DEL: 2, GET: 3, SET: 4 } as const;
 

@@ -17,7 +17,7 @@ import {
   validateActions,
 } from '../../flow/index.ts';
 import type { JsonValue } from '../../switch/index.ts';
-import { VportType } from './abi.ts';
+import { NAME_MAXIMUM_BYTES, VportType } from './abi.ts';
 import { OvsError } from './errors.ts';
 import type { OvsServer } from './netlink-server.ts';
 import type { OvsDatapath } from './ovs-datapath.ts';
@@ -25,9 +25,8 @@ import { describeDatapath } from './status.ts';
 
 /** Most flows of one part. */
 const PART_MAXIMUM = 2_000;
-const NAME_MAXIMUM = 15;
 
-const name = z.string().min(1).max(NAME_MAXIMUM);
+const name = z.string().min(1).max(NAME_MAXIMUM_BYTES);
 const where = z.strictObject({ datapath: name.optional() });
 const text = z.string().min(1).max(65_536);
 const flowText = where.extend({ flow: text });

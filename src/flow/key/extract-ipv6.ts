@@ -1,5 +1,5 @@
 /** IPv6 for extraction: extension headers, fragments, ICMPv6 and neighbour discovery. Called by extract.ts alone. */
-import { Fragment, Gso, Icmpv6Type, IpProtocol, type Packet } from '../../net/index.ts';
+import { Fragment, Gso, Icmpv6Type, IpProtocol, isIpv6Extension, type Packet } from '../../net/index.ts';
 import { readWord } from '../bytes.ts';
 import { extractTransport, hasLyingEnd } from './extract-transport.ts';
 import type { FlowKey } from './key.ts';
@@ -32,7 +32,7 @@ export function extractIpv6(packet: Packet, key: FlowKey, at: number): void {
   transportAt = at + 40;
   fragment = packet.gsoType === Gso.UDP ? Fragment.FIRST : Fragment.NONE;
   found = 0;
-  if (isExtension(nextHeader)) {
+  if (isIpv6Extension(nextHeader)) {
     // Of a packet that ends inside a header the addresses alone are known.
     if (!followExtensions(packet, end)) return;
   } else if (nextHeader === IpProtocol.NO_NEXT) {
@@ -62,7 +62,8 @@ export function extractIpv6(packet: Packet, key: FlowKey, at: number): void {
 function followExtensions(packet: Packet, end: number): boolean {
   const bytes = packet.bytes;
   let destinations = 0;
-  while (isExtension(nextHeader)) {
+  // As in Linux's ipv6_find_hdr: NO_NEXT and ESP end the chain.
+  while (isIpv6Extension(nextHeader)) {
     if (end - transportAt < 8) return false;
     const header = packet.offset + transportAt;
     let headerLength = (bytes[header + 1] + 1) << 3;
@@ -123,17 +124,6 @@ function isFragment(bytes: Uint8Array, header: number): boolean {
   }
   fragment = Fragment.LATER;
   return true;
-}
-
-/** The headers that are stepped over, as in Linux's ipv6_find_hdr; NO_NEXT and ESP end the chain. */
-function isExtension(next: number): boolean {
-  return (
-    next === IpProtocol.HOP_BY_HOP ||
-    next === IpProtocol.ROUTING ||
-    next === IpProtocol.FRAGMENT ||
-    next === IpProtocol.AUTHENTICATION ||
-    next === IpProtocol.DESTINATION
-  );
 }
 
 function icmpv6(packet: Packet, key: FlowKey, at: number, end: number): void {

@@ -11,9 +11,11 @@
  * Words that nothing is known of are 0: so are priority, mark and connection in what programs hand up, and they have no tunnel. The position says how
  * far the actions are; there is one, before a look-up. Neighbours: datapath.ts goes on with such a packet; offload/punt writes the record as eBPF.
  */
+import { tunnelWords } from '../actions/set/attributes.ts';
+import { readWord, writeWord } from '../bytes.ts';
 import { MAXIMUM_RECIRCULATIONS } from '../engine/drops.ts';
 import type { FlowKey } from '../key/key.ts';
-import { TUNNEL_WORDS, Word } from '../key/layout.ts';
+import { TUNNEL_BASE_WORDS, TUNNEL_WORDS, tunnelOptionsBytes, Word } from '../key/layout.ts';
 
 export const RESUME_VERSION = 1;
 
@@ -34,8 +36,6 @@ const TAG_ROOM_BYTES = 4;
 export const RESUME_BYTES = TUNNEL_AT + TAG_ROOM_BYTES;
 export const MAXIMUM_RESUME_BYTES = RESUME_BYTES + TUNNEL_WORDS * 4;
 const MEANINGLESS = 'bits are set that have no meaning';
-/** Words of a tunnel without options. */
-const TUNNEL_HEAD_WORDS = Word.TUNNEL_OPTIONS - Word.TUNNEL;
 
 /** Where a word of the key lies in a record. */
 export function resumeByteOf(word: number): number {
@@ -49,15 +49,14 @@ export interface ResumeBytes {
   readonly length: number;
 }
 
-function tunnelWords(key: FlowKey): number {
-  if (!key.hasTunnel) return 0;
-  const optionsBytes = (key.words[Word.TUNNEL_FLAGS] >>> 8) & 0xff;
-  return TUNNEL_HEAD_WORDS + Math.ceil(optionsBytes / 4);
+/** Words of the key's tunnel; 0 without one. */
+function tunnelWordsOf(key: FlowKey): number {
+  return key.hasTunnel ? tunnelWords(key.words[Word.TUNNEL_FLAGS]) : 0;
 }
 
 /** The length of the record for a key, in bytes. */
 export function resumeLength(key: FlowKey): number {
-  return RESUME_BYTES + tunnelWords(key) * 4;
+  return RESUME_BYTES + tunnelWordsOf(key) * 4;
 }
 
 /**
@@ -67,7 +66,7 @@ export function resumeLength(key: FlowKey): number {
  * @returns its length in bytes
  */
 export function writeResumeRecord(key: FlowKey, bytes: Uint8Array, at: number): number {
-  const count = tunnelWords(key);
+  const count = tunnelWordsOf(key);
   const length = RESUME_BYTES + count * 4;
   bytes.fill(0, at, at + length);
   bytes[at + ResumeByte.LENGTH] = length >>> 8;
@@ -108,23 +107,12 @@ export function readResumeRecord({ bytes, at, length }: ResumeBytes, port: numbe
   if (count === 0) return null;
   // Whatever is wrong with the rest, the next packet finds no word of it.
   key.hasTunnel = true;
-  if (count < TUNNEL_HEAD_WORDS || count > TUNNEL_WORDS) return 'its tunnel has a wrong length';
+  if (count < TUNNEL_BASE_WORDS || count > TUNNEL_WORDS) return 'its tunnel has a wrong length';
   for (let word = Word.TUNNEL; word < Word.TUNNEL + count; word += 1) {
     words[word] = readWord(bytes, at + resumeByteOf(word));
   }
-  if (tunnelWords(key) !== count) return 'the options of its tunnel have a wrong length';
-  const paddingBits = (count - TUNNEL_HEAD_WORDS) * 32 - ((words[Word.TUNNEL_FLAGS] >>> 8) & 0xff) * 8;
+  if (tunnelWordsOf(key) !== count) return 'the options of its tunnel have a wrong length';
+  const paddingBits = (count - TUNNEL_BASE_WORDS) * 32 - tunnelOptionsBytes(words[Word.TUNNEL_FLAGS]) * 8;
   const padding = paddingBits === 0 ? 0 : words[Word.TUNNEL + count - 1] & ((1 << paddingBits) - 1);
   return (words[Word.TUNNEL_FLAGS] & 0xff) === 0 && padding === 0 ? null : MEANINGLESS;
-}
-
-function writeWord(bytes: Uint8Array, at: number, value: number): void {
-  bytes[at] = value >>> 24;
-  bytes[at + 1] = value >>> 16;
-  bytes[at + 2] = value >>> 8;
-  bytes[at + 3] = value;
-}
-
-function readWord(bytes: Uint8Array, at: number): number {
-  return ((bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3]) >>> 0;
 }

@@ -7,7 +7,7 @@
  *
  *     entry:  epoch | slot (-1 none) | generation | port | MAC addresses 96 | IP | ports | TCP flags | source | destination
  */
-import { EtherType, Gso, IpProtocol, type Packet } from '../../net/index.ts';
+import { ETHERNET_BYTES, EtherType, Gso, IpProtocol, type Packet } from '../../net/index.ts';
 import { readWord } from '../bytes.ts';
 import { hasLyingEnd, tcpFlagsAt } from '../key/extract-transport.ts';
 import { Sound, Word } from '../key/layout.ts';
@@ -17,7 +17,6 @@ import type { FlowTable } from './table.ts';
 const ENTRIES = 4096;
 const SHIFT = 4;
 
-const ETHERNET_BYTES = 14;
 const IPV4_BYTES = 20;
 const TRANSPORT = ETHERNET_BYTES + IPV4_BYTES;
 

@@ -1,5 +1,6 @@
 /** What the adapters of this folder have in common: their settings' defaults, and the size of their buffers. */
 import { Offload } from '../adapter.ts';
+import { ETHERNET_BYTES, TAG_BYTES } from '../wire/numbers.ts';
 
 /** Settings of an adapter that is not a device. */
 export interface AdapterSettings {
@@ -15,8 +16,6 @@ export interface AdapterSettings {
 /** Longest super-packet: 64 KB of IP behind an Ethernet header and two tags. */
 const LONGEST_SUPER_PACKET_BYTES = 65_535 + 22;
 const HEADROOM_BYTES = 128;
-const ETHERNET_HEADER_BYTES = 14;
-const TAG_BYTES = 4;
 
 /** A unicast, locally administered MAC address that is the same for the same name (FNV-1a). */
 export function macAddressFromName(name: string): Uint8Array {
@@ -32,7 +31,7 @@ export function bufferSettings(mtuBytes: number, offloads: number): { bufferByte
   const superPackets = (offloads & (Offload.TSO4 | Offload.TSO6 | Offload.USO)) !== 0;
   const frameBytes = superPackets
     ? Math.max(LONGEST_SUPER_PACKET_BYTES, mtuBytes + 22)
-    : mtuBytes + ETHERNET_HEADER_BYTES + 2 * TAG_BYTES;
+    : mtuBytes + ETHERNET_BYTES + 2 * TAG_BYTES;
   // A multiple of 64 keeps each buffer on cache lines of its own.
   return { bufferBytes: Math.ceil((HEADROOM_BYTES + frameBytes) / 64) * 64, headroomBytes: HEADROOM_BYTES };
 }

@@ -14,7 +14,7 @@
  * Neighbours: lexical forms of addresses and names are in names.ts; expression.ts compiles the result.
  */
 import { EtherType, IpProtocol } from '../wire/numbers.ts';
-import { ARP_SHAPE, Field, NetworkShape, PRIORITY_TAGGED, shapeOf, TransportShape } from './fields.ts';
+import { ARP_SHAPE, Field, NetworkShape, PRIORITY_TAGGED, shapesOver, shapesWith, TransportShape } from './fields.ts';
 import { etherTypeNumber, parseMaskedMac, parsePrefix, protocolNumber, unsignedNumber } from './names.ts';
 import { and, type Condition, or } from './predicate.ts';
 
@@ -43,20 +43,10 @@ export function parseFilterExpression(text: string): Condition | null {
   return new Parser(text).parse();
 }
 
-/** The set of shapes over one network layer. */
-function shapesOver(network: number): number {
-  return 0x3f << shapeOf(network, 0);
-}
-
-/** The set of shapes with a transport, over either IP. */
-function shapesWith(transport: number): number {
-  return (1 << shapeOf(NetworkShape.IPV4, transport)) | (1 << shapeOf(NetworkShape.IPV6, transport));
-}
-
 /** Shapes in which the IP protocol is known. */
 const PROTOCOL_SHAPES =
   (shapesOver(NetworkShape.IPV4) | shapesOver(NetworkShape.IPV6)) & ~shapesWith(TransportShape.UNKNOWN);
-const PORT_SHAPES = shapesWith(TransportShape.TCP) | shapesWith(TransportShape.UDP) | shapesWith(TransportShape.SCTP);
+const PORT_SHAPES = shapesWith(TransportShape.TCP, TransportShape.UDP, TransportShape.SCTP);
 
 function equals(field: number, value: number): Condition {
   return { kind: 'range', field, low: value, high: value };

@@ -72,6 +72,20 @@ export function transportOf(shape: number): number {
   return shape % TRANSPORT_SHAPES;
 }
 
+/** The set of shapes over one network layer, as bits. */
+export function shapesOver(network: number): number {
+  return ((1 << TRANSPORT_SHAPES) - 1) << shapeOf(network, 0);
+}
+
+/** The set of shapes with one of these transports, over either IP, as bits. */
+export function shapesWith(...transports: readonly number[]): number {
+  let shapes = 0;
+  for (const transport of transports) {
+    shapes |= (1 << shapeOf(NetworkShape.IPV4, transport)) | (1 << shapeOf(NetworkShape.IPV6, transport));
+  }
+  return shapes;
+}
+
 /** Groups of words, so that what no filter asks for is not read. Bits. */
 export const Need = {
   /** Nothing but VLAN, EtherType, protocol, ports, fragment and ICMP type, which come with parsing. */

@@ -1,4 +1,11 @@
-/** Numbers that name the next protocol, shared by all formats: EtherTypes and IP protocols. */
+/** Numbers that several formats share: those that name the next protocol (EtherTypes, IP protocols), and the sizes of what a frame begins with. */
+
+/** Both MAC addresses, with which every frame begins. */
+export const MAC_ADDRESSES_BYTES = 12;
+/** The Ethernet header without tags. */
+export const ETHERNET_BYTES = 14;
+/** A VLAN tag: TPID and TCI. */
+export const TAG_BYTES = 4;
 
 /** EtherTypes (IEEE 802 numbers, linux/if_ether.h). */
 export const EtherType = {

@@ -1,5 +1,6 @@
 /** set of Ethernet addresses as eBPF. */
 import { at, R2, R3, R4, R6 } from '../../bpf/index.ts';
+import { MAC_ADDRESSES_BYTES } from '../../net/index.ts';
 import { word } from './compilation.ts';
 import type { ListCompiler } from './compile.ts';
 import { formWords, type StepCode, type WordForm } from './shape.ts';
@@ -7,8 +8,6 @@ import { setWord } from './sums.ts';
 
 /** The three words of both MAC addresses. */
 export type EthernetStep = { readonly kind: 'ethernet'; readonly words: readonly WordForm[] };
-
-const ADDRESS_BYTES = 12;
 
 /** @param pairs three words of value and mask */
 export function compileSetEthernet(list: ListCompiler, pairs: Int32Array): boolean {
@@ -33,18 +32,18 @@ export const ethernet: StepCode<EthernetStep> = {
     if (words.every((form) => form === 'f')) {
       const first = writer.next();
       writer.parameter += 2;
-      b.call('skb_store_bytes', R6, 0, first, ADDRESS_BYTES, 0);
+      b.call('skb_store_bytes', R6, 0, first, MAC_ADDRESSES_BYTES, 0);
       writer.mustBeZero();
       return;
     }
     b.scope(() => {
-      const addresses = b.stack(ADDRESS_BYTES, 4);
-      b.call('skb_load_bytes', R6, 0, addresses, ADDRESS_BYTES);
+      const addresses = b.stack(MAC_ADDRESSES_BYTES, 4);
+      b.call('skb_load_bytes', R6, 0, addresses, MAC_ADDRESSES_BYTES);
       writer.mustBeZero();
       words.forEach((form, i) => {
         setWord(writer, addresses.at(i * 4), form, []);
       });
-      b.call('skb_store_bytes', R6, 0, addresses, ADDRESS_BYTES, 0);
+      b.call('skb_store_bytes', R6, 0, addresses, MAC_ADDRESSES_BYTES, 0);
       writer.mustBeZero();
     });
   },

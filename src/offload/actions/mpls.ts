@@ -1,7 +1,7 @@
 /** PUSH_MPLS, ADD_MPLS before layer 3, POP_MPLS and the set of a label as eBPF, for packets without tags. Layer 3 begins at 14 throughout. */
 import { at, R1, R3, R6, R8 } from '../../bpf/index.ts';
 import { isMpls, MPLS_L3_TUNNEL } from '../../flow/index.ts';
-import { EtherType } from '../../net/index.ts';
+import { EtherType, MAC_ADDRESSES_BYTES } from '../../net/index.ts';
 import { word } from './compilation.ts';
 import type { ListCompiler } from './compile.ts';
 import { network16, network32 } from './order.ts';
@@ -18,8 +18,6 @@ export type PopMplsStep = { readonly kind: 'popMpls' };
 
 /** The outermost label stack entry. */
 export type SetMplsStep = { readonly kind: 'setMpls'; readonly word: WordForm };
-
-const ADDRESS_BYTES = 12;
 
 export function compilePushMpls(list: ListCompiler, words: Int32Array, at: number): boolean {
   if (hasTags(list)) return list.refuse('MPLS and VLAN tags together');
@@ -88,7 +86,7 @@ export const pushMpls: StepCode<PushMplsStep> = {
     }
     b.scope(() => {
       const start = b.stack(24, 8);
-      b.call('skb_load_bytes', R6, 0, start, ADDRESS_BYTES);
+      b.call('skb_load_bytes', R6, 0, start, MAC_ADDRESSES_BYTES);
       writer.mustBeZero();
       b.load(R1, 'u32', type);
       b.store('u16', start.at(12), R1);

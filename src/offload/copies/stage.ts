@@ -19,6 +19,7 @@ import {
   R9,
   SK_BUFF,
 } from '../../bpf/index.ts';
+import { ETHERNET_BYTES, MAC_ADDRESSES_BYTES, TAG_BYTES } from '../../net/index.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import { MAXIMUM_IFINDEX } from '../layout/limits.ts';
 import {
@@ -30,10 +31,6 @@ import {
   WANTED_WORDS,
   WantedWord,
 } from './layout.ts';
-
-const MAC_ADDRESSES_BYTES = 12;
-const ETHERNET_BYTES = 14;
-const TAG_BYTES = 4;
 
 /** What the code needs to know of its surroundings. */
 export interface CopyStage {

@@ -1,6 +1,15 @@
 /** Family ovs_datapath: datapaths come, change, go and are counted. */
 import type { MessageWriter } from '../../../netlink/index.ts';
-import { DatapathAttribute as A, Command, Family, FEATURES_KNOWN, Feature, Group, VportType } from '../abi.ts';
+import {
+  DatapathAttribute as A,
+  Command,
+  Family,
+  FEATURES_KNOWN,
+  Feature,
+  Group,
+  NAME_MAXIMUM_BYTES,
+  VportType,
+} from '../abi.ts';
 import { counters, u32At } from '../attributes.ts';
 import type { PseudoDevice } from '../device/pseudo-device.ts';
 import { Errno, OvsError } from '../errors.ts';
@@ -9,7 +18,6 @@ import { announce, announceUnasked } from './notify.ts';
 import { type FamilyRequest, unsupported } from './request.ts';
 
 export const DATAPATH_ATTRIBUTES = 9;
-const NAME_MAXIMUM_BYTES = 15;
 /** Entries of a mask cache that fit the kernel's memory of one processor. */
 const CACHE_MAXIMUM = 4096;
 

@@ -1,5 +1,5 @@
 /** Family ovs_flow: megaflows by key or identifier, put, changed, read, dumped, deleted. */
-import { FlowError, KEY_WORDS, PutMode } from '../../../flow/index.ts';
+import { FlowError, KEY_WORDS, PutMode, UFID_MAXIMUM_BYTES } from '../../../flow/index.ts';
 import { type MessageWriter, NlmFlag } from '../../../netlink/index.ts';
 import { FlowAttribute as A, Command, Family, Group, UfidFlag } from '../abi.ts';
 import { counters } from '../attributes.ts';
@@ -13,7 +13,6 @@ import { announce } from './notify.ts';
 import { datapathOf, type FamilyRequest, unsupported } from './request.ts';
 
 export const FLOW_ATTRIBUTES = 11;
-const UFID_MAXIMUM_BYTES = 16;
 
 /** Of the request that is being carried out. */
 const match = newMatch();

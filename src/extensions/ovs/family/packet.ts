@@ -1,5 +1,6 @@
 /** Family ovs_packet, the way down: a packet with actions to carry out over it. upcall.ts is the way up. */
 import { Extraction, extract, FlowKey, Word } from '../../../flow/index.ts';
+import { ETHERNET_BYTES } from '../../../net/index.ts';
 import { PacketAttribute as A, PacketCommand } from '../abi.ts';
 import { u16At, u32At } from '../attributes.ts';
 import { Errno, OvsError } from '../errors.ts';
@@ -9,7 +10,6 @@ import { decodeMetadata } from '../translate/key-decode.ts';
 import { datapathOf, type FamilyRequest, unsupported } from './request.ts';
 
 export const PACKET_ATTRIBUTES = 12;
-const ETHERNET_BYTES = 14;
 
 /** Of the packet that is being handed in; used up before its actions run. */
 const metadata = new FlowKey();

@@ -6,6 +6,7 @@ import {
   Family,
   Feature,
   Group,
+  NAME_MAXIMUM_BYTES,
   PORTS_MAXIMUM,
   UpcallStatistic,
   VportType,
@@ -21,7 +22,6 @@ import { announce, announceUnasked } from './notify.ts';
 import { datapathOf, type FamilyRequest, unsupported } from './request.ts';
 
 export const VPORT_ATTRIBUTES = 10;
-const NAME_MAXIMUM_BYTES = 15;
 /** OVS_TUNNEL_ATTR_*. */
 const TUNNEL_PORT = 1;
 const TUNNEL_EXTENSION = 2;

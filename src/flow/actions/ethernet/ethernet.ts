@@ -1,5 +1,5 @@
 /** PUSH_ETH and POP_ETH. */
-import { formatMac, parseMacInto } from '../../../net/index.ts';
+import { ETHERNET_BYTES, formatMac, parseMacInto } from '../../../net/index.ts';
 import { writeHalf, writeWord } from '../../bytes.ts';
 import { Drop } from '../../engine/drops.ts';
 import { insertBytes, moveOffsets, removeBytes } from '../../engine/edit.ts';
@@ -7,8 +7,6 @@ import { L3_MARKER, Word } from '../../key/layout.ts';
 import { type ActionDescription, bareText, leadsNowhere } from '../description.ts';
 import { Action, packBytes, unpackBytes } from '../encoding.ts';
 import { placed, structure } from '../netlink.ts';
-
-export const ETHERNET_BYTES = 14;
 
 const ADDRESS = /[0-9a-fA-F:]+/y;
 

@@ -1,15 +1,12 @@
 /** PUSH_VLAN and POP_VLAN. */
-import { EtherType, type Packet } from '../../../net/index.ts';
+import { ETHERNET_BYTES, EtherType, type Packet, TAG_BYTES } from '../../../net/index.ts';
 import { readHalf, writeWord } from '../../bytes.ts';
 import { Drop } from '../../engine/drops.ts';
 import { insertBytes, moveOffsets, removeBytes } from '../../engine/edit.ts';
 import { TAG_PRESENT, Word } from '../../key/layout.ts';
 import { type ActionDescription, bareText, leadsNowhere } from '../description.ts';
 import { Action } from '../encoding.ts';
-import { ETHERNET_BYTES } from '../ethernet/ethernet.ts';
 import { structure } from '../netlink.ts';
-
-const TAG_BYTES = 4;
 
 export const pushVlan: ActionDescription<typeof Action.PUSH_VLAN> = {
   type: Action.PUSH_VLAN,

@@ -1,7 +1,7 @@
-/** Link-local control addresses: bridges do not forward them. */
-import type { Packet } from '../../net/index.ts';
+/** Link-local control addresses, which bridges do not forward (IEEE 802.1Q, table 8-1). */
+import type { Packet } from './packet.ts';
 
-/** Whether the destination is one of 01:80:c2:00:00:00 to :0f (IEEE 802.1Q, table 8-1). */
+/** Whether the destination is one of 01:80:c2:00:00:00 to :0f. */
 export function isLinkLocalControl(packet: Packet): boolean {
   const bytes = packet.bytes;
   const at = packet.offset;
