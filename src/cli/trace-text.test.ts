@@ -3,17 +3,21 @@ import { expect, test } from 'vitest';
 import type { TraceResult } from '../daemon/client.ts';
 import { traceText } from './trace-text.ts';
 
-function flooded(
-  count: number,
-  wordsOf = (n: number) => `out through port p${n} (${n}), NIC 0; VLAN tag: keep as it is`,
-): TraceResult {
+const KEPT = ['out through ', ', NIC 0; VLAN tag: keep as it is'];
+
+/** @param piecesOf what is said of a port, see TraceStep.alike */
+function flooded(count: number, piecesOf = (_n: number) => KEPT): TraceResult {
   const ports = Array.from({ length: count }, (_, i) => i + 2);
   return {
     port: 'p1',
     frame: ['ethernet 0..14'],
     steps: [
       { stage: 'learning', text: 'flooded in VLAN 0' },
-      ...ports.map((n) => ({ stage: `delivery p${n}`, text: wordsOf(n), port: `p${n}` })),
+      ...ports.map((n) => {
+        const pieces = piecesOf(n);
+        const alike = { stage: 'delivery', pieces };
+        return { stage: `delivery p${n}`, text: pieces.join(`port p${n} (${n})`), port: `p${n}`, alike };
+      }),
     ],
     destinations: ports.map((n) => `p${n}`),
     handedTo: [],
@@ -33,11 +37,11 @@ test('a flood to many ports is one line that names some and counts the others', 
 
 test('ports that are treated differently have lines of their own, and few ports a line each', () => {
   const lines = traceText(
-    flooded(10, (n) => (n % 2 === 0 ? `out through port p${n} (${n}), NIC 0; VLAN tag: strip` : 'too long')),
+    flooded(10, (n) => (n % 2 === 0 ? ['out through ', ', NIC 0; VLAN tag: strip'] : ['too long for port @'])),
   ).split('\n');
   expect(lines.slice(4, 6)).toEqual([
     '  delivery  out through 5 ports (p2, p4, p6, p8, p10), NIC 0; VLAN tag: strip',
-    '  delivery  5 ports (p3, p5, p7, p9, p11): too long',
+    '  delivery  5 ports (p3, p5, p7, p9, p11): too long for port @',
   ]);
   expect(traceText(flooded(2))).toContain('  delivery p2  out through port p2 (2), NIC 0; VLAN tag: keep as it is\n');
 });

@@ -21,53 +21,40 @@ interface Line {
 
 /** Steps that differ in nothing but the port. */
 interface Group {
-  /** Stage and text; those of a port are without it. */
   readonly stage: string;
-  readonly text: string;
-  readonly steps: readonly (TraceStep & { readonly port: string })[];
-}
-
-function withoutPort(step: TraceStep & { readonly port: string }): Line {
-  const { stage, port, text } = step;
-  const bare = stage.endsWith(` ${port}`) ? stage.slice(0, -port.length - 1) : stage;
-  const at = text.indexOf(`port ${port}`);
-  if (at === -1) return { stage: bare, text };
-  const rest = text.slice(at + 5 + port.length).replace(/^ \(\d+\)/, '');
-  return { stage: bare, text: `${text.slice(0, at)}@${rest}` };
+  /** The text, in two pieces where the port stands in it. */
+  readonly pieces: readonly string[];
+  readonly steps: TraceStep[];
 }
 
 /** Steps of one run of the same stage, put together where they are alike, in the order of the first of each. */
 function groupsOf(steps: readonly TraceStep[]): Group[] {
   const groups: Group[] = [];
-  let open = new Map<string, { stage: string; text: string; steps: (TraceStep & { port: string })[] }>();
-  let stage = '';
+  let open = new Map<string, Group>();
+  let openStage = '';
   for (const step of steps) {
-    const { port } = step;
-    if (port === undefined) {
-      groups.push({ ...step, steps: [] });
-      open = new Map();
+    const { port, alike } = step;
+    const { stage, pieces } = alike ?? { stage: step.stage, pieces: [step.text] };
+    if (port === undefined || alike === undefined || stage !== openStage) open = new Map();
+    openStage = stage;
+    const key = JSON.stringify(pieces);
+    const known = open.get(key);
+    if (known !== undefined) {
+      known.steps.push(step);
       continue;
     }
-    const line = withoutPort({ ...step, port });
-    if (line.stage !== stage) open = new Map();
-    stage = line.stage;
-    const known = open.get(line.text);
-    if (known === undefined) {
-      const group = { ...line, steps: [{ ...step, port }] };
-      open.set(line.text, group);
-      groups.push(group);
-    } else {
-      known.steps.push({ ...step, port });
-    }
+    const group = { stage, pieces, steps: [step] };
+    groups.push(group);
+    if (alike !== undefined) open.set(key, group);
   }
   return groups;
 }
 
-function linesOf({ stage, text, steps }: Group): Line[] {
-  if (steps.length === 0) return [{ stage, text }];
-  if (steps.length <= OWN_LINES) return [...steps];
-  const ports = `${steps.length} ports (${nameList(steps.map((step) => step.port))})`;
-  return [{ stage, text: text.includes('@') ? text.replace('@', () => ports) : `${ports}: ${text}` }];
+function linesOf({ stage, pieces, steps }: Group): Line[] {
+  if (steps.length <= OWN_LINES) return steps;
+  const ports = `${steps.length} ports (${nameList(steps.map(({ port }) => port ?? ''))})`;
+  const [before, after] = pieces;
+  return [{ stage, text: after === undefined ? `${ports}: ${before}` : `${before}${ports}${after}` }];
 }
 
 /** What `millrace trace` prints of one frame. */

@@ -139,6 +139,8 @@ export interface TraceStep {
   text: string;
   /** The port that the step is about, when it is about one. */
   port?: string;
+  /** Of such a step: stage and text without the port, the text in two pieces where the port stands in it. The same for ports that are treated alike. */
+  alike?: { stage: string; pieces: string[] };
 }
 
 export interface TraceResult {

@@ -140,6 +140,8 @@ export interface TraceStep {
   /** `ingress`, `policy`, an extension's name, `forwarding`, `egress`, `delivery`. */
   readonly stage: string;
   readonly text: string;
+  /** Of a step whose text names its port: the text before and behind it. Steps that are alike but for the port have the same. */
+  readonly aroundPort?: readonly [string, string];
   /** The step drops the packet, or its copy to `portId`. */
   readonly drop?: string;
   readonly portId?: number;

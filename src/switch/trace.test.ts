@@ -29,6 +29,21 @@ test('each step says what was looked at, up to the ports and their tag actions',
   expect(steps.at(-1)).toMatchObject({ stage: 'delivery', portId: 2, tag: 'push VLAN 5' });
 });
 
+test('what is said of ports that are treated alike is the same around their names', () => {
+  const bench = new Bench();
+  for (const portId of [1, 2, 3, 4]) bench.port(portId);
+  bench.sw.setPortProperty(4, { type: 'vlan', mode: 'access', vlanId: 6 }).result();
+  const around = trace(bench, 1, frame()).map(({ aroundPort }) => aroundPort);
+  expect(around).toEqual([
+    undefined,
+    undefined,
+    undefined,
+    ['not to ', ': The port is not a member of the VLAN.'],
+    ['out through ', ', NIC 0; VLAN tag: keep as it is'],
+    ['out through ', ', NIC 0; VLAN tag: keep as it is'],
+  ]);
+});
+
 test('a drop is named where it happens', () => {
   const bench = new Bench();
   bench.port(1);

@@ -80,8 +80,14 @@ class Tracer {
     if (port && nic) judgeSource(context, this.#packet, port.policy, nic, this.#datapath.privateVlans);
   }
 
-  #say(stage: string, text: string, portId?: number): void {
-    this.steps.push({ stage, text, ...(portId === undefined ? {} : { portId }) });
+  #say(stage: string, text: string): void {
+    this.steps.push({ stage, text });
+  }
+
+  /** Say something about a port, whose name stands between two pieces of text. */
+  #sayOfPort(stage: string, before: string, port: Port, after: string): void {
+    const text = `${before}port ${port.name}${after}`;
+    this.steps.push({ stage, text, aroundPort: [before, after], portId: port.portId });
   }
 
   #drop(stage: string, reason: number, portId?: number): false {
@@ -188,7 +194,7 @@ class Tracer {
       if (port === context.sourcePort) continue;
       const reason = egressVlanVerdict(context, port.policy);
       if (reason === DropReason.NONE) this.#add(port.portId, 0, port.policy.destinationFlags);
-      else this.#say('forwarding', `not to port ${port.name}: ${datapath.reasons.info(reason).text}`, port.portId);
+      else this.#sayOfPort('forwarding', 'not to ', port, `: ${datapath.reasons.info(reason).text}`);
     }
     return true;
   }
@@ -220,7 +226,7 @@ class Tracer {
     if (!monitored) return;
     for (const port of datapath.monitorPorts) {
       if (port === context.sourcePort || to.includes(port.portId)) continue;
-      this.#say('forwarding', `mirrored to monitor port ${port.name}`, port.portId);
+      this.#sayOfPort('forwarding', 'mirrored to monitor ', port, '');
       this.#add(port.portId, 0, DestinationFlag.MIRROR);
     }
   }
@@ -261,8 +267,9 @@ class Tracer {
     }
     const tag = describeTagAction(tagActionFor(context, port.policy, flags));
     const nicIndex = nic?.nicIndex ?? 0;
-    const text = `out through port ${port.name} (${port.portId}), NIC ${nicIndex}; VLAN tag: ${tag}`;
-    this.steps.push({ stage: 'delivery', text, portId: port.portId, nicIndex, tag });
+    const [before, after] = ['out through ', `, NIC ${nicIndex}; VLAN tag: ${tag}`];
+    const text = `${before}port ${port.name} (${port.portId})${after}`;
+    this.steps.push({ stage: 'delivery', text, aroundPort: [before, after], portId: port.portId, nicIndex, tag });
   }
 }
 

@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs';
 import { dirname, isAbsolute, resolve } from 'node:path';
 import { LineCounter, parseDocument } from 'yaml';
+import { messageOf } from '../rpc/failure.ts';
 import { flawOf, MAX_LEVELS } from '../rpc/plain-data.ts';
 import { type ConfigIssue, describeZod, formatIssue, Locator } from './issues.ts';
 import { BUILTIN_EXTENSIONS, type Config, deviceProblem, normalise } from './model.ts';
@@ -36,13 +37,13 @@ export function parseConfig(text: string, file: string): Config {
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true });
   const locate = new Locator(file, document, lines);
   if (document.errors.length > 0) {
-    throw new ConfigError(document.errors.map((error) => locate.at(error.pos[0], [], yamlSentence(error.message))));
+    throw new ConfigError(document.errors.map((error) => locate.at(error.pos[0], [], yamlSentence(error.message, error.code === 'RESOURCE_EXHAUSTION'))));
   }
   let data: unknown;
   try {
     data = document.toJS({ maxAliasCount: MAX_ALIASES }) ?? {};
   } catch (error) {
-    throw new ConfigError([locate.at(0, [], yamlSentence(error instanceof Error ? error.message : String(error)))]);
+    throw new ConfigError([locate.at(0, [], yamlSentence(messageOf(error), error instanceof RangeError))]);
   }
   const flaw = flawOf(data);
   if (flaw !== null) throw new ConfigError([locate.at(0, [], `the configuration ${flaw}`)]);
@@ -65,9 +66,9 @@ function fillEmptyPorts(data: unknown): void {
   }
 }
 
-function yamlSentence(message: string): string {
-  // The parser goes down on the stack, and says no more than that it was used up.
-  if (/call stack/.test(message)) return `the configuration nests deeper than ${MAX_LEVELS} levels`;
+/** @param isTooDeep the parser, which goes down on the stack, has used it up, and says no more than that */
+function yamlSentence(message: string, isTooDeep: boolean): string {
+  if (isTooDeep) return `the configuration nests deeper than ${MAX_LEVELS} levels`;
   const first = message.split('\n')[0];
   return first.endsWith('.') ? first.slice(0, -1) : first;
 }

@@ -29,10 +29,7 @@ export function failureOf(error: unknown): Failure {
   if (error instanceof SystemError) {
     const kind = KIND_BY_ERRNO[error.code] ?? 'failed';
     // Their messages end with the advice in brackets; here it has a line of its own.
-    const tail = ` (${error.advice})`;
-    const message =
-      error.advice !== '' && error.message.endsWith(tail) ? error.message.slice(0, -tail.length) : error.message;
-    return new Failure(kind, message, error.advice === '' ? null : error.advice);
+    return new Failure(kind, error.finding, error.advice === '' ? null : error.advice);
   }
   if (error instanceof SwitchError) return new Failure(KIND_BY_SWITCH_CODE[error.code] ?? 'failed', error.message);
   if (error instanceof RuleError) return new Failure('refused', error.message);

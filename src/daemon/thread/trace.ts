@@ -47,8 +47,11 @@ export function traceFrame(
     frame,
     steps: steps.map((step) => {
       const at = named(step);
-      const text = stepText(step);
-      return at === '' ? { stage: step.stage, text } : { stage: `${step.stage} ${at}`, text, port: at };
+      const end = endOf(step);
+      const text = `${step.text}${end}`;
+      if (at === '') return { stage: step.stage, text };
+      const pieces = step.aroundPort === undefined ? [text] : [step.aroundPort[0], `${step.aroundPort[1]}${end}`];
+      return { stage: `${step.stage} ${at}`, text, port: at, alike: { stage: step.stage, pieces } };
     }),
     destinations: delivered.map(named),
     handedTo,
@@ -56,8 +59,9 @@ export function traceFrame(
   };
 }
 
-function stepText(step: TraceStep): string {
+/** What is said behind the text of a step. */
+function endOf(step: TraceStep): string {
   const tag = step.tag === undefined ? '' : ` (tag: ${step.tag})`;
-  const drop = step.drop === undefined || step.text.includes(step.drop) ? '' : ` [${step.drop}]`;
-  return `${step.text}${tag}${drop}`;
+  const drop = step.drop === undefined ? '' : ` [${step.drop}]`;
+  return `${tag}${drop}`;
 }

@@ -106,6 +106,8 @@ export class SystemError extends Error {
   readonly call: string;
   /** What to do about it, '' when nothing is known. The message ends with it. */
   readonly advice: string;
+  /** The message without the advice. */
+  readonly finding: string;
 
   /**
    * @param call the system call, such as 'bind'
@@ -115,7 +117,9 @@ export class SystemError extends Error {
    */
   constructor(call: string, errno: number, doing: string, advice = adviceFor(call, errno)) {
     const code = errnoName(errno);
-    super(`cannot ${doing}: ${call} failed with ${code}${advice === '' ? '' : ` (${advice})`}`);
+    const finding = `cannot ${doing}: ${call} failed with ${code}`;
+    super(advice === '' ? finding : `${finding} (${advice})`);
+    this.finding = finding;
     this.call = call;
     this.errno = errno;
     this.code = code;

@@ -30,6 +30,7 @@ test('an error names call, errno, what was done and what to do', () => {
   expect(error.message).toBe(
     'cannot open a packet socket: socket failed with EPERM (needs CAP_NET_RAW: run as root, or in a user namespace of your own)',
   );
+  expect(error.finding).toBe('cannot open a packet socket: socket failed with EPERM');
   expect(new SystemError('bind', Errno.EFAULT, 'bind').message).toBe('cannot bind: bind failed with EFAULT');
   expect(errnoName(Errno.EBADFD)).toBe('EBADFD');
   expect(errnoName(4000)).toBe('E4000');

@@ -13,7 +13,8 @@ import {
 import { listWith, validActions } from '../../flow/testing/arbitraries.ts';
 import { compileActions } from './compile.ts';
 import type { CompileContext, OffloadHook } from './contract.ts';
-import { outputsOf } from './steps.ts';
+import type { Step } from './shape.ts';
+import { outputsOf, recirculates } from './steps.ts';
 
 const TCP = 'in_port(1),recirc_id(0),eth(),eth_type(0x0800),ipv4(proto=6,frag=no),tcp()';
 const ANY_IP = 'in_port(1),recirc_id(0),eth(),eth_type(0x0800),ipv4(frag=no)';
@@ -223,4 +224,17 @@ test('where both ways of check_pkt_len lead, and where a flow that sets IPv6 add
     const compiled = shape(flow, actions);
     expect(outputsOf(compiled.shape, compiled.parameters)).toEqual([103, 102]);
   }
+});
+
+test('whether packets are looked up again is told by the steps, those of either way of check_pkt_len and unknown ones too', () => {
+  expect(recirculates(shape(TCP, 'recirc(0x1)').shape.steps)).toBe(true);
+  expect(recirculates(shape(TCP, '3,2').shape.steps)).toBe(false);
+  const output: readonly Step[] = [{ kind: 'output', last: true }];
+  const again: readonly Step[] = [{ kind: 'recirculate' }];
+  expect(recirculates([{ kind: 'length', longer: output, otherwise: output }])).toBe(false);
+  expect(recirculates([{ kind: 'length', longer: output, otherwise: again }])).toBe(true);
+  expect(recirculates([{ kind: 'length', longer: again, otherwise: output }])).toBe(true);
+  // As an entry of another version may have it.
+  const steps: readonly Step[] = JSON.parse('[{ "kind": "recirculate twice" }]');
+  expect(recirculates(steps)).toBe(true);
 });

@@ -1,4 +1,4 @@
-/** The table of all steps, and what is read off it: the ids of shapes, and where their flows send packets. */
+/** The table of all steps, and what is read off it: the ids of shapes, where their flows send packets, and whether they look them up again. */
 import { length } from './check-length.ts';
 import type { OffloadHook } from './contract.ts';
 import { decTtl } from './dec-ttl.ts';
@@ -84,4 +84,12 @@ function outputsIn(steps: readonly Step[], parameters: ArrayLike<number>, from: 
     at += codeOf(step).parameters(step, parameterWords);
   }
   return outputs;
+}
+
+/** Whether packets of a flow with these steps may be looked up again; true of steps that are not those of this process. */
+export function recirculates(steps: readonly Step[]): boolean {
+  return steps.some((step) => {
+    if (step.kind === 'length') return recirculates(step.longer) || recirculates(step.otherwise);
+    return step.kind === 'recirculate' || !(step.kind in STEPS);
+  });
 }

@@ -4,9 +4,10 @@
  */
 import { type FlowMask, type FlowTable, KEY_WORDS, TAG_PRESENT, Word } from '../../flow/index.ts';
 import type { CompileContext, OffloadHook } from '../actions/contract.ts';
+import { type Absence, Lasts, never } from './absence.ts';
 import type { HookState } from './hook-state.ts';
 import { type MaskPlan, planMask, zeroReason } from './mask-plan.ts';
-import { type FlowToPlace, type Placement, SAME_PACKETS, WAITS } from './placement.ts';
+import type { FlowToPlace, Placement } from './placement.ts';
 import type { OffloadPort, OffloadPorts } from './ports.ts';
 
 /** What decides where flows can be. */
@@ -25,6 +26,7 @@ export interface FlowHooksContext {
 const RECHECK_FLOWS = 512;
 /** How often flows that found no room are tried again, in milliseconds. */
 const RETRY_MS = 100;
+const NO_PORT = 'no port is offloaded';
 
 export class FlowHooks {
   /** Why flows are not offloaded, by slot. */
@@ -48,14 +50,15 @@ export class FlowHooks {
   /** Put a flow where it belongs now. */
   consider(slot: number): void {
     this.#parked.delete(slot);
-    const reason = this.#placeEverywhere(slot);
-    if (reason === null) {
+    const absence = this.#placeEverywhere(slot);
+    if (absence === null) {
       this.reasons.delete(slot);
       return;
     }
-    const isFull = reason === WAITS && !this.#context.canGrow();
-    this.reasons.set(slot, isFull ? this.#noRoom() : reason);
-    if (mayPass(reason) && !this.#waitsForMask(slot)) this.#parked.add(slot);
+    const { lasts, text } = absence;
+    const isFull = lasts === Lasts.LARGER_TABLES && !this.#context.canGrow();
+    this.reasons.set(slot, isFull ? this.#noRoom() : text);
+    if (lasts !== Lasts.EVER && !this.#waitsForMask(slot)) this.#parked.add(slot);
   }
 
   /** Whether it depends on its mask alone where a flow can be: mask-shares.ts has it looked at again. */
@@ -127,7 +130,7 @@ export class FlowHooks {
   }
 
   /** @returns why no hook has the flow; null when one has */
-  #placeEverywhere(slot: number): string | null {
+  #placeEverywhere(slot: number): Absence | null {
     const { table, ports, tc, xdp } = this.#context;
     const mask = table.maskOf(slot);
     const key = this.#key;
@@ -136,25 +139,25 @@ export class FlowHooks {
     const plan = this.#planOf(mask, key);
     const isOnePort = mask.words[Word.IN_PORT] === 0xffff_ffff;
     const port = isOnePort ? ports.byNumber(key[Word.IN_PORT]) : undefined;
-    const reason = this.#unfit(plan, key, isOnePort, port);
-    if (reason !== null) {
+    const unfit = this.#unfit(plan, key, isOnePort, port);
+    if (unfit !== null) {
       this.#takeOut(slot);
-      return reason;
+      return never(unfit);
     }
     const ifindex = port?.ifindex ?? 0;
     const flow: FlowToPlace = { slot, mask, plan, maskedKey: key, actions: table.actionsOf(slot), ifindex };
     const isAtXdp = isOnePort ? port?.hook === 'xdp' : xdp.ports > 0;
     const atXdp = isAtXdp ? this.#place(xdp, flow) : this.#takeOutAt(xdp, slot);
-    if (atXdp === WAITS) {
+    if (atXdp?.lasts === Lasts.LARGER_TABLES) {
       this.#takeOut(slot);
-      return WAITS;
+      return atXdp;
     }
-    if (atXdp !== null && mayPass(atXdp) && !xdp.waiting.has(slot)) this.#parked.add(slot);
+    if (atXdp?.lasts === Lasts.ROOM && !xdp.waiting.has(slot)) this.#parked.add(slot);
     // What XDP passes on comes to tc.
     const isAtTc = isOnePort ? port?.hook === 'tc' || atXdp !== null : tc.ports > 0;
     const atTc = isAtTc ? this.#place(tc, flow) : this.#takeOutAt(tc, slot);
     if ((isAtXdp && atXdp === null) || (isAtTc && atTc === null)) return null;
-    return (isAtTc ? atTc : atXdp) ?? 'no port is offloaded';
+    return (isAtTc ? atTc : atXdp) ?? never(NO_PORT);
   }
 
   #planOf(mask: FlowMask, key: Uint32Array): MaskPlan {
@@ -169,11 +172,11 @@ export class FlowHooks {
     return plan;
   }
 
-  #place(state: HookState, flow: FlowToPlace): string | null {
+  #place(state: HookState, flow: FlowToPlace): Absence | null {
     const { placement, contexts } = this.#context;
     if (state.refused !== null) {
       placement.remove(state, flow.slot);
-      return 'the verifier takes no program here';
+      return never('the verifier takes no program here');
     }
     return placement.place(state, flow, contexts[state.hook]);
   }
@@ -193,13 +196,8 @@ export class FlowHooks {
     for (let i = 0; i < plan.zeroIndex.length; i += 1) {
       if ((key[plan.zeroIndex[i]] & plan.zeroValues[i]) !== 0) return zeroReason(plan.zeroIndex[i]);
     }
-    if (!isOnePort) return this.#context.tc.ports === 0 ? 'no port is offloaded' : null;
+    if (!isOnePort) return this.#context.tc.ports === 0 ? NO_PORT : null;
     if (port === undefined) return `port ${key[Word.IN_PORT]} ${this.#context.ports.absenceOf(key[Word.IN_PORT])}`;
     return port.hook === null ? `packets of port ${port.number} go to the engine` : null;
   }
-}
-
-/** Whether the flow may be offloaded some other time, though nothing of it changes. */
-function mayPass(reason: string): boolean {
-  return reason === WAITS || reason === SAME_PACKETS || /, at most |faster than/.test(reason);
 }

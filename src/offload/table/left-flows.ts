@@ -3,7 +3,7 @@
  * them until they are claimed or taken out. adopt.ts reads them back.
  */
 import { KEY_WORDS, Word } from '../../flow/index.ts';
-import { outputsOf } from '../actions/steps.ts';
+import { outputsOf, recirculates } from '../actions/steps.ts';
 import type { HookState } from './hook-state.ts';
 import type { Placement } from './placement.ts';
 
@@ -115,7 +115,7 @@ export class LeftFlows {
       ifindex: isOnePort ? (this.#ports.get(key[Word.IN_PORT]) ?? 0) : 0,
       key,
       outputs,
-      recirculates: key[Word.RECIRC_ID] !== 0 || /\brecirc\b/.test(shape.id),
+      recirculates: key[Word.RECIRC_ID] !== 0 || recirculates(shape.steps),
     };
   }
 }

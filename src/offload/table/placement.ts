@@ -10,6 +10,7 @@ import { MAXIMUM_MASKS, MAXIMUM_SHAPES } from '../layout/limits.ts';
 import type { PortTable } from '../layout/port-table.ts';
 import { Order } from '../layout/sizes.ts';
 import { CountDelta, type FlowTables } from '../layout/tables.ts';
+import { type Absence, never, noRoom, WAITS_FOR_TABLES } from './absence.ts';
 import { HookState, type MaskWords } from './hook-state.ts';
 import type { MaskPlan } from './mask-plan.ts';
 import type { Numbered } from './numbers.ts';
@@ -33,9 +34,6 @@ export interface FlowToPlace {
   /** Interface of the one port that the flow is for; 0 when it is for several. */
   readonly ifindex: number;
 }
-
-export const WAITS = 'waits for larger tables';
-export const SAME_PACKETS = 'the same packets fall to another flow';
 
 /** How long after it was replaced an entry is read once more, in milliseconds. */
 const LATE_MS = 10;
@@ -71,29 +69,29 @@ export class Placement {
    * Put a flow, or change it.
    * @returns null when it is in the tables now, else why not: then it is not there
    */
-  place(state: HookState, flow: FlowToPlace, context: CompileContext): string | null {
+  place(state: HookState, flow: FlowToPlace, context: CompileContext): Absence | null {
     state.waiting.delete(flow.slot);
-    const reason = this.#place(state, flow, context);
-    if (reason !== null) this.#takeOut(state, flow.slot);
-    return reason;
+    const absence = this.#place(state, flow, context);
+    if (absence !== null) this.#takeOut(state, flow.slot);
+    return absence;
   }
 
-  #place(state: HookState, flow: FlowToPlace, context: CompileContext): string | null {
+  #place(state: HookState, flow: FlowToPlace, context: CompileContext): Absence | null {
     const { plan, slot } = flow;
     const { sizes } = this.tables.maps;
     const compiled = compileActions(flow.actions, flow.maskedKey, flow.mask.words, context);
-    if ('reason' in compiled) return compiled.reason;
+    if ('reason' in compiled) return never(compiled.reason);
     const { shape, parameters } = compiled;
     if (plan.index.length > sizes.keyWords || parameters.length > sizes.parameterWords) {
       this.wanted.keyWords = Math.max(this.wanted.keyWords, plan.index.length);
       this.wanted.parameterWords = Math.max(this.wanted.parameterWords, parameters.length);
-      return WAITS;
+      return WAITS_FOR_TABLES;
     }
-    if (state.bad.has(plan.id) || state.bad.has(shape.id)) return 'the verifier does not take its program';
+    if (state.bad.has(plan.id) || state.bad.has(shape.id)) return never('the verifier does not take its program');
     const mask = this.#mask(state, slot, plan);
-    if (typeof mask === 'string') return mask;
+    if ('lasts' in mask) return mask;
     const numbered = this.#shape(state, shape);
-    if (typeof numbered === 'string') return numbered;
+    if ('lasts' in numbered) return numbered;
 
     const key = this.#words;
     key.length = plan.index.length;
@@ -103,7 +101,7 @@ export class Placement {
     const current = state.entryOf(slot);
     const there = tables.find(mask.number, hash, key);
     if (there !== 0 && there !== current) {
-      if (current !== 0 || tables.slots[there] !== -1) return SAME_PACKETS;
+      if (current !== 0 || tables.slots[there] !== -1) return noRoom('the same packets fall to another flow');
       this.#claim(state, there, slot);
       return this.#change(state, flow, there, mask, numbered, hash, parameters);
     }
@@ -114,7 +112,7 @@ export class Placement {
     return this.#add(state, flow, mask, numbered, hash, parameters);
   }
 
-  #mask(state: HookState, slot: number, plan: MaskPlan): Numbered<MaskWords> | string {
+  #mask(state: HookState, slot: number, plan: MaskPlan): Numbered<MaskWords> | Absence {
     const there = state.masks.get(plan.id);
     const isLeaving = state.leaving.has(plan.id);
     if (there !== undefined && there.entries > 0 && !isLeaving) return there;
@@ -123,18 +121,18 @@ export class Placement {
     if (!hasRoom || state.admission?.admits(plan.id, this.#options.table.portOf(slot)) === false) {
       state.isContended = true;
       state.waiting.set(slot, plan.id);
-      return `${Math.max(used, MAXIMUM_MASKS) + 1} masks, at most ${MAXIMUM_MASKS}`;
+      return noRoom(`${Math.max(used, MAXIMUM_MASKS) + 1} masks, at most ${MAXIMUM_MASKS}`);
     }
     const { index, values } = plan;
-    return there ?? state.masks.add(plan.id, { index, values }) ?? 'masks change faster than programs';
+    return there ?? state.masks.add(plan.id, { index, values }) ?? noRoom('masks change faster than programs');
   }
 
-  #shape(state: HookState, shape: Shape): Numbered<Shape> | string {
+  #shape(state: HookState, shape: Shape): Numbered<Shape> | Absence {
     const there = state.shapes.get(shape.id);
     if (there !== undefined && there.entries > 0) return there;
     const used = HookState.used(state.shapes);
-    if (used >= MAXIMUM_SHAPES) return `${used + 1} kinds of action lists, at most ${MAXIMUM_SHAPES}`;
-    return there ?? state.shapes.add(shape.id, shape) ?? 'action lists change faster than programs';
+    if (used >= MAXIMUM_SHAPES) return noRoom(`${used + 1} kinds of action lists, at most ${MAXIMUM_SHAPES}`);
+    return there ?? state.shapes.add(shape.id, shape) ?? noRoom('action lists change faster than programs');
   }
 
   #use(state: HookState, mask: Numbered<MaskWords>, shape: Numbered<Shape>): void {
@@ -158,10 +156,10 @@ export class Placement {
     shape: Numbered<Shape>,
     hash: number,
     parameters: Uint32Array,
-  ): string | null {
+  ): Absence | null {
     const { tables } = this;
     const entry = this.#take();
-    if (entry === 0) return WAITS;
+    if (entry === 0) return WAITS_FOR_TABLES;
     const { slot, ifindex } = flow;
     tables.clearCounters(entry);
     tables.entries.write(entry, mask.number, shape.number, Order.WAITS, this.#words, parameters);
@@ -171,7 +169,7 @@ export class Placement {
       tables.slots[entry] = -1;
       tables.entries.giveBack(entry);
       this.wanted.entries = Math.max(this.wanted.entries, tables.maps.sizes.entries * 2);
-      return WAITS;
+      return WAITS_FOR_TABLES;
     }
     this.order.add(entry, state.hook, ifindex, mask, shape);
     state.setEntry(slot, entry);
@@ -202,11 +200,11 @@ export class Placement {
     shape: Numbered<Shape>,
     hash: number,
     parameters: Uint32Array,
-  ): string | null {
+  ): Absence | null {
     const { tables } = this;
     if (tables.hasActions(current, shape.number, parameters)) return null;
     const entry = this.#take();
-    if (entry === 0) return WAITS;
+    if (entry === 0) return WAITS_FOR_TABLES;
     tables.clearCounters(entry);
     // What was carried goes on being carried, unless programs that run hand it up because they do not know how.
     const isSettled = tables.entries.orderOf(current) === 0 && shape.running;
