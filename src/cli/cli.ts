@@ -1,6 +1,15 @@
 /** What all commands share: the options that stand anywhere on the line, the connection to the daemon, and output for people or programs. */
 import type { Command } from 'commander';
-import { type Api, Client, defaultSocketPath, type MethodName } from '../daemon/client.ts';
+import {
+  type Api,
+  type ArgumentsOf,
+  type Asked,
+  Client,
+  type CommandOf,
+  defaultSocketPath,
+  type MethodName,
+  type ResultOf,
+} from '../daemon/client.ts';
 
 interface GlobalOptions {
   socket?: string;
@@ -45,6 +54,16 @@ export class Cli {
   async call<M extends MethodName>(method: M, params: Api[M]['params']): Promise<Api[M]['result']> {
     const client = await this.connect();
     return client.call(method, params);
+  }
+
+  /** Ask an extension that comes with Millrace, by a command of its own. @throws DaemonNotRunning, Failure */
+  async ask<Name extends Asked, C extends CommandOf<Name>>(
+    name: Name,
+    command: C,
+    args: ArgumentsOf<Name, C>,
+  ): Promise<ResultOf<Name, C>> {
+    const client = await this.connect();
+    return client.ask(name, command, args);
   }
 
   /**

@@ -5,11 +5,20 @@
 import { lstatSync, statSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import type { Api, DaemonEvent, MethodName } from './api.ts';
+import type { ArgumentsOf, Asked, CommandOf, ResultOf } from './extensions.ts';
 import { FAILURE_CODES, Failure, type FailureKind } from './rpc/failure.ts';
 import { LineReader } from './rpc/lines.ts';
 import { MAX_SOCKET_PATH_BYTES } from './socket-path.ts';
 
 export type * from './api.ts';
+export {
+  type ArgumentsOf,
+  type Asked,
+  type BuiltinStatus,
+  type CommandOf,
+  OPEN_VSWITCH,
+  type ResultOf,
+} from './extensions.ts';
 export { Failure, messageOf } from './rpc/failure.ts';
 export { defaultSocketPath } from './socket-path.ts';
 
@@ -113,6 +122,18 @@ export class Client {
       this.#waiting.set(id, { resolve: (result) => resolve(result as Api[M]['result']), reject });
       this.#socket.write(`${JSON.stringify({ jsonrpc: '2.0', id, method, params })}\n`);
     });
+  }
+
+  /**
+   * Ask an extension that comes with Millrace, by a command of its own.
+   * @throws Failure with the daemon's sentence
+   */
+  ask<Name extends Asked, C extends CommandOf<Name>>(
+    name: Name,
+    command: C,
+    args: ArgumentsOf<Name, C>,
+  ): Promise<ResultOf<Name, C>> {
+    return this.call('extension.command', { name, command, args }) as Promise<ResultOf<Name, C>>;
   }
 
   /**

@@ -104,7 +104,7 @@ export interface Extension {
   status?(): JsonValue;
   /** Its counters are about to be read: bring what was counted elsewhere. */
   countersWanted?(): void;
-  /** A command of its own, such as `flush`. @throws Error for a command or argument that it does not know */
+  /** A command of its own, such as `flush`; see `runCommand` for a table of them. @throws Error for a command or argument that it does not know */
   command?(name: string, args: JsonValue): JsonValue;
   /**
    * Whether packets like this one, on their way to a single port, may go past this extension, because what it would do to them is

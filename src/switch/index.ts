@@ -49,6 +49,15 @@ export type {
   TraceStep,
   VirtualSwitch,
 } from './api.ts';
+export {
+  type CallsOf,
+  type Command,
+  type Commands,
+  checkedBy,
+  command,
+  runCommand,
+  type ValueSchema,
+} from './commands.ts';
 export { ContextFlag, contextOf, DestinationFlag, ForwardingContext, PacketFlag } from './context.ts';
 export {
   type DeciderDefinition,

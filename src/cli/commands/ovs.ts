@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { Command } from 'commander';
-import { DaemonNotRunning, Failure } from '../../daemon/client.ts';
+import { type BuiltinStatus, DaemonNotRunning, Failure, OPEN_VSWITCH } from '../../daemon/client.ts';
 import type { Cli } from '../cli.ts';
 import { CliError } from '../exit.ts';
 import { dpctlCommand } from '../ovs/dpctl.ts';
@@ -11,12 +11,7 @@ import { checkStart, startPrograms, stopPrograms } from '../ovs/start.ts';
 
 const DEFAULT_PSEUDO_DEVICE = '/run/millrace/ovs-netlink.sock';
 
-interface OvsStatus {
-  socket: string;
-  connections: number;
-  losses: Record<string, number>;
-  datapaths: { name: string; flows: number; ports: { name: string; number: number }[] }[];
-}
+type OvsStatus = BuiltinStatus['ovs'];
 
 /** Connect to the daemon, starting one in the background when none runs. @returns what was done */
 async function ensureDaemon(cli: Cli, file: string | undefined): Promise<boolean> {
@@ -36,9 +31,9 @@ async function ensureDaemon(cli: Cli, file: string | undefined): Promise<boolean
 
 /** The pseudo device of the running daemon. @throws DaemonNotRunning, Failure when the extension is not there */
 async function pseudoDevice(cli: Cli): Promise<OvsStatus> {
-  const { status } = await cli.call('extension.show', { name: 'ovs' });
+  const { status } = await cli.call('extension.show', { name: OPEN_VSWITCH });
   if (status === null)
-    throw new CliError('REFUSED', 'the extension ovs is not running', 'start it: millrace ovs start');
+    throw new CliError('REFUSED', `the extension ${OPEN_VSWITCH} is not running`, 'start it: millrace ovs start');
   return status as OvsStatus;
 }
 

@@ -1,36 +1,11 @@
 /** `millrace ovs dpctl`: what ovs-dpctl does, without Open vSwitch. The extension does the work; here it is asked and printed. */
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
+import { type ArgumentsOf, type CommandOf, OPEN_VSWITCH, type ResultOf } from '../../daemon/client.ts';
 import type { Cli } from '../cli.ts';
 
-interface Flow {
-  ufid: string | null;
-  match: string;
-  packets: number;
-  bytes: number;
-  usedSeconds: number | null;
-  tcpFlags: number;
-  actions: string;
-}
-
-interface Port {
-  number: number;
-  name: string;
-  type: string;
-  udpPort?: number;
-  receivedPackets: number;
-  receivedBytes: number;
-  transmittedPackets: number;
-  transmittedBytes: number;
-  unsent: number;
-}
-
-interface Datapath {
-  name: string;
-  lookups: { hits: number; misses: number; lost: number };
-  flows: number;
-  masks: { tried: number; count: number; cacheHits: number };
-  ports: Port[];
-}
+type Flow = ResultOf<'ovs', 'get-flow'>;
+type Datapath = ResultOf<'ovs', 'show'>[number];
+type Port = Datapath['ports'][number];
 
 /** As ovs-dpctl prints the flags of statistics: bit and letter. */
 const FLAG_LETTERS: readonly (readonly [number, string])[] = [
@@ -92,8 +67,8 @@ function splitDatapath(given: readonly string[], needed: number): { datapath?: s
 
 /** `millrace ovs dpctl ...` */
 export function dpctlCommand(cli: Cli): Command {
-  const ask = (command: string, args: Record<string, unknown>) =>
-    cli.call('extension.command', { name: 'ovs', command, args });
+  const ask = <C extends CommandOf<'ovs'>>(command: C, args: ArgumentsOf<'ovs', C>) =>
+    cli.ask(OPEN_VSWITCH, command, args);
   const where = (datapath: string | undefined) => (datapath === undefined ? {} : { datapath });
 
   const dpctl = new Command('dpctl').description('datapaths, ports and flows, in the syntax of ovs-dpctl');
@@ -104,7 +79,7 @@ export function dpctlCommand(cli: Cli): Command {
     .option('-s, --statistics', 'count packets of every port')
     .description('datapaths with their ports')
     .action(async (datapath: string | undefined, options: { statistics?: boolean }) => {
-      const shown = (await ask('show', where(datapath))) as Datapath[];
+      const shown = await ask('show', where(datapath));
       cli.print(shown, () =>
         shown.length === 0
           ? 'There are no datapaths.\n'
@@ -116,7 +91,7 @@ export function dpctlCommand(cli: Cli): Command {
     .command('dump-dps')
     .description('names of the datapaths')
     .action(async () => {
-      const names = (await ask('dump-dps', {})) as string[];
+      const names = await ask('dump-dps', {});
       cli.print(names, () => names.map((name) => `system@${name}\n`).join(''));
     });
 
@@ -125,7 +100,7 @@ export function dpctlCommand(cli: Cli): Command {
     .argument('[datapath]')
     .description('ports with what they have carried')
     .action(async (datapath: string | undefined) => {
-      const shown = (await ask('show', where(datapath))) as Datapath[];
+      const shown = await ask('show', where(datapath));
       const ports = shown.flatMap((one) => one.ports.map((port) => ({ datapath: one.name, ...port })));
       cli.print(ports, () => ports.map((port) => portText(port) + portStatistics(port)).join(''));
     });
@@ -142,8 +117,7 @@ export function dpctlCommand(cli: Cli): Command {
       let from: number | null = 0;
       while (from !== null) {
         const args = { ...where(datapath), from, ...(options.filter === undefined ? {} : { filter: options.filter }) };
-        const answer = await client.call('extension.command', { name: 'ovs', command: 'dump-flows', args });
-        const part = answer as { flows: Flow[]; next: number | null };
+        const part: ResultOf<'ovs', 'dump-flows'> = await client.ask(OPEN_VSWITCH, 'dump-flows', args);
         if (cli.json) all.push(...part.flows);
         else process.stdout.write(part.flows.map((flow) => `${flowText(flow, options.more === true)}\n`).join(''));
         from = part.next;
@@ -157,7 +131,7 @@ export function dpctlCommand(cli: Cli): Command {
     .description('one flow')
     .action(async (given: string[]) => {
       const { datapath, rest } = splitDatapath(given, 1);
-      const flow = (await ask('get-flow', { ...where(datapath), flow: rest[0] })) as Flow;
+      const flow = await ask('get-flow', { ...where(datapath), flow: rest[0] });
       cli.print(flow, () => `${flowText(flow, true)}\n`);
     });
 
@@ -193,7 +167,7 @@ export function dpctlCommand(cli: Cli): Command {
     .argument('[datapath]')
     .description('delete all flows')
     .action(async (datapath: string | undefined) => {
-      const answer = (await ask('del-flows', where(datapath))) as { deleted: number };
+      const answer = await ask('del-flows', where(datapath));
       cli.print(answer, () => `Deleted ${answer.deleted} flow${answer.deleted === 1 ? '' : 's'}.\n`);
     });
 
@@ -217,9 +191,9 @@ export function dpctlCommand(cli: Cli): Command {
     .command('add-if')
     .argument('<datapath>')
     .argument('<port>', 'an interface, or the name of a TAP to make')
-    .option('--type <type>', 'netdev or internal', 'netdev')
+    .addOption(new Option('--type <type>', 'what kind of port').choices(['netdev', 'internal']).default('netdev'))
     .description('add a port')
-    .action(async (datapath: string, port: string, options: { type: string }) => {
+    .action(async (datapath: string, port: string, options: { type: 'netdev' | 'internal' }) => {
       const added = await ask('add-if', { datapath, port, type: options.type });
       cli.print(added, () => '');
     });

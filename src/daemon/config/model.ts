@@ -3,6 +3,7 @@
  * can be compared (diff.ts); one can be written back as a file (`config show`).
  */
 import type { z } from 'zod';
+import { DEFAULT_STACK } from '../extensions.ts';
 import { type ConfigFile, INTERFACE_NAME, type OFFLOAD_MODES, type PortConfig, type portSchema } from './schema.ts';
 
 /** One port with its device named. */
@@ -36,14 +37,11 @@ export interface Config {
 /** Whether flows run in the kernel: where it allows that, nowhere, or else nothing starts. */
 export type OffloadMode = (typeof OFFLOAD_MODES)[number];
 
-/** Extensions that come with Millrace; the configuration names them without a module. */
-export const BUILTIN_EXTENSIONS: readonly string[] = ['learning', 'capture', 'filter', 'ovs'];
-
 export const DEFAULT_WATCHDOG_SECONDS = 2;
 export const DEFAULT_AGEING_SECONDS = 300;
 export const DEFAULT_FDB_MAXIMUM = 16384;
 
-/** A configuration without ports, with the learning extension: what a daemon starts with when it is given no file. */
+/** A configuration without ports, with the default stack: what a daemon starts with when it is given no file. */
 export function emptyConfig(): Config {
   return normalise({}, (path) => path);
 }
@@ -74,7 +72,7 @@ export function normalisePort(
 export function normalise(file: ConfigFile, resolvePath: (path: string) => string): Config {
   const ports = new Map<string, Port>();
   for (const [name, port] of Object.entries(file.ports ?? {})) ports.set(name, normalisePort(name, port, resolvePath));
-  const extensions = (file.extensions ?? ['learning']).map((entry): Extension => {
+  const extensions = (file.extensions ?? DEFAULT_STACK).map((entry): Extension => {
     if (typeof entry === 'string') return { name: entry, module: null, enabled: true, config: {} };
     return {
       name: entry.name,

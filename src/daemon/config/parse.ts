@@ -5,10 +5,11 @@
 import { existsSync } from 'node:fs';
 import { dirname, isAbsolute, resolve } from 'node:path';
 import { LineCounter, parseDocument } from 'yaml';
+import { ADDRESS_KEEPER, BUILTIN_EXTENSIONS } from '../extensions.ts';
 import { messageOf } from '../rpc/failure.ts';
 import { flawOf, MAX_LEVELS } from '../rpc/plain-data.ts';
 import { type ConfigIssue, describeZod, formatIssue, Locator } from './issues.ts';
-import { BUILTIN_EXTENSIONS, type Config, deviceProblem, normalise } from './model.ts';
+import { type Config, deviceProblem, normalise } from './model.ts';
 import { configSchema } from './schema.ts';
 import { nearest } from './suggest.ts';
 
@@ -37,7 +38,11 @@ export function parseConfig(text: string, file: string): Config {
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true });
   const locate = new Locator(file, document, lines);
   if (document.errors.length > 0) {
-    throw new ConfigError(document.errors.map((error) => locate.at(error.pos[0], [], yamlSentence(error.message, error.code === 'RESOURCE_EXHAUSTION'))));
+    throw new ConfigError(
+      document.errors.map((error) =>
+        locate.at(error.pos[0], [], yamlSentence(error.message, error.code === 'RESOURCE_EXHAUSTION')),
+      ),
+    );
   }
   let data: unknown;
   try {
@@ -118,14 +123,15 @@ function crossCheck(config: Config, data: unknown, locate: Locator): ConfigIssue
       issues.push(locate.atPath(['fdb', 'static', index], `${entry.mac} in VLAN ${entry.vlan} has an entry already`));
     seen.add(key);
   });
-  // Only the learning extension keeps a forwarding database.
   if (
     config.fdb.static.length > 0 &&
-    !config.extensions.some((extension) => extension.name === 'learning' && extension.module === null)
+    !config.extensions.some((extension) => extension.name === ADDRESS_KEEPER && extension.module === null)
   ) {
     const present = typeof data === 'object' && data !== null && 'fdb' in data;
     if (present)
-      issues.push(locate.atPath(['fdb', 'static'], 'static entries need the extension "learning" in the stack', true));
+      issues.push(
+        locate.atPath(['fdb', 'static'], `static entries need the extension "${ADDRESS_KEEPER}" in the stack`, true),
+      );
   }
   return issues;
 }

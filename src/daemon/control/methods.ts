@@ -6,9 +6,18 @@ import { setTimeout } from 'node:timers/promises';
 import { z } from 'zod';
 import type { Api, ExtensionInfo, MethodName, PortInfo, Status } from '../api.ts';
 import { fixedChanges } from '../config/diff.ts';
-import { BUILTIN_EXTENSIONS, type Config, type Extension, toFile } from '../config/model.ts';
+import { type Config, type Extension, toFile } from '../config/model.ts';
 import { macSchema, nameSchema, stationSchema } from '../config/schema.ts';
 import { mergePatch } from '../config/settings.ts';
+import {
+  ADDRESS_KEEPER,
+  type ArgumentsOf,
+  type Asked,
+  BUILTIN_EXTENSIONS,
+  type CommandOf,
+  OPEN_VSWITCH,
+  type ResultOf,
+} from '../extensions.ts';
 import type { Method } from '../rpc/dispatch.ts';
 import { Failure } from '../rpc/failure.ts';
 import type { Connection } from '../rpc/server.ts';
@@ -57,14 +66,15 @@ function find<T>(items: readonly T[], wanted: string, nameOf: (item: T) => strin
   throw new Failure('not-found', `there is no ${what} "${wanted}"`, helpForName(wanted, items.map(nameOf), `${what}s`));
 }
 
-/** The stack with the extension ovs in the place of the switch's own forwarding. */
+/** The stack with Open vSwitch in the place of forwarding by learned addresses. */
 function withOpenVSwitch(stack: readonly Extension[], socket: string | undefined): Extension[] {
   const others = stack.map((extension) =>
-    extension.name === 'learning' && extension.module === null ? { ...extension, enabled: false } : extension,
+    extension.name === ADDRESS_KEEPER && extension.module === null ? { ...extension, enabled: false } : extension,
   );
-  const there = others.find((extension) => extension.name === 'ovs');
+  const there = others.find((extension) => extension.name === OPEN_VSWITCH);
   if (there === undefined) {
-    return [...others, { name: 'ovs', module: null, enabled: true, config: socket === undefined ? {} : { socket } }];
+    const config = socket === undefined ? {} : { socket };
+    return [...others, { name: OPEN_VSWITCH, module: null, enabled: true, config }];
   }
   return others.map((extension) => {
     if (extension !== there) return extension;
@@ -118,6 +128,14 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
     await thread.call('operate', { op: 'port-set', name: info.name, port });
   }
   const extensions = () => thread.ask('extensions');
+  /** A command of an extension that comes with Millrace. */
+  async function ask<Name extends Asked, C extends CommandOf<Name>>(
+    name: Name,
+    command: C,
+    args: ArgumentsOf<Name, C>,
+  ): Promise<ResultOf<Name, C>> {
+    return (await thread.call('extension-command', { name, command, args })) as ResultOf<Name, C>;
+  }
   const requirePort = (config: Config, wanted: string) => find([...config.ports], wanted, ([key]) => key, 'port')[1];
   const requireExtension = (config: Config, wanted: string) =>
     find(config.extensions, wanted, (extension) => extension.name, 'extension');
@@ -168,7 +186,7 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
   add('port.del', name, async ({ name: wanted }) => {
     const added = await addedPort(wanted);
     if (added !== null) {
-      const hint = added.addedBy === 'ovs' ? `take it off its bridge: ovs-vsctl del-port ${wanted}` : undefined;
+      const hint = added.addedBy === OPEN_VSWITCH ? `take it off its bridge: ovs-vsctl del-port ${wanted}` : undefined;
       throw new Failure('refused', `port "${wanted}" was added by the extension ${added.addedBy}`, hint);
     }
     await control.change((running) => {
@@ -297,9 +315,10 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
 
   add('ovs.enable', z.strictObject({ socket: z.string().min(1).max(107).optional() }), async ({ socket }) => {
     await control.change((running) => ({ ...running, extensions: withOpenVSwitch(running.extensions, socket) }));
-    const info = find(await setEnabled('ovs', true), 'ovs', (extension) => extension.name, 'extension');
-    if (info.state !== 'running') throw new Failure('failed', `the extension ovs is not running: ${info.error ?? ''}`);
-    return thread.call('extension-status', { name: 'ovs' });
+    const info = find(await setEnabled(OPEN_VSWITCH, true), OPEN_VSWITCH, (extension) => extension.name, 'extension');
+    if (info.state !== 'running')
+      throw new Failure('failed', `the extension ${OPEN_VSWITCH} is not running: ${info.error ?? ''}`);
+    return thread.call('extension-status', { name: OPEN_VSWITCH });
   });
 
   add('offload.show', none, () => thread.call('offload-show', null));
@@ -311,8 +330,17 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
     return thread.call('offload-dump', { port: params.port, verifier: params.verifier === true });
   });
 
-  add('fdb.show', fdbFilter, (filter) => thread.call('fdb-show', filter));
-  add('fdb.flush', fdbFilter, (filter) => thread.call('fdb-flush', filter));
+  add('fdb.show', fdbFilter, async (filter) => {
+    const shown = await ask(ADDRESS_KEEPER, 'show', filter);
+    return shown.map(({ mac, vlan, port, static: isStatic, ageSeconds }) => ({
+      mac,
+      vlan,
+      port,
+      static: isStatic,
+      ageSeconds: isStatic ? null : ageSeconds,
+    }));
+  });
+  add('fdb.flush', fdbFilter, (filter) => ask(ADDRESS_KEEPER, 'flush', filter));
   add('fdb.add', z.strictObject({ mac: stationSchema, vlan, port: nameSchema }), async (entry) => {
     await control.change((running) => {
       requirePort(running, entry.port);

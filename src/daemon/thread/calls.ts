@@ -6,7 +6,6 @@ import type {
   DaemonEvent,
   DropCount,
   ExtensionInfo,
-  FdbEntry,
   FullAddressTable,
   OffloadFlow,
   OffloadInfo,
@@ -16,13 +15,6 @@ import type {
 } from '../api.ts';
 import type { Operation } from '../config/diff.ts';
 import type { FailureKind } from '../rpc/failure.ts';
-
-/** A filter of the forwarding database; what is left out matches everything. */
-export interface FdbFilter {
-  port?: string | undefined;
-  vlan?: number | undefined;
-  mac?: string | undefined;
-}
 
 export interface CaptureRequest {
   /** Names of ports; empty for all, those included that are added later. */
@@ -63,8 +55,6 @@ export interface DatapathCalls {
   'offload-show': { params: null; result: OffloadInfo };
   'offload-flows': { params: { limit: number }; result: OffloadFlow[] };
   'offload-dump': { params: { port: string; verifier: boolean }; result: { text: string } };
-  'fdb-show': { params: FdbFilter; result: FdbEntry[] };
-  'fdb-flush': { params: FdbFilter; result: { flushed: number } };
   'capture-open': { params: CaptureRequest; result: OpenCapture };
   /** Afterwards nothing more is recorded; what is in the ring can still be read. */
   'capture-close': { params: { id: number }; result: { captured: number; lost: number } };

@@ -20,6 +20,7 @@ import {
 } from '../../switch/index.ts';
 import type { DaemonEvent, DropCount, PortCounters } from '../api.ts';
 import type { Operation as ConfigOperation } from '../config/diff.ts';
+import { CAPTURER, OPEN_VSWITCH } from '../extensions.ts';
 import type { CallMessage, DatapathCall, DatapathCalls, DatapathSummary, UpMessage } from './calls.ts';
 import { DatapathCaptures } from './captures.ts';
 import { monotonicMs } from './clock.ts';
@@ -105,7 +106,7 @@ export class Datapath {
     this.#stack = new ExtensionStack(this.#switch, builtins, (extension) => this.#fdb.settingsFor(extension), pulse);
     this.#fdb = new ForwardingDatabase(this.#stack, this.#ports);
     pulse.onOutside = (what, name) => this.#onOutside(what, name);
-    this.#captures = new DatapathCaptures(this.#switch, hub, () => this.#stack.running('capture'));
+    this.#captures = new DatapathCaptures(this.#switch, hub, () => this.#stack.running(CAPTURER));
     loop.timers.every(TICK_MS, { onTimer: () => this.#tick() });
     const heard = (index: number) => {
       this.#offload.heard(index);
@@ -223,8 +224,6 @@ export class Datapath {
         this.#switch.receive(id, 0, batch);
         return null;
       },
-      'fdb-show': (filter) => this.#fdb.show(filter),
-      'fdb-flush': (filter) => ({ flushed: this.#fdb.flush(filter) }),
       'capture-open': (request) => this.#captures.open(request, (name) => this.#ports.get(name).id),
       'capture-close': ({ id }) => this.#captures.close(id),
       'offload-show': () => this.#offload.show(),
@@ -396,7 +395,7 @@ export class Datapath {
         ovs: ovsSurroundings(
           this.#loop,
           () => this.#ports,
-          (message, subject = 'ovs') => this.#event('warning', subject, message),
+          (message, subject = OPEN_VSWITCH) => this.#event('warning', subject, message),
           (portId) => this.#offload.holdBack(portId),
         ),
         // Programs hand up what HeaderOffsets finds malformed.

@@ -1,18 +1,14 @@
 /**
- * The forwarding database, which belongs to the learning extension: the configuration's settings, limits and static entries go into that
- * extension's own configuration, and what it knows is asked of it by command. Both sides speak of ports by name.
+ * The forwarding database, which an extension has: the configuration's settings, limits and static entries go into that extension's own configuration, and
+ * what happens to it is told. Both sides speak of ports by name.
  */
-import type { ShownEntry } from '../../extensions/learning/index.ts';
-import type { JsonValue, Operation } from '../../switch/index.ts';
-import type { FdbEntry, FullAddressTable } from '../api.ts';
+import type { Operation } from '../../switch/index.ts';
+import type { FullAddressTable } from '../api.ts';
 import { DEFAULT_AGEING_SECONDS, DEFAULT_FDB_MAXIMUM, type Extension, type StaticAddress } from '../config/model.ts';
-import { Failure } from '../rpc/failure.ts';
-import type { FdbFilter } from './calls.ts';
+import { ADDRESS_KEEPER } from '../extensions.ts';
 import type { DatapathPorts } from './ports.ts';
 import type { ExtensionStack } from './stack.ts';
 
-/** The extension that keeps addresses. */
-const LEARNING = 'learning';
 /** Most moves told of at once: a loop makes thousands. */
 const MOVES_TOLD = 8;
 /** A table that stays full is told of once in so long. */
@@ -21,13 +17,6 @@ const FULL_TOLD_EVERY_MS = 60_000;
 /** What people are told of a table that is full. */
 export function fullTableText(capacity: number, port: string, addresses: number): string {
   return `the address table is full: of ${capacity} addresses, ${addresses} are behind port ${port}, which gives up those that it has not used for longest when new ones come`;
-}
-
-/** Filters without what is left out, as commands want them. */
-function argumentsOf(filter: FdbFilter): { [key: string]: JsonValue } {
-  return Object.fromEntries(
-    Object.entries(filter).filter((pair): pair is [string, string | number] => pair[1] !== undefined),
-  );
 }
 
 /** The database of one switch. */
@@ -49,7 +38,7 @@ export class ForwardingDatabase {
 
   /** The settings that an extension of the stack is given; for learning, those of ports and database are added to its own. */
   settingsFor(extension: Extension): Record<string, unknown> {
-    if (extension.name !== LEARNING || extension.module !== null) return extension.config;
+    if (extension.name !== ADDRESS_KEEPER || extension.module !== null) return extension.config;
     const ports: Record<string, unknown> = {};
     for (const { name, config } of this.#ports.all()) if (config.learning !== undefined) ports[name] = config.learning;
     return {
@@ -79,51 +68,33 @@ export class ForwardingDatabase {
 
   /** Ports have come, gone or got other settings: those that concern addresses go to the extension, and end no flows of other ports. */
   portsChanged(): void {
-    if (!this.#stack.running(LEARNING)) return;
-    const settings = this.#stack.settings(LEARNING);
-    if ('ports' in settings) this.#stack.command(LEARNING, 'ports', settings.ports as JsonValue);
+    if (!this.#stack.running(ADDRESS_KEEPER)) return;
+    const settings = this.#stack.settings(ADDRESS_KEEPER);
+    if ('ports' in settings) this.#stack.ask(ADDRESS_KEEPER, 'ports', settings.ports as Record<string, unknown>);
   }
 
   /** Limits or entries have changed: hand them to the extension, if it is there. */
   refresh(): Operation<void> | null {
-    return this.#stack.running(LEARNING) ? this.#stack.refresh(LEARNING) : null;
-  }
-
-  show(filter: FdbFilter): FdbEntry[] {
-    this.#require();
-    const shown = this.#stack.command(LEARNING, 'show', argumentsOf(filter)) as unknown as ShownEntry[];
-    return shown.map((entry) => ({
-      mac: entry.mac,
-      vlan: entry.vlan,
-      port: entry.port,
-      static: entry.static,
-      ageSeconds: entry.static ? null : entry.ageSeconds,
-    }));
-  }
-
-  /** Forget learned addresses. @returns how many */
-  flush(filter: FdbFilter): number {
-    this.#require();
-    return (this.#stack.command(LEARNING, 'flush', argumentsOf(filter)) as { flushed: number }).flushed;
+    return this.#stack.running(ADDRESS_KEEPER) ? this.#stack.refresh(ADDRESS_KEEPER) : null;
   }
 
   /** Forget what was learned behind a port, if anything keeps addresses now. */
   forgetPort(port: string): void {
-    if (this.#stack.running(LEARNING)) this.#stack.command(LEARNING, 'flush', { port });
+    if (this.#stack.running(ADDRESS_KEEPER)) this.#stack.ask(ADDRESS_KEEPER, 'flush', { port });
   }
 
   /** Addresses known now, static ones included. */
   count(): number {
-    return this.#stack.running(LEARNING) ? this.#status().entries : 0;
+    return this.#stack.running(ADDRESS_KEEPER) ? this.#stack.statusOf(ADDRESS_KEEPER).entries : 0;
   }
 
   /** Addresses that have moved from port to port since the last call, newest last; of many, the last ones and how many more. */
   takeMoves(): { subject: string; message: string }[] {
-    if (!this.#stack.running(LEARNING)) {
+    if (!this.#stack.running(ADDRESS_KEEPER)) {
       this.#movesTold = 0;
       return [];
     }
-    const { moves, recentMoves } = this.#status();
+    const { moves, recentMoves } = this.#stack.statusOf(ADDRESS_KEEPER);
     const fresh = Math.max(0, moves - this.#movesTold);
     this.#movesTold = moves;
     const told = recentMoves.slice(0, Math.min(fresh, MOVES_TOLD)).reverse();
@@ -139,15 +110,15 @@ export class ForwardingDatabase {
 
   /** The table, when it is full. */
   full(): FullAddressTable | null {
-    if (!this.#stack.running(LEARNING)) return null;
-    const { fullest, exchanged } = this.#status();
+    if (!this.#stack.running(ADDRESS_KEEPER)) return null;
+    const { fullest, exchanged } = this.#stack.statusOf(ADDRESS_KEEPER);
     return fullest === null ? null : { ...fullest, exchanged };
   }
 
   /** Whether addresses have made room for others since that was told last. */
   takeFull(nowMs: number): { subject: string; message: string } | null {
-    if (!this.#stack.running(LEARNING)) return null;
-    const { exchanged, fullest, maximum } = this.#status();
+    if (!this.#stack.running(ADDRESS_KEEPER)) return null;
+    const { exchanged, fullest, maximum } = this.#stack.statusOf(ADDRESS_KEEPER);
     // A table that was made anew counts from zero.
     if (exchanged < this.#exchangedTold) this.#exchangedTold = 0;
     if (exchanged === this.#exchangedTold || fullest === null) return null;
@@ -156,25 +127,5 @@ export class ForwardingDatabase {
     this.#fullToldMs = nowMs;
     const advice = `millrace port set ${fullest.port} learning.limit=N bounds them`;
     return { subject: fullest.port, message: `${fullTableText(maximum, fullest.port, fullest.addresses)}; ${advice}` };
-  }
-
-  #status() {
-    return this.#stack.status(LEARNING) as unknown as {
-      entries: number;
-      maximum: number;
-      exchanged: number;
-      fullest: { port: string; addresses: number } | null;
-      moves: number;
-      recentMoves: { mac: string; vlan: number; from: string; to: string }[];
-    };
-  }
-
-  #require(): void {
-    if (this.#stack.running(LEARNING)) return;
-    throw new Failure(
-      'refused',
-      'the learning extension is not running, so that no addresses are kept',
-      'add or enable it with `millrace extension`',
-    );
   }
 }

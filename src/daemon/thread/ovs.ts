@@ -13,13 +13,12 @@ import { type EventLoop, SeqpacketServer, SystemError } from '../../host/index.t
 import { type AdapterCounters, newCounters } from '../../net/index.ts';
 import { messageOf } from '../../switch/index.ts';
 import type { Port } from '../config/model.ts';
+import { OPEN_VSWITCH } from '../extensions.ts';
 import { Failure, type FailureKind } from '../rpc/failure.ts';
 import { Seldom } from '../seldom.ts';
 import { monotonicMs } from './clock.ts';
 import type { DatapathPort, PortUser } from './port.ts';
 import type { DatapathPorts } from './ports.ts';
-
-const USER = 'ovs';
 
 const ERRNO_BY_KIND: Readonly<Partial<Record<FailureKind, number>>> = {
   'not-found': OvsErrno.ENODEV,
@@ -67,7 +66,7 @@ export function ovsSurroundings(
         throw new Error(`cannot listen on ${path}: ${messageOf(error)}`, { cause: error });
       }
     },
-    open: (kind, name, onGone) => openPort(ports(), kind, name, { name: USER, onGone }),
+    open: (kind, name, onGone) => openPort(ports(), kind, name, { name: OPEN_VSWITCH, onGone }),
     upcallRefused(portId) {
       const port = ports().withId(portId);
       if (port === undefined) return;

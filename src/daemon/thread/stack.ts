@@ -5,6 +5,7 @@
 import type { ExtensionFactory, ExtensionType, JsonValue, Operation, VirtualSwitch } from '../../switch/index.ts';
 import type { ExtensionInfo } from '../api.ts';
 import type { Extension } from '../config/model.ts';
+import type { ArgumentsOf, Asked, BuiltinStatus, CommandOf, ResultOf } from '../extensions.ts';
 import { Failure } from '../rpc/failure.ts';
 import { loadExtensionModule } from './load-module.ts';
 import { placeText, type SourceFiles } from './modules/places.ts';
@@ -180,6 +181,20 @@ export class ExtensionStack {
   command(name: string, command: string, args: JsonValue): JsonValue {
     this.#requireRunning(name);
     return this.#switch.extensionCommand(name, command, args);
+  }
+
+  /** As {@link command}, for an extension that comes with Millrace. */
+  ask<Name extends Asked, C extends CommandOf<Name>>(
+    name: Name,
+    command: C,
+    args: ArgumentsOf<Name, C>,
+  ): ResultOf<Name, C> {
+    return this.command(name, command, args as JsonValue) as ResultOf<Name, C>;
+  }
+
+  /** As {@link status}, for an extension that comes with Millrace. */
+  statusOf<Name extends keyof BuiltinStatus>(name: Name): BuiltinStatus[Name] {
+    return this.status(name) as unknown as BuiltinStatus[Name];
   }
 
   #requireRunning(name: string): void {

@@ -2,9 +2,11 @@
  * The capturing extension: shows packets to the capture hub on their way in, before any filter, and on their way out, behind all
  * of them. It never changes or keeps a packet. Neighbours: hub.ts decides what is recorded.
  */
+import { z } from 'zod';
 import type { Batch, Packet } from '../../net/index.ts';
 import {
   ContextFlag,
+  command,
   contextOf,
   type Explanation,
   type Extension,
@@ -13,9 +15,29 @@ import {
   type ForwardingContext,
   type JsonValue,
   type Passage,
+  runCommand,
 } from '../../switch/index.ts';
 import type { CaptureHub } from './hub.ts';
 import { CaptureFlag } from './ring.ts';
+import type { ShownSession } from './session.ts';
+
+/** What the extension says of itself. */
+export type CaptureStatus = { readonly sessions: readonly ShownSession[] };
+
+function statusOf(hub: CaptureHub): CaptureStatus {
+  return { sessions: hub.sessions.map((session) => session.describe()) };
+}
+
+/** All commands; see the README. */
+export const CAPTURE_COMMANDS = {
+  show: command(z.strictObject({}), statusOf),
+  close: command(z.strictObject({ id: z.int() }), (hub: CaptureHub, { id }) => {
+    const session = hub.sessions.find((candidate) => candidate.id === id);
+    if (session === undefined) throw new TypeError(`there is no capture session ${id}`);
+    session.close();
+    return statusOf(hub);
+  }),
+};
 
 class CaptureExtension implements Extension {
   readonly #handle: ExtensionHandle;
@@ -81,19 +103,12 @@ class CaptureExtension implements Extension {
     }
   }
 
-  status(): JsonValue {
-    return { sessions: this.#hub.sessions.map((session) => session.describe()) };
+  status(): CaptureStatus {
+    return statusOf(this.#hub);
   }
 
-  /** `show`: what {@link status} says. `close` with `{ id }`: end a session. */
   command(name: string, args: JsonValue): JsonValue {
-    if (name === 'show') return this.status();
-    if (name !== 'close') throw new Error(`capture has no command "${name}"; there are show and close`);
-    const id = typeof args === 'object' && args !== null && 'id' in args ? args.id : args;
-    const session = this.#hub.sessions.find((candidate) => candidate.id === id);
-    if (session === undefined) throw new Error(`there is no capture session ${JSON.stringify(id)}`);
-    session.close();
-    return this.status();
+    return runCommand(CAPTURE_COMMANDS, this.#hub, name, args);
   }
 
   explain(_packet: Packet, context: ForwardingContext): Explanation {

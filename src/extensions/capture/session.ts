@@ -3,9 +3,22 @@
  * packets; ring.ts keeps the records.
  */
 import { Checksum, Gso, type Packet } from '../../net/index.ts';
-import type { JsonValue } from '../../switch/index.ts';
 import type { CheckedCaptureOptions } from './options.ts';
 import { type CapturedFrame, CaptureFlag, CaptureRing, newRingBuffer } from './ring.ts';
+
+/** A session as people and programs see it. */
+export type ShownSession = {
+  readonly id: number;
+  /** Null: all. */
+  readonly portIds: readonly number[] | null;
+  readonly direction: string;
+  readonly filter: string;
+  readonly snapLengthBytes: number;
+  readonly ringBytes: number;
+  readonly capturedPackets: number;
+  readonly lostPackets: number;
+  readonly pendingBytes: number;
+};
 
 /** One reader's capture. Made by CaptureHub.open. */
 export class CaptureSession {
@@ -95,8 +108,7 @@ export class CaptureSession {
     this.#ring.lose(frames);
   }
 
-  /** For people and programs. */
-  describe(): JsonValue {
+  describe(): ShownSession {
     const { portIds, direction, filter, snapLengthBytes } = this.options;
     return {
       id: this.id,

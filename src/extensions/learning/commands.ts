@@ -1,11 +1,10 @@
-/**
- * The commands of the learning extension: show, flush, add and del entries of the forwarding database. What they take and
- * give is plain JSON with port names.
- */
+/** The commands of the learning extension. What they take and give is plain JSON with port names. */
+import { z } from 'zod';
 import { formatMac, parseMac } from '../../net/index.ts';
-import type { JsonValue } from '../../switch/index.ts';
-import { checked, type EntryFilter, filterSchema, staticEntrySchema } from './configuration.ts';
+import { command } from '../../switch/index.ts';
+import { type EntryFilter, filterSchema, staticEntrySchema } from './configuration.ts';
 import { type ForwardingDatabase, macKey } from './forwarding-database.ts';
+import type { Move } from './moves.ts';
 
 /** One entry as `show` gives it. */
 export interface ShownEntry {
@@ -18,30 +17,48 @@ export interface ShownEntry {
   readonly ageSeconds: number;
 }
 
-/**
- * Carry out a command.
- * @throws Error for a command or an argument that is not known
- */
-export function runCommand(database: ForwardingDatabase, name: string, args: JsonValue, nowSeconds: number): JsonValue {
-  switch (name) {
-    case 'show':
-      return show(database, checked(filterSchema, args), nowSeconds).map((entry) => ({ ...entry }));
-    case 'flush':
-      return { flushed: flush(database, checked(filterSchema, args)) };
-    case 'add': {
-      const entry = checked(staticEntrySchema, args);
-      if ((parseMac(entry.mac)[0] & 1) !== 0) throw new TypeError(`mac: ${entry.mac} is a group address`);
-      if (!database.addStatic(entry)) throw new RangeError('the forwarding database is full');
-      return null;
-    }
-    case 'del': {
-      const { vlan, mac } = checked(staticEntrySchema.partial({ port: true }), args);
-      return { removed: database.removeEntry(vlan, mac) };
-    }
-    default:
-      throw new TypeError(`unknown command ${name}; there are show, flush, add, del and ports`);
-  }
+/** What the extension says of itself. */
+export type LearningStatus = {
+  /** Addresses in the table, and how many may be there. */
+  readonly entries: number;
+  readonly maximum: number;
+  readonly ageingSeconds: number;
+  /** Addresses that made room for others since the table was made. */
+  readonly exchanged: number;
+  /** The port that has most addresses, while the table is full. */
+  readonly fullest: { readonly port: string; readonly addresses: number } | null;
+  /** Addresses that were seen behind one port and then behind another, and the last of them, the newest first. */
+  readonly moves: number;
+  readonly recentMoves: readonly Move[];
+  /** Static entries whose port is not there yet. */
+  readonly waitingStaticEntries: readonly { readonly mac: string; readonly vlan: number; readonly port: string }[];
+};
+
+/** What commands work on. */
+export interface LearningState {
+  readonly database: ForwardingDatabase;
+  readonly nowSeconds: number;
+  /** Other settings of ports. @throws TypeError naming the fields */
+  configurePorts(settings: unknown): void;
 }
+
+/** All commands; see the README. */
+export const LEARNING_COMMANDS = {
+  show: command(filterSchema, ({ database, nowSeconds }: LearningState, filter) => show(database, filter, nowSeconds)),
+  flush: command(filterSchema, ({ database }: LearningState, filter) => ({ flushed: flush(database, filter) })),
+  add: command(staticEntrySchema, ({ database }: LearningState, entry) => {
+    if ((parseMac(entry.mac)[0] & 1) !== 0) throw new TypeError(`mac: ${entry.mac} is a group address`);
+    if (!database.addStatic(entry)) throw new RangeError('the forwarding database is full');
+    return null;
+  }),
+  del: command(staticEntrySchema.partial({ port: true }), ({ database }: LearningState, { vlan, mac }) => ({
+    removed: database.removeEntry(vlan, mac),
+  })),
+  ports: command(z.record(z.string(), z.unknown()), (state: LearningState, settings) => {
+    state.configurePorts(settings);
+    return null;
+  }),
+};
 
 function portIdOf(database: ForwardingDatabase, filter: EntryFilter): number | undefined {
   if (filter.port === undefined) return undefined;

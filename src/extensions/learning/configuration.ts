@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { parseMacInto } from '../../net/index.ts';
+import { checkedBy } from '../../switch/index.ts';
 
 const MAX_AGEING_SECONDS = 1_000_000;
 const MAX_ADDRESSES = 1_000_000;
@@ -81,24 +82,10 @@ export type StaticEntry = Readonly<z.output<typeof staticEntrySchema>>;
 export type EntryFilter = Readonly<z.output<typeof filterSchema>>;
 
 /**
- * Check a value against a schema.
- * @throws TypeError with one finding a line, each naming its field
- */
-export function checked<T>(shape: z.ZodType<T>, value: unknown): T {
-  const result = shape.safeParse(value);
-  if (result.success) return result.data;
-  const lines = result.error.issues.map((issue) => {
-    const field = issue.path.join('.');
-    return field === '' ? issue.message : `${field}: ${issue.message}`;
-  });
-  throw new TypeError(lines.join('\n'));
-}
-
-/**
  * Check a configuration; left out: all defaults.
  * @throws TypeError naming the fields
  */
 export function parseLearningConfiguration(value: unknown): LearningConfiguration {
-  const given = checked(schema, value ?? {});
+  const given = checkedBy(schema, value ?? {});
   return given ?? parseLearningConfiguration({});
 }

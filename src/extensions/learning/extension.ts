@@ -18,10 +18,11 @@ import {
   Learned,
   type MacTable,
   type OidRequest,
+  runCommand,
   type StandardPolicies,
   type Status,
 } from '../../switch/index.ts';
-import { runCommand } from './commands.ts';
+import { LEARNING_COMMANDS, type LearningState, type LearningStatus } from './commands.ts';
 import { type LearningConfiguration, parseLearningConfiguration } from './configuration.ts';
 import { DropGroups } from './drop-groups.ts';
 import { explainForwarding } from './explain.ts';
@@ -243,14 +244,17 @@ class LearningExtension implements Extension {
 
   command(name: string, args: JsonValue): JsonValue {
     this.#recorder?.refresh();
-    if (name === 'ports') {
-      for (const portId of this.#database.configurePorts(args)) this.#recorder?.flushPort(portId, true);
-      return null;
-    }
-    return runCommand(this.#database, name, args, this.#nowSeconds());
+    const state: LearningState = {
+      database: this.#database,
+      nowSeconds: this.#nowSeconds(),
+      configurePorts: (settings) => {
+        for (const portId of this.#database.configurePorts(settings)) this.#recorder?.flushPort(portId, true);
+      },
+    };
+    return runCommand(LEARNING_COMMANDS, state, name, args);
   }
 
-  status(): JsonValue {
+  status(): LearningStatus {
     const { table, configuration } = this.#database;
     return {
       entries: table.count,
@@ -265,7 +269,7 @@ class LearningExtension implements Extension {
   }
 
   /** The port that has most addresses, while the table is full. */
-  #fullest(): JsonValue {
+  #fullest(): LearningStatus['fullest'] {
     const { table } = this.#database;
     if (table.count < table.capacity) return null;
     const portId = table.fullestPort;

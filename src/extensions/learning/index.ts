@@ -1,3 +1,3 @@
 /** extensions/learning: the built-in forwarding extension. The only door of this room. */
-export type { ShownEntry } from './commands.ts';
+export type { LEARNING_COMMANDS, LearningStatus } from './commands.ts';
 export { learningExtension } from './extension.ts';

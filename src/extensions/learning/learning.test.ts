@@ -227,7 +227,7 @@ test('entries are added and deleted by command; wrong arguments are named and ch
     ['add', { mac: 'x', port: 'p1' }, 'mac: must be a MAC address'],
     ['add', { mac: '01:00:00:00:00:01', port: 'p1' }, 'group address'],
     ['add', { mac: '02:00:00:00:00:01', vlan: 4095, port: 'p1' }, 'vlan'],
-    ['dance', null, 'unknown command dance'],
+    ['dance', null, 'no command "dance"'],
   ];
   for (const [command, args, message] of wrong) expect(() => lab.command(command, args)).toThrow(message);
   expect(lab.sw.extensions()[0].enabled).toBe(true);

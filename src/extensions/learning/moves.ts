@@ -4,10 +4,19 @@
  * number of one that has gone is given to the next.
  */
 import { formatMac } from '../../net/index.ts';
-import type { JsonValue } from '../../switch/index.ts';
 
 const RING = 32;
 const WORDS = 4;
+
+/** An address that moved. */
+export type Move = {
+  readonly vlan: number;
+  readonly mac: string;
+  /** Names of ports. */
+  readonly from: string;
+  readonly to: string;
+  readonly secondsAgo: number;
+};
 
 /** A ring of moves. */
 export class Moves {
@@ -31,8 +40,8 @@ export class Moves {
   }
 
   /** The newest first. */
-  list(nowSeconds: number): JsonValue {
-    const moves: JsonValue[] = [];
+  list(nowSeconds: number): Move[] {
+    const moves: Move[] = [];
     for (let i = this.total - 1; i >= 0 && i >= this.total - RING; i -= 1) {
       const place = i % RING;
       const [vlan, high, low, second] = this.#ring.subarray(place * WORDS, (place + 1) * WORDS);

@@ -16,12 +16,12 @@ import {
   parseUfid,
   validateActions,
 } from '../../flow/index.ts';
-import type { JsonValue } from '../../switch/index.ts';
+import { command, type JsonValue, runCommand } from '../../switch/index.ts';
 import { NAME_MAXIMUM_BYTES, VportType } from './abi.ts';
 import { OvsError } from './errors.ts';
 import type { OvsServer } from './netlink-server.ts';
 import type { OvsDatapath } from './ovs-datapath.ts';
-import { describeDatapath } from './status.ts';
+import { describeDatapath, type ShownDatapath } from './status.ts';
 
 /** Most flows of one part. */
 const PART_MAXIMUM = 2_000;
@@ -37,94 +37,75 @@ const part = where.extend({
   filter: z.string().max(256).optional(),
 });
 
-type Command = (server: OvsServer, args: unknown) => JsonValue;
-
-const COMMANDS: Readonly<Record<string, Command>> = {
-  'dump-dps': (server, args) => {
-    check(where, args);
-    return [...server.datapaths.values()].map((datapath) => datapath.name);
-  },
-  show: (server, args) => {
-    const { datapath } = check(where, args);
+/** All commands; see the README. */
+export const OVS_COMMANDS = {
+  'dump-dps': command(where, (server: OvsServer) => [...server.datapaths.values()].map((datapath) => datapath.name)),
+  show: command(where, (server: OvsServer, { datapath }): ShownDatapath[] => {
     if (datapath !== undefined) return [describeDatapath(named(server, datapath))];
     return [...server.datapaths.values()].map(describeDatapath);
-  },
-  'dump-flows': (server, args) => {
-    const { datapath, from, filter } = check(part, args);
-    return dumpFlows(named(server, datapath), from ?? 0, filter ?? '');
-  },
-  'get-flow': (server, args) => {
-    const { datapath, flow } = check(flowText, args);
+  }),
+  'dump-flows': command(part, (server: OvsServer, { datapath, from, filter }) =>
+    dumpFlows(named(server, datapath), from ?? 0, filter ?? ''),
+  ),
+  'get-flow': command(flowText, (server: OvsServer, { datapath, flow }) => {
     const found = named(server, datapath);
     return describeFlow(found, findFlow(found, flow));
-  },
-  'add-flow': (server, args) => put(server, args, PutMode.CREATE),
-  'mod-flow': (server, args) => put(server, args, PutMode.MODIFY),
-  'del-flow': (server, args) => {
-    const { datapath, flow } = check(flowText, args);
-    const { flows } = named(server, datapath);
-    flows.table.remove(findFlow(named(server, datapath), flow));
+  }),
+  'add-flow': command(putText, (server: OvsServer, given) => put(server, given, PutMode.CREATE)),
+  'mod-flow': command(putText, (server: OvsServer, given) => put(server, given, PutMode.MODIFY)),
+  'del-flow': command(flowText, (server: OvsServer, { datapath, flow }) => {
+    const found = named(server, datapath);
+    found.flows.table.remove(findFlow(found, flow));
     return null;
-  },
-  'del-flows': (server, args) => {
-    const { datapath } = check(where, args);
+  }),
+  'del-flows': command(where, (server: OvsServer, { datapath }) => {
     const { table } = named(server, datapath).flows;
     const deleted = table.size;
     table.flush();
     return { deleted };
-  },
-  'add-dp': (server, args) => {
-    const { datapath } = check(where.required(), args);
+  }),
+  'add-dp': command(where.required(), (server: OvsServer, { datapath }) => {
     server.addDatapath(datapath);
     return null;
-  },
-  'del-dp': (server, args) => {
-    const { datapath } = check(where.required(), args);
+  }),
+  'del-dp': command(where.required(), (server: OvsServer, { datapath }) => {
     server.removeDatapath(named(server, datapath));
     return null;
-  },
-  'add-if': (server, args) => {
-    const { datapath, port, type } = check(portName.extend({ type: z.enum(['netdev', 'internal']).optional() }), args);
-    const added = named(server, datapath).addPort(named(server, datapath).freeNumber(), {
-      type: type === 'internal' ? VportType.INTERNAL : VportType.NETDEV,
-      name: port,
-      upcallPids: [0],
-      destinationPort: 0,
-    });
-    return { number: added.number };
-  },
-  'del-if': (server, args) => {
-    const { datapath, port } = check(portName, args);
+  }),
+  'add-if': command(
+    portName.extend({ type: z.enum(['netdev', 'internal']).optional() }),
+    (server: OvsServer, { datapath, port, type }) => {
+      const to = named(server, datapath);
+      const added = to.addPort(to.freeNumber(), {
+        type: type === 'internal' ? VportType.INTERNAL : VportType.NETDEV,
+        name: port,
+        upcallPids: [0],
+        destinationPort: 0,
+      });
+      return { number: added.number };
+    },
+  ),
+  'del-if': command(portName, (server: OvsServer, { datapath, port }) => {
     const from = named(server, datapath);
     const found = from.portNamed(port);
     if (found === undefined) throw new TypeError(`${from.name} has no port ${port}`);
     if (found.number === 0) throw new TypeError(`${port} goes with its datapath: del-dp ${from.name}`);
     from.removePort(found);
     return null;
-  },
+  }),
 };
 
 /**
  * Carry out a command.
  * @throws Error for a command or an argument that makes no sense, with a sentence for people
  */
-export function runOvsCommand(server: OvsServer, command: string, args: JsonValue): JsonValue {
-  const run = Object.hasOwn(COMMANDS, command) ? COMMANDS[command] : undefined;
-  if (run === undefined) {
-    throw new TypeError(`unknown command ${command}; there are ${Object.keys(COMMANDS).join(', ')}`);
-  }
+export function runOvsCommand(server: OvsServer, name: string, args: JsonValue): JsonValue {
   try {
-    return run(server, args ?? {});
+    return runCommand(OVS_COMMANDS, server, name, args);
   } catch (error) {
     if (error instanceof FlowTextError || error instanceof OvsError) throw new TypeError(error.message);
     throw error;
   }
-}
-
-function check<T>(shape: z.ZodType<T>, args: unknown): T {
-  const result = shape.safeParse(args);
-  if (result.success) return result.data;
-  throw new TypeError(result.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('; '));
 }
 
 /** A datapath by name; without a name, the only one. */
@@ -165,8 +146,8 @@ const PUT_ERRORS: Readonly<Record<number, string>> = {
   [FlowError.INVALID]: 'the flow is not valid',
 };
 
-function put(server: OvsServer, args: unknown, mode: 1 | 2): JsonValue {
-  const { datapath, flow, actions: actionText } = check(putText, args);
+function put(server: OvsServer, given: z.output<typeof putText>, mode: 1 | 2): null {
+  const { datapath, flow, actions: actionText } = given;
   const { table } = named(server, datapath).flows;
   const { ufid, match } = splitUfid(flow);
   const { key, mask } = parseFlowKey(match);
@@ -181,7 +162,19 @@ function put(server: OvsServer, args: unknown, mode: 1 | 2): JsonValue {
 
 const key = new Uint32Array(KEY_WORDS);
 
-function describeFlow(datapath: OvsDatapath, slot: number) {
+/** A flow as `get-flow` and `dump-flows` give it. */
+export type ShownFlow = {
+  readonly ufid: string | null;
+  readonly match: string;
+  readonly packets: number;
+  readonly bytes: number;
+  /** Null when it was never used. */
+  readonly usedSeconds: number | null;
+  readonly tcpFlags: number;
+  readonly actions: string;
+};
+
+function describeFlow(datapath: OvsDatapath, slot: number): ShownFlow {
   const { table } = datapath.flows;
   table.refreshCounts(slot);
   table.readKey(slot, key);
@@ -199,9 +192,9 @@ function describeFlow(datapath: OvsDatapath, slot: number) {
 }
 
 /** @param filter only flows whose text, as match and actions, holds this */
-function dumpFlows(datapath: OvsDatapath, from: number, filter: string): JsonValue {
+function dumpFlows(datapath: OvsDatapath, from: number, filter: string): { flows: ShownFlow[]; next: number | null } {
   const { table } = datapath.flows;
-  const flows: ReturnType<typeof describeFlow>[] = [];
+  const flows: ShownFlow[] = [];
   let looked = 0;
   let slot = table.next(from);
   while (slot !== -1 && looked < PART_MAXIMUM) {

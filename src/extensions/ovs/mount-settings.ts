@@ -1,5 +1,6 @@
 /** The configuration of the extension `ovs`. */
 import { z } from 'zod';
+import { checkedBy } from '../../switch/index.ts';
 
 /** Where programs under the shim look when nothing else is said (see native/README.md). */
 export const DEFAULT_OVS_SOCKET = '/run/millrace/ovs-netlink.sock';
@@ -16,11 +17,5 @@ export type OvsConfiguration = z.output<typeof schema>;
 
 /** @throws TypeError with one finding a line */
 export function parseOvsConfiguration(value: unknown): OvsConfiguration {
-  const result = schema.safeParse(value ?? {});
-  if (result.success) return result.data;
-  const lines = result.error.issues.map((issue) => {
-    const field = issue.path.join('.');
-    return field === '' ? issue.message : `${field}: ${issue.message}`;
-  });
-  throw new TypeError(lines.join('\n'));
+  return checkedBy(schema, value ?? {});
 }

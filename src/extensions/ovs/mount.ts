@@ -25,7 +25,7 @@ import { type OvsConfiguration, parseOvsConfiguration } from './mount-settings.t
 import { OvsServer } from './netlink-server.ts';
 import type { OvsDatapath } from './ovs-datapath.ts';
 import type { Buffers } from './plain.ts';
-import { describeServer } from './status.ts';
+import { describeServer, type OvsStatus } from './status.ts';
 
 const BUFFERS = { packets: 4096, bufferBytes: 2304, largePackets: 128, largeBufferBytes: 66_048, clones: 4096 };
 
@@ -175,7 +175,7 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
     return null;
   }
 
-  status(): JsonValue {
+  status(): OvsStatus {
     return describeServer(this.#server, this.#socket);
   }
 

@@ -1,5 +1,4 @@
 /** The state of the datapaths as plain data, for people and programs. */
-import type { JsonValue } from '../../switch/index.ts';
 import { VportType } from './abi.ts';
 import type { OvsServer } from './netlink-server.ts';
 import type { OvsDatapath } from './ovs-datapath.ts';
@@ -8,7 +7,37 @@ import type { Vport } from './vport.ts';
 const TYPE_NAMES = new Map<number, string>(Object.entries(VportType).map(([name, type]) => [type, name.toLowerCase()]));
 
 /** A port as `show` gives it. */
-export function describePort(port: Vport) {
+export type ShownPort = {
+  readonly number: number;
+  readonly name: string;
+  readonly type: string;
+  readonly udpPort?: number;
+  readonly receivedPackets: number;
+  readonly receivedBytes: number;
+  readonly transmittedPackets: number;
+  readonly transmittedBytes: number;
+  readonly unsent: number;
+  readonly upcalls: { readonly sent: number; readonly lost: number };
+};
+
+/** A datapath as `show` gives it. */
+export type ShownDatapath = {
+  readonly name: string;
+  readonly lookups: { readonly hits: number; readonly misses: number; readonly lost: number };
+  readonly flows: number;
+  readonly masks: { readonly tried: number; readonly count: number; readonly cacheHits: number };
+  readonly ports: readonly ShownPort[];
+};
+
+/** What the extension says of itself: what `millrace extension show ovs` prints. */
+export type OvsStatus = {
+  readonly socket: string;
+  readonly connections: number;
+  readonly losses: Readonly<Record<string, number>>;
+  readonly datapaths: readonly ShownDatapath[];
+};
+
+function describePort(port: Vport): ShownPort {
   const counted = port.device?.counters;
   return {
     number: port.number,
@@ -24,8 +53,7 @@ export function describePort(port: Vport) {
   };
 }
 
-/** A datapath as `show` gives it. */
-export function describeDatapath(datapath: OvsDatapath) {
+export function describeDatapath(datapath: OvsDatapath): ShownDatapath {
   datapath.flows.table.refreshCounts();
   const { hits, misses, lost, flows, masks, masksTried, cacheHits } = datapath.flows.statistics();
   return {
@@ -37,8 +65,7 @@ export function describeDatapath(datapath: OvsDatapath) {
   };
 }
 
-/** Everything: what `millrace extension show ovs` prints. */
-export function describeServer(server: OvsServer, socket: string): JsonValue {
+export function describeServer(server: OvsServer, socket: string): OvsStatus {
   return {
     socket,
     connections: server.device.size,
