@@ -77,6 +77,11 @@ test('aliases that multiply are refused, not expanded', () => {
   expect(issuesOf(lines.join('\n'))[0]).toMatch(/^millrace.yaml:1:1: .*alias/i);
 });
 
+test('a file that nests without end is refused in a sentence', () => {
+  for (const text of ['['.repeat(50_000), `ports: ${'{ a: '.repeat(80)}1${' }'.repeat(80)}`])
+    expect(issuesOf(text).at(-1)).toContain('the configuration nests deeper than 64 levels');
+});
+
 test('two ports cannot have one interface', () => {
   expect(issuesOf('ports:\n  a: { kind: netdev }\n  b: { kind: netdev, device: a }\n')).toEqual([
     'millrace.yaml:3:3: ports.b: the interface a belongs to port "a" already',

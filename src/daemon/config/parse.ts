@@ -4,7 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { dirname, isAbsolute, resolve } from 'node:path';
-import { LineCounter, parseDocument } from 'yaml';
+import { type CST, LineCounter, Parser, parseDocument } from 'yaml';
 import { ADDRESS_KEEPER, BUILTIN_EXTENSIONS } from '../extensions.ts';
 import { messageOf } from '../rpc/failure.ts';
 import { flawOf, MAX_LEVELS } from '../rpc/plain-data.ts';
@@ -34,21 +34,21 @@ const MAX_ALIASES = 100;
  * @throws ConfigError with everything that is wrong
  */
 export function parseConfig(text: string, file: string): Config {
+  if (nestsTooDeep(text)) {
+    const message = `the configuration nests deeper than ${MAX_LEVELS} levels`;
+    throw new ConfigError([{ file, line: 1, column: 1, path: '', message }]);
+  }
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true });
   const locate = new Locator(file, document, lines);
   if (document.errors.length > 0) {
-    throw new ConfigError(
-      document.errors.map((error) =>
-        locate.at(error.pos[0], [], yamlSentence(error.message, error.code === 'RESOURCE_EXHAUSTION')),
-      ),
-    );
+    throw new ConfigError(document.errors.map((error) => locate.at(error.pos[0], [], yamlSentence(error.message))));
   }
   let data: unknown;
   try {
     data = document.toJS({ maxAliasCount: MAX_ALIASES }) ?? {};
   } catch (error) {
-    throw new ConfigError([locate.at(0, [], yamlSentence(messageOf(error), error instanceof RangeError))]);
+    throw new ConfigError([locate.at(0, [], yamlSentence(messageOf(error)))]);
   }
   const flaw = flawOf(data);
   if (flaw !== null) throw new ConfigError([locate.at(0, [], `the configuration ${flaw}`)]);
@@ -71,9 +71,23 @@ function fillEmptyPorts(data: unknown): void {
   }
 }
 
-/** @param isTooDeep the parser, which goes down on the stack, has used it up, and says no more than that */
-function yamlSentence(message: string, isTooDeep: boolean): string {
-  if (isTooDeep) return `the configuration nests deeper than ${MAX_LEVELS} levels`;
+/**
+ * Whether lists and mappings lie in each other too deep. What makes data of a text goes down on the stack, and ends the process where a regular expression is
+ * compiled at its very end; splitting it into tokens does not.
+ */
+function nestsTooDeep(text: string): boolean {
+  let level: CST.Token[] = [...new Parser().parse(text)];
+  for (let depth = -1; level.length > 0; depth += 1) {
+    if (depth > MAX_LEVELS) return true;
+    level = level.flatMap((token) => {
+      if (token.type === 'document') return token.value ?? [];
+      return 'items' in token ? token.items.flatMap(({ key, value }) => [key ?? [], value ?? []].flat()) : [];
+    });
+  }
+  return false;
+}
+
+function yamlSentence(message: string): string {
   const first = message.split('\n')[0];
   return first.endsWith('.') ? first.slice(0, -1) : first;
 }
