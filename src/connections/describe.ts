@@ -1,0 +1,153 @@
+/** Connections as plain data, for dumps, JSON and people, and filters that pick some of them. Slow paths: they allocate. */
+import { formatIpv4, formatIpv6, IpProtocol } from '../net/index.ts';
+import { Direction, Kind, RECORD_WORDS, RecordWord, STATE_MASK, Status, tupleWord } from './layout.ts';
+import { SCTP_STATE_NAMES } from './sctp.ts';
+import type { ConnectionTable } from './table.ts';
+import { TCP_STATE_NAMES } from './tcp-state.ts';
+import { hasPorts, isIcmp } from './tuple.ts';
+
+/** One direction of a connection. */
+export interface TupleData {
+  readonly source: string;
+  readonly destination: string;
+  /** Of TCP, UDP and SCTP. */
+  readonly sourcePort?: number;
+  readonly destinationPort?: number;
+  /** Of ICMP. */
+  readonly identifier?: number;
+  readonly type?: number;
+  readonly code?: number;
+}
+
+/** A connection. */
+export interface ConnectionData {
+  /** As long as the connection lasts, and for some time after, no other one has it. */
+  readonly id: number;
+  readonly zone: number;
+  /** 4 or 6. */
+  readonly version: number;
+  readonly protocol: number;
+  readonly original: TupleData;
+  readonly reply: TupleData;
+  /** Of TCP and SCTP, as Linux names it. */
+  readonly state?: string;
+  /** Bits of Status. */
+  readonly status: number;
+  readonly mark: number;
+  /** 32 digits in hexadecimal. */
+  readonly label: string;
+  /** Until it expires, when no packet comes. */
+  readonly leftMs: number;
+  /** Id of the connection that has announced it. */
+  readonly parentId?: number;
+  /** Where it began; 0 when that was not said. */
+  readonly port: number;
+}
+
+/** A connection of a table as it is now. @param record of a connection that is there */
+export function describeConnection(table: ConnectionTable, record: number): ConnectionData {
+  const at = table.at(record);
+  const { records } = table;
+  const parent = table.parentOf(record);
+  const leftMs = table.leftMs(record, table.nowMs() | 0);
+  const data = { ...describeRecord(records, at), leftMs };
+  return parent === 0 ? data : { ...data, parentId: records[table.at(parent) + RecordWord.ID] >>> 0 };
+}
+
+/**
+ * A record by itself, such as an event's copy.
+ * @param at its first word
+ */
+export function describeRecord(records: Int32Array, at: number): Omit<ConnectionData, 'leftMs' | 'parentId'> {
+  const kind = records[at];
+  const protocol = (kind >>> 8) & 0xff;
+  const state = records[at + RecordWord.STATE] & STATE_MASK;
+  const label = Array.from(records.subarray(at + RecordWord.LABEL, at + RecordWord.LABEL + 4), (word) =>
+    (word >>> 0).toString(16).padStart(8, '0'),
+  );
+  return {
+    id: records[at + RecordWord.ID] >>> 0,
+    zone: kind >>> 16,
+    version: (kind & Kind.IPV6) === 0 ? 4 : 6,
+    protocol,
+    original: describeTuple(records, at, Direction.ORIGINAL),
+    reply: describeTuple(records, at, Direction.REPLY),
+    ...(protocol === IpProtocol.TCP ? { state: TCP_STATE_NAMES[state] ?? 'NONE' } : {}),
+    ...(protocol === IpProtocol.SCTP ? { state: SCTP_STATE_NAMES[state] ?? 'NONE' } : {}),
+    status: records[at + RecordWord.STATUS],
+    mark: records[at + RecordWord.MARK] >>> 0,
+    label: label.join(''),
+    port: records[at + RecordWord.PORT] >>> 0,
+  };
+}
+
+function describeTuple(records: Int32Array, at: number, direction: number): TupleData {
+  const isIpv6 = (records[at] & Kind.IPV6) !== 0;
+  const protocol = (records[at] >>> 8) & 0xff;
+  const first = at + tupleWord(direction);
+  const ports = records[first];
+  const addresses = {
+    source: addressText(records, first + 1, isIpv6),
+    destination: addressText(records, first + 5, isIpv6),
+  };
+  if (hasPorts(protocol)) return { ...addresses, sourcePort: ports >>> 16, destinationPort: ports & 0xffff };
+  if (!isIcmp(protocol, isIpv6)) return addresses;
+  return { ...addresses, identifier: ports >>> 16, type: (ports >>> 8) & 0xff, code: ports & 0xff };
+}
+
+function addressText(records: Int32Array, at: number, isIpv6: boolean): string {
+  const bytes = new Uint8Array(16);
+  for (let i = 0; i < 16; i += 1) bytes[i] = records[at + (i >> 2)] >>> (24 - (i & 3) * 8);
+  return isIpv6 ? formatIpv6(bytes, 0) : formatIpv4(bytes, 0);
+}
+
+/** Which connections are meant: those that agree with all that is given. Ports and addresses are of the original direction, but for `address`, which may be any of the four. */
+export interface ConnectionFilter {
+  readonly zone?: number;
+  /** 4 or 6. */
+  readonly version?: number;
+  readonly protocol?: number;
+  readonly source?: string;
+  readonly destination?: string;
+  readonly address?: string;
+  readonly sourcePort?: number;
+  readonly destinationPort?: number;
+  readonly state?: string;
+  readonly mark?: { readonly value: number; readonly mask: number };
+  /** Only connections that were answered, or only those that were not. */
+  readonly isReplied?: boolean;
+}
+
+/**
+ * Whether a record agrees with a filter, for {@link ConnectionTable.walk} and {@link ConnectionTable.flush}. What does not need words as text is looked at first, so that a filter on a zone costs nothing for the others.
+ */
+export function matchesFilter(table: ConnectionTable, record: number, filter: ConnectionFilter): boolean {
+  const at = table.at(record);
+  const { records } = table;
+  const kind = records[at];
+  const { zone, version, protocol, mark, isReplied } = filter;
+  if (zone !== undefined && kind >>> 16 !== zone) return false;
+  if (protocol !== undefined && ((kind >>> 8) & 0xff) !== protocol) return false;
+  if (version !== undefined && ((kind & Kind.IPV6) === 0 ? 4 : 6) !== version) return false;
+  if (mark !== undefined && ((records[at + RecordWord.MARK] ^ mark.value) & mark.mask) !== 0) return false;
+  const wasReplied = (records[at + RecordWord.STATUS] & Status.SEEN_REPLY) !== 0;
+  if (isReplied !== undefined && isReplied !== wasReplied) return false;
+  if (!matchesPorts(records, at, filter)) return false;
+  const { source, destination, address, state } = filter;
+  if (source === undefined && destination === undefined && address === undefined && state === undefined) return true;
+  const data = describeRecord(records.subarray(at, at + RECORD_WORDS), 0);
+  const { original, reply } = data;
+  if (source !== undefined && original.source !== source) return false;
+  if (destination !== undefined && original.destination !== destination) return false;
+  if (state !== undefined && data.state !== state) return false;
+  const all = [original.source, original.destination, reply.source, reply.destination];
+  return address === undefined || all.includes(address);
+}
+
+function matchesPorts(records: Int32Array, at: number, { sourcePort, destinationPort }: ConnectionFilter): boolean {
+  if (sourcePort === undefined && destinationPort === undefined) return true;
+  if (!hasPorts((records[at] >>> 8) & 0xff)) return false;
+  const ports = records[at + RecordWord.ORIGINAL];
+  if (sourcePort !== undefined && ports >>> 16 !== sourcePort) return false;
+  return destinationPort === undefined || (ports & 0xffff) === destinationPort;
+}

@@ -1,0 +1,51 @@
+/** connections/: connection tracking and address translation over mapped memory. The only door of this room. */
+export {
+  ConnectionAction,
+  type ConnectionRequest,
+  ConnectionState,
+  REFUSAL_NAMES,
+  Refusal,
+  Tracked,
+} from './action.ts';
+export { Pressure } from './admission.ts';
+export type { AdoptReport } from './adopt.ts';
+export {
+  type ConnectionData,
+  type ConnectionFilter,
+  describeConnection,
+  describeRecord,
+  matchesFilter,
+  type TupleData,
+} from './describe.ts';
+export { ConnectionEvent, type EventBatch, type EventListener } from './events.ts';
+export { firstBucket, hashTuple, secondBucket } from './hash.ts';
+export {
+  BUCKET_WORDS,
+  type ConnectionMemory,
+  ControlWord,
+  Direction,
+  ENTRY_MASK,
+  Kind,
+  LAYOUT_MAGIC,
+  LAYOUT_VERSION,
+  MAXIMUM_CAPACITY,
+  memorySizes,
+  POLICY_WORDS,
+  plainMemory,
+  RECORD_WORDS,
+  RecordWord,
+  STATE_MASK,
+  Status,
+  TAG_SHIFT,
+  TIMEOUT_SHIFT,
+  TUPLE_WORDS,
+} from './layout.ts';
+export type { NatTarget } from './nat.ts';
+export { Untracked } from './packet-tuple.ts';
+export { SCTP_STATE_NAMES, SctpState } from './sctp.ts';
+export { ConnectionTable, LayoutError, Removal, type TableSettings } from './table.ts';
+export { TCP_STATE_NAMES, TcpState } from './tcp-state.ts';
+export { Side, SideFlag, TcpWord } from './tcp-window.ts';
+export { PolicyRemoval, TimeOut, type TimeOutValues } from './time-outs.ts';
+export { Tracker, type TrackerSettings } from './tracker.ts';
+export { kindOf, Tuple, TupleWord } from './tuple.ts';

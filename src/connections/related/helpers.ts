@@ -1,0 +1,140 @@
+/** Helpers: they read what a connection says about others to come, expect these, and, behind a translation, say it anew with the addresses that the other side knows. */
+import { type HeaderOffsets, IpProtocol, type Packet } from '../../net/index.ts';
+import { Helper, Refusal } from '../action.ts';
+import { word } from '../bytes.ts';
+import { Direction, RecordWord, Status, tupleWord } from '../layout.ts';
+import type { ConnectionTable } from '../table.ts';
+import { Tuple, TupleWord } from '../tuple.ts';
+import { Adjustments } from './adjustments.ts';
+import { Expectations } from './expectations.ts';
+import { FtpAnnouncement, FtpForm } from './ftp.ts';
+import { replaceText, shiftSegment } from './payload.ts';
+
+/** Ports that are tried when another connection has announced the same behind the same address. */
+const PORT_TRIES = 32;
+
+/** Requests of TFTP (RFC 1350). */
+const TftpOperation = { READ: 1, WRITE: 2 } as const;
+
+export class Helpers {
+  readonly expectations: Expectations;
+  readonly adjustments: Adjustments;
+  readonly #table: ConnectionTable;
+  readonly #announcement = new FtpAnnouncement();
+  readonly #own = new Tuple();
+  readonly #other = new Tuple();
+  readonly #expected = new Tuple();
+
+  constructor(table: ConnectionTable) {
+    this.#table = table;
+    this.expectations = new Expectations(table);
+    this.adjustments = new Adjustments(table);
+  }
+
+  /** Whether a helper understands a protocol. */
+  static fits(helper: number, protocol: number): boolean {
+    return helper === Helper.FTP ? protocol === IpProtocol.TCP : helper === Helper.TFTP && protocol === IpProtocol.UDP;
+  }
+
+  /** The connection is gone. */
+  drop(record: number): void {
+    this.expectations.drop(record);
+    this.adjustments.drop(record);
+  }
+
+  /**
+   * A packet of a connection that has a helper, or shifted sequence numbers.
+   * @returns one of Refusal
+   */
+  inspect(packet: Packet, headers: HeaderOffsets, record: number, direction: number): number {
+    const { records } = this.#table;
+    const at = this.#table.at(record);
+    const helper = (records[at + RecordWord.SETTINGS] >>> 8) & 0xff;
+    let refusal: number = Refusal.NONE;
+    if (helper === Helper.TFTP) this.#tftp(packet, headers, record, direction);
+    else if (helper === Helper.FTP && headers.payloadOffset < headers.l3End) {
+      refusal = this.#ftp(packet, headers, record, direction);
+    }
+    if (refusal === Refusal.NONE && (records[at + RecordWord.STATUS] & Status.SEQUENCE_ADJUSTED) !== 0) {
+      const { adjustments } = this;
+      const sequence = word(packet.bytes, packet.offset + headers.l4Offset + 4);
+      shiftSegment(packet, headers, adjustments.ofSequence(record, direction, sequence), (acknowledgment) =>
+        adjustments.ofAcknowledgment(record, direction, acknowledgment),
+      );
+    }
+    return refusal;
+  }
+
+  /** The server answers a request from a port of its own. */
+  #tftp(packet: Packet, headers: HeaderOffsets, record: number, direction: number): void {
+    const { bytes, offset } = packet;
+    const at = offset + headers.payloadOffset;
+    if (direction !== Direction.ORIGINAL || headers.l3End - headers.payloadOffset < 4) return;
+    const operation = (bytes[at] << 8) | bytes[at + 1];
+    if (operation !== TftpOperation.READ && operation !== TftpOperation.WRITE) return;
+    this.#read(record, direction);
+    this.#expected.copy(this.#other);
+    this.expectations.add(record, this.#expected, Direction.REPLY, this.#own.sourcePort);
+  }
+
+  #ftp(packet: Packet, headers: HeaderOffsets, record: number, direction: number): number {
+    const { bytes, offset } = packet;
+    const announcement = this.#announcement;
+    const start = offset + headers.payloadOffset;
+    if (!announcement.read(bytes, start, offset + headers.l3End, direction)) return Refusal.NONE;
+    this.#read(record, direction);
+    const own = this.#own;
+    const other = this.#other;
+    // Who announces another's address would open a way to it.
+    if (!isOwnAddress(announcement, own)) return Refusal.NONE;
+    const expected = this.#expected;
+    expected.copy(other);
+    const isMoved = !hasSameAddress(own, TupleWord.SOURCE, other, TupleWord.DESTINATION);
+    let { port } = announcement;
+    for (let i = 0; ; i += 1) {
+      expected.destinationPort = port;
+      if (this.expectations.add(record, expected, 1 - direction, announcement.port)) break;
+      // Without a translation the port cannot be another.
+      if (!isMoved || i === PORT_TRIES) return Refusal.NONE;
+      port = port === 0xffff ? 1024 : port + 1;
+    }
+    if (!isMoved && port === announcement.port) return Refusal.NONE;
+    const refusal = this.#announceAnew(packet, headers, record, direction, port);
+    if (refusal !== Refusal.NONE) this.expectations.drop(record);
+    return refusal;
+  }
+
+  #announceAnew(packet: Packet, headers: HeaderOffsets, record: number, direction: number, port: number): number {
+    const announcement = this.#announcement;
+    const address = this.#other.words.subarray(TupleWord.DESTINATION, TupleWord.DESTINATION + 4);
+    const text = announcement.write(address, port, this.#own.isIpv6);
+    const sequence = word(packet.bytes, packet.offset + headers.l4Offset + 4);
+    const at = headers.payloadOffset + announcement.offset;
+    if (!replaceText(packet, headers, at, announcement.lengthBytes, text)) return Refusal.HELPER_ROOM;
+    const grown = text.length - announcement.lengthBytes;
+    if (grown === 0) return Refusal.NONE;
+    if (!this.adjustments.add(record, direction, sequence, grown)) return Refusal.HELPER_ROOM;
+    this.#table.records[this.#table.at(record) + RecordWord.STATUS] |= Status.SEQUENCE_ADJUSTED;
+    return Refusal.NONE;
+  }
+
+  #read(record: number, direction: number): void {
+    const { records } = this.#table;
+    const at = this.#table.at(record);
+    this.#own.read(records[at], records, at + tupleWord(direction));
+    this.#other.read(records[at], records, at + tupleWord(1 - direction));
+  }
+}
+
+function isOwnAddress(announcement: FtpAnnouncement, own: Tuple): boolean {
+  if (announcement.form === FtpForm.EXTENDED_PASSIVE) return true;
+  const isOfIpv4 = announcement.form !== FtpForm.EPRT;
+  if (isOfIpv4 && own.isIpv6) return false;
+  for (let i = 0; i < 4; i += 1) if (announcement.address[i] !== own.words[TupleWord.SOURCE + i]) return false;
+  return true;
+}
+
+function hasSameAddress(one: Tuple, at: number, other: Tuple, otherAt: number): boolean {
+  for (let i = 0; i < 4; i += 1) if (one.words[at + i] !== other.words[otherAt + i]) return false;
+  return true;
+}

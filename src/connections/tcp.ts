@@ -1,0 +1,328 @@
+/**
+ * TCP: what a segment does to its connection. States by tcp-state.ts, windows by tcp-window.ts; here is what lies between: SYNs into a connection that only one side remembers, resets that
+ * may be forged, connections that begin anew, and how long each lasts. The rules are those of Linux's nf_conntrack, RFC 5961 and RFC 9293.
+ */
+import { Direction, RecordWord, STATE_MASK, Status, TIMEOUT_SHIFT } from './layout.ts';
+import { Outcome } from './outcome.ts';
+import type { TcpSegment } from './tcp-segment.ts';
+import { areTcpFlagsValid, nextTcpState, TcpKind, TcpState } from './tcp-state.ts';
+import {
+  checkWindow,
+  flagsOf,
+  InWindow,
+  lastDirection,
+  lastKind,
+  lastRepeats,
+  Side,
+  SideFlag,
+  setFlags,
+  setScale,
+  sideAt,
+  TcpWord,
+} from './tcp-window.ts';
+import { TimeOut, type TimeOutPolicies } from './time-outs.ts';
+
+/** How strict tracking is; a switch of a whole tracker, or of an action. */
+export interface TcpSettings {
+  /** Segments out of window belong to their connection all the same. */
+  readonly isLiberal: boolean;
+  /** Connections whose begin was not seen are taken up. */
+  readonly isLoose: boolean;
+}
+
+/** From this number of repeats on, the other side is taken for gone. */
+const MAXIMUM_REPEATS = 3;
+
+/** Flags of the segment seen last, in the upper bits of its word. */
+const LastFlag = {
+  WINDOW_SCALE: 1 << 28,
+  SACK_PERMITTED: 1 << 29,
+  /** A SYN went to a side that waits for its last acknowledgment: an ACK from there may be a challenge (RFC 5961). */
+  CHALLENGE: 1 << 30,
+  SIMULTANEOUS_OPEN: 1 << 31,
+} as const;
+const LAST_FLAGS = 0xf << 28;
+const LAST_SCALE = 0xf << 24;
+
+/** Whether a segment may begin a connection. */
+export function maybeBeginsTcp(segment: TcpSegment, settings: TcpSettings): boolean {
+  if (!areTcpFlagsValid(segment.flags)) return false;
+  const state = nextTcpState(Direction.ORIGINAL, segment.kind, TcpState.NONE);
+  return state === TcpState.SYN_SENT || (settings.isLoose && state !== TcpState.INVALID);
+}
+
+/** Write the words of a connection that a segment begins; {@link advanceTcp} with the same segment comes next. */
+export function beginTcp(records: Int32Array, at: number, segment: TcpSegment): void {
+  const side = sideAt(at, Direction.ORIGINAL);
+  const window = Math.max(segment.window, 1);
+  records[side + Side.END] = segment.end;
+  records[side + Side.WINDOW] = window;
+  records[side + Side.HIGHEST_END] = segment.end;
+  if (segment.kind === TcpKind.SYN) {
+    setScale(records, at, Direction.ORIGINAL, Math.max(segment.scale, 0));
+    const scale = segment.scale >= 0 ? SideFlag.WINDOW_SCALE : 0;
+    setFlags(records, at, Direction.ORIGINAL, scale | (segment.isSackPermitted ? SideFlag.SACK_PERMITTED : 0));
+  } else {
+    // The middle of a connection: how its windows are scaled is not known, so they bind nobody.
+    records[side + Side.HIGHEST_END] += window;
+    const flags = SideFlag.SACK_PERMITTED | SideFlag.LIBERAL;
+    setFlags(records, at, Direction.ORIGINAL, flags);
+    setFlags(records, at, Direction.REPLY, flags);
+  }
+  records[at + TcpWord.LAST] = TcpKind.NONE << 16;
+}
+
+/** Whether data flows, as far as both sides have shown. */
+export function isTcpAssured(records: Int32Array, at: number): boolean {
+  const isEstablished = (records[at + RecordWord.STATE] & STATE_MASK) === TcpState.ESTABLISHED;
+  return isEstablished && (records[at + RecordWord.STATUS] & Status.ASSURED) !== 0;
+}
+
+/** From now on no segment of the connection is out of window. */
+export function makeTcpLiberal(records: Int32Array, at: number): void {
+  for (let direction = 0; direction < 2; direction += 1) {
+    setFlags(records, at, direction, flagsOf(records, at, direction) | SideFlag.LIBERAL);
+  }
+}
+
+/**
+ * A segment of a connection.
+ * @param at first word of its record
+ * @param now a 32-bit time in milliseconds
+ * @param ackShift see {@link checkWindow}
+ * @returns one of {@link Outcome}
+ */
+export function advanceTcp(
+  records: Int32Array,
+  at: number,
+  direction: number,
+  segment: TcpSegment,
+  settings: TcpSettings,
+  timeOuts: TimeOutPolicies,
+  now: number,
+  ackShift: number,
+): number {
+  if (!areTcpFlagsValid(segment.flags)) return Outcome.INVALID;
+  const { kind } = segment;
+  const oldState = records[at + RecordWord.STATE] & STATE_MASK;
+  let newState = nextTcpState(direction, kind, oldState);
+  const last = records[at + TcpWord.LAST];
+  let known = oldState;
+  let isChecked = false;
+
+  if (newState === TcpState.INVALID) return Outcome.INVALID;
+  if (newState === TcpState.SYN_SENT && oldState >= TcpState.TIME_WAIT) {
+    // A connection between the same ends begins anew, once the old one was closed or reset from this side.
+    const flags = flagsOf(records, at, direction) | flagsOf(records, at, 1 - direction);
+    const wasReset = lastDirection(last) === direction && lastKind(last) === TcpKind.RST;
+    if ((flags & SideFlag.CLOSE_BEGUN) !== 0 || wasReset) return Outcome.REPEATED;
+    newState = TcpState.IGNORE;
+  }
+  if (newState === TcpState.IGNORE) {
+    if (!answersIgnoredSyn(records, at, direction, segment)) {
+      remember(records, at, direction, segment, oldState);
+      return Outcome.ACCEPTED;
+    }
+    takeUpIgnoredSyn(records, at, direction);
+    known = TcpState.SYN_SENT;
+    newState = TcpState.SYN_RECV;
+  } else if (newState === TcpState.TIME_WAIT) {
+    if (isChallenge(last, direction, kind, oldState)) {
+      records[at + TcpWord.LAST] = last & ~LastFlag.CHALLENGE;
+      return Outcome.ACCEPTED;
+    }
+  } else if (newState === TcpState.SYN_SENT2) {
+    records[at + TcpWord.LAST] |= LastFlag.SIMULTANEOUS_OPEN;
+  } else if (newState === TcpState.SYN_RECV) {
+    const isThird = direction === Direction.REPLY && kind === TcpKind.ACK;
+    if (isThird && (last & LastFlag.SIMULTANEOUS_OPEN) !== 0) newState = TcpState.ESTABLISHED;
+  } else if (newState === TcpState.CLOSE && kind === TcpKind.RST) {
+    const judged = judgeReset(records, at, direction, segment);
+    if (judged === Reset.FORGED) return Outcome.INVALID;
+    if (judged === Reset.DOUBTFUL) newState = oldState;
+    isChecked = judged !== Reset.RIGHT && answersIgnored(records, at, segment);
+  }
+
+  if (!isChecked) {
+    const isLiberal = settings.isLiberal || (flagsOf(records, at, direction) & SideFlag.LIBERAL) !== 0;
+    // A SYN-ACK to a SYN that was ignored finds the connection as that SYN would have left it.
+    const result = checkWindow(records, at, direction, segment, known, isLiberal, ackShift);
+    if (result === InWindow.IGNORED) return Outcome.ACCEPTED;
+    if (result === InWindow.NO) {
+      shorten(records, at, direction, kind, timeOuts, now);
+      return Outcome.INVALID;
+    }
+  }
+  return settle(records, at, direction, kind, known, newState, timeOuts, now);
+}
+
+/** The segment is one of the connection: its state and how long it may last now. */
+function settle(
+  records: Int32Array,
+  at: number,
+  direction: number,
+  kind: number,
+  oldState: number,
+  newState: number,
+  timeOuts: TimeOutPolicies,
+  now: number,
+): number {
+  setLast(records, at, direction, kind);
+  if (oldState !== newState && newState === TcpState.FIN_WAIT) {
+    setFlags(records, at, direction, flagsOf(records, at, direction) | SideFlag.CLOSE_BEGUN);
+  }
+  const status = records[at + RecordWord.STATUS];
+  let place = timeOutPlace(records, at, kind, newState, timeOuts);
+  if ((status & Status.SEEN_REPLY) === 0) {
+    // A reset is the only answer: there is no connection.
+    if (kind === TcpKind.RST) return Outcome.ENDED;
+    // A SYN that is sent again does not prolong: who reuses the port must not keep an old entry alive for ever.
+    if (kind === TcpKind.SYN && oldState === TcpState.SYN_SENT) {
+      records[at + RecordWord.STATE] = newState | (records[at + RecordWord.STATE] & ~STATE_MASK);
+      return Outcome.ACCEPTED;
+    }
+    const policy = records[at + RecordWord.SETTINGS] & 0xff;
+    const isLong = timeOuts.get(policy, place) > timeOuts.get(policy, TimeOut.TCP_UNACKNOWLEDGED);
+    if (newState === TcpState.ESTABLISHED && isLong) place = TimeOut.TCP_UNACKNOWLEDGED;
+  } else if (
+    (status & Status.ASSURED) === 0 &&
+    (oldState === TcpState.SYN_RECV || oldState === TcpState.ESTABLISHED) &&
+    newState === TcpState.ESTABLISHED
+  ) {
+    records[at + RecordWord.STATUS] = status | Status.ASSURED;
+  }
+  records[at + RecordWord.STATE] = newState | (place << TIMEOUT_SHIFT);
+  records[at + RecordWord.LAST_SEEN] = now;
+  return Outcome.ACCEPTED;
+}
+
+function timeOutPlace(records: Int32Array, at: number, kind: number, state: number, timeOuts: TimeOutPolicies): number {
+  const policy = records[at + RecordWord.SETTINGS] & 0xff;
+  const ofState = timeOuts.get(policy, TimeOut.TCP + state);
+  const last = records[at + TcpWord.LAST];
+  const isShorter = ofState > timeOuts.get(policy, TimeOut.TCP_RETRANSMITTED);
+  if (lastRepeats(last) >= MAXIMUM_REPEATS && isShorter) return TimeOut.TCP_RETRANSMITTED;
+  if (kind === TcpKind.RST) return TimeOut.TCP + TcpState.CLOSE;
+  const flags = flagsOf(records, at, Direction.ORIGINAL) | flagsOf(records, at, Direction.REPLY);
+  const isUnacknowledged = (flags & SideFlag.UNACKNOWLEDGED) !== 0;
+  if (isUnacknowledged && ofState > timeOuts.get(policy, TimeOut.TCP_UNACKNOWLEDGED)) return TimeOut.TCP_UNACKNOWLEDGED;
+  // Who says that its window is shut is asked again and again.
+  if ((last & 0xffff) === 0 && isShorter) return TimeOut.TCP_RETRANSMITTED;
+  return TimeOut.TCP + state;
+}
+
+/** Whether a SYN-ACK answers a SYN that was ignored: both sides agree, and only we are out of step. */
+function answersIgnoredSyn(records: Int32Array, at: number, direction: number, segment: TcpSegment): boolean {
+  const last = records[at + TcpWord.LAST];
+  return (
+    segment.kind === TcpKind.SYN_ACK &&
+    lastKind(last) === TcpKind.SYN &&
+    lastDirection(last) !== direction &&
+    segment.acknowledgment === records[at + TcpWord.LAST_END]
+  );
+}
+
+function takeUpIgnoredSyn(records: Int32Array, at: number, direction: number): void {
+  const last = records[at + TcpWord.LAST] & ~LastFlag.CHALLENGE;
+  records[at + TcpWord.LAST] = last;
+  const syn = 1 - direction;
+  const side = sideAt(at, syn);
+  records[side + Side.END] = records[at + TcpWord.LAST_END];
+  records[side + Side.HIGHEST_END] = records[at + TcpWord.LAST_END];
+  records[side + Side.WINDOW] = Math.max(last & 0xffff, 1);
+  const other = sideAt(at, direction);
+  records.fill(0, other, other + Side.WORDS);
+  records[at + TcpWord.OPTIONS] = 0;
+  setScale(records, at, syn, (last >>> 24) & 0xf);
+  const scale = (last & LastFlag.WINDOW_SCALE) !== 0 ? SideFlag.WINDOW_SCALE : 0;
+  setFlags(records, at, syn, scale | ((last & LastFlag.SACK_PERMITTED) !== 0 ? SideFlag.SACK_PERMITTED : 0));
+}
+
+/** A segment that was let through without a word is kept in mind. */
+function remember(records: Int32Array, at: number, direction: number, segment: TcpSegment, state: number): void {
+  setLast(records, at, direction, segment.kind);
+  records[at + TcpWord.LAST_SEQUENCE] = segment.sequence;
+  records[at + TcpWord.LAST_END] = segment.end;
+  let last = (records[at + TcpWord.LAST] & ~0xffff) | segment.window;
+  if (segment.kind === TcpKind.SYN && direction === Direction.ORIGINAL) {
+    last &= ~(LAST_FLAGS | LAST_SCALE);
+    if (segment.scale >= 0) last |= LastFlag.WINDOW_SCALE | (segment.scale << 24);
+    if (segment.isSackPermitted) last |= LastFlag.SACK_PERMITTED;
+    if (state === TcpState.LAST_ACK) last |= LastFlag.CHALLENGE;
+  }
+  records[at + TcpWord.LAST] = last;
+  if (state === TcpState.SYN_SENT && segment.kind === TcpKind.ACK && direction === Direction.REPLY) {
+    records[at + TcpWord.LAST_ACK] = segment.acknowledgment;
+  }
+}
+
+/** An ACK that answers a SYN into a connection that waits for its last acknowledgment is a challenge, and acknowledges no FIN. */
+function isChallenge(last: number, direction: number, kind: number, state: number): boolean {
+  return (
+    state === TcpState.LAST_ACK &&
+    kind === TcpKind.ACK &&
+    lastDirection(last) !== direction &&
+    lastKind(last) === TcpKind.SYN &&
+    (last & LastFlag.CHALLENGE) !== 0
+  );
+}
+
+/** What a reset may be. */
+const Reset = { RIGHT: 0, FORGED: 1, DOUBTFUL: 2, UNKNOWN: 3 } as const;
+
+function judgeReset(records: Int32Array, at: number, direction: number, segment: TcpSegment): number {
+  if ((flagsOf(records, at, 1 - direction) & SideFlag.HIGHEST_ACK_SET) === 0) return Reset.UNKNOWN;
+  const acknowledged = records[sideAt(at, 1 - direction) + Side.HIGHEST_ACK];
+  const { sequence } = segment;
+  const isEstablished = isTcpAssured(records, at);
+  // Sequence number 0 outside of an established connection is most likely the answer to a SYN that was let through.
+  if (sequence === 0 && !isEstablished) return Reset.RIGHT;
+  if (((sequence - acknowledged) | 0) < 0) return Reset.FORGED;
+  if (!isEstablished || sequence === acknowledged) return Reset.RIGHT;
+  // Right behind the data that the same side has just sent.
+  const last = records[at + TcpWord.LAST];
+  const isBehindData = lastKind(last) === TcpKind.ACK && lastDirection(last) === direction;
+  if (isBehindData && sequence === records[at + TcpWord.LAST_END]) return Reset.RIGHT;
+  // It may be right or not: the other side will challenge it (RFC 5961), and the answer tells.
+  return Reset.DOUBTFUL;
+}
+
+/** Whether a reset answers a SYN or an ACK that was let through without a word. */
+function answersIgnored(records: Int32Array, at: number, segment: TcpSegment): boolean {
+  const kind = lastKind(records[at + TcpWord.LAST]);
+  const status = records[at + RecordWord.STATUS];
+  const afterSyn = (status & Status.SEEN_REPLY) !== 0 && kind === TcpKind.SYN;
+  const afterAck = (status & Status.ASSURED) === 0 && kind === TcpKind.ACK;
+  return (afterSyn || afterAck) && segment.acknowledgment === records[at + TcpWord.LAST_END];
+}
+
+/** A FIN or reset out of window, once from each side: the sides are out of step with us, and the connection is likely dead. It need not last for days. */
+function shorten(
+  records: Int32Array,
+  at: number,
+  direction: number,
+  kind: number,
+  timeOuts: TimeOutPolicies,
+  now: number,
+): void {
+  if ((records[at + RecordWord.STATUS] & Status.ASSURED) === 0) return;
+  if (kind !== TcpKind.RST && kind !== TcpKind.FIN) return;
+  const last = records[at + TcpWord.LAST];
+  const lastWasEnd = lastKind(last) === TcpKind.RST || lastKind(last) === TcpKind.FIN;
+  if (lastDirection(last) === direction || !lastWasEnd) {
+    setLast(records, at, direction, kind);
+    return;
+  }
+  const state = records[at + RecordWord.STATE];
+  const policy = records[at + RecordWord.SETTINGS] & 0xff;
+  const left =
+    timeOuts.get(policy, (state >>> TIMEOUT_SHIFT) & 0xff) - ((now - records[at + RecordWord.LAST_SEEN]) | 0);
+  if (left <= timeOuts.get(policy, TimeOut.TCP_UNACKNOWLEDGED)) return;
+  records[at + RecordWord.STATE] = (state & STATE_MASK) | (TimeOut.TCP_UNACKNOWLEDGED << TIMEOUT_SHIFT);
+  records[at + RecordWord.LAST_SEEN] = now;
+}
+
+function setLast(records: Int32Array, at: number, direction: number, kind: number): void {
+  const last = records[at + TcpWord.LAST];
+  records[at + TcpWord.LAST] = (last & ~((0xf << 16) | (1 << 20))) | (kind << 16) | (direction << 20);
+}

@@ -1,0 +1,231 @@
+/**
+ * How long a connection lasts without packets: policies with a time-out for each state of each protocol. They lie in the control array, where programs
+ * read them too. The defaults are Linux's.
+ */
+import { IpProtocol } from '../net/index.ts';
+import { ControlWord, POLICIES, POLICY_NAME, POLICY_WORDS } from './layout.ts';
+
+/** Places of time-outs in a policy's row, in milliseconds each; a record names one of them. */
+export const TimeOut = {
+  /** TCP's by state (tcp-state.ts), state 1 at place 1, and two that shorten them. */
+  TCP: 0,
+  TCP_RETRANSMITTED: 10,
+  TCP_UNACKNOWLEDGED: 11,
+  UDP_UNREPLIED: 12,
+  UDP_REPLIED: 13,
+  ICMP: 14,
+  ICMPV6: 15,
+  GENERIC: 16,
+  GRE_UNREPLIED: 17,
+  GRE_REPLIED: 18,
+  /** SCTP's by state (sctp.ts), state 1 at place 20. */
+  SCTP: 19,
+} as const;
+
+/** Time-outs of a row. */
+const TIMEOUTS = 32;
+/** Longer than this, 11 days, no connection lasts without packets: differences of 32-bit clocks have to have a sign. */
+export const LONGEST_MS = 1_000_000_000;
+const NAME_BYTES = 32;
+
+/** What is set by name: the name that Linux's tools use, its place, and the default in milliseconds. */
+const SETTINGS = {
+  tcp: {
+    syn_sent: [1, 120_000],
+    syn_recv: [2, 60_000],
+    established: [3, 432_000_000],
+    fin_wait: [4, 120_000],
+    close_wait: [5, 60_000],
+    last_ack: [6, 30_000],
+    time_wait: [7, 120_000],
+    close: [8, 10_000],
+    syn_sent2: [9, 120_000],
+    retransmission: [TimeOut.TCP_RETRANSMITTED, 300_000],
+    unacknowledged: [TimeOut.TCP_UNACKNOWLEDGED, 300_000],
+  },
+  udp: { unreplied: [TimeOut.UDP_UNREPLIED, 30_000], replied: [TimeOut.UDP_REPLIED, 120_000] },
+  icmp: { timeout: [TimeOut.ICMP, 30_000] },
+  icmpv6: { timeout: [TimeOut.ICMPV6, 30_000] },
+  generic: { timeout: [TimeOut.GENERIC, 600_000] },
+  gre: { unreplied: [TimeOut.GRE_UNREPLIED, 30_000], replied: [TimeOut.GRE_REPLIED, 180_000] },
+  sctp: {
+    closed: [20, 10_000],
+    cookie_wait: [21, 3000],
+    cookie_echoed: [22, 3000],
+    established: [23, 210_000],
+    shutdown_sent: [24, 300],
+    shutdown_recd: [25, 300],
+    shutdown_ack_sent: [26, 3000],
+    heartbeat_sent: [27, 30_000],
+  },
+} as const satisfies Record<string, Record<string, readonly [number, number]>>;
+
+type TimeOutTable = Readonly<Record<string, Readonly<Record<string, readonly [number, number]>>>>;
+
+/** Time-outs in milliseconds by protocol (tcp, udp, icmp, icmpv6, generic, gre, sctp) and by the state's name in Linux, such as `{ tcp: { syn_sent: 60_000 } }`. */
+export type TimeOutValues = Readonly<Record<string, Readonly<Record<string, number>>>>;
+
+/** Why a policy cannot be removed. */
+export const PolicyRemoval = { REMOVED: 0, UNKNOWN: 1, IN_USE: 2 } as const;
+
+/** The policies of a table. */
+export class TimeOutPolicies {
+  readonly #control: Int32Array;
+  readonly #users = new Int32Array(POLICIES);
+  readonly #numbers = new Map<string, number>();
+
+  /** @param control a control array that is written already, or that {@link format} writes next */
+  constructor(control: Int32Array) {
+    this.#control = control;
+    for (let policy = 1; policy < POLICIES; policy += 1) {
+      const name = this.#readName(policy);
+      if (name !== '') this.#numbers.set(name, policy);
+    }
+  }
+
+  /** Write Linux's defaults as policy 0, and no other. */
+  format(): void {
+    this.#control.fill(0, ControlWord.POLICIES, ControlWord.POLICIES + POLICIES * POLICY_WORDS);
+    this.#numbers.clear();
+    eachTimeOut((_protocol, _name, place, valueMs) => {
+      this.#control[this.#at(0) + place] = valueMs;
+    });
+  }
+
+  /** A time-out in milliseconds. */
+  get(policy: number, place: number): number {
+    return this.#control[ControlWord.POLICIES + policy * POLICY_WORDS + place];
+  }
+
+  /** Names of all policies that were defined. */
+  names(): string[] {
+    return [...this.#numbers.keys()];
+  }
+
+  /** The number of a policy, for the action that names it; undefined when there is none. */
+  numberOf(name: string): number | undefined {
+    return this.#numbers.get(name);
+  }
+
+  /** All values of a policy. @param policy its number; 0 for the defaults */
+  valuesOf(policy: number): Record<string, Record<string, number>> {
+    const values: Record<string, Record<string, number>> = {};
+    eachTimeOut((protocol, name, place) => {
+      values[protocol] ??= {};
+      values[protocol][name] = this.get(policy, place);
+    });
+    return values;
+  }
+
+  /** Change the defaults. They hold for the connections that are there as well. @throws RangeError for names and values that there are not */
+  setDefaults(values: TimeOutValues): void {
+    this.#write(0, values);
+  }
+
+  /**
+   * Define a policy, or change one. What it does not name is as in the defaults of now; what is longer than {@link LONGEST_MS} is cut to it.
+   * @param name 1 to 32 bytes
+   * @returns its number
+   * @throws RangeError for names and values that there are not, or when there are too many policies
+   */
+  define(name: string, values: TimeOutValues): number {
+    const bytes = new TextEncoder().encode(name);
+    if (bytes.length === 0 || bytes.length > NAME_BYTES || bytes.includes(0)) {
+      throw new RangeError(`the name of a time-out policy has 1 to ${NAME_BYTES} bytes, none of them 0: "${name}"`);
+    }
+    check(values);
+    let policy = this.#numbers.get(name);
+    if (policy === undefined) {
+      policy = this.#free();
+      if (policy === 0) throw new RangeError(`there are ${POLICIES - 1} time-out policies already`);
+    }
+    const at = this.#at(policy);
+    for (let place = 0; place < TIMEOUTS; place += 1) this.#control[at + place] = this.get(0, place);
+    this.#write(policy, values);
+    if (!this.#numbers.has(name)) {
+      const words = new Int32Array(NAME_BYTES / 4);
+      new Uint8Array(words.buffer).set(bytes);
+      this.#control.set(words, at + POLICY_NAME);
+      this.#numbers.set(name, policy);
+    }
+    return policy;
+  }
+
+  /** Remove a policy that no connection has. @returns one of {@link PolicyRemoval} */
+  remove(name: string): number {
+    const policy = this.#numbers.get(name);
+    if (policy === undefined) return PolicyRemoval.UNKNOWN;
+    if (this.#users[policy] !== 0) return PolicyRemoval.IN_USE;
+    this.#control.fill(0, this.#at(policy), this.#at(policy) + POLICY_WORDS);
+    this.#numbers.delete(name);
+    return PolicyRemoval.REMOVED;
+  }
+
+  /** Whether a policy of this number is there. */
+  has(policy: number): boolean {
+    return policy === 0 || (policy < POLICIES && this.#control[this.#at(policy) + POLICY_NAME] !== 0);
+  }
+
+  /** A connection has begun (1) or ended (-1) that has the policy. */
+  use(policy: number, by: number): void {
+    this.#users[policy] += by;
+  }
+
+  #at(policy: number): number {
+    return ControlWord.POLICIES + policy * POLICY_WORDS;
+  }
+
+  #free(): number {
+    for (let policy = 1; policy < POLICIES; policy += 1) if (!this.has(policy)) return policy;
+    return 0;
+  }
+
+  #readName(policy: number): string {
+    const at = this.#at(policy) + POLICY_NAME;
+    const bytes = new Uint8Array(this.#control.slice(at, at + NAME_BYTES / 4).buffer);
+    const end = bytes.indexOf(0);
+    return new TextDecoder().decode(bytes.subarray(0, end === -1 ? NAME_BYTES : end));
+  }
+
+  #write(policy: number, values: TimeOutValues): void {
+    check(values);
+    eachTimeOut((protocol, name, place) => {
+      const valueMs = values[protocol]?.[name];
+      if (valueMs !== undefined) this.#control[this.#at(policy) + place] = Math.min(valueMs, LONGEST_MS);
+    });
+  }
+}
+
+function eachTimeOut(visit: (protocol: string, name: string, place: number, defaultMs: number) => void): void {
+  for (const [protocol, states] of Object.entries(SETTINGS)) {
+    for (const [name, [place, defaultMs]] of Object.entries(states)) visit(protocol, name, place, defaultMs);
+  }
+}
+
+function check(values: TimeOutValues): void {
+  const table: TimeOutTable = SETTINGS;
+  for (const [protocol, states] of Object.entries(values)) {
+    for (const [name, valueMs] of Object.entries(states)) {
+      if (!Object.hasOwn(table, protocol) || !Object.hasOwn(table[protocol], name)) {
+        throw new RangeError(`there is no time-out ${protocol}.${name}`);
+      }
+      if (!Number.isInteger(valueMs) || valueMs < 0) {
+        throw new RangeError(`a time-out is a whole number of milliseconds, not ${protocol}.${name} = ${valueMs}`);
+      }
+    }
+  }
+}
+
+/** The place of the time-out that says how long packets of one direction alone keep a connection of a protocol without states. */
+export function unrepliedTimeOut(protocol: number, isIpv6: boolean): number {
+  if (protocol === IpProtocol.UDP) return TimeOut.UDP_UNREPLIED;
+  if (protocol === IpProtocol.ICMPV4 && !isIpv6) return TimeOut.ICMP;
+  if (protocol === IpProtocol.ICMPV6 && isIpv6) return TimeOut.ICMPV6;
+  return protocol === IpProtocol.GRE ? TimeOut.GRE_UNREPLIED : TimeOut.GENERIC;
+}
+
+/** The same once there was an answer. */
+export function repliedTimeOut(protocol: number, isIpv6: boolean): number {
+  if (protocol === IpProtocol.UDP) return TimeOut.UDP_REPLIED;
+  return protocol === IpProtocol.GRE ? TimeOut.GRE_REPLIED : unrepliedTimeOut(protocol, isIpv6);
+}
