@@ -3,6 +3,7 @@
  * modules that this process runs on, so that classes are the same on both sides.
  */
 import * as bpf from '../../bpf/index.ts';
+import * as connections from '../../connections/index.ts';
 import * as flow from '../../flow/index.ts';
 import * as host from '../../host/index.ts';
 import * as net from '../../net/index.ts';
@@ -18,7 +19,7 @@ const TYPES = ['capturing', 'filtering', 'forwarding'];
 
 /** The rooms that package.json exports. */
 const ROOMS: ReadonlyMap<string, object> = new Map(
-  Object.entries({ net, netlink, host, bpf, switch: virtualSwitch, flow }),
+  Object.entries({ net, netlink, host, bpf, switch: virtualSwitch, flow, connections }),
 );
 
 /** A user's extension. */
