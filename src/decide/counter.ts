@@ -24,8 +24,11 @@ export class FlowCounter {
     return this.#bytes;
   }
 
-  /** Count more. */
-  add(packets: number, bytes: number): void {
+  /**
+   * Count more.
+   * @param _usedMs when the last of them came, by the clock of the flows; left out: now
+   */
+  add(packets: number, bytes: number, _usedMs?: number): void {
     this.#packets += packets;
     this.#bytes += bytes;
   }

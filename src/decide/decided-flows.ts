@@ -51,6 +51,9 @@ const MASK_TRIES = 4;
 /** Flows that are looked at in one turn. */
 const LOOKED_AT = 1024;
 
+/** Reasons of deciders that are counted apart. */
+const MOST_REASONS = 64;
+
 /** What is kept of a record besides the flow. */
 export type KeptDecision = Pick<DecisionRecord, 'drop' | 'excluded' | 'counters' | 'deciders'>;
 
@@ -117,6 +120,7 @@ export class DecidedFlows {
   readonly #masksOf = new Map<number, Map<FlowMask, number>>();
   readonly #maximumFlows: number;
   readonly #masked = new Uint32Array(KEY_WORDS);
+  readonly #reasons = new Map<string, number>();
   #sweepAt = 0;
 
   constructor(options: DecidedFlowsOptions) {
@@ -150,9 +154,16 @@ export class DecidedFlows {
     return record.actions;
   }
 
-  /** Decide again about packets with this key, which were decided about before a restart, and keep it. @returns whether it is kept */
-  recall(key: Uint32Array): boolean {
-    return this.#keep(key, this.#run(key, PassKind.RECALL, null)) !== -1;
+  /**
+   * Decide about packets with this key without doing anything because of them, and keep it: those that were decided about elsewhere, or before a restart.
+   * @param within keep it only when no more is looked at than these bits of a key; null: in any case
+   * @returns the slot of the flow; -1 when it is not kept
+   */
+  recall(key: Uint32Array, within: Uint32Array | null = null): number {
+    const record = this.#run(key, PassKind.RECALL, null);
+    if (within !== null && record.mask.some((bits, word) => (bits & ~within[word]) !== 0)) return -1;
+    this.#makeRoom(record);
+    return this.#keep(key, record);
   }
 
   /** Decide about a packet for somebody who wants to know. Nothing is kept or done. */
@@ -170,10 +181,21 @@ export class DecidedFlows {
     return this.#flows[slot] ?? null;
   }
 
+  /** Packets that are decided about one by one, by the reason that a decider gives. */
+  get everyPacketReasons(): Readonly<Record<string, number>> {
+    return Object.fromEntries(this.#reasons);
+  }
+
+  #noteReason(reason: string): void {
+    if (this.#reasons.size === MOST_REASONS && !this.#reasons.has(reason)) return;
+    this.#reasons.set(reason, (this.#reasons.get(reason) ?? 0) + 1);
+  }
+
   #keep(key: Uint32Array, record: DecisionRecord): number {
     const { counters, table } = this;
     if (record.everyPacket !== null) {
       counters.everyPacket += 1;
+      this.#noteReason(record.everyPacket);
       return -1;
     }
     if (!this.#hasRoomForMask(record.mask, key[Word.IN_PORT])) {
@@ -335,8 +357,10 @@ export class DecidedFlows {
   #settle(flow: KeptFlow | undefined): void {
     if (flow === undefined || flow.counters.length === 0) return;
     const packets = this.table.packetsOf(flow.slot);
+    if (packets === flow.packets) return;
     const bytes = this.table.bytesOf(flow.slot);
-    for (const counter of flow.counters) counter.add(packets - flow.packets, bytes - flow.bytes);
+    const usedMs = this.table.usedMsOf(flow.slot);
+    for (const counter of flow.counters) counter.add(packets - flow.packets, bytes - flow.bytes, usedMs);
     flow.packets = packets;
     flow.bytes = bytes;
   }

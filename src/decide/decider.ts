@@ -1,4 +1,5 @@
 /** What a decider is: the contract between whoever decides about packets and whoever keeps and runs what was decided. */
+import type { FlowCounter } from './counter.ts';
 import type { Decision } from './decision.ts';
 import type { PacketView } from './packet-view.ts';
 
@@ -13,6 +14,8 @@ export interface OutputDecision {
   note(text: () => string): void;
   /** As Decision.everyPacket. */
   everyPacket(reason: string): void;
+  /** Let each copy that is to leave there count into a counter, whether it does or not. */
+  count(counter: FlowCounter): void;
 }
 
 /**
@@ -34,6 +37,13 @@ export interface PlacedDecider {
   readonly name: string;
   readonly type: DeciderType;
   readonly decider: Decider;
+  /** Whether it has a say about packets of a port, or about those of them that leave by another; left out, it always has. It is asked within the decision. */
+  concerns?(inPort: number, outPort: number | null): boolean;
+  /**
+   * Of who stands for the ports themselves: what happens to the outermost VLAN tag of a packet, as it has become, while it leaves by a port.
+   * @returns a TagAction of net/, with the TCI in its low bits; never STRIP and PUSH together
+   */
+  tagOf?(packet: PacketView, portId: number, decision: OutputDecision): number;
   /** How it is called, for whoever guards extensions: what it throws is then its own affair. Plainly, when left out. */
   call?(where: string, run: () => void): void;
 }

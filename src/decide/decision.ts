@@ -3,9 +3,11 @@
  * until then. Neighbours: rewrites.ts has the fields that can be set, pass.ts hands decisions to deciders and makes a record of them.
  */
 import { ActionBuilder, TAG_PRESENT, Word } from '../flow/index.ts';
-import { EtherType } from '../net/index.ts';
+import { EtherType, TagAction } from '../net/index.ts';
 import type { FlowCounter } from './counter.ts';
 import { DecisionError } from './errors.ts';
+import { followActions } from './follow.ts';
+import { WaitingOutputs } from './outputs.ts';
 import type { PacketState } from './packet-state.ts';
 import { tagValue } from './packet-view.ts';
 import type { DecidedDrop, DecisionRecord } from './record.ts';
@@ -14,6 +16,9 @@ import type { ObservedPorts } from './state/ports.ts';
 
 /** Most outputs, rewrites and the like of one decision. */
 const MOST_STEPS = 4096;
+
+/** Why nothing is sent to a port that is not there. */
+const MISSING = 'PORT_MISSING';
 
 /** A tag to push. */
 export interface NewTag {
@@ -27,6 +32,20 @@ export interface NewTag {
 
 /** Whether a packet may leave through a port; called while it is as it would leave. @returns why not, or null */
 export type OutputJudge = (portId: number) => DecidedDrop | null;
+
+/** How the outermost tag of a packet changes while it leaves by a port; called likewise. @returns a TagAction of net/ */
+export type OutputTag = (portId: number) => number;
+
+/** A flow of somebody else that a decision does as it is. */
+export interface FollowedFlow {
+  /** What the flow looks at, in the shape of a flow key. */
+  readonly mask: Uint32Array;
+  readonly actions: Int32Array;
+  /** Why its packets go nowhere, as in {@link Decision.drop}; null when they do not. */
+  readonly drop: string | null;
+  /** The switch's port for a number in the actions; -1 for none that frames can simply be sent to. */
+  portIdOf(number: number): number;
+}
 
 /** What one pass has come to so far. Internal to the room. */
 export interface DecisionSoFar {
@@ -51,7 +70,9 @@ export class Decision {
   readonly #transport: PortsRewrite;
   readonly #vlan: VlanRewrite;
   #builder = new ActionBuilder();
+  readonly #waiting = new WaitingOutputs();
   #judge: OutputJudge | null = null;
+  #tag: OutputTag | null = null;
   /** The extension whose turn it is, and whether it may forward. */
   #by = '';
   #mayForward = false;
@@ -80,10 +101,12 @@ export class Decision {
   }
 
   /** Internal: begin anew. */
-  begin(judge: OutputJudge | null): void {
+  begin(judge: OutputJudge | null, tag: OutputTag | null): void {
     this.#builder = new ActionBuilder();
     this.#sets.clear();
+    this.#waiting.clear();
     this.#judge = judge;
+    this.#tag = tag;
     this.#steps = 0;
     this.#outputs = 0;
     this.#excluded = [];
@@ -106,8 +129,12 @@ export class Decision {
   soFar(): DecisionSoFar {
     const isSent = this.#outputs > 0 && this.#drop === null;
     const excluded = this.#drop === null ? [...this.#excluded] : [];
-    // One copy stands for the packet.
-    const last = isSent ? undefined : excluded.pop();
+    // One copy stands for the packet: one that has a port, if any has.
+    const present = excluded.findLastIndex(({ drop }) => drop.reason !== MISSING);
+    const [last] = isSent ? [] : excluded.splice(present, 1);
+    if (isSent) this.#waiting.flush(this.#builder, true);
+    // Whose time is up ends before the port that refuses it is asked.
+    else if (last !== undefined && this.#state.isTimeUp()) this.everyPacket('its time to live runs out');
     return {
       actions: isSent ? this.#builder.finish() : new Int32Array(0),
       drop: this.#drop ?? last?.drop ?? null,
@@ -149,16 +176,50 @@ export class Decision {
   #send(portId: number): void {
     if (this.#drop !== null) return;
     this.#step();
-    const refusal = this.#ports.has(portId)
-      ? (this.#judge?.(portId) ?? null)
-      : { by: this.#by, reason: 'PORT_MISSING' };
+    const refusal = this.#ports.has(portId) ? (this.#judge?.(portId) ?? null) : { by: this.#by, reason: MISSING };
     if (refusal !== null) {
-      this.#excluded.push({ portId, drop: refusal });
+      this.#excluded.push({ portId, drop: { ...refusal, portId } });
       return;
     }
-    this.#sets.flush(this.#builder);
-    this.#builder.output(portId);
+    const tag = this.#tag?.(portId) ?? TagAction.KEEP;
+    if (this.#sets.isWaiting) this.#writeChanges();
+    this.#waiting.add(portId, tag);
     this.#outputs += 1;
+  }
+
+  /** Write what was sent, then what was set: something else is done to the packet next. */
+  #writeChanges(): void {
+    this.#waiting.flush(this.#builder, false);
+    this.#sets.flush(this.#builder);
+  }
+
+  /**
+   * Internal: do to the packet what a flow does, and look at what it looks at. Each of its outputs is judged like one of {@link output}. What a flow does that can
+   * be done in the engine alone makes the decision one for this packet.
+   */
+  follow({ mask, actions, drop, portIdOf }: FollowedFlow): void {
+    this.#mustForward('follow a flow');
+    this.#state.marks.note('the flow that it falls to', 1, 1);
+    for (let word = 0; word < mask.length; word += 1)
+      if (word !== Word.IN_PORT) this.#state.marks.add(word, mask[word]);
+    if (drop !== null) {
+      this.drop(drop);
+      return;
+    }
+    const unfollowed = followActions(actions, this.#state, {
+      output: (number) => {
+        const portId = portIdOf(number);
+        if (portId === -1 || !this.#ports.has(portId)) return false;
+        this.#send(portId);
+        return true;
+      },
+      copy: (words) => {
+        this.#step();
+        this.#writeChanges();
+        this.#builder.append(words);
+      },
+    });
+    if (unfollowed !== null) this.everyPacket(unfollowed);
   }
 
   /**
@@ -177,6 +238,17 @@ export class Decision {
   count(counter: FlowCounter): void {
     this.#step();
     if (!this.#counters.includes(counter)) this.#counters.push(counter);
+  }
+
+  /** Internal: a packet that was changed so far is decided about by itself. */
+  mustBeAsItCame(reason: string): void {
+    if (this.#drop === null && this.#state.isChanged) this.everyPacket(reason);
+  }
+
+  /** Internal: as {@link count}, for each copy of a packet. */
+  countCopy(counter: FlowCounter): void {
+    this.#step();
+    this.#counters.push(counter);
   }
 
   /** Say something to people who trace a packet. The sentence is made only when somebody asks. */
@@ -261,7 +333,7 @@ export class Decision {
     if (!isTag || (tpid !== EtherType.VLAN && tpid !== EtherType.SERVICE_VLAN))
       throw new DecisionError(`there is no VLAN tag of id ${id}, priority ${priority} and TPID ${tpid}`);
     this.#step();
-    this.#sets.flush(this.#builder);
+    this.#writeChanges();
     const value = tagValue(tpid, id, priority);
     this.#builder.pushVlan(tpid, (value & 0xffff) | TAG_PRESENT);
     this.#state.pushTag(value);
@@ -271,7 +343,7 @@ export class Decision {
   popVlan(): void {
     if (!this.#state.hasTag(0)) throw this.#missing('tagged frame');
     this.#step();
-    this.#sets.flush(this.#builder);
+    this.#writeChanges();
     this.#builder.popVlan();
     this.#state.popTag();
   }
@@ -280,7 +352,7 @@ export class Decision {
   decrementTtl(): void {
     if (!this.#state.isIp()) throw this.#missing('IP');
     this.#step();
-    this.#sets.flush(this.#builder);
+    this.#writeChanges();
     this.#builder.decTtl(new Int32Array(0));
     this.#state.decrementTtl();
   }
@@ -293,7 +365,7 @@ export class Decision {
     this.#mustForward('sample');
     if (!(probability >= 0 && probability <= 1)) throw new DecisionError(`${probability} is no probability`);
     this.#step();
-    this.#sets.flush(this.#builder);
+    this.#writeChanges();
     const outer = this.#builder;
     const saved = this.#state.save();
     const outputs = this.#outputs;
@@ -301,6 +373,7 @@ export class Decision {
     try {
       within(this);
     } finally {
+      this.#waiting.flush(this.#builder, true);
       const list = this.#builder.finish();
       this.#builder = outer;
       this.#sets.clear();

@@ -25,6 +25,7 @@ export {
   type SetValue,
   VlanRewrite,
 } from './rewrites.ts';
+export { Anchor } from './state/observed.ts';
 export { type DecidedPort, ObservedPorts } from './state/ports.ts';
 export { type FoundPrefix, ObservedPrefixes } from './state/prefixes.ts';
 export { DeciderState } from './state/state.ts';

@@ -28,6 +28,9 @@ export class PacketState {
   /** Bits that the decision has set. */
   readonly #known = new Uint32Array(KEY_WORDS);
   #tags: Tag[] = [];
+  /** Of time to live what depended on the packet when it was decremented, and the least that it was then. */
+  #ttlBits = 0;
+  #leastTtl = TTL_BITS;
   /** Called when a decision looks at what no flow can hold. */
   onBeyondFlows: (reason: string) => void = () => {};
 
@@ -36,6 +39,8 @@ export class PacketState {
     this.marks.begin(isTraced);
     this.words.set(key);
     this.#known.fill(0);
+    this.#ttlBits = 0;
+    this.#leastTtl = TTL_BITS;
     this.#tags = [Word.VLAN, Word.INNER_VLAN].map((origin) => ({ value: key[origin], origin, known: 0 }));
   }
 
@@ -55,6 +60,14 @@ export class PacketState {
   decrementTtl(): void {
     const word = this.words[Word.IP];
     if ((word & TTL_BITS) !== 0) this.words[Word.IP] = word - 0x100;
+    this.#ttlBits |= TTL_BITS & ~this.#known[Word.IP];
+    this.#leastTtl = Math.min(this.#leastTtl, this.words[Word.IP] & TTL_BITS);
+  }
+
+  /** Whether its time to live has run out when it was decremented. */
+  isTimeUp(): boolean {
+    this.marks.add(Word.IP, this.#ttlBits);
+    return this.#leastTtl === 0;
   }
 
   /** EtherType behind all tags that a key holds. */
@@ -118,6 +131,12 @@ export class PacketState {
 
   popTag(): void {
     this.#tags.shift();
+  }
+
+  /** Whether the decision has set anything so far. */
+  get isChanged(): boolean {
+    if (this.#tags.length !== 2 || this.#tags.some(({ origin, known }) => origin === -1 || known !== 0)) return true;
+    return this.#known.some((bits) => bits !== 0);
   }
 
   /** What {@link restore} goes back to. */

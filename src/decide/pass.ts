@@ -3,6 +3,7 @@
  * records as flows; state/observed.ts notes what is read.
  */
 import { KEY_WORDS, validateActions, Word } from '../flow/index.ts';
+import { TagAction } from '../net/index.ts';
 import { callDecider, type OutputDecision, type PlacedDecider } from './decider.ts';
 import { Decision } from './decision.ts';
 import { DecisionError } from './errors.ts';
@@ -38,6 +39,7 @@ export class Pass {
   /** Names of deciders that had a say. */
   readonly #asked = new Set<string>();
   #isUnderWay = false;
+  #inPort = 0;
   #lastAsked: readonly string[] = [];
 
   constructor(ports: ObservedPorts) {
@@ -95,12 +97,17 @@ export class Pass {
   ): DecisionRecord {
     const state = this.#state;
     const decision = this.#decision;
+    this.#inPort = key[Word.IN_PORT];
     state.begin(key, kind === PassKind.TRACE);
     this.#view.begin(frame);
     // A flow is of one port and one look-up, and so are its counts.
     state.marks.add(Word.IN_PORT, 0xffff_ffff);
     state.marks.add(Word.RECIRC_ID, 0xffff_ffff);
-    decision.begin((portId) => this.#judgeOutput(portId, deciders));
+    const tagger = deciders.find(({ tagOf }) => tagOf !== undefined);
+    decision.begin(
+      (portId) => this.#judgeOutput(portId, deciders),
+      tagger === undefined ? null : (portId) => this.#tagOf(portId, tagger),
+    );
     this.reading.clear();
     this.#asked.clear();
     whileReading(this.reading, () => this.#ask(deciders));
@@ -141,7 +148,7 @@ export class Pass {
   #ask(deciders: readonly PlacedDecider[]): void {
     for (const placed of deciders) {
       const { decider, name, type } = placed;
-      if (decider.decide === undefined) continue;
+      if (decider.decide === undefined || placed.concerns?.(this.#inPort, null) === false) continue;
       this.#asked.add(name);
       this.#decision.turn(name, type === 'forwarding');
       callDecider(placed, 'decide', () => decider.decide?.(this.#view, this.#decision));
@@ -156,20 +163,41 @@ export class Pass {
     for (let i = deciders.length - 1; i >= 0 && refusal === null; i -= 1) {
       const placed = deciders[i];
       const { decider, name } = placed;
-      if (decider.decideOutput === undefined) continue;
+      if (decider.decideOutput === undefined || placed.concerns?.(this.#inPort, portId) === false) continue;
       this.#asked.add(name);
       this.#decision.turn(name, false);
-      const output: OutputDecision = {
-        drop: (reason, why) => {
-          refusal ??= { by: name, reason };
-          if (why !== undefined) this.#decision.note(why);
-        },
-        note: (text) => this.#decision.note(text),
-        everyPacket: (reason) => this.#decision.everyPacket(reason),
-      };
+      const output = this.#outputDecision((reason) => {
+        refusal ??= { by: name, reason };
+      });
       callDecider(placed, 'decideOutput', () => decider.decideOutput?.(this.#view, portId, output));
     }
     this.#decision.turn(forwarder, true);
     return refusal;
+  }
+
+  #tagOf(portId: number, tagger: PlacedDecider): number {
+    if (tagger.concerns?.(this.#inPort, portId) === false) return TagAction.KEEP;
+    const forwarder = this.#state.marks.by;
+    this.#decision.turn(tagger.name, false);
+    const tag = tagger.tagOf?.(
+      this.#view,
+      portId,
+      this.#outputDecision(() => {}),
+    );
+    this.#decision.turn(forwarder, true);
+    return tag ?? TagAction.KEEP;
+  }
+
+  #outputDecision(drop: (reason: string) => void): OutputDecision {
+    const decision = this.#decision;
+    return {
+      drop: (reason, why) => {
+        drop(reason);
+        if (why !== undefined) decision.note(why);
+      },
+      note: (text) => decision.note(text),
+      everyPacket: (reason) => decision.everyPacket(reason),
+      count: (counter) => decision.countCopy(counter),
+    };
   }
 }

@@ -8,6 +8,8 @@ export interface DecidedDrop {
   readonly by: string;
   /** As the extension named it, such as `DENIED`. */
   readonly reason: string;
+  /** The port that it was to leave by; left out for what is dropped on its way down. */
+  readonly portId?: number;
 }
 
 /** What people are told of a decision that was traced. */

@@ -28,6 +28,11 @@ export class PendingSets {
     this.#tag = false;
   }
 
+  /** Whether anything waits. */
+  get isWaiting(): boolean {
+    return this.#any || this.#tag;
+  }
+
   /** Bits of a word have been set. */
   add(word: number, bits: number): void {
     this.#bits[word] |= bits;

@@ -19,6 +19,7 @@ import { ingressFrom } from './ingress.ts';
 import { Keeping } from './keeping.ts';
 import { MacTable } from './mac-table.ts';
 import type { Nic } from './nic.ts';
+import { PortPolicies } from './policies/port-policies.ts';
 import { PrivateVlans } from './policies/vlan.ts';
 import { Port } from './port.ts';
 import type { RefusedFrames } from './refused.ts';
@@ -115,8 +116,12 @@ export class Datapath {
   onEvent: (event: SwitchEvent) => void = ignoreEvent;
   /** Told when a packet may be treated differently from one like it that came before; see shortcut.ts. */
   readonly pathWatchers = new Set<(portId: number, alsoOut: boolean) => void>();
+  /** Bring what was counted elsewhere of what deciders and rules have decided. */
+  readonly settlers = new Set<() => void>();
   /** Told of packets that another than the forwarding extension drops on their way down; see Shortcuts.watchDrops. */
-  dropWatcher: DropWatcher | null = null;
+  readonly dropWatchers = new Set<DropWatcher>();
+
+  #policies: PortPolicies | null = null;
 
   constructor(options: DatapathOptions) {
     this.options = options;
@@ -128,6 +133,17 @@ export class Datapath {
     this.macTable = new MacTable({ capacity: options.macTableCapacity, ageingSeconds: options.macAgeingSeconds });
   }
 
+  /** What ports do to packets, for whoever decides about packets that are carried elsewhere. */
+  get policies(): PortPolicies {
+    this.#policies ??= new PortPolicies(this);
+    return this.#policies;
+  }
+
+  /** Counters of deciders or rules are about to be read: what was counted elsewhere is brought. */
+  settle(): void {
+    for (const settle of this.settlers) settle();
+  }
+
   /** The port a packet is accounted to: its source. */
   portOf(context: ForwardingContext): Port {
     return context.sourcePort ?? (this.ports[0] as Port);
@@ -136,6 +152,11 @@ export class Datapath {
   /** Count a drop of a whole packet. */
   countDrop(port: Port, reason: number): void {
     port.drops[reason] += 1;
+  }
+
+  /** Tell of a packet that has just ended on its way down. */
+  tellDrop(packet: Packet, context: ForwardingContext): void {
+    for (const watcher of this.dropWatchers) watcher(packet, context, this.nowSeconds);
   }
 
   /** End a packet that nobody will see again on its way: it completes at the end of the burst. */
@@ -345,6 +366,8 @@ export class Datapath {
    * @param alsoOut false: only what comes in
    */
   pathChanged(portId = 0, alsoOut = true): void {
+    // A learned address that is no longer bound ends by itself what rests on it.
+    if (alsoOut) this.#policies?.changed(portId);
     for (const watcher of this.pathWatchers) watcher(portId, alsoOut);
   }
 
@@ -392,6 +415,7 @@ export class Datapath {
       if (port.external) this.anyExternal = true;
     }
     if (this.monitorPorts.length === 0) this.anyMonitor = false;
+    this.#policies?.portsChanged();
     const concernsAll = hadMonitor !== this.anyMonitor || hadTeam || this.anyTeam;
     this.pathChanged(concernsAll ? 0 : portId);
   }

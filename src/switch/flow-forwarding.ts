@@ -22,6 +22,8 @@ export interface FlowForwarder {
   readonly unknownPort: DropReasonCode;
   /** The reason of the datapath's own drops, where the forwarder knows better; else one is made of the name. @param drop of Drop of flow/ */
   reasonOf?(drop: number): DropReasonCode | undefined;
+  /** The port that the present packet was to leave by, when the datapath's own drop is because of that; else -1. */
+  dropPort?(drop: number): number;
   /** Sentence of a drop reason that is made of a name, such as `upcall lost`. */
   describe(name: string): string;
 }
@@ -38,6 +40,14 @@ export interface CarriedPackets {
   readonly isSentOn: boolean;
   /** Why they were dropped, when they were sent nowhere. */
   readonly drop: DropReasonCode;
+  /** The port that they were to leave by, when they were dropped because of that. */
+  readonly dropPortId?: number;
+}
+
+/** Looks at packets once they have been forwarded or dropped; it may do nothing to them. They have their contexts still. */
+export interface ForwardedPackets {
+  readonly isLooking: boolean;
+  saw(packet: Packet): void;
 }
 
 export class FlowForwarding {
@@ -52,10 +62,13 @@ export class FlowForwarding {
   /** Packets of the present list that the datapath has taken, in their order, and why each went nowhere; NONE when it did not. */
   readonly #taken: Packet[] = [];
   readonly #fates: number[] = [];
-  /** Why the present packet and its copies were dropped. */
+  /** Why the present packet and its copies were dropped. Both are as {@link refusalOf} makes them. */
   readonly #refusals: number[] = [];
-  /** Why the switch does not take an output. */
+  /** Why the switch does not take an output, and the port, when it is because of that. */
   #verdict: number = DropReason.NONE;
+  #verdictPort = -1;
+  /** Set by who wants to see them. */
+  looker: ForwardedPackets | null = null;
   #sourcePortId = 0;
   #sourceNicIndex = 0;
 
@@ -66,8 +79,13 @@ export class FlowForwarding {
 
   /** Told by the datapath: a packet or a copy of one was dropped. What it led to is told by {@link ended}. */
   dropped(reason: number): void {
-    this.#refusals.push(this.#verdict === DropReason.NONE ? this.reasonOf(reason) : this.#verdict);
+    this.#refusals.push(
+      this.#verdict === DropReason.NONE
+        ? refusalOf(this.reasonOf(reason), this.#forwarder.dropPort?.(reason) ?? -1)
+        : refusalOf(this.#verdict, this.#verdictPort),
+    );
     this.#verdict = DropReason.NONE;
+    this.#verdictPort = -1;
   }
 
   /** Told by the datapath. What it dropped but the packet itself were copies. */
@@ -75,16 +93,19 @@ export class FlowForwarding {
     const refusals = this.#refusals;
     const isTaken = executedPortId === undefined;
     // What a program hands in came in before, and was counted then.
-    const fate = reason !== 0 && isTaken ? (refusals.pop() ?? this.reasonOf(reason)) : DropReason.NONE;
+    const fate = reason !== 0 && isTaken ? (refusals.pop() ?? refusalOf(this.reasonOf(reason), -1)) : DropReason.NONE;
     if (isTaken) this.#fates.push(fate);
     const portId = isTaken ? this.#sourcePortId : Math.max(executedPortId, NO_PORT);
-    for (const each of refusals) this.#handle.shortcuts.droppedCopies(portId, each, 1);
+    for (const each of refusals) {
+      const refusedPort = portIn(each);
+      this.#handle.shortcuts.droppedCopies(refusedPort === -1 ? portId : refusedPort, reasonIn(each), 1);
+    }
     refusals.length = 0;
   }
 
   /** Packets of a flow went another way: they are the switch's packets all the same. */
   carried(flow: CarriedPackets, packets: number, bytes: number): void {
-    const { sourcePortId, isFirst, outputs, isSentOn, drop } = flow;
+    const { sourcePortId, isFirst, outputs, isSentOn, drop, dropPortId } = flow;
     const { shortcuts } = this.#handle;
     const source = Math.max(sourcePortId, NO_PORT);
     if (isFirst) shortcuts.arrived(source, packets, bytes);
@@ -93,7 +114,7 @@ export class FlowForwarding {
     if (isSentOn) for (const portId of reached) shortcuts.carriedCopies(portId, packets, bytes);
     else if (reached.length > 0) shortcuts.delivered(reached, packets, bytes);
     else {
-      shortcuts.dropped(source, drop, packets);
+      shortcuts.dropped(dropPortId ?? source, drop, packets);
       if (missing > 0) missing -= packets;
     }
     if (missing > 0) shortcuts.droppedCopies(source, this.reasonOf(Drop.PORT_MISSING), missing);
@@ -150,6 +171,8 @@ export class FlowForwarding {
       this.#sourcePortId = 0;
       this.#sourceNicIndex = 0;
     }
+    const { looker } = this;
+    if (looker?.isLooking === true) for (let i = from; i < end; i += 1) looker.saw(packets[i]);
   }
 
   /** Pass on what has destinations, and end the rest: dropped, or sent up, or sent as changed copies. */
@@ -161,9 +184,9 @@ export class FlowForwarding {
     for (let i = 0; i < count; i += 1) {
       const packet = packets[i];
       const context = contextOf(packet);
-      let reason: number = DropReason.NONE;
+      let fate: number = DropReason.NONE;
       if (this.#taken[next] === packet) {
-        reason = this.#fates[next] ?? DropReason.NONE;
+        fate = this.#fates[next] ?? DropReason.NONE;
         next += 1;
       }
       if (context.numDestinations !== 0) {
@@ -171,7 +194,7 @@ export class FlowForwarding {
         kept += 1;
       } else if (context.verdict !== DropReason.NONE) this.#drop(packet, context, context.verdict);
       else if (!this.#forwarder.hasPort(context.sourcePortId)) this.#drop(packet, context, this.#forwarder.unknownPort);
-      else if (reason !== DropReason.NONE) this.#drop(packet, context, reason);
+      else if (fate !== DropReason.NONE) this.#drop(packet, context, reasonIn(fate), portIn(fate));
       else rest.push(packet);
     }
     this.#taken.length = 0;
@@ -181,9 +204,11 @@ export class FlowForwarding {
     if (kept !== 0) this.#handle.sendIngress(batch, flags & PacketFlag.SINGLE_SOURCE);
   }
 
-  #drop(packet: Packet, context: ForwardingContext, reason: number): void {
+  /** @param portId where it was to leave, when it is dropped because of that; else -1 */
+  #drop(packet: Packet, context: ForwardingContext, reason: number, portId = -1): void {
     this.#dropped.push(packet);
-    this.#handle.dropIngress(this.#dropped, context.sourcePortId, reason, true);
+    const isSource = portId === -1;
+    this.#handle.dropIngress(this.#dropped, isSource ? context.sourcePortId : portId, reason, isSource);
   }
 
   /** The switch's number for a reason of the datapath. */
@@ -210,6 +235,8 @@ export class FlowForwarding {
     const verdict = policies.egressVerdict(packet, portId);
     if (verdict !== DropReason.NONE) {
       this.#verdict = verdict;
+      // What is not there has no counters.
+      this.#verdictPort = verdict === DropReason.NIC_NOT_CONNECTED ? -1 : portId;
       return false;
     }
     this.#handle.addDestination(packet, portId, 0, policies.destinationFlags(portId));
@@ -272,6 +299,19 @@ export class FlowForwarding {
     }
     batch.count = 0;
   }
+}
+
+/** A reason with the port that a packet was to leave by, or -1, in one number: reasons are less than 256. */
+function refusalOf(reason: number, portId: number): number {
+  return ((portId + 1) << 8) | reason;
+}
+
+function reasonIn(refusal: number): number {
+  return refusal & 0xff;
+}
+
+function portIn(refusal: number): number {
+  return (refusal >>> 8) - 1;
 }
 
 function sameSource(a: ForwardingContext, b: ForwardingContext): boolean {

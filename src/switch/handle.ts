@@ -3,6 +3,7 @@
  * destination-calls.ts, traffic-calls.ts, references.ts and oid-path.ts.
  */
 
+import type { ObservedPorts } from '../decide/index.ts';
 import { type Batch, type ClonePool, type Packet, type PacketPool, TagAction } from '../net/index.ts';
 import type { SwitchEvent } from './api.ts';
 import {
@@ -34,12 +35,12 @@ import { imagineArrival } from './imagine.ts';
 import type { OidRequest, QueryKind, QueryOid, QueryResult, QueryValues, Status, StatusIndication } from './oid.ts';
 import type { OidPath } from './oid-path.ts';
 import { isQuery } from './oid-rules.ts';
-import type { Shortcut, Shortcuts } from './passage.ts';
+import type { DecidersOfCarried, Shortcut, Shortcuts } from './passage.ts';
 import { plainJson } from './plain-json.ts';
 import { egressVlanVerdict, tagActionFor } from './policies/vlan.ts';
 import type { JsonValue } from './properties.ts';
 import * as references from './references.ts';
-import { considerDrop, considerShortcut, isOpenPort } from './shortcut.ts';
+import { considerDrop, considerShortcut, decidersOfCarried, isOpenPort, isPlainSwitch } from './shortcut.ts';
 import type { Slot } from './slot.ts';
 import type { ExtensionStack } from './stack.ts';
 import { indicateStatus } from './status-path.ts';
@@ -133,10 +134,8 @@ class BoundShortcuts implements Shortcuts {
     const watcher: DropWatcher = (packet, context, nowSeconds) => {
       guarded(datapath, slot, 'watchDrops', () => listener(packet, context, nowSeconds));
     };
-    datapath.dropWatcher = watcher;
-    return () => {
-      if (datapath.dropWatcher === watcher) datapath.dropWatcher = null;
-    };
+    datapath.dropWatchers.add(watcher);
+    return () => void datapath.dropWatchers.delete(watcher);
   }
 
   imagine(packet: Packet, portId: number, look: (context: ForwardingContext) => void): boolean {
@@ -145,6 +144,32 @@ class BoundShortcuts implements Shortcuts {
 
   isOpen(portId: number): boolean {
     return isOpenPort(this.#datapath, this.#slot, portId);
+  }
+
+  isPlain(): boolean {
+    return isPlainSwitch(this.#datapath, this.#slot);
+  }
+
+  decidersOfCarried(): DecidersOfCarried {
+    return this.#slot.forwarding ? decidersOfCarried(this.#datapath, this.#slot) : { standing: [], below: [] };
+  }
+
+  get ports(): ObservedPorts {
+    return this.#datapath.policies.ports;
+  }
+
+  settledBy(settle: () => void): () => void {
+    const datapath = this.#datapath;
+    const slot = this.#slot;
+    const settler = () => {
+      if (!slot.failed) guarded(datapath, slot, 'settle', settle);
+    };
+    datapath.settlers.add(settler);
+    return () => void datapath.settlers.delete(settler);
+  }
+
+  settle(): void {
+    this.#datapath.settle();
   }
 
   decidersAbove(): readonly StackedDecider[] {

@@ -1,5 +1,6 @@
 /** switch/: the extensible switch. The only door of this room; start reading at api.ts and extension.ts. */
 export {
+  Anchor,
   type ArpRewrite,
   type ArpView,
   type DecidedPort,
@@ -59,6 +60,7 @@ export {
   type ValueSchema,
 } from './commands.ts';
 export { ContextFlag, contextOf, DestinationFlag, ForwardingContext, PacketFlag } from './context.ts';
+export { CarriedFlows } from './decider/carried-flows.ts';
 export {
   type DeciderDefinition,
   type DeciderExtension,
@@ -85,7 +87,7 @@ export type {
   StandardPolicies,
   TimerHandle,
 } from './extension.ts';
-export { type CarriedPackets, type FlowForwarder, FlowForwarding } from './flow-forwarding.ts';
+export { type CarriedPackets, type FlowForwarder, FlowForwarding, type ForwardedPackets } from './flow-forwarding.ts';
 export { Learned, type MacEntry, MacTable } from './mac-table.ts';
 export {
   DEFAULT_NIC_INDEX,

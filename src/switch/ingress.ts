@@ -82,7 +82,7 @@ function applyIngressPolicy(datapath: Datapath, batch: Batch): void {
       if (reason !== DropReason.NONE) {
         context.ingressBottom = forwardingRank;
         datapath.dropPacket(packet, context, port, reason);
-        if (reason === DropReason.ACL_DENIED) datapath.dropWatcher?.(packet, context, datapath.nowSeconds);
+        if (datapath.dropWatchers.size !== 0) datapath.tellDrop(packet, context);
         continue;
       }
     }

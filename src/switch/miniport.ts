@@ -146,6 +146,7 @@ export class Miniport {
     if (!port) return 'INVALID_PARAMETER';
     if (!FEATURES.has(featureId)) return 'NOT_SUPPORTED';
     if (featureId === 'acl') {
+      this.#datapath.settle();
       flight.output = { in: port.policy.aclIn?.hits() ?? [], out: port.policy.aclOut?.hits() ?? [] };
     } else {
       flight.output = { set: port.properties.has(featureId) };

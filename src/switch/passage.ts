@@ -2,6 +2,7 @@
  * The terms of shortcuts: what of a packet must be looked at where it does not come through the switch, and what a forwarding
  * extension can ask. shortcut.ts answers.
  */
+import type { ObservedPorts } from '../decide/index.ts';
 import type { Packet } from '../net/index.ts';
 import type { ForwardingContext } from './context.ts';
 import type { StackedDecider } from './decider/placed.ts';
@@ -42,6 +43,14 @@ export interface Shortcut {
   readonly passages: readonly Passage[];
 }
 
+/** Who has a say about packets that are carried elsewhere. */
+export interface DecidersOfCarried {
+  /** Those that stand by themselves: what they change comes to the others as another packet. */
+  readonly standing: readonly StackedDecider[];
+  /** Below them: the policies of ports, then deciders that the asking extension decides along. */
+  readonly below: readonly StackedDecider[];
+}
+
 /** Shortcuts, as one extension sees them. */
 export interface Shortcuts {
   /**
@@ -60,7 +69,7 @@ export interface Shortcuts {
   considerDrop(packet: Packet, reason: DropReasonCode): Shortcut | null;
   /**
    * Forwarding: be told of packets that another extension or a policy drops on their way down. They have their contexts still; nothing may be
-   * done with them but to look. One listener at a time; while there is none, drops cost nothing more.
+   * done with them but to look. While there is no listener, drops cost nothing more.
    * @returns call to stop
    */
   watchDrops(listener: (packet: Packet, context: ForwardingContext, nowSeconds: number) => void): () => void;
@@ -71,10 +80,25 @@ export interface Shortcuts {
    */
   imagine(packet: Packet, portId: number, look: (context: ForwardingContext) => void): boolean;
   /**
-   * Whether nobody looks at what comes in or goes out through a port but the asking extension: no policy, no other extension, no
-   * mirror. The answer holds until {@link watch} tells.
+   * Whether what comes in or goes out through a port may be carried elsewhere: no other extension has to see it but such whose decisions are known
+   * ({@link decidersOfCarried}), and no mirror shows it. The answer holds until {@link watch} tells.
    */
   isOpen(portId: number): boolean;
+  /** Whether nobody looks at what comes in or goes out through the ports that are open: no policy, no decider. Until {@link watch} tells. */
+  isPlain(): boolean;
+  /**
+   * Forwarding: all that have a say about packets which it forwards by ports that are open, each from the top of the stack. Until {@link watch} tells.
+   */
+  decidersOfCarried(): DecidersOfCarried;
+  /** Ports that something is connected to, as the policies of ports know them: for decisions that rest on them. */
+  readonly ports: ObservedPorts;
+  /**
+   * Counters of deciders and of rules are about to be read: whoever counts elsewhere what was decided is to bring it.
+   * @returns call to stop
+   */
+  settledBy(settle: () => void): () => void;
+  /** Have everybody who counts elsewhere bring it. */
+  settle(): void;
   /** Forwarding, with `decidesAlong`: the deciders right above, from the top, whose decisions are to be made with its own. */
   decidersAbove(): readonly StackedDecider[];
   /** Filtering, a decider: the name of the forwarding extension that decides along what it decides; null when it gets packets itself. */

@@ -17,15 +17,16 @@ import {
 } from '../net/index.ts';
 import { ContextFlag, type ForwardingContext } from './context.ts';
 import type { Datapath } from './datapath.ts';
+import { stackedDecider } from './decider/along.ts';
 import { DropReason, type DropReasonCode } from './drop-reason.ts';
 import { RuleError } from './errors.ts';
 import type { Extension } from './extension.ts';
 import { guarded } from './guard.ts';
 import type { Nic } from './nic.ts';
-import { HeaderField, type Passage, type Shortcut } from './passage.ts';
+import { type DecidersOfCarried, HeaderField, type Passage, type Shortcut } from './passage.ts';
 import { egressPassage, ingressPassage } from './policies/builtin.ts';
-import { VlanMode } from './policies/port-policy.ts';
-import { egressVlanVerdict, tagActionFor } from './policies/vlan.ts';
+import { isLookedAt } from './policies/port-policies.ts';
+import { DEI, egressVlanVerdict, tagActionFor } from './policies/vlan.ts';
 import type { Port } from './port.ts';
 import type { Slot } from './slot.ts';
 import { messageOf } from './thrown.ts';
@@ -117,12 +118,29 @@ export function isOpenPort(datapath: Datapath, asking: Slot, portId: number): bo
   const port = datapath.ports[portId];
   // While the stack changes its answers stand: whoever joins it is asked before it runs.
   if (!datapath.active || !port?.reachable || onlyNic(port) === null) return false;
-  const { policy } = port;
-  const isPlainPort =
-    policy.vlanMode === VlanMode.TRANSPARENT && !policy.checkSourceMac && !policy.clearPriority && !port.external;
-  if (!isPlainPort || policy.hasIngressPolicy || policy.hasEgressPolicy || policy.aclOut !== null) return false;
-  if (policy.rateLimit !== null || (datapath.anyMonitor && policy.monitorSource)) return false;
-  return !otherSlots(datapath, asking).some((slot) => !passesPort(datapath, slot, portId));
+  if (datapath.anyMonitor && port.policy.monitorSource) return false;
+  return otherSlots(datapath, asking).every((slot) => isDecider(slot) || passesPort(datapath, slot, portId));
+}
+
+/** See Shortcuts.isPlain. */
+export function isPlainSwitch(datapath: Datapath, asking: Slot): boolean {
+  if (otherSlots(datapath, asking).some(isDecider)) return false;
+  return !datapath.reachablePorts.some((port) => isLookedAt(port) && isOpenPort(datapath, asking, port.portId));
+}
+
+/** See Shortcuts.decidersOfCarried. */
+export function decidersOfCarried(datapath: Datapath, asking: Slot): DecidersOfCarried {
+  // Packets come to those that stand by themselves before the policies of ports, and to those that are decided along after them.
+  const standing = otherSlots(datapath, asking)
+    .filter(isDecider)
+    .sort((a, b) => a.rank - b.rank)
+    .map((slot) => stackedDecider(datapath, slot));
+  return { standing, below: [datapath.policies, ...datapath.decidedAlong] };
+}
+
+/** Whether what an extension does to packets is what it decides. */
+function isDecider(slot: Slot): boolean {
+  return slot.extension.decider !== undefined;
 }
 
 /** The other extensions that are handed packets. */
@@ -156,7 +174,7 @@ function fixedTagAction(context: ForwardingContext, target: Port): number {
   const action = tagActionFor(context, policy, policy.destinationFlags);
   const tci = context.tagTci;
   if (tci === -1) return action;
-  context.tagTci = tci ^ 0x1000;
+  context.tagTci = tci ^ DEI;
   const other = tagActionFor(context, policy, policy.destinationFlags);
   context.tagTci = tci;
   return other !== action || (action & TagAction.PUSH) !== 0 ? -1 : action;

@@ -115,7 +115,7 @@ export function endPackets(datapath: Datapath, slot: Slot, batch: Batch, egress:
     }
     datapath.done.push(packet);
   }
-  if (datapath.dropWatcher !== null && !egress && !slot.forwarding) tellDrops(datapath, batch);
+  if (datapath.dropWatchers.size !== 0 && !egress && !slot.forwarding) tellDrops(datapath, batch);
   batch.count = 0;
   datapath.leave();
 }
@@ -125,7 +125,7 @@ function tellDrops(datapath: Datapath, batch: Batch): void {
   for (let i = 0; i < batch.count; i += 1) {
     const context = contextOf(batch.packets[i]);
     if ((context.flags & ContextFlag.REPORTED) === 0 || context.reported === 0) continue;
-    datapath.dropWatcher?.(batch.packets[i], context, datapath.nowSeconds);
+    datapath.tellDrop(batch.packets[i], context);
   }
 }
 

@@ -267,10 +267,8 @@ test('tags are pushed, popped and kept as ports want them', () => {
   pair.compare();
 });
 
-test('what a key cannot hold comes up: priority tags on a plain port, tags that are written anew, 802.3', () => {
+test('what a key cannot hold comes up: tags that are written anew, 802.3', () => {
   const pair = twins(2);
-  acquaint(pair, [1, 1], [2, 2], { tags: [0] });
-  expect(pair.flows).toBe(0);
   acquaint(pair, [1, 3], [2, 4], { type: 40 });
   expect(pair.flows).toBe(0);
   pair.both((sw) => {

@@ -101,11 +101,12 @@ function filled(pool: PacketPool, bytes: Uint8Array): Packet {
 /** Runs flows in memory. */
 export class Carrier implements FlowRegistry {
   readonly strict: boolean;
-  source: FlowSource | null = null;
+  /** Tables that are offered. */
+  readonly #sources = new Set<FlowSource>();
   carriedPackets = 0;
   readonly #clock: Clock;
   readonly #mtuBytes: (portId: number) => number;
-  readonly #pending = new Map<number, Pending>();
+  readonly #pending = new Map<FlowSource, Map<number, Pending>>();
   readonly #key = new FlowKey();
   readonly #headers = new HeaderOffsets();
   readonly #sent: Left[] = [];
@@ -123,37 +124,49 @@ export class Carrier implements FlowRegistry {
     });
   }
 
+  /** The table that has flows of ports: the last that was offered, when several do. */
+  get source(): FlowSource | null {
+    return [...this.#sources].at(-1) ?? null;
+  }
+
   register(source: FlowSource): FlowRegistration {
-    this.source = source;
+    this.#sources.add(source);
     const stop = source.table.observe({
       flowAdded: () => {},
       flowModified: () => {},
-      flowRemoved: (slot) => this.#bring(slot),
-      flowsFlushed: () => this.#bring(-1),
-      statisticsWanted: (slot) => this.#bring(slot),
+      flowRemoved: (slot) => this.#bring(source, slot),
+      flowsFlushed: () => this.#bring(source, -1),
+      statisticsWanted: (slot) => this.#bring(source, slot),
     });
     return {
       portsChanged: () => {},
       close: () => {
+        this.#bring(source, -1);
         stop();
-        this.source = null;
+        this.#sources.delete(source);
       },
     };
   }
 
-  #bring(slot: number): void {
-    for (const [one, { packets, bytes, usedMs }] of [...this.#pending]) {
+  /** Tell of all that was carried. */
+  bringAll(): void {
+    for (const source of this.#sources) this.#bring(source, -1);
+  }
+
+  #bring(source: FlowSource, slot: number): void {
+    const pending = this.#pending.get(source);
+    for (const [one, { packets, bytes, usedMs }] of [...(pending ?? [])]) {
       if (slot !== -1 && one !== slot) continue;
-      this.#pending.delete(one);
-      this.source?.table.addCounts(one, packets, bytes, 0, usedMs);
-      this.source?.carried?.(one, packets, bytes);
+      pending?.delete(one);
+      source.table.addCounts(one, packets, bytes, 0, usedMs);
+      source.carried?.(one, packets, bytes);
     }
   }
 
   /** What leaves by a flow, or null when there is none for the packet. */
   carry(packet: Packet, portId: number): readonly Left[] | null {
-    const { source } = this;
-    if (source === null) return null;
+    const source = [...this.#sources].find((one) => one.numberOf(portId) !== -1);
+    if (source === undefined || !isOpen(source, portId)) return null;
     const key = this.#key;
     key.begin(source.numberOf(portId));
     if (extract(packet, key) !== 0 || !this.#isSound(packet, portId)) return null;
@@ -164,7 +177,8 @@ export class Carrier implements FlowRegistry {
     if (isDeep && this.#headers.parse(packet) !== 0) return null;
     const actions = source.table.actionsOf(slot);
     // What leads somewhere else with each packet could not be counted.
-    if (outcomeOf(actions, 0, actions.length) === null) return null;
+    const outcome = outcomeOf(actions, 0, actions.length);
+    if (outcome === null || !outcome.outputs.every((number) => isOpen(source, source.portIdOf(number)))) return null;
     this.#sent.length = 0;
     const { drops } = this.#datapath;
     const before = drops.of(Drop.TIME_EXCEEDED);
@@ -172,8 +186,10 @@ export class Carrier implements FlowRegistry {
     this.#datapath.execute(packet, key, actions);
     // Whose time is up comes up.
     if (drops.of(Drop.TIME_EXCEEDED) !== before) return null;
-    const pending = this.#pending.get(slot) ?? { packets: 0, bytes: 0, usedMs: 0 };
-    this.#pending.set(slot, pending);
+    const all = this.#pending.get(source) ?? new Map<number, Pending>();
+    this.#pending.set(source, all);
+    const pending = all.get(slot) ?? { packets: 0, bytes: 0, usedMs: 0 };
+    all.set(slot, pending);
     pending.packets += 1;
     pending.bytes += packet.length;
     pending.usedMs = this.#clock.nowMs;
@@ -191,6 +207,11 @@ export class Carrier implements FlowRegistry {
   }
 }
 
+/** Whether flows of a table may take packets of a port, and send there. */
+function isOpen(source: FlowSource, portId: number): boolean {
+  return source.isOpen?.(portId) ?? true;
+}
+
 function leaving(port: number, packet: Packet): Left {
   const { checksum, checksumStart, checksumOffset, gsoType } = packet;
   const meta = checksum === 1 ? ` ${checksumStart} ${checksumOffset}` : '';
@@ -203,14 +224,17 @@ class Side {
   readonly pool = new PacketPool({ packets: 64, bufferBytes: 4096, headroomBytes: 128 });
   readonly left: Left[] = [];
   readonly sw: VirtualSwitch;
+  /** What its extensions find beside it; others may be added before these are enabled. */
+  readonly services: Record<string, unknown>;
 
-  constructor(services: Record<string, unknown> | null, options: Partial<SwitchOptions>) {
+  constructor(services: Record<string, unknown>, options: Partial<SwitchOptions>) {
+    this.services = services;
     const { clock } = this;
     const host = {
       nowMs: () => clock.nowMs,
       log: () => {},
       setTimer: clock.setTimer,
-      ...(services === null ? {} : { services }),
+      services,
     };
     this.sw = createSwitch({ name: 'side', host, verifyData: true, ...options });
     this.sw.onEvent((event) => {
@@ -248,11 +272,10 @@ export class Twins {
 
   /** @param strict the carrier looks at headers closely */
   constructor(options: Partial<SwitchOptions> = {}, strict = true) {
-    const services: Record<string, unknown> = {};
-    this.plain = new Side(null, options);
-    this.quick = new Side(services, options);
+    this.plain = new Side({}, options);
+    this.quick = new Side({}, options);
     this.carrier = new Carrier(this.quick.clock, (portId) => this.#mtuOf(portId), strict);
-    services.flows = this.carrier;
+    this.quick.services.flows = this.carrier;
   }
 
   #mtuOf(portId: number): number {
@@ -339,7 +362,7 @@ export class Twins {
    *   changes their length
    */
   compare({ ages = false, sums = true }: { readonly ages?: boolean; readonly sums?: boolean } = {}): void {
-    this.carrier.source?.table.refreshCounts(-1);
+    this.carrier.bringAll();
     const view = (sw: VirtualSwitch): unknown => ({
       entries: sw.extensions().some((one) => one.name === 'learning')
         ? sw.extensionCommand('learning', 'show', null)

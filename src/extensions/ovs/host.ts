@@ -43,8 +43,6 @@ export interface OvsHost {
   open(kind: DeviceKind, name: string, receive: (batch: Batch) => void, onGone: () => void): OvsDevice;
   /** Optional: takes the flow tables of datapaths, to run their flows elsewhere; null for nobody. */
   readonly flows?: FlowRegistry | null;
-  /** Optional: whether nobody else looks at the packets of a port of the switch, so that flows may run elsewhere. */
-  isOpen?(portId: number): boolean;
   /** Optional: packets of a flow were carried elsewhere. */
   carried?(flow: CarriedFlow, packets: number, bytes: number): void;
   /** Optional: a packet of this port of the switch was to go to a program, for which as many of the port wait as may. */

@@ -2,7 +2,7 @@
  * The datapath as a forwarding extension of the switch. Packets that come down are taken by the vport of their source
  * port, as FlowForwarding of the switch does it. Neighbours: mount-port.ts is a port, mount-host.ts what the daemon gives.
  */
-import { Drop, type FlowRegistry, flowRegistryOf } from '../../flow/index.ts';
+import { Drop, flowRegistryOf } from '../../flow/index.ts';
 import { type Batch, ClonePool, type Packet, PacketPool } from '../../net/index.ts';
 import {
   DropReason,
@@ -16,6 +16,7 @@ import {
   type ForwardingContext,
   type JsonValue,
 } from '../../switch/index.ts';
+import { OfferedDatapaths } from './carried-megaflows.ts';
 import { runOvsCommand } from './dpctl.ts';
 import { explainFrame } from './explain.ts';
 import type { CarriedFlow, DeviceKind, OvsDevice, OvsHost } from './host.ts';
@@ -35,7 +36,7 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
   readonly #socket: string;
   readonly #buffers: Buffers;
   readonly #server: OvsServer;
-  readonly flows: FlowRegistry | null;
+  readonly flows: OfferedDatapaths | null;
   /** By the switch's port number. */
   readonly #ports: (MountedPort | undefined)[] = [];
   readonly #noVport: number;
@@ -47,7 +48,6 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
     this.#handle = handle;
     this.#surroundings = surroundingsOf(handle.host.services);
     this.#socket = configuration.socket;
-    this.flows = flowRegistryOf(handle.host.services);
     this.#noVport = handle.registerDropReason('NO_VPORT', 'The port was not added to a bridge of Open vSwitch.');
     this.#buffers = {
       pool: new PacketPool({ packets: BUFFERS.packets, bufferBytes: BUFFERS.bufferBytes }),
@@ -61,6 +61,8 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
       unknownPort: this.#noVport,
       describe: (name) => `The Open vSwitch datapath dropped it: ${name}.`,
     });
+    const registry = flowRegistryOf(handle.host.services);
+    this.flows = registry === null ? null : new OfferedDatapaths(handle, registry, this.#forwarding);
   }
 
   restart(): void {
@@ -88,10 +90,6 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
     const port = new MountedPort(this.#surroundings.open(kind, name, onGone), this, receive);
     this.#ports[port.portId] = port;
     return port;
-  }
-
-  isOpen(portId: number): boolean {
-    return this.#handle.shortcuts.isOpen(portId);
   }
 
   /** Told by the datapath: packets of a flow went another way. */
@@ -176,7 +174,7 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
   }
 
   status(): OvsStatus {
-    return describeServer(this.#server, this.#socket);
+    return describeServer(this.#server, this.#socket, (datapath) => this.flows?.status(datapath.flows.table) ?? null);
   }
 
   command(name: string, args: JsonValue): JsonValue {

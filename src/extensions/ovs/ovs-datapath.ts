@@ -108,7 +108,6 @@ export class OvsDatapath implements FlowHooks {
         hashSecret: this.flows.hashSecret,
         portIdOf: (number) => this.#portIdOf(number),
         numberOf: (portId) => this.#numberOf(portId),
-        isOpen: (portId) => host.isOpen?.(portId) ?? true,
         carried: (slot, packets, bytes) => this.#carried(slot, packets, bytes),
         resume: (packet, portId, record) => this.#resume(packet, portId, record),
       }) ?? null;

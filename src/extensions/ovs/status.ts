@@ -1,4 +1,5 @@
 /** The state of the datapaths as plain data, for people and programs. */
+import type { JsonValue } from '../../switch/index.ts';
 import { VportType } from './abi.ts';
 import type { OvsServer } from './netlink-server.ts';
 import type { OvsDatapath } from './ovs-datapath.ts';
@@ -34,7 +35,8 @@ export type OvsStatus = {
   readonly socket: string;
   readonly connections: number;
   readonly losses: Readonly<Record<string, number>>;
-  readonly datapaths: readonly ShownDatapath[];
+  /** `decided`: how flows are carried of packets that policies or filters look at, too; null while nobody else looks. */
+  readonly datapaths: readonly (ShownDatapath & { readonly decided: JsonValue })[];
 };
 
 function describePort(port: Vport): ShownPort {
@@ -65,11 +67,19 @@ export function describeDatapath(datapath: OvsDatapath): ShownDatapath {
   };
 }
 
-export function describeServer(server: OvsServer, socket: string): OvsStatus {
+/** @param carried how flows of a datapath are carried */
+export function describeServer(
+  server: OvsServer,
+  socket: string,
+  carried: (datapath: OvsDatapath) => JsonValue,
+): OvsStatus {
   return {
     socket,
     connections: server.device.size,
     losses: { ...server.device.losses },
-    datapaths: [...server.datapaths.values()].map(describeDatapath),
+    datapaths: [...server.datapaths.values()].map((datapath) => ({
+      ...describeDatapath(datapath),
+      decided: carried(datapath),
+    })),
   };
 }

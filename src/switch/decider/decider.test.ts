@@ -5,14 +5,11 @@ import { Twins } from '../../extensions/learning/testing.ts';
 import type { FlowRegistry, FlowSource } from '../../flow/index.ts';
 import { ethernet, fuzzRounds, ipv4, tcp, udp } from '../../flow/testing/frames.ts';
 import { type FrameKind, hostileFrame, randomFrame, randomKind } from '../../offload/differential/frames.ts';
-import { packetOf } from '../../offload/differential/packets.ts';
 import { RandomSource, runSeed } from '../../offload/differential/random.ts';
-import { readFrame } from '../classify.ts';
-import { ForwardingContext } from '../context.ts';
-import { DropReason } from '../drop-reason.ts';
 import type { ExtensionFactory } from '../extension.ts';
 import { Bench, extension, passing } from '../testing.ts';
 import { type DeciderHandle, defineDecider } from './define.ts';
+import { isAdmitted } from './testing.ts';
 
 const frame = (source: string, port = 80) =>
   Uint8Array.from(ethernet(0x0800, ipv4(6, tcp({ dst: port }), { src: source })));
@@ -67,16 +64,6 @@ function compare(pair: Twins): void {
 
 /** Hands on all that it is handed. */
 const watcher = extension('watcher', 'filtering', (handle) => passing(handle));
-
-/** Whether the switch lets a frame in at all: not when a tag is cut off, or of VLAN 4095, which is nobody's. */
-function isAdmitted(bytes: readonly number[]): boolean {
-  if (bytes.length > 1500) return false;
-  const packet = packetOf(bytes);
-  const context = new ForwardingContext();
-  const isWhole = readFrame(context, packet) === DropReason.NONE;
-  packet.release();
-  return isWhole && (context.tagTci === -1 || (context.tagTci & 0xfff) !== 0xfff);
-}
 
 function twins(...factories: ExtensionFactory[]): Twins {
   const pair = new Twins();

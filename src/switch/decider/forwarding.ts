@@ -1,6 +1,6 @@
 /**
- * A forwarding decider in the stack: its decisions are kept as flows, which the engine runs here, and the kernel where nobody else looks at a port. What filtering deciders
- * right above it decide is decided along, in one pass, so that they need not see the packets. Neighbours: placed.ts, ../flow-forwarding.ts.
+ * A forwarding decider in the stack: its decisions are kept as flows, which the engine runs here. What filtering deciders right above it decide is decided along, in one
+ * pass, so that they need not see the packets. What runs in the kernel is carried-flows.ts's affair. Neighbours: placed.ts, ../flow-forwarding.ts.
  */
 import { type DecidedDrop, DecidedFlows, type KeptDecision } from '../../decide/index.ts';
 import {
@@ -10,7 +10,6 @@ import {
   extract,
   type FlowDescription,
   FlowKey,
-  type FlowRegistration,
   flowRegistryOf,
   formatActions,
   KEY_WORDS,
@@ -32,6 +31,7 @@ import type {
 import { FlowForwarding } from '../flow-forwarding.ts';
 import type { OidRequest, Status } from '../oid.ts';
 import type { JsonValue } from '../properties.ts';
+import { CarriedFlows } from './carried-flows.ts';
 import type { DeciderExtension, DeciderHandle } from './define.ts';
 import { describeDecision } from './explain.ts';
 import { DeciderPlace, type StackedDecider } from './placed.ts';
@@ -57,7 +57,7 @@ export class ForwardingDecider implements Extension {
   };
   readonly #carriedKey = new Uint32Array(KEY_WORDS);
   #along: readonly StackedDecider[] = [];
-  #registration: FlowRegistration | null = null;
+  #offered: CarriedFlows | null = null;
   #unwatch: (() => void) | null = null;
   #timer: TimerHandle | null = null;
 
@@ -93,6 +93,7 @@ export class ForwardingDecider implements Extension {
       receive: (batch, portId) => this.#receive(batch, portId),
       unknownPort: DropReason.UNKNOWN_PORT,
       reasonOf: (drop) => (drop === Drop.FLOW ? this.#reasonOfFlow() : undefined),
+      dropPort: (drop) => (drop === Drop.FLOW ? this.#portOf(this.#record()?.drop) : -1),
       describe: (name) => `What ${handle.name} decided could not be done: ${name}.`,
     });
   }
@@ -107,9 +108,9 @@ export class ForwardingDecider implements Extension {
     this.#unwatch ??= this.#handle.shortcuts.watch((_portId, alsoOut) => {
       if (!alsoOut) return;
       this.#lookAlong();
-      this.#registration?.portsChanged();
+      this.#offered?.changed();
     });
-    this.#registration ??= this.#register();
+    this.#offered ??= this.#offer();
     this.#timer ??= this.#nextTurn();
   }
 
@@ -124,28 +125,39 @@ export class ForwardingDecider implements Extension {
     this.#timer = null;
     this.#flows.flush();
     this.#beAlong([]);
-    this.#registration?.close();
-    this.#registration = null;
+    this.#offered?.close();
+    this.#offered = null;
+    this.#forwarding.looker = null;
     this.#place.decider.detach?.();
   }
 
-  #register(): FlowRegistration | null {
-    const { host, name, shortcuts } = this.#handle;
+  #offer(): CarriedFlows | null {
+    const { host, name } = this.#handle;
     const registry = flowRegistryOf(host.services);
     // What headers say counts only where those that lie are handed up.
     if (registry?.strict !== true) return null;
     const { ports } = this.#place;
-    return registry.register({
-      name,
-      table: this.#flows.table,
-      hashSecret: this.#datapath.hashSecret,
-      portIdOf: (number) => (ports.has(number) ? number : -1),
-      numberOf: (portId) => (ports.has(portId) ? portId : -1),
-      isOpen: (portId) => shortcuts.isOpen(portId),
-      describe: (slot) => this.#describe(slot),
-      carried: (slot, packets, bytes) => this.#carried(slot, packets, bytes),
-      recall: (flow) => this.#recall(flow),
+    const offered = new CarriedFlows({
+      handle: this.#handle,
+      registry,
+      forwarding: this.#forwarding,
+      ports,
+      forwarder: this.#place,
+      recalls: true,
+      own: {
+        name,
+        table: this.#flows.table,
+        hashSecret: this.#datapath.hashSecret,
+        portIdOf: (number) => (ports.has(number) ? number : -1),
+        numberOf: (portId) => (ports.has(portId) ? portId : -1),
+        describe: (slot) => this.#describe(slot),
+        carried: (slot, packets, bytes) => this.#carried(slot, packets, bytes),
+        recall: (flow) => this.#recall(flow),
+      },
     });
+    offered.start();
+    this.#forwarding.looker = offered;
+    return offered;
   }
 
   #describe(slot: number): FlowDescription {
@@ -188,7 +200,7 @@ export class ForwardingDecider implements Extension {
 
   onOidComplete(request: OidRequest, status: Status): void {
     this.#place.note(request, status);
-    this.#registration?.portsChanged();
+    this.#offered?.changed();
   }
 
   onIngress(batch: Batch, flags: number): void {
@@ -203,6 +215,12 @@ export class ForwardingDecider implements Extension {
   /** Why the flow drops that the present packet falls to. */
   #reasonOfFlow(): DropReasonCode | undefined {
     return this.#reasonOf(this.#record()?.drop);
+  }
+
+  /** The port that packets were to leave by which are dropped because of that; -1 for another reason, and for a port that is not there. */
+  #portOf(drop: DecidedDrop | null | undefined): number {
+    const portId = drop?.portId ?? -1;
+    return this.#place.ports.has(portId) ? portId : -1;
   }
 
   /** What was decided about the present packet. */
@@ -236,8 +254,10 @@ export class ForwardingDecider implements Extension {
     this.#flows.settle(slot);
     this.#countExcluded(record, packets);
     const outputs = outcome?.outputs ?? [];
+    const dropPortId = this.#portOf(record?.drop);
     this.#forwarding.carried(
       {
+        ...(dropPortId === -1 ? {} : { dropPortId }),
         sourcePortId: this.#carriedKey[Word.IN_PORT],
         isFirst: true,
         outputs,
@@ -302,6 +322,7 @@ export class ForwardingDecider implements Extension {
       masks: table.masks.length,
       ...counters,
       decidedAlong: this.#along.map(({ placed }) => placed.name),
+      carried: this.#offered?.status() ?? null,
       ...(this.#place.decider.status === undefined ? {} : { state: this.#place.decider.status() }),
     };
   }

@@ -83,6 +83,7 @@ export class DeciderPlace implements StackedDecider {
   settle(): void {
     this.#settleOwn();
     this.#settleAlong?.();
+    this.#handle.shortcuts.settle();
   }
 
   settledBy(settle: (() => void) | null): void {

@@ -1,8 +1,9 @@
 /**
  * Access control of a port: rules on MAC and IP addresses, protocol and ports, compiled to integers and tried in order of
- * weight. Part of the built-in ingress and egress policies.
+ * weight. Part of the built-in ingress and egress policies. What a rule matches is said once, for packets and for decisions (decide-acl.ts) alike.
  */
-import { Fragment, type HeaderOffsets, type Packet, parseIpv4Into, parseIpv6Into, parseMac } from '../../net/index.ts';
+import { FlowCounter } from '../../decide/index.ts';
+import { Fragment, HeaderOffsets, Packet, parseIpv4Into, parseIpv6Into, parseMac, Region } from '../../net/index.ts';
 import { SwitchError } from '../errors.ts';
 import type { AclRule } from '../properties.ts';
 import { messageOf } from '../thrown.ts';
@@ -14,9 +15,26 @@ export const AclVerdict = { NO_RULE: 0, ALLOW: 1, DENY: 2 } as const;
 export interface IpPrefix {
   readonly bytes: Uint8Array;
   readonly prefixBits: number;
+  /** As it was written. */
+  readonly text: string;
 }
 
-class CompiledRule {
+/** What rules ask about a packet. Source and destination are those of its headers. */
+export interface AclSubject {
+  macIs(isSource: boolean, mac: Uint8Array): boolean;
+  /** IPv4 or IPv6. */
+  isIp(): boolean;
+  /** Of IP, behind extension headers. */
+  protocolIs(protocol: number): boolean;
+  /** Of IP. */
+  addressIn(isSource: boolean, prefix: IpPrefix): boolean;
+  /** Whether it has a transport header that is known here: not a later fragment. */
+  hasTransport(): boolean;
+  /** Of TCP, UDP and SCTP; 0 for ICMP. */
+  portIs(isSource: boolean, port: number): boolean;
+}
+
+class CompiledRule implements AclHits {
   readonly action: AclRule['action'];
   readonly localMac: Uint8Array | null;
   readonly remoteMac: Uint8Array | null;
@@ -28,6 +46,8 @@ class CompiledRule {
   readonly needsIp: boolean;
   hits = 0;
   hitBytes = 0;
+  /** Of packets that decisions are for; they are counted elsewhere. */
+  readonly counter: FlowCounter = new HitCounter(this);
 
   constructor(rule: AclRule) {
     this.action = rule.action;
@@ -51,6 +71,21 @@ class CompiledRule {
 export interface AclHits {
   hits: number;
   hitBytes: number;
+}
+
+/** Moves the counters of a rule. */
+class HitCounter extends FlowCounter {
+  readonly #rule: AclHits;
+
+  constructor(rule: AclHits) {
+    super('acl', () => {});
+    this.#rule = rule;
+  }
+
+  override add(packets: number, bytes: number): void {
+    this.#rule.hits += packets;
+    this.#rule.hitBytes += bytes;
+  }
 }
 
 /** The rules of one direction of one port. */
@@ -92,9 +127,11 @@ export class AclTable {
    */
   verdict(packet: Packet, headers: HeaderOffsets, commit: boolean): number {
     const rules = this.#rules;
+    present.packet = packet;
+    present.headers = headers;
     for (let i = 0; i < rules.length; i += 1) {
       const rule = rules[i];
-      if (!matches(rule, packet, headers, this.#inbound)) continue;
+      if (!matches(rule, present, this.#inbound)) continue;
       if (commit) {
         rule.hits += 1;
         rule.hitBytes += packet.length;
@@ -108,12 +145,28 @@ export class AclTable {
   /** The rules that {@link verdict} would count for a packet, and whether it is denied. */
   hitsOf(packet: Packet, headers: HeaderOffsets): { readonly hit: readonly AclHits[]; readonly isDenied: boolean } {
     const hit: CompiledRule[] = [];
+    present.packet = packet;
+    present.headers = headers;
+    const isDenied = this.#decide(present, (rule) => hit.push(rule));
+    return { hit, isDenied };
+  }
+
+  /**
+   * What the table says about a packet that is decided about.
+   * @param count is told the counters that packets like it move
+   * @returns whether it is denied
+   */
+  denies(subject: AclSubject, count: (counter: FlowCounter) => void): boolean {
+    return this.#decide(subject, ({ counter }) => count(counter));
+  }
+
+  #decide(subject: AclSubject, hit: (rule: CompiledRule) => void): boolean {
     for (const rule of this.#rules) {
-      if (!matches(rule, packet, headers, this.#inbound)) continue;
-      hit.push(rule);
-      if (rule.action !== 'meter') return { hit, isDenied: rule.action === 'deny' };
+      if (!matches(rule, subject, this.#inbound)) continue;
+      hit(rule);
+      if (rule.action !== 'meter') return rule.action === 'deny';
     }
-    return { hit, isDenied: false };
+    return false;
   }
 
   /** Whether any rule looks behind the Ethernet header. */
@@ -132,30 +185,60 @@ export class AclTable {
   }
 }
 
-function matches(rule: CompiledRule, packet: Packet, headers: HeaderOffsets, inbound: boolean): boolean {
-  const bytes = packet.bytes;
-  const sourceMac = packet.offset + 6;
-  const destinationMac = packet.offset;
-  if (rule.localMac !== null && !macEquals(bytes, inbound ? sourceMac : destinationMac, rule.localMac)) return false;
-  if (rule.remoteMac !== null && !macEquals(bytes, inbound ? destinationMac : sourceMac, rule.remoteMac)) return false;
+/** The one description of what a rule matches. */
+function matches(rule: CompiledRule, subject: AclSubject, inbound: boolean): boolean {
+  if (rule.localMac !== null && !subject.macIs(inbound, rule.localMac)) return false;
+  if (rule.remoteMac !== null && !subject.macIs(!inbound, rule.remoteMac)) return false;
   if (!rule.needsIp) return true;
-  if (headers.ipVersion === 0) return false;
-  if (rule.protocol !== -1 && rule.protocol !== headers.ipProtocol) return false;
-  const source = packet.offset + headers.l3Offset + (headers.ipVersion === 4 ? 12 : 8);
-  const destination = source + (headers.ipVersion === 4 ? 4 : 16);
-  if (rule.localIp !== null) {
-    if (!prefixMatches(bytes, inbound ? source : destination, headers.ipVersion, rule.localIp)) return false;
-  }
-  if (rule.remoteIp !== null) {
-    if (!prefixMatches(bytes, inbound ? destination : source, headers.ipVersion, rule.remoteIp)) return false;
-  }
+  if (!subject.isIp()) return false;
+  if (rule.protocol !== -1 && !subject.protocolIs(rule.protocol)) return false;
+  if (rule.localIp !== null && !subject.addressIn(inbound, rule.localIp)) return false;
+  if (rule.remoteIp !== null && !subject.addressIn(!inbound, rule.remoteIp)) return false;
   if (rule.localPort === -1 && rule.remotePort === -1) return true;
-  if (headers.fragment === Fragment.LATER || headers.payloadOffset === -1) return false;
-  const localPort = inbound ? headers.sourcePort : headers.destinationPort;
-  const remotePort = inbound ? headers.destinationPort : headers.sourcePort;
-  if (rule.localPort !== -1 && rule.localPort !== localPort) return false;
-  return rule.remotePort === -1 || rule.remotePort === remotePort;
+  if (!subject.hasTransport()) return false;
+  if (rule.localPort !== -1 && !subject.portIs(inbound, rule.localPort)) return false;
+  return rule.remotePort === -1 || subject.portIs(!inbound, rule.remotePort);
 }
+
+/** A packet whose headers have been read. */
+class PresentPacket implements AclSubject {
+  packet: Packet = NOTHING;
+  headers = new HeaderOffsets();
+
+  macIs(isSource: boolean, mac: Uint8Array): boolean {
+    const { bytes, offset } = this.packet;
+    return macEquals(bytes, isSource ? offset + 6 : offset, mac);
+  }
+
+  isIp(): boolean {
+    return this.headers.ipVersion !== 0;
+  }
+
+  protocolIs(protocol: number): boolean {
+    return this.headers.ipProtocol === protocol;
+  }
+
+  addressIn(isSource: boolean, prefix: IpPrefix): boolean {
+    const { ipVersion, l3Offset } = this.headers;
+    const source = this.packet.offset + l3Offset + (ipVersion === 4 ? 12 : 8);
+    const at = isSource ? source : source + (ipVersion === 4 ? 4 : 16);
+    return prefixMatches(this.packet.bytes, at, ipVersion, prefix);
+  }
+
+  hasTransport(): boolean {
+    return this.headers.fragment !== Fragment.LATER && this.headers.payloadOffset !== -1;
+  }
+
+  portIs(isSource: boolean, port: number): boolean {
+    return (isSource ? this.headers.sourcePort : this.headers.destinationPort) === port;
+  }
+}
+
+/** Stands in until there is a packet. */
+const NOTHING = new Packet({ recycle: () => {} }, new Region(new ArrayBuffer(0)), 0);
+
+/** One instance serves all packets: no look outlives its packet. */
+const present = new PresentPacket();
 
 function macEquals(bytes: Uint8Array, at: number, mac: Uint8Array): boolean {
   for (let i = 0; i < 6; i += 1) if (bytes[at + i] !== mac[i]) return false;
@@ -185,5 +268,5 @@ export function parseIpPrefix(text: string): IpPrefix {
   if (!valid || prefixBits < 0 || prefixBits > bytes.length * 8) {
     throw new TypeError(`"${text}" is not an IP address or prefix such as 10.0.0.0/8 or 2001:db8::/32`);
   }
-  return { bytes, prefixBits };
+  return { bytes, prefixBits, text };
 }

@@ -2,6 +2,7 @@
  * Which IP addresses are bound to a port: fixed ones, and those that were learned from DHCP and neighbour discovery (RFC 7039). Neighbours: binding-check.ts
  * judges packets by them, binding-learn.ts finds them out.
  */
+import { Anchor, FlowCounter } from '../../decide/index.ts';
 import { formatIpv4, formatIpv6, parseMac } from '../../net/index.ts';
 import type { BindingProperty } from '../properties.ts';
 import { type IpPrefix, parseIpPrefix, prefixMatches } from './acl.ts';
@@ -50,6 +51,26 @@ interface Entry extends Holding {
   usedMs: number;
   /** Nobody objected. */
   settled: boolean;
+  /** What is let in by it elsewhere rests on this, and counts as use of it. */
+  readonly anchor: Anchor;
+  readonly use: FlowCounter;
+}
+
+/** An address that was learned, for whoever decides about packets that use it. */
+export type LearnedBinding = Pick<Entry, 'validFromMs' | 'expiresMs' | 'anchor' | 'use'>;
+
+/** Packets that were let in elsewhere by what was learned use it. */
+class UseCounter extends FlowCounter {
+  readonly #used: (atMs: number) => void;
+
+  constructor(used: (atMs: number) => void) {
+    super('binding', () => {});
+    this.#used = used;
+  }
+
+  override add(packets: number, _bytes: number, usedMs?: number): void {
+    if (packets > 0 && usedMs !== undefined) this.#used(usedMs);
+  }
 }
 
 /** A binding, for people. */
@@ -64,7 +85,8 @@ export interface BindingInfo {
   readonly expiresInSeconds: number | null;
 }
 
-interface Fixed {
+/** An address or prefix that stays bound. */
+export interface Fixed {
   readonly prefix: IpPrefix;
   readonly text: string;
   readonly mac: Uint8Array | null;
@@ -74,6 +96,8 @@ interface Fixed {
 class LearnedBindings {
   readonly #host: BindingHost;
   readonly entries: Entry[] = [];
+  /** What rests on an address not being bound rests on this. */
+  readonly added = new Anchor('bindings');
   readonly #buckets: Entry[][] = Array.from({ length: BUCKETS }, () => []);
   /** The last that was found. */
   #last: Entry | null = null;
@@ -92,6 +116,7 @@ class LearnedBindings {
     this.entries.push(entry);
     this.#buckets[bucketOf(entry.address, 15, entry.vlan)].push(entry);
     this.#schedule();
+    this.added.changed();
   }
 
   /** The entry of a station for an address; null for none. @param macAt where its MAC address lies */
@@ -138,6 +163,7 @@ class LearnedBindings {
       bucket.splice(bucket.indexOf(entry), 1);
     }
     this.#schedule();
+    for (const { anchor } of gone) anchor.changed();
     // A claim that has not become valid, and an address that nobody has used, have let nothing in.
     if (gone.some(({ hasLetIn }) => hasLetIn)) this.#host.changed();
   }
@@ -183,7 +209,7 @@ export class AddressBinding {
   readonly learnsNd: boolean;
   readonly learned: LearnedBindings;
   readonly #host: BindingHost;
-  readonly #fixed: readonly Fixed[];
+  readonly fixed: readonly Fixed[];
   readonly #limit: number;
   #isFullTold = false;
 
@@ -196,7 +222,7 @@ export class AddressBinding {
     this.learnsNd = property.nd;
     this.#limit = property.limit;
     this.#host = host;
-    this.#fixed = property.addresses.map(({ ip, mac }) => ({
+    this.fixed = property.addresses.map(({ ip, mac }) => ({
       prefix: parseIpPrefix(ip),
       text: ip,
       mac: mac === undefined ? null : parseMac(mac),
@@ -214,8 +240,8 @@ export class AddressBinding {
 
   /** Whether an address is one of the fixed ones. @param macAt where the MAC address lies that uses it; -1: any */
   hasFixed(bytes: Uint8Array, at: number, version: number, macAt: number): boolean {
-    for (let i = 0; i < this.#fixed.length; i += 1) {
-      const { prefix, mac } = this.#fixed[i];
+    for (let i = 0; i < this.fixed.length; i += 1) {
+      const { prefix, mac } = this.fixed[i];
       if (!prefixMatches(bytes, at, version, prefix)) continue;
       if (mac === null || macAt === -1 || sameBytes(bytes, macAt, mac)) return true;
     }
@@ -234,6 +260,16 @@ export class AddressBinding {
     entry.usedMs = nowMs;
     entry.hasLetIn = true;
     return true;
+  }
+
+  /**
+   * What was learned of an address, for whoever decides about packets of a station that uses it; null for nothing. The answer rests on what it is about.
+   * @param at where the address lies, and `macAt` the station's MAC address
+   */
+  learnedOf(bytes: Uint8Array, at: number, version: number, vlan: number, macAt: number): LearnedBinding | null {
+    const entry = this.learned.find(bytes, at, version, vlan, macAt);
+    (entry?.anchor ?? this.learned.added).read();
+    return entry;
   }
 
   /**
@@ -315,7 +351,7 @@ export class AddressBinding {
       this.learned.remove((entry) => entry === oldest);
     }
     const settled = validFromMs <= nowMs;
-    this.learned.add({
+    const entry: Entry = {
       ...holding,
       version,
       origin,
@@ -324,7 +360,12 @@ export class AddressBinding {
       usedMs: nowMs,
       settled,
       hasLetIn: false,
-    });
+      anchor: new Anchor('bound address'),
+      use: new UseCounter((usedMs) => {
+        entry.usedMs = Math.max(entry.usedMs, usedMs);
+      }),
+    };
+    this.learned.add(entry);
     return true;
   }
 
@@ -357,7 +398,7 @@ export class AddressBinding {
   }
 
   list(nowMs: number): BindingInfo[] {
-    const fixed = this.#fixed.map(
+    const fixed = this.fixed.map(
       ({ text, mac }): BindingInfo => ({
         address: text,
         mac:

@@ -10,7 +10,7 @@ import { dhcpClientMessage, releaseBy } from './binding-learn.ts';
 import { GuardedPort } from './hidden.ts';
 
 /** Multicast listener discovery, RFC 2710 and 3810. */
-const MLD: ReadonlySet<number> = new Set([
+export const MLD: ReadonlySet<number> = new Set([
   Icmpv6Type.LISTENER_QUERY,
   Icmpv6Type.LISTENER_REPORT,
   Icmpv6Type.LISTENER_DONE,
@@ -20,7 +20,7 @@ const MLD: ReadonlySet<number> = new Set([
 const SOLICITED_NODE: readonly number[] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff];
 /** Of the IPv6 header. */
 const HOP_LIMIT = 7;
-const REVERSE_ARP = 0x8035;
+export const REVERSE_ARP = 0x8035;
 const ARP_BYTES = 28;
 
 /**

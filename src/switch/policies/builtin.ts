@@ -9,15 +9,11 @@ import { HeaderField, type Passage } from '../passage.ts';
 import { type AclTable, AclVerdict } from './acl.ts';
 import { bindingVerdict } from './binding-check.ts';
 import { observe } from './binding-learn.ts';
-import { GuardedPort, hiddenBy, isDhcp } from './hidden.ts';
+import { GuardedPort, GuardedType, hiddenBy, isDhcp } from './hidden.ts';
 import type { PortPolicy } from './port-policy.ts';
 
 /** One instance serves all packets: the switch is single-threaded and no look outlives its packet. */
 const headers = new HeaderOffsets();
-
-/** ICMPv4 types of RFC 792 and RFC 1256. */
-const ICMPV4_REDIRECT = 5;
-const ICMPV4_ROUTER_ADVERTISEMENT = 9;
 
 /**
  * What the built-in ingress policy says about a packet from a port.
@@ -139,6 +135,6 @@ function isRouterMessage(): boolean {
   return (
     headers.ipVersion === 4 &&
     headers.ipProtocol === IpProtocol.ICMPV4 &&
-    (type === ICMPV4_REDIRECT || type === ICMPV4_ROUTER_ADVERTISEMENT)
+    (type === GuardedType.REDIRECT || type === GuardedType.ROUTER_ADVERTISEMENT)
   );
 }

@@ -15,14 +15,14 @@ const SAP_ARP = 0x98;
 const OUI_BRIDGED = 0x0080c2;
 
 /** Whether an EtherType announces one more outer header: tags 9100 to 9300 (before 802.1ad), 802.1ah and 802.1BR. */
-function isForeignTag(etherType: number): boolean {
+export function isForeignTag(etherType: number): boolean {
   return (
     etherType === 0x9100 || etherType === 0x9200 || etherType === 0x9300 || etherType === 0x88e7 || etherType === 0x893f
   );
 }
 
 /** IPv6 headers that others may follow and that are not stepped over: mobility, HIP, Shim6, experiments (RFC 3692). */
-function isForeignExtension(next: number): boolean {
+export function isForeignExtension(next: number): boolean {
   return next === 135 || next === 139 || next === 140 || next === 253 || next === 254;
 }
 
@@ -65,6 +65,9 @@ function hidesInLlc(packet: Packet, headers: HeaderOffsets): boolean {
 
 /** UDP ports of DHCP. */
 export const GuardedPort = { DHCPV4_SERVER: 67, DHCPV4_CLIENT: 68, DHCPV6_CLIENT: 546, DHCPV6_SERVER: 547 } as const;
+
+/** ICMPv4 types of routers: RFC 792 and RFC 1256. */
+export const GuardedType = { REDIRECT: 5, ROUTER_ADVERTISEMENT: 9 } as const;
 
 /** Whether a packet is a DHCP message of either side, by its ports. */
 export function isDhcp(headers: HeaderOffsets): boolean {

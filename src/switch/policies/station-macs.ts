@@ -42,6 +42,20 @@ export class StationMacs {
     return false;
   }
 
+  /** The addresses, six bytes each; none of zeros, which nobody has. */
+  addresses(nic: MacWords): Uint8Array[] {
+    const words = this.#words ?? Int32Array.of(nic.macHigh, nic.macLow);
+    const found: Uint8Array[] = [];
+    for (let i = 0; i < words.length; i += 2)
+      if ((words[i] | words[i + 1]) !== 0) found.push(macBytes(words[i], words[i + 1]));
+    return found;
+  }
+
+  /** Whether the first source address is to become the one. */
+  get awaitsFirst(): boolean {
+    return this.#learns && this.#words?.length === 0;
+  }
+
   /** Take the source of a packet if no address is known yet and one is to be learned. @returns whether it was taken */
   learn(packet: Packet): boolean {
     if (!this.#learns || this.#words?.length !== 0) return false;
@@ -85,7 +99,11 @@ export class StationMacs {
 
 /** A MAC address in two words as text. */
 export function macText(high: number, low: number): string {
-  return formatMac(Uint8Array.of(high >>> 8, high, low >>> 24, low >>> 16, low >>> 8, low));
+  return formatMac(macBytes(high, low));
+}
+
+function macBytes(high: number, low: number): Uint8Array {
+  return Uint8Array.of(high >>> 8, high, low >>> 24, low >>> 16, low >>> 8, low);
 }
 
 function wordsAt(bytes: Uint8Array, at: number): [number, number] {

@@ -7,6 +7,9 @@ import { DestinationFlag, type ForwardingContext, PrivateRole } from '../context
 import { DropReason } from '../drop-reason.ts';
 import { FIRST_SUBNET_DOMAIN, type PortPolicy, VlanMode } from './port-policy.ts';
 
+/** The bit of a TCI that lets a frame be dropped first: it goes with the tag, and has no say in what becomes of it. */
+export const DEI = 0x1000;
+
 /** The secondary VLANs that are in use, so that a tag from a trunk is recognized as part of a private VLAN. */
 export class PrivateVlans {
   readonly #primary = new Map<number, number>();
@@ -165,10 +168,11 @@ export function tagActionFor(context: ForwardingContext, policy: PortPolicy, fla
   if (vlan === 0 && priority === 0 && !stacked) {
     // A priority tag that says nothing stays only where tags are carried as they are.
     if (tci === -1) return TagAction.KEEP;
-    return tci === 0 && policy.vlanMode === VlanMode.TRANSPARENT && flags !== 0 ? TagAction.KEEP : TagAction.STRIP;
+    const saysNothing = (tci & ~DEI) === 0;
+    return saysNothing && policy.vlanMode === VlanMode.TRANSPARENT && flags !== 0 ? TagAction.KEEP : TagAction.STRIP;
   }
   if (tci === -1) return TagAction.PUSH | (priority << 13) | vlan;
-  const wanted = (priority << 13) | (tci & 0x1000) | vlan;
+  const wanted = (priority << 13) | (tci & DEI) | vlan;
   return wanted === tci ? TagAction.KEEP : TagAction.STRIP | TagAction.PUSH | wanted;
 }
 

@@ -1,0 +1,306 @@
+/** Megaflows on ports with policies and filters: what is carried elsewhere is what the switch would do, and counts as the megaflow's, the rules' and the filter's. */
+import { expect, test } from 'vitest';
+import { RandomState, randomDecider } from '../../decide/testing/random-decider.ts';
+import { ethernet, fuzzRounds, ipv4, tcp, udp } from '../../flow/testing/frames.ts';
+import { newCounters } from '../../net/index.ts';
+import { type FrameKind, hostileFrame, randomFrame, randomKind } from '../../offload/differential/frames.ts';
+import { RandomSource, runSeed } from '../../offload/differential/random.ts';
+import { isAdmitted } from '../../switch/decider/testing.ts';
+import { defineDecider, type ExtensionFactory, type JsonValue } from '../../switch/index.ts';
+import { randomProperty, settle } from '../../switch/policies/testing.ts';
+import type { PortPropertyType } from '../../switch/properties.ts';
+import { Twins } from '../learning/testing.ts';
+import { OvsErrno, OvsError, type OvsSurroundings, ovsExtension } from './index.ts';
+
+const PORTS = [1, 2, 3, 4];
+/** The port of the datapath's own name. */
+const LOCAL = 9;
+
+const frame = (source: string, port = 80) =>
+  Uint8Array.from(ethernet(0x0800, ipv4(6, tcp({ dst: port }), { src: source })));
+
+/** A datapath with ports 1 to 4, which have these numbers in it and in the switch. */
+class Bridge {
+  readonly pair = new Twins();
+
+  constructor(...filters: ExtensionFactory[]) {
+    const { pair } = this;
+    for (const side of [pair.plain, pair.quick]) {
+      const surroundings: OvsSurroundings = {
+        nowMs: () => side.clock.nowMs,
+        listen: () => ({ close: () => {} }),
+        open: (_kind, name) => {
+          const portId = name === 'dp' ? LOCAL : side.sw.findPort(name);
+          if (portId === null) throw new OvsError(OvsErrno.ENODEV, name);
+          return { portId, interfaceIndex: 100 + portId, counters: newCounters(), close: () => {} };
+        },
+      };
+      side.services.ovs = surroundings;
+    }
+    for (const port of [...PORTS, LOCAL]) pair.addPort(port);
+    for (const filter of filters) pair.enable(filter);
+    pair.both((sw) => sw.enableExtension(ovsExtension, { socket: '/memory' }, filters.length).result());
+    this.command('add-dp', { datapath: 'dp' });
+    for (const port of PORTS) this.command('add-if', { port: `p${port}` });
+  }
+
+  command(name: string, args: JsonValue): JsonValue {
+    return this.pair.both((sw) => sw.extensionCommand('ovs', name, args));
+  }
+
+  flow(flow: string, actions: string): void {
+    this.command('add-flow', { flow, actions });
+  }
+
+  set(portId: number, property: object): void {
+    this.pair.both((sw) => sw.setPortProperty(portId, property).result());
+  }
+
+  unset(portId: number, type: PortPropertyType): void {
+    this.pair.both((sw) => sw.deletePortProperty(portId, type).result());
+  }
+
+  /** Both sides count alike: ports, extensions, megaflows and rules. */
+  compare(sums = true): void {
+    this.pair.compare({ sums });
+    const [quick, plain] = [this.pair.quick, this.pair.plain].map(({ sw }) => ({
+      flows: (
+        sw.extensionCommand('ovs', 'dump-flows', {}) as { flows: { match: string; packets: number }[] }
+      ).flows.map(({ match, packets }) => [match, packets]),
+      rules: PORTS.map((portId) => {
+        const hits = sw.featureStatus('acl', portId).result() as Record<string, { packets: number }[]>;
+        return [hits.in, hits.out].map((rules) => rules.map(({ packets }) => packets));
+      }),
+    }));
+    expect(quick).toEqual(plain);
+  }
+
+  get status(): JsonValue {
+    const { datapaths } = this.pair.quick.sw.extensionStatus('ovs') as { datapaths: { decided: JsonValue }[] };
+    return datapaths[0].decided;
+  }
+}
+
+const deny = (port: number) => ({ type: 'acl', rules: [{ direction: 'in', action: 'deny', remotePort: port }] });
+
+/** Drops what comes from a list of prefixes. */
+const wall = (): ExtensionFactory =>
+  defineDecider({
+    descriptor: { name: 'wall', type: 'filtering', version: '1.0.0' },
+    create(handle) {
+      const denied = handle.state.prefixes<true>('denied');
+      const all = handle.counter('all');
+      return {
+        decide(packet, decision) {
+          decision.count(all);
+          if (packet.ipv4 !== null && denied.covers(packet.ipv4.source)) decision.drop('DENIED');
+        },
+        command(_, prefix) {
+          denied.set(String(prefix), true);
+          return null;
+        },
+      };
+    },
+  });
+
+test('where nothing looks, megaflows are offered at the put, and else as decisions', () => {
+  const bridge = new Bridge();
+  const { pair } = bridge;
+  bridge.flow('recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4()', '2,3');
+  bridge.flow('recirc_id(0),in_port(2),eth(),eth_type(0x0800),ipv4()', '3');
+  expect(bridge.status).toBeNull();
+  expect(pair.send(1, frame('10.0.0.1'))).toEqual([2, 3]);
+  expect(pair.carried).toBe(1);
+  bridge.set(1, deny(22));
+  expect(bridge.status).toMatchObject({ deciders: ['port policies', 'ovs'] });
+  // Of packets from port 2 nobody says more than the megaflow does.
+  expect(pair.send(2, frame('10.0.0.1'))).toEqual([3]);
+  expect(pair.carried).toBe(2);
+  for (let i = 0; i < 3; i += 1) {
+    expect(pair.send(1, frame('10.0.0.1'))).toEqual([2, 3]);
+    expect(pair.send(1, frame('10.0.0.1', 22))).toEqual([]);
+  }
+  expect([pair.carried, pair.dropped]).toEqual([6, 2]);
+  bridge.compare();
+  bridge.unset(1, 'acl');
+  expect(bridge.status).toBeNull();
+  expect(pair.send(1, frame('10.0.0.1', 22))).toEqual([2, 3]);
+  expect(pair.carried).toBe(7);
+  bridge.compare();
+});
+
+test('a megaflow that changes or goes takes along what rests on it, and keeps its counts', () => {
+  const bridge = new Bridge();
+  const { pair } = bridge;
+  const match = 'recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4()';
+  bridge.set(1, deny(22));
+  bridge.flow(match, '2');
+  for (let i = 0; i < 3; i += 1) expect(pair.send(1, frame('10.0.0.1'))).toEqual([2]);
+  expect(pair.flows).toBe(1);
+  bridge.command('mod-flow', { flow: match, actions: '3' });
+  expect(pair.flows).toBe(0);
+  for (let i = 0; i < 3; i += 1) expect(pair.send(1, frame('10.0.0.1'))).toEqual([3]);
+  bridge.compare();
+  bridge.command('del-flow', { flow: match });
+  expect(pair.flows).toBe(0);
+  // A miss is nothing that is kept.
+  for (let i = 0; i < 3; i += 1) expect(pair.send(1, frame('10.0.0.1'))).toEqual([]);
+  expect(pair.flows).toBe(0);
+  expect(pair.carried).toBe(4);
+  bridge.compare();
+});
+
+test('a filter above is asked along, drops elsewhere, and its list changes what runs', () => {
+  const bridge = new Bridge(wall());
+  const { pair } = bridge;
+  bridge.flow('recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4()', '2');
+  expect(bridge.status).toMatchObject({ deciders: ['wall', 'port policies', 'ovs'] });
+  for (let i = 0; i < 3; i += 1) expect(pair.send(1, frame('10.1.0.1'))).toEqual([2]);
+  pair.both((sw) => sw.extensionCommand('wall', 'deny', '10.1.0.0/16'));
+  for (let i = 0; i < 3; i += 1) expect(pair.send(1, frame('10.1.0.1'))).toEqual([]);
+  expect([pair.carried, pair.dropped]).toEqual([4, 2]);
+  bridge.compare();
+  const counters = pair.quick.sw.extensions().find(({ name }) => name === 'wall')?.counters;
+  expect(counters).toEqual({ all: 6 });
+});
+
+test('rewriting, tags of the datapath and tags of ports come together', () => {
+  const bridge = new Bridge();
+  const { pair } = bridge;
+  bridge.set(2, { type: 'vlan', mode: 'access', vlanId: 7 });
+  bridge.set(4, { type: 'vlan', mode: 'trunk', nativeVlanId: 7 });
+  bridge.flow(
+    'recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4()',
+    '3,push_vlan(vid=7,pcp=0),set(eth(dst=02:00:00:00:00:09)),2,4,3',
+  );
+  for (let i = 0; i < 3; i += 1) expect(pair.send(1, frame('10.0.0.1'))).toEqual([2, 3, 3, 4]);
+  expect(pair.carried).toBe(3);
+  bridge.compare(false);
+});
+
+test('what only the engine can do stays there, and says why', () => {
+  const bridge = new Bridge();
+  const { pair } = bridge;
+  bridge.set(1, deny(22));
+  bridge.flow('recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4()', 'recirc(0x1)');
+  bridge.flow('recirc_id(0x1),in_port(1),eth(),eth_type(0x0800),ipv4()', '2');
+  for (let i = 0; i < 3; i += 1) expect(pair.send(1, frame('10.0.0.1'))).toEqual([2]);
+  expect(pair.carried).toBe(0);
+  expect(bridge.status).toMatchObject({ reasons: { 'ovs: its flow has the action recirc': 1 } });
+  bridge.compare();
+});
+
+const ACTIONS = [
+  '2',
+  '1,3',
+  '2,3,4',
+  'push_vlan(vid=5,pcp=0),2,3',
+  '3,push_vlan(vid=7,pcp=2),4',
+  'set(eth(dst=02:00:00:00:00:02)),3,4',
+  'pop_vlan,2,1',
+  'set(eth(src=02:00:00:00:00:03)),1,push_vlan(vid=6,pcp=0),2',
+  'drop',
+  'recirc(0x5)',
+  '9,2',
+];
+
+test('whatever policies, filters and programs want, what is carried is what is done here', () => {
+  const seed = runSeed();
+  let carried = 0;
+  let dropped = 0;
+  for (let round = 0; round < fuzzRounds(30); round += 1) {
+    const where = seed + round * 7;
+    const source = new RandomSource(where);
+    const states: RandomState[] = [];
+    const filter = defineDecider({
+      descriptor: { name: 'one', type: 'filtering', version: '1.0.0' },
+      create(handle) {
+        const state = new RandomState();
+        states.push(state);
+        const decider = randomDecider(new RandomSource(where + 1), state, [handle.counter('a')], false);
+        return { ...decider };
+      },
+    });
+    const bridge = round % 2 === 0 ? new Bridge() : new Bridge(filter);
+    const { pair } = bridge;
+    const matches = PORTS.flatMap((port) =>
+      [
+        'eth_type(0x0800),ipv4(proto=6,frag=no)',
+        'eth_type(0x0800),ipv4(proto=17,frag=no)',
+        'eth_type(0x86dd),ipv6(proto=6)',
+        'eth_type(0x86dd),ipv6(proto=17)',
+        'eth_type(0x0806)',
+        'eth_type(0x8100),vlan(vid=5),encap(eth_type(0x0800))',
+        'eth_type(0x8100),vlan(vid=6),encap(eth_type(0x86dd))',
+      ].map((rest) => `recirc_id(0),in_port(${port}),eth(),${rest}`),
+    );
+    const put = new Set<string>();
+    const program = () => {
+      const flow = source.pick(matches);
+      const actions = source.pick(ACTIONS);
+      if (!put.has(flow)) bridge.flow(flow, actions);
+      else if (source.once(2)) bridge.command('mod-flow', { flow, actions });
+      else {
+        bridge.command('del-flow', { flow });
+        put.delete(flow);
+        return;
+      }
+      put.add(flow);
+    };
+    const change = () => {
+      const { type, property } = randomProperty(source);
+      const portId = source.pick(PORTS);
+      try {
+        if (property === null) bridge.unset(portId, type as PortPropertyType);
+        else bridge.set(portId, property);
+      } catch {
+        // Two that contradict each other, or one that is not there: refused on both sides.
+      }
+    };
+    for (let i = 0; i < 30; i += 1) program();
+    for (let i = 0; i < 6; i += 1) change();
+    const kinds: FrameKind[] = Array.from({ length: 6 }, () => ({
+      ...randomKind(source),
+      tags: source.pick([0, 0, 1]),
+    }));
+    for (let i = 0; i < 200; i += 1) {
+      if (source.once(15)) change();
+      if (source.once(15)) program();
+      if (source.once(15)) {
+        const word = source.word();
+        for (const state of states) state.change(new RandomSource(word));
+      }
+      const kind = source.pick(kinds);
+      let bytes = randomFrame(source, kind);
+      settle(source, bytes, kind);
+      if (source.once(6)) bytes = hostileFrame(source, bytes, kind);
+      if (!isAdmitted(bytes)) continue;
+      const portId = source.pick(PORTS);
+      try {
+        pair.send(portId, Uint8Array.from(bytes));
+      } catch (error) {
+        throw new Error(
+          `MILLRACE_SEED=${where}, packet ${i} of port ${portId}: ${Buffer.from(bytes).toString('hex')}`,
+          {
+            cause: error,
+          },
+        );
+      }
+    }
+    bridge.compare(false);
+    carried += pair.carried;
+    dropped += pair.dropped;
+  }
+  expect(carried).toBeGreaterThan(200);
+  expect(dropped).toBeGreaterThan(20);
+}, 120_000);
+
+test('a datagram of DHCP that is guarded is no megaflow', () => {
+  const bridge = new Bridge();
+  bridge.set(1, { type: 'guard', dhcp: true, router: false });
+  bridge.flow('recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4()', '2');
+  const offer = Uint8Array.from(ethernet(0x0800, ipv4(17, udp({ src: 67, dst: 68 }))));
+  for (let i = 0; i < 3; i += 1) expect(bridge.pair.send(1, offer)).toEqual([]);
+  expect(bridge.pair.dropped).toBe(2);
+  bridge.compare();
+});

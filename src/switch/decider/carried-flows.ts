@@ -1,0 +1,366 @@
+/**
+ * Flows of a forwarding extension as they are carried elsewhere. While nobody else looks at packets, its own table is offered as it is. As soon as policies of a port
+ * or deciders that stand by themselves do, a table of decisions is offered in its place: each says what all of them say of packets like one, and rests on all that they rest on.
+ * Only packets that go elsewhere fall to it. Those that come through the switch are judged there as ever, so that each is counted once. One table has all ports, as
+ * programs send only to ports of their own table. Neighbours: ../policies/port-policies.ts, forwarding.ts; Open vSwitch has megaflows decided along.
+ */
+import {
+  DecidedFlows,
+  DecisionError,
+  type KeptDecision,
+  type ObservedPorts,
+  type PlacedDecider,
+} from '../../decide/index.ts';
+import {
+  Extraction,
+  extract,
+  FlowKey,
+  type FlowRegistration,
+  type FlowRegistry,
+  type FlowSource,
+  KEY_WORDS,
+  outcomeOf,
+  Word,
+} from '../../flow/index.ts';
+import type { Packet } from '../../net/index.ts';
+import { ContextFlag, contextOf } from '../context.ts';
+import { DropReason, type DropReasonCode } from '../drop-reason.ts';
+import type { ExtensionHandle, TimerHandle } from '../extension.ts';
+import type { FlowForwarding, ForwardedPackets } from '../flow-forwarding.ts';
+import type { DecidersOfCarried } from '../passage.ts';
+import type { JsonValue } from '../properties.ts';
+import type { StackedDecider } from './placed.ts';
+
+/** How often flows are looked at that may be over, in milliseconds. */
+const ADVANCE_MS = 250;
+
+/** What is not kept is not decided about again so soon. A power of two of places, by the hash of keys. */
+const REFUSED = 4096;
+const REFUSED_MS = 1000;
+
+export interface CarriedFlowsOptions {
+  readonly handle: ExtensionHandle;
+  readonly registry: FlowRegistry;
+  /** Counts what was carried. */
+  readonly forwarding: FlowForwarding;
+  /** The table of the extension. */
+  readonly own: FlowSource;
+  /** What the extension decides. It knows packets by the switch's port numbers. */
+  readonly forwarder: StackedDecider;
+  readonly ports: ObservedPorts;
+  /** Whether flows from before a restart can be decided about again from their keys. */
+  readonly recalls: boolean;
+  /** Optional: all are about to be asked about a key. */
+  asking?(): void;
+  /** Optional: a decision about the key that was asked about last is kept in a slot of `table`. */
+  kept?(slot: number): void;
+  /** Optional: packets of such a flow were carried, and are counted in the table. */
+  carried?(slot: number, packets: number, bytes: number): void;
+}
+
+/** The table of decisions, while it is offered. */
+interface Offered {
+  readonly flows: DecidedFlows;
+  readonly registration: FlowRegistration;
+  readonly stopWatching: () => void;
+}
+
+export class CarriedFlows implements ForwardedPackets {
+  readonly #options: CarriedFlowsOptions;
+  #own: FlowRegistration | null = null;
+  readonly #key = new FlowKey();
+  /** The key that is being decided about; its input port is the switch's. */
+  readonly present = new Uint32Array(KEY_WORDS);
+  readonly #refused = new Uint32Array(REFUSED);
+  #refusedSinceMs = 0;
+  /** Whether ports are open, as far as that was asked since something changed. */
+  readonly #open = new Map<number, boolean>();
+  #deciders: DecidersOfCarried = { standing: [], below: [] };
+  #isDecided = false;
+  #offered: Offered | null = null;
+  #timer: TimerHandle | null = null;
+
+  constructor(options: CarriedFlowsOptions) {
+    this.#options = options;
+  }
+
+  /** Begin to offer flows. */
+  start(): void {
+    const { handle, own, registry } = this.#options;
+    this.#isDecided = this.#look();
+    this.#own = registry.register({
+      ...own,
+      numberOf: (portId) => (this.#isDecided ? -1 : own.numberOf(portId)),
+      isOpen: (portId) => handle.shortcuts.isOpen(portId),
+    });
+    if (this.#isDecided) this.#begin();
+  }
+
+  /** Whether decisions are offered, and not the table of the extension. */
+  get isLooking(): boolean {
+    return this.#isDecided;
+  }
+
+  /** The table of decisions; null while the extension's own is offered. */
+  get flows(): DecidedFlows | null {
+    return this.#offered?.flows ?? null;
+  }
+
+  /** Ports, policies or the stack may have changed. */
+  changed(): void {
+    const isDecided = this.#look();
+    if (isDecided !== this.#isDecided) {
+      this.#isDecided = isDecided;
+      if (isDecided) this.#begin();
+      else this.#end();
+    }
+    this.#own?.portsChanged();
+    this.#offered?.registration.portsChanged();
+  }
+
+  /** Find out who looks at packets. @returns whether decisions are to be offered */
+  #look(): boolean {
+    const { handle, registry } = this.#options;
+    const { shortcuts } = handle;
+    this.#open.clear();
+    this.#refused.fill(0);
+    const deciders = shortcuts.decidersOfCarried();
+    // What was counted until now is of those who decided until now.
+    if (!isSame(deciders.standing, this.#deciders.standing) || !isSame(deciders.below, this.#deciders.below))
+      this.#offered?.flows.flush();
+    this.#deciders = deciders;
+    return registry.strict === true && !shortcuts.isPlain();
+  }
+
+  #begin(): void {
+    const { handle, own, ports, registry, recalls } = this.#options;
+    const flows = new DecidedFlows({
+      ports,
+      deciders: () => [
+        ...this.#deciders.standing.map(({ placed }) => standing(placed)),
+        ...[...this.#deciders.below, this.#options.forwarder].map(({ placed }) => placed),
+      ],
+      nowMs: () => handle.host.nowMs(),
+    });
+    const { returnsWith } = own;
+    const registration = registry.register({
+      name: `${own.name} with policies`,
+      table: flows.table,
+      ...(returnsWith === undefined ? {} : { returnsWith }),
+      portIdOf: (number) => (ports.has(number) ? number : -1),
+      numberOf: (portId) => (this.#isDecided && own.numberOf(portId) !== -1 ? portId : -1),
+      isOpen: (portId) => handle.shortcuts.isOpen(portId),
+      describe: (slot) => {
+        const { deciders = [], drop = null } = flows.recordOf(slot) ?? {};
+        return { deciders, drop: drop === null ? null : `${drop.by}:${drop.reason}` };
+      },
+      carried: (slot, packets, bytes) => this.#carried(flows, slot, packets, bytes),
+      ...(recalls ? { recall: ({ portId, key }) => void this.#recall(flows, portId, key) } : {}),
+    });
+    const stopSettling = handle.shortcuts.settledBy(() => this.#settle(flows));
+    const stopWatching = handle.shortcuts.watchDrops((packet) => this.saw(packet));
+    const stopObserving = own.table.observe({
+      flowAdded: (slot) => this.#offerAtOnce(slot),
+      flowModified: (slot) => this.#offerAtOnce(slot),
+      flowRemoved: () => {},
+      flowsFlushed: () => {},
+    });
+    this.#offered = {
+      flows,
+      registration,
+      stopWatching: () => {
+        stopObserving();
+        stopWatching();
+        stopSettling();
+      },
+    };
+    this.#timer ??= this.#nextTurn();
+    for (let slot = own.table.next(0); slot !== -1; slot = own.table.next(slot + 1)) this.#offerAtOnce(slot);
+  }
+
+  #end(): void {
+    this.#timer?.cancel();
+    this.#timer = null;
+    this.#offered?.flows.flush();
+    this.#offered?.registration.close();
+    this.#offered?.stopWatching();
+    this.#offered = null;
+  }
+
+  #nextTurn(): TimerHandle | null {
+    const { handle } = this.#options;
+    if (handle.host.setTimer === undefined) return null;
+    return handle.setTimer(ADVANCE_MS, () => {
+      this.#offered?.flows.advance();
+      this.#timer = this.#nextTurn();
+    });
+  }
+
+  close(): void {
+    this.#isDecided = false;
+    this.#end();
+    this.#own?.close();
+    this.#own = null;
+  }
+
+  /** A packet has come through the switch: those like it need not. */
+  saw(packet: Packet): void {
+    const flows = this.#offered?.flows;
+    const context = contextOf(packet);
+    const { sourcePortId } = context;
+    // What an extension made or changed says nothing about what comes from a NIC; below is an 802.3 length, which may lie.
+    if (flows === undefined || context.origin !== 0 || context.sourceNicIndex !== 0 || context.etherType < 0x0600)
+      return;
+    if ((context.flags & ~ContextFlag.REPORTED) !== ContextFlag.SOURCE_SET || !this.#isCarried(sourcePortId)) return;
+    const key = this.#key;
+    key.begin(sourcePortId);
+    if (extract(packet, key) !== Extraction.DONE || flows.table.match(key.words) !== -1) return;
+    this.#decide(flows, key.words, null);
+  }
+
+  /** Whether packets of a port may be carried elsewhere. */
+  #isCarried(portId: number): boolean {
+    let isOpen = this.#open.get(portId);
+    if (isOpen === undefined) {
+      const { handle, own } = this.#options;
+      isOpen = own.numberOf(portId) !== -1 && handle.shortcuts.isOpen(portId);
+      this.#open.set(portId, isOpen);
+    }
+    return isOpen;
+  }
+
+  /** A flow of the extension's own of which everybody says the same for all packets: it need not wait for one. */
+  #offerAtOnce(slot: number): void {
+    const { own } = this.#options;
+    const flows = this.#offered?.flows;
+    const mask = own.table.maskOf(slot).words;
+    if (flows === undefined || mask[Word.IN_PORT] !== 0xffff_ffff || mask[Word.RECIRC_ID] !== 0xffff_ffff) return;
+    const key = this.present;
+    own.table.readKey(slot, key);
+    if (key[Word.RECIRC_ID] !== 0) return;
+    const portId = own.portIdOf(key[Word.IN_PORT]);
+    if (portId === -1 || !this.#isCarried(portId)) return;
+    key[Word.IN_PORT] = portId;
+    this.#decide(flows, key, mask);
+  }
+
+  /** A flow from before a restart still runs: when it would be decided so again, it goes on. */
+  #recall(flows: DecidedFlows, portId: number, key: Uint32Array): void {
+    this.present.set(key);
+    this.present[Word.IN_PORT] = portId;
+    this.#decide(flows, this.present, null);
+  }
+
+  /** @param within keep it only when no more is looked at than this; null: in any case */
+  #decide(flows: DecidedFlows, key: Uint32Array, within: Uint32Array | null): void {
+    const place = within === null ? this.#refusedPlace(key) : -1;
+    if (place !== -1 && this.#refused[place & (REFUSED - 1)] === place) return;
+    if (key !== this.present) this.present.set(key);
+    let slot = -1;
+    this.#options.asking?.();
+    try {
+      slot = flows.recall(this.present, within);
+    } catch (error) {
+      if (!(error instanceof DecisionError)) throw error;
+      this.#options.handle.host.log('warn', `flows of ${this.#options.own.name}: ${error.message}`);
+    }
+    if (slot !== -1) this.#options.kept?.(slot);
+    else if (place !== -1) this.#refused[place & (REFUSED - 1)] = place;
+  }
+
+  /** A number that stands for a key among those that were not kept lately. Two that share it wait for each other, and no longer than that. */
+  #refusedPlace(key: Uint32Array): number {
+    const nowMs = this.#options.handle.host.nowMs();
+    if (nowMs - this.#refusedSinceMs >= REFUSED_MS) {
+      this.#refusedSinceMs = nowMs;
+      this.#refused.fill(0);
+    }
+    let hash = 1;
+    for (let word = 0; word < Word.TUNNEL; word += 1) hash = Math.imul(hash ^ key[word], 0x9e37_79b1) ^ (hash >>> 15);
+    return ((hash ^ (hash >>> 13)) | 1) >>> 0;
+  }
+
+  #settle(flows: DecidedFlows): void {
+    flows.table.refreshCounts(-1);
+    flows.settle();
+  }
+
+  /** Told by the registry: packets went another way. They count as if they had come through the switch. */
+  #carried(flows: DecidedFlows, slot: number, packets: number, bytes: number): void {
+    const { forwarding, handle } = this.#options;
+    const { table } = flows;
+    const record = flows.recordOf(slot);
+    const actions = table.actionsOf(slot);
+    const outputs = outcomeOf(actions, 0, actions.length)?.outputs ?? [];
+    const sourcePortId = table.portOf(slot);
+    flows.settle(slot);
+    for (const { portId, drop } of record?.excluded ?? [])
+      handle.shortcuts.droppedCopies(portId, this.#reasonOf(drop), packets);
+    const dropPortId = this.#portOf(record?.drop ?? null);
+    forwarding.carried(
+      {
+        sourcePortId,
+        isFirst: true,
+        outputs,
+        isSentOn: false,
+        drop: outputs.length > 0 ? DropReason.NONE : this.#reasonOf(record?.drop ?? null),
+        ...(dropPortId === -1 ? {} : { dropPortId }),
+      },
+      packets,
+      bytes,
+    );
+    this.#options.carried?.(slot, packets, bytes);
+  }
+
+  /** The port that packets were to leave by which are dropped because of that; -1 for another reason, and for a port that is not there. */
+  #portOf(drop: KeptDecision['drop']): number {
+    const portId = drop?.portId ?? -1;
+    return this.#options.ports.has(portId) ? portId : -1;
+  }
+
+  #reasonOf(drop: KeptDecision['drop']): DropReasonCode {
+    const { forwarder } = this.#options;
+    const by = this.#all().find(({ placed }) => placed.name === drop?.by) ?? forwarder;
+    return by.reasonOf(drop?.reason ?? 'NOT_FORWARDED');
+  }
+
+  /** From the top of the stack. */
+  #all(): StackedDecider[] {
+    return [...this.#deciders.standing, ...this.#deciders.below, this.#options.forwarder];
+  }
+
+  /** For people. */
+  status(): JsonValue {
+    const flows = this.#offered?.flows;
+    if (flows === undefined) return null;
+    return {
+      deciders: this.#all().map(({ placed }) => placed.name),
+      flows: flows.table.size,
+      masks: flows.table.masks.length,
+      ...flows.counters,
+      reasons: flows.everyPacketReasons,
+    };
+  }
+}
+
+/** A decider that stands by itself: a packet that it changes comes to those below as one of its own making. */
+function standing(placed: PlacedDecider): PlacedDecider {
+  const { decider } = placed;
+  if (decider.decide === undefined) return placed;
+  return {
+    ...placed,
+    decider: {
+      decide(packet, decision) {
+        decider.decide?.(packet, decision);
+        decision.mustBeAsItCame('it changes the packet');
+      },
+      ...(decider.decideOutput === undefined
+        ? {}
+        : { decideOutput: (packet, portId, decision) => decider.decideOutput?.(packet, portId, decision) }),
+    },
+  };
+}
+
+function isSame(some: readonly StackedDecider[], others: readonly StackedDecider[]): boolean {
+  return some.length === others.length && some.every((each, i) => each === others[i]);
+}
