@@ -136,7 +136,7 @@ export class PacketState {
   /** Whether the decision has set anything so far. */
   get isChanged(): boolean {
     if (this.#tags.length !== 2 || this.#tags.some(({ origin, known }) => origin === -1 || known !== 0)) return true;
-    return this.#known.some((bits) => bits !== 0);
+    return this.#leastTtl !== TTL_BITS || this.#known.some((bits) => bits !== 0);
   }
 
   /** What {@link restore} goes back to. */

@@ -370,7 +370,11 @@ export class Twins {
       ports: sw.ports().map((port) => ({
         // Elsewhere bytes are counted as they came in.
         counters: sums ? port.counters : { ...port.counters, transmittedBytes: 0 },
-        drops: sw.drops(port.portId),
+        // Numbers of reasons follow the order in which they came up.
+        drops: sw
+          .drops(port.portId)
+          .map(({ name, packets }) => `${name} ${packets}`)
+          .sort(),
       })),
       counters: sums ? sw.counters : null,
       extensions: sw

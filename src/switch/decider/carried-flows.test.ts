@@ -40,12 +40,12 @@ function unset(pair: Twins, portId: number, type: PortPropertyType): void {
 }
 
 /** Rules and how often they were hit, on both sides. */
-function hits(pair: Twins, portId: number, bytes = true): unknown {
+function hits(pair: Twins, portId: number, bytes = true, where = ''): unknown {
   const [quick, plain] = [pair.quick, pair.plain].map(({ sw }) => {
     const { in: inward, out } = sw.featureStatus('acl', portId).result() as Record<string, { packets: number }[]>;
     return bytes ? { in: inward, out } : { in: inward.map((one) => one.packets), out: out.map((one) => one.packets) };
   });
-  expect(quick).toEqual(plain);
+  expect(quick, where).toEqual(plain);
   return quick;
 }
 
@@ -265,7 +265,7 @@ test('whatever ports want and deciders decide, and whatever changes, what is car
       }
     }
     pair.compare({ sums: isHub });
-    for (const portId of PORTS) hits(pair, portId, isHub);
+    for (const portId of PORTS) hits(pair, portId, isHub, `MILLRACE_SEED=${where}`);
     carried += pair.carried;
     dropped += pair.dropped;
   }
