@@ -88,7 +88,7 @@ test('pages name files and folders that are there', () => {
 test('a file that is named and not there is found, with its line', () => {
   // Not written out, as this file is looked at as well.
   const [begin, line] = ['/'.concat('**'), '/'.concat('/')];
-  const text = `${begin} Neighbours: port.ts, gone.ts. */\nconst a = 'x.ts';\n${line} See dissect.ts of net/, and port.ts of net/.\n`;
+  const text = `${begin} Neighbours: api.ts, gone.ts. */\nconst a = 'x.ts';\n${line} See dissect.ts of net/, and port.ts of net/.\n`;
   expect(missingInComments('src/switch/a.ts', text)).toEqual([
     'src/switch/a.ts:1: gone.ts',
     'src/switch/a.ts:3: port.ts',
