@@ -128,6 +128,10 @@ test('static addresses stay where they are put, learned ones are forgotten on de
   expect([unknown.code, unknown.stderr]).toEqual([4, expect.stringContaining('there is no port "c"')]);
   world.ok('fdb', 'del', '02:00:00:00:00:99');
   expect(world.json<FdbEntry[]>('fdb', 'show').filter((entry) => entry.static)).toHaveLength(0);
+  world.ok('extension', 'disable', 'learning');
+  const refused = world.millrace('fdb', 'show');
+  expect(refused.code).toBe(4);
+  expect(refused.stderr).toContain('no addresses are kept');
 });
 
 test('the limit of a port bounds what is learned on it', () => {

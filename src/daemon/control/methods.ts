@@ -136,6 +136,16 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
   ): Promise<ResultOf<Name, C>> {
     return (await thread.call('extension-command', { name, command, args })) as ResultOf<Name, C>;
   }
+  /** The forwarding database, by the extension that has it. @throws Failure when it does not run */
+  async function askKeeper<C extends CommandOf<typeof ADDRESS_KEEPER>>(
+    command: C,
+    args: ArgumentsOf<typeof ADDRESS_KEEPER, C>,
+  ): Promise<ResultOf<typeof ADDRESS_KEEPER, C>> {
+    const keeper = (await extensions()).find(({ name }) => name === ADDRESS_KEEPER);
+    if (keeper?.state === 'running') return ask(ADDRESS_KEEPER, command, args);
+    const message = `the ${ADDRESS_KEEPER} extension is not running, so that no addresses are kept`;
+    throw new Failure('refused', message, 'add or enable it with `millrace extension`');
+  }
   const requirePort = (config: Config, wanted: string) => find([...config.ports], wanted, ([key]) => key, 'port')[1];
   const requireExtension = (config: Config, wanted: string) =>
     find(config.extensions, wanted, (extension) => extension.name, 'extension');
@@ -331,7 +341,7 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
   });
 
   add('fdb.show', fdbFilter, async (filter) => {
-    const shown = await ask(ADDRESS_KEEPER, 'show', filter);
+    const shown = await askKeeper('show', filter);
     return shown.map(({ mac, vlan, port, static: isStatic, ageSeconds }) => ({
       mac,
       vlan,
@@ -340,7 +350,7 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
       ageSeconds: isStatic ? null : ageSeconds,
     }));
   });
-  add('fdb.flush', fdbFilter, (filter) => ask(ADDRESS_KEEPER, 'flush', filter));
+  add('fdb.flush', fdbFilter, (filter) => askKeeper('flush', filter));
   add('fdb.add', z.strictObject({ mac: stationSchema, vlan, port: nameSchema }), async (entry) => {
     await control.change((running) => {
       requirePort(running, entry.port);
