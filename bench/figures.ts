@@ -1,5 +1,6 @@
 /** The figures that the project holds itself to, each beside what this run measured. */
 import type { AttackFigures } from './attack.ts';
+import type { ConnectionBench } from './connections.ts';
 import type { DecideBench } from './decide.ts';
 import type { InMemoryResult } from './in-memory.ts';
 import type { LatencyFigures } from './latency.ts';
@@ -37,6 +38,7 @@ export interface Measurements {
   bpf: BpfFigures | null;
   flow: FlowFigures | null;
   decide: DecideBench | null;
+  connections: ConnectionBench | null;
 }
 
 const thousands = (n: number) => Math.round(n).toLocaleString('en');
@@ -78,6 +80,7 @@ export function figures(m: Measurements): Figure[] {
     ...attackFigures(m.attack),
     ...offloadFigures(m.peers, m.offload),
     ...roomFigures(m),
+    ...connectionFigures(m.connections),
   ];
 }
 
@@ -237,4 +240,28 @@ function roomFigures(m: Measurements): Figure[] {
     all.push(below(`End of ${ended} flows that rest on one address`, decide.endOfManyMs, 20, 'ms', 1));
   }
   return all;
+}
+
+/** Connections in memory. What others' trackers do is measured end to end, and stands in docs/performance.md. */
+function connectionFigures(m: ConnectionBench | null): Figure[] {
+  if (m === null) return [];
+  const million = (rate: number) => `${(rate / 1e6).toFixed(2)} M/s`;
+  return [
+    below('Memory of a connection', m.bytesPerConnection, 193, 'bytes', 0),
+    ...ratio('Packets of 1,000,000 connections, to 10,000', m.packetsOfManyPerSecond, m.packetsOfFewPerSecond, 0.7),
+    told(
+      'Packets of connections, of 10,000 and of 1,000,000',
+      `${million(m.packetsOfFewPerSecond)}, ${million(m.packetsOfManyPerSecond)}`,
+    ),
+    told(
+      'Look-ups among 10,000 and 1,000,000',
+      `${million(m.lookUpsOfFewPerSecond)}, ${million(m.lookUpsOfManyPerSecond)}`,
+    ),
+    atLeast('Connections made a second', m.createdPerSecond, 130_000, '/s', 0),
+    atLeast('Connections made a second, with NAT', m.createdWithNatPerSecond, 130_000, '/s', 0),
+    told('Connections made in a full table', `${thousands(m.createdInFullTablePerSecond)} /s`),
+    below('Dump of 1,000,000 connections', m.dumpSeconds, 5, 's'),
+    told('Walk over 1,000,000 connections, adoption', `${m.walkSeconds.toFixed(2)} s, ${m.adoptSeconds.toFixed(2)} s`),
+    below('Flush of a zone of 100,000 among 1,000,000', m.flushOfZoneSeconds, 1, 's'),
+  ];
 }

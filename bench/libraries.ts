@@ -1,9 +1,10 @@
 /**
  * The figures of the libraries, each room in a process of its own so that one's compiled code is not the other's:
  *
- *     node dist-bench/bench/libraries.js bpf|flow|decide      prints JSON
+ *     node dist-bench/bench/libraries.js bpf|flow|decide|connections      prints JSON
  */
 import { benchBatchUpdate, benchGenerator, benchLoad, benchMappedReads } from './bpf.ts';
+import { benchConnections } from './connections.ts';
 import { benchDecisions } from './decide.ts';
 import { benchFlows, type FlowBench } from './flow.ts';
 
@@ -38,4 +39,5 @@ const room = process.argv[2];
 if (room === 'bpf') process.stdout.write(`${JSON.stringify(await bpf())}\n`);
 else if (room === 'flow') process.stdout.write(`${JSON.stringify(flow())}\n`);
 else if (room === 'decide') process.stdout.write(`${JSON.stringify(benchDecisions())}\n`);
-else throw new Error('name the room: bpf, flow or decide');
+else if (room === 'connections') process.stdout.write(`${JSON.stringify(benchConnections())}\n`);
+else throw new Error('name the room: bpf, flow, decide or connections');

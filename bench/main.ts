@@ -9,6 +9,7 @@ import { cpus, release } from 'node:os';
 import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { benchAttacks } from './attack.ts';
+import type { ConnectionBench } from './connections.ts';
 import type { DecideBench } from './decide.ts';
 import { figures, type Measurements, type ModuleFigures } from './figures.ts';
 import { measureForwarding } from './forward.ts';
@@ -65,6 +66,9 @@ async function measure(selection: Selection, options: Options): Promise<Measurem
     module: selection.has('memory') ? besideModule(options.rounds) : null,
     bpf: selection.has('bpf') ? alone<BpfFigures>('bpf', [compiled('libraries.js'), 'bpf']) : null,
     decide: selection.has('decide') ? alone<DecideBench>('decide', [compiled('libraries.js'), 'decide']) : null,
+    connections: selection.has('connections')
+      ? alone<ConnectionBench>('connections', [compiled('libraries.js'), 'connections'])
+      : null,
     flow: selection.has('flow') ? alone<FlowFigures>('flow', [compiled('libraries.js'), 'flow']) : null,
   };
 }

@@ -1,5 +1,6 @@
 /** Connections as plain data, for dumps, JSON and people, and filters that pick some of them. Slow paths: they allocate. */
 import { formatIpv4, formatIpv6, IpProtocol } from '../net/index.ts';
+import { setWord } from './bytes.ts';
 import { Direction, Kind, RECORD_WORDS, RecordWord, STATE_MASK, Status, tupleWord } from './layout.ts';
 import { SCTP_STATE_NAMES } from './sctp.ts';
 import type { ConnectionTable } from './table.ts';
@@ -49,8 +50,9 @@ export function describeConnection(table: ConnectionTable, record: number): Conn
   const at = table.at(record);
   const { records } = table;
   const parent = table.parentOf(record);
-  const leftMs = table.leftMs(record, table.nowMs() | 0);
-  const data = { ...describeRecord(records, at), leftMs };
+  const data: ConnectionData = Object.assign(describeRecord(records, at), {
+    leftMs: table.leftMs(record, table.nowMs() | 0),
+  });
   return parent === 0 ? data : { ...data, parentId: records[table.at(parent) + RecordWord.ID] >>> 0 };
 }
 
@@ -62,23 +64,28 @@ export function describeRecord(records: Int32Array, at: number): Omit<Connection
   const kind = records[at];
   const protocol = (kind >>> 8) & 0xff;
   const state = records[at + RecordWord.STATE] & STATE_MASK;
-  const label = Array.from(records.subarray(at + RecordWord.LABEL, at + RecordWord.LABEL + 4), (word) =>
-    (word >>> 0).toString(16).padStart(8, '0'),
-  );
-  return {
+  const data = {
     id: records[at + RecordWord.ID] >>> 0,
     zone: kind >>> 16,
     version: (kind & Kind.IPV6) === 0 ? 4 : 6,
     protocol,
     original: describeTuple(records, at, Direction.ORIGINAL),
     reply: describeTuple(records, at, Direction.REPLY),
-    ...(protocol === IpProtocol.TCP ? { state: TCP_STATE_NAMES[state] ?? 'NONE' } : {}),
-    ...(protocol === IpProtocol.SCTP ? { state: SCTP_STATE_NAMES[state] ?? 'NONE' } : {}),
     status: records[at + RecordWord.STATUS],
     mark: records[at + RecordWord.MARK] >>> 0,
-    label: label.join(''),
+    label: labelText(records, at + RecordWord.LABEL),
     port: records[at + RecordWord.PORT] >>> 0,
   };
+  if (protocol === IpProtocol.TCP) return { ...data, state: TCP_STATE_NAMES[state] ?? 'NONE' };
+  return protocol === IpProtocol.SCTP ? { ...data, state: SCTP_STATE_NAMES[state] ?? 'NONE' } : data;
+}
+
+const NO_LABEL = '0'.repeat(32);
+
+function labelText(records: Int32Array, at: number): string {
+  if ((records[at] | records[at + 1] | records[at + 2] | records[at + 3]) === 0) return NO_LABEL;
+  const words = Array.from(records.subarray(at, at + 4), (word) => (word >>> 0).toString(16).padStart(8, '0'));
+  return words.join('');
 }
 
 function describeTuple(records: Int32Array, at: number, direction: number): TupleData {
@@ -86,19 +93,18 @@ function describeTuple(records: Int32Array, at: number, direction: number): Tupl
   const protocol = (records[at] >>> 8) & 0xff;
   const first = at + tupleWord(direction);
   const ports = records[first];
-  const addresses = {
-    source: addressText(records, first + 1, isIpv6),
-    destination: addressText(records, first + 5, isIpv6),
-  };
-  if (hasPorts(protocol)) return { ...addresses, sourcePort: ports >>> 16, destinationPort: ports & 0xffff };
-  if (!isIcmp(protocol, isIpv6)) return addresses;
-  return { ...addresses, identifier: ports >>> 16, type: (ports >>> 8) & 0xff, code: ports & 0xff };
+  const source = addressText(records, first + 1, isIpv6);
+  const destination = addressText(records, first + 5, isIpv6);
+  if (hasPorts(protocol)) return { source, destination, sourcePort: ports >>> 16, destinationPort: ports & 0xffff };
+  if (!isIcmp(protocol, isIpv6)) return { source, destination };
+  return { source, destination, identifier: ports >>> 16, type: (ports >>> 8) & 0xff, code: ports & 0xff };
 }
 
+const scratch = new Uint8Array(16);
+
 function addressText(records: Int32Array, at: number, isIpv6: boolean): string {
-  const bytes = new Uint8Array(16);
-  for (let i = 0; i < 16; i += 1) bytes[i] = records[at + (i >> 2)] >>> (24 - (i & 3) * 8);
-  return isIpv6 ? formatIpv6(bytes, 0) : formatIpv4(bytes, 0);
+  for (let i = 0; i < (isIpv6 ? 4 : 1); i += 1) setWord(scratch, i * 4, records[at + i]);
+  return isIpv6 ? formatIpv6(scratch, 0) : formatIpv4(scratch, 0);
 }
 
 /** Which connections are meant: those that agree with all that is given. Ports and addresses are of the original direction, but for `address`, which may be any of the four. */

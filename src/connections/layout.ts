@@ -55,38 +55,48 @@ export const MAXIMUM_CAPACITY = (1 << 22) - 1;
 export const RECORD_WORDS = 44;
 
 /*
- *  word  of the engine alone                     word  that programs update as well
- *  +---------------------------------------+     +----------------------------------------+
- *  0 | zone 16 | protocol 8 | Kind 8       |     29 | last packet: ms of the monotonic    |
- *  1 | original: source 16, destination 16 |        | clock, modulo 2^32                  |
- *  2 | original source address, 4 words    |     30 | 0 16 | time-out 8 | state 8         |
- *  6 | original destination address        |     31 | words of the protocol, to the end   |
- * 10 | reply: ports as above               |     TCP: for each direction four words from 31 and 35:
- * 11 | reply source address                |        | end, highest end, window, highest   |
- * 15 | reply destination address           |        | acknowledgment                      |
- * 19 | mark                                |     39 | 0 8 | flags 8, 8 | scales 4, 4      |
- * 20 | label, 4 words                      |     40 | last sequence, end, acknowledgment  |
- * 24 | Status bits                         |     43 | seen last (tcp-state.ts)            |
- * 25 | events 16 | helper 8 | policy 8     |     SCTP: 31 and 32 verification tags by direction,
- * 26 | parent: id 10 | record 22           |        33 flags
- * 27 | id                                  |     UDP: 31 when it becomes a stream
- * 28 | port where it began                 |
+ * word                                          who writes: engine alone (E), programs as well (P)
+ *  +----------------------------------------+
+ *  0 | zone 16 | protocol 8 | Kind 8        |  E
+ *  1 | events 16 | helper 8 | policy 8      |  E
+ *  2 | Status bits                          |  E
+ *  3 | last packet: ms of the monotonic     |  P
+ *    | clock, modulo 2^32                   |
+ *  4 | 0 16 | time-out 8 | state 8          |  P
+ *  5 | original: source 16, destination 16  |  E   ports
+ *  6 | original source address, 4 words     |  E
+ * 10 | original destination address         |  E
+ * 14 | reply: ports as above                |  E
+ * 15 | reply source address                 |  E
+ * 19 | reply destination address            |  E
+ * 23 | mark                                 |  E
+ * 24 | label, 4 words                       |  E
+ * 28 | parent: id 10 | record 22            |  E
+ * 29 | id                                   |  E
+ * 30 | port where it began                  |  E
+ * 31 | words of the protocol, to the end    |  P
+ *  +----------------------------------------+
+ *    TCP: for each direction four words from 31 and 35: end, highest end, window, highest acknowledgment;
+ *         39 | 0 8 | flags 8, 8 | scales 4, 4 |, 40 last sequence, end, acknowledgment, 43 what was seen last (tcp-window.ts)
+ *    SCTP: 31 and 32 verification tags by direction, 33 flags
+ *    UDP: 31 when it becomes a stream
  *
- * IPv4 addresses are in the first of their four words. For ICMP the ports are identifier 16, type 8, code 8.
+ * What a look-up reads comes first, so that it touches one cache line or two. IPv4 addresses are in the first of their four words. For ICMP
+ * the ports are identifier 16, type 8, code 8.
  */
 export const RecordWord = {
   KIND: 0,
-  ORIGINAL: 1,
-  REPLY: 10,
-  MARK: 19,
-  LABEL: 20,
-  STATUS: 24,
-  SETTINGS: 25,
-  PARENT: 26,
-  ID: 27,
-  PORT: 28,
-  LAST_SEEN: 29,
-  STATE: 30,
+  SETTINGS: 1,
+  STATUS: 2,
+  LAST_SEEN: 3,
+  STATE: 4,
+  ORIGINAL: 5,
+  REPLY: 14,
+  MARK: 23,
+  LABEL: 24,
+  PARENT: 28,
+  ID: 29,
+  PORT: 30,
   PROTOCOL: 31,
 } as const;
 

@@ -87,7 +87,7 @@ export class ConnectionTable {
   readonly #key1: number;
   readonly #restMs: number;
   #used = 0;
-  /** Freed records as a queue; each names the next in its second word. */
+  /** Freed records as a queue; each names the next where its original tuple was. */
   #freeFirst = 0;
   #freeLast = 0;
   #freeCount = 0;
