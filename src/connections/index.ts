@@ -18,6 +18,8 @@ export {
   type TupleData,
 } from './describe.ts';
 export { ConnectionEvent, type EventBatch, type EventListener } from './events.ts';
+export { Reassembler, type ReassemblerSettings } from './fragments/reassembler.ts';
+export { FRAGMENT_RESULT_NAMES, FragmentResult } from './fragments/result.ts';
 export { firstBucket, hashTuple, secondBucket } from './hash.ts';
 export {
   BUCKET_WORDS,

@@ -102,6 +102,7 @@ export { ClonePool, PacketPool } from './pool.ts';
 export { Region } from './region.ts';
 export { requiredOffloads, segment } from './segment.ts';
 export { completeChecksum } from './segment-checksum.ts';
+export { fragmentPacket } from './segment-fragment.ts';
 export { SegmentResult, segmentResultName } from './segment-result.ts';
 export { applyTagAction, outerTag, outerVlanId, TagResult } from './vlan.ts';
 export {

@@ -1,12 +1,13 @@
 /**
- * UDP fragmentation offload in software: one large UDP datagram becomes IP fragments. segment.ts has checked the headers
- * and calls in here; it holds the cases in which each segment is a datagram or a TCP segment of its own.
+ * IP fragments: of one large UDP datagram, which is UDP fragmentation offload in software, and of any packet that was put together from
+ * fragments and goes on in such. segment.ts has checked the headers for the first and calls in here; it holds the cases in which each
+ * segment is a datagram or a TCP segment of its own.
  */
 import type { Batch } from './batch.ts';
 import { finishSum, internetChecksum, sumBytes } from './checksum.ts';
 import { copyBytes } from './copy.ts';
-import type { HeaderOffsets } from './dissect.ts';
-import { Checksum, type Packet } from './packet.ts';
+import { Fragment, type HeaderOffsets, Malformed } from './dissect.ts';
+import { Checksum, Gso, type Packet } from './packet.ts';
 import type { PacketPool } from './pool.ts';
 import { MAXIMUM_SEGMENTS, SegmentResult } from './segment-result.ts';
 import { setU16, setU32, u16 } from './wire/bytes.ts';
@@ -40,19 +41,80 @@ export function fragmentDatagram(
     findUnfragmentable(packet, headers);
   }
   const copied = isV6 ? unfragmentable.end : headers.l4Offset;
+  // The first fragment must hold the UDP header, whose checksum is written there.
+  if (headers.payloadOffset - copied > size) return SegmentResult.SEGMENT_SIZE;
+  const checksum = datagramChecksum(packet, headers, pseudo);
+  // Any number that is unlikely to come back soon serves; it only has to differ from other datagrams in flight.
+  const identification = Math.floor(Math.random() * 0x1_0000_0000);
+  const firstMade = out.count;
+  const result = cut(packet, headers, copied, size, identification, pool, out);
+  if (result !== SegmentResult.DONE) return result;
+  const first = out.packets[firstMade];
+  const isCut = out.count - firstMade > 1;
+  const udp = headers.l4Offset + (isV6 && isCut ? FRAGMENT_HEADER_BYTES : 0);
+  setU16(first.bytes, first.offset + udp + UDP_CHECKSUM, checksum);
+  return result;
+}
+
+/**
+ * Cut a packet into IP fragments, whatever its transport; it is only read. Its identification stays over IPv4.
+ * @param headers of this packet
+ * @param maximumBytes of each fragment, IP header included
+ * @param identification that the fragments have over IPv6
+ * @returns DONE; NOTHING_CLAIMED when the packet is no larger; a reason, with nothing appended, when it cannot be cut: its headers are malformed,
+ * it is a fragment already, a super-packet or one whose checksum is not whole
+ */
+export function fragmentPacket(
+  packet: Packet,
+  headers: HeaderOffsets,
+  maximumBytes: number,
+  identification: number,
+  pool: PacketPool,
+  out: Batch,
+): number {
+  // Malformed transports do not matter here.
+  const hasIp =
+    headers.ipVersion !== 0 && (headers.malformed === 0 || headers.malformed >= Malformed.TRANSPORT_TRUNCATED);
+  if (!hasIp) return SegmentResult.HEADERS;
+  if (headers.l3End - headers.l3Offset <= maximumBytes) return SegmentResult.NOTHING_CLAIMED;
+  if (packet.checksum === Checksum.PARTIAL) return SegmentResult.CHECKSUM_PLACE;
+  if (headers.fragment !== Fragment.NONE || headers.fragmentOffset !== -1 || packet.gsoType !== Gso.NONE) {
+    return SegmentResult.WRONG_HEADERS;
+  }
+  const isV6 = headers.ipVersion === 6;
+  let copied = headers.l3Offset + ((packet.bytes[packet.offset + headers.l3Offset] & 15) << 2);
+  if (isV6) {
+    findUnfragmentable(packet, headers);
+    copied = unfragmentable.end;
+  }
+  const room = maximumBytes - (copied - headers.l3Offset) - (isV6 ? FRAGMENT_HEADER_BYTES : 0);
+  const size = room & ~7;
+  if (size <= 0) return SegmentResult.SEGMENT_SIZE;
+  return cut(packet, headers, copied, size, identification, pool, out);
+}
+
+/**
+ * @param copied how much of the packet each fragment repeats
+ * @param size how much of the rest it has, a multiple of eight
+ */
+function cut(
+  packet: Packet,
+  headers: HeaderOffsets,
+  copied: number,
+  size: number,
+  identification: number,
+  pool: PacketPool,
+  out: Batch,
+): number {
+  const isV6 = headers.ipVersion === 6;
   const total = headers.l3End - copied;
   const count = Math.ceil(total / size);
   const isCut = count > 1;
   const fragmentHeader = isV6 && isCut ? FRAGMENT_HEADER_BYTES : 0;
   if (count > MAXIMUM_SEGMENTS) return SegmentResult.TOO_MANY_SEGMENTS;
-  // The first fragment must hold the UDP header, whose checksum is written there.
-  if (headers.payloadOffset - copied > size) return SegmentResult.SEGMENT_SIZE;
   if (copied + fragmentHeader + Math.min(size, total) > pool.maxFrameBytes) return SegmentResult.BUFFER_SIZE;
   if (count > pool.available) return SegmentResult.POOL_EMPTY;
 
-  const checksum = datagramChecksum(packet, headers, pseudo);
-  // Any number that is unlikely to come back soon serves; it only has to differ from other datagrams in flight.
-  const identification = Math.floor(Math.random() * 0x1_0000_0000);
   const firstMade = out.count;
   for (let done = 0; done < total; done += size) {
     const made = pool.allocate();
@@ -70,10 +132,9 @@ export function fragmentDatagram(
     made.length = copied + fragmentHeader + take;
     made.timestampSeconds = packet.timestampSeconds;
     made.timestampNanoseconds = packet.timestampNanoseconds;
-    if (done === 0) setU16(made.bytes, target + (headers.l4Offset - copied) + UDP_CHECKSUM, checksum);
     const hasMore = done + take < total;
     if (isV6) finishIpv6(made, headers, isCut, done, hasMore, identification);
-    else finishIpv4(made, headers, done, hasMore);
+    else finishIpv4(made, headers, copied - headers.l3Offset, done, hasMore);
     out.push(made);
   }
   return SegmentResult.DONE;
@@ -90,10 +151,9 @@ function datagramChecksum(packet: Packet, headers: HeaderOffsets, pseudo: number
   return sum === 0 ? 0xffff : sum;
 }
 
-function finishIpv4(made: Packet, headers: HeaderOffsets, done: number, hasMore: boolean): void {
+function finishIpv4(made: Packet, headers: HeaderOffsets, headerLength: number, done: number, hasMore: boolean): void {
   const bytes = made.bytes;
   const ip = made.offset + headers.l3Offset;
-  const headerLength = headers.l4Offset - headers.l3Offset;
   if (done > 0) blankFirstOnlyOptions(bytes, ip + 20, ip + headerLength);
   setU16(bytes, ip + 2, made.length - headers.l3Offset);
   // Whoever leaves fragmenting to us has not forbidden it: Don't Fragment goes, except from a packet that stayed whole.
