@@ -10,6 +10,9 @@ import { type FrameKind, hostileFrame, randomFrame, randomKind } from '../src/of
 import { GeneratedCarrier } from '../src/offload/differential/generated-carrier.ts';
 import { keyOf, packetOf } from '../src/offload/differential/packets.ts';
 import { RandomSource, runSeed } from '../src/offload/differential/random.ts';
+import type { ExtensionHandle } from '../src/switch/extension.ts';
+import { randomProperty, settle } from '../src/switch/policies/testing.ts';
+import { Bench, passing } from '../src/switch/testing.ts';
 import { type Host, useLab } from './support/index.ts';
 
 const lab = useLab();
@@ -30,21 +33,46 @@ beforeAll(() => {
   }
 });
 
-function someFrame(random: RandomSource, kinds: readonly FrameKind[]): number[] {
+function someFrame(random: RandomSource, kinds: readonly FrameKind[], isSmallWorld: boolean): number[] {
   const kind = random.pick(kinds);
   const frame = randomFrame(random, kind);
+  if (isSmallWorld) settle(random, frame, kind);
   return random.once(6) ? hostileFrame(random, frame, kind) : frame;
 }
 
+/** Ports without policies. */
+function plainPorts(): ObservedPorts {
+  const ports = new ObservedPorts();
+  for (let portId = 1; portId <= PORTS; portId += 1) ports.set(portId, `port${portId}`);
+  return ports;
+}
+
+/** Ports of a switch with random policies, and these as a decider. */
+function portsWithPolicies(random: RandomSource): { ports: ObservedPorts; policies: PlacedDecider } {
+  const bench = new Bench();
+  for (let portId = 1; portId <= PORTS; portId += 1) bench.port(portId);
+  for (let i = 0; i < 8; i += 1) {
+    const { property } = randomProperty(random);
+    try {
+      if (property !== null) bench.sw.setPortProperty(1 + random.below(PORTS), property).result();
+    } catch {
+      // Two that contradict each other.
+    }
+  }
+  const { shortcuts }: ExtensionHandle = bench.enable('forwarder', 'forwarding', (handle) => passing(handle));
+  const [{ placed }] = shortcuts.decidersOfCarried().below;
+  return { ports: shortcuts.ports, policies: placed };
+}
+
 /** @returns how many packets were carried */
-function round(hook: 'tc' | 'xdp', seed: number): number {
+function round(hook: 'tc' | 'xdp', seed: number, hasPolicies: boolean): number {
   const random = new RandomSource(seed);
   const state = new RandomState();
   for (let i = 0; i < 20; i += 1) state.change(random);
-  const ports = new ObservedPorts();
-  for (let portId = 1; portId <= PORTS; portId += 1) ports.set(portId, `port${portId}`);
+  const { ports, policies } = hasPolicies ? portsWithPolicies(random) : { ports: plainPorts(), policies: null };
   const counters = ['a', 'b'].map((name) => new FlowCounter(name, () => {}));
   const deciders: PlacedDecider[] = [
+    ...(policies === null ? [] : [policies]),
     { name: 'filter', type: 'filtering', decider: randomDecider(random, state, counters, false) },
     { name: 'forwarder', type: 'forwarding', decider: randomDecider(random, state, counters, true) },
   ];
@@ -57,7 +85,7 @@ function round(hook: 'tc' | 'xdp', seed: number): number {
   });
   const kinds = Array.from({ length: 4 }, () => randomKind(random));
   for (let i = 0; i < 120; i += 1) {
-    const key = keyOf(someFrame(random, kinds), 1 + random.below(PORTS));
+    const key = keyOf(someFrame(random, kinds, hasPolicies), 1 + random.below(PORTS));
     if (flows.table.match(key.words) === -1) flows.decide(key, null);
   }
   const afresh = new Afresh(ports);
@@ -65,7 +93,7 @@ function round(hook: 'tc' | 'xdp', seed: number): number {
   let carried = 0;
   try {
     for (let i = 0; i < 400; i += 1) {
-      const frame = someFrame(random, kinds);
+      const frame = someFrame(random, kinds, hasPolicies);
       const port = 1 + random.below(PORTS);
       const run = carrier.run(Uint8Array.from(frame), port);
       if (run.verdict === 'punted' && run.sent.length === 0) continue;
@@ -84,15 +112,20 @@ function round(hook: 'tc' | 'xdp', seed: number): number {
   return carried;
 }
 
-test.each(['tc', 'xdp'] as const)(
-  '%s: what was decided is done to every packet that agrees in what was looked at',
-  (hook) => {
+test.each([
+  ['tc', 'no', false],
+  ['xdp', 'no', false],
+  ['tc', 'random', true],
+  ['xdp', 'random', true],
+] as const)(
+  '%s, %s policies of ports: what was decided is done to every packet that agrees in what was looked at',
+  (hook, _which, hasPolicies) => {
     const seed = runSeed();
     const rounds = process.env.MILLRACE_SEED === undefined ? ROUNDS : 1;
     let carried = 0;
     host.inside(() => {
-      for (let i = 0; i < rounds; i += 1) carried += round(hook, seed + i);
+      for (let i = 0; i < rounds; i += 1) carried += round(hook, seed + i, hasPolicies);
     });
-    if (rounds > 1) expect(carried).toBeGreaterThan(rounds * 40);
+    if (rounds > 1) expect(carried).toBeGreaterThan(rounds * (hasPolicies ? 15 : 40));
   },
 );

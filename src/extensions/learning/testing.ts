@@ -176,9 +176,14 @@ export class Carrier implements FlowRegistry {
     if (isDeep) expect(this.strict).toBe(true);
     if (isDeep && this.#headers.parse(packet) !== 0) return null;
     const actions = source.table.actionsOf(slot);
-    // What leads somewhere else with each packet could not be counted.
+    // What leads somewhere else with each packet could not be counted, and nothing is looked up again here.
     const outcome = outcomeOf(actions, 0, actions.length);
-    if (outcome === null || !outcome.outputs.every((number) => isOpen(source, source.portIdOf(number)))) return null;
+    if (
+      outcome === null ||
+      outcome.isSentOn ||
+      !outcome.outputs.every((number) => isOpen(source, source.portIdOf(number)))
+    )
+      return null;
     this.#sent.length = 0;
     const { drops } = this.#datapath;
     const before = drops.of(Drop.TIME_EXCEEDED);
