@@ -25,6 +25,7 @@ export class TcpSegment {
   /** The option; -1 where there is none. */
   scale = -1;
   isSackPermitted = false;
+  hasOptions = false;
 
   /**
    * Read a segment.
@@ -44,7 +45,8 @@ export class TcpSegment {
     this.end = (this.sequence + length) | 0;
     this.scale = -1;
     this.isSackPermitted = false;
-    if (payload > tcp + 20) this.#readOptions(bytes, tcp + 20, payload);
+    this.hasOptions = payload > tcp + 20;
+    if (this.hasOptions) this.#readOptions(bytes, tcp + 20, payload);
   }
 
   #readOptions(bytes: Uint8Array, start: number, end: number): void {

@@ -69,8 +69,9 @@ export function setScale(records: Int32Array, at: number, direction: number, sca
   records[at + TcpWord.OPTIONS] = (records[at + TcpWord.OPTIONS] & ~(0xf << shift)) | (scale << shift);
 }
 
-/** What the options of a SYN say of who sent it. */
+/** What the options of a SYN say of who sent it. One without any options says nothing. */
 export function setOptions(records: Int32Array, at: number, direction: number, segment: TcpSegment): void {
+  if (!segment.hasOptions) return;
   setScale(records, at, direction, Math.max(segment.scale, 0));
   const flags =
     (flagsOf(records, at, direction) & SideFlag.LIBERAL) |
@@ -149,9 +150,9 @@ export function checkWindow(
       if (!hasAck) return InWindow.YES;
     } else pickUpSide(records, at, direction, segment, sack);
   } else if (
-    before(records[sender + Side.END], end) &&
-    ((state === TcpState.SYN_SENT && direction === Direction.ORIGINAL) ||
-      (state === TcpState.SYN_RECV && direction === Direction.REPLY))
+    isSyn &&
+    (state === TcpState.SYN_SENT || state === TcpState.SYN_RECV) &&
+    before(records[sender + Side.END], end)
   ) {
     // Begun anew with higher numbers (RFC 9293, section 3.4.3): other options, other sequence numbers.
     beginSide(records, at, direction, segment);

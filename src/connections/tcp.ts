@@ -137,10 +137,10 @@ export function advanceTcp(
     const isThird = direction === Direction.REPLY && kind === TcpKind.ACK;
     if (isThird && (last & LastFlag.SIMULTANEOUS_OPEN) !== 0) newState = TcpState.ESTABLISHED;
   } else if (newState === TcpState.CLOSE && kind === TcpKind.RST) {
-    const judged = judgeReset(records, at, direction, segment);
+    const judged = judgeReset(records, at, direction, segment, oldState);
     if (judged === Reset.FORGED) return Outcome.INVALID;
     if (judged === Reset.DOUBTFUL) newState = oldState;
-    isChecked = judged !== Reset.RIGHT && answersIgnored(records, at, segment);
+    isChecked = judged === Reset.ANY;
   }
 
   if (!isChecked) {
@@ -226,6 +226,7 @@ function takeUpIgnoredSyn(records: Int32Array, at: number, direction: number): v
   const last = records[at + TcpWord.LAST] & ~LastFlag.CHALLENGE;
   records[at + TcpWord.LAST] = last;
   const syn = 1 - direction;
+  const liberalAnswer = flagsOf(records, at, direction) & SideFlag.LIBERAL;
   const side = sideAt(at, syn);
   records[side + Side.END] = records[at + TcpWord.LAST_END];
   records[side + Side.HIGHEST_END] = records[at + TcpWord.LAST_END];
@@ -235,7 +236,9 @@ function takeUpIgnoredSyn(records: Int32Array, at: number, direction: number): v
   records[at + TcpWord.OPTIONS] = 0;
   setScale(records, at, syn, (last >>> 24) & 0xf);
   const scale = (last & LastFlag.WINDOW_SCALE) !== 0 ? SideFlag.WINDOW_SCALE : 0;
-  setFlags(records, at, syn, scale | ((last & LastFlag.SACK_PERMITTED) !== 0 ? SideFlag.SACK_PERMITTED : 0));
+  const sack = (last & LastFlag.SACK_PERMITTED) !== 0 ? SideFlag.SACK_PERMITTED : 0;
+  setFlags(records, at, syn, scale | sack);
+  setFlags(records, at, direction, liberalAnswer);
 }
 
 /** A segment that was let through without a word is kept in mind. */
@@ -267,33 +270,56 @@ function isChallenge(last: number, direction: number, kind: number, state: numbe
   );
 }
 
-/** What a reset may be. */
-const Reset = { RIGHT: 0, FORGED: 1, DOUBTFUL: 2, UNKNOWN: 3 } as const;
+/**
+ * What a reset may be: right, as far as its window is; forged; doubtful, so that it passes and ends nothing; or right whatever its window. These are the rules
+ * of Linux 6.18, as test/connections-differential.test.ts finds them.
+ */
+const Reset = { RIGHT: 0, FORGED: 1, DOUBTFUL: 2, ANY: 3 } as const;
 
-function judgeReset(records: Int32Array, at: number, direction: number, segment: TcpSegment): number {
-  if ((flagsOf(records, at, 1 - direction) & SideFlag.HIGHEST_ACK_SET) === 0) return Reset.UNKNOWN;
+function judgeReset(records: Int32Array, at: number, direction: number, segment: TcpSegment, state: number): number {
+  // Where a side has closed already there is nothing left to protect, and who has forgotten the connection no longer knows the numbers.
+  if (state >= TcpState.FIN_WAIT && state <= TcpState.CLOSE) return Reset.ANY;
+  const last = records[at + TcpWord.LAST];
+  const kind = lastKind(last);
+  const isAnswer = segment.acknowledgment === records[at + TcpWord.LAST_END];
+  if (kind === TcpKind.SYN) {
+    const isReplied = (records[at + RecordWord.STATUS] & Status.SEEN_REPLY) !== 0;
+    if (isReplied && lastDirection(last) !== direction && isAnswer) return Reset.ANY;
+    // After a SYN that was let through nobody knows which numbers hold; the window has the last word.
+    return Reset.RIGHT;
+  }
+  if (answersChallenge(records, at, direction, segment, state)) return Reset.ANY;
+  if ((flagsOf(records, at, 1 - direction) & SideFlag.HIGHEST_ACK_SET) === 0) {
+    const isAssured = (records[at + RecordWord.STATUS] & Status.ASSURED) !== 0;
+    // An ACK was let through without a word.
+    return kind === TcpKind.ACK && !isAssured && isAnswer ? Reset.ANY : Reset.RIGHT;
+  }
   const acknowledged = records[sideAt(at, 1 - direction) + Side.HIGHEST_ACK];
   const { sequence } = segment;
   const isEstablished = isTcpAssured(records, at);
-  // Sequence number 0 outside of an established connection is most likely the answer to a SYN that was let through.
+  // Most likely the answer to a SYN that was let through.
   if (sequence === 0 && !isEstablished) return Reset.RIGHT;
   if (((sequence - acknowledged) | 0) < 0) return Reset.FORGED;
   if (!isEstablished || sequence === acknowledged) return Reset.RIGHT;
   // Right behind the data that the same side has just sent.
-  const last = records[at + TcpWord.LAST];
-  const isBehindData = lastKind(last) === TcpKind.ACK && lastDirection(last) === direction;
+  const isBehindData = kind === TcpKind.ACK && lastDirection(last) === direction;
   if (isBehindData && sequence === records[at + TcpWord.LAST_END]) return Reset.RIGHT;
   // It may be right or not: the other side will challenge it (RFC 5961), and the answer tells.
   return Reset.DOUBTFUL;
 }
 
-/** Whether a reset answers a SYN or an ACK that was let through without a word. */
-function answersIgnored(records: Int32Array, at: number, segment: TcpSegment): boolean {
-  const kind = lastKind(records[at + TcpWord.LAST]);
-  const status = records[at + RecordWord.STATUS];
-  const afterSyn = (status & Status.SEEN_REPLY) !== 0 && kind === TcpKind.SYN;
-  const afterAck = (status & Status.ASSURED) === 0 && kind === TcpKind.ACK;
-  return (afterSyn || afterAck) && segment.acknowledgment === records[at + TcpWord.LAST_END];
+/** A challenge to a SYN is answered with the sequence number that it has acknowledged (RFC 9293, section 3.10.7.3). */
+function answersChallenge(
+  records: Int32Array,
+  at: number,
+  direction: number,
+  segment: TcpSegment,
+  state: number,
+): boolean {
+  const last = records[at + TcpWord.LAST];
+  const wasChallenged =
+    state === TcpState.SYN_SENT && lastKind(last) === TcpKind.ACK && lastDirection(last) === Direction.REPLY;
+  return wasChallenged && direction === Direction.ORIGINAL && segment.sequence === records[at + TcpWord.LAST_ACK];
 }
 
 /** A FIN or reset out of window, once from each side: the sides are out of step with us, and the connection is likely dead. It need not last for days. */
