@@ -9,6 +9,7 @@ import type { Idle } from './measure/idle.ts';
 import type { OffloadFigures } from './offload.ts';
 import type { OvsFigures } from './ovs.ts';
 import { deliveredOf, type PeerResult, USUAL_FLOWS } from './report.ts';
+import type { StallFigures, Work } from './stalls.ts';
 
 /** One figure. */
 export interface Figure {
@@ -32,6 +33,7 @@ export interface Measurements {
   ovs: OvsFigures | null;
   attack: AttackFigures | null;
   offload: OffloadFigures | null;
+  stalls: StallFigures | null;
   memory: InMemoryResult | null;
   module: ModuleFigures | null;
   idle: Idle | null;
@@ -79,6 +81,7 @@ export function figures(m: Measurements): Figure[] {
     ...latencyFigures(m.latency),
     ...attackFigures(m.attack),
     ...offloadFigures(m.peers, m.offload),
+    ...stallFigures(m.stalls),
     ...roomFigures(m),
     ...connectionFigures(m.connections),
   ];
@@ -194,6 +197,26 @@ function offloadFigures(peers: readonly PeerResult[], m: OffloadFigures | null):
   }
   all.push(...missing(m.notAvailable));
   return all;
+}
+
+const WORK_TEXT: Readonly<Record<Exclude<Work, 'nothing'>, string>> = {
+  programs: 'while programs change',
+  tables: 'while tables grow',
+  ports: 'while ports come and go',
+};
+
+/** What the datapath thread's other work does to packets. */
+function stallFigures(m: StallFigures | null): Figure[] {
+  if (m === null) return [];
+  const { nothing, ...others } = m.longestMs;
+  const all = nothing === undefined ? [] : [told('Longest round trip, nothing else to do', `${nothing.toFixed(1)} ms`)];
+  for (const work of ['programs', 'tables', 'ports'] as const) {
+    const value = others[work];
+    if (value === undefined) continue;
+    const what = `Longest round trip ${WORK_TEXT[work]}`;
+    all.push(work === 'ports' ? told(what, `${value.toFixed(1)} ms`) : below(what, value, 2, 'ms', 1));
+  }
+  return [...all, ...missing(m.notAvailable)];
 }
 
 function missing(notAvailable: Readonly<Record<string, string>>): Figure[] {

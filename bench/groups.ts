@@ -16,6 +16,7 @@ export const GROUPS = {
   attack: 'what other ports have left while one makes new masks or new flows, under ovs-vswitchd with offload at tc',
   offload:
     'what the generated program costs in memory, beside an empty one; how soon flows are in the kernel, and how many',
+  stalls: 'the longest round trip through the engine while programs change, tables grow, ports come and go',
   memory: 'the engine with the learning extension, in memory',
   bpf: 'the eBPF library: generator, mapped reads, batches, loading',
   flow: 'the flow table in memory',

@@ -82,5 +82,6 @@ function medians(samples: readonly Latency[]): Latency {
   return {
     p50Us: median(samples.map(({ p50Us }) => p50Us)),
     p99Us: median(samples.map(({ p99Us }) => p99Us)),
+    maxUs: median(samples.map(({ maxUs }) => maxUs)),
   };
 }

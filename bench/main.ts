@@ -21,6 +21,7 @@ import { benchOffload } from './offload.ts';
 import { benchOvs } from './ovs.ts';
 import { byFlows, figureTable, notes, sideBySide } from './report.ts';
 import { progress, run } from './shell.ts';
+import { benchStalls } from './stalls.ts';
 import { median } from './statistics.ts';
 
 interface Options {
@@ -60,6 +61,7 @@ async function measure(selection: Selection, options: Options): Promise<Measurem
     ovs: selection.has('control') ? await benchOvs(options) : null,
     attack: selection.has('attack') ? await benchAttacks(options) : null,
     offload: selection.has('offload') ? await benchOffload(options) : null,
+    stalls: selection.has('stalls') ? await benchStalls(options) : null,
     memory: selection.has('memory')
       ? alone<InMemoryResult>('in memory', ['--expose-gc', compiled('in-memory.js')])
       : null,

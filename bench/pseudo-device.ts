@@ -23,11 +23,13 @@ const NEW = 1;
 const Attribute = { KEY: 1, ACTIONS: 2, MASK: 7 } as const;
 const GENERIC_HEADER_BYTES = 8;
 
-/** Flows that drop UDP packets of one source address, all under one mask. */
+/** Flows that drop UDP packets of one source address, all under one mask unless told otherwise. */
 export interface DropFlow {
   readonly inPort: number;
   /** IPv4 source address as a number. */
   readonly source: number;
+  /** Bits of the source address that its mask looks at; all when left out. */
+  readonly sourceMask?: number;
 }
 
 /** A connection to the pseudo device. */
@@ -73,7 +75,7 @@ export class PseudoDeviceClient {
       writer.begin(FLOW_FAMILY, NlmFlag.REQUEST | NlmFlag.CREATE, index + 1);
       writer.raw(header);
       writeMatch(writer, Attribute.KEY, flow.inPort, flow.source, 17);
-      writeMatch(writer, Attribute.MASK, 0xffff_ffff, 0xffff_ffff, 0xff);
+      writeMatch(writer, Attribute.MASK, 0xffff_ffff, flow.sourceMask ?? 0xffff_ffff, 0xff);
       writer.endNested(writer.beginNested(Attribute.ACTIONS));
       writer.end();
     }

@@ -6,6 +6,8 @@ import { TwoHosts } from '../two-host.ts';
 export interface Latency {
   p50Us: number;
   p99Us: number;
+  /** The longest of all. */
+  maxUs: number;
 }
 
 /** Measure for the given time; throws when sockperf prints no percentiles. */
@@ -22,7 +24,9 @@ export async function measureLatency(hosts: TwoHosts, durationSeconds: number): 
       if (match === null) throw new Error(`sockperf printed no percentile ${name}`);
       return Number(match[1]);
     };
-    return { p50Us: percentile('50.000'), p99Us: percentile('99.000') };
+    const longest = /<MAX> observation\s*=\s*([0-9.]+)/.exec(output);
+    if (longest === null) throw new Error('sockperf printed no longest time');
+    return { p50Us: percentile('50.000'), p99Us: percentile('99.000'), maxUs: Number(longest[1]) };
   } finally {
     await server.stop();
   }

@@ -113,7 +113,7 @@ export class DaemonUnderTest {
 
   /** A command to this daemon. @returns what it printed */
   millrace(...args: string[]): string {
-    return this.inside(process.execPath, millrace, '--socket', join(this.#directory, 'bench.sock'), ...args);
+    return this.inside(process.execPath, millrace, '--socket', this.socket, ...args);
   }
 
   /** A program in the daemon's namespace, with Open vSwitch's folders where this daemon's are. @returns what it printed */
@@ -158,6 +158,11 @@ export class DaemonUnderTest {
     if (port.carriedPackets === 0) throw new NotAvailable('the kernel carried no packet of port sa');
     const number = (value: number) => value.toLocaleString('en');
     return `the kernel carried ${number(port.carriedPackets)} packets of port sa, the engine ${number(port.puntedPackets)}`;
+  }
+
+  /** Path of its control socket. */
+  get socket(): string {
+    return join(this.#directory, 'bench.sock');
   }
 
   /** Path of the socket that programs under the shim connect to. */

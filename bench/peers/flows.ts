@@ -71,14 +71,16 @@ export class Flows implements Peer {
   }
 }
 
-/** Numbers of sa and sb, as ovs-dpctl prints them. */
+/** The number of a port, as ovs-dpctl prints it. */
+export function portNumber(shown: string, name: string): number {
+  const match = new RegExp(`port (\\d+): ${name}\\b`).exec(shown);
+  if (match === null) throw new Error(`there is no port ${name}: ${shown}`);
+  return Number(match[1]);
+}
+
+/** Numbers of sa and sb. */
 export function portNumbers(shown: string): { inPort: number; outPort: number } {
-  const number = (name: string): number => {
-    const match = new RegExp(`port (\\d+): ${name}\\b`).exec(shown);
-    if (match === null) throw new Error(`there is no port ${name}: ${shown}`);
-    return Number(match[1]);
-  };
-  return { inPort: number('sa'), outPort: number('sb') };
+  return { inPort: portNumber(shown, 'sa'), outPort: portNumber(shown, 'sb') };
 }
 
 /**
