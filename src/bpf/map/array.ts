@@ -123,6 +123,11 @@ export class ArrayMap<V> extends Table<number, V> {
     return new ArrayMap(openPinnedMap(path, shape), options, shape);
   }
 
+  /** One that another thread of this process has created, and given up. */
+  static of<V>(descriptor: FileDescriptor, options: ArrayOptions<V>): ArrayMap<V> {
+    return new ArrayMap(descriptor, options, shapeOf(options));
+  }
+
   private constructor(descriptor: FileDescriptor, options: ArrayOptions<V>, shape: MapShape) {
     super(descriptor, options.name, shape, u32, options.value);
   }

@@ -195,6 +195,11 @@ export class MapHandle implements MapReference {
     pinObject(this.fd, path, `map "${this.name}"`);
   }
 
+  /** Give the descriptor up: another thread of this process makes a handle of the number. @throws Error when it is closed */
+  release(): number {
+    return this.#descriptor.release();
+  }
+
   /** Close the handle. The map goes when no program, pin, map or mapping holds it any more. */
   close(): void {
     this.#descriptor.close();

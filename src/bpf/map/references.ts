@@ -2,6 +2,7 @@
  * Maps whose values stand for other things of the kernel: interfaces to redirect to, programs to jump to, maps, AF_XDP sockets.
  * User space writes a descriptor or index, and reads an id where the kernel lets it. Neighbour: map/table.ts has the operations.
  */
+import type { FileDescriptor } from '../../host/sys/index.ts';
 import type { Program } from '../program/program.ts';
 import { MAP_FLAG } from '../uapi/commands.ts';
 import { createMap, type MapHandle, type MapOptions, type MapShape, openPinnedMap } from './handle.ts';
@@ -76,6 +77,11 @@ export class ProgramArrayMap extends Table<number, number> {
   static create(options: MapOptions): ProgramArrayMap {
     const shape = shapeOf('prog_array', 4, options);
     return new ProgramArrayMap(createMap(options.name, shape), options.name, shape, u32, reference);
+  }
+
+  /** One that another thread of this process has created, and given up. */
+  static of(descriptor: FileDescriptor, options: MapOptions): ProgramArrayMap {
+    return new ProgramArrayMap(descriptor, options.name, shapeOf('prog_array', 4, options), u32, reference);
   }
 
   /** Open one that is pinned. @throws MapMismatchError, SystemError */

@@ -119,6 +119,11 @@ export class Program {
     pinObject(this.fd, path, `program "${this.name}"`);
   }
 
+  /** Give the descriptor up: another thread of this process makes a handle of the number. @throws Error when it is closed */
+  release(): number {
+    return this.#descriptor.release();
+  }
+
   close(): void {
     this.#descriptor.close();
   }

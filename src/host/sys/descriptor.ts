@@ -2,7 +2,10 @@
  * Ownership of file descriptors. A raw number can be closed twice, and the second time it may be somebody else's;
  * a {@link FileDescriptor} closes once. All descriptors of host/ are owned by one of these.
  */
-import { closeDescriptor } from './libc.ts';
+import { bindLibc, check, closeDescriptor } from './libc.ts';
+
+const fcntl = bindLibc<[number, number, number]>('int fcntl(int fd, int command, int argument)');
+const F_DUPFD_CLOEXEC = 1030;
 
 let openCount = 0;
 
@@ -44,4 +47,9 @@ export class FileDescriptor {
     openCount -= 1;
     return number;
   }
+}
+
+/** Another descriptor of the same thing, which the caller has to close. @throws SystemError */
+export function duplicate(fd: number): number {
+  return check(fcntl(fd, F_DUPFD_CLOEXEC, 0), 'fcntl', 'duplicate a descriptor');
 }

@@ -1,7 +1,7 @@
 /** host/sys/: system calls and their errors. The part of host/ that other libraries (bpf/) stand on. */
 export { rawBpf } from './bpf.ts';
 export { Clock, ClockId } from './clock.ts';
-export { FileDescriptor, openDescriptors } from './descriptor.ts';
+export { duplicate, FileDescriptor, openDescriptors } from './descriptor.ts';
 export { Epoll, EpollEvent } from './epoll.ts';
 export { adviceFor, DumpInterruptedError, Errno, errnoName, SystemError } from './errors.ts';
 export {

@@ -13,7 +13,7 @@
  *
  * A record is put together in memory of the CPU's own before it goes to the ring, so that it takes no more room there than it needs.
  */
-import type { ArrayMap, RingBufferMap } from '../../bpf/index.ts';
+import type { ArrayMap, MapReference, RingBufferMap } from '../../bpf/index.ts';
 
 export const RecordByte = { TIME: 0, IFINDEX: 8, FLAGS: 12, LENGTH: 16, CAPTURED: 20, FRAME: 24 } as const;
 
@@ -38,3 +38,6 @@ export interface CopyMaps {
   readonly wanted: ArrayMap<Uint8Array>;
   readonly scratch: ArrayMap<Uint8Array>;
 }
+
+/** What code names of them. */
+export type CopyReferences = { readonly [Name in keyof CopyMaps]: MapReference };

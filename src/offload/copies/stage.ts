@@ -24,7 +24,7 @@ import type { OffloadHook } from '../actions/contract.ts';
 import { MAXIMUM_IFINDEX } from '../layout/limits.ts';
 import {
   CopyFlag,
-  type CopyMaps,
+  type CopyReferences,
   MAXIMUM_COPY_BYTES,
   RecordByte,
   SCRATCH_BYTES,
@@ -36,7 +36,7 @@ import {
 export interface CopyStage {
   readonly b: ProgramBuilder;
   readonly hook: OffloadHook;
-  readonly maps: CopyMaps;
+  readonly maps: CopyReferences;
   /** Parts of memory by CPU: a power of two. */
   readonly cpus: number;
   note(text: string): void;

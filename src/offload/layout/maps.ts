@@ -2,7 +2,15 @@
  * All maps of one flow table, made and opened in this one place. Those that both sides write are mapped; `describe` holds what
  * the next process must know to take them over: sizes, secrets, masks and shapes.
  */
-import { ArrayMap, bytes, DeviceHashMap, type MapHandle, type MappedValues } from '../../bpf/index.ts';
+import {
+  ArrayMap,
+  bytes,
+  DeviceHashMap,
+  type MapHandle,
+  type MappedValues,
+  type MapReference,
+} from '../../bpf/index.ts';
+import { FileDescriptor } from '../../host/sys/index.ts';
 import { LAYOUT_VERSION, MAXIMUM_PORTS } from './limits.ts';
 import { type TableShape, TableSizes } from './sizes.ts';
 
@@ -18,6 +26,19 @@ export interface MapSet {
   readonly description: ArrayMap<Uint8Array>;
   readonly devices: DeviceHashMap;
 }
+
+/** What code names of them, with the sizes that it depends on. */
+export interface ProgramMaps {
+  readonly sizes: TableSizes;
+  readonly maps: { readonly [Name in keyof MapSet]: MapReference };
+}
+
+/** Maps that tables of each size have for themselves, and those that they share with tables of other sizes. */
+const OWN = ['index', 'entries', 'far', 'counters', 'cache', 'description'] as const;
+type OwnName = (typeof OWN)[number];
+type OwnMaps = Pick<MapSet, OwnName>;
+/** Descriptors of own maps. */
+export type OwnDescriptors = Readonly<Record<OwnName, number>>;
 
 /** Length of each of the two texts in the description. */
 const TEXT_BYTES = 1 << 18;
@@ -52,7 +73,34 @@ function optionsOf(sizes: TableSizes) {
     far: arrayOptions('mr_far', sizes.farBytes),
     counters: arrayOptions('mr_counters', sizes.countersBytes),
     cache: arrayOptions('mr_cache', sizes.cacheBytes),
+    // Of these sizes: the former one describes the former tables for as long as they are in use.
+    description: descriptionOptions,
   };
+}
+
+/** One of each own map. */
+function eachOwn(make: (name: OwnName) => ArrayMap<Uint8Array>): OwnMaps {
+  return Object.fromEntries(OWN.map((name) => [name, make(name)])) as unknown as OwnMaps;
+}
+
+/**
+ * Create the maps of tables that are to stand beside others, on any thread of the process: {@link OffloadMaps.beside} takes them.
+ * @throws as ArrayMap.create does; nothing is left over
+ */
+export function createOwnMaps(sizes: TableSizes): OwnDescriptors {
+  const options = optionsOf(sizes);
+  const made: MapHandle[] = [];
+  try {
+    const maps = eachOwn((name) => {
+      const map = ArrayMap.create(options[name]);
+      made.push(map);
+      return map;
+    });
+    return Object.fromEntries(OWN.map((name) => [name, maps[name].release()])) as Record<OwnName, number>;
+  } catch (error) {
+    for (const map of made) map.close();
+    throw error;
+  }
 }
 
 function sharedOptionsOf(sizes: TableSizes) {
@@ -94,10 +142,9 @@ export class OffloadMaps {
 
   /**
    * Make new ones.
-   * @param former whose ports, CPUs and devices are kept: tables of another size beside what programs count in
    * @throws as ArrayMap.create does; nothing is left over
    */
-  static create(sizes: TableSizes, former?: OffloadMaps): OffloadMaps {
+  static create(sizes: TableSizes): OffloadMaps {
     const made: MapHandle[] = [];
     const keep = <M extends MapHandle>(map: M): M => {
       made.push(map);
@@ -105,28 +152,32 @@ export class OffloadMaps {
     };
     try {
       const own = optionsOf(sizes);
-      const tables = {
-        index: keep(ArrayMap.create(own.index)),
-        entries: keep(ArrayMap.create(own.entries)),
-        far: keep(ArrayMap.create(own.far)),
-        counters: keep(ArrayMap.create(own.counters)),
-        cache: keep(ArrayMap.create(own.cache)),
-        // Of these sizes: the former one describes the former tables for as long as they are in use.
-        description: keep(ArrayMap.create(descriptionOptions)),
-      };
-      if (former !== undefined) {
-        const { ports, cpus, devices } = former.maps;
-        return new OffloadMaps(sizes, { ...tables, ports, cpus, devices });
-      }
       const shared = sharedOptionsOf(sizes);
       return new OffloadMaps(sizes, {
-        ...tables,
+        ...eachOwn((name) => keep(ArrayMap.create(own[name]))),
         ports: keep(ArrayMap.create(shared.ports)),
         cpus: keep(ArrayMap.create(shared.cpus)),
         devices: keep(DeviceHashMap.create(devicesOptions)),
       });
     } catch (error) {
       for (const map of made) map.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Tables of another size beside those that programs count in, whose ports, CPUs and devices they share.
+   * @param own from {@link createOwnMaps}; passes over
+   * @throws SystemError when they cannot be mapped; nothing is left over
+   */
+  static beside(former: OffloadMaps, sizes: TableSizes, own: OwnDescriptors): OffloadMaps {
+    const options = optionsOf(sizes);
+    const maps = eachOwn((name) => ArrayMap.of(new FileDescriptor(own[name]), options[name]));
+    const { ports, cpus, devices } = former.maps;
+    try {
+      return new OffloadMaps(sizes, { ...maps, ports, cpus, devices });
+    } catch (error) {
+      for (const name of OWN) maps[name].close();
       throw error;
     }
   }

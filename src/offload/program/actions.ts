@@ -5,7 +5,6 @@ import {
   type FunctionRef,
   type Label,
   type MapReference,
-  type ProgramArrayMap,
   R0,
   R1,
   R2,
@@ -47,7 +46,7 @@ import type { ProgramWriter } from './writer.ts';
 const SMALLEST_MTU = 68;
 
 /** The actions. Nothing comes behind them: each packet is sent, dropped, looked up again or handed up. */
-export function actionsStage(plan: ProgramPlan, again: boolean, tailCalls: ProgramArrayMap | null): Stage {
+export function actionsStage(plan: ProgramPlan, again: boolean, tailCalls: MapReference | null): Stage {
   const { far, devices, ports } = plan.maps.maps;
   const maps: MapReference[] = [far, devices, ports, ...(plan.observe?.maps ?? [])];
   if (tailCalls !== null) maps.push(tailCalls);

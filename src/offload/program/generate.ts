@@ -2,7 +2,7 @@
  * Generating a program from a plan: its stages are brought into order, get their registers and their room on the stack, and write their code.
  * listing.ts prints it, load.ts hands it to the kernel. stage.ts says what a stage is; the folder's other files have one or two each.
  */
-import type { MapReference, ProgramArrayMap, ProgramBuilder } from '../../bpf/index.ts';
+import type { MapReference, ProgramBuilder } from '../../bpf/index.ts';
 import { actionsStage } from './actions.ts';
 import { countStage, uncountPassesStage, uncountStage } from './counters.ts';
 import { announceStage, endStage, lostStage, resumeStage } from './end.ts';
@@ -25,7 +25,7 @@ export interface GeneratedProgram {
 }
 
 /** The stages that every program has. Some of them are idle in some programs. */
-function stagesOf(plan: ProgramPlan, again: boolean, tailCalls: ProgramArrayMap | null): readonly Stage[] {
+function stagesOf(plan: ProgramPlan, again: boolean, tailCalls: MapReference | null): readonly Stage[] {
   return [
     portStage(plan),
     freshStage,
@@ -51,11 +51,7 @@ function stagesOf(plan: ProgramPlan, again: boolean, tailCalls: ProgramArrayMap 
  * @throws StageError when its stages do not fit together, or one uses a map that it does not name
  * @throws AssemblyError when the plan is too large for one program's stack
  */
-export function generateProgram(
-  plan: ProgramPlan,
-  again: boolean,
-  tailCalls: ProgramArrayMap | null,
-): GeneratedProgram {
+export function generateProgram(plan: ProgramPlan, again: boolean, tailCalls: MapReference | null): GeneratedProgram {
   const stages = arrange(stagesOf(plan, again, tailCalls), plan.stages ?? [], again);
   const writer = new ProgramWriter(plan, again, tailCalls, stages);
   const { b } = writer;

@@ -6,9 +6,9 @@ import type { Address, MapReference, ProgramBuilder, TickClock } from '../../bpf
 import { KEY_WORDS, Sound, Word } from '../../flow/index.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import type { Shape } from '../actions/shape.ts';
-import type { CopyMaps } from '../copies/layout.ts';
+import type { CopyReferences } from '../copies/layout.ts';
 import type { HashSecrets } from '../layout/hash.ts';
-import type { OffloadMaps } from '../layout/maps.ts';
+import type { ProgramMaps } from '../layout/maps.ts';
 import type { ArrangedStage, KeyBits, Stage } from './stage.ts';
 
 /** A mask as programs look it up: the words of the key that it looks at, ascending, and their bits. */
@@ -21,13 +21,13 @@ export interface ProgramMask {
 
 export interface ProgramPlan {
   readonly hook: OffloadHook;
-  readonly maps: OffloadMaps;
+  readonly maps: ProgramMaps;
   readonly secrets: HashSecrets;
   /** The first is looked up first. */
   readonly masks: readonly ProgramMask[];
   readonly shapes: readonly { readonly number: number; readonly shape: Shape }[];
   /** Where copies go of what is carried; left out while nobody wants any. */
-  readonly copies?: CopyMaps;
+  readonly copies?: CopyReferences;
   /** Stages beside those that every program has. */
   readonly stages?: readonly Stage[];
   /** For tests. */
@@ -41,6 +41,11 @@ export interface Observer {
   /** Maps that the code names. */
   readonly maps: readonly MapReference[];
   emit(b: ProgramBuilder, ifindex: Address): void;
+}
+
+/** What the kernel calls a program. @param again the one that recirculated packets come to */
+export function programName({ hook }: Pick<ProgramPlan, 'hook'>, again: boolean): string {
+  return `millrace_${hook}${again ? '_re' : ''}`;
 }
 
 /** Bits of each word of the key that some mask looks at, which is what the look-up reads. */

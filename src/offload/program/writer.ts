@@ -5,7 +5,7 @@ import {
   type Address,
   at,
   type Label,
-  type ProgramArrayMap,
+  type MapReference,
   ProgramBuilder,
   R0,
   R1,
@@ -21,7 +21,7 @@ import { Word } from '../../flow/index.ts';
 import { MAXIMUM_PORTS } from '../layout/limits.ts';
 import { CPU_BYTES, CpuByte, DROP_REASONS, LANE_BYTES } from '../layout/sizes.ts';
 import { Found } from './facts.ts';
-import { Needs, type ProgramPlan, resumes } from './plan.ts';
+import { Needs, type ProgramPlan, programName, resumes } from './plan.ts';
 import type { ArrangedStage, Fact } from './stage.ts';
 
 export class ProgramWriter {
@@ -30,7 +30,7 @@ export class ProgramWriter {
   readonly needs: Needs;
   /** Whether this is the program that recirculated packets come to. */
   readonly again: boolean;
-  readonly tailCalls: ProgramArrayMap | null;
+  readonly tailCalls: MapReference | null;
   /** By index of the instruction that they stand before. */
   readonly notes = new Map<number, string[]>();
   /** What has been found out where code is being written. */
@@ -48,9 +48,8 @@ export class ProgramWriter {
   /** Where packets go that can neither be carried nor handed up any more. */
   readonly failed: Label;
 
-  constructor(plan: ProgramPlan, again: boolean, tailCalls: ProgramArrayMap | null, stages: readonly ArrangedStage[]) {
-    const name = `millrace_${plan.hook}${again ? '_re' : ''}`;
-    this.b = new ProgramBuilder(name, { recordSites: false });
+  constructor(plan: ProgramPlan, again: boolean, tailCalls: MapReference | null, stages: readonly ArrangedStage[]) {
+    this.b = new ProgramBuilder(programName(plan, again), { recordSites: false });
     this.plan = plan;
     this.needs = new Needs(plan, stages);
     this.again = again;

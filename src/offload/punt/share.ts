@@ -1,7 +1,7 @@
 /**
  * A port's share of the way up, which all ports have together: a program hands up only so many packets that are on their way at a time, and
  * drops the others, counted. So a port that floods cannot keep those of others from coming up. The daemon sets the share
- * (daemon/thread/offload/punt-shares.ts) and counts what has been worked off. Neighbour: punt.ts, behind it.
+ * (keeper/punts/punt-shares.ts) and counts what has been worked off. Neighbour: punt.ts, behind it.
  */
 import { at, type Label, type ProgramBuilder, R1, R2, type Register } from '../../bpf/index.ts';
 

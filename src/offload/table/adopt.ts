@@ -47,7 +47,7 @@ export function adoptEntries(
   for (let entry = 1; entry < maps.sizes.entries; entry += 1) {
     if (!used.has(entry) && entries.maskOf(entry) !== -1) entries.kill(entry);
   }
-  entries.adopt((entry) => used.has(entry));
+  entries.adopt(used.size, maps.sizes.entries);
   for (const entry of used) hold(placement, states, entry);
   const numbers = new Map(ports.adopt().map((ifindex): [number, number] => [ports.numberOf(ifindex), ifindex]));
   const left = new LeftFlows(placement, states, numbers);

@@ -22,8 +22,8 @@ export interface FlowHooksContext {
   canGrow(): boolean;
 }
 
-/** Flows looked at in one call when all have to be. */
-const RECHECK_FLOWS = 512;
+/** Flows looked at in one call when many have to be: they take some microseconds each. */
+const RECHECK_FLOWS = 256;
 /** How often flows that found no room are tried again, in milliseconds. */
 const RETRY_MS = 100;
 const NO_PORT = 'no port is offloaded';
@@ -41,6 +41,8 @@ export class FlowHooks {
   /** The slot from which on flows are to be looked at again; -1 for none. */
   #recheckAt = -1;
   #retryAtMs = 0;
+  /** Of the parked flows, those that are to be tried in this turn. */
+  #retries = 0;
 
   constructor(context: FlowHooksContext) {
     this.#context = context;
@@ -102,6 +104,11 @@ export class FlowHooks {
     }
   }
 
+  /** Whether some are still to be looked at again. */
+  get isRechecking(): boolean {
+    return this.#recheckAt !== -1;
+  }
+
   /** There may be room now. */
   retrySoon(): void {
     this.#retryAtMs = 0;
@@ -109,19 +116,24 @@ export class FlowHooks {
 
   /** Try flows again that found no room before, when it is time. */
   retry(nowMs: number): void {
-    if (this.#parked.size === 0 || nowMs < this.#retryAtMs) return;
-    this.#retryAtMs = nowMs + RETRY_MS;
-    const slots = [...this.#parked].slice(0, RECHECK_FLOWS * 4);
-    for (const slot of slots) {
+    if (this.#retries === 0 && this.#parked.size > 0 && nowMs >= this.#retryAtMs) {
+      this.#retryAtMs = nowMs + RETRY_MS;
+      this.#retries = this.#parked.size;
+    }
+    // Those that are parked again come last.
+    for (let count = Math.min(this.#retries, RECHECK_FLOWS); count > 0; count -= 1) {
+      this.#retries -= 1;
+      const { value: slot } = this.#parked.values().next();
+      if (slot === undefined) break;
       this.#parked.delete(slot);
       this.consider(slot);
     }
-    this.#context.placement.freed = false;
+    if (this.#parked.size === 0) this.#retries = 0;
   }
 
   /** Milliseconds until there is something to do here, or -1. */
   get waitMs(): number {
-    if (this.#recheckAt !== -1) return 0;
+    if (this.#recheckAt !== -1 || this.#retries > 0) return 0;
     return this.#parked.size > 0 ? RETRY_MS : -1;
   }
 

@@ -16,6 +16,7 @@ import { FlowTables } from '../layout/tables.ts';
 import type { Refused } from '../program/load.ts';
 import type { Observer } from '../program/plan.ts';
 import type { Stage } from '../program/stage.ts';
+import { atOnce, type Workshop } from '../workshop/workshop.ts';
 import { adoptEntries } from './adopt.ts';
 import { FlowHooks } from './flow-hooks.ts';
 import { HookState } from './hook-state.ts';
@@ -56,10 +57,14 @@ export interface FlowOffloadOptions extends OrderOptions {
   readonly maximumEntries?: number;
   /** Entries to begin with; 16,384 when left out. */
   readonly initialEntries?: number;
+  /** Entries that are copied in one call of poll while larger tables are filled; 1,024 when left out. */
+  readonly stepEntries?: number;
   /** What a former process has left, from OffloadMaps.open. */
   readonly adopt?: { readonly maps: OffloadMaps; readonly description: Description };
   /** Stages of programs beside those that all have. Who wants their maps to outlive the process pins them. */
   readonly stages?: readonly Stage[];
+  /** Where programs and larger tables are made; left out, the thread that polls makes them. */
+  readonly workshop?: Workshop;
   /** For tests. */
   readonly observe?: Observer;
 }
@@ -68,6 +73,9 @@ export interface FlowOffloadOptions extends OrderOptions {
 const QUIET_MS = 20;
 /** Reading all counts takes at most one part in so many of the time, however often somebody asks. */
 const SYNC_SHARE = 8;
+/** With more flows counts are read some at a time, so many in one call of poll. */
+const SYNC_AT_ONCE = 4096;
+const SYNC_FLOWS = 1024;
 
 export class FlowOffload implements FlowObserver {
   readonly table: FlowTable;
@@ -88,6 +96,8 @@ export class FlowOffload implements FlowObserver {
   /** When all counts were last read, and how long that took. */
   #syncedMs = Number.NEGATIVE_INFINITY;
   #syncTookMs = 0;
+  /** The next flow whose counts are to be read by {@link poll}; -1 for none. */
+  #syncAt = -1;
 
   /** @throws UnsupportedError, PrivilegeError, SystemError when maps cannot be made */
   constructor(options: FlowOffloadOptions) {
@@ -132,6 +142,8 @@ export class FlowOffload implements FlowObserver {
       install: (installation) => options.install(installation),
       refused: (refusal) => this.#refused(refusal),
       copiesRefused: (refusal) => options.copiesRefused?.(refusal),
+      workshop: options.workshop ?? atOnce,
+      stepEntries: options.stepEntries ?? 1024,
       clock: tickClock() ?? 'ktime_get_ns',
       ...(options.stages === undefined ? {} : { stages: options.stages }),
       ...(options.observe === undefined ? {} : { observe: options.observe }),
@@ -305,7 +317,8 @@ export class FlowOffload implements FlowObserver {
 
   /** For those who ask again and again: with many flows the counts are then as old as a few readings take. */
   #syncOften(): void {
-    if (this.#options.nowMs() >= this.#syncedMs + this.#syncTookMs * SYNC_SHARE) this.sync();
+    if (this.table.size > SYNC_AT_ONCE) this.syncSoon();
+    else if (this.#options.nowMs() >= this.#syncedMs + this.#syncTookMs * SYNC_SHARE) this.sync();
   }
 
   /** Bring packets, bytes, time and TCP flags of all flows to the flow table. */
@@ -319,6 +332,19 @@ export class FlowOffload implements FlowObserver {
     }
     this.#syncedMs = this.#options.nowMs();
     this.#syncTookMs = this.#syncedMs - begunMs;
+  }
+
+  /** The same, little by little: {@link poll} reads some each time. */
+  syncSoon(): void {
+    if (this.#syncAt === -1) this.#syncAt = 0;
+  }
+
+  #syncSome(): void {
+    for (let count = 0; this.#syncAt !== -1 && count < SYNC_FLOWS; count += 1) {
+      const slot = this.table.next(this.#syncAt);
+      if (slot !== -1) for (const state of this.#states) this.placement.syncFlow(state, slot);
+      this.#syncAt = slot === -1 ? -1 : slot + 1;
+    }
   }
 
   // Work that is due.
@@ -341,6 +367,7 @@ export class FlowOffload implements FlowObserver {
     }
     this.#flows.retry(nowMs);
     for (const shares of this.#shares) shares.poll(nowMs);
+    this.#syncSome();
     return this.#waitMs(nowMs);
   }
 
@@ -354,6 +381,7 @@ export class FlowOffload implements FlowObserver {
   }
 
   #waitMs(nowMs: number): number {
+    if (this.#syncAt !== -1) return 0;
     const shares = this.#shares.map((each) => each.waitMs(nowMs));
     const waits = [this.#flows.waitMs, this.placement.waitMs, this.programs.waitMs, ...shares].filter(
       (wait) => wait >= 0,
@@ -446,14 +474,16 @@ export class FlowOffload implements FlowObserver {
 
   /**
    * Flow table and ports are as they shall be: what of the former process's flows and ports is not in them is removed.
-   * @param most entries at once: packets of each are handed up from then on. Call again until {@link isReconciled}
+   * @param most entries at once: packets of each are handed up from then on. Nothing is removed before all flows have been looked at. Call
+   *   again until {@link isReconciled}
    * @returns how many entries
    */
   reconcile(most = Number.POSITIVE_INFINITY): number {
     for (const ifindex of this.#portTable.ifindexes()) {
       if (this.ports.get(ifindex) === undefined) this.#dropPort(ifindex);
     }
-    this.#flows.recheck(Number.POSITIVE_INFINITY);
+    this.#flows.recheck(most === Number.POSITIVE_INFINITY ? most : undefined);
+    if (this.#flows.isRechecking) return 0;
     return this.#left?.remove(most) ?? 0;
   }
 
@@ -462,8 +492,13 @@ export class FlowOffload implements FlowObserver {
     return this.#left?.isOver ?? true;
   }
 
-  /** Nothing waits in the engine any more, which is about to end: flows that were put just now are carried from now on. */
+  /**
+   * Nothing waits in the engine any more, which is about to end: flows that were put just now are carried from now on, by programs that are made at once
+   * where there are none for them yet.
+   * @throws what `install` throws
+   */
   settle(): void {
+    if (this.programs.settle()) this.placement.order.programsChanged();
     this.placement.order.settleAll();
   }
 

@@ -48,8 +48,6 @@ export class Placement {
   readonly ports: PortTable;
   /** What flows have asked for. */
   readonly wanted: WantedRoom = { entries: 0, keyWords: 0, parameterWords: 0 };
-  /** Something was taken out: flows that found no room may find some. */
-  freed = false;
   readonly order: FlowOrder;
   readonly #options: PlacementOptions;
   readonly #delta = new CountDelta();
@@ -188,6 +186,7 @@ export class Placement {
   #claim(state: HookState, entry: number, slot: number): void {
     this.tables.slots[entry] = slot;
     this.tables.generations[entry] = this.#options.table.generationOf(slot);
+    this.tables.entries.noteChange(entry);
     state.setEntry(slot, entry);
   }
 
@@ -251,7 +250,6 @@ export class Placement {
     tables.entries.release(entry, this.#options.nowMs());
     if (mask !== undefined) mask.entries -= 1;
     if (shape !== undefined) shape.entries -= 1;
-    this.freed = true;
   }
 
   #fold(state: HookState, entry: number, slot: number, mask?: Numbered<MaskWords>): void {
@@ -299,29 +297,6 @@ export class Placement {
     return this.#late.length + this.#lateNext.length === 0 ? waitMs : Math.min(LATE_MS, waitMs < 0 ? LATE_MS : waitMs);
   }
 
-  /**
-   * Copy each entry to other, empty tables, which are at least as large. Entries keep their numbers; counters begin at 0.
-   * @returns whether each entry found a place in the index
-   */
-  copyTo(tables: FlowTables, states: readonly HookState[]): boolean {
-    const former = this.tables;
-    const { entries } = former;
-    for (let entry = 1; entry < former.maps.sizes.entries; entry += 1) {
-      const mask = entries.maskOf(entry);
-      if (mask === -1) continue;
-      const state = states.find(({ masks }) => masks.byNumber(mask) !== undefined);
-      const shape = state?.shapes.byNumber(entries.shapeOf(entry));
-      if (shape === undefined) continue;
-      tables.entries.copy(entry, entries, former.keyLengths[entry], shape.value.parameterWords);
-      tables.slots[entry] = former.slots[entry];
-      tables.generations[entry] = former.generations[entry];
-      tables.keyLengths[entry] = former.keyLengths[entry];
-      if (!tables.publish(entry, former.hashes[entry])) return false;
-    }
-    tables.entries.adopt((entry) => tables.isLive(entry));
-    return true;
-  }
-
   /** No flow has an entry any more, for tables that begin anew: each is to be put again. What is counted until then comes by {@link foldFormer}. */
   forget(states: readonly HookState[]): void {
     const { tables } = this;
@@ -348,10 +323,10 @@ export class Placement {
     this.order.switchTo(tables.entries);
   }
 
-  /** Count what programs have counted in tables that were left. */
-  foldFormer(former: FlowTables): void {
+  /** Count what programs have counted in tables that were left, of entries from one number on to another. */
+  foldFormer(former: FlowTables, from = 1, end = former.maps.sizes.entries): void {
     const { table } = this.#options;
-    for (let entry = 1; entry < former.maps.sizes.entries; entry += 1) {
+    for (let entry = from; entry < end; entry += 1) {
       const slot = former.slots[entry];
       if (slot === -1 || !table.has(slot) || table.generationOf(slot) !== former.generations[entry]) continue;
       if (!former.read(entry, this.#delta)) continue;

@@ -1,18 +1,27 @@
 /**
- * Which programs and tables there are: when flows ask for another mask or shape, or for more room, the next programs are made and handed over to be
- * put in the place of the former, while these go on. Changes are gathered, and making programs takes a bounded part of the time.
+ * Which programs and tables there are. When flows ask for another mask or shape, or for more room, the next programs are made, and then put in the place
+ * of the former, which go on until then:
+ *
+ *      at rest -- a change is due --> making -- larger tables --> filling -- all is copied --> put in place, at rest
+ *                                        `----- the same tables, or empty ones ------------------^
+ *
+ * Programs and maps are made in a workshop, mostly on another thread, and tables are filled some entries at a time, so that packets of this thread never
+ * wait for either. Flows come and go all the while. Changes are gathered, and making programs takes a bounded part of the time.
  */
+import type { Shape } from '../actions/shape.ts';
 import type { CopyMaps } from '../copies/layout.ts';
 import type { HashSecrets } from '../layout/hash.ts';
 import { MAXIMUM_KEY_WORDS, MAXIMUM_MASKS, MAXIMUM_PARAMETER_WORDS, MAXIMUM_SHAPES } from '../layout/limits.ts';
-import { OffloadMaps } from '../layout/maps.ts';
+import type { OffloadMaps } from '../layout/maps.ts';
 import { TableSizes } from '../layout/sizes.ts';
 import { FlowTables } from '../layout/tables.ts';
-import { LoadedProgram, loadPlan, type Refused } from '../program/load.ts';
+import { LoadedProgram, type Refused } from '../program/load.ts';
 import type { ProgramPlan } from '../program/plan.ts';
+import { atOnce, discard, type Job, type Made, type ProgramDraft, type Workshop } from '../workshop/workshop.ts';
 import type { HookState, MaskWords } from './hook-state.ts';
 import type { Numbered, Numbers } from './numbers.ts';
 import type { Placement } from './placement.ts';
+import { TableCopy } from './table-copy.ts';
 
 /** What is to be attached and pinned from now on. */
 export interface Installation {
@@ -40,6 +49,10 @@ export interface ProgramsOptions {
   refused(refusal: Refused): void;
   /** The verifier takes programs, but not with a stage for copies: from now on they have none. */
   copiesRefused(refusal: Refused): void;
+  /** Where programs and tables are made. */
+  readonly workshop: Workshop;
+  /** Entries that are copied in one step. */
+  readonly stepEntries: number;
   readonly clock: ProgramPlan['clock'];
   readonly stages?: ProgramPlan['stages'];
   readonly observe?: ProgramPlan['observe'];
@@ -64,6 +77,44 @@ const SPARE_CHECKS = 5;
  * program costs more than a look-up that finds nothing.
  */
 const IDLE_CHECKS = 5;
+/** How often there is something to do while something is made or filled, in milliseconds, and entries of former tables that are looked at in one step. */
+const STEP_MS = 1;
+const STEP_ENTRIES = 1024;
+
+/** The program of one hook in a change. */
+interface Draft {
+  readonly state: HookState;
+  readonly order: readonly Numbered<MaskWords>[];
+  readonly shapes: readonly Numbered<Shape>[];
+  readonly draft: ProgramDraft;
+}
+
+/** Other programs, or other tables with programs over them. */
+interface Change {
+  readonly workshop: Workshop;
+  readonly begunMs: number;
+  /** How long it took to make and to install: tables are filled in the time between others. */
+  tookMs: number;
+  /** Of other tables; null for programs over the present ones. */
+  readonly sizes: TableSizes | null;
+  /** Nothing is copied: flows are put anew. */
+  readonly beginsAnew: boolean;
+  readonly drafts: readonly Draft[];
+}
+
+/** What is under way, by its state. */
+type Work =
+  | { readonly at: 'making'; readonly change: Change; readonly job: Job }
+  | { readonly at: 'filling'; readonly change: Change; readonly made: Made; readonly copy: TableCopy };
+
+/** Former programs and tables that may still be in use. */
+interface Retired {
+  readonly atMs: number;
+  readonly close: () => void;
+  readonly tables: FlowTables | null;
+  /** The next entry whose last packets are to be counted. */
+  foldAt: number;
+}
 
 export class Programs {
   /** Programs were changed; for those who show it. */
@@ -80,7 +131,8 @@ export class Programs {
   #orderAtMs = 0;
   /** At how many looks in turn tables were found much too large. */
   #spareChecks = 0;
-  #retired: { readonly atMs: number; readonly close: () => void; readonly tables: FlowTables | null }[] = [];
+  #work: Work | null = null;
+  #retired: Retired[] = [];
 
   constructor(placement: Placement, states: readonly HookState[], secrets: HashSecrets, options: ProgramsOptions) {
     this.#placement = placement;
@@ -129,37 +181,40 @@ export class Programs {
   /**
    * Do what is due.
    * @returns whether programs were changed
-   * @throws what `install` throws; SystemError when there is no memory
+   * @throws what `install` throws; Error, SystemError when something cannot be made
    */
   poll(): boolean {
     const nowMs = this.#options.nowMs();
     this.#retire(nowMs);
     if (nowMs >= this.#orderAtMs) this.#checkOrder(nowMs);
+    const { entries } = this.#placement.tables;
+    if (entries.isReclaiming) entries.reclaim(STEP_ENTRIES);
+    const before = this.installations;
+    if (this.#work === null && this.#isTime(nowMs)) this.#change();
+    else this.#goOn();
+    return this.installations !== before;
+  }
+
+  /** Whether something is to change, and now. */
+  #isTime(nowMs: number): boolean {
     const { wanted } = this.#placement;
-    const isDirty = this.#states.some(isDue);
     const { sizes } = this.#placement.tables.maps;
     const wantsRoom =
       (wanted.entries > sizes.entries && this.canGrow) ||
       wanted.keyWords > sizes.keyWords ||
       wanted.parameterWords > sizes.parameterWords;
-    if (!isDirty && !wantsRoom && !this.#isSpare) {
+    if (!this.#states.some(isDue) && !wantsRoom && !this.#isSpare) {
       this.#dirtySinceMs = -1;
       return false;
     }
     if (this.#dirtySinceMs < 0) this.#dirtySinceMs = nowMs;
     if (nowMs < this.#dirtySinceMs + GATHER_MS || nowMs < this.#notBeforeMs) return false;
     this.#dirtySinceMs = -1;
-    try {
-      this.#change();
-    } finally {
-      this.lastMs = this.#options.nowMs() - nowMs;
-      this.#notBeforeMs = this.#options.nowMs() + Math.max(GATHER_MS, this.lastMs * (SHARE - 1));
-    }
     return true;
   }
 
   /**
-   * Programs that make copies of what they carry, or that make none: the others are replaced at once.
+   * Programs that make copies of what they carry, or that make none: the others are replaced at once, by this thread itself.
    * @returns whether all programs are so now
    * @throws what `install` throws; then it is tried again by {@link poll}
    */
@@ -167,146 +222,220 @@ export class Programs {
     if (this.#copies !== copies) {
       this.#copies = copies;
       for (const state of this.#states) state.dirty = true;
-      if (this.#states.some(isDue)) this.#change();
+      this.settle();
     }
     const wanted = copies ?? undefined;
     const runs = this.#states.filter(({ ports, refused }) => ports > 0 && refused === null);
     return runs.every(({ loaded }) => loaded === null || loaded.plan.copies === wanted);
   }
 
+  /** Have the programs at once that flows ask for, over the present tables. @returns whether programs were changed @throws as {@link poll} */
+  settle(): boolean {
+    const before = this.installations;
+    this.#abandon();
+    if (this.#states.some(isDue)) this.#make(atOnce, null, false);
+    return this.installations !== before;
+  }
+
   /** Milliseconds until {@link poll} has something to do, or -1. */
   get waitMs(): number {
     const nowMs = this.#options.nowMs();
     const waits: number[] = [];
-    if (this.#dirtySinceMs >= 0) waits.push(Math.max(this.#dirtySinceMs + GATHER_MS, this.#notBeforeMs) - nowMs);
+    if (this.#work !== null) waits.push(STEP_MS);
+    else if (this.#dirtySinceMs >= 0) waits.push(Math.max(this.#dirtySinceMs + GATHER_MS, this.#notBeforeMs) - nowMs);
     else if (this.#states.some(isDue)) waits.push(GATHER_MS);
+    if (this.#placement.tables.entries.isReclaiming) waits.push(STEP_MS);
     if (this.#retired.length > 0) waits.push(this.#retired[0].atMs + RETIRE_MS - nowMs);
     return waits.length === 0 ? -1 : Math.max(0, Math.min(...waits));
   }
 
+  /** Have what is due made. @throws as {@link poll} */
   #change(): void {
-    const placement = this.#placement;
-    const former = placement.tables;
     const larger = this.#larger();
     const sizes = larger ?? this.#smaller();
-    const beginsAnew = larger === null && sizes !== null;
-    const used = this.#states.filter(({ ports, refused }) => ports > 0 && refused === null);
-    let maps = former.maps;
-    let tables: FlowTables | null = null;
-    if (sizes !== null) {
-      maps = OffloadMaps.create(sizes, former.maps);
-      tables = new FlowTables(maps, this.#secrets);
-    }
-    const made: { state: HookState; loaded: LoadedProgram; order: Numbered<MaskWords>[] }[] = [];
-    const drop = () => {
-      for (const { loaded } of made) loaded.close();
-      if (tables !== null) maps.close(former.maps);
-    };
+    this.#make(this.#options.workshop, sizes, larger === null && sizes !== null);
+  }
+
+  /** @param sizes of other tables; null for programs over the present ones */
+  #make(workshop: Workshop, sizes: TableSizes | null, beginsAnew: boolean): void {
+    const { maps } = this.#placement.tables;
+    const states = this.#states.filter(
+      ({ ports, refused, dirty }) => ports > 0 && refused === null && (dirty || sizes !== null),
+    );
+    const drafts = states.map((state) => this.#draft(state));
+    const change: Change = { workshop, begunMs: this.#options.nowMs(), tookMs: 0, sizes, beginsAnew, drafts };
+    // What comes from now on makes them dirty again.
+    for (const { state } of drafts) state.dirty = false;
     try {
-      for (const state of used) {
-        if (!state.dirty && tables === null) continue;
-        const result = this.#load(state, maps);
-        if (result === null) continue;
-        made.push({ state, ...result });
-      }
-      if (tables !== null && made.length < used.length) {
-        drop();
-        return;
-      }
-      if (tables !== null && !beginsAnew && !placement.copyTo(tables, this.#states)) {
-        drop();
-        return;
-      }
-      this.#describe(maps);
-      const programs = used.flatMap((state) => {
-        const loaded = made.find((each) => each.state === state)?.loaded ?? state.loaded;
-        return loaded === null ? [] : [loaded];
-      });
-      const changed = made.map(({ loaded }) => loaded);
-      if (changed.length > 0) this.#options.install({ maps, newMaps: tables !== null, programs, changed });
-      if (beginsAnew) placement.forget(this.#states);
-      if (tables !== null) placement.switchTo(tables);
+      const job = workshop.begin({ maps, sizes, drafts: drafts.map(({ draft }) => draft) });
+      this.#work = { at: 'making', change, job };
     } catch (error) {
-      drop();
+      this.#end(change, false);
       throw error;
     }
-    this.#installed(made, tables === null ? null : former, maps);
-    if (beginsAnew) this.#options.begunAnew();
+    this.#goOn();
   }
 
-  #installed(
-    made: readonly { state: HookState; loaded: LoadedProgram; order: Numbered<MaskWords>[] }[],
-    former: FlowTables | null,
-    maps: OffloadMaps,
-  ): void {
-    const atMs = this.#options.nowMs();
-    for (const { state, loaded, order } of made) {
-      const { loaded: before } = state;
-      if (before !== null) this.#retired.push({ atMs, close: () => before.close(), tables: null });
-      state.loaded = loaded;
-      state.order = order;
-      state.refused = null;
-      state.dirty = false;
-      state.programs += 1;
-      for (const mask of state.masks.all()) mask.running = false;
-      for (const mask of order) mask.running = true;
-      const numbers = new Set(loaded.plan.shapes.map(({ number }) => number));
-      for (const shape of state.shapes.all()) shape.running = numbers.has(shape.number);
-      state.masks.sweep();
-      state.shapes.sweep();
+  /** Go on with what is under way, as far as it goes now. @throws as {@link poll} */
+  #goOn(): void {
+    if (this.#work?.at === 'making') this.#takeMade(this.#work.change, this.#work.job);
+    if (this.#work?.at === 'filling' && this.#work.copy.step(this.#options.stepEntries)) {
+      const { change, made, copy } = this.#work;
+      if (copy.finish()) this.#install(change, made, copy.to);
+      else {
+        discard(made, this.#placement.tables);
+        this.#end(change, false);
+      }
     }
-    if (former !== null) this.#retired.push({ atMs, close: () => former.maps.close(maps), tables: former });
-    if (made.length === 0) return;
-    this.installations += 1;
-    // Numbers that nobody has any more may mean something else before the next installation.
-    this.#describe(maps);
   }
 
-  /** Make the program of a hook. What the verifier refuses is left out; @returns null when nothing can be left out */
-  #load(state: HookState, maps: OffloadMaps): { loaded: LoadedProgram; order: Numbered<MaskWords>[] } | null {
-    for (;;) {
-      const order = inProgram(state.masks, MAXIMUM_MASKS, state.bad).sort(
-        (a, b) => b.hits - a.hits || a.number - b.number,
-      );
-      const shapes = inProgram(state.shapes, MAXIMUM_SHAPES, state.bad);
-      const { stages, observe, clock } = this.#options;
-      const plan: ProgramPlan = {
-        hook: state.hook,
-        maps,
-        secrets: this.#secrets,
-        masks: order.map(({ number, value }) => ({ number, index: value.index, values: value.values })),
-        shapes: shapes.map(({ number, value }) => ({ number, shape: value })),
-        clock,
-        ...(stages === undefined ? {} : { stages }),
-        ...(observe === undefined ? {} : { observe }),
-      };
-      const result = this.#loadWithCopies(plan);
-      if (result instanceof LoadedProgram) return { loaded: result, order };
+  #takeMade(change: Change, job: Job): void {
+    let made: Made | null;
+    try {
+      made = job.take();
+    } catch (error) {
+      this.#end(change, false);
+      throw error;
+    }
+    if (made === null) return;
+    change.tookMs = this.#options.nowMs() - change.begunMs;
+    if (this.#blame(change, made)) {
+      discard(made, this.#placement.tables);
+      this.#end(change, false);
+      // Once more, with what is left: each time there is less.
+      this.#make(change.workshop, change.sizes, change.beginsAnew);
+      return;
+    }
+    if (change.sizes === null) {
+      this.#install(change, made, null);
+      return;
+    }
+    const tables = new FlowTables(made.maps, this.#secrets);
+    if (change.beginsAnew) this.#install(change, made, tables);
+    else {
+      const copy = new TableCopy(this.#placement.tables, tables, this.#states);
+      this.#work = { at: 'filling', change, made, copy };
+    }
+  }
+
+  /** Leave out what the verifier has refused. @returns whether it has refused something */
+  #blame({ drafts }: Change, { programs }: Made): boolean {
+    let isRefused = false;
+    for (const [i, { result, copiesRefused }] of programs.entries()) {
+      if (copiesRefused !== null) {
+        this.#copies = null;
+        this.#options.copiesRefused(copiesRefused);
+      }
+      if (result instanceof LoadedProgram) continue;
+      isRefused = true;
+      const { state, order, shapes } = drafts[i];
       // What the program that runs does not have is to blame, shapes first.
       const newShapes = shapes.filter(({ running }) => !running);
       const blamed = newShapes.length > 0 ? newShapes : order.filter(({ running }) => !running);
       for (const { id } of blamed) state.bad.add(id);
-      if (blamed.length === 0) {
-        state.refused = result;
-        state.dirty = false;
-      }
+      if (blamed.length === 0) state.refused = result;
       this.#options.refused(result);
-      if (blamed.length === 0) return null;
     }
+    return isRefused;
   }
 
-  /** The program of a plan. Copies are what can be left out first. */
-  #loadWithCopies(plan: ProgramPlan): LoadedProgram | Refused {
-    const copies = this.#copies;
-    if (copies === null) return loadPlan(plan);
-    const result = loadPlan({ ...plan, copies });
-    if (result instanceof LoadedProgram) return result;
-    const without = loadPlan(plan);
-    if (without instanceof LoadedProgram) {
-      this.#copies = null;
-      this.#options.copiesRefused(result);
+  /** Put what was made in the place of the former. @param tables other ones, filled; null for the present ones */
+  #install(change: Change, made: Made, tables: FlowTables | null): void {
+    const placement = this.#placement;
+    const former = placement.tables;
+    const { maps } = made;
+    const begunMs = this.#options.nowMs();
+    const loaded = new Map<HookState, LoadedProgram>();
+    for (const [i, { result }] of made.programs.entries()) {
+      if (result instanceof LoadedProgram) loaded.set(change.drafts[i].state, result);
     }
-    return without;
+    try {
+      this.#describe(maps);
+      const programs = this.#states.flatMap((state) => {
+        const one = loaded.get(state) ?? (state.ports > 0 && state.refused === null ? state.loaded : null);
+        return one === null ? [] : [one];
+      });
+      const changed = [...loaded.values()];
+      if (changed.length > 0) this.#options.install({ maps, newMaps: tables !== null, programs, changed });
+    } catch (error) {
+      discard(made, former);
+      this.#end(change, false);
+      throw error;
+    }
+    if (change.beginsAnew) placement.forget(this.#states);
+    if (tables !== null) placement.switchTo(tables);
+    for (const { state, order } of change.drafts) this.#installed(state, loaded.get(state) ?? null, order);
+    if (tables !== null) this.#retireLater(() => former.maps.close(maps), former);
+    if (loaded.size > 0) {
+      this.installations += 1;
+      // Numbers that nobody has any more may mean something else before the next installation.
+      this.#describe(maps);
+    }
+    change.tookMs += this.#options.nowMs() - begunMs;
+    this.#end(change, true);
+    if (change.beginsAnew) this.#options.begunAnew();
+  }
+
+  #installed(state: HookState, loaded: LoadedProgram | null, order: readonly Numbered<MaskWords>[]): void {
+    if (loaded === null) return;
+    const { loaded: before } = state;
+    if (before !== null) this.#retireLater(() => before.close(), null);
+    state.loaded = loaded;
+    state.order = order;
+    state.programs += 1;
+    for (const mask of state.masks.all()) mask.running = false;
+    for (const mask of order) mask.running = true;
+    const numbers = new Set(loaded.plan.shapes.map(({ number }) => number));
+    for (const shape of state.shapes.all()) shape.running = numbers.has(shape.number);
+    state.masks.sweep();
+    state.shapes.sweep();
+    // Flows that have come meanwhile may have asked for just what it has.
+    state.dirty = lacks(state.masks, state.bad) || lacks(state.shapes, state.bad);
+    state.dirty ||= loaded.plan.copies !== (this.#copies ?? undefined);
+  }
+
+  #retireLater(close: () => void, tables: FlowTables | null): void {
+    this.#retired.push({ atMs: this.#options.nowMs(), close, tables, foldAt: 1 });
+  }
+
+  /** Nothing is under way any more. @param isDone otherwise it is still to be done */
+  #end({ tookMs, drafts }: Change, isDone: boolean): void {
+    this.#work = null;
+    if (!isDone) for (const { state } of drafts) state.dirty = true;
+    this.lastMs = tookMs;
+    this.#notBeforeMs = this.#options.nowMs() + Math.max(GATHER_MS, this.lastMs * (SHARE - 1));
+  }
+
+  /** What is under way is wanted no more. */
+  #abandon(): void {
+    const work = this.#work;
+    if (work === null) return;
+    if (work.at === 'making') work.job.abandon();
+    else {
+      work.copy.end();
+      discard(work.made, this.#placement.tables);
+    }
+    this.#end(work.change, false);
+  }
+
+  /** The program that a hook is to have. */
+  #draft(state: HookState): Draft {
+    const order = inProgram(state.masks, MAXIMUM_MASKS, state.bad).sort(
+      (a, b) => b.hits - a.hits || a.number - b.number,
+    );
+    const shapes = inProgram(state.shapes, MAXIMUM_SHAPES, state.bad);
+    const { stages, observe, clock } = this.#options;
+    const draft: ProgramDraft = {
+      hook: state.hook,
+      secrets: this.#secrets,
+      masks: order.map(({ number, value }) => ({ number, index: value.index, values: value.values })),
+      shapes: shapes.map(({ number, value }) => ({ number, shape: value })),
+      clock,
+      copies: this.#copies,
+      ...(stages === undefined ? {} : { stages }),
+      ...(observe === undefined ? {} : { observe }),
+    };
+    return { state, order, shapes, draft };
   }
 
   #describe(maps: OffloadMaps): void {
@@ -348,13 +477,24 @@ export class Programs {
     }
   }
 
+  /** Former programs and tables go when nobody can use them any more, and what they have counted is known. */
   #retire(nowMs: number): void {
     while (this.#retired.length > 0 && this.#retired[0].atMs + RETIRE_MS <= nowMs) {
-      const { close, tables } = this.#retired[0];
-      if (tables !== null) this.#placement.foldFormer(tables);
-      close();
+      const [first] = this.#retired;
+      if (!this.#fold(first, STEP_ENTRIES)) return;
+      first.close();
       this.#retired.shift();
     }
+  }
+
+  /** Count what some entries of former tables have counted last. @returns whether these were all */
+  #fold(retired: Retired, most: number): boolean {
+    const { tables, foldAt } = retired;
+    if (tables === null) return true;
+    const end = Math.min(tables.maps.sizes.entries, foldAt + most);
+    this.#placement.foldFormer(tables, foldAt, end);
+    retired.foldAt = end;
+    return end === tables.maps.sizes.entries;
   }
 
   /** Count what former tables still count. */
@@ -364,6 +504,7 @@ export class Programs {
 
   /** Close programs and what is kept of former ones. */
   close(): void {
+    this.#abandon();
     for (const { close } of this.#retired) close();
     this.#retired = [];
     for (const state of this.#states) {
@@ -383,6 +524,12 @@ function inProgram<T>(numbers: Numbers<T>, most: number, bad: ReadonlySet<string
     else if (one.running && one.idle < IDLE_CHECKS) idle.push(one);
   }
   return [...named, ...idle.slice(0, Math.max(0, most - named.length))];
+}
+
+/** Whether some entry has what the program that runs does not. */
+function lacks<T>(numbers: Numbers<T>, bad: ReadonlySet<string>): boolean {
+  for (const { entries, running, id } of numbers.all()) if (entries > 0 && !running && !bad.has(id)) return true;
+  return false;
 }
 
 /** Whether a hook wants another program and can have one. */

@@ -5,7 +5,14 @@
 import type { CaptureHub } from '../../../extensions/capture/index.ts';
 import type { FlowRegistration, FlowRegistry, FlowSource } from '../../../flow/index.ts';
 import type { EventLoop, Timer } from '../../../host/index.ts';
-import type { CopyMaps, Installation, Marks, Refused } from '../../../offload/index.ts';
+import {
+  type CopyMaps,
+  type Installation,
+  type Marks,
+  type Refused,
+  startWorkshop,
+  type WorkshopAside,
+} from '../../../offload/index.ts';
 import { messageOf } from '../../../switch/index.ts';
 import type { PortOffloads } from './port-offloads.ts';
 import { OffloadedSource, type SourceSurroundings } from './source.ts';
@@ -49,6 +56,8 @@ export class FlowTables implements FlowRegistry {
   readonly #tables = new Map<FlowSource, OffloadedSource | null>();
   #polledMs = 0;
   #due: Timer | null = null;
+  /** Makes programs and tables on a thread of its own; null before the first table needs some. */
+  #workshop: WorkshopAside | null = null;
 
   constructor(around: TablesSurroundings) {
     this.#around = around;
@@ -85,7 +94,9 @@ export class FlowTables implements FlowRegistry {
     const { captures, ports, wayUp, warn } = this.#around;
     try {
       if (!this.#around.isOn()) return;
+      this.#workshop ??= startWorkshop((message) => warn(message));
       const table = this.#make(source, {
+        workshop: this.#workshop,
         nowMs: () => this.#around.nowMs(),
         puntIfindex: wayUp.open(),
         wayUp,
@@ -149,6 +160,11 @@ export class FlowTables implements FlowRegistry {
     return isSo;
   }
 
+  /** Bring what the kernel has counted to the tables, little by little. */
+  syncSoon(): void {
+    for (const { flows } of this.running()) flows.syncSoon();
+  }
+
   /** Bring what the kernel has counted to the tables. */
   sync(): void {
     for (const { flows } of this.running()) flows.sync();
@@ -160,12 +176,18 @@ export class FlowTables implements FlowRegistry {
       table.flows.settle();
       table.close();
     }
-    this.#tables.clear();
+    this.#end();
   }
 
   close(): void {
     for (const table of this.running()) table.close();
+    this.#end();
+  }
+
+  #end(): void {
     this.#tables.clear();
+    this.#workshop?.close();
+    this.#workshop = null;
   }
 
   #install(table: OffloadedSource, installation: Installation): void {

@@ -119,7 +119,7 @@ export class DatapathOffload implements FlowRegistry {
     });
     loop.timers.every(SYNC_MS, {
       onTimer: () => {
-        this.#tables.sync();
+        this.#tables.syncSoon();
         this.#dropStale();
       },
     });

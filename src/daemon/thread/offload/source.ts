@@ -9,6 +9,7 @@ import {
   type LoadedProgram,
   type Marks,
   type Refused,
+  type Workshop,
 } from '../../../offload/index.ts';
 import type { LeftTables } from './kept.ts';
 import type { PortOffload } from './port-offload.ts';
@@ -19,6 +20,8 @@ export interface SourceSurroundings {
   nowMs(): number;
   /** Interface of the punt channel. */
   readonly puntIfindex: number;
+  /** Where programs and tables are made. */
+  readonly workshop: Workshop;
   /** Put programs on the ports of this source. */
   install(source: OffloadedSource, installation: Installation): void;
   /** Runs of programs, and what they have handed up. */
@@ -58,6 +61,7 @@ export class OffloadedSource {
       table: source.table,
       nowMs: () => around.nowMs(),
       programs: around.programs,
+      workshop: around.workshop,
       wayUp: around.wayUp,
       install: (installation) => {
         for (const program of installation.programs) this[program.hook] = program;

@@ -1,0 +1,92 @@
+/**
+ * The other thread's side of the workshop: orders and answers are plain data, as they are cloned on their way, and descriptors, which are the whole
+ * process's. Those of an order are duplicates that pass over with it, so that whoever has given it may close what it likes meanwhile; those of an answer
+ * belong to whoever takes it. Neighbour: aside.ts gives orders and takes answers.
+ */
+import type { MapReference } from '../../bpf/index.ts';
+import { closeDescriptor } from '../../host/sys/index.ts';
+import type { OffloadHook } from '../actions/contract.ts';
+import type { Shape } from '../actions/shape.ts';
+import type { CopyMaps } from '../copies/layout.ts';
+import { HashSecrets } from '../layout/hash.ts';
+import { createOwnMaps, type MapSet, type OwnDescriptors, type ProgramMaps } from '../layout/maps.ts';
+import { type TableShape, TableSizes } from '../layout/sizes.ts';
+import { LoadedProgram, type ProgramDescriptors, type Refused } from '../program/load.ts';
+import type { ProgramMask, ProgramPlan } from '../program/plan.ts';
+import { type MadeProgram, makeProgram } from './workshop.ts';
+
+/** Maps by name. */
+export type Descriptors<Name extends string> = Readonly<Record<Name, MapReference>>;
+
+export interface DraftData {
+  readonly hook: OffloadHook;
+  readonly secrets: Uint32Array;
+  readonly masks: readonly ProgramMask[];
+  readonly shapes: readonly { readonly number: number; readonly shape: Shape }[];
+  readonly clock: ProgramPlan['clock'];
+  readonly copies: Descriptors<keyof CopyMaps> | null;
+}
+
+export interface OrderData {
+  readonly id: number;
+  readonly maps: Descriptors<keyof MapSet>;
+  /** Of the tables that run. */
+  readonly shape: TableShape;
+  /** Of tables to be made. */
+  readonly newShape: TableShape | null;
+  readonly drafts: readonly DraftData[];
+}
+
+export interface ProgramData {
+  readonly result: ProgramDescriptors | Refused;
+  readonly copiesRefused: Refused | null;
+}
+
+export type AnswerData =
+  | { readonly id: number; readonly own: OwnDescriptors | null; readonly programs: readonly ProgramData[] }
+  | { readonly id: number; readonly error: string };
+
+/** Make what is ordered. What goes wrong is told, and nothing is left over then. */
+export function work(order: OrderData): AnswerData {
+  const { id, newShape, drafts } = order;
+  let own: OwnDescriptors | null = null;
+  const programs: ProgramData[] = [];
+  try {
+    const sizes = new TableSizes(newShape ?? order.shape);
+    if (newShape !== null) own = createOwnMaps(sizes);
+    const maps = { sizes, maps: { ...order.maps, ...(own === null ? {} : named(own)) } };
+    for (const draft of drafts) programs.push(dataOf(makeProgram(planOf(draft, maps))));
+    return { id, own, programs };
+  } catch (error) {
+    closeAll(own, programs);
+    return { id, error: error instanceof Error ? error.message : String(error) };
+  } finally {
+    for (const { fd } of mapsOf(order)) closeDescriptor(fd);
+  }
+}
+
+function planOf({ secrets, copies, ...draft }: DraftData, maps: ProgramMaps): ProgramPlan {
+  return { ...draft, secrets: new HashSecrets(secrets), maps, ...(copies === null ? {} : { copies }) };
+}
+
+function dataOf({ result, copiesRefused }: MadeProgram): ProgramData {
+  return { result: result instanceof LoadedProgram ? result.release() : result, copiesRefused };
+}
+
+function named(own: OwnDescriptors): Descriptors<keyof OwnDescriptors> {
+  const entries = Object.entries(own).map(([name, fd]) => [name, { name, fd }]);
+  return Object.fromEntries(entries) as Descriptors<keyof OwnDescriptors>;
+}
+
+function mapsOf({ maps, drafts }: OrderData): MapReference[] {
+  return [maps, ...drafts.map(({ copies }) => copies ?? {})].flatMap((each): MapReference[] => Object.values(each));
+}
+
+/** Close what an answer has brought. */
+export function closeAll(own: OwnDescriptors | null, programs: readonly ProgramData[]): void {
+  for (const fd of Object.values(own ?? {})) closeDescriptor(fd);
+  for (const { result } of programs) {
+    if ('reason' in result) continue;
+    for (const fd of [result.program, result.again, result.tailCalls]) if (fd !== null) closeDescriptor(fd);
+  }
+}
