@@ -1,7 +1,7 @@
 /** Where an interface that leaves for another network namespace is looked for, and what is said where it cannot be made as it was. */
 import { afterEach, expect, test } from 'vitest';
-import { InterfaceChanges } from '../src/daemon/thread/offload/interface-changes.ts';
 import { withRouteClient } from '../src/host/index.ts';
+import { InterfaceChanges } from '../src/keeper/ports/interface-changes.ts';
 import { LinkFlag } from '../src/netlink/index.ts';
 import { type Host, Lab } from './support/index.ts';
 

@@ -2,7 +2,9 @@
  * What is said on the control socket, as types: each method's parameters and result, and the events. The daemon's side is
  * control/methods.ts (which checks every request with zod), the other side client.ts. Names ending in `Bytes`, `Ms` and the like name units.
  */
-import type { PuntCounters } from '../host/index.ts';
+import type { OffloadFlow, OffloadInfo, PortSummary } from '../keeper/index.ts';
+
+export type { OffloadFlow, OffloadInfo, OffloadPort } from '../keeper/index.ts';
 
 /** Frames and bytes of a port, seen from the switch: received came in through it. */
 export interface PortCounters {
@@ -43,11 +45,8 @@ export interface PortInfo {
   counters: PortCounters;
   /** Drops at this port by all reasons together. */
   drops: number;
-  /**
-   * Where its flows run in the kernel, and why not where they were asked to; `pending` while a program is on its way. Null when they do not. See
-   * {@link OffloadPort} for the rest.
-   */
-  offload: { hook: 'tc' | 'xdp' | null; reason: string | null; pending: boolean } | null;
+  /** What the kernel does for it; null when that is nothing. See {@link OffloadPort} for the rest. */
+  offload: PortSummary | null;
   /** The port's section of the configuration. */
   config: Record<string, unknown>;
 }
@@ -154,75 +153,6 @@ export interface TraceResult {
   handedTo: string[];
   /** Why it is dropped; null when it is not. */
   drop: string | null;
-}
-
-/** What the kernel carries of one port. */
-export interface OffloadPort {
-  port: string;
-  /** Where the program sits; null when the port's packets all go through the engine. */
-  hook: 'tc' | 'xdp' | null;
-  /** The kernel's number of the program; null without one. */
-  program: number | null;
-  /** Programs of others on the same interface, which are left in place. */
-  foreign: string[];
-  /** Packets that the kernel forwarded or dropped by a flow. */
-  carriedPackets: number;
-  carriedBytes: number;
-  /** Of the carried ones: dropped, as their flow says. */
-  droppedPackets: number;
-  /** Packets handed up to the engine. */
-  puntedPackets: number;
-  /** Packets that were none of the switch's business. */
-  passedPackets: number;
-  /**
-   * Packets lost, by cause: `punts` handed up that did not come (see {@link OffloadInfo.channel}), `refused` beyond the port's share of the way up, `failed` when something went wrong after a packet
-   * had been changed, or a flow was too fast to be taken over without a gap, `copies` of packets for further ports.
-   */
-  lost: { punts: number; refused: number; failed: number; copies: number };
-  /** Why there is no hook, or not the one that was asked for; null for nothing to say. */
-  reason: string | null;
-}
-
-/** One flow table that is offloaded. */
-export interface OffloadTable {
-  /** Whose flows they are: `learning`, or a datapath of Open vSwitch. */
-  name: string;
-  /** In the order in which they are looked up. */
-  masks: { fields: string; flows: number; hits: number }[];
-  flows: number;
-  /** Those of them that drop their packets. */
-  dropFlows: number;
-  flowsInKernel: number;
-  /** Why the others are not there. */
-  reasons: { reason: string; flows: number }[];
-}
-
-export interface OffloadInfo {
-  mode: 'auto' | 'off' | 'require';
-  /** What the kernel lacks; null when flows can run in it. */
-  missing: string | null;
-  /** Folder of what outlives the daemon, so that flows go on while it is away; null when nothing does. */
-  pins: string | null;
-  /** The way up, for all ports but TAPs; null while there is none. */
-  channel: PuntCounters | null;
-  tables: OffloadTable[];
-  ports: OffloadPort[];
-}
-
-/** A flow of a table that is offloaded. */
-export interface OffloadFlow {
-  table: string;
-  match: string;
-  actions: string;
-  /** Wherever they were carried. */
-  packets: number;
-  bytes: number;
-  /** The extensions whose decision it is, from the top of the stack. */
-  deciders: string[];
-  /** Why it drops its packets, such as `wall:DENIED`; null when it does not, or that is not known. */
-  drop: string | null;
-  /** Why the kernel does not run it; null when it does. */
-  reason: string | null;
 }
 
 /** What `config.apply` did. */

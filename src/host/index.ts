@@ -60,5 +60,6 @@ export {
 export { bindSocketFile, isAbandonedSocket, type SocketFile, socketFileAt } from './socket-file.ts';
 export * from './sys/index.ts';
 export { openTap, Tap, type TapOptions } from './tap.ts';
+export { TimeShare } from './time-share.ts';
 export { Timer, type TimerHandler, Timers } from './timers.ts';
 export { wakeLoop } from './wake.ts';

@@ -1,12 +1,13 @@
-/** What people see of offload: tables, ports, and flows that are not there. port-offloads.ts and flow-tables.ts decide what is. */
-import { type FlowSource, formatActions, formatFlowKey, KEY_WORDS } from '../../../flow/index.ts';
-import { showOffload } from '../../../offload/index.ts';
-import type { OffloadFlow, OffloadPort, OffloadTable } from '../../api.ts';
-import type { PortOffload } from './port-offload.ts';
-import type { OffloadedSource } from './source.ts';
+/** What people see of offload: tables, ports, and flows that are not there. ports/ and tables/ decide what is. */
+import { type FlowSource, formatActions, formatFlowKey, KEY_WORDS } from '../flow/index.ts';
+import { showOffload } from '../offload/index.ts';
+
+import type { PortPrograms } from './ports/port.ts';
+import type { OffloadFlow, OffloadPort, OffloadTable } from './shown.ts';
+import type { KeptTable } from './tables/table.ts';
 
 /** Tables that run in the kernel. */
-export function showTables(sources: Iterable<OffloadedSource>): OffloadTable[] {
+export function showTables(sources: Iterable<KeptTable>): OffloadTable[] {
   const tables: OffloadTable[] = [];
   for (const offloaded of sources) {
     const shown = showOffload(offloaded.flows);
@@ -25,7 +26,7 @@ export function showTables(sources: Iterable<OffloadedSource>): OffloadTable[] {
 }
 
 /** Flows of these tables: of each table first those that are not in the kernel. @param limit how many at most */
-export function showFlows(sources: Iterable<OffloadedSource>, limit: number): OffloadFlow[] {
+export function showFlows(sources: Iterable<KeptTable>, limit: number): OffloadFlow[] {
   const shown: OffloadFlow[] = [];
   for (const { source, flows } of sources) {
     flows.sync();
@@ -62,7 +63,7 @@ function showFlow(source: FlowSource, slot: number, reason: string | null): Offl
 }
 
 /** What the kernel does for a port. */
-export function showPort(one: PortOffload): OffloadPort {
+export function showPort(one: PortPrograms): OffloadPort {
   const counters = one.source?.flows.portCounters(one.ifindex) ?? null;
   const { failed = 0, lostCopies: copies = 0 } = counters ?? {};
   return {

@@ -9,8 +9,8 @@ import {
   makeSafeFolder,
   openOwnFile,
 } from '../../host/index.ts';
+import { findPins, puntPathOf } from '../../keeper/index.ts';
 import { Failure } from '../rpc/failure.ts';
-import { findPins, puntPathOf } from '../thread/offload/pin-place.ts';
 
 const { O_WRONLY, O_APPEND, O_CREAT } = constants;
 const LOG_MODE = 0o640;

@@ -13,7 +13,6 @@ import {
   withRouteClient,
 } from '../../host/index.ts';
 import { putGraceBack } from '../../host/sys/index.ts';
-import { Failure, messageOf } from '../rpc/failure.ts';
 import {
   findPins,
   namespaceOfPins,
@@ -22,7 +21,8 @@ import {
   type RemovedPins,
   remainingPins,
   removePins,
-} from '../thread/offload/pin-place.ts';
+} from '../../keeper/index.ts';
+import { Failure, messageOf } from '../rpc/failure.ts';
 import { DaemonLock, type Journal, lockState } from './lock.ts';
 import type { Logger } from './log.ts';
 

@@ -2,7 +2,9 @@
  * Captures in the datapath: sessions of the capture extension. While there are any and the configured stack has no running `capture`, one is
  * put on top of the stack for their time, so that nobody has to configure it and nobody pays for it.
  */
-import { type CaptureHub, type CaptureSession, captureExtension } from '../../extensions/capture/index.ts';
+import { CaptureFlag, type CaptureHub, type CaptureSession, captureExtension } from '../../extensions/capture/index.ts';
+import type { CopyTakers } from '../../keeper/index.ts';
+import { TagAction } from '../../net/index.ts';
 import { type ExtensionFactory, messageOf, type VirtualSwitch } from '../../switch/index.ts';
 import { Failure } from '../rpc/failure.ts';
 import type { CaptureRequest, OpenCapture } from './calls.ts';
@@ -70,4 +72,19 @@ export class DatapathCaptures {
       throw changed.error;
     }
   }
+}
+
+/** Captures as those who want to see what the kernel carries. Copies have their tags inside. */
+export function captureTakers(hub: CaptureHub): CopyTakers {
+  const directionOf = (isOut: boolean) => (isOut ? CaptureFlag.OUT : 0);
+  return {
+    get areThere() {
+      return hub.sessions.length > 0;
+    },
+    wantedBytes: (portId, isOut) => hub.wantedBytes(portId, directionOf(isOut)),
+    offer: (packet, portId, isOut, missingBytes) =>
+      hub.offer(packet, TagAction.KEEP, portId, 0, directionOf(isOut), missingBytes),
+    lose: (portId, isOut, packets) => hub.lose(portId, directionOf(isOut), packets),
+    changed: () => hub.changed(),
+  };
 }

@@ -8,6 +8,7 @@ import { learningExtension } from '../../extensions/learning/index.ts';
 import { ovsExtension } from '../../extensions/ovs/index.ts';
 import type { FlowSource } from '../../flow/index.ts';
 import { closeLeftTaps, type EventLoop, LinkWatch } from '../../host/index.ts';
+import { OffloadKeeper } from '../../keeper/index.ts';
 import { Batch, newCounters } from '../../net/index.ts';
 import {
   createSwitch,
@@ -22,12 +23,11 @@ import type { DaemonEvent, DropCount, PortCounters } from '../api.ts';
 import type { Operation as ConfigOperation } from '../config/diff.ts';
 import { CAPTURER, OPEN_VSWITCH } from '../extensions.ts';
 import type { CallMessage, DatapathCall, DatapathCalls, DatapathSummary, UpMessage } from './calls.ts';
-import { DatapathCaptures } from './captures.ts';
+import { captureTakers, DatapathCaptures } from './captures.ts';
 import { monotonicMs } from './clock.ts';
 import { failureOf } from './failures.ts';
 import { ForwardingDatabase, fullTableText } from './fdb.ts';
 import type { GracePeriods } from './grace-periods.ts';
-import { DatapathOffload } from './offload/offload.ts';
 import { ovsSurroundings } from './ovs.ts';
 import { DatapathPorts } from './ports.ts';
 import type { Pulse } from './pulse.ts';
@@ -57,7 +57,7 @@ export class Datapath {
   readonly #up: (message: UpMessage) => void;
   readonly #pulse: Pulse;
   readonly #switch: VirtualSwitch;
-  readonly #offload: DatapathOffload;
+  readonly #offload: OffloadKeeper;
   readonly #ports: DatapathPorts;
   readonly #stack: ExtensionStack;
   readonly #fdb: ForwardingDatabase;
@@ -80,10 +80,9 @@ export class Datapath {
     this.#switch.onEvent((event) => this.#onSwitchEvent(event));
     this.#switch.activate();
     const hub = new CaptureHub();
-    this.#offload = new DatapathOffload({
+    this.#offload = new OffloadKeeper({
       loop,
-      virtualSwitch: this.#switch,
-      captures: hub,
+      takers: captureTakers(hub),
       identity,
       programs: graces,
       nowMs: monotonicMs,
@@ -93,6 +92,7 @@ export class Datapath {
       portOf: (id) => this.#ports.withId(id),
       extensionRuns: (name) => this.#stack.running(name),
     });
+    hub.copyFrom(this.#offload.copies);
     this.#ports = new DatapathPorts(this.#switch, loop, this.#offload, {
       onState: (port, message) => this.#event('port-state', port.name, message),
       onWarning: (port, message) => this.#event('warning', port, `port ${port}: ${message}`),

@@ -1,5 +1,6 @@
 /** Errors of the rooms below as failures of the control socket: the kind for programs, the sentence and the advice for people. */
 import { SystemError } from '../../host/index.ts';
+import { KeeperError } from '../../keeper/index.ts';
 import { RuleError, SwitchError, type SwitchErrorCode } from '../../switch/index.ts';
 import { Failure, type FailureKind, toFailure } from '../rpc/failure.ts';
 
@@ -32,6 +33,7 @@ export function failureOf(error: unknown): Failure {
     return new Failure(kind, error.finding, error.advice === '' ? null : error.advice);
   }
   if (error instanceof SwitchError) return new Failure(KIND_BY_SWITCH_CODE[error.code] ?? 'failed', error.message);
+  if (error instanceof KeeperError) return new Failure(error.kind, error.message, error.hint);
   if (error instanceof RuleError) return new Failure('refused', error.message);
   if (error instanceof RangeError) return new Failure('invalid-params', error.message);
   return toFailure(error);

@@ -1,11 +1,11 @@
 /**
  * Sees to it that the kernel's own stack stays off the ports: the programs that keep it off (isolation.ts of host/) can be taken off by whoever may
  * attach programs, and the kernel tells nobody. One port at a time is looked at, as the answer waits for the lock of all interfaces. What carries flows is
- * looked after by offload/upkeep/.
+ * looked after by keeper/.
  */
 import { type EventLoop, PacketSocket, type Timer } from '../../host/index.ts';
+import { Condition } from '../../keeper/index.ts';
 import { messageOf } from '../../switch/index.ts';
-import { Condition } from './offload/upkeep/port-upkeep.ts';
 import type { DatapathPort } from './port.ts';
 
 /** How often all ports are looked at, and how long after one the next. */

@@ -2,15 +2,15 @@
  * One port of the datapath: its NIC in the switch, the adapter behind it, and its state. ports.ts keeps them all and decides when a port
  * attaches and detaches; here packets come in.
  */
-import type { EventLoop, LoopHandler, Poller, Timer } from '../../host/index.ts';
+import { type EventLoop, type LoopHandler, type Poller, type Timer, TimeShare } from '../../host/index.ts';
+import type { KeptPort, PortWishes } from '../../keeper/index.ts';
 import { type Adapter, BATCH_SIZE, Batch, PcapAdapter } from '../../net/index.ts';
 import type { VirtualSwitch } from '../../switch/index.ts';
 import type { PortState } from '../api.ts';
 import type { Port } from '../config/model.ts';
-import type { Seldom } from '../seldom.ts';
+import { Seldom } from '../seldom.ts';
 import { PortBackend } from './backend.ts';
 import type { FoundStations } from './stations.ts';
-import { TimeShare } from './time-share.ts';
 
 /** Time of the thread that the packets of one port may take at once, and packets that are taken however long they take. */
 const TURN_MS = 1;
@@ -27,7 +27,7 @@ export interface PortUser {
 }
 
 /** A port that exists in the switch. */
-export class DatapathPort implements LoopHandler, Poller {
+export class DatapathPort implements LoopHandler, Poller, KeptPort {
   readonly name: string;
   /** The switch's number of the port. */
   readonly id: number;
@@ -55,6 +55,9 @@ export class DatapathPort implements LoopHandler, Poller {
   readonly #switch: VirtualSwitch;
   readonly #loop: EventLoop;
   readonly #onTrouble: TroubleListener;
+  readonly #onRefused: (message: string) => void;
+  /** Says that packets beyond the port's share were dropped; null before the first were. */
+  #refusals: Seldom | null = null;
   readonly #batch = new Batch();
   readonly #time = new TimeShare(TURN_MS, LEAST_PACKETS, BATCH_SIZE);
   /** What adapters before the present one have lost. */
@@ -69,6 +72,7 @@ export class DatapathPort implements LoopHandler, Poller {
     virtualSwitch: VirtualSwitch,
     loop: EventLoop,
     onTrouble: TroubleListener,
+    onRefused: (message: string) => void,
   ) {
     this.name = name;
     this.id = id;
@@ -77,6 +81,36 @@ export class DatapathPort implements LoopHandler, Poller {
     this.#switch = virtualSwitch;
     this.#loop = loop;
     this.#onTrouble = onTrouble;
+    this.#onRefused = onRefused;
+  }
+
+  get wishes(): PortWishes {
+    const { config } = this;
+    return {
+      bar: configBar(config) ?? (this.attached ? null : 'its interface is not there'),
+      xdp: config.kind === 'netdev' && config.offload === 'xdp',
+      promiscuous: config.kind === 'netdev' && config.promiscuous !== false,
+    };
+  }
+
+  get nicMtuBytes(): number {
+    return this.#switch.port(this.id).nics[0]?.mtuBytes ?? 0;
+  }
+
+  receive(batch: Batch): void {
+    this.#switch.receive(this.id, 0, batch);
+  }
+
+  refused(packets: number): void {
+    this.countLost(packets);
+    this.#refusals ??= new Seldom(
+      (times) => {
+        const what = `${times} packet${times === 1 ? ' was' : 's were'} dropped before a flow was found for them`;
+        this.#onRefused(`${what}, as it has more of them than its share`);
+      },
+      (delayMs, call) => void this.#loop.timers.once(delayMs, { onTimer: call }),
+    );
+    this.#refusals.happened(packets);
   }
 
   /** Who is behind it, as far as that counts. */
@@ -162,4 +196,13 @@ export class DatapathPort implements LoopHandler, Poller {
   onError(): void {
     this.#onTrouble(this);
   }
+}
+
+/** Why the configuration keeps a port's packets from coming through programs, as the rest of a sentence that begins with it; null when it does not. */
+export function configBar(config: Port): string | null {
+  if (config.kind === 'memory' || config.kind === 'pcap') return `a port of kind ${config.kind} has no interface`;
+  if (config.offload === 'off') return 'its configuration says offload=off';
+  if (config.kind === 'netdev' && config.isolate === false) return 'its configuration says isolate=false';
+  if (config.kind === 'tap' && config.netns !== undefined) return `its interface is in the namespace ${config.netns}`;
+  return null;
 }

@@ -3,6 +3,7 @@
  * again when one of that name comes back. The switch's port exists all the time, so that policies and counters last.
  */
 import { type EventLoop, PacketSocket, Tap } from '../../host/index.ts';
+import type { OffloadKeeper } from '../../keeper/index.ts';
 import { type Adapter, formatMac, PcapAdapter } from '../../net/index.ts';
 import type { Operation, VirtualSwitch } from '../../switch/index.ts';
 import type { PortCounters, PortInfo, PortState } from '../api.ts';
@@ -13,9 +14,8 @@ import { interfaceExists, isDevice, openMemory, openNetdev, openPcap, openTapPor
 import { monotonicMs } from './clock.ts';
 import { failureOf } from './failures.ts';
 import { IsolationWatch } from './isolation-watch.ts';
-import type { DatapathOffload } from './offload/offload.ts';
 import { forgetOvsName, renameForOvs } from './ovs-name.ts';
-import { DatapathPort, type PortUser } from './port.ts';
+import { configBar, DatapathPort, type PortUser } from './port.ts';
 import { type Policies, propertyCalls } from './port-properties.ts';
 import { type Call, sequence } from './sequence.ts';
 import { StationWatch } from './station-watch.ts';
@@ -39,7 +39,7 @@ const MAXIMUM_KEPT_SETTINGS = 4_096;
 export class DatapathPorts {
   readonly #switch: VirtualSwitch;
   readonly #loop: EventLoop;
-  readonly #offload: DatapathOffload;
+  readonly #offload: OffloadKeeper;
   readonly #listener: PortsListener;
   readonly #ports = new Map<string, DatapathPort>();
   readonly #byId = new Map<number, DatapathPort>();
@@ -48,7 +48,7 @@ export class DatapathPorts {
   readonly #stations: StationWatch;
   readonly #isolation: IsolationWatch;
 
-  constructor(virtualSwitch: VirtualSwitch, loop: EventLoop, offload: DatapathOffload, listener: PortsListener) {
+  constructor(virtualSwitch: VirtualSwitch, loop: EventLoop, offload: OffloadKeeper, listener: PortsListener) {
     this.#switch = virtualSwitch;
     this.#loop = loop;
     this.#offload = offload;
@@ -299,7 +299,15 @@ export class DatapathPorts {
   }
 
   #register(name: string, id: number, config: Port): DatapathPort {
-    const port = new DatapathPort(name, id, config, this.#switch, this.#loop, (one) => this.#reexamine(one));
+    const port = new DatapathPort(
+      name,
+      id,
+      config,
+      this.#switch,
+      this.#loop,
+      (one) => this.#reexamine(one),
+      (message) => this.#listener.onWarning(name, message),
+    );
     this.#ports.set(name, port);
     this.#byId.set(id, port);
     return port;
@@ -327,7 +335,7 @@ export class DatapathPorts {
   #open(name: string, config: Port, up = true): Adapter {
     switch (config.kind) {
       case 'netdev':
-        return openNetdev(name, config, this.#offload.takes(config) ? null : this.#ringSlots());
+        return openNetdev(name, config, this.#takes(config) ? null : this.#ringSlots());
       case 'tap':
         return openTapPort(name, config, up);
       case 'memory':
@@ -373,7 +381,7 @@ export class DatapathPorts {
   /** Let packets in: through a program of the kernel where that is possible, else from the adapter itself. */
   #start(port: DatapathPort, adapter: Adapter): void {
     const { config } = port;
-    if (config.kind !== 'netdev' || !isDevice(adapter) || !this.#offload.takes(config)) {
+    if (config.kind !== 'netdev' || !isDevice(adapter) || !this.#takes(config)) {
       port.start(adapter);
       this.#startTap(port, adapter);
       return;
@@ -387,6 +395,11 @@ export class DatapathPorts {
     // It was opened to send alone.
     adapter.close();
     port.start(openNetdev(port.name, config, this.#ringSlots()));
+  }
+
+  /** Whether its packets are to come through a program. @throws KeeperError when they must and cannot */
+  #takes(config: Port & { kind: 'netdev' }): boolean {
+    return this.#offload.takes(config.device, configBar(config));
   }
 
   /** What the kernel sends through a TAP of this namespace may be carried past its descriptor. */

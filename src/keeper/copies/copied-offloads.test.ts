@@ -8,9 +8,9 @@ import {
   pseudoHeaderSum4,
   pseudoHeaderSum6,
   Region,
-} from '../../../net/index.ts';
-import { randomFrame } from '../../../net/match/testing.ts';
-import { fuzzRounds, randomNumbers } from '../../../net/wire/testing.ts';
+} from '../../net/index.ts';
+import { randomFrame } from '../../net/match/testing.ts';
+import { fuzzRounds, randomNumbers } from '../../net/wire/testing.ts';
 import { noteOffloads } from './copied-offloads.ts';
 
 function packetOf(bytes: Uint8Array): Packet {

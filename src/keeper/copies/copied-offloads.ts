@@ -10,7 +10,7 @@ import {
   type Packet,
   pseudoHeaderSum4,
   pseudoHeaderSum6,
-} from '../../../net/index.ts';
+} from '../../net/index.ts';
 
 const headers = new HeaderOffsets();
 

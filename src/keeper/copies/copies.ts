@@ -1,31 +1,34 @@
 /**
- * Copies for captures of what the kernel carries: while there are sessions, programs copy what these want, and the copies are handed to the
- * sessions here, never to the switch. Neighbours: flow-tables.ts has the programs, extensions/capture the sessions.
+ * Copies of what the kernel carries, for those who want to see packets: while there is somebody, programs copy what is wanted, and the copies are handed to
+ * them here, never to the switch. Neighbours: tables/ has the programs, offload/ the channel.
  */
-import { CaptureFlag, type CaptureHub, type CopySource } from '../../../extensions/capture/index.ts';
-import type { EventLoop, LoopHandler, Poller } from '../../../host/index.ts';
-import { Clock, ClockId } from '../../../host/sys/index.ts';
-import { Packet, type Region, TagAction } from '../../../net/index.ts';
-import { CopyChannel, type CopyMaps, cpuParts, type FrameCopy } from '../../../offload/index.ts';
-import { messageOf } from '../../../switch/index.ts';
+import type { LoopHandler, Poller } from '../../host/index.ts';
+import { Clock, ClockId } from '../../host/sys/index.ts';
+import { Packet, type Region } from '../../net/index.ts';
+import { CopyChannel, cpuParts, type FrameCopy } from '../../offload/index.ts';
+import { type KeeperHost, messageOf } from '../contract.ts';
+import type { PortPrograms } from '../ports/port.ts';
+import type { TableSet } from '../tables/table-set.ts';
 import { ClockOffset } from './clock-offset.ts';
 import { noteOffloads } from './copied-offloads.ts';
-import type { PortOffload } from './port-offload.ts';
 
 /** Room for copies that have not been read: some milliseconds of super-packets. */
 const RING_BYTES = 16_777_216;
 /** Copies taken at once, so that packets of the switch wait no longer than that. */
 const MOST_AT_ONCE = 1024;
 
-export interface CopySurroundings {
-  readonly loop: EventLoop;
-  readonly hub: CaptureHub;
-  ports(): Iterable<PortOffload>;
-  /** Whether some flows run in the kernel, so that there is something to copy. */
-  hasPrograms(): boolean;
-  /** Have all programs copy what they carry, or none. @returns whether it is so now */
-  setCopies(copies: CopyMaps | null): boolean;
-  warn(message: string): void;
+/** Who wants to see packets, such as captures. Ports are the switch's, by number. */
+export interface CopyTakers {
+  /** Whether there is somebody. */
+  readonly areThere: boolean;
+  /** Most bytes that are wanted of frames of a port; 0 for none. @param isOut of those that go out */
+  wantedBytes(portId: number, isOut: boolean): number;
+  /** A frame that came in or went out. @param missingBytes how many of it are not here */
+  offer(packet: Packet, portId: number, isOut: boolean, missingBytes: number): void;
+  /** So many were wanted, and could not be copied. */
+  lose(portId: number, isOut: boolean, packets: number): void;
+  /** Whether copies can be made may be another than before: they are to ask by {@link CaptureCopies.changed}. */
+  changed(): void;
 }
 
 /** What of the copies of one port is known. */
@@ -35,8 +38,10 @@ interface CopiedPort {
   lostOut: number;
 }
 
-export class CaptureCopies implements CopySource, LoopHandler, Poller {
-  readonly #around: CopySurroundings;
+export class CaptureCopies implements LoopHandler, Poller {
+  readonly #host: KeeperHost;
+  readonly #tables: TableSet;
+  readonly #kept: Iterable<PortPrograms>;
   readonly #take = (copy: FrameCopy): void => this.#offer(copy);
   /** Programs copy, and copies are read. It is there as long as captures are: its memory is mapped. */
   #channel: CopyChannel | null = null;
@@ -50,11 +55,16 @@ export class CaptureCopies implements CopySource, LoopHandler, Poller {
   /** From the kernel's clock to that of captures, as of when copies were last taken. */
   readonly #wall = new ClockOffset(new Clock(ClockId.REALTIME), new Clock(ClockId.MONOTONIC));
 
-  constructor(around: CopySurroundings) {
-    this.#around = around;
-    around.hub.copyFrom(this);
+  constructor(host: KeeperHost, tables: TableSet, ports: Iterable<PortPrograms>) {
+    this.#host = host;
+    this.#tables = tables;
+    this.#kept = ports;
   }
 
+  /**
+   * What is wanted has changed. From now on it is offered, as far as the kernel carries it.
+   * @returns whether it is; else packets that somebody wants to see have to come up
+   */
   changed(): boolean {
     this.#isChanging = true;
     try {
@@ -65,19 +75,21 @@ export class CaptureCopies implements CopySource, LoopHandler, Poller {
   }
 
   #change(): boolean {
-    const { hub, warn } = this.#around;
-    if (hub.sessions.length === 0) this.#isRefused = false;
-    if (hub.sessions.length === 0 || this.#isRefused || !this.#around.hasPrograms()) {
+    const { takers } = this.#host;
+    if (!takers.areThere) this.#isRefused = false;
+    // Without tables there is nothing to copy.
+    const isIdle = this.#tables.running().next().done === true;
+    if (!takers.areThere || this.#isRefused || isIdle) {
       this.#stop();
       return false;
     }
     try {
-      if (this.#around.setCopies(this.#start().maps)) {
+      if (this.#tables.setCopies(this.#start().maps)) {
         this.portsChanged();
         return true;
       }
     } catch (error) {
-      warn(`no copies for captures from the kernel: ${messageOf(error)}`);
+      this.#host.warn(`no copies for captures from the kernel: ${messageOf(error)}`);
     }
     this.#isRefused = true;
     this.#stop();
@@ -87,12 +99,12 @@ export class CaptureCopies implements CopySource, LoopHandler, Poller {
   /** The verifier has refused programs that copy. */
   refused(reason: string): void {
     this.#isRefused = true;
-    this.#around.warn(`packets of captures come up, as the verifier takes no program that copies them: ${reason}`);
-    if (!this.#isChanging) this.#around.hub.changed();
+    this.#host.warn(`packets of captures come up, as the verifier takes no program that copies them: ${reason}`);
+    if (!this.#isChanging) this.#host.takers.changed();
   }
 
   #start(): CopyChannel {
-    const { loop } = this.#around;
+    const { loop } = this.#host;
     if (this.#channel !== null) return this.#channel;
     this.#channel = CopyChannel.create({ ringBytes: RING_BYTES, cpus: cpuParts() });
     loop.add(this.#channel.fileDescriptor, this);
@@ -103,15 +115,15 @@ export class CaptureCopies implements CopySource, LoopHandler, Poller {
   #stop(): void {
     const channel = this.#channel;
     if (channel === null) return;
-    const { loop, setCopies, warn } = this.#around;
+    const { loop } = this.#host;
     for (const ifindex of this.#ports.keys()) channel.want(ifindex, 0, 0);
     this.drain();
     this.#ports.clear();
     try {
-      setCopies(null);
+      this.#tables.setCopies(null);
     } catch (error) {
       // They copy nothing that is not wanted.
-      warn(`programs keep their stage for copies: ${messageOf(error)}`);
+      this.#host.warn(`programs keep their stage for copies: ${messageOf(error)}`);
     }
     loop.remove(channel.fileDescriptor);
     loop.removePoller(this);
@@ -126,18 +138,19 @@ export class CaptureCopies implements CopySource, LoopHandler, Poller {
     const channel = this.#channel;
     if (channel === null) return;
     this.drain();
-    const { hub } = this.#around;
+    const { takers } = this.#host;
     const before = this.#ports;
     this.#ports = new Map();
-    for (const { ifindex, port } of this.#around.ports()) {
+    for (const { ifindex, port } of this.#kept) {
       before.delete(ifindex);
       const lostIn = channel.lost(ifindex, false);
       this.#ports.set(ifindex, { id: port.id, lostIn, lostOut: channel.lost(ifindex, true) });
-      channel.want(ifindex, hub.wantedBytes(port.id, 0), hub.wantedBytes(port.id, CaptureFlag.OUT));
+      channel.want(ifindex, takers.wantedBytes(port.id, false), takers.wantedBytes(port.id, true));
     }
     for (const ifindex of before.keys()) channel.want(ifindex, 0, 0);
   }
 
+  /** Offer what was carried until now, or the first part of it. @returns how many were offered; 0 when all are */
   drain(): number {
     return this.poll();
   }
@@ -161,13 +174,13 @@ export class CaptureCopies implements CopySource, LoopHandler, Poller {
   }
 
   #countLost(channel: CopyChannel): void {
-    const { hub } = this.#around;
+    const { takers } = this.#host;
     this.#lost = channel.lostInAll;
     for (const [ifindex, port] of this.#ports) {
       const lostIn = channel.lost(ifindex, false);
       const lostOut = channel.lost(ifindex, true);
-      if (lostIn !== port.lostIn) hub.lose(port.id, 0, (lostIn - port.lostIn) >>> 0);
-      if (lostOut !== port.lostOut) hub.lose(port.id, CaptureFlag.OUT, (lostOut - port.lostOut) >>> 0);
+      if (lostIn !== port.lostIn) takers.lose(port.id, false, (lostIn - port.lostIn) >>> 0);
+      if (lostOut !== port.lostOut) takers.lose(port.id, true, (lostOut - port.lostOut) >>> 0);
       port.lostIn = lostIn;
       port.lostOut = lostOut;
     }
@@ -185,8 +198,7 @@ export class CaptureCopies implements CopySource, LoopHandler, Poller {
     this.#stamp(packet, copy.timeNs);
     const missingBytes = copy.originalBytes - copy.lengthBytes;
     noteOffloads(packet, copy.isSuperPacket);
-    const direction = copy.isOut ? CaptureFlag.OUT : 0;
-    this.#around.hub.offer(packet, TagAction.KEEP, port.id, 0, direction, missingBytes);
+    this.#host.takers.offer(packet, port.id, copy.isOut, missingBytes);
   }
 
   #stamp(packet: Packet, timeNs: number): void {

@@ -23,9 +23,9 @@ import {
   OffloadState,
   removeOffloadState,
   tablesLayout,
-} from '../../../offload/index.ts';
-import { messageOf } from '../../../switch/index.ts';
-import { addressOf, CHANGES, InterfaceChanges } from './interface-changes.ts';
+} from '../../offload/index.ts';
+import { messageOf } from '../contract.ts';
+import { addressOf, CHANGES, InterfaceChanges } from '../ports/interface-changes.ts';
 import { type LinksData, ownNamespace, readLinksData, takeBackLeft, writeLinksData } from './links-manifest.ts';
 import { LINKS, tableFolderOf, tableFolders } from './pin-place.ts';
 

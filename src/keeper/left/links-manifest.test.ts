@@ -1,6 +1,6 @@
 /** What the next daemon reads is what this one wrote, and nothing that is damaged makes it do something. */
 import { expect, test } from 'vitest';
-import type { Json } from '../../../offload/index.ts';
+import type { Json } from '../../offload/index.ts';
 import { type LinksData, readLinksData, writeLinksData } from './links-manifest.ts';
 
 const data: LinksData = {

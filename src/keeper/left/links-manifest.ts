@@ -3,9 +3,9 @@
  * changed about them. Neighbours: kept.ts writes it and goes on with it; pin-place.ts takes everything back where no daemon follows.
  */
 import { readlinkSync } from 'node:fs';
-import { NetworkNamespace } from '../../../host/index.ts';
-import { type Json, leftData } from '../../../offload/index.ts';
-import { CHANGES, type Change, type NotedChanges, takeBackNoted } from './interface-changes.ts';
+import { NetworkNamespace } from '../../host/index.ts';
+import { type Json, leftData } from '../../offload/index.ts';
+import { CHANGES, type Change, type NotedChanges, takeBackNoted } from '../ports/interface-changes.ts';
 
 export interface LinksData {
   /** As {@link ownNamespace} has it. */

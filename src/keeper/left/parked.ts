@@ -2,8 +2,8 @@
  * Programs of a former daemon that stand aside while the next one starts, with others in their place: should the start fail, they run again.
  * Neighbour: takeover.ts decides which.
  */
-import { loadProgram, Program, ProgramBuilder, TC, XDP } from '../../../bpf/index.ts';
-import type { Attachment } from '../../../offload/index.ts';
+import { loadProgram, Program, ProgramBuilder, TC, XDP } from '../../bpf/index.ts';
+import type { Attachment } from '../../offload/index.ts';
 
 export class ParkedPrograms {
   readonly #former = new Map<Attachment, Program>();

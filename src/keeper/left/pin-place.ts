@@ -22,8 +22,8 @@ import {
   mountBpfFileSystem,
   removeLeftPuntPair,
   unmountBpfFileSystem,
-} from '../../../host/index.ts';
-import { leftData, removeOffloadState } from '../../../offload/index.ts';
+} from '../../host/index.ts';
+import { leftData, removeOffloadState } from '../../offload/index.ts';
 import { readLinksData, takeBackLeft } from './links-manifest.ts';
 
 const SHARED = '/sys/fs/bpf';

@@ -2,12 +2,12 @@
  * A daemon's start after one that was killed or that left its flows in the kernel. Until the new one has its ports and tables, what was left
  * goes on working; then tables and programs pass over one by one, and what nobody wants any more is taken off. Nothing of it makes a packet
  * go two ways: an interface always has a program that carries its packets or hands them up, until the port is a port no more.
- * Neighbours: kept.ts is what there is; port-offloads.ts has the ports, flow-tables.ts the tables of this process.
+ * Neighbours: kept.ts is what there is; ports/ and tables/ have those of this process, and a table settles its own flows.
  */
-import type { FlowSource } from '../../../flow/index.ts';
-import type { Ability, Attachment, Installation, LoadedProgram } from '../../../offload/index.ts';
-import { messageOf } from '../../../switch/index.ts';
-import { InterfaceChanges } from './interface-changes.ts';
+import type { FlowSource } from '../../flow/index.ts';
+import type { Ability, Attachment, Installation, LoadedProgram } from '../../offload/index.ts';
+import { type KeeperHost, messageOf } from '../contract.ts';
+import { InterfaceChanges } from '../ports/interface-changes.ts';
 import {
   KeptState,
   type LeftPrograms,
@@ -18,41 +18,12 @@ import {
 } from './kept.ts';
 import { ParkedPrograms } from './parked.ts';
 import { findPins, makePins, removePins } from './pin-place.ts';
-import type { OffloadedSource } from './source.ts';
 
-/** How long flows go on of a source whose program is to decide anew, from when the source is back. */
+/** How long an extension may take to come back that may offer its tables. */
 const GRACE_MS = 10_000;
-/** Flows told to their source at once, and flows taken out at once: their packets come up until they are put again. */
-const RECALL_FLOWS = 256;
-const REMOVE_FLOWS = 16;
 
 const GO_ON =
   'the flows that the daemon before left in the kernel go on: the next `millrace up` takes them up, `millrace down` ends them';
-
-export interface TakeoverSurroundings {
-  readonly identity: string;
-  nowMs(): number;
-  warn(message: string): void;
-  log(message: string, fields: Record<string, unknown>): void;
-  /** Whether an extension is there that may offer its tables later. */
-  extensionRuns(name: string): boolean;
-  /** The switch's port behind an interface; -1 for none. */
-  portIdOf(ifindex: number): number;
-}
-
-/** What of a former process's tables is still to be settled. */
-export interface TakenTables {
-  readonly left: LeftTables;
-  /** Tells flows to the source; null when all are told. */
-  recall: Iterator<{
-    readonly ifindex: number;
-    readonly outputs: readonly number[] | null;
-    readonly key: Uint32Array;
-  }> | null;
-  /** When what is not claimed ends. */
-  untilMs: number;
-  removed: number;
-}
 
 export class Takeover {
   #kept: KeptState | null = null;
@@ -64,27 +35,27 @@ export class Takeover {
   readonly #silenced = new Set<number>();
   /** Where nothing is kept. */
   readonly #transientChanges = new InterfaceChanges(() => {});
-  readonly #around: TakeoverSurroundings;
+  readonly #host: KeeperHost;
 
-  constructor(around: TakeoverSurroundings) {
-    this.#around = around;
-    const folder = findPins(around.identity);
+  constructor(host: KeeperHost) {
+    this.#host = host;
+    const folder = findPins(host.identity);
     if (folder === null) return;
     try {
       this.#open(folder);
     } catch (error) {
-      around.warn(`what was left in the kernel cannot be taken up: ${messageOf(error)}`);
+      host.warn(`what was left in the kernel cannot be taken up: ${messageOf(error)}`);
     }
   }
 
   #open(folder: string): void {
     const kept = new KeptState(folder);
     this.#kept = kept;
-    for (const refusal of [...kept.refusals, ...kept.remains.splice(0)]) this.#around.warn(refusal);
+    for (const refusal of [...kept.refusals, ...kept.remains.splice(0)]) this.#host.warn(refusal);
     if (!kept.hasLeft) return;
     const interfaces = kept.interfaces.size;
     const tables = [...kept.tables].map(({ name }) => name).join(', ');
-    this.#around.log('flows that were left in the kernel go on', { interfaces, tables });
+    this.#host.log('flows that were left in the kernel go on', { interfaces, tables });
   }
 
   /** Where pins are; null when nothing outlives the process. */
@@ -95,7 +66,7 @@ export class Takeover {
   /** See that things can be kept. */
   prepare(): Ability {
     try {
-      if (this.#kept === null) this.#open(makePins(this.#around.identity));
+      if (this.#kept === null) this.#open(makePins(this.#host.identity));
       return { possible: true };
     } catch (error) {
       return { possible: false, reason: messageOf(error) };
@@ -170,12 +141,9 @@ export class Takeover {
     return this.#kept?.takeTables(name) ?? null;
   }
 
-  /** What is to be done about tables that a source has taken up. */
-  begin({ source, flows }: OffloadedSource, left: LeftTables): TakenTables {
-    const removed = flows.retain(this.#kept?.interfaces ?? new Set());
-    const returns = source.returnsWith !== undefined;
-    const recall = source.recall === undefined ? null : flows.leftFlows()[Symbol.iterator]();
-    return { left, recall, untilMs: returns ? this.#around.nowMs() + GRACE_MS : 0, removed };
+  /** Interfaces that are what they were when the former process left them. */
+  get interfaces(): ReadonlySet<number> {
+    return this.#kept?.interfaces ?? new Set();
   }
 
   /** Pin what is about to run. @returns null when nothing is kept */
@@ -183,19 +151,18 @@ export class Takeover {
     try {
       return this.#kept?.prepare(source.name, source.returnsWith ?? null, installation) ?? null;
     } catch (error) {
-      this.#around.warn(`a restart will interrupt flows of ${source.name}: ${messageOf(error)}`);
+      this.#host.warn(`a restart will interrupt flows of ${source.name}: ${messageOf(error)}`);
       return null;
     }
   }
 
   /** Programs that have changed come to interfaces, too, whose ports are not there yet. */
   exchange(
-    tables: TakenTables | null,
+    { interfaces }: LeftTables,
     programs: { readonly tc: LoadedProgram | null; readonly xdp: LoadedProgram | null },
   ): void {
-    if (this.#kept === null || tables === null) return;
-    for (const { ifindex, tc, xdp } of this.#kept.programs) {
-      if (!tables.left.interfaces.has(ifindex)) continue;
+    for (const { ifindex, tc, xdp } of this.#kept?.programs ?? []) {
+      if (!interfaces.has(ifindex)) continue;
       if (programs.tc !== null && tc !== undefined) this.#parked.replace(tc, programs.tc.program);
       if (programs.xdp !== null && xdp !== undefined) this.#parked.replace(xdp, programs.xdp.program);
     }
@@ -215,35 +182,12 @@ export class Takeover {
   start(): void {
     for (const attachment of this.#parked.forgetXdp()) this.#kept?.detach(attachment);
     this.#started = true;
-    this.#startedMs = this.#around.nowMs();
+    this.#startedMs = this.#host.nowMs();
   }
 
-  /**
-   * Go on with tables that were taken up.
-   * @returns null when nothing is left to be done about them
-   */
-  step({ source, flows }: OffloadedSource, tables: TakenTables): TakenTables | null {
-    if (!this.#started) return tables;
-    if (tables.recall !== null) {
-      for (let count = 0; count < RECALL_FLOWS; count += 1) {
-        const next = tables.recall.next();
-        if (next.done === true) {
-          tables.recall = null;
-          break;
-        }
-        const { ifindex, outputs, key } = next.value;
-        const portId = this.#around.portIdOf(ifindex);
-        const outputPortIds = (outputs ?? []).map((output) => this.#around.portIdOf(output));
-        if (portId !== -1 && !outputPortIds.includes(-1)) source.recall?.({ portId, outputPortIds, key });
-      }
-      return tables;
-    }
-    if (this.#around.nowMs() < tables.untilMs) return tables;
-    for (const ifindex of tables.left.interfaces) this.#drop(ifindex);
-    tables.removed += flows.reconcile(REMOVE_FLOWS);
-    if (!flows.isReconciled) return tables;
-    this.#around.log('flows of the former process were taken over', { table: source.name, ended: tables.removed });
-    return null;
+  /** Whether the configuration is in force. */
+  get isStarted(): boolean {
+    return this.#started;
   }
 
   /**
@@ -256,17 +200,18 @@ export class Takeover {
     if (kept === null || !this.#started) return;
     for (const { name, returnsWith } of [...kept.tables]) {
       // The extension itself may be asked for a little later.
-      const isEarly = this.#around.nowMs() < this.#startedMs + GRACE_MS;
-      if (!isOff && returnsWith !== null && (isEarly || this.#around.extensionRuns(returnsWith))) continue;
-      this.#around.log('flows of the former process end, as nobody has them now', { table: name });
+      const isEarly = this.#host.nowMs() < this.#startedMs + GRACE_MS;
+      if (!isOff && returnsWith !== null && (isEarly || this.#host.extensionRuns(returnsWith))) continue;
+      this.#host.log('flows of the former process end, as nobody has them now', { table: name });
       kept.removeTables(name);
     }
     for (const { ifindex } of [...kept.programs]) {
-      if (!kept.isWaiting(ifindex) && !isTaken(ifindex)) this.#drop(ifindex);
+      if (!kept.isWaiting(ifindex) && !isTaken(ifindex)) this.dropPrograms(ifindex);
     }
   }
 
-  #drop(ifindex: number): void {
+  /** Take programs off an interface that nobody has taken up. */
+  dropPrograms(ifindex: number): void {
     this.#kept?.dropPrograms(ifindex, this.#silenced.has(ifindex));
   }
 
@@ -286,12 +231,12 @@ export class Takeover {
     try {
       this.#kept?.removeAll();
       for (const remains of [...(this.#kept?.remains ?? []), ...this.#transientChanges.seekLost()]) {
-        this.#around.warn(remains);
+        this.#host.warn(remains);
       }
       this.#end();
-      removePins(this.#around.identity);
+      removePins(this.#host.identity);
     } catch (error) {
-      this.#around.warn(`something stays in the kernel; try \`millrace down\` once more: ${messageOf(error)}`);
+      this.#host.warn(`something stays in the kernel; try \`millrace down\` once more: ${messageOf(error)}`);
     }
   }
 

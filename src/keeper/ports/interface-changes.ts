@@ -7,9 +7,9 @@
  * another network namespace is followed there. Neighbours: links-manifest.ts is where notes outlive the process; port-offloads.ts has them made
  * and taken back.
  */
-import { Errno, type MovedTo, SystemError, withRouteClient } from '../../../host/index.ts';
-import { LinkFlag } from '../../../netlink/index.ts';
-import { undoXdpTarget, xdpTarget } from '../../../offload/index.ts';
+import { Errno, type MovedTo, SystemError, withRouteClient } from '../../host/index.ts';
+import { LinkFlag } from '../../netlink/index.ts';
+import { undoXdpTarget, xdpTarget } from '../../offload/index.ts';
 import { findMovedTo, type MovedInterface, searchMoved } from './moved-interface.ts';
 
 /** `up`; `promiscuous`: the flag that `ip link` shows; `gro`: at the peer, so that XDP can send to the interface. */

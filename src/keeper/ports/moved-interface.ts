@@ -10,8 +10,8 @@ import {
   NetworkNamespace,
   SystemError,
   withRouteClient,
-} from '../../../host/index.ts';
-import { getNamespaceId, type Link, parseNamespaceId } from '../../../netlink/index.ts';
+} from '../../host/index.ts';
+import { getNamespaceId, type Link, parseNamespaceId } from '../../netlink/index.ts';
 
 /** Where an interface is, or may be. */
 export interface MovedInterface {

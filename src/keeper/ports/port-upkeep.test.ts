@@ -1,8 +1,11 @@
 import { expect, test } from 'vitest';
-import { Timers } from '../../../../host/index.ts';
-import type { PortOffload } from '../port-offload.ts';
+import { Timers } from '../../host/index.ts';
+import type { KeeperHost } from '../contract.ts';
+import type { Takeover } from '../left/takeover.ts';
+import type { WayUp } from '../punts/way-up.ts';
 import { Condition, STEADY_MS } from './condition.ts';
-import { PortUpkeep, type UpkeepSurroundings } from './port-upkeep.ts';
+import type { PortPrograms } from './port.ts';
+import { PortUpkeep } from './port-upkeep.ts';
 
 test('what keeps a port from being looked after is said when it changes, and not with each look', () => {
   const timers = new Timers();
@@ -12,21 +15,21 @@ test('what keeps a port from being looked after is said when it changes, and not
     port: { name: 'p' },
     upkeepTrouble: new Condition(),
     asksForXdp: false,
-    lacksProgram: false,
     wantsNews: false,
-    get isStripped(): boolean {
+    get isInNeed(): boolean {
       if (refusal !== null) throw new Error(refusal);
       return false;
     },
   };
   const said: string[] = [];
-  const upkeep = new PortUpkeep({
+  const host = {
     loop: { timers },
-    ports: () => [one as unknown as PortOffload],
     nowMs: () => nowMs,
     warn: (message: string) => said.push(message),
     say: (message: string) => said.push(message),
-  } as unknown as UpkeepSurroundings);
+  } as unknown as KeeperHost;
+  const ports = [one as unknown as PortPrograms];
+  const upkeep = new PortUpkeep(host, {} as unknown as Takeover, {} as unknown as WayUp, ports);
   const pass = (milliseconds: number): void => {
     const untilMs = nowMs + milliseconds;
     while (nowMs < untilMs) {

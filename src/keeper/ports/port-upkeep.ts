@@ -1,44 +1,27 @@
 /**
  * Keeps the programs of ports where they belong while others change what these rest on: a program that somebody has taken off is put back, and a port goes
- * to tc when XDP does not suit it any more, and returns. It is the only door of this folder. Neighbours: port-watch.ts says when to look, xdp-state.ts knows whether XDP can be.
+ * to tc when XDP does not suit it any more, and returns. Neighbours: port-watch.ts says when to look, xdp-state.ts knows whether XDP can be.
  */
-import { type EventLoop, withRouteClient } from '../../../../host/index.ts';
-import { messageOf } from '../../../../switch/index.ts';
-import type { PortOffload } from '../port-offload.ts';
-import type { Takeover } from '../takeover.ts';
-import type { WayUp } from '../way-up.ts';
+import { withRouteClient } from '../../host/index.ts';
+import { type KeeperHost, messageOf } from '../contract.ts';
+import type { Takeover } from '../left/takeover.ts';
+import type { WayUp } from '../punts/way-up.ts';
+import type { PortPrograms } from './port.ts';
 import { PortWatch } from './port-watch.ts';
 
-export { Condition } from './condition.ts';
-export type { Watched } from './port-watch.ts';
-export { XdpState } from './xdp-state.ts';
-
-export interface UpkeepSurroundings {
-  readonly loop: EventLoop;
-  readonly takeover: Takeover;
-  readonly wayUp: WayUp;
-  ports(): Iterable<PortOffload>;
-  /** Milliseconds of CLOCK_MONOTONIC. */
-  nowMs(): number;
-  /** @param port that it is about */
-  warn(message: string, port?: string): void;
-  /** Something is as it should be again. */
-  say(message: string, port: string): void;
-}
-
 export class PortUpkeep {
-  readonly #around: UpkeepSurroundings;
-  readonly #watch: PortWatch<PortOffload>;
+  readonly #host: KeeperHost;
+  readonly #takeover: Takeover;
+  readonly #wayUp: WayUp;
+  readonly #watch: PortWatch<PortPrograms>;
   /** What was last said of what keeps each port from XDP. */
-  readonly #said = new WeakMap<PortOffload, readonly string[]>();
+  readonly #said = new WeakMap<PortPrograms, readonly string[]>();
 
-  constructor(around: UpkeepSurroundings) {
-    this.#around = around;
-    this.#watch = new PortWatch({
-      loop: around.loop,
-      ports: () => around.ports(),
-      look: (one, isNews) => this.#look(one, isNews),
-    });
+  constructor(host: KeeperHost, takeover: Takeover, wayUp: WayUp, ports: Iterable<PortPrograms>) {
+    this.#host = host;
+    this.#takeover = takeover;
+    this.#wayUp = wayUp;
+    this.#watch = new PortWatch(host.loop, ports, (one, isNews) => this.#look(one, isNews));
   }
 
   /** Something was said of a device with this index, in whichever network namespace; -1 for any device. */
@@ -47,7 +30,7 @@ export class PortUpkeep {
   }
 
   /** The port is no more. */
-  forget(one: PortOffload): void {
+  forget(one: PortPrograms): void {
     this.#watch.forget(one);
   }
 
@@ -56,8 +39,8 @@ export class PortUpkeep {
   }
 
   /** Put the programs of a port's table on it, or those that hand everything up. */
-  putPrograms(one: PortOffload): void {
-    one.putPrograms(this.#around.wayUp.base?.program ?? null, this.#around.nowMs());
+  putPrograms(one: PortPrograms): void {
+    one.putPrograms(this.#wayUp.base?.program ?? null, this.#host.nowMs());
     this.sayXdp(one);
   }
 
@@ -66,28 +49,26 @@ export class PortUpkeep {
    * @param isNews whether something was said of its interface, or of what that stands on
    * @returns whether XDP can do other things than before
    */
-  see(one: PortOffload, isNews: boolean): boolean {
-    const { takeover, nowMs } = this.#around;
+  see(one: PortPrograms, isNews: boolean): boolean {
     one.linkedIndex = withRouteClient((client) => client.findLink(one.ifindex))?.linkedIndex ?? 0;
-    const isOther = one.xdpState.look(one.ifindex, isNews, nowMs());
+    const isOther = one.xdpState.look(one.ifindex, isNews, this.#host.nowMs());
     // Whoever has turned off at the other end what was turned on there for XDP, decides about it from now on.
-    if (one.xdpState.lacksGro) takeover.changes.leave(one.ifindex, 'gro');
+    if (one.xdpState.lacksGro) this.#takeover.changes.leave(one.ifindex, 'gro');
     return isOther;
   }
 
   /** Say what keeps a port from XDP, once. */
-  sayXdp(one: PortOffload): void {
+  sayXdp(one: PortPrograms): void {
     if (one.awaitsXdp) return;
     const { name } = one.port;
     const before = this.#said.get(one) ?? [];
     const reasons = one.xdpReasons;
-    for (const reason of reasons) if (!before.includes(reason)) this.#around.warn(`port ${name}: ${reason}`, name);
-    if (reasons.length === 0 && before.length > 0)
-      this.#around.say(`port ${name} is offloaded at xdp, both ways`, name);
+    for (const reason of reasons) if (!before.includes(reason)) this.#host.warn(`port ${name}: ${reason}`, name);
+    if (reasons.length === 0 && before.length > 0) this.#host.say(`port ${name} is offloaded at xdp, both ways`, name);
     this.#said.set(one, reasons);
   }
 
-  #look(one: PortOffload, isNews: boolean): void {
+  #look(one: PortPrograms, isNews: boolean): void {
     let trouble: string | null = null;
     try {
       this.#care(one, isNews);
@@ -95,13 +76,13 @@ export class PortUpkeep {
       trouble = messageOf(error);
     }
     const { name } = one.port;
-    if (!one.upkeepTrouble.see(trouble, this.#around.nowMs())) return;
-    if (trouble === null) this.#around.say(`port ${name} is looked after again`, name);
-    else this.#around.warn(`port ${name} cannot be looked after: ${trouble}`, name);
+    if (!one.upkeepTrouble.see(trouble, this.#host.nowMs())) return;
+    if (trouble === null) this.#host.say(`port ${name} is looked after again`, name);
+    else this.#host.warn(`port ${name} cannot be looked after: ${trouble}`, name);
   }
 
-  #care(one: PortOffload, isNews: boolean): void {
-    if (one.isStripped || one.lacksProgram) this.#putBack(one);
+  #care(one: PortPrograms, isNews: boolean): void {
+    if (one.isInNeed) this.#putBack(one);
     if (!one.asksForXdp || !this.see(one, isNews)) return;
     // The program goes first: what comes with unfinished checksums is not to be carried once more.
     if (one.wanted !== 'xdp') one.detachXdp();
@@ -109,17 +90,17 @@ export class PortUpkeep {
     this.putPrograms(one);
   }
 
-  #putBack(one: PortOffload): void {
+  #putBack(one: PortPrograms): void {
     // It goes, or has gone, and its programs with it; the port follows.
     if (withRouteClient((client) => client.findLink(one.ifindex)) === null) return;
     const { name } = one.port;
-    const { isStripped } = one;
+    const wasStripped = one.state === 'stripped';
     this.putPrograms(one);
-    if (!one.isStripped && !one.lacksProgram) {
-      this.#around.warn(`a program of port ${name} was taken off by somebody, and is back`, name);
-    } else if (isStripped) {
+    if (!one.isInNeed) {
+      this.#host.warn(`a program of port ${name} was taken off by somebody, and is back`, name);
+    } else if (wasStripped) {
       const why = one.why ?? 'the kernel does not say why';
-      this.#around.warn(`a program of port ${name} was taken off by somebody, and cannot be put back: ${why}`, name);
+      this.#host.warn(`a program of port ${name} was taken off by somebody, and cannot be put back: ${why}`, name);
     }
   }
 }

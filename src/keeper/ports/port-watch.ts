@@ -3,7 +3,7 @@
  * the programs themselves, which somebody may take off. News of devices tell of most of it within milliseconds; a turn through all ports is the net
  * beneath. One look at a time: at a port at XDP it asks the kernel several questions, some half a millisecond of the thread that packets wait for.
  */
-import type { EventLoop, Timer } from '../../../../host/index.ts';
+import type { EventLoop, Timer } from '../../host/index.ts';
 
 /** How often each port is looked at, and how long after news, which mostly come several at once. */
 const TURN_MS = 1_000;
@@ -19,29 +19,27 @@ export interface Watched {
   readonly wantsNews: boolean;
 }
 
-export interface PortWatchSurroundings<Port extends Watched> {
-  readonly loop: EventLoop;
-  ports(): Iterable<Port>;
-  /** @param isNews whether something was said of what it rests on */
-  look(port: Port, isNews: boolean): void;
-}
-
 export class PortWatch<Port extends Watched> {
-  readonly #around: PortWatchSurroundings<Port>;
+  readonly #loop: EventLoop;
+  readonly #ports: Iterable<Port>;
+  readonly #lookAt: (port: Port, isNews: boolean) => void;
   /** Ports that are to be looked at, and whether because of news; those with news come first. */
   readonly #news = new Set<Port>();
   readonly #turn = new Set<Port>();
   readonly #turns: Timer;
   #next: Timer | null = null;
 
-  constructor(around: PortWatchSurroundings<Port>) {
-    this.#around = around;
-    this.#turns = around.loop.timers.every(TURN_MS, { onTimer: () => this.#begin() });
+  /** @param look given whether something was said of what the port rests on */
+  constructor(loop: EventLoop, ports: Iterable<Port>, look: (port: Port, isNews: boolean) => void) {
+    this.#loop = loop;
+    this.#ports = ports;
+    this.#lookAt = look;
+    this.#turns = loop.timers.every(TURN_MS, { onTimer: () => this.#begin() });
   }
 
   /** Something was said of a device with this index, in whichever network namespace; -1 for any device. */
   heard(ifindex: number): void {
-    for (const port of this.#around.ports()) {
+    for (const port of this.#ports) {
       if (port.wantsNews && (ifindex === -1 || port.rests(ifindex))) this.#news.add(port);
     }
     if (this.#news.size > 0) this.#soon(SOON_MS);
@@ -61,12 +59,12 @@ export class PortWatch<Port extends Watched> {
   }
 
   #begin(): void {
-    for (const port of this.#around.ports()) this.#turn.add(port);
+    for (const port of this.#ports) this.#turn.add(port);
     if (this.#turn.size > 0) this.#soon(0);
   }
 
   #soon(delayMs: number): void {
-    this.#next ??= this.#around.loop.timers.once(delayMs, {
+    this.#next ??= this.#loop.timers.once(delayMs, {
       onTimer: () => {
         this.#next = null;
         this.#look();
@@ -79,7 +77,7 @@ export class PortWatch<Port extends Watched> {
     const { value: port } = (isNews ? this.#news : this.#turn).values().next();
     if (port === undefined) return;
     this.forget(port);
-    this.#around.look(port, isNews);
+    this.#lookAt(port, isNews);
     if (this.#news.size + this.#turn.size > 0) this.#soon(PAUSE_MS);
   }
 }

@@ -1,38 +1,47 @@
 /**
- * What the kernel does for one port: the claim of its punted packets, and the programs on its interface. Neighbours: port-offloads.ts
- * keeps all ports and finds the table that decides about each; upkeep/ says whether XDP can be.
+ * What the kernel does for one port: the claim of its punted packets, and the programs on its interface, in one of these states:
+ *
+ *      away         nothing takes its packets in: no program is on it, or none could be put there
+ *      left         programs of the former process go on, by the tables that they belong to
+ *      handing-up   the program that hands everything up
+ *      carried      the programs of its table, at tc, or at XDP and tc
+ *      stripped     somebody has taken a program off
+ *
+ *      away -- begin --> left, handing-up        left, handing-up -- a table has programs for it --> carried
+ *      carried -- no table decides, or something else looks at its packets --> handing-up
+ *      any -- somebody --> stripped -- upkeep --> as before         any -- end --> away
+ *
+ * A TAP's packets come by its descriptor: it is away where others hand everything up. Neighbours: ports.ts keeps all ports and finds the table that decides
+ * about each; xdp-state.ts says whether XDP can be.
  */
-import type { Program } from '../../../bpf/index.ts';
-import type { PuntClaim } from '../../../host/index.ts';
-import type { Attachment, ForeignProgram, Hook } from '../../../offload/index.ts';
-import type { Seldom } from '../../seldom.ts';
-import type { DatapathPort } from '../port.ts';
+import type { Program } from '../../bpf/index.ts';
+import type { PuntClaim } from '../../host/index.ts';
+import type { Attachment, ForeignProgram, Hook } from '../../offload/index.ts';
+import type { KeptPort } from '../contract.ts';
+import type { LeftPrograms, ProgramHolder } from '../left/kept.ts';
+import type { PuntShare } from '../punts/punt-shares.ts';
+import type { KeptTable } from '../tables/table.ts';
+import { Condition } from './condition.ts';
 import type { Change } from './interface-changes.ts';
-import type { LeftPrograms, ProgramHolder } from './kept.ts';
-import type { PuntShare } from './punt-shares.ts';
-import type { OffloadedSource } from './source.ts';
-import { Condition, type Watched, XdpState } from './upkeep/port-upkeep.ts';
+import type { Watched } from './port-watch.ts';
+import { XdpState } from './xdp-state.ts';
+
+export type ProgramsState = 'away' | 'left' | 'handing-up' | 'carried' | 'stripped';
 
 /** How long a port counts as overloaded after its last packet beyond its share. */
 const OVERLOAD_MS = 60_000;
 
-export class PortOffload implements Watched {
-  readonly port: DatapathPort;
+export class PortPrograms implements Watched {
+  readonly port: KeptPort;
   readonly ifindex: number;
   /** The other end is this host itself: a TAP. What the kernel sends comes to Millrace. */
   readonly isTap: boolean;
-  /** The table that decides about its packets; null when none does. */
-  source: OffloadedSource | null = null;
-  /** Nothing else looks at its packets, so that they may go past. */
-  isOpen = false;
   /** What others have set about its interface, as far as XDP depends on it. */
   readonly xdpState = new XdpState();
   /** What keeps its programs from being looked after, when that was last tried. */
   readonly upkeepTrouble = new Condition();
   /** Index of what its interface stands on: a veth's other end; 0 for nothing. */
   linkedIndex = 0;
-  /** MTU of its NIC in the switch; 0 for none. */
-  mtuBytes = 0;
   claim: PuntClaim | null = null;
   /** At tc: ingress, or egress of a TAP. */
   tc: Attachment | null = null;
@@ -46,25 +55,52 @@ export class PortOffload implements Watched {
   lostPunts = 0;
   /** What it gets of the way up; null for a TAP, which has one of its own. */
   share: PuntShare | null = null;
-  /** Says that packets beyond its share were dropped; null as its share. */
-  refusals: Seldom | null = null;
+  #source: KeptTable | null = null;
+  #isOpen = false;
 
   /** Puts programs on its interface. */
   readonly holder: ProgramHolder;
   /** What a former process left on its interface; null when that was nothing. */
   left: LeftPrograms | null = null;
 
-  constructor(port: DatapathPort, ifindex: number, isTap: boolean, holder: ProgramHolder) {
+  constructor(port: KeptPort, ifindex: number, isTap: boolean, holder: ProgramHolder) {
     this.holder = holder;
     this.port = port;
     this.ifindex = ifindex;
     this.isTap = isTap;
   }
 
-  /** Whether its configuration asks for XDP. */
+  /** The table that decides about its packets; null when none does. */
+  get source(): KeptTable | null {
+    return this.#source;
+  }
+
+  /** Nothing else looks at its packets, so that they may go past. */
+  get isOpen(): boolean {
+    return this.#isOpen;
+  }
+
+  /** Another table decides about its packets, or something else looks at them. @returns whether anything is other than before */
+  decideBy(source: KeptTable | null, isOpen: boolean): boolean {
+    const isOther = this.#source !== source || this.#isOpen !== isOpen;
+    this.#source = source;
+    this.#isOpen = isOpen;
+    return isOther;
+  }
+
+  /** As it is now: the kernel is asked. */
+  get state(): ProgramsState {
+    if (this.tc === null) return 'away';
+    if (!this.tc.present) return 'stripped';
+    const source = this.#isOpen ? this.#source : null;
+    if (this.left !== null && source?.isTakenOver === true) return 'left';
+    if (this.xdp?.present === false) return 'stripped';
+    return (source?.tc ?? null) === null ? 'handing-up' : 'carried';
+  }
+
+  /** Whether it is to be at XDP where that can be. */
   get asksForXdp(): boolean {
-    const { config } = this.port;
-    return config.kind === 'netdev' && config.offload === 'xdp';
+    return !this.isTap && this.port.wishes.xdp;
   }
 
   /** Where its packets are to come to programs. */
@@ -79,7 +115,7 @@ export class PortOffload implements Watched {
 
   /** Whether it is to be at XDP, and the program is still to come. */
   get awaitsXdp(): boolean {
-    return this.wanted === 'xdp' && this.xdp === null && this.isOpen;
+    return this.wanted === 'xdp' && this.xdp === null && this.#isOpen;
   }
 
   /** Why XDP does not do all that it was asked for; empty when it does, or was not asked. */
@@ -113,29 +149,24 @@ export class PortOffload implements Watched {
     return ifindex === this.ifindex || ifindex === this.linkedIndex;
   }
 
-  /** Whether a program of ours was taken off by somebody. */
-  get isStripped(): boolean {
-    return this.tc?.present === false || this.xdp?.present === false;
-  }
-
-  /** Whether nothing takes its packets in. */
-  get lacksProgram(): boolean {
-    return this.tc === null && !this.isTap;
+  /** Whether its programs are not what they should be: somebody has taken one off, or nothing takes its packets in. */
+  get isInNeed(): boolean {
+    const { state } = this;
+    return state === 'stripped' || (state === 'away' && !this.isTap);
   }
 
   /** Where its flows run now. */
   get hook(): 'tc' | 'xdp' | null {
-    if (this.source === null || !this.isOpen) return null;
+    if (this.#source === null || !this.#isOpen) return null;
     if (this.xdp !== null) return 'xdp';
-    return this.tc !== null && this.source.tc !== null ? 'tc' : null;
+    return this.tc !== null && this.#source.tc !== null ? 'tc' : null;
   }
 
   /** What its interface has to be for the programs. @param keeps whether they outlive the process, and its packet socket */
   needs(change: Change, keeps: boolean): boolean {
-    const { config } = this.port;
-    if (config.kind !== 'netdev') return false;
+    if (this.isTap) return false;
     if (change === 'gro') return this.asksForXdp;
-    return change === 'up' || (keeps && config.promiscuous !== false);
+    return change === 'up' || (keeps && this.port.wishes.promiscuous);
   }
 
   /**
@@ -144,9 +175,9 @@ export class PortOffload implements Watched {
    * @param nowMs of the clock of its XdpState
    */
   putPrograms(base: Program | null, nowMs: number): void {
-    const source = this.isOpen ? this.source : null;
-    // Those of the former process, until there are others.
-    if (source?.isTakenOver === true && this.left !== null && this.tc?.present === true) return;
+    // Until there are others.
+    if (this.left !== null && this.state === 'left') return;
+    const source = this.#isOpen ? this.#source : null;
     const tc = source?.tc?.program ?? (this.isTap ? null : base);
     if (tc === null) {
       if (this.tc !== null) this.holder.detach(this.tc);
@@ -161,7 +192,7 @@ export class PortOffload implements Watched {
       const reason = this.attach('xdp', xdp);
       if (reason === null) return;
       this.xdpState.refuse(reason, nowMs);
-      this.source?.setPort(this);
+      this.#source?.setPort(this);
     }
   }
 

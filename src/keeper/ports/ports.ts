@@ -1,55 +1,55 @@
 /**
  * The ports whose packets come through programs, or whose flows programs carry: they begin, change and end here, each gets the flow table that
- * decides about it, and what is punted goes on to the switch. Neighbours: port-offload.ts is one port, upkeep/ sees
- * that its programs stay, flow-tables.ts has the tables.
+ * decides about it, and what is punted goes on to the switch. Neighbours: port.ts is one port, port-upkeep.ts sees that its programs stay,
+ * interface-changes.ts is what is changed for them.
  */
-import { type PuntRecord, withRouteClient } from '../../../host/index.ts';
-import type { Batch, Packet } from '../../../net/index.ts';
-import { messageOf, type VirtualSwitch } from '../../../switch/index.ts';
-import type { PortInfo } from '../../api.ts';
-import { Seldom } from '../../seldom.ts';
-import type { DatapathPort } from '../port.ts';
+import { type PuntRecord, withRouteClient } from '../../host/index.ts';
+import type { Batch, Packet } from '../../net/index.ts';
+import { type KeeperHost, type KeptPort, messageOf } from '../contract.ts';
+import { transientHolder } from '../left/kept.ts';
+import type { Takeover } from '../left/takeover.ts';
+import { PortPunts } from '../punts/port-punts.ts';
+import { type PuntShare, PuntShares } from '../punts/punt-shares.ts';
+import { RING_SLOTS, type WayUp } from '../punts/way-up.ts';
+import type { PortSummary } from '../shown.ts';
+import type { KeptTable } from '../tables/table.ts';
+import type { TableSet } from '../tables/table-set.ts';
 import { CHANGES, type Change } from './interface-changes.ts';
-import { transientHolder } from './kept.ts';
-import { PortOffload } from './port-offload.ts';
-import { PortPunts } from './port-punts.ts';
-import { type PuntShare, PuntShares } from './punt-shares.ts';
-import type { OffloadedSource } from './source.ts';
-import { PortUpkeep, type UpkeepSurroundings } from './upkeep/port-upkeep.ts';
-import { RING_SLOTS } from './way-up.ts';
+import { PortPrograms } from './port.ts';
+import { PortUpkeep } from './port-upkeep.ts';
 
 const FAILED_CHANGE: Readonly<Record<Exclude<Change, 'gro'>, string>> = {
   up: 'cannot set up the interface of',
   promiscuous: 'without a daemon a network card may take only what is sent to itself, on',
 };
 
-export interface PortsSurroundings extends Omit<UpkeepSurroundings, 'ports'> {
-  readonly virtualSwitch: VirtualSwitch;
-  /** Flow tables that run in the kernel, those that were offered first in front. */
-  tables(): Iterable<OffloadedSource>;
-  /** A port has come or gone. */
-  changed(): void;
-}
-
-export class PortOffloads implements Iterable<PortOffload> {
-  readonly #around: PortsSurroundings;
-  readonly #ports = new Map<number, PortOffload>();
+export class KeptPorts implements Iterable<PortPrograms> {
+  /** Told when a port has come or gone. */
+  onChanged: () => void = () => {};
+  readonly #host: KeeperHost;
+  readonly #takeover: Takeover;
+  readonly #wayUp: WayUp;
+  readonly #tables: TableSet;
+  readonly #ports = new Map<number, PortPrograms>();
   readonly #upkeep: PortUpkeep;
   readonly #shares: PuntShares;
 
-  constructor(around: PortsSurroundings) {
-    this.#around = around;
-    this.#upkeep = new PortUpkeep({ ...around, ports: () => this.#ports.values() });
+  constructor(host: KeeperHost, takeover: Takeover, wayUp: WayUp, tables: TableSet) {
+    this.#host = host;
+    this.#takeover = takeover;
+    this.#wayUp = wayUp;
+    this.#tables = tables;
+    this.#upkeep = new PortUpkeep(host, takeover, wayUp, this);
     this.#shares = new PuntShares(RING_SLOTS, (share, packets) => this.#refused(share, packets));
   }
 
-  [Symbol.iterator](): Iterator<PortOffload> {
+  [Symbol.iterator](): Iterator<PortPrograms> {
     return this.#ports.values();
   }
 
-  /** What the kernel does for a port, in short; null when it does nothing. */
-  summaryOf(port: DatapathPort): PortInfo['offload'] {
-    const one = this.#ports.get(port.id);
+  /** What the kernel does for a port of the switch, in short; null when it does nothing. */
+  summaryOf(portId: number): PortSummary | null {
+    const one = this.#ports.get(portId);
     return one === undefined ? null : { hook: one.hook, reason: one.why, pending: one.awaitsXdp };
   }
 
@@ -58,13 +58,9 @@ export class PortOffloads implements Iterable<PortOffload> {
     this.#ports.get(portId)?.share?.holdBack(performance.now());
   }
 
-  /** See {@link PortOffload.overload}. */
-  overloadOf(port: DatapathPort): string | null {
-    return this.#ports.get(port.id)?.overload ?? null;
-  }
-
-  of(port: DatapathPort): PortOffload | undefined {
-    return this.#ports.get(port.id);
+  /** By the switch's number. */
+  of(portId: number): PortPrograms | undefined {
+    return this.#ports.get(portId);
   }
 
   /** Id of the port with an interface; -1 for none. */
@@ -72,27 +68,26 @@ export class PortOffloads implements Iterable<PortOffload> {
     return this.#withInterface(ifindex)?.port.id ?? -1;
   }
 
-  #withInterface(ifindex: number): PortOffload | undefined {
+  #withInterface(ifindex: number): PortPrograms | undefined {
     for (const one of this.#ports.values()) if (one.ifindex === ifindex) return one;
     return undefined;
   }
 
-  /** Packets of a port that is not to be offloaded come to the engine alone, whatever a former process has left. */
+  /** Packets of an interface that is not to be offloaded come to the engine alone, whatever a former process has left. */
   silence(device: string): void {
     const link = withRouteClient((client) => client.findLink(device));
-    if (link !== null) this.#around.takeover.silence(link.index);
+    if (link !== null) this.#takeover.silence(link.index);
   }
 
   /**
    * Put a program on a port, and take its punted packets.
    * @returns null, or why its packets must come by another way
    */
-  begin(port: DatapathPort, ifindex: number): string | null {
-    const { takeover, wayUp, changed } = this.#around;
-    const one = new PortOffload(port, ifindex, false, takeover.holder);
+  begin(port: KeptPort, ifindex: number): string | null {
+    const one = new PortPrograms(port, ifindex, false, this.#takeover.holder);
     try {
-      const base = wayUp.openForPorts();
-      one.claim = wayUp.claim(ifindex, {
+      const base = this.#wayUp.openForPorts();
+      one.claim = this.#wayUp.claim(ifindex, {
         onPunted: (batch) => this.#punted(one, batch),
         onResumed: (packet, record) => this.#resumed(one, packet, record),
       });
@@ -101,16 +96,14 @@ export class PortOffloads implements Iterable<PortOffload> {
     } catch (error) {
       one.attachReason = messageOf(error);
     }
-    if (one.tc === null) {
+    if (one.state === 'away') {
       this.#letGo(one);
       return one.attachReason ?? 'no program is on its interface';
     }
-    one.share = this.#shares.open(new PortPunts(one, wayUp));
-    one.refusals = this.#saysRefusals(port.name);
+    one.share = this.#shares.open(new PortPunts(one, this.#wayUp));
     this.#ports.set(port.id, one);
     this.#changeInterface(one);
-    this.#readMtu(one);
-    changed();
+    this.onChanged();
     if (one.asksForXdp) this.#upkeep.see(one, true);
     if (one.wanted !== 'xdp' && one.xdp !== null) this.#stopTakenXdp(one);
     this.#assign(one);
@@ -122,63 +115,43 @@ export class PortOffloads implements Iterable<PortOffload> {
    * Take up the programs that a former process left on a port. They stay as long as the tables decide that they belong to.
    * @returns whether a program is there now
    */
-  #takeUp(one: PortOffload): boolean {
-    const { takeover, wayUp } = this.#around;
-    const left = takeover.takePrograms(one.ifindex);
+  #takeUp(one: PortPrograms): boolean {
+    const left = this.#takeover.takePrograms(one.ifindex);
     if (left?.tc === undefined) return false;
     one.left = left;
     one.tc = left.tc;
     one.xdp = left.xdp ?? null;
     one.foreign = left.tc.foreign;
-    const goesOn = takeover.isWaiting(one.ifindex) || this.isTaken(one.ifindex);
+    const goesOn = this.#takeover.isWaiting(one.ifindex) || this.#tables.isTaken(one.ifindex);
     if (!(one.asksForXdp && goesOn)) this.#stopTakenXdp(one);
-    if (goesOn || (wayUp.base !== null && one.tc.replace(wayUp.base.program))) return true;
+    if (goesOn || (this.#wayUp.base !== null && one.tc.replace(this.#wayUp.base.program))) return true;
     one.tc = null;
     return false;
   }
 
   /** The program that a former process left at XDP does not go on. */
-  #stopTakenXdp(one: PortOffload): void {
-    if (one.xdp !== null) this.#around.takeover.park(one.xdp);
+  #stopTakenXdp(one: PortPrograms): void {
+    if (one.xdp !== null) this.#takeover.park(one.xdp);
     one.xdp = null;
   }
 
-  /** Whether tables decide about an interface that a table has taken up from a former process. */
-  isTaken(ifindex: number): boolean {
-    for (const table of this.#around.tables()) if (table.taken?.left.interfaces.has(ifindex)) return true;
-    return false;
-  }
-
   /** A TAP is there: its descriptor is read as ever, and programs may carry its flows past it. */
-  beginTap(port: DatapathPort, ifindex: number): void {
+  beginTap(port: KeptPort, ifindex: number): void {
     // It ends with the process, and its programs with it.
-    const one = new PortOffload(port, ifindex, true, transientHolder);
+    const one = new PortPrograms(port, ifindex, true, transientHolder);
     port.onWorkedOff = (packets) => {
       if (one.tc !== null) one.source?.flows.drained(one.ifindex, packets);
     };
     this.#ports.set(port.id, one);
-    this.#readMtu(one);
-    this.#around.changed();
+    this.onChanged();
     this.#assign(one);
   }
 
-  #saysRefusals(name: string): Seldom {
-    const { loop, warn } = this.#around;
-    return new Seldom(
-      (packets) => {
-        const what = `${packets} packet${packets === 1 ? ' was' : 's were'} dropped before a flow was found for them`;
-        warn(`port ${name}: ${what}, as it has more of them than its share`, name);
-      },
-      (delayMs, call) => void loop.timers.once(delayMs, { onTimer: call }),
-    );
-  }
-
   /** The port's NIC has other properties. */
-  nicChanged(port: DatapathPort): void {
+  nicChanged(port: KeptPort): void {
     const one = this.#ports.get(port.id);
     if (one === undefined) return;
-    this.#around.takeover.readdress(one.ifindex);
-    this.#readMtu(one);
+    this.#takeover.readdress(one.ifindex);
     this.#assign(one);
   }
 
@@ -188,23 +161,22 @@ export class PortOffloads implements Iterable<PortOffload> {
   }
 
   /** The port's device goes, or the port. */
-  end(port: DatapathPort): void {
-    const { takeover, changed } = this.#around;
+  end(port: KeptPort): void {
     const one = this.#ports.get(port.id);
     if (one === undefined) return;
     this.#ports.delete(port.id);
     if (one.share !== null) this.#shares.close(one.share);
     this.#upkeep.forget(one);
     port.onWorkedOff = null;
-    if (one.left !== null && takeover.isUnderWay) {
+    if (one.left !== null && this.#takeover.isUnderWay) {
       // The start has failed: what was left is left again.
       this.#disclaim(one);
-      takeover.giveBack(one.left);
+      this.#takeover.giveBack(one.left);
       return;
     }
     one.source?.flows.removePort(one.ifindex);
     this.#letGo(one);
-    changed();
+    this.onChanged();
   }
 
   /** The configuration is in force: change back what a former process has changed and this one does not need. */
@@ -218,15 +190,15 @@ export class PortOffloads implements Iterable<PortOffload> {
   }
 
   /** The programs of a table have changed. */
-  putPrograms(of: OffloadedSource): void {
+  putPrograms(of: KeptTable): void {
     for (const one of this.#ports.values()) if (one.source === of) this.#upkeep.putPrograms(one);
   }
 
   /** A table no longer runs in the kernel. @param comesBack whether programs of a former process go on with it */
-  closeTable(gone: OffloadedSource, comesBack: boolean): void {
+  closeTable(gone: KeptTable, comesBack: boolean): void {
     for (const one of this.#ports.values()) {
       if (one.source !== gone) continue;
-      if (comesBack && one.left !== null) Object.assign(one, { source: null, isOpen: false });
+      if (comesBack && one.left !== null) one.decideBy(null, false);
       else this.#assign(one);
     }
   }
@@ -258,16 +230,16 @@ export class PortOffloads implements Iterable<PortOffload> {
     this.#upkeep.close();
   }
 
-  #punted(one: PortOffload, batch: Batch): void {
+  #punted(one: PortPrograms, batch: Batch): void {
     const { count } = batch;
     const beganMs = performance.now();
-    this.#around.virtualSwitch.receive(one.port.id, 0, batch);
+    one.port.receive(batch);
     this.#workedOff(one, count, beganMs);
-    this.#around.wayUp.base?.workedOff(one.ifindex, count);
+    this.#wayUp.base?.workedOff(one.ifindex, count);
   }
 
   /** Packets that came up are done. */
-  #workedOff(one: PortOffload, count: number, beganMs: number): void {
+  #workedOff(one: PortPrograms, count: number, beganMs: number): void {
     one.source?.flows.drained(one.ifindex, count);
     const nowMs = performance.now();
     if (one.share !== null) this.#shares.workedOff(one.share, count, nowMs - beganMs, nowMs);
@@ -277,14 +249,13 @@ export class PortOffloads implements Iterable<PortOffload> {
   #refused(share: PuntShare, packets: number): void {
     for (const one of this.#ports.values()) {
       if (one.share !== share) continue;
-      one.port.countLost(packets);
-      one.refusals?.happened(packets);
+      one.port.refused(packets);
       return;
     }
   }
 
   /** A packet that its table goes on with: the switch has had it. */
-  #resumed(one: PortOffload, packet: Packet, record: PuntRecord): void {
+  #resumed(one: PortPrograms, packet: Packet, record: PuntRecord): void {
     const { source } = one;
     const beganMs = performance.now();
     if (source?.source.resume === undefined) {
@@ -295,56 +266,48 @@ export class PortOffloads implements Iterable<PortOffload> {
   }
 
   /** Have the interface as the programs need it, also when this process is no more. */
-  #changeInterface(one: PortOffload): void {
-    const { changes, folder, isUnderWay } = this.#around.takeover;
+  #changeInterface(one: PortPrograms): void {
+    const { changes, folder, isUnderWay } = this.#takeover;
     for (const change of CHANGES) {
       if (!one.needs(change, folder !== null)) continue;
       try {
-        for (const remains of changes.make(one.ifindex, change)) this.#around.warn(remains);
+        for (const remains of changes.make(one.ifindex, change)) this.#host.warn(remains);
       } catch (error) {
         // What XDP lacks is said with all the rest of it.
         if (change === 'gro') continue;
-        this.#around.warn(`${FAILED_CHANGE[change]} port ${one.port.name}: ${messageOf(error)}`);
+        this.#host.warn(`${FAILED_CHANGE[change]} port ${one.port.name}: ${messageOf(error)}`);
       }
     }
     if (!isUnderWay) this.#changeBack(one);
   }
 
-  #changeBack(one: PortOffload): void {
-    const { changes, folder } = this.#around.takeover;
+  #changeBack(one: PortPrograms): void {
+    const { changes, folder } = this.#takeover;
     for (const change of CHANGES) if (!one.needs(change, folder !== null)) changes.takeBack(one.ifindex, change);
   }
 
-  #letGo(one: PortOffload): void {
-    this.#around.wayUp.base?.end(one.ifindex);
+  #letGo(one: PortPrograms): void {
+    this.#wayUp.base?.end(one.ifindex);
     try {
       // It is set down, where it was down, before anybody else has it.
-      this.#around.takeover.changes.takeAllBack(one.ifindex);
+      this.#takeover.changes.takeAllBack(one.ifindex);
     } catch (error) {
-      this.#around.warn(`port ${one.port.name}: ${messageOf(error)}`);
+      this.#host.warn(`port ${one.port.name}: ${messageOf(error)}`);
     }
     one.detach();
     this.#disclaim(one);
   }
 
-  #disclaim(one: PortOffload): void {
-    if (one.claim !== null) this.#around.wayUp.disclaim(one.ifindex);
+  #disclaim(one: PortPrograms): void {
+    if (one.claim !== null) this.#wayUp.disclaim(one.ifindex);
     one.claim = null;
   }
 
-  #readMtu(one: PortOffload): void {
-    one.mtuBytes = this.#around.virtualSwitch.port(one.port.id).nics[0]?.mtuBytes ?? 0;
-  }
-
   /** Find the table that decides about a port, and put its programs on it. */
-  #assign(one: PortOffload): void {
-    let wanted: OffloadedSource | null = null;
-    for (const table of this.#around.tables()) if (table.has(one)) wanted ??= table;
+  #assign(one: PortPrograms): void {
+    const wanted = this.#tables.decidingAbout(one);
     const before = one.source;
-    const wasOpen = one.isOpen;
-    one.source = wanted;
-    one.isOpen = wanted?.isOpen(one) ?? false;
-    const isOther = before !== wanted || wasOpen !== one.isOpen;
+    const isOther = one.decideBy(wanted, wanted?.isOpen(one) ?? false);
     // A program that does not know the port any more would leave its packets to the kernel: another comes first.
     if (isOther && !one.isOpen) this.#upkeep.putPrograms(one);
     if (before !== null && before !== wanted) before.flows.removePort(one.ifindex);

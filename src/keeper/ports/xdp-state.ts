@@ -3,10 +3,10 @@
  * sent. All of it depends on what others set, mostly at a veth's other end, and may change at any moment: port-watch.ts has it looked at again and
  * again. Where XDP cannot be, tc does the same.
  */
-import { NoInterfaceError, newsOfPeers, xdpReception } from '../../../../bpf/index.ts';
-import { SystemError } from '../../../../host/index.ts';
-import { xdpTarget } from '../../../../offload/index.ts';
-import { messageOf } from '../../../../switch/index.ts';
+import { NoInterfaceError, newsOfPeers, xdpReception } from '../../bpf/index.ts';
+import { SystemError } from '../../host/index.ts';
+import { xdpTarget } from '../../offload/index.ts';
+import { messageOf } from '../contract.ts';
 import { Condition } from './condition.ts';
 
 /** A refused program is tried again after news of the interface or its other end, else so often. */

@@ -16,8 +16,8 @@ import {
   R7,
   SK_BUFF,
   TC,
-} from '../../../bpf/index.ts';
-import { emitPunt, emitWithinShare, type ShareWords } from '../../../offload/index.ts';
+} from '../../bpf/index.ts';
+import { emitPunt, emitWithinShare, type ShareWords } from '../../offload/index.ts';
 
 const Count: ShareWords = { handedUp: 0, workedOff: 1, share: 2, refused: 3 };
 const COUNT_WORDS = 4;

@@ -2,17 +2,17 @@
  * What programs have counted of the packets that a port hands up, whichever of them is on its interface: that of a flow table, or the one that hands up
  * everything. punt-shares.ts decides by it what the port gets of the way up.
  */
-import type { PortOffload } from './port-offload.ts';
+import type { PortPrograms } from '../ports/port.ts';
 import type { PuntCounts } from './punt-shares.ts';
 import type { WayUp } from './way-up.ts';
 
 export class PortPunts implements PuntCounts {
-  readonly #one: PortOffload;
+  readonly #one: PortPrograms;
   readonly #wayUp: WayUp;
   #refusedByTable = 0;
   #refusedByBase = 0;
 
-  constructor(one: PortOffload, wayUp: WayUp) {
+  constructor(one: PortPrograms, wayUp: WayUp) {
     this.#one = one;
     this.#wayUp = wayUp;
   }

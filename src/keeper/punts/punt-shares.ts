@@ -1,9 +1,9 @@
 /**
  * What each port gets of the way up, whose ring all ports share: as many packets under way as leave room for the others, and no more than take
  * a few milliseconds of the thread. Programs drop what is beyond a port's share (offload/punt/share.ts), so a port that floods cannot fill the ring. Neighbours:
- * port-offloads.ts tells what was worked off, base-program.ts and the tables have the counts.
+ * ports/ tells what was worked off, base-program.ts and the tables have the counts.
  */
-import { TimeShare } from '../time-share.ts';
+import { TimeShare } from '../../host/index.ts';
 
 /** How much longer than the part of the ring that stays free a port's part may be. */
 const SHARE_TO_FREE = 3;

@@ -1,18 +1,20 @@
 /**
  * The way up: the punt channel by which packets that programs do not carry come to the engine, and the program that hands up everything. It is
- * there from the first port or table on that needs it. Neighbours: port-offloads.ts and flow-tables.ts.
+ * there from the first port or table on that needs it. Neighbours: ports/ and tables/.
  */
 import {
-  type EventLoop,
   openPuntChannel,
   type PuntChannel,
   type PuntClaim,
   type PuntCounters,
   type PuntHandler,
   type Timer,
-} from '../../../host/index.ts';
-import { BATCH_SIZE } from '../../../net/index.ts';
-import type { Marks } from '../../../offload/index.ts';
+} from '../../host/index.ts';
+import { BATCH_SIZE } from '../../net/index.ts';
+import type { Marks } from '../../offload/index.ts';
+import type { KeeperHost } from '../contract.ts';
+import { puntNameOf, puntPathOf } from '../left/pin-place.ts';
+import type { Takeover } from '../left/takeover.ts';
 import { BaseProgram } from './base-program.ts';
 
 /** Slots of the ring that all ports share. */
@@ -24,17 +26,9 @@ const LOOK_MS = 10;
 /** Batches that are taken at the end, at most. */
 const LAST_TURNS = 1000;
 
-export interface WayUpOptions {
-  readonly loop: EventLoop;
-  /** Of the device that programs redirect to. */
-  readonly interfaceName: string;
-  /** Where the devices are kept, so that they outlive the process; null when they need not. */
-  path(): string | null;
-  warn(message: string): void;
-}
-
 export class WayUp implements Marks {
-  readonly #options: WayUpOptions;
+  readonly #host: KeeperHost;
+  readonly #takeover: Takeover;
   #taken = 0;
   /** Marks that were given, and those of them that are past; beside them the oldest that are not, with what had been taken then. */
   #given = 0;
@@ -46,8 +40,9 @@ export class WayUp implements Marks {
   #look: Timer | null = null;
   #takenAtLook = 0;
 
-  constructor(options: WayUpOptions) {
-    this.#options = options;
+  constructor(host: KeeperHost, takeover: Takeover) {
+    this.#host = host;
+    this.#takeover = takeover;
   }
 
   /** The program that hands up everything; null before a port has asked for it. */
@@ -86,7 +81,7 @@ export class WayUp implements Marks {
   }
 
   #lookLater(channel: PuntChannel): void {
-    this.#look = this.#options.loop.timers.once(LOOK_MS, {
+    this.#look = this.#host.loop.timers.once(LOOK_MS, {
       onTimer: () => {
         this.#look = null;
         if (this.#channel !== channel || this.#base === null) return;
@@ -133,16 +128,21 @@ export class WayUp implements Marks {
     const channel = this.#channel;
     if (channel === null) return;
     this.#channel = null;
-    this.#options.loop.remove(channel.fileDescriptor);
+    this.#host.loop.remove(channel.fileDescriptor);
     if (remove) channel.remove();
     else channel.close();
   }
 
   #channelOf(): PuntChannel {
     if (this.#channel !== null) return this.#channel;
-    const { loop, interfaceName, warn } = this.#options;
-    const channel = openPuntChannel({ interfaceName, receiveSlots: RING_SLOTS, namespacePath: this.#options.path() });
-    for (const warning of channel.warnings) warn(warning);
+    const { loop, identity } = this.#host;
+    const channel = openPuntChannel({
+      interfaceName: puntNameOf(identity),
+      receiveSlots: RING_SLOTS,
+      // Its devices outlive the process as programs do.
+      namespacePath: this.#takeover.folder === null ? null : puntPathOf(identity),
+    });
+    for (const warning of channel.warnings) this.#host.warn(warning);
     this.#channel = channel;
     loop.add(channel.fileDescriptor, {
       onReady: () => void this.#receive(channel),

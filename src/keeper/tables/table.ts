@@ -1,122 +1,243 @@
 /**
- * One flow table that an extension offers, with what of it runs in the kernel: its ports as programs know them, and the programs as they come.
- * Neighbours: flow-tables.ts keeps all tables, port-offload.ts puts programs on interfaces.
+ * One flow table that an extension offers, with what of it runs in the kernel: its ports as programs know them, and its programs, which are pinned and put
+ * on their ports as they come. A table that a former process has left goes on as it is, and is settled step by step:
+ *
+ *      held -- the configuration is in force --> recalling -- all flows are told --> claimable -- the time is over --> removing --> own
+ *
+ *      held        programs and entries of the former process go on
+ *      recalling   the source is told which flows still run, so that it puts again those that it would make now
+ *      claimable   flows that it puts are found in the tables, with what they have counted
+ *      removing    what nobody has claimed goes, a few at a time
+ *      own         all that runs is this process's
+ *
+ * Neighbours: tables.ts keeps all of them, left/ has what was left.
  */
-import type { FlowSource } from '../../../flow/index.ts';
+import type { FlowSource } from '../../flow/index.ts';
 import {
   FlowOffload,
   type Installation,
+  type LeftFlow,
   type LoadedProgram,
-  type Marks,
   type Refused,
   type Workshop,
-} from '../../../offload/index.ts';
-import type { LeftTables } from './kept.ts';
-import type { PortOffload } from './port-offload.ts';
-import type { TakenTables } from './takeover.ts';
+} from '../../offload/index.ts';
+import type { KeeperHost } from '../contract.ts';
+import type { CaptureCopies } from '../copies/copies.ts';
+import type { LeftTables } from '../left/kept.ts';
+import type { Takeover } from '../left/takeover.ts';
+import type { PortPrograms } from '../ports/port.ts';
+import type { KeptPorts } from '../ports/ports.ts';
+import { MOST_UNDER_WAY, type WayUp } from '../punts/way-up.ts';
 
-export interface SourceSurroundings {
-  /** Milliseconds of CLOCK_MONOTONIC. */
-  nowMs(): number;
-  /** Interface of the punt channel. */
-  readonly puntIfindex: number;
+/** How long flows go on of a source whose program is to decide anew, from when the source is back. */
+const GRACE_MS = 10_000;
+/** Flows told to their source at once, and flows taken out at once: their packets come up until they are put again. */
+const RECALL_FLOWS = 256;
+const REMOVE_FLOWS = 16;
+
+/** What all tables work with. */
+export interface TableRoom {
+  readonly host: KeeperHost;
+  readonly takeover: Takeover;
+  readonly wayUp: WayUp;
+  readonly ports: KeptPorts;
+  readonly copies: CaptureCopies;
   /** Where programs and tables are made. */
   readonly workshop: Workshop;
-  /** Put programs on the ports of this source. */
-  install(source: OffloadedSource, installation: Installation): void;
-  /** Runs of programs, and what they have handed up. */
-  readonly programs: Marks;
-  readonly wayUp: Marks;
-  /** Packets that the punt channel holds at most. */
-  readonly mostUnderWay: number;
-  /** Packets that programs had handed up and that have not come. */
-  lost(ifindex: number, packets: number): void;
-  /** Flows ask for more masks than programs have; `portId` is the switch's port that asks for most. */
-  masksFull(source: OffloadedSource, portId: number, masks: number): void;
-  refused(source: OffloadedSource, refusal: Refused, hookIsLost: boolean): void;
   /** Why programs cannot have a port of the switch, as the rest of a sentence that begins with it; null when that is not known. */
-  absence(portId: number): string | null;
-  /** Programs make no copies any more, though they were asked for. */
-  copiesRefused(refusal: Refused): void;
+  absenceOf(portId: number): string | null;
 }
 
-export class OffloadedSource {
+type State =
+  | { readonly at: 'held' }
+  | { readonly at: 'recalling'; readonly flows: Iterator<LeftFlow> }
+  | { readonly at: 'claimable' }
+  | { readonly at: 'removing' }
+  | { readonly at: 'own' };
+
+export class KeptTable {
   readonly source: FlowSource;
   readonly flows: FlowOffload;
   /** What runs now, by hook. */
   tc: LoadedProgram | null = null;
   xdp: LoadedProgram | null = null;
-  /** What is still to be settled of the tables that a former process left. */
-  taken: TakenTables | null = null;
-  readonly #around: SourceSurroundings;
+  /** What a former process left; null when that was nothing. */
+  readonly left: LeftTables | null;
+  readonly #room: TableRoom;
+  #state: State;
+  /** When what is not claimed ends, and how many flows have ended so far. */
+  readonly #untilMs: number;
+  #ended = 0;
 
   /**
    * @param left tables to go on with
    * @throws UnsupportedError, PrivilegeError, SystemError
    */
-  constructor(source: FlowSource, left: LeftTables | null, around: SourceSurroundings) {
+  constructor(source: FlowSource, left: LeftTables | null, room: TableRoom) {
     this.source = source;
-    this.#around = around;
+    this.left = left;
+    this.#room = room;
+    const { host, wayUp, ports, copies } = room;
     this.flows = new FlowOffload({
       table: source.table,
-      nowMs: () => around.nowMs(),
-      programs: around.programs,
-      workshop: around.workshop,
-      wayUp: around.wayUp,
-      install: (installation) => {
-        for (const program of installation.programs) this[program.hook] = program;
-        around.install(this, installation);
-      },
-      refused: (refusal, hookIsLost) => around.refused(this, refusal, hookIsLost),
-      copiesRefused: (refusal) => around.copiesRefused(refusal),
-      masksFull: (number, masks) => around.masksFull(this, source.portIdOf(number), masks),
-      lost: (ifindex, packets) => around.lost(ifindex, packets),
-      absence: (number) => around.absence(source.portIdOf(number)),
-      mostUnderWay: around.mostUnderWay,
+      nowMs: () => host.nowMs(),
+      programs: host.programs,
+      wayUp,
+      workshop: room.workshop,
+      install: (installation) => this.#install(installation),
+      refused: (refusal, hookIsLost) => this.#refused(refusal, hookIsLost),
+      copiesRefused: ({ reason }) => copies.refused(reason),
+      masksFull: (number, masks) => this.#masksFull(source.portIdOf(number), masks),
+      lost: (ifindex, packets) => ports.lost(ifindex, packets),
+      absence: (number) => room.absenceOf(source.portIdOf(number)),
+      mostUnderWay: MOST_UNDER_WAY,
       carried: (slot, packets, bytes) => source.carried?.(slot, packets, bytes),
       resumes: source.resume !== undefined,
       ...(source.hashSecret === undefined ? {} : { hashSecret: source.hashSecret }),
       ...(left === null ? {} : { adopt: left }),
     });
+    this.#state = { at: left === null ? 'own' : 'held' };
+    if (left !== null) this.#ended = this.flows.retain(room.takeover.interfaces);
+    this.#untilMs = source.returnsWith === undefined ? 0 : host.nowMs() + GRACE_MS;
+  }
+
+  /** Whether something of what was left is still to be settled. */
+  get isSettling(): boolean {
+    return this.#state.at !== 'own';
   }
 
   /** Whether programs of the former process go on with these tables, and none of this one do yet. */
   get isTakenOver(): boolean {
-    return this.taken !== null && this.tc === null;
+    return this.isSettling && this.tc === null;
+  }
+
+  /** Whether it decides about an interface as the former process left it. */
+  hasTaken(ifindex: number): boolean {
+    return this.isSettling && this.left?.interfaces.has(ifindex) === true;
   }
 
   /** Whether this table decides about the packets of a port. */
-  has(port: PortOffload): boolean {
-    return this.source.numberOf(port.port.id) !== -1;
+  has(one: PortPrograms): boolean {
+    return this.source.numberOf(one.port.id) !== -1;
   }
 
   /** Whether nothing else looks at the packets of a port. */
-  isOpen(port: PortOffload): boolean {
-    return this.source.isOpen?.(port.port.id) ?? true;
+  isOpen(one: PortPrograms): boolean {
+    return this.source.isOpen?.(one.port.id) ?? true;
   }
 
   /** Tell the tables what a port is now. */
-  setPort(one: PortOffload): void {
+  setPort(one: PortPrograms): void {
     const number = this.source.numberOf(one.port.id);
     if (number === -1) {
       this.flows.removePort(one.ifindex);
       return;
     }
     const { isOpen } = one;
-    const hook = isOpen ? one.wanted : null;
     const refusal = this.flows.setPort({
       ifindex: one.ifindex,
       number,
-      hook,
+      hook: isOpen ? one.wanted : null,
       tapLike: one.isTap,
-      mtuBytes: one.mtuBytes,
-      puntIfindex: one.isTap ? 0 : this.#around.puntIfindex,
+      mtuBytes: one.port.nicMtuBytes,
+      puntIfindex: one.isTap ? 0 : this.#room.wayUp.open(),
       output: isOpen,
       xdpOutput: isOpen && one.xdpOutput,
       isDown: one.port.isLinkDown,
     });
     if (one.share !== null) this.flows.setShare(one.ifindex, one.share.packets);
     one.reason = refusal ?? (isOpen ? one.attachReason : 'something else looks at its packets');
+  }
+
+  /**
+   * Do what is due.
+   * @returns milliseconds until more is; -1 for nothing
+   * @throws Error when a program cannot be made or put on its ports; the former ones go on
+   */
+  step(): number {
+    if (this.isSettling) this.#settle(this.#state);
+    const waitMs = this.flows.poll();
+    return this.isSettling ? 0 : waitMs;
+  }
+
+  #settle(state: State): void {
+    const { host, takeover } = this.#room;
+    switch (state.at) {
+      case 'held':
+        if (!takeover.isStarted) return;
+        this.#state =
+          this.source.recall === undefined
+            ? { at: 'claimable' }
+            : { at: 'recalling', flows: this.flows.leftFlows()[Symbol.iterator]() };
+        return;
+      case 'recalling':
+        for (let count = 0; count < RECALL_FLOWS; count += 1) {
+          const next = state.flows.next();
+          if (next.done === true) {
+            this.#state = { at: 'claimable' };
+            return;
+          }
+          this.#recall(next.value);
+        }
+        return;
+      case 'claimable':
+        if (host.nowMs() < this.#untilMs) return;
+        for (const ifindex of this.left?.interfaces ?? []) takeover.dropPrograms(ifindex);
+        this.#state = { at: 'removing' };
+        return;
+      case 'removing':
+        this.#ended += this.flows.reconcile(REMOVE_FLOWS);
+        if (!this.flows.isReconciled) return;
+        host.log('flows of the former process were taken over', { table: this.source.name, ended: this.#ended });
+        this.#state = { at: 'own' };
+        return;
+      case 'own':
+    }
+  }
+
+  #recall({ ifindex, outputs, key }: LeftFlow): void {
+    const { ports } = this.#room;
+    const portId = ports.idOf(ifindex);
+    const outputPortIds = (outputs ?? []).map((output) => ports.idOf(output));
+    if (portId !== -1 && !outputPortIds.includes(-1)) this.source.recall?.({ portId, outputPortIds, key });
+  }
+
+  /** Whenever the process is killed, what runs is pinned: it is pinned first, and is what the next one takes up when it runs everywhere. */
+  #install(installation: Installation): void {
+    const { takeover, ports, host } = this.#room;
+    for (const program of installation.programs) this[program.hook] = program;
+    const prepared = takeover.prepareTables(this.source, installation);
+    try {
+      ports.putPrograms(this);
+      if (this.isSettling && this.left !== null) takeover.exchange(this.left, this);
+    } catch (error) {
+      prepared?.abandon();
+      throw error;
+    }
+    prepared?.commit();
+    for (const { hook, instructions } of installation.changed) {
+      host.log('another program', { table: this.source.name, hook, instructions });
+    }
+  }
+
+  #refused(refusal: Refused, hookIsLost: boolean): void {
+    const { ports, host } = this.#room;
+    if (hookIsLost) {
+      this[refusal.hook] = null;
+      this.#state = { at: 'own' };
+      ports.putPrograms(this);
+    }
+    const what = hookIsLost ? `${refusal.hook} runs on the engine` : 'some flows stay in the engine';
+    host.warn(`${this.source.name}: ${what}, as the verifier refuses a program: ${refusal.reason}`);
+    host.log('a program was refused', { listing: refusal.listing, log: refusal.log });
+  }
+
+  #masksFull(portId: number, masks: number): void {
+    const { host } = this.#room;
+    const name = host.portOf(portId)?.name ?? '';
+    const whose = name === '' ? '' : `, ${masks} of them for port ${name}`;
+    const what = `flows of ${this.source.name} ask for more masks than the kernel looks up${whose}`;
+    host.warn(`${what}: those that carry most are there, the others in the engine`, name);
   }
 
   close(): void {

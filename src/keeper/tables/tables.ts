@@ -1,258 +1,169 @@
 /**
- * The flow tables that extensions offer: each runs in the kernel while offload is on, with programs that come and change as its flows ask
- * for them. Neighbours: source.ts is one table, port-offloads.ts has the ports that they decide about.
+ * Flow tables come and go, as extensions offer them and as offload is switched on and off: each runs in the kernel while it is on, with programs that come
+ * and change as its flows ask for them. Neighbours: table.ts is one table, ports/ has the ports that they decide about.
  */
-import type { CaptureHub } from '../../../extensions/capture/index.ts';
-import type { FlowRegistration, FlowRegistry, FlowSource } from '../../../flow/index.ts';
-import type { EventLoop, Timer } from '../../../host/index.ts';
-import {
-  type CopyMaps,
-  type Installation,
-  type Marks,
-  type Refused,
-  startWorkshop,
-  type WorkshopAside,
-} from '../../../offload/index.ts';
-import { messageOf } from '../../../switch/index.ts';
-import type { PortOffloads } from './port-offloads.ts';
-import { OffloadedSource, type SourceSurroundings } from './source.ts';
-import type { Takeover } from './takeover.ts';
-import { MOST_UNDER_WAY, type WayUp } from './way-up.ts';
+import type { FlowRegistration, FlowRegistry, FlowSource } from '../../flow/index.ts';
+import type { Timer } from '../../host/index.ts';
+import { startWorkshop, type WorkshopAside } from '../../offload/index.ts';
+import { messageOf } from '../contract.ts';
+import { KeptTable, type TableRoom } from './table.ts';
+import type { TableSet } from './table-set.ts';
 
 /** How often tables are asked what is due, at most, and how long one that failed is left alone. */
 const POLL_MS = 1;
 const PAUSE_MS = 500;
 
-export interface TablesSurroundings {
-  /** Runs of programs. */
-  readonly programs: Marks;
-  readonly loop: EventLoop;
-  readonly captures: CaptureHub;
-  readonly takeover: Takeover;
-  readonly wayUp: WayUp;
-  readonly ports: PortOffloads;
-  /** Whether flows are to run in the kernel. @throws Failure when they must and cannot */
+/** Whether flows are to run in the kernel. */
+export interface OffloadSwitch {
+  /** @throws KeeperError when they must and cannot */
   isOn(): boolean;
   /** Whether they must. */
-  isRequired(): boolean;
-  /** See SourceSurroundings.absence. */
-  absence(portId: number): string | null;
-  /** Programs make no copies any more, though they were asked for. */
-  copiesRefused(reason: string): void;
+  readonly isRequired: boolean;
   /** A table is gone: with it may go what a former process left. */
   tableGone(): void;
-  /** Milliseconds of CLOCK_MONOTONIC. */
-  nowMs(): number;
-  /** Name of a port of the switch; empty for none. */
-  nameOf(portId: number): string;
-  /** @param port that it is about */
-  warn(message: string, port?: string): void;
-  log(message: string, fields: Record<string, unknown>): void;
 }
 
-export class FlowTables implements FlowRegistry {
-  readonly #around: TablesSurroundings;
-  /** Tables that are offered; null for one that does not run in the kernel now. */
-  readonly #tables = new Map<FlowSource, OffloadedSource | null>();
+export class KeptTables implements FlowRegistry {
+  readonly #room: Omit<TableRoom, 'workshop'>;
+  readonly #set: TableSet;
+  readonly #switch: OffloadSwitch;
   #polledMs = 0;
+  /** Wakes the loop when tables have something to do, and when that is. */
   #due: Timer | null = null;
+  #dueMs = 0;
   /** Makes programs and tables on a thread of its own; null before the first table needs some. */
   #workshop: WorkshopAside | null = null;
 
-  constructor(around: TablesSurroundings) {
-    this.#around = around;
-    around.loop.addPoller({ poll: () => this.#poll() });
-  }
-
-  /** Those that run in the kernel, in the order in which they were offered. */
-  *running(): Generator<OffloadedSource, undefined> {
-    for (const table of this.#tables.values()) if (table !== null) yield table;
+  constructor(set: TableSet, room: Omit<TableRoom, 'workshop'>, offloadSwitch: OffloadSwitch) {
+    this.#set = set;
+    this.#room = room;
+    this.#switch = offloadSwitch;
+    room.host.loop.addPoller({ poll: () => this.#poll() });
   }
 
   register(source: FlowSource): FlowRegistration {
-    this.#tables.set(source, null);
+    const { offered } = this.#set;
+    offered.set(source, null);
     this.#open(source);
     return {
-      portsChanged: () => this.#around.ports.assign(),
+      portsChanged: () => this.#room.ports.assign(),
       close: () => {
-        const table = this.#tables.get(source) ?? null;
+        const table = offered.get(source) ?? null;
         if (table !== null) this.#close(source, table);
-        this.#tables.delete(source);
+        offered.delete(source);
       },
     };
   }
 
-  /** Offload was switched on or off. @throws Failure when it is required and impossible */
+  /** Offload was switched on or off. @throws KeeperError when it is required and impossible */
   switched(isOff: boolean): void {
-    for (const [source, table] of this.#tables) {
+    for (const [source, table] of this.#set.offered) {
       if (isOff && table !== null) this.#close(source, table);
       else if (!isOff && table === null) this.#open(source);
     }
   }
 
   #open(source: FlowSource): void {
-    const { captures, ports, wayUp, warn } = this.#around;
+    const { host, wayUp, ports } = this.#room;
     try {
-      if (!this.#around.isOn()) return;
-      this.#workshop ??= startWorkshop((message) => warn(message));
-      const table = this.#make(source, {
-        workshop: this.#workshop,
-        nowMs: () => this.#around.nowMs(),
-        puntIfindex: wayUp.open(),
-        wayUp,
-        programs: this.#around.programs,
-        mostUnderWay: MOST_UNDER_WAY,
-        lost: (ifindex, packets) => ports.lost(ifindex, packets),
-        install: (of, installation) => this.#install(of, installation),
-        masksFull: (of, portId, masks) => this.#masksFull(of, portId, masks),
-        refused: (of, refusal, hookIsLost) => this.#refused(of, refusal, hookIsLost),
-        absence: (portId) => this.#around.absence(portId),
-        copiesRefused: ({ reason }) => this.#around.copiesRefused(reason),
-      });
-      this.#tables.set(source, table);
-      captures.changed();
+      if (!this.#switch.isOn()) return;
+      wayUp.open();
+      this.#workshop ??= startWorkshop((message) => host.warn(message));
+      const table = this.#make(source, { ...this.#room, workshop: this.#workshop });
+      this.#set.offered.set(source, table);
+      host.takers.changed();
       ports.assign();
     } catch (error) {
-      if (this.#around.isRequired()) throw error;
-      warn(`flows of ${source.name} stay in the engine: ${messageOf(error)}`);
+      if (this.#switch.isRequired) throw error;
+      host.warn(`flows of ${source.name} stay in the engine: ${messageOf(error)}`);
     }
   }
 
   /** A table as the former process left it, if that can be read. */
-  #make(source: FlowSource, around: SourceSurroundings): OffloadedSource {
-    const { takeover, warn } = this.#around;
-    const left = takeover.takeTables(source.name);
+  #make(source: FlowSource, room: TableRoom): KeptTable {
+    const left = room.takeover.takeTables(source.name);
     if (left !== null) {
       try {
-        const table = new OffloadedSource(source, left, around);
-        table.taken = takeover.begin(table, left);
-        return table;
+        return new KeptTable(source, left, room);
       } catch (error) {
         left.maps.close();
-        warn(`flows of ${source.name} that were left in the kernel end: ${messageOf(error)}`);
+        room.host.warn(`flows of ${source.name} that were left in the kernel end: ${messageOf(error)}`);
       }
     }
-    return new OffloadedSource(source, null, around);
+    return new KeptTable(source, null, room);
   }
 
-  #close(source: FlowSource, table: OffloadedSource): void {
-    const { takeover, ports, captures } = this.#around;
+  #close(source: FlowSource, table: KeptTable): void {
+    const { host, takeover, ports } = this.#room;
     table.flows.sync();
-    this.#tables.set(source, null);
-    const { taken } = table;
+    this.#set.offered.set(source, null);
     // It is being configured, or the start has failed: what was left goes on.
-    const comesBack = taken !== null && takeover.isUnderWay;
-    ports.closeTable(table, comesBack);
+    const returning = table.isSettling && takeover.isUnderWay ? table.left : null;
+    ports.closeTable(table, returning !== null);
     table.close();
-    captures.changed();
-    if (comesBack) {
-      takeover.giveBackTables(taken.left);
+    host.takers.changed();
+    if (returning !== null) {
+      takeover.giveBackTables(returning);
       return;
     }
     takeover.removeTables(source.name);
-    this.#around.tableGone();
+    this.#switch.tableGone();
   }
 
-  /** Have the programs of all tables copy what they carry, or none. @returns whether it is so now */
-  setCopies(copies: CopyMaps | null): boolean {
-    let isSo = true;
-    for (const { flows } of this.running()) if (!flows.setCopies(copies)) isSo = false;
-    return isSo;
-  }
-
-  /** Bring what the kernel has counted to the tables, little by little. */
-  syncSoon(): void {
-    for (const { flows } of this.running()) flows.syncSoon();
-  }
-
-  /** Bring what the kernel has counted to the tables. */
-  sync(): void {
-    for (const { flows } of this.running()) flows.sync();
-  }
-
-  /** End, and leave flows in the kernel for the next daemon. */
-  leave(): void {
-    for (const table of this.running()) {
-      table.flows.settle();
-      table.close();
+  /** The process is about to leave flows in the kernel for the next one: they get the programs that they wait for. */
+  complete(): void {
+    const { host } = this.#room;
+    for (const table of this.#set.running()) {
+      try {
+        table.flows.complete();
+      } catch (error) {
+        host.warn(`flows of ${table.source.name}: ${messageOf(error)}`);
+      }
     }
-    this.#end();
+  }
+
+  /** Nothing waits in the engine any more: flows that were put just now are carried from now on. */
+  settle(): void {
+    for (const table of this.#set.running()) table.flows.settle();
   }
 
   close(): void {
-    for (const table of this.running()) table.close();
-    this.#end();
-  }
-
-  #end(): void {
-    this.#tables.clear();
+    for (const table of this.#set.running()) table.close();
+    this.#set.offered.clear();
     this.#workshop?.close();
     this.#workshop = null;
   }
 
-  #install(table: OffloadedSource, installation: Installation): void {
-    const { takeover, ports, log } = this.#around;
-    const prepared = takeover.prepareTables(table.source, installation);
-    try {
-      ports.putPrograms(table);
-      takeover.exchange(table.taken, table);
-    } catch (error) {
-      prepared?.abandon();
-      throw error;
-    }
-    prepared?.commit();
-    for (const { hook, instructions } of installation.changed) {
-      log('another program', { table: table.source.name, hook, instructions });
-    }
-  }
-
-  #refused(table: OffloadedSource, refusal: Refused, hookIsLost: boolean): void {
-    const { ports, warn, log } = this.#around;
-    if (hookIsLost) {
-      table[refusal.hook] = null;
-      table.taken = null;
-      ports.putPrograms(table);
-    }
-    const what = hookIsLost ? `${refusal.hook} runs on the engine` : 'some flows stay in the engine';
-    warn(`${table.source.name}: ${what}, as the verifier refuses a program: ${refusal.reason}`);
-    log('a program was refused', { listing: refusal.listing, log: refusal.log });
-  }
-
-  #masksFull(table: OffloadedSource, portId: number, masks: number): void {
-    const name = this.#around.nameOf(portId);
-    const whose = name === '' ? '' : `, ${masks} of them for port ${name}`;
-    const what = `flows of ${table.source.name} ask for more masks than the kernel looks up${whose}`;
-    this.#around.warn(`${what}: those that carry most are there, the others in the engine`, name);
-  }
-
   #poll(): number {
-    const nowMs = this.#around.nowMs();
+    const { host } = this.#room;
+    const nowMs = host.nowMs();
     if (nowMs < this.#polledMs + POLL_MS) return 0;
     this.#polledMs = nowMs;
     let waitMs = -1;
-    for (const table of this.#tables.values()) {
-      if (table === null) continue;
+    for (const table of this.#set.running()) {
       const wait = this.#step(table);
       if (wait >= 0 && (waitMs < 0 || wait < waitMs)) waitMs = wait;
     }
-    if (waitMs >= 0 && this.#due === null) {
-      this.#due = this.#around.loop.timers.once(Math.max(waitMs, POLL_MS), {
-        onTimer: () => {
-          this.#due = null;
-        },
-      });
-    }
+    if (waitMs >= 0) this.#wakeAt(nowMs + Math.max(waitMs, POLL_MS), nowMs);
     return 0;
   }
 
-  /** Do what is due for a table. @returns milliseconds until more is; -1 for nothing */
-  #step(table: OffloadedSource): number {
-    const { takeover, warn } = this.#around;
+  #wakeAt(dueMs: number, nowMs: number): void {
+    if (this.#due !== null && this.#dueMs <= dueMs) return;
+    this.#due?.cancel();
+    this.#dueMs = dueMs;
+    this.#due = this.#room.host.loop.timers.once(dueMs - nowMs, {
+      onTimer: () => {
+        this.#due = null;
+      },
+    });
+  }
+
+  #step(table: KeptTable): number {
     try {
-      if (table.taken !== null) table.taken = takeover.step(table, table.taken);
-      return table.taken === null ? table.flows.poll() : Math.max(0, table.flows.poll());
+      return table.step();
     } catch (error) {
-      warn(`flows of ${table.source.name}: ${messageOf(error)}`);
+      this.#room.host.warn(`flows of ${table.source.name}: ${messageOf(error)}`);
       return PAUSE_MS;
     }
   }

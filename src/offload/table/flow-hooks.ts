@@ -120,15 +120,17 @@ export class FlowHooks {
       this.#retryAtMs = nowMs + RETRY_MS;
       this.#retries = this.#parked.size;
     }
+    if (this.#retries === 0) return;
     // Those that are parked again come last.
-    for (let count = Math.min(this.#retries, RECHECK_FLOWS); count > 0; count -= 1) {
-      this.#retries -= 1;
-      const { value: slot } = this.#parked.values().next();
-      if (slot === undefined) break;
+    let count = Math.min(this.#retries, RECHECK_FLOWS);
+    this.#retries -= count;
+    for (const slot of this.#parked) {
+      if (count === 0) return;
+      count -= 1;
       this.#parked.delete(slot);
       this.consider(slot);
     }
-    if (this.#parked.size === 0) this.#retries = 0;
+    this.#retries = 0;
   }
 
   /** Milliseconds until there is something to do here, or -1. */

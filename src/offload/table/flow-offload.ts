@@ -493,12 +493,15 @@ export class FlowOffload implements FlowObserver {
   }
 
   /**
-   * Nothing waits in the engine any more, which is about to end: flows that were put just now are carried from now on, by programs that are made at once
-   * where there are none for them yet.
+   * Flows that wait for programs get them at once, as far as they can run in the present tables: nobody will be there to take others.
    * @throws what `install` throws
    */
+  complete(): void {
+    if (this.programs.complete()) this.placement.order.programsChanged();
+  }
+
+  /** Nothing waits in the engine any more, which is about to end: flows that were put just now are carried from now on. */
   settle(): void {
-    if (this.programs.settle()) this.placement.order.programsChanged();
     this.placement.order.settleAll();
   }
 

@@ -222,7 +222,7 @@ export class Programs {
     if (this.#copies !== copies) {
       this.#copies = copies;
       for (const state of this.#states) state.dirty = true;
-      this.settle();
+      this.complete();
     }
     const wanted = copies ?? undefined;
     const runs = this.#states.filter(({ ports, refused }) => ports > 0 && refused === null);
@@ -230,7 +230,7 @@ export class Programs {
   }
 
   /** Have the programs at once that flows ask for, over the present tables. @returns whether programs were changed @throws as {@link poll} */
-  settle(): boolean {
+  complete(): boolean {
     const before = this.installations;
     this.#abandon();
     if (this.#states.some(isDue)) this.#make(atOnce, null, false);
