@@ -46,7 +46,6 @@ export interface CarriedPackets {
 
 /** Looks at packets once they have been forwarded or dropped; it may do nothing to them. They have their contexts still. */
 export interface ForwardedPackets {
-  readonly isLooking: boolean;
   saw(packet: Packet): void;
 }
 
@@ -67,8 +66,7 @@ export class FlowForwarding {
   /** Why the switch does not take an output, and the port, when it is because of that. */
   #verdict: number = DropReason.NONE;
   #verdictPort = -1;
-  /** Set by who wants to see them. */
-  looker: ForwardedPackets | null = null;
+  readonly #lookers: ForwardedPackets[] = [];
   #sourcePortId = 0;
   #sourceNicIndex = 0;
 
@@ -151,6 +149,19 @@ export class FlowForwarding {
     this.#settle(batch, flags);
   }
 
+  /** Let somebody look at packets. @returns call to stop */
+  showTo(looker: ForwardedPackets): () => void {
+    this.#lookers.push(looker);
+    return () => {
+      const at = this.#lookers.indexOf(looker);
+      if (at !== -1) this.#lookers.splice(at, 1);
+    };
+  }
+
+  #show(packet: Packet): void {
+    for (const looker of this.#lookers) looker.saw(packet);
+  }
+
   /** Run packets of one source through the datapath. */
   #take(packets: readonly Packet[], from: number, end: number, source: ForwardingContext): void {
     if (!this.#forwarder.hasPort(source.sourcePortId)) return;
@@ -171,8 +182,7 @@ export class FlowForwarding {
       this.#sourcePortId = 0;
       this.#sourceNicIndex = 0;
     }
-    const { looker } = this;
-    if (looker?.isLooking === true) for (let i = from; i < end; i += 1) looker.saw(packets[i]);
+    if (this.#lookers.length !== 0) for (let i = from; i < end; i += 1) this.#show(packets[i]);
   }
 
   /** Pass on what has destinations, and end the rest: dropped, or sent up, or sent as changed copies. */

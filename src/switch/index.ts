@@ -87,7 +87,7 @@ export type {
   StandardPolicies,
   TimerHandle,
 } from './extension.ts';
-export { type CarriedPackets, type FlowForwarder, FlowForwarding, type ForwardedPackets } from './flow-forwarding.ts';
+export { type CarriedPackets, type FlowForwarder, FlowForwarding } from './flow-forwarding.ts';
 export { Learned, type MacEntry, MacTable } from './mac-table.ts';
 export {
   DEFAULT_NIC_INDEX,

@@ -13,14 +13,12 @@ import {
   outcomeOf,
   Word,
 } from '../../flow/index.ts';
-import type { Packet } from '../../net/index.ts';
 import {
   Anchor,
   CarriedFlows,
   type DropReasonCode,
   type ExtensionHandle,
   type FlowForwarding,
-  type ForwardedPackets,
   type JsonValue,
   type StackedDecider,
 } from '../../switch/index.ts';
@@ -161,7 +159,7 @@ class CarriedMegaflows {
 }
 
 /** Offers the tables of datapaths to a registry, with what others who look at packets say. */
-export class OfferedDatapaths implements FlowRegistry, ForwardedPackets {
+export class OfferedDatapaths implements FlowRegistry {
   readonly strict: boolean;
   readonly #handle: ExtensionHandle;
   readonly #registry: FlowRegistry;
@@ -173,7 +171,6 @@ export class OfferedDatapaths implements FlowRegistry, ForwardedPackets {
     this.#registry = registry;
     this.#forwarding = forwarding;
     this.strict = registry.strict === true;
-    forwarding.looker = this;
   }
 
   register(own: FlowSource): FlowRegistration {
@@ -186,15 +183,6 @@ export class OfferedDatapaths implements FlowRegistry, ForwardedPackets {
         megaflows.close();
       },
     };
-  }
-
-  get isLooking(): boolean {
-    for (const { carried } of this.#all.values()) if (carried.isLooking) return true;
-    return false;
-  }
-
-  saw(packet: Packet): void {
-    for (const { carried } of this.#all.values()) carried.saw(packet);
   }
 
   /** What of the datapath with a table is carried by decisions, for people; null while its flows are offered as they are. */

@@ -96,11 +96,6 @@ export class CarriedFlows implements ForwardedPackets {
     if (this.#isDecided) this.#begin();
   }
 
-  /** Whether decisions are offered, and not the table of the extension. */
-  get isLooking(): boolean {
-    return this.#isDecided;
-  }
-
   /** The table of decisions; null while the extension's own is offered. */
   get flows(): DecidedFlows | null {
     return this.#offered?.flows ?? null;
@@ -158,6 +153,7 @@ export class CarriedFlows implements ForwardedPackets {
       ...(recalls ? { recall: ({ portId, key }) => void this.#recall(flows, portId, key) } : {}),
     });
     const stopSettling = handle.shortcuts.settledBy(() => this.#settle(flows));
+    const stopLooking = this.#options.forwarding.showTo(this);
     const stopWatching = handle.shortcuts.watchDrops((packet) => this.saw(packet));
     const stopObserving = own.table.observe({
       flowAdded: (slot) => this.#offerAtOnce(slot),
@@ -170,6 +166,7 @@ export class CarriedFlows implements ForwardedPackets {
       registration,
       stopWatching: () => {
         stopObserving();
+        stopLooking();
         stopWatching();
         stopSettling();
       },

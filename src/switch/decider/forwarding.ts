@@ -127,7 +127,6 @@ export class ForwardingDecider implements Extension {
     this.#beAlong([]);
     this.#offered?.close();
     this.#offered = null;
-    this.#forwarding.looker = null;
     this.#place.decider.detach?.();
   }
 
@@ -156,7 +155,6 @@ export class ForwardingDecider implements Extension {
       },
     });
     offered.start();
-    this.#forwarding.looker = offered;
     return offered;
   }
 
@@ -321,6 +319,7 @@ export class ForwardingDecider implements Extension {
       flows: table.size,
       masks: table.masks.length,
       ...counters,
+      reasons: this.#flows.everyPacketReasons,
       decidedAlong: this.#along.map(({ placed }) => placed.name),
       carried: this.#offered?.status() ?? null,
       ...(this.#place.decider.status === undefined ? {} : { state: this.#place.decider.status() }),
