@@ -21,6 +21,7 @@ export {
 export { undoXdpTarget, type XdpTarget, xdpTarget } from './attach/xdp-target.ts';
 export { CopyChannel, type FrameCopy } from './copies/channel.ts';
 export type { CopyMaps } from './copies/layout.ts';
+export { MAXIMUM_IFINDEX } from './layout/limits.ts';
 export { type Description, type MapSet, OffloadMaps, tablesLayout } from './layout/maps.ts';
 export { interfacesIn, liftShares } from './layout/port-table.ts';
 export { drop as emitDrop } from './program/end.ts';

@@ -10,8 +10,8 @@ import ts from 'typescript';
 import { expect, test } from 'vitest';
 import { ROOT, textOf } from './files.ts';
 
-/** Sources that are programs, or threads of one, and are started by their name. */
-const PROGRAMS = ['src/cli/main.ts', 'src/lab/main.ts', 'src/daemon/thread/worker.ts'];
+/** Sources that are programs. */
+const PROGRAMS = ['src/cli/main.ts', 'src/lab/main.ts'];
 /** What only tests use, wherever it lies. */
 const RIG = /\.test\.ts$|(?:^|\/)(?:testing|fixtures|differential)(?:\/|$)|(?:^|\/)testing[^/]*\.ts$/;
 
@@ -23,12 +23,18 @@ function namedBy(configuration: string): string[] {
   return fileNames.map((name) => name.slice(ROOT.length + 1));
 }
 
-/** Sources that a source imports, types included. */
+/** A source that is started as a thread, by its name. */
+const THREAD = /'(\.\/[\w-]+\.ts)' : '\.\/[\w-]+\.js'/g;
+
+/** Sources that a source imports, types included, and those that it starts as threads. */
 function importsOf(path: string): string[] {
-  const { importedFiles } = ts.preProcessFile(textOf(path), true, true);
-  return importedFiles
-    .filter(({ fileName }) => fileName.startsWith('.'))
-    .map(({ fileName }) => join(dirname(path), fileName));
+  const text = textOf(path);
+  const { importedFiles } = ts.preProcessFile(text, true, true);
+  const names = [
+    ...importedFiles.map(({ fileName }) => fileName),
+    ...[...text.matchAll(THREAD)].map(([, name]) => name),
+  ];
+  return names.filter((name) => name.startsWith('.')).map((name) => join(dirname(path), name));
 }
 
 /** Everything that is reached from some sources. */

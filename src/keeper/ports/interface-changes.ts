@@ -4,7 +4,7 @@
  * the peer of a veth. What was so already is somebody else's, and stays.
  *
  * Each change is noted before it is made, so that a process that is killed leaves nothing that the next one does not know of. An interface that has left for
- * another network namespace is followed there. Neighbours: links-manifest.ts is where notes outlive the process; port-offloads.ts has them made
+ * another network namespace is followed there. Neighbours: left/links-manifest.ts is where notes outlive the process; ports.ts has them made
  * and taken back.
  */
 import { Errno, type MovedTo, SystemError, withRouteClient } from '../../host/index.ts';

@@ -3,6 +3,8 @@
  * it counts by interface:
  *
  *     0 handed up | 4 worked off or lost | 8 share, 0 for any number | 12 dropped beyond the share
+ *
+ * Interfaces with an index beyond MAXIMUM_IFINDEX share with nobody: they are counted nowhere.
  */
 import {
   ArrayMap,
@@ -17,12 +19,10 @@ import {
   SK_BUFF,
   TC,
 } from '../../bpf/index.ts';
-import { emitPunt, emitWithinShare, type ShareWords } from '../../offload/index.ts';
+import { emitPunt, emitWithinShare, MAXIMUM_IFINDEX, type ShareWords } from '../../offload/index.ts';
 
 const Count: ShareWords = { handedUp: 0, workedOff: 1, share: 2, refused: 3 };
 const COUNT_WORDS = 4;
-/** Interfaces with a higher index share with nobody: they are counted nowhere. */
-const MAXIMUM_IFINDEX = 65_535;
 
 export class BaseProgram {
   readonly program: Program;
