@@ -15,7 +15,7 @@ node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.ex
 # --- Debian packages: command -> package -------------------------------------------------------------------------
 needed=(ip:iproute2 ping:iputils-ping iperf3:iperf3)
 case $purpose in
-  test) needed+=(tcpdump:tcpdump tshark:tshark ethtool:ethtool python3:python3 ovs-vswitchd:openvswitch-switch cc:gcc) ;;
+  test) needed+=(nft:nftables tcpdump:tcpdump tshark:tshark ethtool:ethtool python3:python3 ovs-vswitchd:openvswitch-switch cc:gcc) ;;
   bench) needed+=(ethtool:ethtool sysctl:procps sockperf:sockperf ovs-vswitchd:openvswitch-switch cc:gcc) ;;
 esac
 [ "$purpose" = start ] || [ -f /usr/include/stdio.h ] || needed+=(missing-headers:libc6-dev)

@@ -1,5 +1,5 @@
 /** SCTP: associations by their chunks and verification tags (RFC 9260, sections 8.4 and 8.5). The states are Linux's (SCTP_CONNTRACK_*). */
-import { word } from './bytes.ts';
+import { half, word } from './bytes.ts';
 import { Direction, RecordWord, STATE_MASK, Status, TIMEOUT_SHIFT } from './layout.ts';
 import { Outcome } from './outcome.ts';
 import { TimeOut } from './time-outs.ts';
@@ -73,8 +73,11 @@ const ROWS: Readonly<Record<number, readonly [original: string, reply: string]>>
 const TAG = RecordWord.PROTOCOL;
 const FLAGS = RecordWord.PROTOCOL + 2;
 
-/** A heartbeat of the original direction has been answered by one with another tag. */
+/** A heartbeat had another tag; {@link FAILED_REPLY} says that it was of the reply direction. */
 const HEARTBEAT_FAILED = 1;
+const FAILED_REPLY = 2;
+/** INITs were seen of the original direction, and shifted by one of the reply direction. */
+const INIT_SEEN = 4;
 
 const SEEN = new Uint8Array(256);
 
@@ -102,36 +105,42 @@ export function advanceSctp(
   now: number,
 ): number {
   const tag = word(bytes, sctp + 4);
-  const oldState = records[at + RecordWord.STATE] & STATE_MASK;
-  if (!readChunks(bytes, sctp + 12, end, oldState === SctpState.NONE)) return Outcome.INVALID;
-  if (oldState === SctpState.NONE && !begin(records, at, bytes, sctp, end, tag)) return Outcome.INVALID;
-  if (oldState !== SctpState.NONE && !isTagRight(records, at, direction, bytes, sctp, end, tag)) return Outcome.INVALID;
+  const isFirst = (records[at + RecordWord.STATE] & STATE_MASK) === SctpState.NONE;
+  if (!readChunks(bytes, sctp + 12, end)) return Outcome.INVALID;
+  if (isFirst && !begin(records, at, bytes, sctp + 12, end, tag)) return Outcome.INVALID;
+  if (!hasChunkWithTagOfItsOwn() && tag !== records[at + TAG + direction]) return Outcome.INVALID;
 
-  let state = oldState;
+  let before: number = SctpState.NONE;
+  let state: number = SctpState.NONE;
+  let isQuiet = false;
   for (let chunk = sctp + 12; chunk + 4 <= end; chunk += chunkLength(bytes, chunk)) {
-    const type = bytes[chunk];
-    if (oldState !== SctpState.NONE && !learnTag(records, at, direction, bytes, chunk, end, tag, state)) {
+    const checked = checkTag(records, at, direction, bytes, chunk, tag, isQuiet);
+    if (checked === Tag.WRONG) return Outcome.INVALID;
+    if (checked === Tag.DOUBTFUL) {
+      isQuiet = true;
+      continue;
+    }
+    before = records[at + RecordWord.STATE] & STATE_MASK;
+    state = nextState(direction, before, bytes[chunk]);
+    if (state === SctpState.INVALID || !noteInitiation(records, at, direction, bytes, chunk, end)) {
       return Outcome.INVALID;
     }
-    state = nextState(direction, state, type);
-    if (state === SctpState.INVALID) return Outcome.INVALID;
+    records[at + RecordWord.STATE] = (records[at + RecordWord.STATE] & ~STATE_MASK) | state;
+    if (state !== before && state === SctpState.ESTABLISHED) records[at + RecordWord.STATUS] |= Status.ASSURED;
   }
-  if (state === SctpState.NONE) return Outcome.INVALID;
+  // An INIT that is sent again does not prolong: who reuses the port must not keep an old entry alive for ever.
+  if (isQuiet || (!isFirst && before === SctpState.CLOSED && state === SctpState.CLOSED)) return Outcome.ACCEPTED;
   records[at + RecordWord.STATE] = state | ((TimeOut.SCTP + state) << TIMEOUT_SHIFT);
   records[at + RecordWord.LAST_SEEN] = now;
-  const wasEchoed = oldState === SctpState.COOKIE_ECHOED || oldState === SctpState.HEARTBEAT_SENT;
-  if (wasEchoed && direction === Direction.REPLY && state === SctpState.ESTABLISHED) {
-    records[at + RecordWord.STATUS] |= Status.ASSURED;
-  }
   return Outcome.ACCEPTED;
 }
 
 /** Note which chunks there are. @returns false when lengths lie, there are none, or some stand beside others that have to stand alone */
-function readChunks(bytes: Uint8Array, first: number, end: number, isFirst: boolean): boolean {
+function readChunks(bytes: Uint8Array, first: number, end: number): boolean {
   SEEN.fill(0);
   let count = 0;
   for (let chunk = first; chunk + 4 <= end; count += 1) {
-    const length = (bytes[chunk + 2] << 8) | bytes[chunk + 3];
+    const length = half(bytes, chunk + 2);
     if (length < 4 || chunk + length > end) return false;
     const type = bytes[chunk];
     // A cookie may only be followed, and its acknowledgment too; INIT and the end of a shutdown stand alone (RFC 9260, section 6.10).
@@ -140,90 +149,123 @@ function readChunks(bytes: Uint8Array, first: number, end: number, isFirst: bool
     chunk += chunkLength(bytes, chunk);
   }
   const alone = SEEN[Chunk.INIT] | SEEN[Chunk.INIT_ACK] | SEEN[Chunk.SHUTDOWN_COMPLETE];
-  if (count === 0 || (alone !== 0 && count > 1)) return false;
-  // An abort or what follows from an association begins none.
-  return !isFirst || (SEEN[Chunk.ABORT] | SEEN[Chunk.SHUTDOWN_COMPLETE] | SEEN[Chunk.COOKIE_ACK]) === 0;
+  return count !== 0 && (alone === 0 || count === 1);
 }
 
-/** The tags that a first packet tells: an INIT tells the one that the other side has to use. */
-function begin(records: Int32Array, at: number, bytes: Uint8Array, sctp: number, end: number, tag: number): boolean {
-  if (SEEN[Chunk.INIT] !== 0) {
-    if (tag !== 0 || sctp + 20 > end) return false;
-    records[at + TAG + Direction.REPLY] = word(bytes, sctp + 16);
-    return records[at + TAG + Direction.REPLY] !== 0;
+/** The tags that a first packet tells. What follows from an association begins none. */
+function begin(records: Int32Array, at: number, bytes: Uint8Array, first: number, end: number, tag: number): boolean {
+  if ((SEEN[Chunk.ABORT] | SEEN[Chunk.SHUTDOWN_COMPLETE] | SEEN[Chunk.COOKIE_ACK]) !== 0) return false;
+  for (let chunk = first; chunk + 4 <= end; chunk += chunkLength(bytes, chunk)) {
+    const type = bytes[chunk];
+    const state = nextState(Direction.ORIGINAL, SctpState.NONE, type);
+    if (state === SctpState.INVALID) return false;
+    if (type === Chunk.INIT) {
+      // It tells the tag that the other side has to use.
+      if (tag !== 0 || chunk + 20 > end) return false;
+      records[at + TAG + Direction.REPLY] = word(bytes, chunk + 4);
+    } else if (type === Chunk.HEARTBEAT) records[at + TAG + Direction.ORIGINAL] = tag;
+    // Who gets the end of a shutdown that it knows nothing of reflects the tag.
+    else if (state !== SctpState.CLOSED) records[at + TAG + Direction.REPLY] = tag;
   }
-  // A heartbeat, of a path that is tried, or what belongs to an association from before: the sender's tag is known.
-  records[at + TAG + Direction.ORIGINAL] = tag;
-  return tag !== 0 || SEEN[Chunk.HEARTBEAT] !== 0;
+  return true;
 }
 
-/** Whether the packet has the tag of its direction, or that of the other where its chunks may have it. */
-function isTagRight(
+/** Whether there are chunks with rules of their own for the tag (RFC 9260, section 8.5.1): {@link checkTag} has them. */
+function hasChunkWithTagOfItsOwn(): boolean {
+  return (
+    (SEEN[Chunk.INIT] |
+      SEEN[Chunk.SHUTDOWN_COMPLETE] |
+      SEEN[Chunk.COOKIE_ECHO] |
+      SEEN[Chunk.ABORT] |
+      SEEN[Chunk.SHUTDOWN_ACK] |
+      SEEN[Chunk.HEARTBEAT] |
+      SEEN[Chunk.HEARTBEAT_ACK]) !==
+    0
+  );
+}
+
+/** What a chunk says of the packet's tag. */
+const Tag = { RIGHT: 0, WRONG: 1, DOUBTFUL: 2 } as const;
+
+function checkTag(
   records: Int32Array,
   at: number,
   direction: number,
   bytes: Uint8Array,
-  sctp: number,
-  end: number,
+  chunk: number,
   tag: number,
-): boolean {
-  if (SEEN[Chunk.INIT] !== 0) return tag === 0;
+  wasDoubtful: boolean,
+): number {
   const own = records[at + TAG + direction];
-  const other = records[at + TAG + 1 - direction];
-  if (SEEN[Chunk.ABORT] !== 0 || SEEN[Chunk.SHUTDOWN_COMPLETE] !== 0) {
-    // The T bit says that the sender has no association, and reflects the tag that it got.
-    const isReflected = sctp + 14 <= end && (bytes[sctp + 13] & 1) !== 0;
-    return tag === (isReflected ? other : own);
+  switch (bytes[chunk]) {
+    case Chunk.INIT:
+      return tag === 0 ? Tag.RIGHT : Tag.WRONG;
+    case Chunk.ABORT:
+    case Chunk.SHUTDOWN_COMPLETE: {
+      // The T bit says that the sender has no association, and reflects the tag that it got.
+      const isReflected = (bytes[chunk + 1] & 1) !== 0;
+      return tag === (isReflected ? records[at + TAG + 1 - direction] : own) ? Tag.RIGHT : Tag.WRONG;
+    }
+    case Chunk.COOKIE_ECHO:
+      return tag === own ? Tag.RIGHT : Tag.WRONG;
+    case Chunk.HEARTBEAT:
+    case Chunk.HEARTBEAT_ACK:
+      break;
+    default:
+      return Tag.RIGHT;
   }
-  if (SEEN[Chunk.COOKIE_ECHO] !== 0) return tag === own;
-  const isOfHeartbeat = (SEEN[Chunk.HEARTBEAT] | SEEN[Chunk.HEARTBEAT_ACK]) !== 0;
-  return tag === own || own === 0 || isOfHeartbeat;
+  if (own === 0) {
+    records[at + TAG + direction] = tag;
+    return Tag.RIGHT;
+  }
+  if (own === tag) {
+    records[at + FLAGS] &= ~HEARTBEAT_FAILED;
+    return Tag.RIGHT;
+  }
+  if (wasDoubtful || SEEN[Chunk.DATA] !== 0) return Tag.WRONG;
+  const flags = records[at + FLAGS];
+  if (bytes[chunk] === Chunk.HEARTBEAT) {
+    // It may be of a new association of the same ends: should it be answered, the old one is gone.
+    const failed = HEARTBEAT_FAILED | (direction === Direction.REPLY ? FAILED_REPLY : 0);
+    records[at + FLAGS] = (flags & ~(HEARTBEAT_FAILED | FAILED_REPLY)) | failed;
+    return Tag.DOUBTFUL;
+  }
+  const failedDirection = (flags & FAILED_REPLY) === 0 ? Direction.ORIGINAL : Direction.REPLY;
+  if ((flags & HEARTBEAT_FAILED) === 0 || failedDirection === direction) return Tag.WRONG;
+  records[at + FLAGS] = flags & ~HEARTBEAT_FAILED;
+  records[at + TAG + direction] = tag;
+  records[at + TAG + 1 - direction] = 0;
+  return Tag.RIGHT;
 }
 
-/** What a chunk tells of tags. @returns false when it contradicts what is known */
-function learnTag(
+/** The tag that an INIT or its acknowledgment tells: the other side has to use it. @returns false when it contradicts what is known, or is cut */
+function noteInitiation(
   records: Int32Array,
   at: number,
   direction: number,
   bytes: Uint8Array,
   chunk: number,
   end: number,
-  tag: number,
-  state: number,
 ): boolean {
   const type = bytes[chunk];
-  if (type === Chunk.INIT || type === Chunk.INIT_ACK) {
-    if (chunk + 8 > end) return false;
-    const initiated = word(bytes, chunk + 4);
-    const isRestart = type === Chunk.INIT && state === SctpState.CLOSED;
-    // What the one side says with its INIT the other has to use from then on.
-    if (type === Chunk.INIT_ACK || isRestart || state === SctpState.COOKIE_WAIT || state === SctpState.HEARTBEAT_SENT) {
-      records[at + TAG + 1 - direction] = initiated;
-    }
-    if (isRestart) records[at + TAG + direction] = 0;
-    return initiated !== 0;
+  if (type !== Chunk.INIT && type !== Chunk.INIT_ACK) return true;
+  if (chunk + 20 > end) return false;
+  const told = word(bytes, chunk + 4);
+  const known = records[at + TAG + 1 - direction];
+  const own = INIT_SEEN << direction;
+  const other = INIT_SEEN << (1 - direction);
+  const flags = records[at + FLAGS];
+  const areBoth = (flags & own) !== 0 && (flags & other) !== 0;
+  if (type === Chunk.INIT) records[at + FLAGS] = (areBoth ? flags & ~other : flags) | own;
+  else {
+    if ((flags & other) === 0 && known !== 0 && known !== told) return false;
+    // Both have begun at once: the tags are known by now.
+    if (areBoth && known !== told) return false;
   }
-  if (type === Chunk.HEARTBEAT) {
-    if (records[at + TAG + direction] === 0) records[at + TAG + direction] = tag;
-    else if (records[at + TAG + direction] !== tag) {
-      // A heartbeat with another tag may be a new association of the same ends: should it be answered with that tag, the old one is gone.
-      records[at + FLAGS] |= HEARTBEAT_FAILED;
-    }
-    return true;
-  }
-  if (type === Chunk.HEARTBEAT_ACK) {
-    const known = records[at + TAG + direction];
-    if (known === 0 || (records[at + FLAGS] & HEARTBEAT_FAILED) !== 0) {
-      records[at + TAG + direction] = tag;
-      records[at + FLAGS] &= ~HEARTBEAT_FAILED;
-      return true;
-    }
-    return known === tag;
-  }
-  if (records[at + TAG + direction] === 0) records[at + TAG + direction] = tag;
+  records[at + TAG + 1 - direction] = told;
   return true;
 }
 
 function chunkLength(bytes: Uint8Array, chunk: number): number {
-  return (((bytes[chunk + 2] << 8) | bytes[chunk + 3]) + 3) & ~3;
+  return (half(bytes, chunk + 2) + 3) & ~3;
 }
