@@ -2,7 +2,6 @@
 import { ConnectionEvent } from './events.ts';
 import { TUPLE_WORDS } from './layout.ts';
 import { NatRange, type NatSettings, type NatTarget } from './nat.ts';
-import type { Tuple } from './tuple.ts';
 
 /** Bits of a packet's connection state: OVS_CS_F_* (linux/openvswitch.h). */
 export const ConnectionState = {
@@ -135,7 +134,7 @@ export class Tracked {
   /** The record, or 0 when there is none: the packet is invalid, or begins a connection that is not committed. */
   record = 0;
   direction = 0;
-  /** The original tuple of the connection, or of the one that announced it: kind (0 when there is none), then words as in {@link Tuple}. */
+  /** The original tuple of the connection, or of the one that announced it: kind (0 when there is none), then words as in `Tuple`. */
   originalKind = 0;
   readonly original = new Int32Array(TUPLE_WORDS);
   /** Why it is invalid, one of Untracked; 0 when its protocol's state machine says so, or it is not invalid. */
@@ -159,9 +158,9 @@ export class Tracked {
     this.reason = 0;
   }
 
-  /** @internal */
-  setOriginal(tuple: Tuple): void {
-    this.originalKind = tuple.kind;
-    for (let i = 0; i < TUPLE_WORDS; i += 1) this.original[i] = tuple.words[i];
+  /** @internal @param at where the tuple's words begin */
+  setOriginal(kind: number, words: Int32Array, at: number): void {
+    this.originalKind = kind;
+    for (let i = 0; i < TUPLE_WORDS; i += 1) this.original[i] = words[at + i];
   }
 }

@@ -37,6 +37,9 @@ export class TrackerCounters {
   invalid = 0;
 }
 
+/** Records that are swept when a zone's limit is reached. */
+const LIMIT_SWEEP = 64;
+
 export class Tracker {
   readonly table: ConnectionTable;
   readonly admission: Admission;
@@ -244,8 +247,7 @@ export class Tracker {
   #setOriginal(tracked: Tracked, record: number): void {
     const { records } = this.table;
     const at = this.table.at(record);
-    this.#other.read(records[at], records, at + RecordWord.ORIGINAL);
-    tracked.setOriginal(this.#other);
+    tracked.setOriginal(records[at], records, at + RecordWord.ORIGINAL);
   }
 
   /** @returns bits of events */
@@ -325,11 +327,15 @@ export class Tracker {
     if (!this.#mayBegin(packet, headers, now)) return this.#invalid(tracked, 0);
     const expectation = this.#helpers.expectations.find(tuple);
     tracked.state = ConnectionState.TRACKED | ConnectionState.NEW;
-    tracked.setOriginal(tuple);
+    tracked.setOriginal(tuple.kind, tuple.words, 0);
     if (expectation !== null) this.#inherit(tracked, expectation.parent);
     if (!action.isCommitted) return Refusal.NONE;
     const { table } = this;
-    if (this.limits.isReached(action.zone)) return this.#refuse(Refusal.ZONE_LIMIT);
+    if (this.limits.isReached(action.zone)) {
+      // Some of those that count may have expired.
+      table.sweep(LIMIT_SWEEP);
+      if (this.limits.isReached(action.zone)) return this.#refuse(Refusal.ZONE_LIMIT);
+    }
     const reply = this.#target;
     const refusal = this.#chooseReply(action, expectation, now);
     if (refusal !== Refusal.NONE) return this.#refuse(refusal);
