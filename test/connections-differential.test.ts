@@ -1,11 +1,11 @@
 /**
  * Connection tracking beside the kernel's own: random packets of both sides go through a namespace that routes them with nf_conntrack, and through the tracker. At the end both have to
- * know the same connections, in the same state and direction, for as long. A failure prints the packets; MILLRACE_SEED repeats it, MILLRACE_FUZZ gives the number of sequences.
+ * know the same connections, in the same state and direction, for as long; what is translated has to leave alike. A failure prints the packets; MILLRACE_SEED repeats it, MILLRACE_FUZZ gives the number of sequences.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { type ConnectionData, describeConnection, Status } from '../src/connections/index.ts';
+import { type ConnectionData, type ConnectionRequest, describeConnection, Status } from '../src/connections/index.ts';
 import { type End, echo, end, sctp, tcp, udp, unreachable } from '../src/connections/testing/frames.ts';
 import { Lab as TrackerLab } from '../src/connections/testing/lab.ts';
 import type { SctpChunk, TcpRecord } from '../src/net/index.ts';
@@ -15,6 +15,23 @@ import { type Host, useLab } from './support/index.ts';
 const SEQUENCES = fuzzRounds(1500);
 const SEED = Number(process.env.MILLRACE_SEED) || Date.now() % 1_000_000;
 const [CLIENT, SERVER] = ['10.77.1.2', '10.77.2.2'];
+
+/** One rule that looks at connections makes the kernel track all. */
+const TRACKING = 'table ip t {\n chain f {\n type filter hook forward priority 0;\n ct state new counter\n }\n}\n';
+
+/** The source becomes OUTSIDE, and SERVICE is really the server. */
+const [OUTSIDE, SERVICE] = ['10.77.2.100', '10.77.2.50'];
+const TRANSLATION = `table ip t {
+ chain before {
+ type nat hook prerouting priority -100;
+ ip daddr ${SERVICE} dnat to ${SERVER}
+ }
+ chain behind {
+ type nat hook postrouting priority 100;
+ oif rb ip saddr 10.77.1.0/24 snat to ${OUTSIDE}
+ }
+}
+`;
 
 /** Where the kernel has no table that can be read, or nft is missing, there is nothing to compare with. */
 function canCompare(): boolean {
@@ -38,8 +55,29 @@ for line in sys.stdin:
     ends[line[0]].send(bytes.fromhex(line[2:]))
 `;
 
+/** As the sender, and prints in hexadecimal what comes out on the other side of each, or an empty line. */
+const RELAY = `
+import socket, sys
+ends = {}
+for side, name in (('c', 'ta'), ('s', 'tb')):
+    ends[side] = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x800))
+    ends[side].bind((name, 0))
+    ends[side].settimeout(2)
+for line in sys.stdin:
+    ends[line[0]].send(bytes.fromhex(line[2:]))
+    other = ends['s' if line[0] == 'c' else 'c']
+    frame = b''
+    try:
+        while True:
+            frame, address = other.recvfrom(3000)
+            if address[2] != 4: break
+    except TimeoutError:
+        frame = b''
+    print(frame.hex())
+`;
+
 /** A namespace that routes between two interfaces, whose other ends are ta and tb, and tracks what it routes. */
-function router(host: Host, veth: (near: string, far: string) => void): void {
+function router(host: Host, veth: (near: string, far: string) => void, rules: string): void {
   for (const [near, far, net] of [
     ['ra', 'ta', '10.77.1'],
     ['rb', 'tb', '10.77.2'],
@@ -51,7 +89,6 @@ function router(host: Host, veth: (near: string, far: string) => void): void {
     host.run('sh', ['-c', `echo 0 > /proc/sys/net/ipv4/conf/${near}/rp_filter`]);
   }
   host.run('sh', ['-c', 'echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter; echo 1 > /proc/sys/net/ipv4/ip_forward']);
-  const rules = 'table ip t {\n chain f {\n type filter hook forward priority 0;\n ct state new counter\n }\n}\n';
   host.run('nft', ['-f', '-'], { input: rules });
 }
 
@@ -240,7 +277,7 @@ test.skipIf(!canCompare()).each(Object.keys(SEQUENCES_OF) as (keyof typeof SEQUE
   'random sequences of %s leave the same connections as in nf_conntrack',
   (protocol) => {
     const host = lab.host();
-    router(host, (near, far) => lab.veth(host, near, host, far));
+    router(host, (near, far) => lab.veth(host, near, host, far), TRACKING);
     const ours = new TrackerLab(100_000);
     const log = new Map<string, string[]>();
     const lines: string[] = [];
@@ -274,3 +311,57 @@ test.skipIf(!canCompare()).each(Object.keys(SEQUENCES_OF) as (keyof typeof SEQUE
     expect(wrong.slice(0, 5).join('\n'), `${wrong.length} of ${SEQUENCES} differ, MILLRACE_SEED=${SEED}`).toBe('');
   },
 );
+
+/** A frame without what routing changes: link addresses, time to live, and the IP header's checksum with it. */
+function withoutHop(frame: Uint8Array): string {
+  return Buffer.from(frame.slice().fill(0, 0, 14).fill(0, 22, 23).fill(0, 24, 26)).toString('hex');
+}
+
+test.skipIf(!canCompare())('translated packets and errors about them leave as from the kernel, byte for byte', () => {
+  const host = lab.host();
+  router(host, (near, far) => lab.veth(host, near, host, far), TRANSLATION);
+  const ours = new TrackerLab(1000);
+  const source = { addresses: [OUTSIDE, OUTSIDE] } as const;
+  const [sent, wanted, texts]: [string[], string[], string[]] = [[], [], []];
+  const send = (side: 'c' | 's', frame: Uint8Array, request: ConnectionRequest, text: string): Uint8Array => {
+    const out = ours.send(frame, request);
+    sent.push(`${side} ${Buffer.from(frame).toString('hex')}`);
+    wanted.push(withoutHop(out.frame));
+    texts.push(`${text}: ${out.state}`);
+    return out.frame;
+  };
+  let port = 5000;
+  for (const target of [SERVER, SERVICE]) {
+    const destination = { addresses: [SERVER, SERVER] } as const;
+    const nat = target === SERVER ? { source } : { source, destination };
+    for (const kind of ['udp', 'tcp', 'echo'] as const) {
+      port += 1;
+      const service = kind === 'echo' ? 0 : 80;
+      const make = (from: End, to: End, isBack: boolean) => {
+        if (kind === 'udp') return udp(from, to, `payload ${port}`);
+        if (kind === 'echo') return echo(from, to, isBack);
+        return isBack ? tcp(from, to, 'S.', { acknowledgment: 1 }) : tcp(from, to, 'S');
+      };
+      const there = send('c', make(end(CLIENT, port), end(target, service), false), { commit: true, nat }, kind);
+      const back = send('s', make(end(SERVER, service), end(OUTSIDE, port), true), { nat: {} }, `${kind} back`);
+      for (const quoted of [28, 40, 120]) {
+        for (const router of [SERVER, '10.77.2.9']) {
+          send('s', unreachable(router, OUTSIDE, there, quoted), { nat: {} }, `${kind}, error of ${router}`);
+        }
+        for (const router of [CLIENT, '10.77.1.9']) {
+          send('c', unreachable(router, target, back, quoted), { nat: {} }, `${kind} back, error of ${router}`);
+        }
+      }
+    }
+  }
+  const received = host.run('python3', ['-c', RELAY], { input: `${sent.join('\n')}\n`, timeoutMs: 100_000 });
+  received
+    .trimEnd()
+    .split('\n')
+    .forEach((line, i) => {
+      const frame = Buffer.from(line, 'hex');
+      // Short frames come padded.
+      expect(withoutHop(frame).slice(0, wanted[i].length), texts[i]).toBe(wanted[i]);
+    });
+  expect(received.trimEnd().split('\n').length).toBe(sent.length);
+});
