@@ -6,7 +6,7 @@
  * Each life of a daemon has rounds that warm it up, then a first count, more rounds, and a second count. Both counts are of the same process after
  * the same work, so whatever grows with the work shows. What a life leaves to the next shows in the counts of the first life and the last one.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { queryTcx } from '../../src/bpf/index.ts';
 import { Client, type ExtensionInfo } from '../../src/daemon/client.ts';
 import { NetworkNamespace } from '../../src/host/index.ts';
@@ -253,8 +253,11 @@ class Soak {
     this.#client = null;
     const pid = this.#world.pid();
     const way = ['kill', 'kill', 'keep', 'down'][lives % 4];
-    if (way === 'kill') must('kill', '-9', String(pid));
-    else this.#world.ok('down', ...(way === 'keep' ? ['--keep'] : []));
+    if (way === 'kill') {
+      must('kill', '-9', String(pid));
+      // Who is killed leaves its sockets to the next with the same configuration, and that of the pseudo device is not everybody's.
+      rmSync(`${this.#world.folder}/nl.sock`, { force: true });
+    } else this.#world.ok('down', ...(way === 'keep' ? ['--keep'] : []));
     await until('the process is gone', () => !existsSync(`/proc/${pid}`));
   }
 
