@@ -32,4 +32,10 @@ export class FlowCounter {
     this.#packets += packets;
     this.#bytes += bytes;
   }
+
+  /** Begin anew. What is counted elsewhere and not brought yet counts from here on. */
+  reset(): void {
+    this.#packets = 0;
+    this.#bytes = 0;
+  }
 }

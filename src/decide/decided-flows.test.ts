@@ -50,6 +50,42 @@ test('a change ends what rests on it, and nothing else', () => {
   expect(flows.counters.changed).toBe(4);
 });
 
+test('many that rest on one entry end at once, and no other; what they have counted is told', () => {
+  const addresses = new ObservedMap<number>('addresses');
+  const names = new ObservedMap<number>('names');
+  const counter = new FlowCounter('all', () => {});
+  const { flows } = flowsOf({
+    decide(packet, decision) {
+      const { ipv4, tcp: header } = packet;
+      if (ipv4 === null || header === null) return;
+      names.get(ipv4.source.text);
+      addresses.get(header.destinationPort);
+      decision.count(counter);
+      decision.output(2);
+    },
+  });
+  const kept: number[] = [];
+  const decide = (source: number, dst: number) => {
+    const slot = flows.decide(key(`10.0.${source >> 8}.${source & 255}`, 1 + (source & 1), dst), null);
+    if (typeof slot === 'number') kept.push(slot);
+  };
+  for (let i = 0; i < 1000; i += 1) decide(i, 80);
+  for (let i = 0; i < 500; i += 1) decide(i, 81);
+  for (const slot of kept) flows.table.count(slot, 60, 0, 1000);
+  expect(flows.table.size).toBe(1500);
+  addresses.set(80, 1);
+  expect([flows.table.size, flows.counters.changed, counter.packets]).toEqual([500, 1000, 1000]);
+  for (const slot of kept.slice(1000)) expect(flows.table.has(slot)).toBe(true);
+  // What else they rested on is nothing to them any more.
+  for (let i = 0; i < 1000; i += 1) names.set(`10.0.${i >> 8}.${i & 255}`, 1);
+  expect([flows.table.size, flows.counters.changed]).toEqual([0, 1500]);
+  flows.settle();
+  expect(counter.packets).toBe(1500);
+  for (let i = 0; i < 1000; i += 1) decide(i, 80);
+  addresses.set(80, 2);
+  expect(flows.table.size).toBe(0);
+});
+
 test('entries that were asked for in vain count as well', () => {
   const table = new ObservedMap<number>('table');
   const mode = new ObservedValue('mode', 'open');

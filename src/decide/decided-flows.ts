@@ -10,8 +10,9 @@ import { FlowError, type FlowKey, type FlowMask, FlowTable, KEY_WORDS, PutMode, 
 import type { PlacedDecider } from './decider.ts';
 import { Pass, PassKind } from './pass.ts';
 import type { DecisionRecord } from './record.ts';
-import { type Dependent, type Tie, untieAll } from './state/observed.ts';
+import { type Dependent, type DependentGroup, type Tie, untieAll } from './state/observed.ts';
 import type { ObservedPorts } from './state/ports.ts';
+import type { Reliance } from './state/reliance.ts';
 
 /** Bounds of what is kept. */
 export interface DecidedFlowsLimits {
@@ -54,8 +55,35 @@ const LOOKED_AT = 1024;
 /** Reasons of deciders that are counted apart. */
 const MOST_REASONS = 64;
 
+/** Flows that have ended and are cleared away in one turn, and with each new flow. */
+const CLEARED_AT_ONCE = 4096;
+const CLEARED_FOR_ONE = 4;
+
 /** What is kept of a record besides the flow. */
 export type KeptDecision = Pick<DecisionRecord, 'drop' | 'excluded' | 'counters' | 'deciders'>;
+
+/** What is known of a flow without looking at it. Bits. */
+const Kept = { COUNTS: 1, EXCLUDES: 2 } as const;
+
+/** The flows of a port, and those of them under each mask. */
+class PortFlows {
+  readonly portId: number;
+  size = 0;
+  readonly masks = new Map<FlowMask, MaskFlows>();
+
+  constructor(portId: number) {
+    this.portId = portId;
+  }
+}
+
+class MaskFlows {
+  readonly mask: FlowMask;
+  size = 0;
+
+  constructor(mask: FlowMask) {
+    this.mask = mask;
+  }
+}
 
 class KeptFlow implements Dependent, KeptDecision {
   readonly drop: DecisionRecord['drop'];
@@ -63,40 +91,41 @@ class KeptFlow implements Dependent, KeptDecision {
   readonly counters: DecisionRecord['counters'];
   readonly deciders: DecisionRecord['deciders'];
   readonly slot: number;
-  readonly portId: number;
-  readonly mask: FlowMask;
+  readonly port: PortFlows;
+  readonly ofMask: MaskFlows;
   readonly dueMs: number;
   tie: Tie | null = null;
+  hasEnded = false;
   /** What its counters have been told. */
   packets = 0;
   bytes = 0;
-  readonly #owner: DecidedFlows;
+  readonly group: DecidedFlows;
 
   constructor(
     owner: DecidedFlows,
     record: DecisionRecord,
     slot: number,
-    portId: number,
-    mask: FlowMask,
+    port: PortFlows,
+    ofMask: MaskFlows,
     dueMs: number,
   ) {
-    this.#owner = owner;
+    this.group = owner;
     this.drop = record.drop;
     this.excluded = record.excluded;
     this.counters = record.counters;
     this.deciders = record.deciders;
     this.slot = slot;
-    this.portId = portId;
-    this.mask = mask;
+    this.port = port;
+    this.ofMask = ofMask;
     this.dueMs = dueMs;
   }
 
   end(): void {
-    this.#owner.endChanged(this);
+    this.group.endChanged(this);
   }
 }
 
-export class DecidedFlows {
+export class DecidedFlows implements DependentGroup {
   readonly table: FlowTable;
   readonly counters: DecidedFlowsCounters = {
     decisions: 0,
@@ -115,9 +144,11 @@ export class DecidedFlows {
   readonly #idleMs: number;
   /** By slot. */
   readonly #flows: (KeptFlow | undefined)[] = [];
-  /** Flows by port, and by the masks that they are of. */
-  readonly #sizes = new Map<number, number>();
-  readonly #masksOf = new Map<number, Map<FlowMask, number>>();
+  /** By slot: bits of {@link Kept}. */
+  #kinds = new Uint8Array(1024);
+  readonly #ports = new Map<number, PortFlows>();
+  /** Flows that have ended, and still hang on what they rested on: nothing comes of it any more, and clearing it away can wait. */
+  readonly #ended: KeptFlow[] = [];
   readonly #maximumFlows: number;
   readonly #masked = new Uint32Array(KEY_WORDS);
   readonly #reasons = new Map<string, number>();
@@ -133,7 +164,9 @@ export class DecidedFlows {
     this.table.observe({
       flowAdded: () => {},
       flowModified: () => {},
-      flowRemoved: (slot) => this.#settle(this.#flows[slot]),
+      flowRemoved: (slot) => {
+        if ((this.#kinds[slot] & Kept.COUNTS) !== 0) this.#settle(this.#flows[slot]);
+      },
       flowsFlushed: () => this.settle(),
     });
   }
@@ -171,9 +204,25 @@ export class DecidedFlows {
     return this.#run(key, PassKind.TRACE, frame);
   }
 
+  /**
+   * Decide about packets with this key for somebody who acts by it. Nothing is kept or done.
+   * @param reliance is told when the answer may be another
+   * @returns null when it is good for one packet alone
+   */
+  answer(key: Uint32Array, frame: (() => Uint8Array) | null, reliance: Reliance): DecisionRecord | null {
+    const record = this.#run(key, PassKind.RECALL, frame);
+    const holds = record.everyPacket === null && !Number.isFinite(record.endsInMs);
+    return holds && reliance.add(this.#pass.reading) ? record : null;
+  }
+
   #run(key: Uint32Array, kind: number, frame: (() => Uint8Array) | null): DecisionRecord {
     this.counters.decisions += 1;
     return this.#pass.run(key, this.#options.deciders(), kind, frame);
+  }
+
+  /** Whether copies of packets of a flow do not leave: its record tells which. */
+  hasExcluded(slot: number): boolean {
+    return (this.#kinds[slot] & Kept.EXCLUDES) !== 0;
   }
 
   /** What is kept of the flow in a slot. */
@@ -211,46 +260,62 @@ export class DecidedFlows {
       return -1;
     }
     if (slot < 0) return -1;
-    const portId = masked[Word.IN_PORT];
-    const flowMask = table.maskOf(slot);
-    const flow = new KeptFlow(this, record, slot, portId, flowMask, this.#options.nowMs() + record.endsInMs);
+    const port = this.#portOf(masked[Word.IN_PORT]);
+    const ofMask = maskOf(port, table.maskOf(slot));
+    const flow = new KeptFlow(this, record, slot, port, ofMask, this.#options.nowMs() + record.endsInMs);
     flow.tie = this.#pass.reading.tieAll(flow, mask);
     this.#flows[slot] = flow;
-    this.#sizes.set(portId, (this.#sizes.get(portId) ?? 0) + 1);
-    const masks = this.#masksOf.get(portId) ?? new Map<FlowMask, number>();
-    masks.set(flowMask, (masks.get(flowMask) ?? 0) + 1);
-    this.#masksOf.set(portId, masks);
+    if (slot >= this.#kinds.length) this.#growKinds(slot);
+    this.#kinds[slot] =
+      (flow.counters.length === 0 ? 0 : Kept.COUNTS) | (flow.excluded.length === 0 ? 0 : Kept.EXCLUDES);
+    port.size += 1;
+    ofMask.size += 1;
+    this.#clear(CLEARED_FOR_ONE);
     return slot;
+  }
+
+  #growKinds(slot: number): void {
+    const larger = new Uint8Array(Math.max(slot + 1, this.#kinds.length * 2));
+    larger.set(this.#kinds);
+    this.#kinds = larger;
+  }
+
+  #portOf(portId: number): PortFlows {
+    let port = this.#ports.get(portId);
+    if (port === undefined) {
+      port = new PortFlows(portId);
+      this.#ports.set(portId, port);
+    }
+    return port;
   }
 
   /** Whether flows of this mask may be kept; if need be, at the cost of a port that has more masks than this one would have. */
   #hasRoomForMask(words: Uint32Array, portId: number): boolean {
     const { table } = this;
     if (table.masks.length < this.#maximumMasks || table.masks.some((mask) => mask.equals(words))) return true;
-    const own = this.#masksOf.get(portId)?.size ?? 0;
+    const own = this.#ports.get(portId)?.masks.size ?? 0;
     // A mask that others share stays when one of them gives it up.
     for (let tries = 0; tries < MASK_TRIES && table.masks.length >= this.#maximumMasks; tries += 1) {
       let most = own + 1;
-      let largest = -1;
-      for (const [other, { size }] of this.#masksOf) {
-        if (size > most) {
-          most = size;
-          largest = other;
+      let largest: PortFlows | null = null;
+      for (const port of this.#ports.values()) {
+        if (port.masks.size > most) {
+          most = port.masks.size;
+          largest = port;
         }
       }
-      if (largest === -1) return false;
+      if (largest === null) return false;
       this.#giveUpMask(largest);
     }
     return table.masks.length < this.#maximumMasks;
   }
 
   /** The flows of a port end that are of its least used mask. */
-  #giveUpMask(portId: number): void {
-    let least: FlowMask | null = null;
-    for (const mask of this.#masksOf.get(portId)?.keys() ?? [])
-      if (least === null || mask.hits < least.hits) least = mask;
+  #giveUpMask(port: PortFlows): void {
+    let least: MaskFlows | null = null;
+    for (const each of port.masks.values()) if (least === null || each.mask.hits < least.mask.hits) least = each;
     for (const flow of this.#flows) {
-      if (flow === undefined || flow.portId !== portId || flow.mask !== least) continue;
+      if (flow === undefined || flow.ofMask !== least) continue;
       this.counters.exchanged += 1;
       this.#remove(flow);
     }
@@ -259,21 +324,15 @@ export class DecidedFlows {
   /** A full table: the port with the most flows has one less. */
   #makeRoom(record: DecisionRecord): void {
     if (record.everyPacket !== null || this.table.size < this.#maximumFlows) return;
-    let largest = -1;
-    let most = 0;
-    for (const [portId, size] of this.#sizes) {
-      if (size > most) {
-        most = size;
-        largest = portId;
-      }
-    }
+    let largest: PortFlows | null = null;
+    for (const port of this.#ports.values()) if (largest === null || port.size > largest.size) largest = port;
     let oldest: KeptFlow | null = null;
     let usedMs = Number.POSITIVE_INFINITY;
     // Some are enough to find one that is old: looking at all would cost more than a decision.
     let looked = 0;
     for (let slot = this.#next(); slot !== -1 && looked < LOOKED_AT; slot = this.#next(), looked += 1) {
       const flow = this.#flows[slot];
-      if (flow === undefined || flow.portId !== largest) continue;
+      if (flow === undefined || flow.port !== largest) continue;
       const used = this.table.usedMsOf(slot);
       if (used < usedMs) {
         usedMs = used;
@@ -296,6 +355,8 @@ export class DecidedFlows {
 
   /** Time has passed: flows go that are over or idle. Looks at a part of them; to be called a few times a second. */
   advance(): void {
+    this.#clear(CLEARED_AT_ONCE);
+    this.table.giveBack();
     const now = this.#options.nowMs();
     const most = Math.min(this.table.size, Math.max(LOOKED_AT, this.table.size >> 3));
     for (let i = 0; i < most; i += 1) {
@@ -321,6 +382,24 @@ export class DecidedFlows {
     this.#remove(flow);
   }
 
+  /** As {@link endChanged}, of many. */
+  endMany(dependents: readonly Dependent[]): readonly Dependent[] {
+    const others: Dependent[] = [];
+    const slots: number[] = [];
+    // Each is looked at once: where there are many, most of the time goes by waiting for memory.
+    for (const flow of dependents) {
+      if (!(flow instanceof KeptFlow) || flow.group !== this) others.push(flow);
+      else if (!flow.hasEnded && this.#flows[flow.slot] === flow) {
+        slots.push(flow.slot);
+        this.#leave(flow);
+      }
+    }
+    this.counters.changed += slots.length;
+    this.table.removeMany(slots);
+    for (const slot of slots) this.#flows[slot] = undefined;
+    return others;
+  }
+
   #remove(flow: KeptFlow): void {
     this.table.remove(flow.slot);
     this.#forget(flow);
@@ -328,16 +407,29 @@ export class DecidedFlows {
 
   #forget(flow: KeptFlow): void {
     this.#flows[flow.slot] = undefined;
-    const size = (this.#sizes.get(flow.portId) ?? 1) - 1;
-    if (size === 0) this.#sizes.delete(flow.portId);
-    else this.#sizes.set(flow.portId, size);
-    const masks = this.#masksOf.get(flow.portId);
-    const ofMask = (masks?.get(flow.mask) ?? 1) - 1;
-    if (ofMask === 0) masks?.delete(flow.mask);
-    else masks?.set(flow.mask, ofMask);
-    if (masks?.size === 0) this.#masksOf.delete(flow.portId);
-    untieAll(flow.tie);
-    flow.tie = null;
+    this.#leave(flow);
+  }
+
+  /** It counts no longer. */
+  #leave(flow: KeptFlow): void {
+    const { port, ofMask } = flow;
+    flow.hasEnded = true;
+    port.size -= 1;
+    ofMask.size -= 1;
+    if (ofMask.size === 0) port.masks.delete(ofMask.mask);
+    if (port.size === 0) this.#ports.delete(port.portId);
+    if (flow.tie !== null) this.#ended.push(flow);
+  }
+
+  /** Clear away what hangs around of flows that have ended. @param most how many of them */
+  #clear(most: number): void {
+    const ended = this.#ended;
+    for (let i = 0; i < most; i += 1) {
+      const flow = ended.pop();
+      if (flow === undefined) return;
+      untieAll(flow.tie);
+      flow.tie = null;
+    }
   }
 
   /** All flows end. */
@@ -346,6 +438,7 @@ export class DecidedFlows {
     this.table.flush();
     for (const flow of this.#flows) if (flow !== undefined) this.#forget(flow);
     this.#flows.length = 0;
+    this.#clear(this.#ended.length);
   }
 
   /** Tell the counters of decisions what was counted until now. @param slot of one flow; left out, of all */
@@ -364,4 +457,14 @@ export class DecidedFlows {
     flow.packets = packets;
     flow.bytes = bytes;
   }
+}
+
+/** The flows of a port under a mask. */
+function maskOf(port: PortFlows, mask: FlowMask): MaskFlows {
+  let found = port.masks.get(mask);
+  if (found === undefined) {
+    found = new MaskFlows(mask);
+    port.masks.set(mask, found);
+  }
+  return found;
 }

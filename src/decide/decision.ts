@@ -228,7 +228,7 @@ export class Decision {
    * @param why a sentence for people, made only when somebody asks
    */
   drop(reason: string, why?: () => string): void {
-    if (!/^[A-Z][A-Z0-9_]{0,63}$/.test(reason))
+    if (!/^[A-Z0-9_]{1,64}$/.test(reason))
       throw new DecisionError(`"${reason}" is no name of a reason: capitals, digits and _`);
     this.#drop ??= { by: this.#by, reason };
     if (why !== undefined) this.note(why);

@@ -28,6 +28,7 @@ export {
 export { Anchor } from './state/observed.ts';
 export { type DecidedPort, ObservedPorts } from './state/ports.ts';
 export { type FoundPrefix, ObservedPrefixes } from './state/prefixes.ts';
+export { Reliance } from './state/reliance.ts';
 export { DeciderState } from './state/state.ts';
 export { ObservedMap, ObservedSet, type TableKey } from './state/table.ts';
 export { ObservedValue } from './state/value.ts';

@@ -29,6 +29,8 @@ export interface DatapathOptions {
   clones: ClonePool;
   /** A table of the caller's making; an own one when left out. */
   table?: FlowTable;
+  /** Whether TCP flags of packets are counted to their flows; when left out, they are. */
+  countsTcpFlags?: boolean;
   sampleSeed?: number;
   /** The secret of the hash action, for tests of two that must hash alike; random when left out. */
   hashSeed?: readonly [number, number];
@@ -56,10 +58,12 @@ export class Datapath {
   #active = 0;
   readonly #spare = new FlowKey();
   #slot = -1;
+  /** Where the actions lie of the flow that {@link glance} found. */
+  #glanced = 0;
 
   constructor(options: DatapathOptions) {
     this.table = options.table ?? new FlowTable();
-    this.#recent = new RecentFlows(this.table);
+    this.#recent = new RecentFlows(this.table, options.countsTcpFlags !== false);
     this.#hooks = options.hooks;
     this.#nowMs = options.nowMs;
     this.#engine = new ActionEngine(options.hooks, options);
@@ -116,6 +120,39 @@ export class Datapath {
       for (; i < count; i += 1) batch.packets[i].release();
       this.#leave();
     }
+  }
+
+  /**
+   * Look whether it is known without a look-up that a packet that has just come in is sent as it is, and nothing else: whoever can do that need not have it received. Nothing
+   * has happened yet; with {@link take} it has come in.
+   * @returns to how many ports, see {@link outputAt}; 0 when it is to be received
+   */
+  glance(packet: Packet, port: number): number {
+    const slot = this.#recent.find(packet, port, 0);
+    if (slot === -1) return 0;
+    const from = this.table.actionsOffset(slot);
+    if (from === 0) return 0;
+    const { words } = this.table.heap;
+    const length = words[from - 1];
+    for (let at = 0; at < length; at += OUTPUT_WORDS) if (actionType(words[from + at]) !== Action.OUTPUT) return 0;
+    this.#slot = slot;
+    this.#glanced = from;
+    return length / OUTPUT_WORDS;
+  }
+
+  /** A port that the packet that {@link glance} saw is sent to. */
+  outputAt(index: number): number {
+    return this.table.heap.words[this.#glanced + index * OUTPUT_WORDS + 1] >>> 0;
+  }
+
+  /** The packet that {@link glance} saw is sent. With the last of a list {@link took} is to be told. */
+  take(packet: Packet, nowMs: number): void {
+    this.table.count(this.#slot, packet.length, this.#recent.tcpFlags, nowMs);
+  }
+
+  /** So many packets were taken. */
+  took(packets: number): void {
+    this.table.foundAgain(packets);
   }
 
   /**
@@ -210,7 +247,8 @@ export class Datapath {
 
   /** See {@link #take}. */
   #forward(packet: Packet, key: FlowKey, nowMs: number, isPlain: boolean): boolean {
-    let slot = isPlain ? this.#recent.find(packet, key.words[Word.IN_PORT]) : -1;
+    let slot = isPlain ? this.#recent.find(packet, key.words[Word.IN_PORT], 0) : -1;
+    if (slot !== -1) this.table.foundAgain(1);
     if (slot !== -1 && this.#hooks.outputIgnoresKey === true) {
       const port = this.#soleOutput(slot);
       if (port !== -1) {

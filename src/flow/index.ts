@@ -92,6 +92,7 @@ export {
 } from './source.ts';
 export { FlowError, type FlowObserver, type FlowPut, type FlowTableOptions, PutMode } from './table/contract.ts';
 export type { FlowMask } from './table/mask.ts';
+export { RecentFlows } from './table/recent-flows.ts';
 export { FlowTable } from './table/table.ts';
 export { UFID_MAXIMUM_BYTES } from './table/ufid-index.ts';
 export { formatActions, parseActions } from './text/actions.ts';

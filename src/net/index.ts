@@ -135,7 +135,14 @@ export {
 export type { Ipv6Option } from './wire/ipv6-options.ts';
 export { Mpls, type MplsRecord, MplsView } from './wire/mpls.ts';
 export type { NdOption } from './wire/nd-options.ts';
-export { ETHERNET_BYTES, EtherType, IpProtocol, MAC_ADDRESSES_BYTES, TAG_BYTES } from './wire/numbers.ts';
+export {
+  ETHERNET_BYTES,
+  ETHERTYPE_MINIMUM,
+  EtherType,
+  IpProtocol,
+  MAC_ADDRESSES_BYTES,
+  TAG_BYTES,
+} from './wire/numbers.ts';
 export type { RawOption } from './wire/options.ts';
 export { Sctp, type SctpRecord, SctpView } from './wire/sctp.ts';
 export { type SctpChunk, SctpChunkType } from './wire/sctp-chunks.ts';

@@ -181,6 +181,12 @@ export interface StandardPolicies {
   ingressVerdict(packet: Packet): DropReasonCode;
   /** What the destination port's policies say about this packet. */
   egressVerdict(packet: Packet, portId: number): DropReasonCode;
+  /**
+   * The forwarding domain of frames that come in by a port: a VLAN, 0 for none, or from 4096 on a virtual subnet. It holds until {@link Shortcuts.watch} tells of
+   * the port.
+   * @param vlanId of the outermost tag; 0 when there is none
+   */
+  domainOf(portId: number, vlanId: number): number;
   /** The DestinationFlag bits that suit the VLAN policy of a port. */
   destinationFlags(portId: number): number;
   /** The NIC index to use for an address learned at a NIC: that one while it is connected, else 0. */

@@ -3,7 +3,7 @@
  * changes goes on as it is, whatever the number of its outputs; changed copies, and what else the datapath sends, are originated here. Each packet counts once: what
  * became of it is told by the datapath in the order in which packets were taken.
  */
-import { Drop, dropName } from '../flow/index.ts';
+import { type Datapath, Drop, dropName } from '../flow/index.ts';
 import { Batch, type Packet } from '../net/index.ts';
 import { ContextFlag, contextOf, type ForwardingContext, PacketFlag } from './context.ts';
 import { DropReason, type DropReasonCode } from './drop-reason.ts';
@@ -18,6 +18,10 @@ export interface FlowForwarder {
   hasPort(portId: number): boolean;
   /** Take packets of a port that it has. Their references pass over. */
   receive(batch: Batch, portId: number): void;
+  /** Optional: the datapath, when packets whose flow is known at once, and only sends them as they are, need not go through it. */
+  readonly quick?: Datapath;
+  /** Such a packet was sent. @param slot of its flow */
+  sentQuickly?(slot: number): void;
   /** Why packets of ports that it does not have are dropped. */
   readonly unknownPort: DropReasonCode;
   /** The reason of the datapath's own drops, where the forwarder knows better; else one is made of the name. @param drop of Drop of flow/ */
@@ -69,10 +73,13 @@ export class FlowForwarding {
   readonly #lookers: ForwardedPackets[] = [];
   #sourcePortId = 0;
   #sourceNicIndex = 0;
+  #nowMs = 0;
+  readonly #tellsQuick: boolean;
 
   constructor(handle: ExtensionHandle, forwarder: FlowForwarder) {
     this.#handle = handle;
     this.#forwarder = forwarder;
+    this.#tellsQuick = forwarder.sentQuickly !== undefined;
   }
 
   /** Told by the datapath: a packet or a copy of one was dropped. What it led to is told by {@link ended}. */
@@ -137,16 +144,19 @@ export class FlowForwarding {
   /** Forward packets on their way down: an extension's onIngress. */
   onIngress(batch: Batch, flags: number): void {
     const { packets, count } = batch;
+    this.#nowMs = this.#handle.host.nowMs();
+    let allQuick = true;
     let i = 0;
     while (i < count) {
       const first = contextOf(packets[i]);
       let end = i + 1;
       if ((flags & PacketFlag.SINGLE_SOURCE) !== 0) end = count;
       else while (end < count && sameSource(contextOf(packets[end]), first)) end += 1;
-      this.#take(packets, i, end, first);
+      if (!this.#take(packets, i, end, first)) allQuick = false;
       i = end;
     }
-    this.#settle(batch, flags);
+    if (allQuick) this.#handle.sendIngress(batch, flags & PacketFlag.SINGLE_SOURCE);
+    else this.#settle(batch, flags);
   }
 
   /** Let somebody look at packets. @returns call to stop */
@@ -162,27 +172,61 @@ export class FlowForwarding {
     for (const looker of this.#lookers) looker.saw(packet);
   }
 
-  /** Run packets of one source through the datapath. */
-  #take(packets: readonly Packet[], from: number, end: number, source: ForwardingContext): void {
-    if (!this.#forwarder.hasPort(source.sourcePortId)) return;
+  /** Run packets of one source through the datapath. @returns whether all have their destinations, and none had to */
+  #take(packets: readonly Packet[], from: number, end: number, source: ForwardingContext): boolean {
+    if (!this.#forwarder.hasPort(source.sourcePortId)) return false;
     this.#sourcePortId = source.sourcePortId;
     this.#sourceNicIndex = source.sourceNicIndex;
     const work = this.#work;
+    const { quick } = this.#forwarder;
+    let quickly = 0;
     for (let i = from; i < end; i += 1) {
       const packet = packets[i];
-      if (contextOf(packet).verdict !== DropReason.NONE) continue;
+      const { verdict, flags } = contextOf(packet);
+      if (verdict !== DropReason.NONE || (flags & ContextFlag.NATIVE_FORWARDING) !== 0) continue;
+      if (quick !== undefined && this.#sendQuickly(packet, source.sourcePortId, quick)) {
+        quickly += 1;
+        continue;
+      }
       // The switch's reference stays with the list, so that whatever changes the packet changes a copy.
       packet.hold();
       work.push(packet);
       this.#taken.push(packet);
     }
     try {
-      this.#forwarder.receive(work, source.sourcePortId);
+      if (work.count !== 0) this.#forwarder.receive(work, source.sourcePortId);
     } finally {
       this.#sourcePortId = 0;
       this.#sourceNicIndex = 0;
     }
+    if (quickly !== 0) quick?.took(quickly);
     if (this.#lookers.length !== 0) for (let i = from; i < end; i += 1) this.#show(packets[i]);
+    return quickly === end - from;
+  }
+
+  /** Give a packet its destinations without the datapath, if that is all that there is to do. */
+  #sendQuickly(packet: Packet, portId: number, quick: Datapath): boolean {
+    const outputs = quick.glance(packet, portId);
+    if (outputs === 0) return false;
+    const handle = this.#handle;
+    const { policies } = handle;
+    if (outputs === 1) {
+      const output = quick.outputAt(0);
+      if (policies.egressVerdict(packet, output) !== DropReason.NONE) return false;
+      handle.addDestination(packet, output, 0, policies.destinationFlags(output));
+      quick.take(packet, this.#nowMs);
+      if (this.#tellsQuick) this.#forwarder.sentQuickly?.(quick.slot);
+      return true;
+    }
+    for (let i = 0; i < outputs; i += 1)
+      if (policies.egressVerdict(packet, quick.outputAt(i)) !== DropReason.NONE) return false;
+    for (let i = 0; i < outputs; i += 1) {
+      const output = quick.outputAt(i);
+      handle.addDestination(packet, output, 0, policies.destinationFlags(output));
+    }
+    quick.take(packet, this.#nowMs);
+    if (this.#tellsQuick) this.#forwarder.sentQuickly?.(quick.slot);
+    return true;
   }
 
   /** Pass on what has destinations, and end the rest: dropped, or sent up, or sent as changed copies. */
@@ -199,7 +243,8 @@ export class FlowForwarding {
         fate = this.#fates[next] ?? DropReason.NONE;
         next += 1;
       }
-      if (context.numDestinations !== 0) {
+      const isNative = (context.flags & ContextFlag.NATIVE_FORWARDING) !== 0 && context.verdict === DropReason.NONE;
+      if (context.numDestinations !== 0 || isNative) {
         packets[kept] = packet;
         kept += 1;
       } else if (context.verdict !== DropReason.NONE) this.#drop(packet, context, context.verdict);

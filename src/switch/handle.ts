@@ -14,7 +14,7 @@ import {
   countDropped,
   countDroppedCopies,
 } from './carried.ts';
-import type { ForwardingContext } from './context.ts';
+import { ForwardingContext } from './context.ts';
 import type { Datapath, DropWatcher } from './datapath.ts';
 import type { StackedDecider } from './decider/placed.ts';
 import * as destinations from './destination-calls.ts';
@@ -37,7 +37,7 @@ import type { OidPath } from './oid-path.ts';
 import { isQuery } from './oid-rules.ts';
 import type { DecidersOfCarried, Shortcut, Shortcuts } from './passage.ts';
 import { plainJson } from './plain-json.ts';
-import { egressVlanVerdict, tagActionFor } from './policies/vlan.ts';
+import { assignVlan, egressVlanVerdict, tagActionFor } from './policies/vlan.ts';
 import type { JsonValue } from './properties.ts';
 import * as references from './references.ts';
 import { considerDrop, considerShortcut, decidersOfCarried, isOpenPort, isPlainSwitch } from './shortcut.ts';
@@ -64,6 +64,8 @@ export interface HandleSurroundings {
 
 /** The standard policies, bound to one extension. */
 class Policies implements StandardPolicies {
+  /** Of a frame that may come. */
+  readonly #imagined = new ForwardingContext();
   readonly #datapath: Datapath;
   readonly #slot: Slot;
 
@@ -80,6 +82,15 @@ class Policies implements StandardPolicies {
     const port = this.#datapath.ports[portId];
     if (!port?.reachable) return DropReason.NIC_NOT_CONNECTED;
     return egressVlanVerdict(packet.attachment as ForwardingContext, port.policy);
+  }
+
+  domainOf(portId: number, vlanId: number): number {
+    const port = this.#datapath.ports[portId];
+    if (!port) return vlanId;
+    const context = this.#imagined;
+    context.tagTci = vlanId === 0 ? -1 : vlanId;
+    assignVlan(context, port.policy, this.#datapath.privateVlans);
+    return context.vlan;
   }
 
   destinationFlags(portId: number): number {

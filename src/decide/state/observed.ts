@@ -6,8 +6,16 @@
 
 /** A kept outcome that can end. */
 export interface Dependent {
-  /** What it rests on has changed. Called once, before the call that changed it returns. */
+  /** What it rests on has changed. Called before the call that changed it returns. */
   end(): void;
+  /** Ends many at once for less than one by one; left out where nobody can. */
+  readonly group?: DependentGroup;
+}
+
+/** Where outcomes are kept. */
+export interface DependentGroup {
+  /** As {@link Dependent.end} of each of its own; one may be named more than once. @returns those of others */
+  endMany(dependents: readonly Dependent[]): readonly Dependent[];
 }
 
 /** A place that outcomes hang on: a value, an entry, or that there is none. */
@@ -16,10 +24,13 @@ export class Anchor {
   version = 0;
   /** For people, such as `known[02:00:00:00:00:01]`. */
   readonly name: string;
+  /** Whether it changes only when ports come, go or are set otherwise, of which whoever forwards hears anyhow. */
+  readonly isOfPorts: boolean;
   #first: Tie | null = null;
 
-  constructor(name: string) {
+  constructor(name: string, isOfPorts = false) {
     this.name = name;
+    this.isOfPorts = isOfPorts;
   }
 
   /** Note that the decision that is being made rests on this. @param detail what tells one reading from another, for {@link endWhere} */
@@ -27,9 +38,15 @@ export class Anchor {
     reading?.push(this, detail, null);
   }
 
-  /** It has changed: whatever hangs on it ends. */
+  /** It has changed: whatever hangs on it ends, and hangs on it no longer. */
   changed(): void {
-    this.endWhere(everything);
+    this.version += 1;
+    for (let tie = this.#first; tie !== null; tie = tie.next) {
+      tie.isCut = true;
+      endings.push(tie.dependent);
+    }
+    this.#first = null;
+    finishEndings();
   }
 
   /** It has changed for some of those that read it. */
@@ -48,9 +65,11 @@ export class Anchor {
 
   /** Internal. */
   untie(tie: Tie): void {
-    if (tie.before === null) this.#first = tie.next;
-    else tie.before.next = tie.next;
-    if (tie.next !== null) tie.next.before = tie.before;
+    if (!tie.isCut) {
+      if (tie.before === null) this.#first = tie.next;
+      else tie.before.next = tie.next;
+      if (tie.next !== null) tie.next.before = tie.before;
+    }
     this.forgetIfFree();
   }
 
@@ -77,6 +96,8 @@ export interface Tie {
   readonly detail: number;
   /** Of a field that was looked up; null where no field was. */
   readonly scope: Scope | null;
+  /** Its anchor has changed and does not keep it any more. */
+  isCut: boolean;
   /** Where its anchor keeps it, for anchors that have more than one place. */
   place: object | null;
   before: Tie | null;
@@ -84,22 +105,36 @@ export interface Tie {
   readonly nextOfDependent: Tie | null;
 }
 
-function everything(): boolean {
-  return true;
-}
-
 /** Whose turn it is to end: ends may change things in their turn. */
-const endings: Dependent[] = [];
+let endings: Dependent[] = [];
 let isEnding = false;
+
+/** So many end at once. */
+const MANY = 256;
 
 function finishEndings(): void {
   if (isEnding) return;
   isEnding = true;
   try {
-    for (let i = 0; i < endings.length; i += 1) endings[i].end();
+    while (endings.length > 0) {
+      const ending = endings;
+      endings = [];
+      if (ending.length >= MANY) endTogether(ending);
+      else for (const each of ending) each.end();
+    }
   } finally {
-    endings.length = 0;
+    endings = [];
     isEnding = false;
+  }
+}
+
+function endTogether(dependents: readonly Dependent[]): void {
+  for (let rest = dependents; rest.length > 0; ) {
+    const [{ group }] = rest;
+    if (group === undefined) {
+      rest[0].end();
+      rest = rest.slice(1);
+    } else rest = group.endMany(rest);
   }
 }
 
@@ -156,16 +191,45 @@ export class Reading {
     return [...new Set(this.#reads.map(({ anchor }) => anchor.name))];
   }
 
+  /**
+   * Let something hang on what it does not hang on yet, but for what is of ports.
+   * @param known what it hangs on, with details; added to
+   * @returns the new ties in front of `first`; undefined when a field was looked up: then it would have to be told for which packets
+   */
+  tieMore(dependent: Dependent, known: Map<Anchor, Set<number>>, first: Tie | null): Tie | null | undefined {
+    if (this.#reads.some(({ field }) => field !== null)) return undefined;
+    let ties = first;
+    for (const { anchor, detail } of this.#reads) {
+      if (anchor.isOfPorts) continue;
+      const details = known.get(anchor) ?? new Set();
+      if (details.has(detail)) continue;
+      known.set(anchor, details.add(detail));
+      ties = tieOf(anchor, dependent, detail, null, ties);
+      anchor.tie(ties);
+    }
+    return ties;
+  }
+
   /** Let an outcome hang on all of it. @param mask what it looks at @returns what {@link untieAll} takes */
   tieAll(dependent: Dependent, mask: Uint32Array): Tie | null {
     let first: Tie | null = null;
     for (const { anchor, detail, field, words } of this.#reads) {
       const scope = field === null || words === null ? null : { words, bits: field.leadingBits(mask) };
-      first = { anchor, dependent, detail, scope, place: null, before: null, next: null, nextOfDependent: first };
+      first = tieOf(anchor, dependent, detail, scope, first);
       anchor.tie(first);
     }
     return first;
   }
+}
+
+function tieOf(
+  anchor: Anchor,
+  dependent: Dependent,
+  detail: number,
+  scope: Scope | null,
+  nextOfDependent: Tie | null,
+): Tie {
+  return { anchor, dependent, detail, scope, isCut: false, place: null, before: null, next: null, nextOfDependent };
 }
 
 /** An outcome is gone: nothing has to end it any more. */

@@ -9,8 +9,8 @@ class EntryAnchor extends Anchor {
   readonly #anchors: Map<TableKey, EntryAnchor>;
   readonly #key: TableKey;
 
-  constructor(name: string, anchors: Map<TableKey, EntryAnchor>, key: TableKey) {
-    super(name);
+  constructor(name: string, isOfPorts: boolean, anchors: Map<TableKey, EntryAnchor>, key: TableKey) {
+    super(name, isOfPorts);
     this.#anchors = anchors;
     this.#key = key;
   }
@@ -26,10 +26,13 @@ export class ObservedMap<T> {
   readonly #anchors = new Map<TableKey, EntryAnchor>();
   /** What rests on all entries at once. */
   readonly #all: Anchor;
+  readonly #isOfPorts: boolean;
 
-  constructor(name: string) {
+  /** @param name for people; @param isOfPorts its keys are ports, and it changes only when these do */
+  constructor(name: string, isOfPorts = false) {
     this.name = name;
-    this.#all = new Anchor(name);
+    this.#isOfPorts = isOfPorts;
+    this.#all = new Anchor(name, isOfPorts);
   }
 
   /** The value of an entry; undefined when there is none. */
@@ -77,7 +80,7 @@ export class ObservedMap<T> {
     if (!isReading()) return;
     let anchor = this.#anchors.get(key);
     if (anchor === undefined) {
-      anchor = new EntryAnchor(`${this.name}[${key}]`, this.#anchors, key);
+      anchor = new EntryAnchor(`${this.name}[${key}]`, this.#isOfPorts, this.#anchors, key);
       this.#anchors.set(key, anchor);
     }
     anchor.read();

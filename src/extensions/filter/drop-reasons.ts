@@ -2,49 +2,41 @@
  * Drop reasons named after rules. A switch tells few reasons apart and never forgets one, so that only so many rules get a name
  * of their own; the rest share one. Neighbour: extension.ts.
  */
-import type { DropReasonCode, ExtensionHandle } from '../../switch/index.ts';
+import type { DeciderHandle } from '../../switch/index.ts';
 
 /** Rules with a reason of their own; the other extensions need room too. */
 const MAXIMUM_NAMED = 40;
 
-const BY_DEFAULT = 'DEFAULT';
+/** For drops by the default action. */
+export const BY_DEFAULT = 'DEFAULT';
 const SHARED = 'RULE';
 
 export class RuleReasons {
-  /** For drops by the default action. */
-  readonly byDefault: DropReasonCode;
-  readonly #handle: ExtensionHandle;
-  readonly #shared: DropReasonCode;
-  readonly #named = new Map<string, DropReasonCode>();
+  readonly #handle: DeciderHandle;
+  /** Reasons by the names that rules would have; those that share one have that. */
+  readonly #named = new Map<string, string>();
 
-  constructor(handle: ExtensionHandle) {
+  constructor(handle: DeciderHandle) {
     this.#handle = handle;
-    this.byDefault = handle.registerDropReason(BY_DEFAULT, 'No rule of the filter allows the packet.');
-    this.#shared = handle.registerDropReason(SHARED, 'A rule of the filter drops the packet; its counters tell which.');
+    handle.dropReason(BY_DEFAULT, 'No rule of the filter allows the packet.');
+    handle.dropReason(SHARED, 'A rule of the filter drops the packet; its counters tell which.');
   }
 
-  /** The reason for drops by a rule: `filter:NO_TELNET` for the rule "no-telnet". */
-  ofRule(ruleName: string): DropReasonCode {
+  /** The reason for drops by a rule: `NO_TELNET` for the rule "no-telnet". */
+  ofRule(ruleName: string): string {
     const name = reasonName(ruleName);
     const known = this.#named.get(name);
     if (known !== undefined) return known;
-    if (this.#named.size === MAXIMUM_NAMED) return this.#shared;
-    let reason = this.#shared;
-    try {
-      reason = this.#handle.registerDropReason(name, `The filter rule "${ruleName}" drops the packet.`);
-    } catch (error) {
-      // The switch has no number left.
-      if (!(error instanceof RangeError)) throw error;
-    }
+    if (this.#named.size === MAXIMUM_NAMED) return SHARED;
+    const isNamed = this.#handle.dropReason(name, `The filter rule "${ruleName}" drops the packet.`);
+    const reason = isNamed ? name : SHARED;
     this.#named.set(name, reason);
     return reason;
   }
 
-  /** The name under which drops by a rule are counted, once {@link ofRule} has been asked. */
+  /** The name under which drops by a rule are counted. */
   nameOf(ruleName: string): string {
-    const name = reasonName(ruleName);
-    const isNamed = (this.#named.get(name) ?? this.#shared) !== this.#shared;
-    return `${this.#handle.name}:${isNamed ? name : SHARED}`;
+    return `${this.#handle.name}:${this.#named.get(reasonName(ruleName)) ?? SHARED}`;
   }
 }
 

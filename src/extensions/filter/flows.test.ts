@@ -289,7 +289,7 @@ test('whatever the rules, a filter with flows judges and counts as one without',
     { numRuns: Number(process.env.MILLRACE_FUZZ ?? 60) },
   );
   expect(carried).toBeGreaterThan(1000);
-  expect(dropped).toBeGreaterThan(500);
+  expect(dropped).toBeGreaterThan(100);
 });
 
 test('what was dropped before a restart is dropped by the same flows behind it, if rules still say so', () => {

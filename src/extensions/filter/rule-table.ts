@@ -1,27 +1,25 @@
 /**
- * Rules compiled for the datapath. Rules are sorted beforehand by what is known of a packet without looking at them: direction,
+ * Rules compiled to integers. They are sorted beforehand by what is known of a packet without looking at them: direction,
  * port, and the packet's shape (IPv4 with TCP, ARP, ...). For each combination there is a list of the rules that can still
  * match, with the tests that are still open, as integers in one array:
  *
  *     rule:  [ index of the next rule, number of the rule, tests ... ]     a 0 instead of the index ends the list
  *     test:  [ operation << 8 | field, count or mask, low, high | value, ... ]
  *
- * Neighbours: rule.ts says which shapes a rule can match, fields.ts of net/ holds the words tested, extension.ts asks.
+ * Walking a list tells which rules match, and which bits of the packet made it so: packets that agree in these are judged alike.
+ * Neighbours: rule.ts says which shapes a rule can match, fields.ts of net/ holds the words tested, judge.ts fills them and asks.
  */
 import {
-  EtherType,
   Field,
   Need,
   NetworkShape,
   networkOf,
-  type PacketFields,
+  PacketFields,
   SHAPE_COUNT,
-  shapeOf,
   TransportShape,
   transportOf,
 } from '../../net/index.ts';
-import { HeaderField } from '../../switch/index.ts';
-import { type FilterConfiguration, type FilterRule, type NumberRange, shapesOfRule } from './rule.ts';
+import { Fact, type FilterConfiguration, type FilterRule, factsOf, type NumberRange, shapesOfRule } from './rule.ts';
 
 /** Which list of rules is asked. */
 export const Direction = { IN: 0, OUT: 1 } as const;
@@ -36,22 +34,38 @@ const BITS = 2;
 const COUNT_ACTION = 2;
 const ACTIONS = { allow: 0, drop: 1, count: COUNT_ACTION } as const;
 
-/** All rules, ready to judge packets, with their counters. */
+/** Bits of ports and addresses count in steps of so many: flows of few masks are found faster than flows of many. */
+const PORT_STEP = 4;
+const ADDRESS_STEP = 8;
+
+/** One packet and what comes of it; used again for the next. */
+export class Judgement extends PacketFields {
+  /** Numbers of the rules that match, in order, up to the one that decides. */
+  readonly matched: number[] = [];
+  /** The rule that allows or drops, or NO_RULE. */
+  decided = NO_RULE;
+  /** By Field: the bits of each word that made it so. */
+  readonly looked = new Int32Array(this.words.length);
+}
+
+/** All rules, ready to judge packets. */
 export class RuleTable {
   readonly configuration: FilterConfiguration;
-  /** By number of the rule; super-packets count as one packet. */
-  readonly packets: Float64Array;
-  readonly bytes: Float64Array;
-  /** Of packets that no rule decided. */
-  defaultPackets = 0;
-  defaultBytes = 0;
   /** Bits of Need, by direction. */
   readonly needs: readonly [number, number];
   /** Whether judging is of any use, by direction: there is a rule, or the default is to drop. */
   readonly judges: readonly [boolean, boolean];
+  /** TCP flags that rules look at, by direction. */
+  readonly flags: readonly [number, number];
   readonly #actions: Uint8Array;
   /** Group of a port by its id: ports that the same rules name. Group 0 is every port that none names. */
-  #groups = new Uint16Array(0);
+  #groups = new Uint16Array(65_536);
+  /** By group: the numbers of the rules that name its ports, as a text. */
+  #keys: readonly string[] = [''];
+  /** The ids that the names of ports in rules stand for, in their order; null before they are looked up. */
+  #meaning: string | null = null;
+  /** Bits of Fact, by group and direction. */
+  #facts = new Uint16Array(0);
   /** Where the list of a group, direction and shape starts in the code. */
   #starts = new Int32Array(0);
   #code = new Int32Array(0);
@@ -60,20 +74,23 @@ export class RuleTable {
   constructor(configuration: FilterConfiguration, portIds: ReadonlyMap<string, number>) {
     const { rules } = configuration;
     this.configuration = configuration;
-    this.packets = new Float64Array(rules.length);
-    this.bytes = new Float64Array(rules.length);
     this.#actions = Uint8Array.from(rules, (rule) => ACTIONS[rule.action]);
     this.needs = [needsOf(rules, Direction.IN), needsOf(rules, Direction.OUT)];
     this.judges = [
       configuration.default === 'drop' || rules.some((rule) => applies(rule, Direction.IN)),
       configuration.default === 'drop' || rules.some((rule) => applies(rule, Direction.OUT)),
     ];
+    this.flags = [flagsOf(rules, Direction.IN), flagsOf(rules, Direction.OUT)];
     this.resolvePorts(portIds);
   }
 
-  /** Compile again for other ports; counters stay. */
-  resolvePorts(portIds: ReadonlyMap<string, number>): void {
+  /** Compile again if the names of ports in rules mean other ports now. @returns the ids of ports that other rules name now */
+  resolvePorts(portIds: ReadonlyMap<string, number>): number[] {
     const { rules } = this.configuration;
+    const names = rules.flatMap((rule) => rule.ports ?? []);
+    const meaning = names.map((name) => portIds.get(name) ?? 0).join();
+    if (meaning === this.#meaning) return [];
+    this.#meaning = meaning;
     const numbersOfPort = new Map<number, Set<number>>();
     rules.forEach((rule, number) => {
       for (const name of rule.ports ?? []) {
@@ -99,12 +116,14 @@ export class RuleTable {
     }
     const code: number[] = [0];
     const starts: number[] = [];
+    const facts: number[] = [];
     const shapes = rules.map(shapesOfRule);
     for (const named of members) {
       for (const direction of [Direction.IN, Direction.OUT]) {
         const candidates = rules.map(
           (rule, number) => applies(rule, direction) && (rule.ports === null || named.has(number)),
         );
+        facts.push(rules.reduce((found, rule, number) => (candidates[number] ? found | factsOf(rule) : found), 0));
         for (let shape = 0; shape < SHAPE_COUNT; shape += 1) {
           starts.push(code.length);
           rules.forEach((rule, number) => {
@@ -114,32 +133,45 @@ export class RuleTable {
         }
       }
     }
+    const before = this.#groups;
+    const keysBefore = this.#keys;
     this.#groups = groups;
+    this.#keys = [...groupOf.keys()];
+    this.#facts = Uint16Array.from(facts);
     this.#starts = Int32Array.from(starts);
     this.#code = Int32Array.from(code);
+    const changed: number[] = [];
+    for (let portId = 0; portId < groups.length; portId += 1)
+      if (keysBefore[before[portId]] !== this.#keys[groups[portId]]) changed.push(portId);
+    return changed;
+  }
+
+  /** What the rules for a port look at: bits of Fact. */
+  factsOf(direction: number, portId: number): number {
+    return this.#facts[this.#groups[portId] * 2 + direction];
   }
 
   /**
-   * The first rule that allows or drops the packet read into `fields`; rules that count are counted on the way.
+   * Which rules match the packet read into a judgement, up to the first that allows or drops it.
    * @param portId the source port with Direction.IN, the destination port with Direction.OUT
-   * @returns number of the rule, or NO_RULE
    */
-  judge(fields: PacketFields, direction: number, portId: number, lengthBytes: number): number {
+  judge(packet: Judgement, direction: number, portId: number): void {
+    const { words, looked, matched } = packet;
     const code = this.#code;
-    const words = fields.words;
-    let at = this.#list(fields.shape, direction, portId);
-    for (;;) {
-      at = firstMatch(code, words, at);
-      if (at < 0) {
-        this.defaultPackets += 1;
-        this.defaultBytes += lengthBytes;
-        return NO_RULE;
+    matched.length = 0;
+    looked.fill(0);
+    packet.decided = NO_RULE;
+    let rule = this.#starts[(this.#groups[portId] * 2 + direction) * SHAPE_COUNT + packet.shape];
+    for (let next = code[rule]; next !== 0; next = code[rule]) {
+      if (matches(code, words, looked, rule + 2, next)) {
+        const number = code[rule + 1];
+        matched.push(number);
+        if (this.#actions[number] !== COUNT_ACTION) {
+          packet.decided = number;
+          return;
+        }
       }
-      const rule = code[at + 1];
-      this.packets[rule] += 1;
-      this.bytes[rule] += lengthBytes;
-      if (this.#actions[rule] !== COUNT_ACTION) return rule;
-      at = code[at];
+      rule = next;
     }
   }
 
@@ -147,135 +179,77 @@ export class RuleTable {
   drops(rule: number): boolean {
     return rule === NO_RULE ? this.configuration.default === 'drop' : this.#actions[rule] === ACTIONS.drop;
   }
-
-  /** The numbers of the rules that judge would count or obey, in order, without counting. Allocates. */
-  matching(fields: PacketFields, direction: number, portId: number): number[] {
-    const matched: number[] = [];
-    let at = firstMatch(this.#code, fields.words, this.#list(fields.shape, direction, portId));
-    while (at >= 0) {
-      const rule = this.#code[at + 1];
-      matched.push(rule);
-      if (this.#actions[rule] !== COUNT_ACTION) break;
-      at = firstMatch(this.#code, fields.words, this.#code[at]);
-    }
-    return matched;
-  }
-
-  /**
-   * What of a packet's IP headers decides in {@link judge}, for packets that agree with this one in port, Ethernet header, VLAN and
-   * EtherType, when their headers are sound.
-   * @returns bits of HeaderField
-   */
-  fieldsOf({ words, shape }: PacketFields, direction: number, portId: number): number {
-    const etherType = words[Field.ETHER_TYPE];
-    // Rules on IP match nothing else. The shape tells it as well, but not where headers are broken.
-    if (etherType !== EtherType.IPV4 && etherType !== EtherType.IPV6) return 0;
-    const network = etherType === EtherType.IPV4 ? NetworkShape.IPV4 : NetworkShape.IPV6;
-    const own = this.#looks(shape, direction, portId);
-    let others = own;
-    for (const transport of Object.values(TransportShape)) {
-      others |= this.#looks(shapeOf(network, transport), direction, portId);
-    }
-    return others === 0 ? 0 : own | HeaderField.PROTOCOL;
-  }
-
-  /** What the tests of one list look at. */
-  #looks(shape: number, direction: number, portId: number): number {
-    const code = this.#code;
-    let fields = 0;
-    let rule = this.#list(shape, direction, portId);
-    for (let next = code[rule]; next !== 0; next = code[rule]) {
-      for (let test = rule + 2; test < next; test += testWords(code, test)) fields |= headerFieldOf(code[test] & 0xff);
-      rule = next;
-    }
-    return fields;
-  }
-
-  /**
-   * Count packets that went past the switch as {@link judge} would have.
-   * @param matched what {@link matching} gave for one of them
-   */
-  countCarried(matched: readonly number[], packets: number, bytes: number): void {
-    for (const rule of matched) {
-      this.packets[rule] += packets;
-      this.bytes[rule] += bytes;
-    }
-    if (this.decided(matched) !== NO_RULE) return;
-    this.defaultPackets += packets;
-    this.defaultBytes += bytes;
-  }
-
-  /** The rule that decides among those that {@link matching} gave, or NO_RULE. */
-  decided(matched: readonly number[]): number {
-    const last = matched.at(-1);
-    return last === undefined || this.#actions[last] === COUNT_ACTION ? NO_RULE : last;
-  }
-
-  /** Start counting anew. */
-  resetCounters(): void {
-    this.packets.fill(0);
-    this.bytes.fill(0);
-    this.defaultPackets = 0;
-    this.defaultBytes = 0;
-  }
-
-  #list(shape: number, direction: number, portId: number): number {
-    return this.#starts[(this.#groups[portId] * 2 + direction) * SHAPE_COUNT + shape];
-  }
 }
 
-/** Where the next rule of a list that matches starts, from `at` on; -1 when none does. */
-function firstMatch(code: Int32Array, words: Int32Array, at: number): number {
-  let rule = at;
-  for (;;) {
-    const next = code[rule];
-    if (next === 0) return -1;
-    let test = rule + 2;
-    while (test < next) {
-      const head = code[test];
-      const value = words[head & 0xff];
-      const operation = head >> 8;
-      if (operation === RANGE) {
-        if (value < code[test + 1] || value > code[test + 2]) break;
-        test += 3;
-      } else if (operation === BITS) {
-        if ((value & code[test + 1]) !== code[test + 2]) break;
-        test += 3;
-      } else {
-        const end = test + 2 + code[test + 1] * 2;
-        let range = test + 2;
-        while (range < end && (value < code[range] || value > code[range + 1])) range += 2;
-        if (range === end) break;
-        test = end;
+/** Whether the tests from `at` to `end` hold. The bits that tell are added to `looked`: of a rule that does not match, those of one test. */
+function matches(code: Int32Array, words: Int32Array, looked: Int32Array, at: number, end: number): boolean {
+  let test = at;
+  while (test < end) {
+    const operation = code[test] >> 8;
+    if (operation === RANGES) {
+      if (!isInAny(code, words, looked, test)) return false;
+      test += 2 + code[test + 1] * 2;
+      continue;
+    }
+    const field = code[test] & 0xff;
+    const value = words[field];
+    if (operation === RANGE) {
+      const low = code[test + 1];
+      const high = code[test + 2];
+      looked[field] |= settling(field, value, low, high);
+      if (value < low || value > high) return false;
+    } else {
+      const mask = code[test + 1];
+      const differing = (value & mask) ^ code[test + 2];
+      if (differing !== 0) {
+        // What is up to the first bit that differs is enough.
+        looked[field] |= mask & highBits(roundUp(Math.clz32(differing) + 1, ADDRESS_STEP));
+        return false;
       }
+      looked[field] |= mask;
     }
-    if (test === next) return rule;
-    rule = next;
+    test += 3;
   }
+  return true;
 }
 
-/** Length of a test. */
-function testWords(code: Int32Array, test: number): number {
-  return code[test] >> 8 === RANGES ? 2 + code[test + 1] * 2 : 3;
+/** As {@link matches}, for a test with several ranges. */
+function isInAny(code: Int32Array, words: Int32Array, looked: Int32Array, test: number): boolean {
+  const field = code[test] & 0xff;
+  const value = words[field];
+  const end = test + 2 + code[test + 1] * 2;
+  let bits = 0;
+  for (let range = test + 2; range < end; range += 2) {
+    const settled = settling(field, value, code[range], code[range + 1]);
+    if (value >= code[range] && value <= code[range + 1]) {
+      looked[field] |= settled;
+      return true;
+    }
+    bits |= settled;
+  }
+  looked[field] |= bits;
+  return false;
 }
 
-/** The bit of HeaderField for a field that a test looks at; 0 for what lies outside of IP. */
-function headerFieldOf(field: number): number {
-  if (field >= Field.SOURCE_IP && field < Field.PROTOCOL) return HeaderField.ADDRESSES;
-  switch (field) {
-    case Field.PROTOCOL:
-    case Field.FRAGMENT:
-      return HeaderField.PROTOCOL;
-    case Field.DESTINATION_PORT:
-      return HeaderField.DESTINATION_PORT;
-    case Field.SOURCE_PORT:
-    case Field.ICMP_TYPE:
-      return HeaderField.PORTS;
-    case Field.TCP_FLAGS:
-      return HeaderField.TCP_FLAGS;
-    default:
-      return 0;
+/** The high bits of a value that settle whether it is within a range; of all but ports, the whole word. */
+function settling(field: number, value: number, low: number, high: number): number {
+  if (field !== Field.SOURCE_PORT && field !== Field.DESTINATION_PORT) return -1;
+  const isWithin = value >= low && value <= high;
+  for (let size = 16; size > 0; size -= PORT_STEP) {
+    const first = (value >> size) << size;
+    const last = first + (1 << size) - 1;
+    if (isWithin ? first >= low && last <= high : last < low || first > high) return (0xffff << size) & 0xffff;
   }
+  return 0xffff;
+}
+
+/** A word whose highest bits are 1. @param count 1 to 32 */
+function highBits(count: number): number {
+  return -1 << (32 - count);
+}
+
+function roundUp(count: number, step: number): number {
+  return Math.ceil(count / step) * step;
 }
 
 function applies(rule: FilterRule, direction: number): boolean {
@@ -286,11 +260,16 @@ function needsOf(rules: readonly FilterRule[], direction: number): number {
   let needs: number = Need.NONE;
   for (const rule of rules) {
     if (!applies(rule, direction)) continue;
-    if (rule.sourceMac !== null || rule.destinationMac !== null) needs |= Need.MAC;
-    if (rule.sourceIp !== null || rule.destinationIp !== null) needs |= Need.IP;
-    if (rule.tcpFlags !== null) needs |= Need.TCP_FLAGS;
+    const facts = factsOf(rule);
+    if ((facts & Fact.MAC) !== 0) needs |= Need.MAC;
+    if ((facts & Fact.ADDRESSES) !== 0) needs |= Need.IP;
+    if ((facts & Fact.TCP_FLAGS) !== 0) needs |= Need.TCP_FLAGS;
   }
   return needs;
+}
+
+function flagsOf(rules: readonly FilterRule[], direction: number): number {
+  return rules.reduce((flags, rule) => (applies(rule, direction) ? flags | (rule.tcpFlags?.mask ?? 0) : flags), 0);
 }
 
 /** Append a rule with the tests that a shape leaves open, those that tell most packets apart first. */

@@ -135,6 +135,43 @@ export function shapesOfRule(rule: FilterRule): number {
   return shapes;
 }
 
+/** What a rule looks at of the packets that it may match. Bits. */
+export const Fact = {
+  VLAN: 1,
+  ETHER_TYPE: 2,
+  MAC: 4,
+  /** IP addresses. */
+  ADDRESSES: 8,
+  FRAGMENT: 16,
+  TCP_FLAGS: 32,
+  ICMP: 64,
+  /** Anything behind the Ethernet header, of packets of this version. */
+  IPV4: 128,
+  IPV6: 256,
+  /** Which protocol such packets are of, or more. */
+  TRANSPORT4: 512,
+  TRANSPORT6: 1024,
+} as const;
+
+/** @returns bits of {@link Fact} */
+export function factsOf(rule: FilterRule): number {
+  const isGiven = (field: keyof FilterRule, fact: number): number => (rule[field] === null ? 0 : fact);
+  let facts = isGiven('vlan', Fact.VLAN) | isGiven('etherType', Fact.ETHER_TYPE) | isGiven('fragment', Fact.FRAGMENT);
+  facts |= isGiven('sourceMac', Fact.MAC) | isGiven('destinationMac', Fact.MAC);
+  facts |= isGiven('sourceIp', Fact.ADDRESSES) | isGiven('destinationIp', Fact.ADDRESSES);
+  facts |= isGiven('tcpFlags', Fact.TCP_FLAGS) | isGiven('icmpType', Fact.ICMP);
+  if (SHAPING.every((field) => field === 'etherType' || rule[field] === null)) return facts;
+  const shapes = shapesOfRule(rule);
+  for (const [all, network, transport] of [
+    [IPV4_SHAPES, Fact.IPV4, Fact.TRANSPORT4],
+    [IPV6_SHAPES, Fact.IPV6, Fact.TRANSPORT6],
+  ]) {
+    const own = shapes & all;
+    if (own !== 0) facts |= own === all ? network : network | transport;
+  }
+  return facts;
+}
+
 /** The first two fields that exclude each other, so that the rule can never match; null when there are none. */
 export function contradiction(rule: FilterRule): readonly [string, string] | null {
   for (let second = 1; second < SHAPING.length; second += 1) {

@@ -153,8 +153,21 @@ export class MaskList {
 
   /** A flow of this port is gone from the mask, and the mask with the last of its flows. */
   flowRemoved(mask: FlowMask, port: number): void {
-    if (port !== NO_PORT) this.#leave(mask, port);
-    if (mask.flows > 0) return;
+    if (port !== NO_PORT) this.#leave(mask, port, 1);
+    if (mask.flows === 0) this.#drop(mask);
+  }
+
+  /** All flows of a mask are gone. */
+  remove(mask: FlowMask): void {
+    for (const [port, list] of this.#byPort) {
+      const trial = list.trialOf(mask);
+      if (trial !== undefined && !mask.isOpen) this.#leave(mask, port, trial.flows);
+    }
+    this.#drop(mask);
+  }
+
+  /** No flow is left under a mask. */
+  #drop(mask: FlowMask): void {
     this.all.splice(this.all.indexOf(mask), 1);
     this.byId[mask.id] = null;
     this.#freeIds.push(mask.id);
@@ -165,11 +178,12 @@ export class MaskList {
     }
   }
 
-  #leave(mask: FlowMask, port: number): void {
+  /** @param flows so many of the port have left the mask */
+  #leave(mask: FlowMask, port: number, flows: number): void {
     const list = this.#byPort.get(port);
     const trial = list?.trialOf(mask);
     if (list === undefined || trial === undefined) return;
-    trial.flows -= 1;
+    trial.flows -= flows;
     if (trial.flows > 0) return;
     if (list.remove(trial)) this.#renew(list);
     if (list.trials.length > this.#open.trials.length) return;

@@ -281,7 +281,7 @@ test('a look-up, and a put, try the masks of their own port and those for any po
 
 /** The plainest table that can be: a list, scanned from its beginning. */
 class NaiveTable {
-  readonly flows: { key: Uint32Array; mask: Uint32Array; id: number }[] = [];
+  flows: { key: Uint32Array; mask: Uint32Array; id: number }[] = [];
 
   matching(key: Uint32Array): number[] {
     return this.flows
@@ -327,6 +327,13 @@ test('random flows, removals and look-ups agree with a linear scan', () => {
       } else if (what === 3 && naive.flows.length > 0) {
         const [gone] = naive.flows.splice(random(naive.flows.length), 1);
         table.remove(gone.id);
+      } else if (what === 4 && random(20) === 0) {
+        // Some masks lose all of their flows, others some.
+        const mask = masks[random(masks.length)];
+        const going = naive.flows.filter((flow) => flow.mask === mask || random(3) === 0);
+        table.removeMany(going.map(({ id }) => id));
+        naive.flows = naive.flows.filter((flow) => !going.includes(flow));
+        if (random(2) === 0) table.giveBack();
       } else if (what === 4 && random(200) === 0) {
         table.flush();
         naive.flows.length = 0;

@@ -179,11 +179,11 @@ export class FlowTable implements EntryPositions {
     return -1;
   }
 
-  /** A flow was found without a look-up, by somebody who remembers what look-ups gave: counted as an answer of the cache. */
-  foundAgain(): void {
-    this.hits += 1;
-    this.cacheHits += 1;
-    this.masksTried += 1;
+  /** Flows were found without a look-up, by somebody who remembers what look-ups gave: counted as answers of the cache. */
+  foundAgain(times: number): void {
+    this.hits += times;
+    this.cacheHits += times;
+    this.masksTried += times;
   }
 
   /** Count a packet that a flow was found for. */
@@ -292,8 +292,41 @@ export class FlowTable implements EntryPositions {
     this.#slots.release(slot);
     this.#size -= 1;
     this.#removals += 1;
+    this.giveBack();
+  }
+
+  /**
+   * Remove many flows, each named once. Where all flows of a mask go nothing is looked for in its table. Memory is given back by {@link giveBack}, or by later removals.
+   */
+  removeMany(slots: readonly number[]): void {
+    for (const observer of this.#observers) for (const slot of slots) observer.flowRemoved(slot);
+    const { info } = this.#slots;
+    const going = new Int32Array(this.#masks.byId.length);
+    for (const slot of slots) going[info[(slot << INFO_SHIFT) + Info.MASK]] += 1;
+    const isWhole = this.#masks.byId.map((mask, id) => mask !== null && mask.flows === going[id]);
+    for (const slot of slots) {
+      const at = slot << INFO_SHIFT;
+      if (info[at + Info.ACTIONS] !== 0) this.#heap.free(info[at + Info.ACTIONS]);
+      if (info[at + Info.KEY] !== 0) this.#heap.free(info[at + Info.KEY]);
+      this.#ufids.remove(slot);
+      if (!isWhole[info[at + Info.MASK]]) {
+        const mask = this.maskOf(slot);
+        const port = mask.portOf(info[at + Info.POSITION]);
+        mask.remove(info[at + Info.POSITION]);
+        this.#masks.flowRemoved(mask, port);
+      }
+      this.#slots.release(slot);
+    }
+    for (const mask of [...this.#masks.all]) if (isWhole[mask.id]) this.#masks.remove(mask);
+    this.#size -= slots.length;
+    this.#removals += slots.length;
+  }
+
+  /** Give back memory that the flows that are left do not need, if that is worthwhile. */
+  giveBack(): void {
     const { capacity } = this.#slots;
-    if (capacity > SMALL_TABLE && (this.#size === 0 || this.#removals >= capacity * REMOVALS_PER_SLOT)) this.#shrink();
+    if (capacity <= SMALL_TABLE || this.#removals === 0) return;
+    if (this.#size === 0 || this.#removals >= capacity * REMOVALS_PER_SLOT) this.#shrink();
   }
 
   /** Remove every flow. */

@@ -109,15 +109,18 @@ export class PacketFields {
    * @param vlan the VLAN to note; -1: the id of the frame's outer tag, 0 without a tag, 4096 + id with an id of 0 (priority tag)
    */
   read(packet: Packet, needs: number, vlan: number): void {
-    const bytes = packet.bytes;
-    const start = packet.offset;
+    this.readBytes(packet.bytes, packet.offset, packet.length, needs, vlan);
+  }
+
+  /** As {@link read}, for a frame at `start` of some bytes; the caller has checked that it lies within them. */
+  readBytes(bytes: Uint8Array, start: number, length: number, needs: number, vlan: number): void {
     const words = this.words;
     const headers = this.#headers;
-    headers.parseBytes(bytes, start, packet.length);
+    headers.parseBytes(bytes, start, length);
     if (vlan >= 0) words[Field.VLAN] = vlan;
     else words[Field.VLAN] = headers.tagCount === 0 ? 0 : headers.outerTci & 0xfff || PRIORITY_TAGGED;
     words[Field.ETHER_TYPE] = headers.etherType;
-    if ((needs & Need.MAC) !== 0) this.#macs(bytes, start, packet.length);
+    if ((needs & Need.MAC) !== 0) this.#macs(bytes, start, length);
     if (headers.ipVersion === 0) {
       this.shape = 0;
       // Whole, since a shorter one is malformed; lengths of 6 and 4 tell the addresses that are known.

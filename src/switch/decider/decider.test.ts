@@ -1,11 +1,13 @@
 /** Deciders in the stack of a switch: what they decide is done here and elsewhere alike, and is counted once, whatever stands above them. */
 import { expect, test } from 'vitest';
 import { RandomState, randomDecider } from '../../decide/testing/random-decider.ts';
+import { learningExtension } from '../../extensions/learning/index.ts';
 import { Twins } from '../../extensions/learning/testing.ts';
 import type { FlowRegistry, FlowSource } from '../../flow/index.ts';
 import { ethernet, fuzzRounds, ipv4, tcp, udp } from '../../flow/testing/frames.ts';
 import { type FrameKind, hostileFrame, randomFrame, randomKind } from '../../offload/differential/frames.ts';
 import { RandomSource, runSeed } from '../../offload/differential/random.ts';
+import type { VirtualSwitch } from '../api.ts';
 import type { ExtensionFactory } from '../extension.ts';
 import { Bench, extension, passing } from '../testing.ts';
 import { type DeciderHandle, defineDecider } from './define.ts';
@@ -117,6 +119,109 @@ test('a filter above one with handlers stands by itself and does the same', () =
   expect(bench.sw.drops(1).map(({ name, packets }) => [name, packets])).toEqual([['wall:DENIED', 2]]);
   expect(bench.sw.drops(3).map(({ name, packets }) => [name, packets])).toEqual([['wall:LOW_PORT', 1]]);
   expect(bench.pool.available).toBe(bench.pool.capacity);
+});
+
+/** Drops what goes to ports on a list, and counts the rest by where it goes. */
+const gate = defineDecider({
+  descriptor: { name: 'gate', type: 'filtering', version: '1.0.0' },
+  create(handle) {
+    const closed = handle.state.set('closed');
+    const left = handle.counter('left');
+    return {
+      decide(packet, decision) {
+        if (packet.tcp !== null && closed.has(packet.tcp.destinationPort)) decision.drop('CLOSED');
+      },
+      decideOutput: (_packet, _portId, decision) => decision.count(left),
+      command(name, args) {
+        if (name === 'close') closed.add(Number(args));
+        else closed.delete(Number(args));
+        return null;
+      },
+    };
+  },
+});
+
+test('above a forwarding extension with handlers what a filter decides is part of the flows, until what it rests on changes', () => {
+  const pair = twins(learningExtension, gate);
+  const between = (from: number, to: number, port: number) => {
+    const bytes = frame(`10.0.0.${from}`, port);
+    bytes.set([2, 0, 0, 0, 0, to, 2, 0, 0, 0, 0, from]);
+    return bytes;
+  };
+  const talk = () => {
+    for (const port of [22, 80])
+      for (const [from, to] of [
+        [1, 2],
+        [2, 1],
+      ])
+        pair.send(from, between(from, to, port));
+  };
+  for (let i = 0; i < 3; i += 1) talk();
+  expect(pair.flows).toBe(4);
+  expect(pair.carried).toBeGreaterThan(3);
+  const { carried } = pair;
+  pair.both((sw) => sw.extensionCommand('gate', 'close', 22));
+  expect(pair.flows).toBe(0);
+  for (let i = 0; i < 3; i += 1) talk();
+  expect(pair.dropFlows).toBe(2);
+  expect(pair.carried).toBe(carried + 8);
+  compare(pair);
+  expect(pair.quick.sw.drops(1).map(({ name }) => name)).toContain('gate:CLOSED');
+});
+
+test('copies count where they leave, as many as there are', () => {
+  const pair = twins(gate, hub());
+  for (let i = 0; i < 3; i += 1) pair.send(1, frame('10.0.0.1'));
+  const counted = (sw: VirtualSwitch) => sw.extensions().find(({ name }) => name === 'gate')?.counters.left;
+  compare(pair);
+  expect(counted(pair.quick.sw)).toBe(9);
+});
+
+test('the VLAN that the switch holds a packet in is that of its port, and changes with the policies of the port alone', () => {
+  const seen: number[] = [];
+  const asks = defineDecider({
+    descriptor: { name: 'asks', type: 'filtering', version: '1.0.0' },
+    create: (handle) => ({ decide: (packet) => void seen.push(handle.vlanOf(packet)) }),
+  });
+  const bench = new Bench();
+  for (const factory of [asks, hub()]) bench.sw.enableExtension(factory).result();
+  for (let port = 1; port <= 2; port += 1) bench.port(port);
+  const tagged = Uint8Array.from(ethernet(0x0800, ipv4(6, tcp()), [[0x8100, 7]]));
+  const send = () => {
+    for (const port of [1, 2]) bench.receive(port, frame('10.0.0.1'), frame('10.0.0.1'), tagged);
+    return seen.splice(0);
+  };
+  expect(send()).toEqual([0, 7, 0, 7]);
+  expect(send()).toEqual([]);
+  bench.sw.setPortProperty(1, { type: 'vlan', mode: 'access', vlanId: 5 }).result();
+  // What is tagged otherwise is not let in there.
+  expect(send()).toEqual([5]);
+});
+
+test('one that has nothing to say is asked nothing', () => {
+  let isAwake = false;
+  let asked = 0;
+  const sleeper = defineDecider({
+    descriptor: { name: 'sleeper', type: 'filtering', version: '1.0.0' },
+    create: () => ({
+      mayDecide: () => isAwake,
+      decide() {
+        asked += 1;
+      },
+      decideOutput() {
+        asked += 1;
+      },
+    }),
+  });
+  const bench = new Bench();
+  for (const factory of [watcher.factory, sleeper, hub()]) bench.sw.enableExtension(factory).result();
+  for (let port = 1; port <= 2; port += 1) bench.port(port);
+  bench.receive(1, frame('10.0.0.1'));
+  expect(asked).toBe(0);
+  isAwake = true;
+  bench.receive(1, frame('10.0.0.1'), frame('10.0.0.1'));
+  expect(asked).toBe(2);
+  expect(bench.nicOf(2).sent).toHaveLength(3);
 });
 
 test('a filter that stands by itself can change packets', () => {

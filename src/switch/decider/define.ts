@@ -2,7 +2,7 @@
  * Deciders as extensions: what a module exports, what it gets, and the adapter by which it stands in the stack like any other extension.
  * Neighbours: forwarding.ts and filtering.ts are the adapter; the room decide/ has the contract.
  */
-import type { Decider, DeciderState, FlowCounter, ObservedPorts } from '../../decide/index.ts';
+import type { Decider, DeciderState, FlowCounter, ObservedPorts, PacketView } from '../../decide/index.ts';
 import type {
   Extension,
   ExtensionDescriptor,
@@ -23,10 +23,24 @@ export interface DeciderHandle {
   readonly state: DeciderState;
   /** Ports that something is connected to. */
   readonly ports: Pick<ObservedPorts, 'named' | 'nameOf' | 'has' | 'others' | 'all'>;
-  /** A counter for decisions to move; the same name gives the same counter. */
+  /** All ports by name, those too that nothing is connected to. Not observed: {@link DeciderExtension.portsChanged} tells when it is another. */
+  portIds(): ReadonlyMap<string, number>;
+  /**
+   * The VLAN that the switch holds a packet in, by the policies of its port, also when its frame has no tag; 0 for none, from 4096 on a virtual subnet. Looks at the
+   * id of the tag, and rests on the policies.
+   */
+  vlanOf(packet: PacketView): number;
+  /** A counter for decisions to move, shown with the extension; the same name gives the same counter. */
   counter(name: string): FlowCounter;
-  /** Say in a sentence what a reason of `decision.drop` means. */
-  dropReason(name: string, text: string): void;
+  /** A counter that is not shown, as for one of many rules. Call {@link settle} before reading such. */
+  tally(name: string): FlowCounter;
+  /** Bring to counters what has been counted elsewhere until now. */
+  settle(): void;
+  /**
+   * Say in a sentence what a reason of `decision.drop` means.
+   * @returns false when the switch has no number left to tell it from others: then it is counted as EXTENSION_FILTER
+   */
+  dropReason(name: string, text: string): boolean;
   /** Call back once after a delay. @throws SwitchError where the host has no timers */
   setTimer(delayMs: number, callback: () => void): TimerHandle;
 }
@@ -35,12 +49,19 @@ export interface DeciderHandle {
 export interface DeciderExtension extends Decider {
   attach?(): void;
   detach?(): void;
+  /**
+   * Whether it says anything at present about packets on their way down or, with `isOutput`, about those that are to leave. Asked for each list of packets while it stands by
+   * itself, so that one with nothing to say costs nothing. Left out, it may.
+   */
+  mayDecide?(isOutput: boolean): boolean;
   /** Ports have come, gone or got other names: for state of its own that follows them. Decisions rest on the ports that they have asked for anyhow. */
   portsChanged?(): void;
   /** New, already checked configuration while running. Left out, the decider is made anew. */
   reconfigure?(configuration: unknown): void;
   /** Its state as JSON, for people and programs. */
   status?(): JsonValue;
+  /** Its {@link status} is all that is shown: without how many decisions and flows there are. */
+  readonly showsStatusAlone?: boolean;
   /** A command of its own. @throws Error for a command or argument that it does not know */
   command?(name: string, args: JsonValue): JsonValue;
 }

@@ -1,17 +1,19 @@
 /**
  * A filtering decider that stands in the stack by itself, because who forwards does not decide it along: packets come through its handlers, and what it
- * decided about them before is found in flows of its own. Neighbours: placed.ts, forwarding.ts.
+ * decided about them before is found in flows of its own. Neighbours: placed.ts, forwarding.ts, passages.ts.
  */
 import { DecidedFlows, type KeptDecision, ObservedPorts, type PlacedDecider } from '../../decide/index.ts';
-import { Datapath, Extraction, extract, FlowKey, Word } from '../../flow/index.ts';
+import { Datapath, Drop, dropName, Extraction, extract, FlowKey, RecentFlows, Word } from '../../flow/index.ts';
 import { Batch, ClonePool, type Packet, PacketPool } from '../../net/index.ts';
 import { ContextFlag, contextOf, type ForwardingContext } from '../context.ts';
-import type { DropReasonCode } from '../drop-reason.ts';
+import { DropReason, type DropReasonCode } from '../drop-reason.ts';
 import type { Explanation, Extension, ExtensionHandle, TimerHandle } from '../extension.ts';
 import type { OidRequest, Status } from '../oid.ts';
+import type { Passage } from '../passage.ts';
 import type { JsonValue } from '../properties.ts';
 import type { DeciderExtension, DeciderHandle } from './define.ts';
 import { describeDecision } from './explain.ts';
+import { Passages } from './passages.ts';
 import { DeciderPlace } from './placed.ts';
 
 const BUFFERS = { packets: 256, bufferBytes: 2304, largePackets: 16, largeBufferBytes: 66_048, clones: 64 };
@@ -27,6 +29,25 @@ const PASSES: PlacedDecider = {
   decider: { decide: (_, decision) => decision.output(ON) },
 };
 
+/** What becomes of one list of packets. Ending packets may bring others here, so that one is not enough. */
+class Work {
+  /** By packet of the list: what it has become, null when it went nowhere, and why. */
+  readonly results: (Packet | null)[] = [];
+  readonly reasons: DropReasonCode[] = [];
+  /** Packets of one source on their way through the datapath, and their places in the list. */
+  readonly packets = new Batch();
+  readonly places: number[] = [];
+  /** Of these the packets that are through. */
+  count = 0;
+  /** What the present packet has become so far. */
+  result: Packet | null = null;
+  /** Packets that are dropped for one reason, and that. */
+  readonly dropped = new Batch();
+  droppedFor: DropReasonCode = DropReason.NONE;
+  readonly changed = new Batch();
+  readonly replaced = new Batch();
+}
+
 export class FilteringDecider implements Extension {
   readonly decider: DeciderPlace;
   readonly reconfigure?: (configuration: unknown) => void;
@@ -34,14 +55,12 @@ export class FilteringDecider implements Extension {
   readonly #handle: ExtensionHandle;
   readonly #flows: DecidedFlows;
   readonly #outputs: DecidedFlows;
+  readonly #recentOutputs: RecentFlows;
   readonly #datapath: Datapath;
+  readonly #passages: Passages;
   readonly #key = new FlowKey();
-  readonly #one = new Batch();
-  readonly #dropped = new Batch();
-  readonly #changed = new Batch();
-  readonly #replaced = new Batch();
-  /** What has become of the packet under way: null when it went nowhere. */
-  #result: Packet | null = null;
+  readonly #spare: Work[] = [];
+  #work = new Work();
   #outputPort = 0;
   #timer: TimerHandle | null = null;
 
@@ -64,9 +83,15 @@ export class FilteringDecider implements Extension {
       decider: { decide: (packet, decision) => decider.decideOutput?.(packet, this.#outputPort, decision) },
     };
     this.#outputs = new DecidedFlows({ ports, deciders: () => [up, PASSES], nowMs });
+    this.#recentOutputs = new RecentFlows(this.#outputs.table, false);
     if (decider.decideOutput !== undefined) this.onEgress = (batch, flags) => this.#goUp(batch, flags);
+    this.#passages = new Passages(
+      (record) => this.#reasonOf(record),
+      () => handle.shortcuts.changed(),
+    );
     this.#datapath = new Datapath({
       table: this.#flows.table,
+      countsTcpFlags: false,
       nowMs,
       pool: new PacketPool({ packets: BUFFERS.packets, bufferBytes: BUFFERS.bufferBytes }),
       largePool: new PacketPool({ packets: BUFFERS.largePackets, bufferBytes: BUFFERS.largeBufferBytes }),
@@ -74,10 +99,12 @@ export class FilteringDecider implements Extension {
       hooks: {
         outputIgnoresKey: true,
         output: (packet) => {
-          this.#result = packet;
-          packet.hold();
+          this.#work.result = packet;
+          // The list has a reference of its own to the packet itself.
+          if (packet.attachment === null) packet.hold();
         },
         decide: (packet, key) => this.#flows.decide(key, () => packet.frame()),
+        ended: (reason) => this.#ended(reason),
       },
     });
   }
@@ -87,6 +114,7 @@ export class FilteringDecider implements Extension {
   }
 
   restart(): void {
+    this.decider.watch();
     this.decider.learnPorts();
     this.#timer ??= this.#nextTurn();
   }
@@ -96,8 +124,10 @@ export class FilteringDecider implements Extension {
   }
 
   detach(): void {
+    this.decider.unwatch();
     this.#timer?.cancel();
     this.#timer = null;
+    this.#passages.release();
     this.#flows.flush();
     this.#outputs.flush();
     this.decider.decider.detach?.();
@@ -125,44 +155,87 @@ export class FilteringDecider implements Extension {
     this.decider.note(request, status);
   }
 
+  /** Whether it has anything to say, for now. */
+  #mayDecide(isOutput: boolean): boolean {
+    const { decider } = this.decider;
+    const says = isOutput ? decider.decideOutput : decider.decide;
+    return says !== undefined && decider.mayDecide?.(isOutput) !== false;
+  }
+
   onIngress(batch: Batch, flags: number): void {
+    if (this.#mayDecide(false)) this.#goDown(batch);
+    if (batch.count !== 0) this.#handle.sendIngress(batch, flags);
+  }
+
+  #goDown(batch: Batch): void {
     const { packets, count } = batch;
+    const before = this.#work;
+    const work = this.#spare.pop() ?? new Work();
+    this.#work = work;
+    const nowMs = this.#handle.host.nowMs();
+    for (let i = 0; i < count; ) {
+      const { sourcePortId } = contextOf(packets[i]);
+      work.count = 0;
+      for (; i < count && contextOf(packets[i]).sourcePortId === sourcePortId; i += 1)
+        this.#enter(packets[i], i, nowMs);
+      if (work.packets.count !== 0) this.#datapath.receive(work.packets, sourcePortId);
+    }
+    this.#work = before;
     let kept = 0;
     for (let i = 0; i < count; i += 1) {
       const packet = packets[i];
-      const result = this.#decide(packet);
+      const result = work.results[i];
       if (result === packet) {
         packets[kept] = packet;
         kept += 1;
-      } else if (result === null) this.#drop(packet);
-      else if (this.#originate(result, packet)) this.#replaced.push(packet);
+      } else if (result === null) this.#drop(packet, work.reasons[i], work);
+      else if (this.#originate(result, packet, work)) work.replaced.push(packet);
       else {
         result.release();
-        this.#drop(packet);
+        this.#drop(packet, this.decider.reasonOf('NOT_CARRIED_OUT'), work);
       }
     }
     batch.count = kept;
-    if (this.#replaced.count !== 0) this.#handle.consumeIngress(this.#replaced);
-    if (this.#changed.count !== 0) this.#handle.injectIngress(this.#changed, 0);
-    if (kept !== 0) this.#handle.sendIngress(batch, flags);
+    if (work.dropped.count !== 0) this.#finishDrops(work);
+    if (work.replaced.count !== 0) this.#handle.consumeIngress(work.replaced);
+    if (work.changed.count !== 0) this.#handle.injectIngress(work.changed, 0);
+    work.results.fill(null, 0, count);
+    this.#spare.push(work);
   }
 
-  /** @returns the packet itself, one that it has become, or null when it is dropped */
-  #decide(packet: Packet): Packet | null {
-    const context = contextOf(packet);
-    this.#result = null;
+  /** A packet passes as it is, or goes through the datapath. @param place in its list */
+  #enter(packet: Packet, place: number, nowMs: number): void {
+    const work = this.#work;
+    if (this.#datapath.glance(packet, contextOf(packet).sourcePortId) === 1) {
+      this.#datapath.take(packet, nowMs);
+      this.#datapath.took(1);
+      work.results[place] = packet;
+      return;
+    }
     packet.hold();
-    this.#one.push(packet);
-    this.#datapath.receive(this.#one, context.sourcePortId);
-    const result = this.#result as Packet | null;
-    this.#result = null;
-    // One that it has become goes on by itself; the packet has the list's reference.
-    if (result === packet) packet.release();
-    return result;
+    work.places[work.packets.count] = place;
+    work.packets.push(packet);
+  }
+
+  /** Told by the datapath: the next packet is through. */
+  #ended(reason: number): void {
+    const work = this.#work;
+    const place = work.places[work.count];
+    work.count += 1;
+    work.results[place] = work.result;
+    if (work.result === null) work.reasons[place] = this.#reasonOfEnd(reason);
+    work.result = null;
+  }
+
+  /** Why the datapath dropped the present packet. */
+  #reasonOfEnd(reason: number): DropReasonCode {
+    if (reason !== Drop.FLOW) return this.decider.reasonOf(dropName(reason).toUpperCase().replaceAll('-', '_'));
+    const { slot } = this.#datapath;
+    return this.#reasonOf(slot === -1 ? this.#flows.onlyRecord : this.#flows.recordOf(slot));
   }
 
   /** Give a changed packet a context and the source of the one that it was. */
-  #originate(changed: Packet, from: Packet): boolean {
+  #originate(changed: Packet, from: Packet, work: Work): boolean {
     const { sourcePortId, sourceNicIndex } = contextOf(from);
     if (!this.#handle.allocateContext(changed)) return false;
     this.#handle.setSource(changed, sourcePortId, sourceNicIndex);
@@ -170,48 +243,98 @@ export class FilteringDecider implements Extension {
       this.#handle.freeContext(changed);
       return false;
     }
-    this.#changed.push(changed);
+    work.changed.push(changed);
     return true;
   }
 
-  #drop(packet: Packet): void {
-    const { slot } = this.#datapath;
-    const record = slot === -1 ? this.#flows.onlyRecord : this.#flows.recordOf(slot);
-    this.#dropped.push(packet);
-    const { sourcePortId } = contextOf(packet);
-    this.#handle.dropIngress(this.#dropped, sourcePortId, this.#reasonOf(record), true);
+  /** Drops of one port for one reason are told in one call. */
+  #drop(packet: Packet, reason: DropReasonCode, work: Work): void {
+    const { dropped } = work;
+    if (dropped.count !== 0) {
+      const [first] = dropped.packets;
+      const isSame = work.droppedFor === reason && contextOf(first).sourcePortId === contextOf(packet).sourcePortId;
+      if (!isSame) this.#finishDrops(work);
+    }
+    work.droppedFor = reason;
+    dropped.push(packet);
   }
 
-  #reasonOf(record: KeptDecision | null): DropReasonCode {
+  #finishDrops({ dropped, droppedFor }: Work): void {
+    this.#handle.dropIngress(dropped, contextOf(dropped.packets[0]).sourcePortId, droppedFor, true);
+  }
+
+  #reasonOf(record: Pick<KeptDecision, 'drop'> | null): DropReasonCode {
     return this.decider.reasonOf(record?.drop?.reason ?? 'NOT_CARRIED_OUT');
   }
 
   #goUp(batch: Batch, flags: number): void {
-    for (let i = 0; i < batch.count; i += 1) {
-      const packet = batch.packets[i];
-      const context = contextOf(packet);
-      for (let index = 0; index < context.numDestinations; index += 1) {
-        if (context.isExcluded(index)) continue;
-        const reason = this.#judge(packet, context.destinationPorts[index]);
-        if (reason !== null) this.#handle.excludeDestination(packet, index, reason);
-      }
+    if (this.#mayDecide(true)) {
+      const nowMs = this.#handle.host.nowMs();
+      for (let i = 0; i < batch.count; i += 1) this.#judge(batch.packets[i], nowMs);
     }
     this.#handle.indicateEgress(batch, flags);
   }
 
-  /** Why a packet may not leave through a port, or null. */
-  #judge(packet: Packet, portId: number): DropReasonCode | null {
-    const key = this.#key;
-    key.begin(contextOf(packet).sourcePortId);
-    key.words[Word.RECIRC_ID] = portId;
-    if (extract(packet, key) !== Extraction.DONE) return null;
-    this.#outputPort = portId;
+  /** Exclude the ports that a packet may not leave through. */
+  #judge(packet: Packet, nowMs: number): void {
+    const context = contextOf(packet);
+    for (let index = 0; index < context.numDestinations; index += 1) {
+      if (context.isExcluded(index)) continue;
+      const record = this.#recordOfOutput(packet, context.sourcePortId, context.destinationPorts[index], nowMs);
+      if (record?.drop == null) continue;
+      this.#handle.excludeDestination(packet, index, this.#reasonOf(record));
+    }
+  }
+
+  /** What is decided about a packet that is to leave through a port. */
+  #recordOfOutput(packet: Packet, sourcePortId: number, portId: number, nowMs: number): KeptDecision | null {
     const { table } = this.#outputs;
-    const found = table.lookup(key);
-    const decided = found === -1 ? this.#outputs.decide(key, () => packet.frame()) : found;
-    if (typeof decided === 'number') table.count(decided, packet.length, 0, this.#handle.host.nowMs());
-    const record = typeof decided === 'number' ? this.#outputs.recordOf(decided) : this.#outputs.onlyRecord;
-    return record?.drop == null ? null : this.#reasonOf(record);
+    let decided: number | Int32Array = this.#recentOutputs.find(packet, sourcePortId, portId);
+    if (decided === -1) decided = this.#lookUpOutput(packet, sourcePortId, portId);
+    if (typeof decided !== 'number') return this.#outputs.onlyRecord;
+    if (decided === -1) return null;
+    table.count(decided, packet.length, 0, nowMs);
+    return this.#outputs.recordOf(decided);
+  }
+
+  /** @returns the slot of its flow; -1 for one whose headers make no key; or what is decided about it alone */
+  #lookUpOutput(packet: Packet, sourcePortId: number, portId: number): number | Int32Array {
+    const key = this.#key;
+    key.begin(sourcePortId);
+    key.words[Word.RECIRC_ID] = portId;
+    if (extract(packet, key) !== Extraction.DONE) return -1;
+    const found = this.#outputs.table.lookup(key);
+    if (found !== -1) {
+      this.#recentOutputs.remember(found);
+      return found;
+    }
+    this.#outputPort = portId;
+    return this.#outputs.decide(key, () => packet.frame());
+  }
+
+  /** Packets may go past it while it only lets them pass or drops them: see what is decided. */
+  passBy(packet: Packet, portId: number): Passage | null {
+    const down = this.passIngress(packet);
+    if (down === null || down.drop !== undefined) return null;
+    const up = this.#answer(this.#outputs, packet, portId);
+    if (up === null) return null;
+    return {
+      ...up,
+      fields: down.fields | up.fields,
+      carried(packets: number, bytes: number): void {
+        down.carried?.(packets, bytes);
+        up.carried?.(packets, bytes);
+      },
+    };
+  }
+
+  passIngress(packet: Packet): Passage | null {
+    return this.#answer(this.#flows, packet, 0);
+  }
+
+  #answer(flows: DecidedFlows, packet: Packet, portId: number): Passage | null {
+    this.#outputPort = portId;
+    return this.#passages.of(flows, packet, contextOf(packet).sourcePortId, portId);
   }
 
   explain(packet: Packet, context: ForwardingContext): Explanation {
@@ -239,6 +362,7 @@ export class FilteringDecider implements Extension {
   status(): JsonValue {
     const { counters, table } = this.#flows;
     const { decider } = this.decider;
+    if (decider.showsStatusAlone === true) return decider.status?.() ?? null;
     const decidedBy = this.#handle.shortcuts.decidedBy();
     const own = decider.status === undefined ? {} : { state: decider.status() };
     // Its decisions are flows of the one that forwards.

@@ -73,6 +73,7 @@ export class ForwardingDecider implements Extension {
     if (decider.reconfigure !== undefined) this.reconfigure = (given) => decider.reconfigure?.(given);
     this.#datapath = new Datapath({
       table: this.#flows.table,
+      countsTcpFlags: false,
       nowMs: () => handle.host.nowMs(),
       ...this.#buffers,
       hooks: {
@@ -91,6 +92,10 @@ export class ForwardingDecider implements Extension {
     this.#forwarding = new FlowForwarding(handle, {
       hasPort: () => true,
       receive: (batch, portId) => this.#receive(batch, portId),
+      quick: this.#datapath,
+      sentQuickly: (slot) => {
+        if (this.#flows.hasExcluded(slot)) this.#countExcluded(this.#flows.recordOf(slot), 1);
+      },
       unknownPort: DropReason.UNKNOWN_PORT,
       reasonOf: (drop) => (drop === Drop.FLOW ? this.#reasonOfFlow() : undefined),
       dropPort: (drop) => (drop === Drop.FLOW ? this.#portOf(this.#record()?.drop) : -1),
@@ -103,6 +108,7 @@ export class ForwardingDecider implements Extension {
   }
 
   restart(): void {
+    this.#place.watch();
     this.#place.learnPorts();
     this.#lookAlong();
     this.#unwatch ??= this.#handle.shortcuts.watch((_portId, alsoOut) => {
@@ -119,6 +125,7 @@ export class ForwardingDecider implements Extension {
   }
 
   detach(): void {
+    this.#place.unwatch();
     this.#unwatch?.();
     this.#unwatch = null;
     this.#timer?.cancel();
@@ -315,6 +322,8 @@ export class ForwardingDecider implements Extension {
 
   status(): JsonValue {
     const { counters, table } = this.#flows;
+    const { decider } = this.#place;
+    if (decider.showsStatusAlone === true) return decider.status?.() ?? null;
     return {
       flows: table.size,
       masks: table.masks.length,
@@ -322,7 +331,7 @@ export class ForwardingDecider implements Extension {
       reasons: this.#flows.everyPacketReasons,
       decidedAlong: this.#along.map(({ placed }) => placed.name),
       carried: this.#offered?.status() ?? null,
-      ...(this.#place.decider.status === undefined ? {} : { state: this.#place.decider.status() }),
+      ...(decider.status === undefined ? {} : { state: decider.status() }),
     };
   }
 

@@ -2,8 +2,16 @@
  * A decider in the stack: its handle, counters and drop reasons, and the ports that it sees. What both halves of the adapter have in common. Neighbours:
  * forwarding.ts, filtering.ts.
  */
-import { DeciderState, FlowCounter, ObservedPorts, type PlacedDecider } from '../../decide/index.ts';
-import type { DropReasonCode } from '../drop-reason.ts';
+import {
+  DeciderState,
+  FlowCounter,
+  ObservedMap,
+  ObservedPorts,
+  ObservedValue,
+  type PacketView,
+  type PlacedDecider,
+} from '../../decide/index.ts';
+import { DropReason, type DropReasonCode } from '../drop-reason.ts';
 import type { Counter, ExtensionHandle } from '../extension.ts';
 import type { OidRequest, Status } from '../oid.ts';
 import type { DeciderExtension, DeciderHandle } from './define.ts';
@@ -43,6 +51,11 @@ export class DeciderPlace implements StackedDecider {
   /** Connected NICs, by port. */
   readonly #nics = new Map<number, Set<number>>();
   readonly #names = new Map<number, string>();
+  /** Grow whenever policies of a port, or what judges between ports, may have changed. */
+  readonly #policiesOf = new ObservedMap<number>('policies of port', true);
+  readonly #policies = new ObservedValue('policies', 0, true);
+  #changes = 0;
+  #unwatch: (() => void) | null = null;
   #settleOwn: () => void = () => {};
   #settleAlong: (() => void) | null = null;
 
@@ -59,8 +72,12 @@ export class DeciderPlace implements StackedDecider {
       host: handle.host,
       state: new DeciderState(),
       ports: this.ports,
+      portIds: () => new Map(Array.from(this.#names, ([portId, name]) => [name, portId])),
+      vlanOf: (packet) => this.#vlanOf(packet),
       counter: (name) => this.#counter(name),
-      dropReason: (name, text) => void this.#texts.set(name, text),
+      tally: (name) => new FlowCounter(name, () => {}),
+      settle: () => this.settle(),
+      dropReason: (name, text) => this.#nameReason(name, text),
       setTimer: (delayMs, callback) => handle.setTimer(delayMs, callback),
     };
     this.decider = make(given);
@@ -90,14 +107,47 @@ export class DeciderPlace implements StackedDecider {
     this.#settleAlong = settle;
   }
 
+  /** @returns whether it has a number of its own */
+  #nameReason(reason: string, text: string): boolean {
+    this.#texts.set(reason, text);
+    return this.reasonOf(reason) !== DropReason.EXTENSION_FILTER;
+  }
+
   reasonOf(reason: string): DropReasonCode {
     let code = this.#reasons.get(reason);
     if (code === undefined) {
       const text = this.#texts.get(reason) ?? `The extension ${this.#handle.name} decided so.`;
-      code = this.#handle.registerDropReason(reason, text);
+      try {
+        code = this.#handle.registerDropReason(reason, text);
+      } catch (error) {
+        // The switch has no number left.
+        if (!(error instanceof RangeError)) throw error;
+        code = DropReason.EXTENSION_FILTER;
+      }
       this.#reasons.set(reason, code);
     }
     return code;
+  }
+
+  /** Be told of policies from now on. */
+  watch(): void {
+    this.#unwatch ??= this.#handle.shortcuts.watch((portId) => {
+      this.#changes += 1;
+      if (portId === 0) this.#policies.set(this.#changes);
+      else this.#policiesOf.set(portId, this.#changes);
+    });
+  }
+
+  unwatch(): void {
+    this.#unwatch?.();
+    this.#unwatch = null;
+  }
+
+  #vlanOf(packet: PacketView): number {
+    const { inPort } = packet;
+    this.#policiesOf.get(inPort);
+    this.#policies.get();
+    return this.#handle.policies.domainOf(inPort, packet.vlan?.id ?? 0);
   }
 
   /** Ports that were there before; later ones are told by OIDs. */
