@@ -3,6 +3,7 @@
  * the command line goes by this; thread/datapath.ts has their code.
  */
 import type { CAPTURE_COMMANDS, CaptureStatus } from '../extensions/capture/index.ts';
+import type { FILTER_COMMANDS, FilterStatus } from '../extensions/filter/index.ts';
 import type { LEARNING_COMMANDS, LearningStatus } from '../extensions/learning/index.ts';
 import type { OVS_COMMANDS, OvsStatus } from '../extensions/ovs/index.ts';
 import type { CallsOf, JsonValue } from '../switch/index.ts';
@@ -23,6 +24,7 @@ export const OPEN_VSWITCH = 'ovs';
 export interface BuiltinCalls {
   learning: CallsOf<typeof LEARNING_COMMANDS>;
   capture: CallsOf<typeof CAPTURE_COMMANDS>;
+  filter: CallsOf<typeof FILTER_COMMANDS>;
   ovs: CallsOf<typeof OVS_COMMANDS>;
 }
 
@@ -30,6 +32,7 @@ export interface BuiltinCalls {
 export interface BuiltinStatus {
   learning: LearningStatus;
   capture: CaptureStatus;
+  filter: FilterStatus;
   ovs: OvsStatus;
 }
 

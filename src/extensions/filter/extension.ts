@@ -2,7 +2,9 @@
  * The filtering extension, a decider: judges packets by an ordered list of rules, on their way down by their source port, on their way up for each
  * port that they go to. Neighbours: schema.ts reads the rules, rule-list.ts holds them, judge.ts judges.
  */
+import { z } from 'zod';
 import {
+  command,
   type DeciderExtension,
   type DeciderHandle,
   type Decision,
@@ -13,6 +15,7 @@ import {
   type ObservedValue,
   type OutputDecision,
   type PacketView,
+  runCommand,
 } from '../../switch/index.ts';
 import { RuleReasons } from './drop-reasons.ts';
 import { Judge } from './judge.ts';
@@ -20,6 +23,20 @@ import type { FilterConfiguration } from './rule.ts';
 import { RuleList } from './rule-list.ts';
 import { Direction, NO_RULE } from './rule-table.ts';
 import { parseFilterConfiguration } from './schema.ts';
+
+/** A rule as it was given, with what it has counted. */
+export type ShownRule = Readonly<Record<string, JsonValue>> & {
+  readonly direction: string;
+  readonly packets: number;
+  readonly bytes: number;
+  readonly missingPorts: readonly string[];
+};
+
+/** What the filter says of itself. */
+export type FilterStatus = {
+  readonly default: { readonly action: string; readonly packets: number; readonly bytes: number };
+  readonly rules: readonly ShownRule[];
+};
 
 class Filter implements DeciderExtension {
   readonly showsStatusAlone = true;
@@ -87,14 +104,15 @@ class Filter implements DeciderExtension {
   }
 
   reconfigure(configuration: unknown): void {
-    this.#replace(configuration as FilterConfiguration);
+    this.replace(configuration as FilterConfiguration);
   }
 
-  #replace(configuration: FilterConfiguration): void {
+  /** A new list of rules, of which those that stay the same keep their counters. */
+  replace(configuration: FilterConfiguration): void {
     this.#list.set(new RuleList(configuration, this.#handle, this.#reasons, this.#list.get()));
   }
 
-  status(): JsonValue {
+  status(): FilterStatus {
     this.#handle.settle();
     const { table, counters, byDefault } = this.#list.get();
     const { rules, default: action } = table.configuration;
@@ -112,27 +130,30 @@ class Filter implements DeciderExtension {
     };
   }
 
-  /**
-   * `show`: what {@link status} says. `reset`: counters to zero. `replace`: a new list of rules, of which those that stay the same
-   * keep their counters.
-   */
+  /** Counters to zero. */
+  reset(): void {
+    // With another list all flows end that counted by this one, and what they have counted is brought.
+    this.replace(this.#list.get().table.configuration);
+    this.#list.get().resetCounters();
+  }
+
   command(name: string, args: JsonValue): JsonValue {
-    switch (name) {
-      case 'show':
-        return this.status();
-      case 'reset':
-        // With another list all flows end that counted by this one, and what they have counted is brought.
-        this.#replace(this.#list.get().table.configuration);
-        this.#list.get().resetCounters();
-        return this.status();
-      case 'replace':
-        this.#replace(parseFilterConfiguration(args));
-        return this.status();
-      default:
-        throw new Error(`the filter has no command "${name}"; there are show, reset and replace`);
-    }
+    return runCommand(FILTER_COMMANDS, this, name, args);
   }
 }
+
+/** All commands; see the README. */
+export const FILTER_COMMANDS = {
+  show: command(z.strictObject({}), (filter: Filter) => filter.status()),
+  reset: command(z.strictObject({}), (filter: Filter) => {
+    filter.reset();
+    return filter.status();
+  }),
+  replace: command(z.unknown(), (filter: Filter, rules) => {
+    filter.replace(parseFilterConfiguration(rules));
+    return filter.status();
+  }),
+};
 
 /** The filtering extension `filter`. Its configuration and commands are described in README.md. */
 export const filterExtension = defineDecider<FilterConfiguration>({

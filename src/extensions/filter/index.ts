@@ -1,2 +1,2 @@
 /** extensions/filter: the filtering extension. The only door of this room. */
-export { filterExtension } from './extension.ts';
+export { type FILTER_COMMANDS, type FilterStatus, filterExtension } from './extension.ts';
