@@ -3,7 +3,15 @@
  * typed arrays over the kernel's own bytes, read and written with no system call.
  * Neighbour: map/table.ts for single operations.
  */
-import { type FileDescriptor, type Mapping, Mmap, mmap } from '../../host/sys/index.ts';
+import {
+  type FileDescriptor,
+  type MappedRange,
+  type Mapping,
+  Mmap,
+  mapForAnother,
+  mmap,
+  takeMapped,
+} from '../../host/sys/index.ts';
 import { ClosedError } from '../errors.ts';
 import { pageBytes } from '../sys/machine.ts';
 import { MAP_FLAG } from '../uapi/commands.ts';
@@ -123,9 +131,25 @@ export class ArrayMap<V> extends Table<number, V> {
     return new ArrayMap(openPinnedMap(path, shape), options, shape);
   }
 
-  /** One that another thread of this process has created, and given up. */
-  static of<V>(descriptor: FileDescriptor, options: ArrayOptions<V>): ArrayMap<V> {
-    return new ArrayMap(descriptor, options, shapeOf(options));
+  /**
+   * One that another thread of this process has created, and given up.
+   * @param range from {@link mapForAnother}, which passes over; null for one that is not mapped
+   */
+  static of<V>(descriptor: FileDescriptor, options: ArrayOptions<V>, range: MappedRange | null): ArrayMap<V> {
+    const map = new ArrayMap(descriptor, options, shapeOf(options));
+    if (range === null) return map;
+    const mapping = takeMapped(range, mapDoing(options.name));
+    map.#mapped.set('read-write', new MappedValues(options.name, mapping, options.value, options.maxEntries));
+    return map;
+  }
+
+  /** Map its values for another thread of this process, which makes a handle of them by {@link of}. @throws ClosedError, SystemError */
+  mapForAnother(): MappedRange {
+    return mapForAnother(this.fd, this.#mappedBytes, mapDoing(this.name));
+  }
+
+  get #mappedBytes(): number {
+    return roundUp(roundUp(this.value.sizeBytes, VALUE_ALIGN) * this.maxEntries, pageBytes());
   }
 
   private constructor(descriptor: FileDescriptor, options: ArrayOptions<V>, shape: MapShape) {
@@ -140,10 +164,8 @@ export class ArrayMap<V> extends Table<number, V> {
   map(access: 'read' | 'read-write' = 'read-write'): MappedValues<V> {
     const there = this.#mapped.get(access);
     if (there !== undefined) return there;
-    const stride = roundUp(this.value.sizeBytes, VALUE_ALIGN);
-    const lengthBytes = roundUp(stride * this.maxEntries, pageBytes());
     const protection = access === 'read' ? Mmap.PROT_READ : Mmap.PROT_READ | Mmap.PROT_WRITE;
-    const mapping = mmap(this.fd, lengthBytes, { protection, doing: `map array "${this.name}"` });
+    const mapping = mmap(this.fd, this.#mappedBytes, { protection, doing: mapDoing(this.name) });
     const values = new MappedValues(this.name, mapping, this.value, this.maxEntries);
     this.#mapped.set(access, values);
     return values;
@@ -155,6 +177,10 @@ export class ArrayMap<V> extends Table<number, V> {
     for (const values of this.#mapped.values()) values.close();
     this.#mapped.clear();
   }
+}
+
+function mapDoing(name: string): string {
+  return `map array "${name}"`;
 }
 
 function shapeOf<V>(options: ArrayOptions<V>): MapShape {

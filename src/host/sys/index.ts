@@ -30,11 +30,15 @@ export {
 export {
   type LostMappingListener,
   type MappedMemory,
+  type MappedRange,
   type Mapping,
   Mmap,
+  mapForAnother,
   mappedMemory,
   mmap,
   onLostMapping,
+  takeMapped,
+  unmapRange,
 } from './mapping.ts';
 export { hostToNetwork16, NativeBlock } from './memory.ts';
 export { NamespaceFinder } from './namespace-finder.ts';

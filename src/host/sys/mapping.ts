@@ -76,6 +76,23 @@ const collected = new FinalizationRegistry<Range>((range) => {
   tellLost(range.doing, range.lengthBytes);
 });
 
+/** Memory that a thread of this process has mapped for another one, which owns it by {@link takeMapped}. */
+export interface MappedRange {
+  readonly address: number;
+  readonly lengthBytes: number;
+}
+
+/** Map a descriptor's memory for another thread of this process: for much memory it takes milliseconds. @throws SystemError */
+export function mapForAnother(fd: number, lengthBytes: number, doing: string): MappedRange {
+  const address = mmapCall(0, lengthBytes, Mmap.PROT_READ | Mmap.PROT_WRITE, Mmap.SHARED, fd, 0);
+  return { address: check(address, 'mmap', doing), lengthBytes };
+}
+
+/** Give memory back that nobody has taken. */
+export function unmapRange({ address, lengthBytes }: MappedRange): void {
+  munmapCall(address, lengthBytes);
+}
+
 /**
  * Map a descriptor's memory.
  * @param options.protection or-ed PROT bits; read and write by default
@@ -92,6 +109,11 @@ export function mmap(
   const protection = options.protection ?? Mmap.PROT_READ | Mmap.PROT_WRITE;
   const address = mmapCall(0, lengthBytes, protection, options.flags ?? Mmap.SHARED, fd, options.offsetBytes ?? 0);
   check(address, 'mmap', doing);
+  return takeMapped({ address, lengthBytes }, doing);
+}
+
+/** Own memory that another thread has mapped for this one. @param doing as in {@link mmap} */
+export function takeMapped({ address, lengthBytes }: MappedRange, doing: string): Mapping {
   const buffer = nativeView(address, lengthBytes);
   const range: Range = { address, lengthBytes, doing, isMapped: true };
   collected.register(buffer, range);

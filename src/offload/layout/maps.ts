@@ -10,7 +10,7 @@ import {
   type MappedValues,
   type MapReference,
 } from '../../bpf/index.ts';
-import { FileDescriptor } from '../../host/sys/index.ts';
+import { closeDescriptor, FileDescriptor, type MappedRange, unmapRange } from '../../host/sys/index.ts';
 import { LAYOUT_VERSION, MAXIMUM_PORTS } from './limits.ts';
 import { type TableShape, TableSizes } from './sizes.ts';
 
@@ -37,8 +37,14 @@ export interface ProgramMaps {
 const OWN = ['index', 'entries', 'far', 'counters', 'cache', 'description'] as const;
 type OwnName = (typeof OWN)[number];
 type OwnMaps = Pick<MapSet, OwnName>;
-/** Descriptors of own maps. */
-export type OwnDescriptors = Readonly<Record<OwnName, number>>;
+/** A map that one thread of the process has created and mapped for another. */
+interface MadeMap {
+  readonly fd: number;
+  /** Null for one that programs alone read. */
+  readonly range: MappedRange | null;
+}
+/** All own maps of tables, as they pass from thread to thread. */
+export type MadeMaps = Readonly<Record<OwnName, MadeMap>>;
 
 /** Length of each of the two texts in the description. */
 const TEXT_BYTES = 1 << 18;
@@ -85,22 +91,42 @@ function eachOwn(make: (name: OwnName) => ArrayMap<Uint8Array>): OwnMaps {
 
 /**
  * Create the maps of tables that are to stand beside others, on any thread of the process: {@link OffloadMaps.beside} takes them.
- * @throws as ArrayMap.create does; nothing is left over
+ * @throws as ArrayMap.create and ArrayMap.map do; nothing is left over
  */
-export function createOwnMaps(sizes: TableSizes): OwnDescriptors {
+export function makeOwnMaps(sizes: TableSizes): MadeMaps {
   const options = optionsOf(sizes);
-  const made: MapHandle[] = [];
+  const made: [OwnName, MadeMap][] = [];
   try {
-    const maps = eachOwn((name) => {
+    for (const name of OWN) {
       const map = ArrayMap.create(options[name]);
-      made.push(map);
-      return map;
-    });
-    return Object.fromEntries(OWN.map((name) => [name, maps[name].release()])) as Record<OwnName, number>;
+      try {
+        const range = isMapped(name, sizes) ? map.mapForAnother() : null;
+        made.push([name, { fd: map.release(), range }]);
+      } catch (error) {
+        map.close();
+        throw error;
+      }
+    }
+    return Object.fromEntries(made) as Record<OwnName, MadeMap>;
   } catch (error) {
-    for (const map of made) map.close();
+    for (const [, map] of made) discardMap(map);
     throw error;
   }
+}
+
+/** Whether TypeScript reads or writes a map: the cache is the programs' own, and counters mostly lie beside the entries. */
+function isMapped(name: OwnName, { hasInlineCounters }: TableSizes): boolean {
+  return name !== 'cache' && !(name === 'counters' && hasInlineCounters);
+}
+
+function discardMap({ fd, range }: MadeMap): void {
+  if (range !== null) unmapRange(range);
+  closeDescriptor(fd);
+}
+
+/** Give maps back that nobody has taken. */
+export function discardMaps(maps: MadeMaps): void {
+  for (const name of OWN) discardMap(maps[name]);
 }
 
 function sharedOptionsOf(sizes: TableSizes) {
@@ -167,19 +193,13 @@ export class OffloadMaps {
 
   /**
    * Tables of another size beside those that programs count in, whose ports, CPUs and devices they share.
-   * @param own from {@link createOwnMaps}; passes over
-   * @throws SystemError when they cannot be mapped; nothing is left over
+   * @param own from {@link makeOwnMaps}; passes over
    */
-  static beside(former: OffloadMaps, sizes: TableSizes, own: OwnDescriptors): OffloadMaps {
+  static beside(former: OffloadMaps, sizes: TableSizes, own: MadeMaps): OffloadMaps {
     const options = optionsOf(sizes);
-    const maps = eachOwn((name) => ArrayMap.of(new FileDescriptor(own[name]), options[name]));
+    const maps = eachOwn((name) => ArrayMap.of(new FileDescriptor(own[name].fd), options[name], own[name].range));
     const { ports, cpus, devices } = former.maps;
-    try {
-      return new OffloadMaps(sizes, { ...maps, ports, cpus, devices });
-    } catch (error) {
-      for (const name of OWN) maps[name].close();
-      throw error;
-    }
+    return new OffloadMaps(sizes, { ...maps, ports, cpus, devices });
   }
 
   /**
@@ -237,6 +257,13 @@ export class OffloadMaps {
     u8.set(text, DESCRIPTION_HEAD + half * TEXT_BYTES);
     s32[1 + half] = text.length;
     Atomics.store(s32, 0, half);
+  }
+
+  /** Close one of the maps that no other tables have: giving much memory back takes a millisecond. @returns whether that was the last */
+  closeOne(): boolean {
+    const [next, ...more] = OWN.map((name) => this.maps[name]).filter((map) => !map.closed);
+    next?.close();
+    return more.length === 0;
   }
 
   /** Close the maps of these tables; those that `other` has as well stay open. */

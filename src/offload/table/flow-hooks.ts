@@ -23,7 +23,7 @@ export interface FlowHooksContext {
 }
 
 /** Flows looked at in one call when many have to be: they take some microseconds each. */
-const RECHECK_FLOWS = 256;
+const RECHECK_FLOWS = 128;
 /** How often flows that found no room are tried again, in milliseconds. */
 const RETRY_MS = 100;
 const NO_PORT = 'no port is offloaded';

@@ -57,7 +57,7 @@ export interface FlowOffloadOptions extends OrderOptions {
   readonly maximumEntries?: number;
   /** Entries to begin with; 16,384 when left out. */
   readonly initialEntries?: number;
-  /** Entries that are copied in one call of poll while larger tables are filled; 1,024 when left out. */
+  /** Entries that are copied in one call of poll while larger tables are filled; 512 when left out. */
   readonly stepEntries?: number;
   /** What a former process has left, from OffloadMaps.open. */
   readonly adopt?: { readonly maps: OffloadMaps; readonly description: Description };
@@ -75,7 +75,7 @@ const QUIET_MS = 20;
 const SYNC_SHARE = 8;
 /** With more flows counts are read some at a time, so many in one call of poll. */
 const SYNC_AT_ONCE = 4096;
-const SYNC_FLOWS = 1024;
+const SYNC_FLOWS = 512;
 
 export class FlowOffload implements FlowObserver {
   readonly table: FlowTable;
@@ -143,7 +143,7 @@ export class FlowOffload implements FlowObserver {
       refused: (refusal) => this.#refused(refusal),
       copiesRefused: (refusal) => options.copiesRefused?.(refusal),
       workshop: options.workshop ?? atOnce,
-      stepEntries: options.stepEntries ?? 1024,
+      stepEntries: options.stepEntries ?? 512,
       clock: tickClock() ?? 'ktime_get_ns',
       ...(options.stages === undefined ? {} : { stages: options.stages }),
       ...(options.observe === undefined ? {} : { observe: options.observe }),
@@ -365,7 +365,8 @@ export class FlowOffload implements FlowObserver {
       order.programsChanged();
       this.#flows.retrySoon();
     }
-    this.#flows.retry(nowMs);
+    // Before that there is no room.
+    if (!this.programs.isGrowing) this.#flows.retry(nowMs);
     for (const shares of this.#shares) shares.poll(nowMs);
     this.#syncSome();
     return this.#waitMs(nowMs);

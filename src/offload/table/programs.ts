@@ -2,8 +2,8 @@
  * Which programs and tables there are. When flows ask for another mask or shape, or for more room, the next programs are made, and then put in the place
  * of the former, which go on until then:
  *
- *      at rest -- a change is due --> making -- larger tables --> filling -- all is copied --> put in place, at rest
- *                                        `----- the same tables, or empty ones ------------------^
+ *      at rest -- a change is due --> making -- other tables --> made -- larger ones --> filling -- all is copied --> put in place, at rest
+ *                                        `-- the same tables ----------- or empty ones -----------------------------^
  *
  * Programs and maps are made in a workshop, mostly on another thread, and tables are filled some entries at a time, so that packets of this thread never
  * wait for either. Flows come and go all the while. Changes are gathered, and making programs takes a bounded part of the time.
@@ -105,12 +105,14 @@ interface Change {
 /** What is under way, by its state. */
 type Work =
   | { readonly at: 'making'; readonly change: Change; readonly job: Job }
+  | { readonly at: 'made'; readonly change: Change; readonly made: Made }
   | { readonly at: 'filling'; readonly change: Change; readonly made: Made; readonly copy: TableCopy };
 
 /** Former programs and tables that may still be in use. */
 interface Retired {
   readonly atMs: number;
-  readonly close: () => void;
+  /** Close it, or the next part of it. @returns whether all is closed */
+  readonly close: () => boolean;
   readonly tables: FlowTables | null;
   /** The next entry whose last packets are to be counted. */
   foldAt: number;
@@ -171,6 +173,11 @@ export class Programs {
 
   get #isSpare(): boolean {
     return this.#spareChecks >= SPARE_CHECKS && this.#options.mayBeginAnew();
+  }
+
+  /** Whether other tables are being made or filled. */
+  get isGrowing(): boolean {
+    return this.#work !== null && this.#work.change.sizes !== null;
   }
 
   /** Whether flows could have more room than there is. */
@@ -278,15 +285,21 @@ export class Programs {
 
   /** Go on with what is under way, as far as it goes now. @throws as {@link poll} */
   #goOn(): void {
-    if (this.#work?.at === 'making') this.#takeMade(this.#work.change, this.#work.job);
-    if (this.#work?.at === 'filling' && this.#work.copy.step(this.#options.stepEntries)) {
-      const { change, made, copy } = this.#work;
+    const work = this.#work;
+    if (work === null) return;
+    if (work.at === 'making') this.#takeMade(work.change, work.job);
+    else if (work.at === 'made') this.#beginFilling(work.change, work.made);
+    else if (work.copy.step(this.#options.stepEntries)) {
+      const { change, made, copy } = work;
       if (copy.finish()) this.#install(change, made, copy.to);
       else {
         discard(made, this.#placement.tables);
         this.#end(change, false);
       }
     }
+    // Each state takes some of this thread's time. Who makes everything at once has no more of it later.
+    const next = this.#work;
+    if (next !== null && next.at !== work.at && next.change.workshop === atOnce) this.#goOn();
   }
 
   #takeMade(change: Change, job: Job): void {
@@ -310,6 +323,10 @@ export class Programs {
       this.#install(change, made, null);
       return;
     }
+    this.#work = { at: 'made', change, made };
+  }
+
+  #beginFilling(change: Change, made: Made): void {
     const tables = new FlowTables(made.maps, this.#secrets);
     if (change.beginsAnew) this.#install(change, made, tables);
     else {
@@ -365,7 +382,7 @@ export class Programs {
     if (change.beginsAnew) placement.forget(this.#states);
     if (tables !== null) placement.switchTo(tables);
     for (const { state, order } of change.drafts) this.#installed(state, loaded.get(state) ?? null, order);
-    if (tables !== null) this.#retireLater(() => former.maps.close(maps), former);
+    if (tables !== null) this.#retireLater(() => former.maps.closeOne(), former);
     if (loaded.size > 0) {
       this.installations += 1;
       // Numbers that nobody has any more may mean something else before the next installation.
@@ -379,7 +396,12 @@ export class Programs {
   #installed(state: HookState, loaded: LoadedProgram | null, order: readonly Numbered<MaskWords>[]): void {
     if (loaded === null) return;
     const { loaded: before } = state;
-    if (before !== null) this.#retireLater(() => before.close(), null);
+    if (before !== null) {
+      this.#retireLater(() => {
+        before.close();
+        return true;
+      }, null);
+    }
     state.loaded = loaded;
     state.order = order;
     state.programs += 1;
@@ -394,7 +416,7 @@ export class Programs {
     state.dirty ||= loaded.plan.copies !== (this.#copies ?? undefined);
   }
 
-  #retireLater(close: () => void, tables: FlowTables | null): void {
+  #retireLater(close: () => boolean, tables: FlowTables | null): void {
     this.#retired.push({ atMs: this.#options.nowMs(), close, tables, foldAt: 1 });
   }
 
@@ -412,7 +434,7 @@ export class Programs {
     if (work === null) return;
     if (work.at === 'making') work.job.abandon();
     else {
-      work.copy.end();
+      if (work.at === 'filling') work.copy.end();
       discard(work.made, this.#placement.tables);
     }
     this.#end(work.change, false);
@@ -481,8 +503,7 @@ export class Programs {
   #retire(nowMs: number): void {
     while (this.#retired.length > 0 && this.#retired[0].atMs + RETIRE_MS <= nowMs) {
       const [first] = this.#retired;
-      if (!this.#fold(first, STEP_ENTRIES)) return;
-      first.close();
+      if (!this.#fold(first, STEP_ENTRIES) || !first.close()) return;
       this.#retired.shift();
     }
   }
@@ -505,7 +526,7 @@ export class Programs {
   /** Close programs and what is kept of former ones. */
   close(): void {
     this.#abandon();
-    for (const { close } of this.#retired) close();
+    for (const { close } of this.#retired) while (!close());
     this.#retired = [];
     for (const state of this.#states) {
       state.loaded?.close();

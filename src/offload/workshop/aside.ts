@@ -110,13 +110,7 @@ class AsideJob implements Job {
 
 function madeOf({ maps: former, sizes, drafts }: WorkOrder, answer: Exclude<AnswerData, { error: string }>): Made {
   const { own, programs } = answer;
-  let maps = former;
-  try {
-    if (own !== null && sizes !== null) maps = OffloadMaps.beside(former, sizes, own);
-  } catch (error) {
-    closeAll(null, programs);
-    throw error;
-  }
+  const maps = own === null || sizes === null ? former : OffloadMaps.beside(former, sizes, own);
   return {
     maps,
     programs: programs.map(({ result, copiesRefused }, i) => {

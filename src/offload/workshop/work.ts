@@ -9,7 +9,7 @@ import type { OffloadHook } from '../actions/contract.ts';
 import type { Shape } from '../actions/shape.ts';
 import type { CopyMaps } from '../copies/layout.ts';
 import { HashSecrets } from '../layout/hash.ts';
-import { createOwnMaps, type MapSet, type OwnDescriptors, type ProgramMaps } from '../layout/maps.ts';
+import { discardMaps, type MadeMaps, type MapSet, makeOwnMaps, type ProgramMaps } from '../layout/maps.ts';
 import { type TableShape, TableSizes } from '../layout/sizes.ts';
 import { LoadedProgram, type ProgramDescriptors, type Refused } from '../program/load.ts';
 import type { ProgramMask, ProgramPlan } from '../program/plan.ts';
@@ -43,17 +43,17 @@ export interface ProgramData {
 }
 
 export type AnswerData =
-  | { readonly id: number; readonly own: OwnDescriptors | null; readonly programs: readonly ProgramData[] }
+  | { readonly id: number; readonly own: MadeMaps | null; readonly programs: readonly ProgramData[] }
   | { readonly id: number; readonly error: string };
 
 /** Make what is ordered. What goes wrong is told, and nothing is left over then. */
 export function work(order: OrderData): AnswerData {
   const { id, newShape, drafts } = order;
-  let own: OwnDescriptors | null = null;
+  let own: MadeMaps | null = null;
   const programs: ProgramData[] = [];
   try {
     const sizes = new TableSizes(newShape ?? order.shape);
-    if (newShape !== null) own = createOwnMaps(sizes);
+    if (newShape !== null) own = makeOwnMaps(sizes);
     const maps = { sizes, maps: { ...order.maps, ...(own === null ? {} : named(own)) } };
     for (const draft of drafts) programs.push(dataOf(makeProgram(planOf(draft, maps))));
     return { id, own, programs };
@@ -73,9 +73,9 @@ function dataOf({ result, copiesRefused }: MadeProgram): ProgramData {
   return { result: result instanceof LoadedProgram ? result.release() : result, copiesRefused };
 }
 
-function named(own: OwnDescriptors): Descriptors<keyof OwnDescriptors> {
-  const entries = Object.entries(own).map(([name, fd]) => [name, { name, fd }]);
-  return Object.fromEntries(entries) as Descriptors<keyof OwnDescriptors>;
+function named(own: MadeMaps): Descriptors<keyof MadeMaps> {
+  const entries = Object.entries(own).map(([name, { fd }]) => [name, { name, fd }]);
+  return Object.fromEntries(entries) as Descriptors<keyof MadeMaps>;
 }
 
 function mapsOf({ maps, drafts }: OrderData): MapReference[] {
@@ -83,8 +83,8 @@ function mapsOf({ maps, drafts }: OrderData): MapReference[] {
 }
 
 /** Close what an answer has brought. */
-export function closeAll(own: OwnDescriptors | null, programs: readonly ProgramData[]): void {
-  for (const fd of Object.values(own ?? {})) closeDescriptor(fd);
+export function closeAll(own: MadeMaps | null, programs: readonly ProgramData[]): void {
+  if (own !== null) discardMaps(own);
   for (const { result } of programs) {
     if ('reason' in result) continue;
     for (const fd of [result.program, result.again, result.tailCalls]) if (fd !== null) closeDescriptor(fd);

@@ -4,7 +4,7 @@
  * taken when it is there, and what runs goes on until then. Neighbour: table/programs.ts gives the orders.
  */
 import type { CopyMaps } from '../copies/layout.ts';
-import { createOwnMaps, OffloadMaps } from '../layout/maps.ts';
+import { makeOwnMaps, OffloadMaps } from '../layout/maps.ts';
 import type { TableSizes } from '../layout/sizes.ts';
 import { LoadedProgram, loadPlan, type Refused } from '../program/load.ts';
 import type { ProgramPlan } from '../program/plan.ts';
@@ -74,7 +74,7 @@ export function discard({ maps, programs }: Made, { maps: former }: Pick<WorkOrd
 export const atOnce: Workshop = {
   begin(order) {
     const { maps: former, sizes, drafts } = order;
-    const maps = sizes === null ? former : OffloadMaps.beside(former, sizes, createOwnMaps(sizes));
+    const maps = sizes === null ? former : OffloadMaps.beside(former, sizes, makeOwnMaps(sizes));
     const programs: MadeProgram[] = [];
     try {
       for (const draft of drafts) programs.push(makeProgram(planOf(draft, maps)));
