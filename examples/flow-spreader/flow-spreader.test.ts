@@ -109,7 +109,7 @@ test('the standard policies hold: a VLAN that a port does not carry does not rea
   virtualSwitch.setPortProperty(bench.portId('worker1'), { type: 'vlan', mode: 'access', vlanId: 20 }).result();
   bench.send('uplink', tcp(CLIENT, SERVER, [1, 2]));
   expect(bench.take('worker1')).toEqual([]);
-  expect(bench.drops('uplink')).toEqual({ VLAN_NOT_ALLOWED: 1 });
+  expect(bench.drops('worker1')).toEqual({ VLAN_NOT_ALLOWED: 1 });
 });
 
 test('its configuration is checked, and the one of the example is right', () => {
