@@ -2,10 +2,10 @@
 import { beforeAll, expect, test } from 'vitest';
 import { attachTcx, loadProgram, ProgramBuilder } from '../src/bpf/index.ts';
 import { NetworkNamespace, openTap } from '../src/host/index.ts';
-import { ActionsDifferential, type ActionsTally, emptyTally } from '../src/offload/differential/actions-rounds.ts';
-import { OUTPUT_PORTS } from '../src/offload/differential/flows.ts';
-import { LiveActions, type LivePort } from '../src/offload/differential/live-actions.ts';
-import { runSeed } from '../src/offload/differential/random.ts';
+import { ActionsDifferential, type ActionsTally, emptyTally } from '../src/offload/testing/actions-rounds.ts';
+import { OUTPUT_PORTS } from '../src/offload/testing/flows.ts';
+import { LiveActions, type LivePort } from '../src/offload/testing/live-actions.ts';
+import { runSeed } from '../src/offload/testing/random.ts';
 import { type Host, useLab } from './support/index.ts';
 
 const lab = useLab();

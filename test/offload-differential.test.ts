@@ -1,9 +1,9 @@
 /** Whole flow tables: random tables and frames through the engine and through what is offloaded, same verdicts, bytes, ports, counters. */
 import { beforeAll, expect, test } from 'vitest';
-import { GeneratedCarrier } from '../src/offload/differential/generated-carrier.ts';
-import { LookUpCarrier } from '../src/offload/differential/look-up-carrier.ts';
-import { runSeed } from '../src/offload/differential/random.ts';
-import { emptyTableTally, type MakeCarrier, tableRound } from '../src/offload/differential/table-rounds.ts';
+import { GeneratedCarrier } from '../src/offload/testing/generated-carrier.ts';
+import { LookUpCarrier } from '../src/offload/testing/look-up-carrier.ts';
+import { runSeed } from '../src/offload/testing/random.ts';
+import { emptyTableTally, type MakeCarrier, tableRound } from '../src/offload/testing/table-rounds.ts';
 import { type Host, useLab } from './support/index.ts';
 
 const lab = useLab();

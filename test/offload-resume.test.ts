@@ -94,7 +94,7 @@ test('pings and super-packets go on in the engine where the kernel does not know
   // The server counts up to where it hears of the end.
   expect(end.sum_received.bytes).toBeGreaterThan(10 << 20);
   server.kill();
-  // A burst may be more than the port's share of the way up, or than the ring holds.
+  // A burst may be more than the port's share of the punt path, or than the ring holds.
   await until('every packet of the first pass has come to the second, or is counted as lost', () => {
     const [first, second] = counts().map((count, i) => count - start.counts[i]);
     return second + lost() - start.lost === first;

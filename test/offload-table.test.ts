@@ -696,8 +696,8 @@ describe('order', () => {
 
   test('a flow that is faster than the engine is stopped for a moment, and then carried: it never overtakes itself', () => {
     let turns = 0;
-    const wayUp = { mark: () => turns + 2, isPast: (mark: number) => turns >= mark };
-    const bench = new Bench('tc', { programs: { mark: () => 0, isPast: () => true }, wayUp });
+    const puntPath = { mark: () => turns + 2, isPast: (mark: number) => turns >= mark };
+    const bench = new Bench('tc', { programs: { mark: () => 0, isPast: () => true }, puntPath });
     bench.put(UDP, '1');
     bench.settle();
     expect(bench.run(frame({ dst: 9 }))).toBe(bench.up);
@@ -735,7 +735,7 @@ describe('order', () => {
     expect(lost).toEqual([[LOOPBACK, 2]]);
   });
 
-  test('while there is traffic, lost is what the way up has no room for', () => {
+  test('while there is traffic, lost is what the punt path has no room for', () => {
     const lost: number[] = [];
     const bench = new Bench('tc', { mostUnderWay: 10, lost: (_ifindex, packets) => lost.push(packets) });
     for (let i = 0; i < 5; i += 1) {

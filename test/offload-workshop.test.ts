@@ -8,8 +8,8 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { SK_BUFF, TC, XDP, XDP_MD } from '../src/bpf/index.ts';
 import { FlowTable, PutMode, parseActions, parseFlowKey } from '../src/flow/index.ts';
 import { mappedMemory, openDescriptors } from '../src/host/sys/index.ts';
-import { RandomSource } from '../src/offload/differential/random.ts';
 import { CopyChannel, cpuParts, FlowOffload, type LoadedProgram } from '../src/offload/index.ts';
+import { RandomSource } from '../src/offload/testing/random.ts';
 import { WorkshopAside } from '../src/offload/workshop/aside.ts';
 import { type OrderData, work } from '../src/offload/workshop/work.ts';
 
@@ -64,7 +64,7 @@ class Bench {
       workshop: this.workshop,
       // Whatever ran has ended, and what came up is worked off.
       programs: { mark: () => 0, isPast: () => true },
-      wayUp: { mark: () => 0, isPast: () => true },
+      puntPath: { mark: () => 0, isPast: () => true },
       install: ({ programs }) => {
         this.installations += 1;
         this.#attached = programs;

@@ -5,7 +5,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { DaemonEvent, OffloadInfo, OffloadPort } from '../src/daemon/client.ts';
+import type { DaemonEvent, OffloadInfo, OffloadPortInfo } from '../src/daemon/client.ts';
 import { NetworkNamespace } from '../src/host/index.ts';
 import { must, run, until, World } from './daemon-world.ts';
 import { detachProgram } from './support/detach-program.ts';
@@ -21,7 +21,7 @@ afterEach(() => world.end());
 const BOTH = 'ports: { a: { offload: xdp }, b: { offload: xdp } }\noffload: require\n';
 const UNFINISHED = /unfinished checksums/;
 
-const portOf = (name: string): OffloadPort => {
+const portOf = (name: string): OffloadPortInfo => {
   const port = world.json<OffloadInfo>('offload', 'show').ports.find((one) => one.port === name);
   if (port === undefined) throw new Error(`offload show has no port ${name}`);
   return port;

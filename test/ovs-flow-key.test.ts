@@ -9,9 +9,9 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { Extraction, extract, FlowKey, isMpls, Word } from '../src/flow/index.ts';
 import { formatIpv4, formatMac, PcapWriter, parseIpv6Address } from '../src/net/index.ts';
-import { hostileFrame, randomFrame, randomKind } from '../src/offload/differential/frames.ts';
-import { packetOf } from '../src/offload/differential/packets.ts';
-import { RandomSource, runSeed } from '../src/offload/differential/random.ts';
+import { hostileFrame, randomFrame, randomKind } from '../src/offload/testing/frames.ts';
+import { packetOf } from '../src/offload/testing/packets.ts';
+import { RandomSource, runSeed } from '../src/offload/testing/random.ts';
 import { run, useLab } from './support/index.ts';
 
 const lab = useLab();

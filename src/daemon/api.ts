@@ -4,7 +4,7 @@
  */
 import type { OffloadFlow, OffloadInfo, PortSummary } from '../keeper/index.ts';
 
-export type { OffloadFlow, OffloadInfo, OffloadPort } from '../keeper/index.ts';
+export type { OffloadFlow, OffloadInfo, OffloadPortInfo } from '../keeper/index.ts';
 
 /** Frames and bytes of a port, seen from the switch: received came in through it. */
 export interface PortCounters {
@@ -45,7 +45,7 @@ export interface PortInfo {
   counters: PortCounters;
   /** Drops at this port by all reasons together. */
   drops: number;
-  /** What the kernel does for it; null when that is nothing. See {@link OffloadPort} for the rest. */
+  /** What the kernel does for it; null when that is nothing. See {@link OffloadPortInfo} for the rest. */
   offload: PortSummary | null;
   /** The port's section of the configuration. */
   config: Record<string, unknown>;

@@ -1,6 +1,6 @@
 /**
  * The extensions that come with Millrace: their names, what each of them is to the daemon, and the types of what they can be asked. All else in the daemon and in
- * the command line goes by this; thread/datapath.ts has their code.
+ * the command line goes by this; thread/running-switch.ts has their code.
  */
 import type { CAPTURE_COMMANDS, CaptureStatus } from '../extensions/capture/index.ts';
 import type { FILTER_COMMANDS, FilterStatus } from '../extensions/filter/index.ts';

@@ -1,7 +1,7 @@
 /** Flows that are kept of decisions: what ends them, and their bounds. */
 import { expect, test } from 'vitest';
 import { ethernet, ipv4, tcp } from '../flow/testing/frames.ts';
-import { keyOf } from '../offload/differential/packets.ts';
+import { keyOf } from '../offload/testing/packets.ts';
 import { FlowCounter } from './counter.ts';
 import { DecidedFlows, type DecidedFlowsLimits } from './decided-flows.ts';
 import type { Decider } from './decider.ts';

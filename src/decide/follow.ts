@@ -1,5 +1,5 @@
 /**
- * What a flow of somebody else does, action by action, so that a decision can do the same and later deciders see the packet as it has become. Neighbour: decision.ts.
+ * What a flow of somebody else does, action by action, so that a decision can do the same and later deciders see the packet as it has become.
  */
 import { Action, actionName, eachAction, KeyAttribute, setLayout } from '../flow/index.ts';
 import type { PacketState } from './packet-state.ts';

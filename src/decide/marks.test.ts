@@ -2,7 +2,7 @@
 import { beforeEach, expect, test } from 'vitest';
 import { Sound, TAG_PRESENT, Word } from '../flow/index.ts';
 import { arp, ethernet, icmp, ipv4, ipv6, packetOf, tcp, udp } from '../flow/testing/frames.ts';
-import { keyOf } from '../offload/differential/packets.ts';
+import { keyOf } from '../offload/testing/packets.ts';
 import type { Decision } from './decision.ts';
 import type { PacketView } from './packet-view.ts';
 import { Pass, PassKind } from './pass.ts';

@@ -1,6 +1,6 @@
 /**
  * Outputs of a packet as it is at one moment. Ports may want another VLAN tag each: those that take the packet as it is come first, so that most of them need no
- * copy; then each way in which the tag changes. Neighbour: decision.ts.
+ * copy; then each way in which the tag changes.
  */
 import { ActionBuilder, TAG_PRESENT } from '../flow/index.ts';
 import { EtherType, TagAction } from '../net/index.ts';

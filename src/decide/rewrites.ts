@@ -1,5 +1,5 @@
 /**
- * Setting fields. What is set waits until the packet is sent, so that what is set twice, or before a drop, costs nothing. Neighbour: decision.ts.
+ * Setting fields. What is set waits until the packet is sent, so that what is set twice, or before a drop, costs nothing.
  */
 import { type ActionBuilder, KEY_WORDS, KeyAttribute, setLayout, TAG_PRESENT, Word } from '../flow/index.ts';
 import { EtherType, IpProtocol } from '../net/index.ts';

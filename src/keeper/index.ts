@@ -13,4 +13,4 @@ export {
   removePins,
 } from './left/pin-place.ts';
 export { Condition } from './ports/condition.ts';
-export type { OffloadFlow, OffloadInfo, OffloadPort, PortSummary } from './shown.ts';
+export type { OffloadFlow, OffloadInfo, OffloadPortInfo, PortSummary } from './shown.ts';

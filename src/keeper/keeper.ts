@@ -1,6 +1,6 @@
 /**
  * Keeps flows in the kernel for a switch: whether offload is on, and what becomes of it when a process starts, ends, or leaves flows to the next. Packets of
- * a port with a program come in by the way up (punts/way-up.ts); what the program carries never comes here at all. Neighbours: ports/ has
+ * a port with a program come in by the punt path (punts/punt-path.ts); what the program carries never comes here at all. Neighbours: ports/ has
  * the ports, tables/ the flow tables, left/ what a former process left.
  */
 import type { FlowRegistration, FlowRegistry, FlowSource } from '../flow/index.ts';
@@ -10,7 +10,7 @@ import { KeeperError, type KeeperHost, type KeptPort } from './contract.ts';
 import { CaptureCopies } from './copies/copies.ts';
 import { Takeover } from './left/takeover.ts';
 import { KeptPorts } from './ports/ports.ts';
-import { WayUp } from './punts/way-up.ts';
+import { PuntPath } from './punts/punt-path.ts';
 import { showFlows, showPort, showTables } from './show.ts';
 import type { OffloadFlow, OffloadInfo, PortSummary } from './shown.ts';
 import { TableSet } from './tables/table-set.ts';
@@ -27,7 +27,7 @@ export class OffloadKeeper implements FlowRegistry, OffloadSwitch {
   #mode: OffloadSetting = 'auto';
   #decision: OffloadDecision | null = null;
   readonly #takeover: Takeover;
-  readonly #wayUp: WayUp;
+  readonly #puntPath: PuntPath;
   readonly #ports: KeptPorts;
   readonly #running = new TableSet();
   readonly #tables: KeptTables;
@@ -37,16 +37,16 @@ export class OffloadKeeper implements FlowRegistry, OffloadSwitch {
   constructor(host: KeeperHost) {
     this.#host = host;
     const takeover = new Takeover(host);
-    const wayUp = new WayUp(host, takeover);
-    const ports = new KeptPorts(host, takeover, wayUp, this.#running);
+    const puntPath = new PuntPath(host, takeover);
+    const ports = new KeptPorts(host, takeover, puntPath, this.#running);
     const copies = new CaptureCopies(host, this.#running, ports);
     ports.onChanged = () => copies.portsChanged();
     this.#takeover = takeover;
-    this.#wayUp = wayUp;
+    this.#puntPath = puntPath;
     this.#ports = ports;
     this.copies = copies;
     const absenceOf = (portId: number) => this.#absenceOf(portId);
-    this.#tables = new KeptTables(this.#running, { host, takeover, wayUp, ports, copies, absenceOf }, this);
+    this.#tables = new KeptTables(this.#running, { host, takeover, puntPath, ports, copies, absenceOf }, this);
     host.loop.timers.every(SYNC_MS, {
       onTimer: () => {
         this.#running.syncSoon();
@@ -216,12 +216,12 @@ export class OffloadKeeper implements FlowRegistry, OffloadSwitch {
       this.#takeover.restore();
     } else this.#tables.complete();
     // What has come up is for the engine to send.
-    this.#wayUp.drain();
+    this.#puntPath.drain();
     this.#ports.leave();
     this.#tables.settle();
     this.#tables.close();
     this.#takeover.leave();
-    this.#wayUp.close(false);
+    this.#puntPath.close(false);
   }
 
   /** Take everything off the interfaces. */
@@ -229,7 +229,7 @@ export class OffloadKeeper implements FlowRegistry, OffloadSwitch {
     this.copies.close();
     this.#ports.close();
     this.#tables.close();
-    this.#wayUp.close(true);
+    this.#puntPath.close(true);
     this.#takeover.remove();
   }
 
@@ -256,7 +256,7 @@ export class OffloadKeeper implements FlowRegistry, OffloadSwitch {
       mode: this.#mode,
       pins: this.#decision?.on === true ? this.#takeover.folder : null,
       missing: decision === null || decision.on ? null : decision.message,
-      channel: this.#wayUp.counters,
+      channel: this.#puntPath.counters,
       tables: showTables(this.#running.running()),
       ports: [...this.#ports].map(showPort),
     };

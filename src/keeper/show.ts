@@ -3,7 +3,7 @@ import { type FlowSource, formatActions, formatFlowKey, KEY_WORDS } from '../flo
 import { showOffload } from '../offload/index.ts';
 
 import type { PortPrograms } from './ports/port.ts';
-import type { OffloadFlow, OffloadPort, OffloadTable } from './shown.ts';
+import type { OffloadFlow, OffloadPortInfo, OffloadTable } from './shown.ts';
 import type { KeptTable } from './tables/table.ts';
 
 /** Tables that run in the kernel. */
@@ -63,7 +63,7 @@ function showFlow(source: FlowSource, slot: number, reason: string | null): Offl
 }
 
 /** What the kernel does for a port. */
-export function showPort(one: PortPrograms): OffloadPort {
+export function showPort(one: PortPrograms): OffloadPortInfo {
   const counters = one.source?.flows.portCounters(one.ifindex) ?? null;
   const { failed = 0, lostCopies: copies = 0 } = counters ?? {};
   return {

@@ -10,7 +10,7 @@ export interface PortSummary {
 }
 
 /** What the kernel carries of one port. */
-export interface OffloadPort {
+export interface OffloadPortInfo {
   port: string;
   /** Where the program sits; null when the port's packets all go through the engine. */
   hook: 'tc' | 'xdp' | null;
@@ -28,7 +28,7 @@ export interface OffloadPort {
   /** Packets that were none of the switch's business. */
   passedPackets: number;
   /**
-   * Packets lost, by cause: `punts` handed up that did not come (see {@link OffloadInfo.channel}), `refused` beyond the port's share of the way up, `failed` when something went wrong after a packet
+   * Packets lost, by cause: `punts` handed up that did not come (see {@link OffloadInfo.channel}), `refused` beyond the port's share of the punt path, `failed` when something went wrong after a packet
    * had been changed, or a flow was too fast to be taken over without a gap, `copies` of packets for further ports.
    */
   lost: { punts: number; refused: number; failed: number; copies: number };
@@ -56,10 +56,10 @@ export interface OffloadInfo {
   missing: string | null;
   /** Folder of what outlives the daemon, so that flows go on while it is away; null when nothing does. */
   pins: string | null;
-  /** The way up, for all ports but TAPs; null while there is none. */
+  /** The punt path, for all ports but TAPs; null while there is none. */
   channel: PuntCounters | null;
   tables: OffloadTable[];
-  ports: OffloadPort[];
+  ports: OffloadPortInfo[];
 }
 
 /** A flow of a table that is offloaded. */

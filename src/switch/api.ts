@@ -2,13 +2,13 @@
  * The control interface of the switch: what a daemon, a test or a simulation calls. switch.ts implements it.
  */
 import type { Batch, Packet } from '../net/index.ts';
+import type { Operation } from './control/operation.ts';
+import type { JsonValue, PortProperty, PortPropertyType, SwitchProperty } from './control/properties.ts';
 import type { DropReasonInfo } from './drop-reason.ts';
 import type { ExtensionDescriptor, ExtensionFactory, ExtensionState, HostServices } from './extension.ts';
-import type { NicRequest, NicState, PortState, PortType, SavedState, Status, StatusIndication } from './oid.ts';
-import type { Operation } from './operation.ts';
+import type { NicRequest, NicState, PortState, PortType, SavedState, Status, StatusIndication } from './oid/oid.ts';
+import type { RefusedFrames } from './path/refused.ts';
 import type { BindingInfo } from './policies/address-binding.ts';
-import type { JsonValue, PortProperty, PortPropertyType, SwitchProperty } from './properties.ts';
-import type { RefusedFrames } from './refused.ts';
 
 /** Where packets leave; an Adapter fits. */
 export interface NicBackend {

@@ -2,7 +2,7 @@
  * Commands of an extension's own, as a table: what each takes, does and gives. The table checks arguments and answers what is not known; its type tells whoever
  * calls a command by name what to hand over and what comes back.
  */
-import type { JsonValue } from './properties.ts';
+import type { JsonValue } from './control/properties.ts';
 
 /** What a schema says about a value. */
 type Finding<Output> =

@@ -1,17 +1,17 @@
 /**
  * The extension interface: what an extension is (descriptor, factory, handlers) and what the switch gives it (handle, host
- * services). This is the public face for whoever writes an extension; handle.ts and slot.ts stand behind it.
+ * services). This is the public face for whoever writes an extension; stack/handle.ts and stack/slot.ts stand behind it.
  *
  * Packets handed to onIngress or onEgress belong to the extension until it passes them on (sendIngress, indicateEgress),
  * ends them (completeIngress, returnEgress), or keeps them: then it must do one of these later. Completions are only told.
  */
 import type { Batch, Packet } from '../net/index.ts';
-import type { ForwardingContext } from './context.ts';
+import type { JsonValue } from './control/properties.ts';
 import type { StackedDecider } from './decider/placed.ts';
 import type { DropReasonCode } from './drop-reason.ts';
-import type { OidAction, OidRequest, QueryKind, QueryOid, QueryResult, Status, StatusIndication } from './oid.ts';
-import type { Passage, Shortcuts } from './passage.ts';
-import type { JsonValue } from './properties.ts';
+import type { OidAction, OidRequest, QueryKind, QueryOid, QueryResult, Status, StatusIndication } from './oid/oid.ts';
+import type { ForwardingContext } from './path/context.ts';
+import type { Passage, Shortcuts } from './path/passage.ts';
 
 export type ExtensionType = 'capturing' | 'filtering' | 'forwarding';
 

@@ -59,7 +59,24 @@ export {
   runCommand,
   type ValueSchema,
 } from './commands.ts';
-export { ContextFlag, contextOf, DestinationFlag, ForwardingContext, PacketFlag } from './context.ts';
+export { Operation } from './control/operation.ts';
+export type {
+  AclProperty,
+  AclRule,
+  CustomProperty,
+  GuardProperty,
+  IsolationProperty,
+  JsonValue,
+  MonitorProperty,
+  PortProperty,
+  PortPropertyType,
+  ProfileProperty,
+  QosProperty,
+  RoutingDomainProperty,
+  SecurityProperty,
+  SwitchProperty,
+  VlanProperty,
+} from './control/properties.ts';
 export { CarriedFlows } from './decider/carried-flows.ts';
 export {
   type DeciderDefinition,
@@ -87,8 +104,6 @@ export type {
   StandardPolicies,
   TimerHandle,
 } from './extension.ts';
-export { type CarriedPackets, type FlowForwarder, FlowForwarding } from './flow-forwarding.ts';
-export { Learned, type MacEntry, MacTable } from './mac-table.ts';
 export {
   DEFAULT_NIC_INDEX,
   DEFAULT_PORT_ID,
@@ -108,27 +123,12 @@ export {
   type SavedState,
   type Status,
   type StatusIndication,
-} from './oid.ts';
-export { Operation } from './operation.ts';
-export { HeaderField, type Passage, type Shortcut, type Shortcuts } from './passage.ts';
+} from './oid/oid.ts';
+export { ContextFlag, contextOf, DestinationFlag, ForwardingContext, PacketFlag } from './path/context.ts';
+export { type CarriedPackets, type FlowForwarder, FlowForwarding } from './path/flow-forwarding.ts';
+export { Learned, type MacEntry, MacTable } from './path/mac-table.ts';
+export { HeaderField, type Passage, type Shortcut, type Shortcuts } from './path/passage.ts';
+export { RefusedFrames } from './path/refused.ts';
 export type { BindingInfo } from './policies/address-binding.ts';
-export type {
-  AclProperty,
-  AclRule,
-  CustomProperty,
-  GuardProperty,
-  IsolationProperty,
-  JsonValue,
-  MonitorProperty,
-  PortProperty,
-  PortPropertyType,
-  ProfileProperty,
-  QosProperty,
-  RoutingDomainProperty,
-  SecurityProperty,
-  SwitchProperty,
-  VlanProperty,
-} from './properties.ts';
-export { RefusedFrames } from './refused.ts';
 export { createSwitch } from './switch.ts';
 export { errorOf, messageOf } from './thrown.ts';

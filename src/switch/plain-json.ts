@@ -2,7 +2,7 @@
  * What an extension hands out as JSON (its status, the answer to a command, fields of a log line), copied and checked: afterwards it is plain
  * data of bounded size that can be sent to another thread and written as text.
  */
-import type { JsonValue } from './properties.ts';
+import type { JsonValue } from './control/properties.ts';
 
 /** Bounds of one value: far beyond what people read, and small enough to be sent in one message. */
 export const JSON_LIMITS = { depth: 32, values: 50_000, characters: 512 * 1024 } as const;

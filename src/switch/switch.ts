@@ -14,25 +14,25 @@ import type {
   TraceStep,
   VirtualSwitch,
 } from './api.ts';
-import { Control } from './control.ts';
-import { Datapath } from './datapath.ts';
+import { Control } from './control/control.ts';
+import { Operation } from './control/operation.ts';
+import { PortControl } from './control/port-control.ts';
+import type { JsonValue, PortPropertyType, SwitchProperty } from './control/properties.ts';
+import { PropertyControl } from './control/property-control.ts';
+import { SaveRestore } from './control/save-restore.ts';
 import type { DropReasonInfo } from './drop-reason.ts';
 import { SwitchError } from './errors.ts';
 import type { ExtensionFactory } from './extension.ts';
-import { guarded, refusePromise, watched } from './guard.ts';
-import { Handle, type HandleSurroundings } from './handle.ts';
-import { Miniport } from './miniport.ts';
-import type { NicRequest, SavedState, StatusIndication } from './oid.ts';
-import { OidPath } from './oid-path.ts';
-import { Operation } from './operation.ts';
+import { Miniport } from './oid/miniport.ts';
+import type { NicRequest, SavedState, StatusIndication } from './oid/oid.ts';
+import { OidPath } from './oid/oid-path.ts';
+import { indicateStatus } from './oid/status-path.ts';
+import { SwitchCore } from './path/core.ts';
+import { guarded, refusePromise, watched } from './path/guard.ts';
 import { plainJson } from './plain-json.ts';
-import { PortControl } from './port-control.ts';
-import type { JsonValue, PortPropertyType, SwitchProperty } from './properties.ts';
-import { PropertyControl } from './property-control.ts';
-import { SaveRestore } from './save-restore.ts';
-import type { Slot } from './slot.ts';
-import { ExtensionStack } from './stack.ts';
-import { indicateStatus } from './status-path.ts';
+import { Handle, type HandleSurroundings } from './stack/handle.ts';
+import type { Slot } from './stack/slot.ts';
+import { ExtensionStack } from './stack/stack.ts';
 import { messageOf } from './thrown.ts';
 import { tracePacket } from './trace.ts';
 
@@ -56,7 +56,7 @@ export function createSwitch(options: SwitchOptions): VirtualSwitch {
 
 class Switch implements VirtualSwitch {
   readonly name: string;
-  readonly #datapath: Datapath;
+  readonly #core: SwitchCore;
   readonly #stack: ExtensionStack;
   readonly #oids: OidPath;
   readonly #miniport: Miniport;
@@ -72,7 +72,7 @@ class Switch implements VirtualSwitch {
 
   constructor(options: SwitchOptions) {
     this.name = options.name;
-    this.#datapath = new Datapath({
+    this.#core = new SwitchCore({
       host: options.host,
       maxContexts: within('maxContexts', options.maxContexts ?? DEFAULTS.maxContexts, 1, 1 << 22),
       macTableCapacity: options.macTableCapacity ?? DEFAULTS.macTableCapacity,
@@ -82,43 +82,43 @@ class Switch implements VirtualSwitch {
       verifyData: options.verifyData ?? false,
     });
     const event = (happened: SwitchEvent): void => this.#emit(happened);
-    this.#stack = new ExtensionStack(this.#datapath, (slot) => new Handle(surroundings, slot), event);
-    this.#miniport = new Miniport(this.#datapath, options.name);
+    this.#stack = new ExtensionStack(this.#core, (slot) => new Handle(surroundings, slot), event);
+    this.#miniport = new Miniport(this.#core, options.name);
     this.#oids = new OidPath({
       slots: () => this.#stack.flowing(),
       execute: (flight) => this.#miniport.execute(flight),
-      portReferences: (slot, portId) => this.#datapath.ports[portId]?.references.get(slot.id) ?? 0,
-      call: (slot, where, call) => guarded(this.#datapath, slot, where, call),
+      portReferences: (slot, portId) => this.#core.ports[portId]?.references.get(slot.id) ?? 0,
+      call: (slot, where, call) => guarded(this.#core, slot, where, call),
       event,
       settled: () => this.#proceed(),
     });
     this.#stack.connect(this.#oids);
     const surroundings: HandleSurroundings = {
-      datapath: this.#datapath,
+      core: this.#core,
       stack: this.#stack,
       oids: this.#oids,
-      clones: new ClonePool(this.#datapath.options.maxContexts),
+      clones: new ClonePool(this.#core.options.maxContexts),
       pool: new PacketPool({
         packets: within('extensionPackets', options.extensionPackets ?? DEFAULTS.extensionPackets, 1, 1 << 20),
         bufferBytes: options.extensionPacketBytes ?? DEFAULTS.extensionPacketBytes,
       }),
       event,
     };
-    this.#control = new Control(this.#datapath, this.#stack, this.#oids, event);
+    this.#control = new Control(this.#core, this.#stack, this.#oids, event);
     this.#ports = new PortControl(this.#control);
     this.#properties = new PropertyControl(this.#control, this.#miniport);
     this.#saved = new SaveRestore(this.#control);
-    this.#datapath.onEvent = event;
-    this.#datapath.waiters = () => this.#proceed();
+    this.#core.onEvent = event;
+    this.#core.waiters = () => this.#proceed();
   }
 
   get active(): boolean {
-    return this.#datapath.active;
+    return this.#core.active;
   }
 
   get counters(): SwitchCounters {
-    const { received, originated, delivered, dropped, consumed, copiesDelivered, copiesDropped } = this.#datapath;
-    const contextsInUse = this.#datapath.contexts.inUse;
+    const { received, originated, delivered, dropped, consumed, copiesDelivered, copiesDropped } = this.#core;
+    const contextsInUse = this.#core.contexts.inUse;
     return { received, originated, delivered, dropped, consumed, copiesDelivered, copiesDropped, contextsInUse };
   }
 
@@ -133,7 +133,7 @@ class Switch implements VirtualSwitch {
       try {
         listener(event);
       } catch (error) {
-        this.#datapath.host.log('error', `a listener of switch ${this.name} failed: ${messageOf(error)}`);
+        this.#core.host.log('error', `a listener of switch ${this.name} failed: ${messageOf(error)}`);
       }
     }
   }
@@ -145,10 +145,10 @@ class Switch implements VirtualSwitch {
 
   activate(): Operation<void> {
     if (this.#closed) return Operation.failed(new SwitchError('CLOSED', `switch ${this.name} is closed`));
-    if (this.#datapath.active) return Operation.done<void>(undefined);
-    this.#datapath.active = true;
+    if (this.#core.active) return Operation.done<void>(undefined);
+    this.#core.active = true;
     for (const slot of [...this.#stack.flowing()]) {
-      guarded(this.#datapath, slot, 'switchActive', () => slot.extension.switchActive?.());
+      guarded(this.#core, slot, 'switchActive', () => slot.extension.switchActive?.());
     }
     return Operation.done<void>(undefined);
   }
@@ -232,30 +232,30 @@ class Switch implements VirtualSwitch {
 
   ports(): readonly PortInfo[] {
     const infos: PortInfo[] = [];
-    const nowMs = this.#datapath.host.nowMs();
-    for (const port of this.#datapath.ports) if (port && port.portId !== 0) infos.push(port.info(nowMs));
+    const nowMs = this.#core.host.nowMs();
+    for (const port of this.#core.ports) if (port && port.portId !== 0) infos.push(port.info(nowMs));
     return infos;
   }
 
   port(portId: number): PortInfo {
-    return this.#control.anyPort(portId).info(this.#datapath.host.nowMs());
+    return this.#control.anyPort(portId).info(this.#core.host.nowMs());
   }
 
   findPort(name: string): number | null {
-    return this.#datapath.ports.find((port) => port && port.portId !== 0 && port.name === name)?.portId ?? null;
+    return this.#core.ports.find((port) => port && port.portId !== 0 && port.name === name)?.portId ?? null;
   }
 
   drops(portId: number): readonly DropCount[] {
-    const port = portId === 0 ? this.#datapath.ports[0] : this.#control.anyPort(portId);
+    const port = portId === 0 ? this.#core.ports[0] : this.#control.anyPort(portId);
     const counts: DropCount[] = [];
     port?.drops.forEach((packets, code) => {
-      if (packets !== 0) counts.push({ ...this.#datapath.reasons.info(code), packets });
+      if (packets !== 0) counts.push({ ...this.#core.reasons.info(code), packets });
     });
     return counts;
   }
 
   dropReasons(): readonly DropReasonInfo[] {
-    return this.#datapath.reasons.list();
+    return this.#core.reasons.list();
   }
 
   enableExtension(factory: ExtensionFactory, configuration?: unknown, position?: number): Operation<void> {
@@ -292,7 +292,7 @@ class Switch implements VirtualSwitch {
 
   extensionStatus(name: string): JsonValue {
     const slot = this.#stack.find(name);
-    const status: unknown = guarded(this.#datapath, slot, 'status', () => slot.extension.status?.());
+    const status: unknown = guarded(this.#core, slot, 'status', () => slot.extension.status?.());
     if (slot.failed) throw new SwitchError('EXTENSION', `extension ${name} failed in ${slot.failure}`);
     return this.#plain(slot, 'status', status ?? null);
   }
@@ -300,7 +300,7 @@ class Switch implements VirtualSwitch {
   /** What an extension answers with, as JSON of bounded size. @throws SwitchError */
   #plain(slot: Slot, where: string, value: unknown): JsonValue {
     try {
-      return watched(this.#datapath, slot.entry, () => plainJson(value));
+      return watched(this.#core, slot.entry, () => plainJson(value));
     } catch (error) {
       const message = `its ${where} cannot be shown: ${messageOf(error)}`;
       this.#emit({ type: 'misuse', name: slot.name, rule: 44, message });
@@ -313,10 +313,10 @@ class Switch implements VirtualSwitch {
     if (slot.extension.command === undefined) {
       throw new SwitchError('INVALID', `extension ${name} has no commands`);
     }
-    this.#datapath.enter();
+    this.#core.enter();
     let answer: unknown;
     try {
-      answer = watched(this.#datapath, slot.entry, () => {
+      answer = watched(this.#core, slot.entry, () => {
         const given: unknown = slot.extension.command?.(command, args);
         refusePromise(given, `the command ${command}`);
         return given;
@@ -325,7 +325,7 @@ class Switch implements VirtualSwitch {
       // A command that is refused is no failure: extensions throw for what they do not know.
       throw new SwitchError('INVALID', `extension ${name}: ${messageOf(error)}`);
     } finally {
-      this.#datapath.leave();
+      this.#core.leave();
     }
     return this.#plain(slot, `answer to ${command}`, answer ?? null);
   }
@@ -346,22 +346,22 @@ class Switch implements VirtualSwitch {
   }
 
   indicateNicStatus(indication: StatusIndication): void {
-    indicateStatus(this.#datapath, this.#stack, null, indication, (event) => this.#emit(event));
+    indicateStatus(this.#core, this.#stack, null, indication, (event) => this.#emit(event));
   }
 
   receive(portId: number, nicIndex: number, batch: Batch): void {
-    this.#datapath.receive(portId, nicIndex, batch);
+    this.#core.receive(portId, nicIndex, batch);
   }
 
   tick(): void {
-    this.#datapath.enter();
+    this.#core.enter();
     this.#stack.expireHeld();
-    this.#datapath.leave();
+    this.#core.leave();
     this.#tellOfFullTable();
   }
 
   #tellOfFullTable(): void {
-    const { macTable, host } = this.#datapath;
+    const { macTable, host } = this.#core;
     const nowMs = host.nowMs();
     if (macTable.exchanged === this.#exchangedTold || nowMs - this.#fullToldMs < FULL_TOLD_EVERY_MS) return;
     this.#exchangedTold = macTable.exchanged;
@@ -372,19 +372,19 @@ class Switch implements VirtualSwitch {
   }
 
   trace(packet: Packet, portId: number, nicIndex = 0): readonly TraceStep[] {
-    return tracePacket(this.#datapath, this.#stack.flowing(), packet, portId, nicIndex);
+    return tracePacket(this.#core, this.#stack.flowing(), packet, portId, nicIndex);
   }
 
   close(): Operation<void> {
     if (this.#closed) return Operation.done<void>(undefined);
     this.#closed = true;
-    this.#datapath.active = false;
-    this.#datapath.pathChanged();
+    this.#core.active = false;
+    this.#core.pathChanged();
     let operation = Operation.done<void>(undefined);
     for (const slot of [...this.#stack.slots]) {
       operation = operation.chain(() => this.#stack.disable(slot.name));
     }
-    for (const port of [...this.#datapath.ports]) {
+    for (const port of [...this.#core.ports]) {
       if (!port || port.portId === 0) continue;
       operation = operation.chain(() => this.#ports.removePort(port.portId));
     }

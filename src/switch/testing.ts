@@ -4,9 +4,9 @@
  */
 import { type Batch, type Packet, Batch as PacketBatch, PacketPool } from '../net/index.ts';
 import type { NicBackend, NicOptions, PortOptions, SwitchEvent, SwitchOptions, VirtualSwitch } from './api.ts';
+import type { JsonValue } from './control/properties.ts';
 import type { Extension, ExtensionFactory, ExtensionHandle, ExtensionType, HostServices } from './extension.ts';
-import type { NicRequest, Status } from './oid.ts';
-import type { JsonValue } from './properties.ts';
+import type { NicRequest, Status } from './oid/oid.ts';
 import { createSwitch } from './switch.ts';
 
 /** A clock and timers that move only when told to. */

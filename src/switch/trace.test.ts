@@ -1,4 +1,4 @@
-/** Trace tells what the datapath would do, and does nothing. */
+/** Trace tells what the core would do, and does nothing. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { DropReason } from './index.ts';

@@ -1,24 +1,24 @@
 /**
  * Trace: what would happen to a frame, step by step, with nothing forwarded, learned or counted. It asks the same judges as the
- * datapath does, and extensions for their explanation.
+ * core does, and extensions for their explanation.
  */
 import { Packet, Region } from '../net/index.ts';
 import type { TraceStep } from './api.ts';
-import { judgeSource, readFrame } from './classify.ts';
-import { ContextFlag, DestinationFlag, ForwardingContext } from './context.ts';
-import type { Datapath } from './datapath.ts';
+import type { Port } from './control/port.ts';
 import { DropReason } from './drop-reason.ts';
-import { destinationNic, isTooLong } from './egress.ts';
 import type { ExplainedCopy, ExplainedDestination, Explanation } from './extension.ts';
-import { watched } from './guard.ts';
-import { isNvgre } from './ingress.ts';
-import { Route, route, routeNatively } from './native-forwarding.ts';
+import { judgeSource, readFrame } from './path/classify.ts';
+import { ContextFlag, DestinationFlag, ForwardingContext } from './path/context.ts';
+import type { SwitchCore } from './path/core.ts';
+import { destinationNic, isTooLong } from './path/egress.ts';
+import { watched } from './path/guard.ts';
+import { isNvgre } from './path/ingress.ts';
+import { Route, route, routeNatively } from './path/native-forwarding.ts';
 import { plainJson } from './plain-json.ts';
 import { egressPolicyVerdict, ingressPolicyVerdict } from './policies/builtin.ts';
 import { VlanMode } from './policies/port-policy.ts';
 import { describeTagAction, egressVlanVerdict, tagActionFor } from './policies/vlan.ts';
-import type { Port } from './port.ts';
-import type { Slot } from './slot.ts';
+import type { Slot } from './stack/slot.ts';
 import { messageOf } from './thrown.ts';
 
 /** One trace under way. */
@@ -28,14 +28,14 @@ class Tracer {
   readonly #excluded = new Map<number, number>();
   /** Changed copies that the forwarding extension makes. */
   #copies: readonly ExplainedCopy[] = [];
-  readonly #datapath: Datapath;
+  readonly #core: SwitchCore;
   readonly #packet: Packet;
   readonly #context = new ForwardingContext();
   readonly #slots: readonly Slot[];
 
-  constructor(datapath: Datapath, slots: readonly Slot[], packet: Packet, steps: TraceStep[] = []) {
+  constructor(core: SwitchCore, slots: readonly Slot[], packet: Packet, steps: TraceStep[] = []) {
     this.steps = steps;
-    this.#datapath = datapath;
+    this.#core = core;
     this.#slots = slots;
     this.#packet = packet;
   }
@@ -50,7 +50,7 @@ class Tracer {
       this.#packet.attachment = before;
     }
     for (const copy of this.#copies)
-      new Tracer(this.#datapath, this.#slots, packetOf(copy.frame), this.steps).#originate(copy, this.#context);
+      new Tracer(this.#core, this.#slots, packetOf(copy.frame), this.steps).#originate(copy, this.#context);
   }
 
   /** A changed copy goes down from where it was made: it is classified as what it has become, and keeps its source. */
@@ -77,7 +77,7 @@ class Tracer {
     context.sourceNicIndex = nicIndex;
     context.flags = ContextFlag.SOURCE_SET;
     const nic = port?.nics[nicIndex];
-    if (port && nic) judgeSource(context, this.#packet, port.policy, nic, this.#datapath.privateVlans);
+    if (port && nic) judgeSource(context, this.#packet, port.policy, nic, this.#core.privateVlans);
   }
 
   #say(stage: string, text: string): void {
@@ -91,20 +91,20 @@ class Tracer {
   }
 
   #drop(stage: string, reason: number, portId?: number): false {
-    const info = this.#datapath.reasons.info(reason);
+    const info = this.#core.reasons.info(reason);
     this.steps.push({ stage, text: info.text, drop: info.name, ...(portId === undefined ? {} : { portId }) });
     return false;
   }
 
   #admit(portId: number, nicIndex: number): boolean {
-    const datapath = this.#datapath;
+    const core = this.#core;
     const context = this.#context;
-    const port = datapath.ports[portId];
+    const port = core.ports[portId];
     const nic = port?.nics[nicIndex];
     if (!port || !nic) return this.#drop('ingress', DropReason.UNKNOWN_PORT);
     this.#say('ingress', `in through port ${port.name} (${portId}), NIC ${nicIndex}, ${this.#packet.length} bytes`);
     if (!nic.connected && nic.state !== 'created') return this.#drop('ingress', DropReason.NIC_NOT_CONNECTED, portId);
-    if (datapath.paused || !datapath.active) return this.#drop('ingress', DropReason.STACK_PAUSED, portId);
+    if (core.paused || !core.active) return this.#drop('ingress', DropReason.STACK_PAUSED, portId);
     const reason = readFrame(context, this.#packet);
     if (reason !== DropReason.NONE) return this.#drop('ingress', reason, portId);
     this.#enter(port, nicIndex);
@@ -124,11 +124,11 @@ class Tracer {
     }
     const port = context.sourcePort;
     if (port?.policy.hasIngressPolicy) {
-      const reason = ingressPolicyVerdict(this.#packet, port.policy, this.#datapath.nowMs, false);
+      const reason = ingressPolicyVerdict(this.#packet, port.policy, this.#core.nowMs, false);
       if (reason !== DropReason.NONE) return this.#drop('policy', reason, port.portId);
       this.#say('policy', 'access control and guards of the source port let it pass');
     }
-    if (port?.external && this.#datapath.options.hybridForwarding && isNvgre(this.#packet, context)) {
+    if (port?.external && this.#core.options.hybridForwarding && isNvgre(this.#packet, context)) {
       context.flags |= ContextFlag.NATIVE_FORWARDING;
       this.#say('policy', 'NVGRE from the external port: the switch itself forwards it');
     }
@@ -137,7 +137,7 @@ class Tracer {
 
   /** Whether the forwarding extension tells what it decides. */
   #isDecidedAlong(slot: Slot): boolean {
-    return slot.stacked !== null && this.#datapath.decidedAlong.includes(slot.stacked);
+    return slot.stacked !== null && this.#core.decidedAlong.includes(slot.stacked);
   }
 
   #explain(slot: Slot): Explanation | null {
@@ -146,7 +146,7 @@ class Tracer {
       return null;
     }
     try {
-      const explanation = watched(this.#datapath, slot.entry, () =>
+      const explanation = watched(this.#core, slot.entry, () =>
         readExplanation(slot.extension.explain?.(this.#packet, this.#context)),
       );
       for (const line of explanation.lines) this.#say(slot.name, line);
@@ -180,32 +180,32 @@ class Tracer {
   }
 
   #forwardNatively(): boolean {
-    const datapath = this.#datapath;
+    const core = this.#core;
     const context = this.#context;
-    routeNatively(datapath, this.#packet, context, false);
+    routeNatively(core, this.#packet, context, false);
     if (route.kind === Route.DROP) return this.#drop('forwarding', route.reason, route.dropPortId);
     if (route.kind === Route.ONE) {
       this.#say('forwarding', `the destination MAC address is known behind port ${this.#name(route.portId)}`);
-      this.#add(route.portId, route.nicIndex, datapath.ports[route.portId]?.policy.destinationFlags ?? 0);
+      this.#add(route.portId, route.nicIndex, core.ports[route.portId]?.policy.destinationFlags ?? 0);
       return true;
     }
     this.#say('forwarding', 'group address or unknown destination: flooded within the forwarding domain');
-    for (const port of datapath.reachablePorts) {
+    for (const port of core.reachablePorts) {
       if (port === context.sourcePort) continue;
       const reason = egressVlanVerdict(context, port.policy);
       if (reason === DropReason.NONE) this.#add(port.portId, 0, port.policy.destinationFlags);
-      else this.#sayOfPort('forwarding', 'not to ', port, `: ${datapath.reasons.info(reason).text}`);
+      else this.#sayOfPort('forwarding', 'not to ', port, `: ${core.reasons.info(reason).text}`);
     }
     return true;
   }
 
   #name(portId: number): string {
-    return this.#datapath.ports[portId]?.name ?? String(portId);
+    return this.#core.ports[portId]?.name ?? String(portId);
   }
 
   #add(portId: number, nicIndex: number, flags: number): void {
     const context = this.#context;
-    if (!this.#datapath.ports[portId]) return;
+    if (!this.#core.ports[portId]) return;
     if (context.numAvailable === 0) context.grow(1);
     const index = context.numDestinations;
     context.destinationPorts[index] = portId;
@@ -216,15 +216,15 @@ class Tracer {
   }
 
   #addMirrors(): void {
-    const datapath = this.#datapath;
+    const core = this.#core;
     const context = this.#context;
-    if (!datapath.anyMonitor) return;
+    if (!core.anyMonitor) return;
     const to = [...context.destinationPorts.subarray(0, context.numDestinations)];
     const monitored =
       context.sourcePort?.policy.monitorSource === true ||
-      to.some((portId) => datapath.ports[portId]?.policy.monitorSource === true);
+      to.some((portId) => core.ports[portId]?.policy.monitorSource === true);
     if (!monitored) return;
-    for (const port of datapath.monitorPorts) {
+    for (const port of core.monitorPorts) {
       if (port === context.sourcePort || to.includes(port.portId)) continue;
       this.#sayOfPort('forwarding', 'mirrored to monitor ', port, '');
       this.#add(port.portId, 0, DestinationFlag.MIRROR);
@@ -242,7 +242,7 @@ class Tracer {
       for (const exclusion of this.#explain(slot)?.excluded ?? []) excluded.set(exclusion.portId, exclusion.reason);
     }
     for (let i = 0; i < context.numDestinations; i += 1) {
-      const port = this.#datapath.ports[context.destinationPorts[i]];
+      const port = this.#core.ports[context.destinationPorts[i]];
       if (port) this.#deliver(port, i, excluded.get(port.portId) ?? DropReason.NONE);
     }
   }
@@ -255,7 +255,7 @@ class Tracer {
     if (reason === DropReason.NONE && port.policy.hasEgressPolicy && (flags & DestinationFlag.MIRROR) === 0) {
       if (port.policy.vlanMode === VlanMode.TRUNK) reason = egressVlanVerdict(context, port.policy);
       if (reason === DropReason.NONE) {
-        reason = egressPolicyVerdict(this.#packet, port.policy, this.#datapath.nowMs, false);
+        reason = egressPolicyVerdict(this.#packet, port.policy, this.#core.nowMs, false);
       }
     }
     if (reason === DropReason.NONE && nic === null) reason = DropReason.NIC_NOT_CONNECTED;
@@ -309,14 +309,14 @@ function packetOf(frame: string): Packet {
 
 /** See VirtualSwitch.trace. @param slots flowing slots from the top */
 export function tracePacket(
-  datapath: Datapath,
+  core: SwitchCore,
   slots: readonly Slot[],
   packet: Packet,
   portId: number,
   nicIndex: number,
 ): readonly TraceStep[] {
-  datapath.readClock();
-  const tracer = new Tracer(datapath, slots, packet);
+  core.readClock();
+  const tracer = new Tracer(core, slots, packet);
   tracer.run(portId, nicIndex);
   return tracer.steps;
 }

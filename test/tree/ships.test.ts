@@ -13,7 +13,7 @@ import { ROOT, textOf } from './files.ts';
 /** Sources that are programs. */
 const PROGRAMS = ['src/cli/main.ts', 'src/lab/main.ts'];
 /** What only tests use, wherever it lies. */
-const RIG = /\.test\.ts$|(?:^|\/)(?:testing|fixtures|differential)(?:\/|$)|(?:^|\/)testing[^/]*\.ts$/;
+const RIG = /\.test\.ts$|(?:^|\/)(?:testing|fixtures)(?:\/|$)|(?:^|\/)testing[^/]*\.ts$/;
 
 /** Sources that a configuration of the compiler names, those that they import not counted. */
 function namedBy(configuration: string): string[] {

@@ -1,4 +1,4 @@
-/** Any instruction, for property tests. Neighbour: encode.test.ts. */
+/** Any instruction, for property tests. */
 import fc from 'fast-check';
 import type { Assembler } from './assembler.ts';
 import { at, type Condition, R0, registerOf } from './operands.ts';

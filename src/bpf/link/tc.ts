@@ -1,4 +1,4 @@
-/** TC programs wherever the kernel lets them be: a TCX link, or before Linux 6.6 a clsact filter. Neighbours: link/tcx.ts, link/clsact.ts. */
+/** TC programs wherever the kernel lets them be: a TCX link, or before Linux 6.6 a clsact filter. */
 import { UnsupportedError } from '../errors.ts';
 import { attachClsact, type ClsactFilter } from './clsact.ts';
 import type { Link } from './link.ts';

@@ -1,6 +1,6 @@
 /**
  * BPF_PROG_TEST_RUN: a program on data of the caller's, with its verdict, its output and its time; and, for XDP, on live frames,
- * which the kernel then treats as if a driver had received them. Neighbours: program/program.ts, tools/generate.ts.
+ * which the kernel then treats as if a driver had received them.
  */
 import { NativeBlock } from '../../host/sys/index.ts';
 import { LayoutError, UnsupportedError } from '../errors.ts';

@@ -1,5 +1,5 @@
 /**
- * From a port's section of the configuration to the properties that the switch takes (switch/properties.ts). The configuration speaks
+ * From a port's section of the configuration to the properties that the switch takes (switch/control/properties.ts). The configuration speaks
  * to people (ranges, protocol names, both directions at once); properties speak to policies.
  */
 import { protocolNumber } from '../../net/index.ts';

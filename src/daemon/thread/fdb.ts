@@ -6,8 +6,8 @@ import type { Operation } from '../../switch/index.ts';
 import type { FullAddressTable } from '../api.ts';
 import { DEFAULT_AGEING_SECONDS, DEFAULT_FDB_MAXIMUM, type Extension, type StaticAddress } from '../config/model.ts';
 import { ADDRESS_KEEPER } from '../extensions.ts';
+import type { ConfiguredStack } from './configured-stack.ts';
 import type { DatapathPorts } from './ports.ts';
-import type { ExtensionStack } from './stack.ts';
 
 /** Most moves told of at once: a loop makes thousands. */
 const MOVES_TOLD = 8;
@@ -21,7 +21,7 @@ export function fullTableText(capacity: number, port: string, addresses: number)
 
 /** The database of one switch. */
 export class ForwardingDatabase {
-  readonly #stack: ExtensionStack;
+  readonly #stack: ConfiguredStack;
   readonly #ports: DatapathPorts;
   #ageingSeconds = DEFAULT_AGEING_SECONDS;
   #maximum = DEFAULT_FDB_MAXIMUM;
@@ -31,7 +31,7 @@ export class ForwardingDatabase {
   #exchangedTold = 0;
   #fullToldMs = Number.NEGATIVE_INFINITY;
 
-  constructor(stack: ExtensionStack, ports: DatapathPorts) {
+  constructor(stack: ConfiguredStack, ports: DatapathPorts) {
     this.#stack = stack;
     this.#ports = ports;
   }

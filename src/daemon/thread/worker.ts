@@ -7,9 +7,9 @@ import { EventLoop, findLeftTaps, onLostMapping } from '../../host/index.ts';
 import type { CallMessage, UpMessage } from './calls.ts';
 import { confineThread } from './confine.ts';
 import { ownerOf } from './continuations.ts';
-import { Datapath } from './datapath.ts';
 import { GracePeriods } from './grace-periods.ts';
 import { Pulse } from './pulse.ts';
+import { RunningSwitch } from './running-switch.ts';
 
 /** What the control thread gives to this one. */
 export interface WorkerData {
@@ -29,7 +29,7 @@ const pulse = new Pulse(memory, (number, name) => up({ type: 'entry', number, na
 const loop = new EventLoop({ pulse });
 if (follows) findLeftTaps();
 const graces = new GracePeriods(graceMemory, () => up({ type: 'grace' }));
-const datapath = new Datapath(loop, up, identity, pulse, graces);
+const datapath = new RunningSwitch(loop, up, identity, pulse, graces);
 loop.wakeHandler = {
   onWake() {
     for (let got = receiveMessageOnPort(port); got !== undefined; got = receiveMessageOnPort(port)) {

@@ -1,6 +1,6 @@
 /**
  * The capture sessions of one switch: the daemon opens, reads and closes them here, the extension hands packets over, and so may somebody who
- * carries packets past the switch ({@link CopySource}). All live in the datapath thread. Neighbours: session.ts, extension.ts.
+ * carries packets past the switch ({@link CopySource}). All live in the datapath thread.
  */
 import type { Packet } from '../../net/index.ts';
 import { type CaptureOptions, CaptureOptionsError, parseCaptureOptions } from './options.ts';

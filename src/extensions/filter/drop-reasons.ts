@@ -1,6 +1,6 @@
 /**
  * Drop reasons named after rules. A switch tells few reasons apart and never forgets one, so that only so many rules get a name
- * of their own; the rest share one. Neighbour: extension.ts.
+ * of their own; the rest share one.
  */
 import type { DeciderHandle } from '../../switch/index.ts';
 

@@ -1,4 +1,4 @@
-/** When each flow is to be looked at again: a wheel of seconds. Neighbour: flow-book.ts. */
+/** When each flow is to be looked at again: a wheel of seconds. */
 
 /** Slots with their generations, by the second in which they are due. */
 export class DueWheel {

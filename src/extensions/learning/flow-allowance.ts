@@ -1,6 +1,6 @@
 /**
  * What one kind of flow may take: so many flows in the table, and so many packets in a second that are looked at closely for one. Flows that
- * forward and flows that drop have one each, so that a flood of the one kind takes nothing from the other. Neighbour: flow-book.ts.
+ * forward and flows that drop have one each, so that a flood of the one kind takes nothing from the other.
  */
 import type { SeenCache } from './seen-cache.ts';
 

@@ -1,6 +1,6 @@
 /**
  * What the recorder knows of each of its flows besides what is in the flow table, by the table's slot: who sends to whom through
- * which ports, when it was last used, and whom to tell what was carried. Neighbour: flow-book.ts.
+ * which ports, when it was last used, and whom to tell what was carried.
  */
 import type { Shortcut } from '../../switch/index.ts';
 import { AddressIndex, grown } from './address-index.ts';

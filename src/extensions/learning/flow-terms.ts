@@ -1,6 +1,6 @@
 /**
  * From a forwarding decision to the mask and the actions of a flow: everything that decides is in the mask, so that whatever
- * matches the flow would have been forwarded alike. Neighbour: flow-book.ts.
+ * matches the flow would have been forwarded alike.
  */
 import { ActionBuilder, KEY_WORDS, TAG_PRESENT, Word } from '../../flow/index.ts';
 import { EtherType, TagAction } from '../../net/index.ts';

@@ -1,4 +1,4 @@
-/** A frame that matches a recalled flow: what its key says, with headers around it that are sound. Neighbour: flow-recorder.ts. */
+/** A frame that matches a recalled flow: what its key says, with headers around it that are sound. */
 import { TAG_PRESENT, Word } from '../../flow/index.ts';
 import { EtherType, IpProtocol } from '../../net/index.ts';
 

@@ -5,8 +5,6 @@
  *     0: first two bytes of the source MAC 16 | of the destination MAC 16     1, 2: the other bytes of both
  *     3: source port 16 | EtherType 16     4: tags 2 | TCI of the outer tag, or -1     5: an outcome
  *     6: what it holds for     7: the moment in which it holds
- *
- * Neighbours: flow-recorder.ts, flow-book.ts.
  */
 import type { ForwardingContext } from '../../switch/index.ts';
 

@@ -3,12 +3,12 @@ import { expect, test } from 'vitest';
 import { RandomState, randomDecider } from '../../decide/testing/random-decider.ts';
 import { ethernet, fuzzRounds, ipv4, tcp, udp } from '../../flow/testing/frames.ts';
 import { newCounters } from '../../net/index.ts';
-import { type FrameKind, hostileFrame, randomFrame, randomKind } from '../../offload/differential/frames.ts';
-import { RandomSource, runSeed } from '../../offload/differential/random.ts';
+import { type FrameKind, hostileFrame, randomFrame, randomKind } from '../../offload/testing/frames.ts';
+import { RandomSource, runSeed } from '../../offload/testing/random.ts';
+import type { PortPropertyType } from '../../switch/control/properties.ts';
 import { isAdmitted } from '../../switch/decider/testing.ts';
 import { defineDecider, type ExtensionFactory, type JsonValue } from '../../switch/index.ts';
 import { randomProperty, settle } from '../../switch/policies/testing.ts';
-import type { PortPropertyType } from '../../switch/properties.ts';
 import { Twins } from '../learning/testing.ts';
 import { OvsErrno, OvsError, type OvsSurroundings, ovsExtension } from './index.ts';
 

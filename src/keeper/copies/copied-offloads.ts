@@ -1,6 +1,6 @@
 /**
  * What a packet that the kernel carried says about offloads, as far as its bytes tell: programs see that it is a super-packet, and not whether
- * its checksum is still partial. Neighbour: copies.ts.
+ * its checksum is still partial.
  */
 import {
   Checksum,

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { Timers } from '../../host/index.ts';
 import type { KeeperHost } from '../contract.ts';
 import type { Takeover } from '../left/takeover.ts';
-import type { WayUp } from '../punts/way-up.ts';
+import type { PuntPath } from '../punts/punt-path.ts';
 import { Condition, STEADY_MS } from './condition.ts';
 import type { PortPrograms } from './port.ts';
 import { PortUpkeep } from './port-upkeep.ts';
@@ -29,7 +29,7 @@ test('what keeps a port from being looked after is said when it changes, and not
     say: (message: string) => said.push(message),
   } as unknown as KeeperHost;
   const ports = [one as unknown as PortPrograms];
-  const upkeep = new PortUpkeep(host, {} as unknown as Takeover, {} as unknown as WayUp, ports);
+  const upkeep = new PortUpkeep(host, {} as unknown as Takeover, {} as unknown as PuntPath, ports);
   const pass = (milliseconds: number): void => {
     const untilMs = nowMs + milliseconds;
     while (nowMs < untilMs) {

@@ -5,22 +5,22 @@
 import { withRouteClient } from '../../host/index.ts';
 import { type KeeperHost, messageOf } from '../contract.ts';
 import type { Takeover } from '../left/takeover.ts';
-import type { WayUp } from '../punts/way-up.ts';
+import type { PuntPath } from '../punts/punt-path.ts';
 import type { PortPrograms } from './port.ts';
 import { PortWatch } from './port-watch.ts';
 
 export class PortUpkeep {
   readonly #host: KeeperHost;
   readonly #takeover: Takeover;
-  readonly #wayUp: WayUp;
+  readonly #puntPath: PuntPath;
   readonly #watch: PortWatch<PortPrograms>;
   /** What was last said of what keeps each port from XDP. */
   readonly #said = new WeakMap<PortPrograms, readonly string[]>();
 
-  constructor(host: KeeperHost, takeover: Takeover, wayUp: WayUp, ports: Iterable<PortPrograms>) {
+  constructor(host: KeeperHost, takeover: Takeover, puntPath: PuntPath, ports: Iterable<PortPrograms>) {
     this.#host = host;
     this.#takeover = takeover;
-    this.#wayUp = wayUp;
+    this.#puntPath = puntPath;
     this.#watch = new PortWatch(host.loop, ports, (one, isNews) => this.#look(one, isNews));
   }
 
@@ -40,7 +40,7 @@ export class PortUpkeep {
 
   /** Put the programs of a port's table on it, or those that hand everything up. */
   putPrograms(one: PortPrograms): void {
-    one.putPrograms(this.#wayUp.base?.program ?? null, this.#host.nowMs());
+    one.putPrograms(this.#puntPath.base?.program ?? null, this.#host.nowMs());
     this.sayXdp(one);
   }
 

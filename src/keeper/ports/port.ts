@@ -53,7 +53,7 @@ export class PortPrograms implements Watched {
   foreign: readonly ForeignProgram[] = [];
   /** Packets that its programs had handed up and that have not come. */
   lostPunts = 0;
-  /** What it gets of the way up; null for a TAP, which has one of its own. */
+  /** What it gets of the punt path; null for a TAP, which has one of its own. */
   share: PuntShare | null = null;
   #source: KeptTable | null = null;
   #isOpen = false;

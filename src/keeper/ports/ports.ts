@@ -9,8 +9,8 @@ import { type KeeperHost, type KeptPort, messageOf } from '../contract.ts';
 import { transientHolder } from '../left/kept.ts';
 import type { Takeover } from '../left/takeover.ts';
 import { PortPunts } from '../punts/port-punts.ts';
+import { type PuntPath, RING_SLOTS } from '../punts/punt-path.ts';
 import { type PuntShare, PuntShares } from '../punts/punt-shares.ts';
-import { RING_SLOTS, type WayUp } from '../punts/way-up.ts';
 import type { PortSummary } from '../shown.ts';
 import type { KeptTable } from '../tables/table.ts';
 import type { TableSet } from '../tables/table-set.ts';
@@ -28,18 +28,18 @@ export class KeptPorts implements Iterable<PortPrograms> {
   onChanged: () => void = () => {};
   readonly #host: KeeperHost;
   readonly #takeover: Takeover;
-  readonly #wayUp: WayUp;
+  readonly #puntPath: PuntPath;
   readonly #tables: TableSet;
   readonly #ports = new Map<number, PortPrograms>();
   readonly #upkeep: PortUpkeep;
   readonly #shares: PuntShares;
 
-  constructor(host: KeeperHost, takeover: Takeover, wayUp: WayUp, tables: TableSet) {
+  constructor(host: KeeperHost, takeover: Takeover, puntPath: PuntPath, tables: TableSet) {
     this.#host = host;
     this.#takeover = takeover;
-    this.#wayUp = wayUp;
+    this.#puntPath = puntPath;
     this.#tables = tables;
-    this.#upkeep = new PortUpkeep(host, takeover, wayUp, this);
+    this.#upkeep = new PortUpkeep(host, takeover, puntPath, this);
     this.#shares = new PuntShares(RING_SLOTS, (share, packets) => this.#refused(share, packets));
   }
 
@@ -86,8 +86,8 @@ export class KeptPorts implements Iterable<PortPrograms> {
   begin(port: KeptPort, ifindex: number): string | null {
     const one = new PortPrograms(port, ifindex, false, this.#takeover.holder);
     try {
-      const base = this.#wayUp.openForPorts();
-      one.claim = this.#wayUp.claim(ifindex, {
+      const base = this.#puntPath.openForPorts();
+      one.claim = this.#puntPath.claim(ifindex, {
         onPunted: (batch) => this.#punted(one, batch),
         onResumed: (packet, record) => this.#resumed(one, packet, record),
       });
@@ -100,7 +100,7 @@ export class KeptPorts implements Iterable<PortPrograms> {
       this.#letGo(one);
       return one.attachReason ?? 'no program is on its interface';
     }
-    one.share = this.#shares.open(new PortPunts(one, this.#wayUp));
+    one.share = this.#shares.open(new PortPunts(one, this.#puntPath));
     this.#ports.set(port.id, one);
     this.#changeInterface(one);
     this.onChanged();
@@ -124,7 +124,7 @@ export class KeptPorts implements Iterable<PortPrograms> {
     one.foreign = left.tc.foreign;
     const goesOn = this.#takeover.isWaiting(one.ifindex) || this.#tables.isTaken(one.ifindex);
     if (!(one.asksForXdp && goesOn)) this.#stopTakenXdp(one);
-    if (goesOn || (this.#wayUp.base !== null && one.tc.replace(this.#wayUp.base.program))) return true;
+    if (goesOn || (this.#puntPath.base !== null && one.tc.replace(this.#puntPath.base.program))) return true;
     one.tc = null;
     return false;
   }
@@ -235,7 +235,7 @@ export class KeptPorts implements Iterable<PortPrograms> {
     const beganMs = performance.now();
     one.port.receive(batch);
     this.#workedOff(one, count, beganMs);
-    this.#wayUp.base?.workedOff(one.ifindex, count);
+    this.#puntPath.base?.workedOff(one.ifindex, count);
   }
 
   /** Packets that came up are done. */
@@ -287,7 +287,7 @@ export class KeptPorts implements Iterable<PortPrograms> {
   }
 
   #letGo(one: PortPrograms): void {
-    this.#wayUp.base?.end(one.ifindex);
+    this.#puntPath.base?.end(one.ifindex);
     try {
       // It is set down, where it was down, before anybody else has it.
       this.#takeover.changes.takeAllBack(one.ifindex);
@@ -299,7 +299,7 @@ export class KeptPorts implements Iterable<PortPrograms> {
   }
 
   #disclaim(one: PortPrograms): void {
-    if (one.claim !== null) this.#wayUp.disclaim(one.ifindex);
+    if (one.claim !== null) this.#puntPath.disclaim(one.ifindex);
     one.claim = null;
   }
 

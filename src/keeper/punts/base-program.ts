@@ -1,5 +1,5 @@
 /**
- * The program of a port whose flow table has none yet: whatever comes goes up to the engine, as far as the port's share of the way up goes. What
+ * The program of a port whose flow table has none yet: whatever comes goes up to the engine, as far as the port's share of the punt path goes. What
  * it counts by interface:
  *
  *     0 handed up | 4 worked off or lost | 8 share, 0 for any number | 12 dropped beyond the share

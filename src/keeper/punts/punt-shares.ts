@@ -1,5 +1,5 @@
 /**
- * What each port gets of the way up, whose ring all ports share: as many packets under way as leave room for the others, and no more than take
+ * What each port gets of the punt path, whose ring all ports share: as many packets under way as leave room for the others, and no more than take
  * a few milliseconds of the thread. Programs drop what is beyond a port's share (offload/punt/share.ts), so a port that floods cannot fill the ring. Neighbours:
  * ports/ tells what was worked off, base-program.ts and the tables have the counts.
  */

@@ -27,7 +27,7 @@ import type { LeftTables } from '../left/kept.ts';
 import type { Takeover } from '../left/takeover.ts';
 import type { PortPrograms } from '../ports/port.ts';
 import type { KeptPorts } from '../ports/ports.ts';
-import { MOST_UNDER_WAY, type WayUp } from '../punts/way-up.ts';
+import { MOST_UNDER_WAY, type PuntPath } from '../punts/punt-path.ts';
 
 /** How long flows go on of a source whose program is to decide anew, from when the source is back. */
 const GRACE_MS = 10_000;
@@ -39,7 +39,7 @@ const REMOVE_FLOWS = 16;
 export interface TableRoom {
   readonly host: KeeperHost;
   readonly takeover: Takeover;
-  readonly wayUp: WayUp;
+  readonly puntPath: PuntPath;
   readonly ports: KeptPorts;
   readonly copies: CaptureCopies;
   /** Where programs and tables are made. */
@@ -77,12 +77,12 @@ export class KeptTable {
     this.source = source;
     this.left = left;
     this.#room = room;
-    const { host, wayUp, ports, copies } = room;
+    const { host, puntPath, ports, copies } = room;
     this.flows = new FlowOffload({
       table: source.table,
       nowMs: () => host.nowMs(),
       programs: host.programs,
-      wayUp,
+      puntPath,
       workshop: room.workshop,
       install: (installation) => this.#install(installation),
       refused: (refusal, hookIsLost) => this.#refused(refusal, hookIsLost),
@@ -140,7 +140,7 @@ export class KeptTable {
       hook: isOpen ? one.wanted : null,
       tapLike: one.isTap,
       mtuBytes: one.port.nicMtuBytes,
-      puntIfindex: one.isTap ? 0 : this.#room.wayUp.open(),
+      puntIfindex: one.isTap ? 0 : this.#room.puntPath.open(),
       output: isOpen,
       xdpOutput: isOpen && one.xdpOutput,
       isDown: one.port.isLinkDown,

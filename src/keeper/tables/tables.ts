@@ -64,10 +64,10 @@ export class KeptTables implements FlowRegistry {
   }
 
   #open(source: FlowSource): void {
-    const { host, wayUp, ports } = this.#room;
+    const { host, puntPath, ports } = this.#room;
     try {
       if (!this.#switch.isOn()) return;
-      wayUp.open();
+      puntPath.open();
       this.#workshop ??= startWorkshop((message) => host.warn(message));
       const table = this.#make(source, { ...this.#room, workshop: this.#workshop });
       this.#set.offered.set(source, table);

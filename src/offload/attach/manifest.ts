@@ -1,6 +1,6 @@
 /**
  * The manifest: what a state folder holds, told to the next process. It is a pinned map, so that it lives and dies with what it describes, and is
- * written by one system call, which a process that is killed has either made or not. Neighbour: state.ts.
+ * written by one system call, which a process that is killed has either made or not.
  *
  *      0       4         8              12       16
  *      | magic | version | generation   | length | JSON text ...

@@ -1,6 +1,6 @@
 /**
  * How a tc program hands up a packet that it has changed: with a resume record before the frame, so that the engine goes on where the program could
- * not. flow/resume has the record's layout and its other codec; punt.ts has the way up.
+ * not. flow/resume has the record's layout and its other codec; punt.ts has the punt path.
  */
 import { type Address, type Label, type ProgramBuilder, R0, R1, R6 } from '../../bpf/index.ts';
 import { RESUME_BYTES, RESUME_VERSION, ResumeByte, ResumePosition, resumeByteOf, Word } from '../../flow/index.ts';

@@ -1,5 +1,5 @@
 /**
- * A port's share of the way up, which all ports have together: a program hands up only so many packets that are on their way at a time, and
+ * A port's share of the punt path, which all ports have together: a program hands up only so many packets that are on their way at a time, and
  * drops the others, counted. So a port that floods cannot keep those of others from coming up. The daemon sets the share
  * (keeper/punts/punt-shares.ts) and counts what has been worked off. Neighbour: punt.ts, behind it.
  */

@@ -9,10 +9,10 @@ import type { CompileContext } from '../actions/contract.ts';
 import type { CopyMaps } from '../copies/layout.ts';
 import { HashSecrets } from '../layout/hash.ts';
 import { MASK_NUMBERS, MAXIMUM_ENTRIES, SHAPE_NUMBERS } from '../layout/limits.ts';
+import { MappedTables } from '../layout/mapped-tables.ts';
 import { type Description, OffloadMaps } from '../layout/maps.ts';
 import { PortTable } from '../layout/port-table.ts';
 import { PortFlag, TableSizes } from '../layout/sizes.ts';
-import { FlowTables } from '../layout/tables.ts';
 import type { Refused } from '../program/load.ts';
 import type { Observer } from '../program/plan.ts';
 import type { Stage } from '../program/stage.ts';
@@ -118,7 +118,7 @@ export class FlowOffload implements FlowObserver {
         }),
       );
     const secrets = new HashSecrets(adopt === undefined ? undefined : Uint32Array.from(adopt.description.secrets));
-    const tables = new FlowTables(maps, secrets);
+    const tables = new MappedTables(maps, secrets);
     this.#portTable = new PortTable(maps);
     this.placement = new Placement(tables, this.#portTable, options);
     const taken = (list: readonly { readonly number: number }[] = []) => new Set(list.map(({ number }) => number));

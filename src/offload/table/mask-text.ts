@@ -3,7 +3,7 @@
  * the bits of a mask are depends on the packets, so flows are asked that have it. show.ts prints it.
  */
 import { formatFlowKey, KEY_WORDS, Word } from '../../flow/index.ts';
-import type { FlowTables } from '../layout/tables.ts';
+import type { MappedTables } from '../layout/mapped-tables.ts';
 import { describeMask } from '../program/lookup.ts';
 import type { HookState, MaskWords } from './hook-state.ts';
 import type { Numbered } from './numbers.ts';
@@ -20,7 +20,7 @@ const TELLING: readonly (readonly [word: number, bits: number])[] = [
 ];
 
 /** The text of each mask in a hook's program, by its number. */
-export function maskTexts(state: HookState, { entries, maps }: FlowTables): Map<number, string> {
+export function maskTexts(state: HookState, { entries, maps }: MappedTables): Map<number, string> {
   const masks = new Map(state.order.map((mask) => [mask.number, new MaskText(mask)]));
   for (let entry = 1; entry < maps.sizes.entries; entry += 1) {
     const number = entries.maskOf(entry);

@@ -1,6 +1,6 @@
 /**
  * The order of packets under every interleaving of programs, engine and daemon: a model of CPUs that run programs one access to shared memory at a
- * time, of the way up, which may lose packets, and of the engine. The daemon's side is the real one, on tables in ordinary memory.
+ * time, of the punt path, which may lose packets, and of the engine. The daemon's side is the real one, on tables in ordinary memory.
  */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
@@ -12,7 +12,7 @@ import { FlowOrder } from './order.ts';
 const PORTS = [3, 4];
 const CPUS = 3;
 const ENTRY = 1;
-/** Packets that the way up has room for. */
+/** Packets that the punt path has room for. */
 const ROOM = 4;
 
 interface Packet {
@@ -75,7 +75,7 @@ class Machine {
         // Of those that had begun none runs any more.
         isPast: (mark) => this.graces[mark].every((isRunning) => !isRunning),
       },
-      wayUp: { mark: () => this.into, isPast: (mark) => this.outOf >= mark },
+      puntPath: { mark: () => this.into, isPast: (mark) => this.outOf >= mark },
     });
   }
 

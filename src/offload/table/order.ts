@@ -9,11 +9,11 @@
  *
  * The word becomes 0 only in one step from what it was when the daemon looked, and only when the daemon knows three things: programs with the
  * entry's mask and shape run on all ports; whatever ran before has ended since then, so that what missed is counted at its port; and what was
- * counted when the word was seen has been worked off. That is so when the counts of the port are equal, or when the way up has been emptied
+ * counted when the word was seen has been worked off. That is so when the counts of the port are equal, or when the punt path has been emptied
  * after programs have ended: what has not come by then was lost, and is not waited for.
  *
  * A flow that always sends again before the engine has worked off what it sent is never free of predecessors. After thousands of packets its word
- * says STOPPED: packets that would have to wait are dropped until the last that went up has been worked off, which takes as long as the way up is
+ * says STOPPED: packets that would have to wait are dropped until the last that went up has been worked off, which takes as long as the punt path is
  * full, and then it is carried.
  */
 import type { OffloadHook } from '../actions/contract.ts';
@@ -36,7 +36,7 @@ export interface OrderOptions {
   /** Runs of programs. Left out, a second is waited. */
   readonly programs?: Marks;
   /** What programs have handed up on its way to the engine. Left out, what has not been drained a second later counts as lost. */
-  readonly wayUp?: Marks;
+  readonly puntPath?: Marks;
 }
 
 /** Of an entry, whether programs that run know it. */
@@ -139,7 +139,7 @@ export class FlowOrder {
     readonly mark: number;
     readonly counts: PortCount[];
   } | null = null;
-  /** What ports had handed up before the way up was marked. */
+  /** What ports had handed up before the punt path was marked. */
   #handedUp: { readonly mark: number; readonly counts: readonly PortCount[] } | null = null;
   #turn: MapIterator<Waiting> | null = null;
   /** A port at which something was on its way in this turn. */
@@ -282,7 +282,7 @@ export class FlowOrder {
     this.#end(nowMs);
     this.#resign();
     for (const port of this.#held.values()) {
-      if (port.mark >= 0 && this.#isPast(this.#options.wayUp, port.mark)) {
+      if (port.mark >= 0 && this.#isPast(this.#options.puntPath, port.mark)) {
         this.#held.delete(port.ifindex);
         this.#ports.hold(port.ifindex, false);
       }
@@ -300,7 +300,7 @@ export class FlowOrder {
     }
   }
 
-  /** Note what an entry's word is; when programs have ended after that, all that it counts is in the way up. */
+  /** Note what an entry's word is; when programs have ended after that, all that it counts is in the punt path. */
   #look(one: Waiting): void {
     one.seen = this.#entries.orderOf(one.entry);
     one.mark = -1;
@@ -318,7 +318,7 @@ export class FlowOrder {
       const { of, counts } = this.#ending;
       this.#ending = null;
       this.#ended(of, nowMs);
-      if (this.#options.wayUp !== undefined) this.#handedUp ??= { mark: this.#mark(this.#options.wayUp), counts };
+      if (this.#options.puntPath !== undefined) this.#handedUp ??= { mark: this.#mark(this.#options.puntPath), counts };
     }
     if (this.#ending !== null) return;
     for (const hook of ['tc', 'xdp'] as const) {
@@ -331,7 +331,7 @@ export class FlowOrder {
     const of: Pending[] = [];
     const others: Pending[] = [];
     for (const one of this.#toEnd) {
-      // What XDP has passed on is in the way up only after tc has met it.
+      // What XDP has passed on is in the punt path only after tc has met it.
       if (this.#isThere(one)) (this.#hasArrived(one) ? of : others).push(one);
     }
     this.#toEnd = others;
@@ -341,7 +341,7 @@ export class FlowOrder {
   }
 
   #ended(those: readonly Pending[], nowMs: number): void {
-    const mark = this.#mark(this.#options.wayUp);
+    const mark = this.#mark(this.#options.puntPath);
     for (const one of those) {
       if (!this.#isThere(one)) continue;
       let isFirst = false;
@@ -381,7 +381,7 @@ export class FlowOrder {
     return one.ifindex === 0 ? this.#ports.ifindexes() : [one.ifindex];
   }
 
-  /** The descriptor of a TAP is another way up. */
+  /** The descriptor of a TAP is another punt path. */
   #hasTap(one: Waiting | Group): boolean {
     return this.#portsOf(one).some((ifindex) => this.#ports.isTap(ifindex));
   }
@@ -395,15 +395,15 @@ export class FlowOrder {
     return unclear.map((ifindex) => [ifindex, this.#ports.punted(ifindex)]);
   }
 
-  /** The way up has been emptied of what was handed up at some moment: what has not come was lost. */
+  /** The punt path has been emptied of what was handed up at some moment: what has not come was lost. */
   #resign(): void {
-    if (this.#handedUp === null || !this.#isPast(this.#options.wayUp, this.#handedUp.mark)) return;
+    if (this.#handedUp === null || !this.#isPast(this.#options.puntPath, this.#handedUp.mark)) return;
     for (const [ifindex, punted] of this.#handedUp.counts) this.#ports.resignTo(ifindex, punted);
     this.#handedUp = null;
   }
 
   #examine(one: Waiting, nowMs: number): void {
-    const isPast = one.mark >= 0 && this.#isPast(this.#options.wayUp, one.mark);
+    const isPast = one.mark >= 0 && this.#isPast(this.#options.puntPath, one.mark);
     // With many entries that wait behind one busy port this is all that is done.
     if (!isPast && one.stoppedMs < 0 && one.ifindex === this.#busyPort) return;
     const word = this.#entries.orderOf(one.entry);
@@ -421,7 +421,7 @@ export class FlowOrder {
   /** Settle the entries of a group, if that can be: those at which a packet has waited go on alone. */
   #examineGroup(group: Group, nowMs: number): void {
     const { hook } = group;
-    const isPast = group.mark >= 0 && this.#isPast(this.#options.wayUp, group.mark);
+    const isPast = group.mark >= 0 && this.#isPast(this.#options.puntPath, group.mark);
     const isClear = this.#portsOf(group).every((ifindex) => this.#ports.isClear(ifindex, hook === 'xdp'));
     if (!isPast && !isClear) return;
     const maySettle = isClear || !this.#hasTap(group);
@@ -477,7 +477,7 @@ export class FlowOrder {
     this.#change(one.entry, (word) => word | Order.STOPPED);
   }
 
-  /** It did not help: others keep the way up full. */
+  /** It did not help: others keep the punt path full. */
   #goOn(one: Waiting, nowMs: number): void {
     one.stoppedMs = -1;
     this.#begin(one, nowMs + STOP_AGAIN_MS);

@@ -7,9 +7,9 @@ import { compileActions } from '../actions/compile.ts';
 import type { CompileContext } from '../actions/contract.ts';
 import type { Shape } from '../actions/shape.ts';
 import { MAXIMUM_MASKS, MAXIMUM_SHAPES } from '../layout/limits.ts';
+import { CountDelta, type MappedTables } from '../layout/mapped-tables.ts';
 import type { PortTable } from '../layout/port-table.ts';
 import { Order } from '../layout/sizes.ts';
-import { CountDelta, type FlowTables } from '../layout/tables.ts';
 import { type Absence, never, noRoom, WAITS_FOR_TABLES } from './absence.ts';
 import { HookState, type MaskWords } from './hook-state.ts';
 import type { MaskPlan } from './mask-plan.ts';
@@ -44,7 +44,7 @@ export interface PlacementOptions extends OrderOptions {
 }
 
 export class Placement {
-  tables: FlowTables;
+  tables: MappedTables;
   readonly ports: PortTable;
   /** What flows have asked for. */
   readonly wanted: WantedRoom = { entries: 0, keyWords: 0, parameterWords: 0 };
@@ -56,7 +56,7 @@ export class Placement {
   #late: [number, number, number][] = [];
   #lateNext: [number, number, number][] = [];
 
-  constructor(tables: FlowTables, ports: PortTable, options: PlacementOptions) {
+  constructor(tables: MappedTables, ports: PortTable, options: PlacementOptions) {
     this.tables = tables;
     this.ports = ports;
     this.#options = options;
@@ -315,7 +315,7 @@ export class Placement {
   }
 
   /** Work with a copy, or with tables that begin anew, from now on. What the former tables still count comes by {@link foldFormer}. */
-  switchTo(tables: FlowTables): void {
+  switchTo(tables: MappedTables): void {
     this.#countLate();
     this.#late = [];
     this.#lateNext = [];
@@ -324,7 +324,7 @@ export class Placement {
   }
 
   /** Count what programs have counted in tables that were left, of entries from one number on to another. */
-  foldFormer(former: FlowTables, from = 1, end = former.maps.sizes.entries): void {
+  foldFormer(former: MappedTables, from = 1, end = former.maps.sizes.entries): void {
     const { table } = this.#options;
     for (let entry = from; entry < end; entry += 1) {
       const slot = former.slots[entry];

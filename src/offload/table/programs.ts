@@ -12,9 +12,9 @@ import type { Shape } from '../actions/shape.ts';
 import type { CopyMaps } from '../copies/layout.ts';
 import type { HashSecrets } from '../layout/hash.ts';
 import { MAXIMUM_KEY_WORDS, MAXIMUM_MASKS, MAXIMUM_PARAMETER_WORDS, MAXIMUM_SHAPES } from '../layout/limits.ts';
+import { MappedTables } from '../layout/mapped-tables.ts';
 import type { OffloadMaps } from '../layout/maps.ts';
 import { TableSizes } from '../layout/sizes.ts';
-import { FlowTables } from '../layout/tables.ts';
 import { LoadedProgram, type Refused } from '../program/load.ts';
 import type { ProgramPlan } from '../program/plan.ts';
 import { atOnce, discard, type Job, type Made, type ProgramDraft, type Workshop } from '../workshop/workshop.ts';
@@ -113,7 +113,7 @@ interface Retired {
   readonly atMs: number;
   /** Close it, or the next part of it. @returns whether all is closed */
   readonly close: () => boolean;
-  readonly tables: FlowTables | null;
+  readonly tables: MappedTables | null;
   /** The next entry whose last packets are to be counted. */
   foldAt: number;
 }
@@ -327,7 +327,7 @@ export class Programs {
   }
 
   #beginFilling(change: Change, made: Made): void {
-    const tables = new FlowTables(made.maps, this.#secrets);
+    const tables = new MappedTables(made.maps, this.#secrets);
     if (change.beginsAnew) this.#install(change, made, tables);
     else {
       const copy = new TableCopy(this.#placement.tables, tables, this.#states);
@@ -357,7 +357,7 @@ export class Programs {
   }
 
   /** Put what was made in the place of the former. @param tables other ones, filled; null for the present ones */
-  #install(change: Change, made: Made, tables: FlowTables | null): void {
+  #install(change: Change, made: Made, tables: MappedTables | null): void {
     const placement = this.#placement;
     const former = placement.tables;
     const { maps } = made;
@@ -416,7 +416,7 @@ export class Programs {
     state.dirty ||= loaded.plan.copies !== (this.#copies ?? undefined);
   }
 
-  #retireLater(close: () => boolean, tables: FlowTables | null): void {
+  #retireLater(close: () => boolean, tables: MappedTables | null): void {
     this.#retired.push({ atMs: this.#options.nowMs(), close, tables, foldAt: 1 });
   }
 

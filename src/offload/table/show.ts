@@ -1,8 +1,8 @@
 /** What `millrace offload show` tells of one flow table: programs, masks with hits, ports, and flows that are not offloaded. Plain data. */
 import type { FlowTable } from '../../flow/index.ts';
 import type { OffloadHook } from '../actions/contract.ts';
+import type { MappedTables } from '../layout/mapped-tables.ts';
 import type { PortCounters } from '../layout/port-table.ts';
-import type { FlowTables } from '../layout/tables.ts';
 import type { FlowOffload } from './flow-offload.ts';
 import type { HookState } from './hook-state.ts';
 import { maskTexts } from './mask-text.ts';
@@ -78,7 +78,7 @@ function dropFlows(table: FlowTable): number {
   return count;
 }
 
-function showHook(state: HookState, tables: FlowTables): ShownHook {
+function showHook(state: HookState, tables: MappedTables): ShownHook {
   const texts = maskTexts(state, tables);
   const shapes = new Set(state.loaded?.plan.shapes.map(({ number }) => number));
   return {

@@ -3,12 +3,12 @@
  * tens of thousands at once. What changes meanwhile is noted, and copied again; what is left of that at the end is little, and is copied in the moment in
  * which the new tables take the place. No program knows these before. Neighbour: programs.ts makes the tables, and says when.
  */
-import type { FlowTables } from '../layout/tables.ts';
+import type { MappedTables } from '../layout/mapped-tables.ts';
 import type { HookState } from './hook-state.ts';
 
 export class TableCopy {
-  readonly to: FlowTables;
-  readonly #from: FlowTables;
+  readonly to: MappedTables;
+  readonly #from: MappedTables;
   readonly #states: readonly HookState[];
   readonly #changes: Set<number>;
   /** The next entry that was not looked at. */
@@ -18,7 +18,7 @@ export class TableCopy {
   #isFull = false;
 
   /** @param to empty, and at least as large */
-  constructor(from: FlowTables, to: FlowTables, states: readonly HookState[]) {
+  constructor(from: MappedTables, to: MappedTables, states: readonly HookState[]) {
     this.#from = from;
     this.to = to;
     this.#states = states;

@@ -1,7 +1,7 @@
-/** Which deciders are decided along by the forwarding extension, and their guard. Neighbours: forwarding.ts asks, ../datapath.ts keeps the answer. */
-import type { Datapath } from '../datapath.ts';
-import { guarded } from '../guard.ts';
-import type { Slot } from '../slot.ts';
+/** Which deciders are decided along by the forwarding extension, and their guard. Neighbours: forwarding.ts asks, path/core.ts keeps the answer. */
+import type { SwitchCore } from '../path/core.ts';
+import { guarded } from '../path/guard.ts';
+import type { Slot } from '../stack/slot.ts';
 import type { StackedDecider } from './placed.ts';
 
 /**
@@ -21,7 +21,7 @@ export function slotsDecidedAlong(slots: readonly Slot[]): Slot[] {
 }
 
 /** What an extension decides: whatever it throws is its own failure, and says nothing about the packet. */
-export function stackedDecider(datapath: Datapath, slot: Slot): StackedDecider {
+export function stackedDecider(core: SwitchCore, slot: Slot): StackedDecider {
   if (slot.stacked !== null) return slot.stacked;
   const { decider: own } = slot.extension;
   if (own === undefined) throw new TypeError(`${slot.name} is no decider`);
@@ -29,7 +29,7 @@ export function stackedDecider(datapath: Datapath, slot: Slot): StackedDecider {
     placed: {
       ...own.placed,
       call: (where, run) => {
-        if (!slot.failed) guarded(datapath, slot, where, run);
+        if (!slot.failed) guarded(core, slot, where, run);
       },
     },
     reasonOf: (reason) => own.reasonOf(reason),

@@ -23,12 +23,12 @@ import {
   Word,
 } from '../../flow/index.ts';
 import type { Packet } from '../../net/index.ts';
-import { ContextFlag, contextOf } from '../context.ts';
+import type { JsonValue } from '../control/properties.ts';
 import { DropReason, type DropReasonCode } from '../drop-reason.ts';
 import type { ExtensionHandle, TimerHandle } from '../extension.ts';
-import type { FlowForwarding, ForwardedPackets } from '../flow-forwarding.ts';
-import type { DecidersOfCarried } from '../passage.ts';
-import type { JsonValue } from '../properties.ts';
+import { ContextFlag, contextOf } from '../path/context.ts';
+import type { FlowForwarding, ForwardedPackets } from '../path/flow-forwarding.ts';
+import type { DecidersOfCarried } from '../path/passage.ts';
 import type { StackedDecider } from './placed.ts';
 
 /** How often flows are looked at that may be over, in milliseconds. */

@@ -3,6 +3,7 @@
  * Neighbours: forwarding.ts and filtering.ts are the adapter; the room decide/ has the contract.
  */
 import type { Decider, DeciderState, FlowCounter, ObservedPorts, PacketView } from '../../decide/index.ts';
+import type { JsonValue } from '../control/properties.ts';
 import type {
   Extension,
   ExtensionDescriptor,
@@ -11,7 +12,6 @@ import type {
   HostServices,
   TimerHandle,
 } from '../extension.ts';
-import type { JsonValue } from '../properties.ts';
 import { FilteringDecider } from './filtering.ts';
 import { ForwardingDecider } from './forwarding.ts';
 

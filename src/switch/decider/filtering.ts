@@ -1,16 +1,16 @@
 /**
  * A filtering decider that stands in the stack by itself, because who forwards does not decide it along: packets come through its handlers, and what it
- * decided about them before is found in flows of its own. Neighbours: placed.ts, forwarding.ts, passages.ts.
+ * decided about them before is found in flows of its own.
  */
 import { DecidedFlows, type KeptDecision, ObservedPorts, type PlacedDecider } from '../../decide/index.ts';
 import { Datapath, Drop, dropName, Extraction, extract, FlowKey, RecentFlows, Word } from '../../flow/index.ts';
 import { Batch, ClonePool, type Packet, PacketPool } from '../../net/index.ts';
-import { ContextFlag, contextOf, type ForwardingContext } from '../context.ts';
+import type { JsonValue } from '../control/properties.ts';
 import { DropReason, type DropReasonCode } from '../drop-reason.ts';
 import type { Explanation, Extension, ExtensionHandle, TimerHandle } from '../extension.ts';
-import type { OidRequest, Status } from '../oid.ts';
-import type { Passage } from '../passage.ts';
-import type { JsonValue } from '../properties.ts';
+import type { OidRequest, Status } from '../oid/oid.ts';
+import { ContextFlag, contextOf, type ForwardingContext } from '../path/context.ts';
+import type { Passage } from '../path/passage.ts';
 import type { DeciderExtension, DeciderHandle } from './define.ts';
 import { describeDecision } from './explain.ts';
 import { Passages } from './passages.ts';

@@ -1,6 +1,6 @@
 /**
  * A forwarding decider in the stack: its decisions are kept as flows, which the engine runs here. What filtering deciders right above it decide is decided along, in one
- * pass, so that they need not see the packets. What runs in the kernel is carried-flows.ts's affair. Neighbours: placed.ts, ../flow-forwarding.ts.
+ * pass, so that they need not see the packets. What runs in the kernel is carried-flows.ts's affair.
  */
 import { type DecidedDrop, DecidedFlows, type KeptDecision } from '../../decide/index.ts';
 import {
@@ -18,7 +18,7 @@ import {
   Word,
 } from '../../flow/index.ts';
 import { type Batch, ClonePool, type Packet, PacketPool } from '../../net/index.ts';
-import type { ForwardingContext } from '../context.ts';
+import type { JsonValue } from '../control/properties.ts';
 import { DropReason, type DropReasonCode } from '../drop-reason.ts';
 import type {
   ExplainedCopy,
@@ -28,9 +28,9 @@ import type {
   ExtensionHandle,
   TimerHandle,
 } from '../extension.ts';
-import { FlowForwarding } from '../flow-forwarding.ts';
-import type { OidRequest, Status } from '../oid.ts';
-import type { JsonValue } from '../properties.ts';
+import type { OidRequest, Status } from '../oid/oid.ts';
+import type { ForwardingContext } from '../path/context.ts';
+import { FlowForwarding } from '../path/flow-forwarding.ts';
 import { CarriedFlows } from './carried-flows.ts';
 import type { DeciderExtension, DeciderHandle } from './define.ts';
 import { describeDecision } from './explain.ts';

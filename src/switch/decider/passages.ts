@@ -1,12 +1,12 @@
 /**
  * What a filtering decider that stands by itself tells a forwarding extension that is none: whether packets may go past it, from what it would decide. Neighbours: filtering.ts
- * asks, ../passage.ts has the terms, ../shortcut.ts puts the answers of all together.
+ * asks, path/passage.ts has the terms, path/shortcut.ts puts the answers of all together.
  */
 import { type DecidedFlows, type DecisionRecord, Reliance } from '../../decide/index.ts';
 import { Extraction, extract, FlowKey, TAG_PRESENT, Word } from '../../flow/index.ts';
 import { EtherType, type Packet } from '../../net/index.ts';
 import type { DropReasonCode } from '../drop-reason.ts';
-import { HeaderField, type Passage } from '../passage.ts';
+import { HeaderField, type Passage } from '../path/passage.ts';
 
 /** Bits of a key that every packet of a shortcut agrees in. */
 const AGREED: ReadonlyMap<number, number> = new Map([

@@ -1,6 +1,5 @@
 /**
- * A decider in the stack: its handle, counters and drop reasons, and the ports that it sees. What both halves of the adapter have in common. Neighbours:
- * forwarding.ts, filtering.ts.
+ * A decider in the stack: its handle, counters and drop reasons, and the ports that it sees. What both halves of the adapter have in common.
  */
 import {
   DeciderState,
@@ -13,7 +12,7 @@ import {
 } from '../../decide/index.ts';
 import { DropReason, type DropReasonCode } from '../drop-reason.ts';
 import type { Counter, ExtensionHandle } from '../extension.ts';
-import type { OidRequest, Status } from '../oid.ts';
+import type { OidRequest, Status } from '../oid/oid.ts';
 import type { DeciderExtension, DeciderHandle } from './define.ts';
 
 /** A decider whose drops somebody else may count: see Extension.decider. */

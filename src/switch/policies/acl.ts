@@ -4,8 +4,8 @@
  */
 import { FlowCounter } from '../../decide/index.ts';
 import { Fragment, HeaderOffsets, Packet, parseIpv4Into, parseIpv6Into, parseMac, Region } from '../../net/index.ts';
+import type { AclRule } from '../control/properties.ts';
 import { SwitchError } from '../errors.ts';
-import type { AclRule } from '../properties.ts';
 import { messageOf } from '../thrown.ts';
 
 /** What a table says about a packet. */

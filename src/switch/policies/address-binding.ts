@@ -4,7 +4,7 @@
  */
 import { Anchor, FlowCounter } from '../../decide/index.ts';
 import { formatIpv4, formatIpv6, parseMac } from '../../net/index.ts';
-import type { BindingProperty } from '../properties.ts';
+import type { BindingProperty } from '../control/properties.ts';
 import { type IpPrefix, parseIpPrefix, prefixMatches } from './acl.ts';
 import { Exchanges } from './dhcp-exchanges.ts';
 import { macText } from './station-macs.ts';

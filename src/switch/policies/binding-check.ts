@@ -3,8 +3,8 @@
  * address validation). Neighbours: address-binding.ts holds the bindings, binding-learn.ts is told of what they are learned from.
  */
 import { EtherType, Fragment, type HeaderOffsets, Icmpv6Type, IpProtocol, type Packet } from '../../net/index.ts';
-import type { ForwardingContext } from '../context.ts';
 import { DropReason } from '../drop-reason.ts';
+import type { ForwardingContext } from '../path/context.ts';
 import type { AddressBinding } from './address-binding.ts';
 import { dhcpClientMessage, releaseBy } from './binding-learn.ts';
 import { GuardedPort } from './hidden.ts';

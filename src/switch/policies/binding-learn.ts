@@ -3,7 +3,7 @@
  * advertisements by which somebody objects. Neighbour: address-binding.ts keeps what is learned.
  */
 import { Fragment, type HeaderOffsets, Icmpv6Type, IpProtocol, type Packet } from '../../net/index.ts';
-import type { ForwardingContext } from '../context.ts';
+import type { ForwardingContext } from '../path/context.ts';
 import { type AddressBinding, holdingAt } from './address-binding.ts';
 import { GuardedPort } from './hidden.ts';
 

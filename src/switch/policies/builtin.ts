@@ -5,7 +5,7 @@
  */
 import { EtherType, Fragment, HeaderOffsets, Icmpv6Type, IpProtocol, Malformed, type Packet } from '../../net/index.ts';
 import { DropReason } from '../drop-reason.ts';
-import { HeaderField, type Passage } from '../passage.ts';
+import { HeaderField, type Passage } from '../path/passage.ts';
 import { type AclTable, AclVerdict } from './acl.ts';
 import { bindingVerdict } from './binding-check.ts';
 import { observe } from './binding-learn.ts';

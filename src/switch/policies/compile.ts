@@ -1,8 +1,9 @@
 /**
  * Turns the properties of a port into its compiled policy (port-policy.ts). Runs when a property changes, never per packet.
  */
+
+import type { PortProperty, VlanProperty } from '../control/properties.ts';
 import { SwitchError } from '../errors.ts';
-import type { PortProperty, VlanProperty } from '../properties.ts';
 import { messageOf } from '../thrown.ts';
 import { AclTable } from './acl.ts';
 import { AddressBinding, type BindingHost } from './address-binding.ts';

@@ -5,11 +5,11 @@ import { Pass, PassKind } from '../../decide/pass.ts';
 import type { DecisionRecord } from '../../decide/record.ts';
 import { KEY_WORDS } from '../../flow/index.ts';
 import { ethernet, fuzzRounds, ipv4, tcp, udp } from '../../flow/testing/frames.ts';
-import { hostileFrame, randomFrame, randomKind } from '../../offload/differential/frames.ts';
-import { keyOf } from '../../offload/differential/packets.ts';
-import { RandomSource, runSeed } from '../../offload/differential/random.ts';
+import { hostileFrame, randomFrame, randomKind } from '../../offload/testing/frames.ts';
+import { keyOf } from '../../offload/testing/packets.ts';
+import { RandomSource, runSeed } from '../../offload/testing/random.ts';
+import type { PortPropertyType } from '../control/properties.ts';
 import type { ExtensionHandle } from '../extension.ts';
-import type { PortPropertyType } from '../properties.ts';
 import { Bench, passing } from '../testing.ts';
 import { randomProperty, settle } from './testing.ts';
 

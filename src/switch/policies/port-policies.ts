@@ -1,5 +1,5 @@
 /**
- * The policies of ports as a decider: what the switch itself does to packets of a port on their way in and out (builtin.ts, vlan.ts, classify.ts), told of packets that are
+ * The policies of ports as a decider: what the switch itself does to packets of a port on their way in and out (builtin.ts, vlan.ts, path/classify.ts), told of packets that are
  * decided about. Rules, constants and VLAN functions are the same; what a flow key does not tell has each packet judged by itself. It rests on the ports that it has asked
  * about, and learned addresses by entry. Neighbours: decide-headers.ts, decide-acl.ts, decide-guards.ts; ../decider/carried-flows.ts asks it.
  */
@@ -12,11 +12,11 @@ import {
   type PlacedDecider,
 } from '../../decide/index.ts';
 import { IpProtocol, TagAction } from '../../net/index.ts';
-import { ForwardingContext } from '../context.ts';
-import type { Datapath } from '../datapath.ts';
+import type { Port } from '../control/port.ts';
 import type { StackedDecider } from '../decider/placed.ts';
 import { DropReason, type DropReasonCode } from '../drop-reason.ts';
-import type { Port } from '../port.ts';
+import { ForwardingContext } from '../path/context.ts';
+import type { SwitchCore } from '../path/core.ts';
 import { DecidedPacket } from './decide-acl.ts';
 import { bindingReason, isLearnedFrom, isRouterMessage, isServerMessage } from './decide-guards.ts';
 import { canJudge } from './decide-headers.ts';
@@ -32,20 +32,20 @@ const PRIORITIES = [0, 1, 2, 3, 4, 5, 6, 7];
 /** Names of the switch's own reasons, by number. */
 const NAMES = new Map<number, string>(Object.entries(DropReason).map(([name, code]) => [code, name]));
 
-type PolicyDatapath = Pick<Datapath, 'ports' | 'reachablePorts' | 'privateVlans' | 'host' | 'options'>;
+type PolicyDatapath = Pick<SwitchCore, 'ports' | 'reachablePorts' | 'privateVlans' | 'host' | 'options'>;
 
 export class PortPolicies implements StackedDecider {
   /** Ports that something is connected to. */
   readonly ports = new ObservedPorts();
   readonly placed: PlacedDecider;
-  readonly #datapath: PolicyDatapath;
+  readonly #core: PolicyDatapath;
   readonly #anchors = new Map<number, Anchor>();
   readonly #all = new Anchor('all ports');
   /** Used for one packet at a time. */
   readonly #context = new ForwardingContext();
 
-  constructor(datapath: PolicyDatapath) {
-    this.#datapath = datapath;
+  constructor(core: PolicyDatapath) {
+    this.#core = core;
     this.placed = {
       name: NAME,
       type: 'filtering',
@@ -63,12 +63,12 @@ export class PortPolicies implements StackedDecider {
     return DropReason[reason as keyof typeof DropReason] ?? DropReason.EXTENSION_OTHER;
   }
 
-  /** Counters of rules are brought by Datapath.settle. */
+  /** Counters of rules are brought by SwitchCore.settle. */
   settledBy(): void {}
 
   /** Ports have come, gone, or got other names. */
   portsChanged(): void {
-    const { reachablePorts } = this.#datapath;
+    const { reachablePorts } = this.#core;
     for (const { portId } of this.ports.all())
       if (!reachablePorts.some((port) => port.portId === portId)) this.ports.delete(portId);
     for (const { portId, name } of reachablePorts) this.ports.set(portId, name);
@@ -89,7 +89,7 @@ export class PortPolicies implements StackedDecider {
     }
     anchor.read();
     this.#all.read();
-    return this.#datapath.ports[portId] ?? null;
+    return this.#core.ports[portId] ?? null;
   }
 
   /** Ports that nothing is said of carry packets as they are. */
@@ -105,7 +105,7 @@ export class PortPolicies implements StackedDecider {
     const source = this.#port(packet.inPort);
     if (source === null) return;
     const { policy } = source;
-    if (source.external && this.#datapath.options.hybridForwarding && packet.ip?.protocol === IpProtocol.GRE)
+    if (source.external && this.#core.options.hybridForwarding && packet.ip?.protocol === IpProtocol.GRE)
       decision.everyPacket('the switch itself forwards NVGRE');
     // As on their way down: what was found about the source is carried out by whoever forwards.
     const reason = this.#enter(packet, source);
@@ -126,7 +126,7 @@ export class PortPolicies implements StackedDecider {
       const unbound =
         policy.binding === null
           ? null
-          : bindingReason(packet, policy.binding, () => this.#context.vlan, this.#datapath.host.nowMs(), decision);
+          : bindingReason(packet, policy.binding, () => this.#context.vlan, this.#core.host.nowMs(), decision);
       if (unbound !== null) decision.drop(unbound);
       else if (policy.addressLimit !== null) decision.everyPacket('the addresses of its port are counted');
     }
@@ -146,7 +146,7 @@ export class PortPolicies implements StackedDecider {
 
   /** Put a packet, as it is now, into its forwarding domain: {@link #context} says which. @returns a DropReason */
   #enter(packet: PacketView, source: Port): number {
-    const { privateVlans } = this.#datapath;
+    const { privateVlans } = this.#core;
     const context = this.#context;
     const { vlan } = packet;
     context.sourcePort = source;

@@ -1,5 +1,5 @@
 /**
- * The compiled form of a port's properties: plain integers and bitmaps for the datapath. compile.ts fills it in, builtin.ts
+ * The compiled form of a port's properties: plain integers and bitmaps for the core. compile.ts fills it in, builtin.ts
  * and vlan.ts read it. A port without properties has the default one: everything passes as it is.
  */
 import type { AclTable } from './acl.ts';
@@ -53,7 +53,7 @@ function neverTeam(): boolean {
   return false;
 }
 
-/** What the datapath asks about a port. */
+/** What the core asks about a port. */
 export class PortPolicy {
   /** One of {@link VlanMode}. */
   vlanMode = 0;

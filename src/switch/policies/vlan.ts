@@ -3,8 +3,8 @@
  * happens to its tag on the way out. Standard port policies; free of side effects.
  */
 import { TagAction } from '../../net/index.ts';
-import { DestinationFlag, type ForwardingContext, PrivateRole } from '../context.ts';
 import { DropReason } from '../drop-reason.ts';
+import { DestinationFlag, type ForwardingContext, PrivateRole } from '../path/context.ts';
 import { FIRST_SUBNET_DOMAIN, type PortPolicy, VlanMode } from './port-policy.ts';
 
 /** The bit of a TCI that lets a frame be dropped first: it goes with the tag, and has no say in what becomes of it. */

@@ -1,0 +1,139 @@
+/**
+ * The ingress path: from the protocol edge down through capturing and filtering extensions, the built-in ingress policy and
+ * forwarding, to the miniport edge (egress.ts).
+ */
+import { type Batch, EtherType, IpProtocol, type Packet } from '../../net/index.ts';
+import { DropReason } from '../drop-reason.ts';
+import { ingressPolicyVerdict } from '../policies/builtin.ts';
+import type { Slot } from '../stack/slot.ts';
+import { ContextFlag, type ForwardingContext, NO_RANK } from './context.ts';
+import type { SwitchCore } from './core.ts';
+import { miniportEdge } from './egress.ts';
+import { refusePromise } from './guard.ts';
+import { spareFull } from './keeping.ts';
+import { forwardNatively } from './native-forwarding.ts';
+import { hashBatch } from './verify.ts';
+
+/** Hand packets to the ingress handler at a position of SwitchCore.ingressSlots, or to what lies below them all. */
+export function ingressFrom(core: SwitchCore, position: number, batch: Batch, flags: number): void {
+  if (position < core.ingressSlots.length) {
+    callIngress(core, core.ingressSlots[position], batch, flags);
+    return;
+  }
+  if (core.anyIngressPolicy) applyIngressPolicy(core, batch);
+  if (core.anyExternal && core.options.hybridForwarding) markNative(batch);
+  if (batch.count === 0) return;
+  const forwarding = core.forwardingSlot;
+  if (forwarding === null) {
+    forwardAll(core, batch);
+    miniportEdge(core, batch, 0);
+  } else if (forwarding.hasIngress) {
+    callIngress(core, forwarding, batch, flags);
+  } else {
+    miniportEdge(core, batch, 0);
+  }
+}
+
+/** Call one onIngress. What the extension does not pass on or end stays with it. */
+function callIngress(core: SwitchCore, slot: Slot, batch: Batch, flags: number): void {
+  if (slot.fullOf !== null) {
+    spareFull(core, slot, slot.fullOf, batch, false);
+    if (batch.count === 0) return;
+  }
+  const packets = batch.packets;
+  const count = batch.count;
+  const id = slot.id;
+  const rank = slot.rank;
+  for (let i = 0; i < count; i += 1) {
+    const context = packets[i].attachment as ForwardingContext;
+    context.holder = id;
+    context.ingressBottom = rank;
+  }
+  if (core.options.verifyData) hashBatch(batch);
+  const { entered, depth } = core;
+  const before = entered[0];
+  const lent = slot.isForeign ? core.lend(batch) : batch;
+  entered[0] = slot.entry;
+  try {
+    const result: unknown = slot.extension.onIngress?.(lent, flags);
+    if (result !== undefined) refusePromise(result, 'onIngress');
+  } catch (error) {
+    core.unwind(depth);
+    core.onFailure(slot, error, 'onIngress');
+  }
+  entered[0] = before;
+  if (lent !== batch) core.takeBack(lent, slot, 'onIngress');
+  batch.count = 0;
+  core.returned(slot, 'onIngress');
+}
+
+/** Access control, guards and limits of the source ports; refused packets are dropped, the rest stays in the batch. */
+function applyIngressPolicy(core: SwitchCore, batch: Batch): void {
+  const packets = batch.packets;
+  const count = batch.count;
+  const forwardingRank = core.forwardingSlot?.rank ?? NO_RANK;
+  let kept = 0;
+  for (let i = 0; i < count; i += 1) {
+    const packet = packets[i];
+    const context = packet.attachment as ForwardingContext;
+    const port = context.sourcePort;
+    if (port?.policy.hasIngressPolicy) {
+      const reason = ingressPolicyVerdict(packet, port.policy, core.nowMs, true);
+      if (reason !== DropReason.NONE) {
+        context.ingressBottom = forwardingRank;
+        core.dropPacket(packet, context, port, reason);
+        if (core.dropWatchers.size !== 0) core.tellDrop(packet, context);
+        continue;
+      }
+    }
+    packets[kept] = packet;
+    kept += 1;
+  }
+  batch.count = kept;
+}
+
+/** Mark NVGRE from the external port: the switch itself forwards it. */
+function markNative(batch: Batch): void {
+  for (let i = 0; i < batch.count; i += 1) {
+    const packet = batch.packets[i];
+    const context = packet.attachment as ForwardingContext;
+    if (context.sourcePort?.external && isNvgre(packet, context)) context.flags |= ContextFlag.NATIVE_FORWARDING;
+  }
+}
+
+/** GRE version 0 with a key, carrying Ethernet (RFC 7637, section 3.2), directly in IPv4 or IPv6. */
+export function isNvgre(packet: Packet, context: ForwardingContext): boolean {
+  const bytes = packet.bytes;
+  const at = packet.offset + context.payloadOffset;
+  const end = packet.offset + packet.length;
+  let gre = 0;
+  if (context.etherType === EtherType.IPV4) {
+    if (at + 20 > end || bytes[at + 9] !== IpProtocol.GRE) return false;
+    if ((((bytes[at + 6] << 8) | bytes[at + 7]) & 0x1fff) !== 0) return false;
+    gre = at + (bytes[at] & 15) * 4;
+  } else if (context.etherType === EtherType.IPV6) {
+    if (at + 40 > end || bytes[at + 6] !== IpProtocol.GRE) return false;
+    gre = at + 40;
+  } else {
+    return false;
+  }
+  if (gre + 8 > end) return false;
+  const flags = (bytes[gre] << 8) | bytes[gre + 1];
+  return flags === 0x2000 && bytes[gre + 2] === 0x65 && bytes[gre + 3] === 0x58;
+}
+
+/** Without a forwarding extension: learn, look up, and add destinations; what has none is dropped. */
+function forwardAll(core: SwitchCore, batch: Batch): void {
+  const packets = batch.packets;
+  const count = batch.count;
+  let kept = 0;
+  for (let i = 0; i < count; i += 1) {
+    const packet = packets[i];
+    const context = packet.attachment as ForwardingContext;
+    if (forwardNatively(core, packet, context)) {
+      packets[kept] = packet;
+      kept += 1;
+    }
+  }
+  batch.count = kept;
+}
