@@ -347,6 +347,24 @@ describe.each(HOOKS)('at %s', (hook) => {
     expect(mappedMemory()).toEqual(before);
   });
 
+  test('tables that begin anew take nothing along of entries that were not settled yet', () => {
+    let isHeld = false;
+    const marks = { mark: () => 0, isPast: () => !isHeld };
+    const bench = new Bench(hook, { initialEntries: 64, programs: marks, puntPath: marks });
+    const slots = Array.from({ length: 2000 }, (_, i) => bench.put(numberedFlow(i), '1'));
+    bench.settle();
+    for (const slot of slots.slice(10)) bench.table.remove(slot);
+    bench.skip(5000);
+    // Its number in the large tables is beyond the small ones.
+    isHeld = true;
+    bench.put(numberedFlow(3000), '1');
+    bench.skip(60_000);
+    expect(bench.offload.maps.sizes.entries).toBe(64);
+    isHeld = false;
+    bench.skip(5000);
+    for (const i of [0, 9, 3000]) expect(bench.run(numberedFrame(i))).toBe(bench.sent);
+  });
+
   test('tables grow beside those that are in use, and nothing is lost from the counters', () => {
     const bench = new Bench(hook, { initialEntries: 16, maximumEntries: 256 });
     const slots: number[] = [];
@@ -836,4 +854,23 @@ test('tables that another version left are refused with a reason', () => {
   expect(OffloadMaps.open((name) => fs.at(name), cpuParts())).toEqual({
     reason: 'the description of the tables is damaged',
   });
+});
+
+test('a hook without ports leaves its program with its tables, and gets another when a port comes back', () => {
+  const bench = new Bench('xdp', { initialEntries: 16, maximumEntries: 4096 });
+  const port = { ifindex: LOOPBACK, number: 1, tapLike: false, puntIfindex: 0, output: true, xdpOutput: true };
+  const other = { ...port, ifindex: LOOPBACK + 1, number: 2, hook: 'tc', xdpOutput: false } as const;
+  expect(bench.offload.setPort(other)).toBeNull();
+  bench.put(numberedFlow(1), '1');
+  bench.settle();
+  expect(bench.run(numberedFrame(1))).toBe(bench.sent);
+  const before = bench.offload.maps;
+  expect(bench.offload.setPort({ ...port, hook: null })).toBeNull();
+  for (let i = 2; i < 1000; i += 1) bench.put(numberedFlow(i).replace('in_port(1)', 'in_port(2)'), '2');
+  bench.settle();
+  expect(bench.offload.maps).not.toBe(before);
+  expect(bench.offload.setPort({ ...port, hook: 'xdp' })).toBeNull();
+  bench.settle();
+  expect(bench.attached?.plan.maps).toBe(bench.offload.maps);
+  expect(bench.run(numberedFrame(1))).toBe(bench.sent);
 });

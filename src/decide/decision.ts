@@ -55,7 +55,6 @@ export interface DecisionSoFar {
   readonly counters: readonly FlowCounter[];
   readonly endsInMs: number;
   readonly everyPacket: string | null;
-  readonly effects: readonly { readonly by: string; readonly run: () => void }[];
   readonly notes: readonly { readonly by: string; readonly text: () => string }[];
 }
 
@@ -125,16 +124,17 @@ export class Decision {
     this.#state.marks.by = by;
   }
 
-  /** Internal. */
+  /** Internal: what is to be done because this packet came. */
+  get effects(): readonly { readonly by: string; readonly run: () => void }[] {
+    return this.#effects;
+  }
+
+  /** Internal: what all have said; nothing is said afterwards. */
   soFar(): DecisionSoFar {
     const isSent = this.#outputs > 0 && this.#drop === null;
-    const excluded = this.#drop === null ? [...this.#excluded] : [];
-    // One copy stands for the packet: one that has a port, if any has.
-    const present = excluded.findLastIndex(({ drop }) => drop.reason !== MISSING);
-    const [last] = isSent ? [] : excluded.splice(present, 1);
     if (isSent) this.#waiting.flush(this.#builder, true);
-    // Whose time is up ends before the port that refuses it is asked.
-    else if (last !== undefined && this.#state.isTimeUp()) this.everyPacket('its time to live runs out');
+    const excluded = this.#drop === null ? this.#excluded : [];
+    const last = isSent || excluded.length === 0 ? undefined : this.#standsForPacket(excluded);
     return {
       actions: isSent ? this.#builder.finish() : new Int32Array(0),
       drop: this.#drop ?? last?.drop ?? null,
@@ -142,9 +142,16 @@ export class Decision {
       counters: this.#counters,
       endsInMs: this.#endsInMs,
       everyPacket: this.#everyPacket,
-      effects: this.#effects,
       notes: this.#notes,
     };
+  }
+
+  /** Take out the copy that stands for a packet of which none leaves: one that has a port, if any has. */
+  #standsForPacket(excluded: { readonly portId: number; readonly drop: DecidedDrop }[]): { drop: DecidedDrop } {
+    // Whose time is up ends before the port that refuses it is asked.
+    if (this.#state.isTimeUp()) this.everyPacket('its time to live runs out');
+    const present = excluded.findLastIndex(({ drop }) => drop.reason !== MISSING);
+    return excluded.splice(present, 1)[0];
   }
 
   /** Whether it has been dropped: nothing that is said afterwards counts. */

@@ -6,18 +6,21 @@ import { ActionBuilder, TAG_PRESENT } from '../flow/index.ts';
 import { EtherType, TagAction } from '../net/index.ts';
 
 export class WaitingOutputs {
-  #ports: number[] = [];
-  #tags: number[] = [];
+  readonly #ports: number[] = [];
+  readonly #tags: number[] = [];
+  #changesTag = false;
 
   clear(): void {
-    this.#ports = [];
-    this.#tags = [];
+    this.#ports.length = 0;
+    this.#tags.length = 0;
+    this.#changesTag = false;
   }
 
   /** @param tag a TagAction with the TCI in its low bits */
   add(portId: number, tag: number): void {
     this.#ports.push(portId);
     this.#tags.push(tag);
+    if (tag !== TagAction.KEEP) this.#changesTag = true;
   }
 
   /**
@@ -26,8 +29,8 @@ export class WaitingOutputs {
    */
   flush(builder: ActionBuilder, isLast: boolean): void {
     if (this.#ports.length === 0) return;
-    const changes = [...new Set(this.#tags)].filter((tag) => tag !== TagAction.KEEP);
     this.#write(builder, TagAction.KEEP);
+    const changes = this.#changesTag ? [...new Set(this.#tags)].filter((tag) => tag !== TagAction.KEEP) : [];
     changes.forEach((tag, i) => {
       const isInPlace = isLast && i === changes.length - 1;
       const list = isInPlace ? builder : new ActionBuilder();
@@ -40,8 +43,6 @@ export class WaitingOutputs {
   }
 
   #write(builder: ActionBuilder, tag: number): void {
-    this.#ports.forEach((portId, i) => {
-      if (this.#tags[i] === tag) builder.output(portId);
-    });
+    for (let i = 0; i < this.#ports.length; i += 1) if (this.#tags[i] === tag) builder.output(this.#ports[i]);
   }
 }

@@ -78,7 +78,7 @@ export class Pass {
 
   /** @returns whether they have changed what the decision rests on */
   #runEffects(deciders: readonly PlacedDecider[]): boolean {
-    const { effects } = this.#decision.soFar();
+    const { effects } = this.#decision;
     if (effects.length === 0) return false;
     withoutReading(() => {
       for (const { by, run } of effects) {

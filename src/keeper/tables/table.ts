@@ -21,7 +21,7 @@ import {
   type Refused,
   type Workshop,
 } from '../../offload/index.ts';
-import type { KeeperHost } from '../contract.ts';
+import { type KeeperHost, messageOf } from '../contract.ts';
 import type { CaptureCopies } from '../copies/copies.ts';
 import type { LeftTables } from '../left/kept.ts';
 import type { Takeover } from '../left/takeover.ts';
@@ -205,18 +205,35 @@ export class KeptTable {
   /** Whenever the process is killed, what runs is pinned: it is pinned first, and is what the next one takes up when it runs everywhere. */
   #install(installation: Installation): void {
     const { takeover, ports, host } = this.#room;
-    for (const program of installation.programs) this[program.hook] = program;
+    const { tc, xdp } = this;
+    const of = (hook: LoadedProgram['hook']) => installation.programs.find((program) => program.hook === hook);
+    // Without one over the same tables, a hook that is not used now has none.
+    this.tc = of('tc') ?? (installation.newMaps ? null : tc);
+    this.xdp = of('xdp') ?? (installation.newMaps ? null : xdp);
     const prepared = takeover.prepareTables(this.source, installation);
     try {
       ports.putPrograms(this);
       if (this.isSettling && this.left !== null) takeover.exchange(this.left, this);
     } catch (error) {
+      this.#goBack(tc, xdp);
       prepared?.abandon();
       throw error;
     }
     prepared?.commit();
     for (const { hook, instructions } of installation.changed) {
       host.log('another program', { table: this.source.name, hook, instructions });
+    }
+  }
+
+  /** The former programs go on, also on ports that have others by now, as far as that can be. */
+  #goBack(tc: LoadedProgram | null, xdp: LoadedProgram | null): void {
+    const { ports, host } = this.#room;
+    this.tc = tc;
+    this.xdp = xdp;
+    try {
+      ports.putPrograms(this);
+    } catch (error) {
+      host.log('former programs could not be put back', { table: this.source.name, why: messageOf(error) });
     }
   }
 

@@ -303,6 +303,8 @@ export class Placement {
     for (let entry = 1; entry < tables.maps.sizes.entries; entry += 1) {
       const slot = tables.slots[entry];
       if (slot === -1) continue;
+      // It is a number of these tables, and means something else in others.
+      this.order.remove(entry);
       const mask = tables.entries.maskOf(entry);
       const state = states.find(({ masks }) => masks.byNumber(mask) !== undefined);
       const numbered = state?.masks.byNumber(mask);

@@ -65,6 +65,8 @@ export interface ProgramsOptions {
 const GATHER_MS = 2;
 /** Making programs takes at most one part in so many of the time. */
 const SHARE = 5;
+/** How long nothing is made after something could not be, in milliseconds. */
+const PAUSE_MS = 500;
 /** How long former programs and tables are kept. */
 const RETIRE_MS = 1000;
 /** How often the order of masks is looked at. */
@@ -277,7 +279,7 @@ export class Programs {
       const job = workshop.begin({ maps, sizes, drafts: drafts.map(({ draft }) => draft) });
       this.#work = { at: 'making', change, job };
     } catch (error) {
-      this.#end(change, false);
+      this.#fail(change);
       throw error;
     }
     this.#goOn();
@@ -307,7 +309,7 @@ export class Programs {
     try {
       made = job.take();
     } catch (error) {
-      this.#end(change, false);
+      this.#fail(change);
       throw error;
     }
     if (made === null) return;
@@ -369,18 +371,25 @@ export class Programs {
     try {
       this.#describe(maps);
       const programs = this.#states.flatMap((state) => {
-        const one = loaded.get(state) ?? (state.ports > 0 && state.refused === null ? state.loaded : null);
+        // What is not new looks at the present tables, and is of no use with others.
+        const present = tables === null && state.ports > 0 && state.refused === null ? state.loaded : null;
+        const one = loaded.get(state) ?? present;
         return one === null ? [] : [one];
       });
       const changed = [...loaded.values()];
       if (changed.length > 0) this.#options.install({ maps, newMaps: tables !== null, programs, changed });
     } catch (error) {
       discard(made, former);
-      this.#end(change, false);
+      this.#fail(change);
       throw error;
     }
+    // It runs: whatever goes wrong from here on, it is not to be put there again.
+    this.#work = null;
     if (change.beginsAnew) placement.forget(this.#states);
-    if (tables !== null) placement.switchTo(tables);
+    if (tables !== null) {
+      placement.switchTo(tables);
+      for (const state of this.#states) if (!loaded.has(state)) this.#leave(state);
+    }
     for (const { state, order } of change.drafts) this.#installed(state, loaded.get(state) ?? null, order);
     if (tables !== null) this.#retireLater(() => former.maps.closeOne(), former);
     if (loaded.size > 0) {
@@ -395,13 +404,7 @@ export class Programs {
 
   #installed(state: HookState, loaded: LoadedProgram | null, order: readonly Numbered<MaskWords>[]): void {
     if (loaded === null) return;
-    const { loaded: before } = state;
-    if (before !== null) {
-      this.#retireLater(() => {
-        before.close();
-        return true;
-      }, null);
-    }
+    this.#retireProgram(state);
     state.loaded = loaded;
     state.order = order;
     state.programs += 1;
@@ -416,6 +419,24 @@ export class Programs {
     state.dirty ||= loaded.plan.copies !== (this.#copies ?? undefined);
   }
 
+  /** The program of a hook goes with the tables that it looks at; when ports come to the hook again, it gets another. */
+  #leave(state: HookState): void {
+    if (state.loaded === null) return;
+    this.#retireProgram(state);
+    state.loaded = null;
+    state.dirty = true;
+    state.order = [];
+    for (const numbers of [state.masks, state.shapes]) for (const one of numbers.all()) one.running = false;
+  }
+
+  #retireProgram({ loaded }: HookState): void {
+    if (loaded === null) return;
+    this.#retireLater(() => {
+      loaded.close();
+      return true;
+    }, null);
+  }
+
   #retireLater(close: () => boolean, tables: MappedTables | null): void {
     this.#retired.push({ atMs: this.#options.nowMs(), close, tables, foldAt: 1 });
   }
@@ -426,6 +447,12 @@ export class Programs {
     if (!isDone) for (const { state } of drafts) state.dirty = true;
     this.lastMs = tookMs;
     this.#notBeforeMs = this.#options.nowMs() + Math.max(GATHER_MS, this.lastMs * (SHARE - 1));
+  }
+
+  /** Something went wrong that has nothing to do with what was to be made: it is tried again, later. */
+  #fail(change: Change): void {
+    this.#end(change, false);
+    this.#notBeforeMs = this.#options.nowMs() + PAUSE_MS;
   }
 
   /** What is under way is wanted no more. */

@@ -34,10 +34,12 @@ export class WorkshopAside implements Workshop {
     const hasCode = order.drafts.some(({ stages, observe }) => stages !== undefined || observe !== undefined);
     if (this.#thread === 'begins') this.#receive();
     if (this.#thread !== 'at work' || hasCode) return atOnce.begin(order);
-    this.#lastId += 1;
+    const id = this.#lastId + 1;
+    const data = dataOf(id, order);
     const job = new AsideJob(order, () => this.#receive());
-    this.#jobs.set(this.#lastId, job);
-    this.#port.postMessage(dataOf(this.#lastId, order));
+    this.#lastId = id;
+    this.#jobs.set(id, job);
+    this.#port.postMessage(data);
     return job;
   }
 
