@@ -1,6 +1,9 @@
 /**
  * Who gets a record when they become few: a SYN flood, or a zone that fills, must not take the room of others. Connections that nobody has answered go first, then TCP
  * connections that close; established ones stay. Whoever has its share, of zones and of ports, makes room among its own.
+ *
+ * Where freed records rest, a connection that goes makes no room at once. So connections go ahead of time, while the table's reserve is free still: the new one gets a record that has
+ * rested, and that of the other begins to rest. While all free records rest, new connections are refused and none goes.
  */
 import { IpProtocol } from '../net/index.ts';
 import { Kind, RecordWord, STATE_MASK, Status } from './layout.ts';
@@ -29,7 +32,8 @@ export class Admission {
 
   constructor(table: ConnectionTable) {
     this.#table = table;
-    this.#reserve = table.capacity >>> 4;
+    const reserve = table.capacity >>> 4;
+    this.#reserve = table.rests ? Math.max(1, reserve) : reserve;
   }
 
   /**
@@ -45,20 +49,24 @@ export class Admission {
     }
     const ofZone = table.zones.isFull(zone) ? zone : ANY;
     const ofPort = table.ports.isFull(port) ? port : ANY;
-    if (ofZone === ANY && ofPort === ANY) {
+    const hasItsShare = ofZone !== ANY || ofPort !== ANY;
+    if (table.rests) {
+      if (!table.hasUsable(now)) return this.#refuse(zone, port);
+    } else if (!hasItsShare) {
       const record = table.take(now);
       if (record !== 0) return record;
     }
     const victim = this.#search(zone, ofZone, ofPort, now);
-    if (victim !== 0) {
-      table.remove(victim, table.isExpired(victim, now) ? Removal.EXPIRED : Removal.EVICTED);
-      const record = table.take(now);
-      if (record !== 0) {
-        this.onPressure?.(zone, port, Pressure.EVICTED);
-        return record;
-      }
-    }
-    table.counters.refusedFull += 1;
+    if (victim !== 0) table.remove(victim, table.isExpired(victim, now) ? Removal.EXPIRED : Removal.EVICTED, now);
+    else if (hasItsShare) return this.#refuse(zone, port);
+    const record = table.take(now);
+    if (record === 0) return this.#refuse(zone, port);
+    if (victim !== 0) this.onPressure?.(zone, port, Pressure.EVICTED);
+    return record;
+  }
+
+  #refuse(zone: number, port: number): number {
+    this.#table.counters.refusedFull += 1;
     this.onPressure?.(zone, port, Pressure.REFUSED);
     return 0;
   }

@@ -21,6 +21,9 @@ export interface AdoptReport {
 /** Away for longer than this, nobody knows which turn of a 32-bit clock a time belongs to. */
 const LONGEST_AWAY_MS = 2 ** 31 - 1 - LONGEST_MS;
 
+/** So far ahead of the table's clock a last-seen word may be: programs write it meanwhile, by a clock of the kernel that is read another way. */
+const CLOCK_SLACK_MS = 1000;
+
 /**
  * Check all records and the index.
  * @param awayMs since somebody swept the table; negative when the clock is another one
@@ -65,6 +68,7 @@ function isSound(table: ConnectionTable, record: number): boolean {
   if (!table.timeOuts.has(records[at + RecordWord.SETTINGS] & 0xff)) return false;
   const state = records[at + RecordWord.STATE];
   if (state >>> TIMEOUT_SHIFT >= 32 || (state & STATE_MASK) > lastState((kind >>> 8) & 0xff)) return false;
+  if (((table.nowMs() - records[at + RecordWord.LAST_SEEN]) | 0) < -CLOCK_SLACK_MS) return false;
   return isTuple(kind, records, at + RecordWord.ORIGINAL) && isTuple(kind, records, at + RecordWord.REPLY);
 }
 

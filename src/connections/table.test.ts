@@ -9,6 +9,7 @@ import {
   ControlWord,
   LAYOUT_VERSION,
   memorySizes,
+  POLICY_WORDS,
   plainMemory,
   RECORD_WORDS,
   RecordWord,
@@ -16,7 +17,7 @@ import {
   TIMEOUT_SHIFT,
 } from './layout.ts';
 import { ConnectionTable, LayoutError, Removal } from './table.ts';
-import { TimeOut } from './time-outs.ts';
+import { LONGEST_MS, TimeOut } from './time-outs.ts';
 import { Tuple } from './tuple.ts';
 
 const UDP = 17;
@@ -131,6 +132,47 @@ test('a freed record rests while programs may still read it', () => {
   expect(put(table, tupleOf(2))).toBe(0);
   clock.nowMs += 1000;
   expect(put(table, tupleOf(2))).not.toBe(0);
+});
+
+test('a freed record that nobody has wanted for half a turn of the 32-bit clock, or longer, can be taken', () => {
+  for (const restMs of [0, 1000]) {
+    for (const awayMs of [2 ** 31 - 1, 2 ** 31 + 1, 2 ** 32 - 1]) {
+      const { table, clock } = make(1, restMs);
+      table.remove(put(table, tupleOf(1)), Removal.FLUSHED);
+      clock.nowMs += 5000;
+      table.sweep(1);
+      clock.nowMs += awayMs;
+      expect(put(table, tupleOf(2)), `${restMs}, ${awayMs}`).not.toBe(0);
+    }
+  }
+});
+
+test('a record rests from the time that its remover names, and where none rests it can be taken in the same call', () => {
+  const resting = make(1, 1000);
+  const now = resting.clock.nowMs;
+  const record = put(resting.table, tupleOf(1));
+  resting.clock.nowMs += 3;
+  resting.table.remove(record, Removal.FLUSHED, now);
+  expect([resting.table.take(now + 999), resting.table.take(now + 1000)]).toEqual([0, record]);
+  const { table, clock } = make(1);
+  const other = put(table, tupleOf(1));
+  clock.nowMs += 3;
+  table.remove(other, Removal.FLUSHED);
+  expect(table.take(clock.nowMs - 3)).toBe(other);
+});
+
+test('freed records that rest one behind the other are taken in the order in which they were freed', () => {
+  const { table, clock } = make(100, 1000);
+  const records = Array.from({ length: 100 }, (_, number) => put(table, tupleOf(number)));
+  for (const record of records) {
+    table.remove(record, Removal.FLUSHED);
+    clock.nowMs += 10;
+  }
+  expect(table.hasUsable(clock.nowMs)).toBe(true);
+  expect([table.take(clock.nowMs), table.take(clock.nowMs), table.hasUsable(clock.nowMs)]).toEqual([1, 0, false]);
+  clock.nowMs += 1000;
+  for (const record of records.slice(1)) expect(table.take(clock.nowMs)).toBe(record);
+  expect([table.free, table.take(clock.nowMs)]).toEqual([0, 0]);
 });
 
 test('the clock of 32 bits may turn over', () => {
@@ -253,6 +295,36 @@ test('a process may die between any two of its stores: what is half done is comp
   expect(report).toEqual({ connections: 1, unsound: 0, repaired: 2 });
 });
 
+test('a connection that was seen later than now is not sound', () => {
+  const { table, memory, clock } = make(10);
+  const records = [1, 2, 3].map((number) => put(table, tupleOf(number)));
+  table.sweep(1);
+  const seen = (record: number, aheadMs: number) => {
+    memory.records[record * RECORD_WORDS + RecordWord.LAST_SEEN] = (clock.nowMs + aheadMs) | 0;
+  };
+  // Programs write the word while the table is adopted.
+  seen(records[0], 1);
+  seen(records[1], 60_000);
+  seen(records[2], 2 ** 31);
+  const adopted = ConnectionTable.adopt(memory, { nowMs: () => clock.nowMs });
+  expect(adopted.report).toEqual({ connections: 1, unsound: 2, repaired: 4 });
+  expect(adopted.table.isLive(records[0])).toBe(true);
+});
+
+test('time-outs of the memory that are too long or negative are cut when it is adopted', () => {
+  const { table, memory, clock } = make(10);
+  const policy = table.timeOuts.define('mine', {});
+  table.sweep(1);
+  const { control } = memory;
+  control[ControlWord.POLICIES + TimeOut.UDP_UNREPLIED] = 2 ** 31 - 1;
+  control[ControlWord.POLICIES + policy * POLICY_WORDS + TimeOut.ICMP] = -1;
+  control[ControlWord.POLICIES + policy * POLICY_WORDS + TimeOut.GENERIC] = LONGEST_MS + 1;
+  const { timeOuts } = ConnectionTable.adopt(memory, { nowMs: () => clock.nowMs }).table;
+  expect(timeOuts.get(0, TimeOut.UDP_UNREPLIED)).toBe(LONGEST_MS);
+  expect([timeOuts.get(policy, TimeOut.ICMP), timeOuts.get(policy, TimeOut.GENERIC)]).toEqual([0, LONGEST_MS]);
+  expect([timeOuts.names(), timeOuts.get(policy, TimeOut.UDP_REPLIED)]).toEqual([['mine'], 120_000]);
+});
+
 test('memory that is no table, or one of another version, is not adopted', () => {
   const { memory, clock } = make(10);
   const settings = { nowMs: () => clock.nowMs };
@@ -322,6 +394,39 @@ test('a flood of connections that nobody answers goes round in circles, and thos
     expect(table.find(tupleOf(number), 5000) >>> 1).toBe(answered[number]);
   expect(outcomes).toEqual(new Array(2000 - 156).fill(Pressure.EVICTED));
   expect(table.counters.removed[Removal.EVICTED]).toBe(2000 - 156);
+});
+
+test('where freed records rest, no connection goes for one that is not let in', () => {
+  for (const zones of [1, 2]) {
+    const { table, clock } = make(64, 1000);
+    const admission = new Admission(table);
+    let admitted = 0;
+    const outcomes = [0, 0];
+    admission.onPressure = (_zone, _port, outcome) => {
+      outcomes[outcome] += 1;
+    };
+    const flood = (from: number, to: number) => {
+      for (let number = from; number < to; number += 1) {
+        if (takeFor(admission, table, tupleOf(number, number % zones)) !== 0) admitted += 1;
+      }
+    };
+    flood(0, 1000);
+    // The sixteenth that is kept ahead: four records, which begin to rest as they are used up.
+    expect([admitted, table.size, table.counters.removed[Removal.EVICTED]]).toEqual([64, 60, 4]);
+    flood(1000, 2000);
+    expect([admitted, table.size]).toEqual([64, 60]);
+    clock.nowMs += 1000;
+    flood(2000, 3000);
+    expect([admitted, table.size, table.counters.removed[Removal.EVICTED]]).toEqual([68, 60, 8]);
+    expect(outcomes).toEqual([8, 3000 - 68]);
+  }
+});
+
+test('where freed records rest and nobody may go, connections that are answered fill the table', () => {
+  const { table } = make(64, 1000);
+  const admission = new Admission(table);
+  for (let number = 0; number < 64; number += 1) table.setReplied(takeFor(admission, table, tupleOf(number)));
+  expect([table.size, takeFor(admission, table, tupleOf(100))]).toEqual([64, 0]);
 });
 
 test('where every connection was answered, a new one is refused, and it is said', () => {

@@ -70,6 +70,9 @@ export class TableCounters {
   refusedIndex = 0;
 }
 
+/** Freed records that a take looks at for such as have rested, at most. */
+const REST_STEPS = 32;
+
 export class ConnectionTable {
   readonly control: Int32Array;
   readonly records: Int32Array;
@@ -91,6 +94,10 @@ export class ConnectionTable {
   #freeFirst = 0;
   #freeLast = 0;
   #freeCount = 0;
+  /** So many at the queue's head are known to have rested. What was seen once holds on, so the age of their 32-bit stamps does not matter. */
+  #restedCount = 0;
+  /** The first behind these, 0 when there is none. */
+  #restingFirst = 0;
   #fresh: number;
   #sweepAt = 1;
 
@@ -178,6 +185,16 @@ export class ConnectionTable {
     return this.capacity - this.#used;
   }
 
+  /** Whether a freed record rests before it becomes another connection. */
+  get rests(): boolean {
+    return this.#restMs > 0;
+  }
+
+  /** Whether {@link take} has a record now. @param now a 32-bit time in milliseconds */
+  hasUsable(now: number): boolean {
+    return this.#fresh <= this.capacity || this.#hasRested(now);
+  }
+
   /** First record that has never been used: all that were lie before it. */
   get fresh(): number {
     return this.#fresh;
@@ -230,7 +247,7 @@ export class ConnectionTable {
   find(tuple: Tuple, now: number): number {
     const entry = this.lookUp(tuple);
     if (entry !== 0 && this.isExpired(entry >>> 1, now)) {
-      this.remove(entry >>> 1, Removal.EXPIRED);
+      this.remove(entry >>> 1, Removal.EXPIRED, now);
       return 0;
     }
     return entry;
@@ -278,20 +295,18 @@ export class ConnectionTable {
 
   /**
    * A record to fill in, all zeros but for its id. It becomes a connection by {@link publish}, or goes back by {@link giveBack}.
+   * @param now a 32-bit time in milliseconds
    * @returns its number, or 0 when there is none now
    */
   take(now: number): number {
     let record = 0;
-    if (this.#freeCount > 0) {
+    if (this.#hasRested(now)) {
       record = this.#freeFirst;
-      const at = record * RECORD_WORDS;
-      if (((now - this.records[at + RecordWord.LAST_SEEN]) | 0) >= this.#restMs) {
-        this.#freeFirst = this.records[at + RecordWord.ORIGINAL];
-        this.#freeCount -= 1;
-        if (this.#freeCount === 0) this.#freeLast = 0;
-      } else record = 0;
-    }
-    if (record === 0 && this.#fresh <= this.capacity) {
+      this.#freeFirst = this.records[record * RECORD_WORDS + RecordWord.ORIGINAL];
+      this.#freeCount -= 1;
+      if (this.#restMs > 0) this.#restedCount -= 1;
+      if (this.#freeCount === 0) this.#freeLast = 0;
+    } else if (this.#fresh <= this.capacity) {
       record = this.#fresh;
       this.#fresh += 1;
       this.control[ControlWord.FRESH] = this.#fresh;
@@ -309,7 +324,7 @@ export class ConnectionTable {
   /** A record that was taken becomes no connection. */
   giveBack(record: number): void {
     this.#used -= 1;
-    this.#free(record);
+    this.#free(record, this.nowMs() | 0);
   }
 
   /**
@@ -346,11 +361,29 @@ export class ConnectionTable {
     this.ports.replied(records[at + RecordWord.PORT]);
   }
 
-  /** End a connection. @param reason one of {@link Removal} */
-  remove(record: number, reason: number): void {
+  /**
+   * End a connection.
+   * @param reason one of {@link Removal}
+   * @param now a 32-bit time in milliseconds, from which the record rests
+   */
+  remove(record: number, reason: number, now = this.nowMs() | 0): void {
+    this.onRemoved?.(record, reason);
+    this.#unpublish(record, now);
+    this.counters.removed[reason] += 1;
+  }
+
+  /**
+   * Take back a connection that was published for a packet that is refused after all. It counts as never made, and nobody is told.
+   * @param now a 32-bit time in milliseconds, from which the record rests
+   */
+  withdraw(record: number, now: number): void {
+    this.#unpublish(record, now);
+    this.counters.created -= 1;
+  }
+
+  #unpublish(record: number, now: number): void {
     const { records } = this;
     const at = record * RECORD_WORDS;
-    this.onRemoved?.(record, reason);
     const original = record << 1;
     const reply = original | Direction.REPLY;
     this.#index.remove(this.hashOf(original), original);
@@ -361,26 +394,26 @@ export class ConnectionTable {
     this.timeOuts.use(records[at + RecordWord.SETTINGS] & 0xff, -1);
     Atomics.store(records, at, 0);
     this.#used -= 1;
-    this.#free(record);
-    this.counters.removed[reason] += 1;
+    this.#free(record, now);
   }
 
   /**
-   * Free what has expired among the next records.
-   * @param steps how many records to look at
+   * Free what has expired among the next records, and note which freed ones have rested.
+   * @param steps how many records to look at, of either kind
    * @returns how many were freed
    */
   sweep(steps: number): number {
     const now = this.nowMs() | 0;
     const { records } = this;
     let freed = 0;
+    this.#noteRested(now, steps);
     for (let i = 0; i < steps; i += 1) {
       if (this.#sweepAt >= this.#fresh) this.#sweepAt = 1;
       const record = this.#sweepAt;
       if (record >= this.#fresh) break;
       this.#sweepAt += 1;
       if ((records[record * RECORD_WORDS] & Kind.LIVE) === 0 || !this.isExpired(record, now)) continue;
-      this.remove(record, Removal.EXPIRED);
+      this.remove(record, Removal.EXPIRED, now);
       freed += 1;
     }
     this.#alive();
@@ -406,9 +439,10 @@ export class ConnectionTable {
   /** End all connections that are wanted to. @returns how many */
   flush(isWanted: (record: number) => boolean = () => true): number {
     const before = this.#used;
+    const now = this.nowMs() | 0;
     for (let record = 1; record < this.#fresh; record += 1) {
       if ((this.records[record * RECORD_WORDS] & Kind.LIVE) !== 0 && isWanted(record)) {
-        this.remove(record, Removal.FLUSHED);
+        this.remove(record, Removal.FLUSHED, now);
       }
     }
     return before - this.#used;
@@ -423,26 +457,47 @@ export class ConnectionTable {
     this.timeOuts.use(records[at + RecordWord.SETTINGS] & 0xff, 1);
   }
 
-  #free(record: number): void {
+  #free(record: number, now: number): void {
     const { records } = this;
     const at = record * RECORD_WORDS;
     records[at + RecordWord.ORIGINAL] = 0;
-    records[at + RecordWord.LAST_SEEN] = this.nowMs() | 0;
+    records[at + RecordWord.LAST_SEEN] = now;
     if (this.#freeCount === 0) this.#freeFirst = record;
     else records[this.#freeLast * RECORD_WORDS + RecordWord.ORIGINAL] = record;
     this.#freeLast = record;
     this.#freeCount += 1;
+    if (this.#restMs > 0 && this.#restingFirst === 0) this.#restingFirst = record;
+  }
+
+  /** Whether the first freed record, if there is one, may become another connection. */
+  #hasRested(now: number): boolean {
+    if (this.#restMs === 0) return this.#freeCount > 0;
+    if (this.#restedCount === 0) this.#noteRested(now, REST_STEPS);
+    return this.#restedCount > 0;
+  }
+
+  /** The sweep comes here often enough that each stamp is looked at while its difference to now has a sign. */
+  #noteRested(now: number, steps: number): void {
+    const { records } = this;
+    for (let i = 0; i < steps && this.#restingFirst !== 0; i += 1) {
+      const at = this.#restingFirst * RECORD_WORDS;
+      if (((now - records[at + RecordWord.LAST_SEEN]) | 0) < this.#restMs) return;
+      this.#restingFirst = records[at + RecordWord.ORIGINAL];
+      this.#restedCount += 1;
+    }
   }
 
   #adopt(): AdoptReport {
     const control = this.control;
+    this.timeOuts.clamp();
     const alive = (control[ControlWord.ALIVE] >>> 0) + (control[ControlWord.ALIVE + 1] >>> 0) * 2 ** 32;
     const report = adoptRecords(this, this.#index, this.nowMs() - alive);
+    const now = this.nowMs() | 0;
     for (let record = 1; record < this.#fresh; record += 1) {
       if (this.isLive(record)) {
         this.#used += 1;
         this.#count(record);
-      } else this.#free(record);
+      } else this.#free(record, now);
     }
     return report;
   }

@@ -92,6 +92,16 @@ export class TimeOutPolicies {
     });
   }
 
+  /** Bring all time-outs that stand in the memory into the range from 0 to {@link LONGEST_MS}: others may have written them. */
+  clamp(): void {
+    for (let policy = 0; policy < POLICIES; policy += 1) {
+      const at = this.#at(policy);
+      for (let place = at; place < at + TIMEOUTS; place += 1) {
+        this.#control[place] = Math.min(Math.max(this.#control[place], 0), LONGEST_MS);
+      }
+    }
+  }
+
   /** A time-out in milliseconds. */
   get(policy: number, place: number): number {
     return this.#control[ControlWord.POLICIES + policy * POLICY_WORDS + place];

@@ -94,7 +94,7 @@ export class Tracker {
     const record = entry >>> 1;
     const direction = entry & 1;
     if (action.isForced && direction === Direction.REPLY) {
-      this.table.remove(record, Removal.REPLACED);
+      this.table.remove(record, Removal.REPLACED, now);
       return this.#begin(packet, headers, action, tracked, port, now);
     }
     const { records } = this.table;
@@ -106,7 +106,7 @@ export class Tracker {
       outcome = this.#advance(packet, headers, record, direction, now, false);
       if (outcome === Outcome.INVALID) return this.#invalid(tracked, 0);
       if (outcome === Outcome.REPEATED) {
-        this.table.remove(record, Removal.REPLACED);
+        this.table.remove(record, Removal.REPLACED, now);
         return this.#begin(packet, headers, action, tracked, port, now);
       }
       this.#note(record, at, direction, statusBefore, stateBefore);
@@ -121,7 +121,7 @@ export class Tracker {
     }
     this.#settle(action, tracked, record, direction);
     if (outcome === Outcome.ENDED) {
-      this.table.remove(record, Removal.CLOSED);
+      this.table.remove(record, Removal.CLOSED, now);
       tracked.record = 0;
     }
     return Refusal.NONE;
@@ -364,10 +364,8 @@ export class Tracker {
     if (isExpected) {
       records[at + RecordWord.STATUS] |= Status.EXPECTED;
       table.setParent(record, expectation.parent);
-      this.#helpers.expectations.drop(expectation.parent);
     }
     if (!table.publish(record, tuple.kind)) return this.#refuse(Refusal.TABLE_FULL);
-    this.events.add(records, at, isExpected ? ConnectionEvent.RELATED : ConnectionEvent.NEW, 0);
     if (action.nat !== null) {
       if (nat !== 0) rewritePacket(packet, headers, this.#other);
       if (action.nat.source !== null || (nat & Status.SOURCE_NAT) !== 0) tracked.state |= ConnectionState.SOURCE_NAT;
@@ -376,8 +374,16 @@ export class Tracker {
       }
     }
     if ((records[at + RecordWord.STATUS] & Status.HELPER) !== 0) {
-      this.#helpers.inspect(packet, headers, record, Direction.ORIGINAL);
+      const refusalOfHelper = this.#helpers.inspect(packet, headers, record, Direction.ORIGINAL);
+      if (refusalOfHelper !== Refusal.NONE) {
+        this.#helpers.drop(record);
+        table.withdraw(record, now);
+        return this.#refuse(refusalOfHelper);
+      }
     }
+    // What was expected stays expected until a connection has come of it.
+    if (isExpected) this.#helpers.expectations.drop(expectation.parent);
+    this.events.add(records, at, isExpected ? ConnectionEvent.RELATED : ConnectionEvent.NEW, 0);
     this.#settleNew(tracked, record, at);
     return Refusal.NONE;
   }

@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { describe as describeFrame, Tcp } from '../../net/index.ts';
-import { ConnectionAction, type ConnectionRequest } from '../action.ts';
+import { ConnectionAction, type ConnectionRequest, Refusal } from '../action.ts';
 import { ConnectionTable } from '../table.ts';
 import { type End, end, tcp, udp } from '../testing/frames.ts';
 import { Lab, packetOf } from '../testing/lab.ts';
@@ -216,6 +216,40 @@ test('where a packet has no room for a longer address it is refused, and is whol
   expect(control.lab.sendPacket(packetOf(command, 3), { nat: {} }).state).toBe('helper-room');
   const { frame } = control.lab.sendPacket(packetOf(command, 6), { nat: {} });
   expect(payloadOf(frame)).toBe('PORT 198,51,100,200,4,5\r\n');
+});
+
+test('a first packet that has no room for a longer address is refused, and leaves no connection, expectation or event behind', () => {
+  const lab = new Lab();
+  const told: number[] = [];
+  lab.tracker.events.listen(({ count }) => told.push(count));
+  const request = { commit: true, helper: 'ftp', nat: { source: { addresses: [public4, public4] as const } } } as const;
+  const fields = { sequence: 1001, acknowledgment: 70_001 };
+  const command = tcp(end(c4, 2000), end(s4, 21), 'P.', fields, 'PORT 10,0,0,1,4,5\r\n');
+  const refused = lab.sendPacket(packetOf(command, 3), request);
+  expect([refused.state, refused.tracked.record]).toEqual(['helper-room', 0]);
+  expect(lab.tracker.counters.refused[Refusal.HELPER_ROOM]).toBe(1);
+  lab.tracker.events.flush();
+  expect([told, lab.table.size, lab.table.counters.created]).toEqual([[], 0, 0]);
+  expect([...lab.table.zones.counts(), ...lab.memory.index.filter((word) => word !== 0)]).toEqual([]);
+  expect(lab.send(tcp(end(s4, 20), end(public4, 1029), 'S')).state).toBe('new|trk');
+  const { state, frame } = lab.sendPacket(packetOf(command, 6), request);
+  expect([state, payloadOf(frame)]).toEqual(['new|trk|snat', 'PORT 198,51,100,200,4,5\r\n']);
+  expect(lab.send(tcp(end(s4, 20), end(public4, 1029), 'S')).state).toBe('new|rel|trk');
+});
+
+test('what is expected stays expected when its connection finds no place in the index', () => {
+  const lab = new Lab(8);
+  lab.send(udp(end(c4, 3000), end(s4, 69), '\0\x01file\0octet\0'), { commit: true, helper: 'tftp' });
+  const answer = udp(end(s4, 5555), end(c4, 3000), 'data');
+  const { index } = lab.memory;
+  const before = index.slice();
+  // Entries of the record that is never used: each bucket is full, and none of them has another place to go to.
+  for (let place = 0; place < index.length; place += 1) if (index[place] === 0) index[place] = 1;
+  expect(lab.send(answer, data).state).toBe('table-full');
+  expect([lab.table.counters.refusedIndex, lab.table.size]).toEqual([1, 1]);
+  index.set(before);
+  expect(lab.send(answer, data).state).toContain('new|rel|trk');
+  expect(lab.send(udp(end(s4, 5556), end(c4, 3000))).state).toBe('new|trk');
 });
 
 test('a TFTP server may answer from any port, to the one that asked', () => {
