@@ -5,6 +5,7 @@ import { keyOf } from '../offload/testing/packets.ts';
 import { FlowCounter } from './counter.ts';
 import { DecidedFlows, type DecidedFlowsLimits } from './decided-flows.ts';
 import type { Decider } from './decider.ts';
+import { Anchor } from './state/observed.ts';
 import { ObservedPorts } from './state/ports.ts';
 import { ObservedPrefixes } from './state/prefixes.ts';
 import { ObservedMap } from './state/table.ts';
@@ -217,6 +218,74 @@ test('a full table takes from the port that has most', () => {
   for (let i = 0; i < 10; i += 1) expect(flows.table.match(key(`10.0.1.${i}`, 2).words)).not.toBe(-1);
   for (let i = 0; i < 10; i += 1) expect(typeof flows.decide(key(`10.0.2.${i}`, 3), null)).toBe('number');
   expect(flows.table.size).toBe(100);
+});
+
+test('what is not kept for want of a mask takes no place from others', () => {
+  const { flows } = flowsOf(
+    {
+      decide(packet, decision) {
+        if (packet.ipv4 !== null) packet.ipv4.source.mark((packet.ipv4.source.peek()[0] & 31) + 1);
+        decision.output(2);
+      },
+    },
+    { maximumFlows: 4, maximumMasks: 2 },
+  );
+  // Two masks, and all the room there is.
+  for (const source of ['10.0.0.30', '10.0.1.30', '10.0.0.31', '10.0.1.31']) flows.decide(key(source), null);
+  expect(flows.table.size).toBe(4);
+  for (let i = 1; i < 20; i += 1) flows.decide(key(`10.0.0.${i}`), null);
+  expect(flows.counters).toMatchObject({ tooManyMasks: 19, exchanged: 0 });
+  expect(flows.table.size).toBe(4);
+});
+
+test('what others decide while a decision is being kept takes nothing from under it', () => {
+  const gates = new ObservedMap<number>('gates');
+  const { flows } = flowsOf({
+    decide(_, decision) {
+      gates.get('one');
+      decision.output(2);
+    },
+  });
+  const others = flowsOf({
+    decide(_, decision) {
+      gates.get('one');
+      decision.everyPacket('it is tried here');
+    },
+  }).flows;
+  const other = key('10.0.0.9').words;
+  others.recall(other);
+  flows.table.observe({
+    flowAdded: () => void others.recall(other),
+    flowModified: () => {},
+    flowRemoved: () => {},
+    flowsFlushed: () => {},
+  });
+  flows.decide(key('10.0.0.1'), null);
+  expect(flows.table.size).toBe(1);
+  gates.set('one', 1);
+  expect(flows.table.size).toBe(0);
+});
+
+test('once closed, nothing hangs on what decisions rested on', () => {
+  let freed = 0;
+  class Probe extends Anchor {
+    protected override freed(): void {
+      freed += 1;
+    }
+  }
+  const probe = new Probe('probe');
+  const gate = new ObservedValue('gate', 0);
+  const { flows } = flowsOf({
+    decide(_, decision) {
+      probe.read();
+      decision.output(gate.get() + 2);
+    },
+  });
+  flows.decide(key('10.0.0.1'), null);
+  gate.set(1);
+  expect([flows.table.size, freed]).toEqual([0, 0]);
+  flows.close();
+  expect(freed).toBeGreaterThan(0);
 });
 
 test('masks of one port do not keep out those of others', () => {

@@ -179,7 +179,6 @@ export class DecidedFlows implements DependentGroup {
    */
   decide(key: FlowKey, frame: (() => Uint8Array) | null): number | Int32Array {
     const record = this.#run(key.words, PassKind.TRANSLATE, frame);
-    this.#makeRoom(record);
     const slot = this.#keep(key.words, record);
     if (slot !== -1) return slot;
     this.onlyRecord = record;
@@ -195,7 +194,6 @@ export class DecidedFlows implements DependentGroup {
   recall(key: Uint32Array, within: Uint32Array | null = null): number {
     const record = this.#run(key, PassKind.RECALL, null);
     if (within !== null && record.mask.some((bits, word) => (bits & ~within[word]) !== 0)) return -1;
-    this.#makeRoom(record);
     return this.#keep(key, record);
   }
 
@@ -251,6 +249,7 @@ export class DecidedFlows implements DependentGroup {
       counters.tooManyMasks += 1;
       return -1;
     }
+    if (table.size >= this.#maximumFlows) this.#makeRoom();
     const masked = this.#masked;
     const { mask, actions } = record;
     for (let i = 0; i < KEY_WORDS; i += 1) masked[i] = key[i] & mask[i];
@@ -322,8 +321,7 @@ export class DecidedFlows implements DependentGroup {
   }
 
   /** A full table: the port with the most flows has one less. */
-  #makeRoom(record: DecisionRecord): void {
-    if (record.everyPacket !== null || this.table.size < this.#maximumFlows) return;
+  #makeRoom(): void {
     let largest: PortFlows | null = null;
     for (const port of this.#ports.values()) if (largest === null || port.size > largest.size) largest = port;
     let oldest: KeptFlow | null = null;
@@ -434,11 +432,18 @@ export class DecidedFlows implements DependentGroup {
 
   /** All flows end. */
   flush(): void {
+    this.#clear(this.#ended.length);
     if (this.table.size === 0) return;
     this.table.flush();
     for (const flow of this.#flows) if (flow !== undefined) this.#forget(flow);
     this.#flows.length = 0;
     this.#clear(this.#ended.length);
+  }
+
+  /** All flows end, and no more are decided about. */
+  close(): void {
+    this.flush();
+    this.#pass.reading.clear();
   }
 
   /** Tell the counters of decisions what was counted until now. @param slot of one flow; left out, of all */

@@ -48,6 +48,9 @@ export interface DatapathStatistics {
   cacheHits: number;
 }
 
+/** Of {@link Datapath.slot}. */
+const NO_FLOW = -2;
+
 export class Datapath {
   readonly table: FlowTable;
   readonly #recent: RecentFlows;
@@ -69,7 +72,7 @@ export class Datapath {
     this.#engine = new ActionEngine(options.hooks, options);
   }
 
-  /** To be asked within hooks: the flow that the packet falls to; -1 for one that actions of its own are run over. */
+  /** To be asked within hooks: the flow that the packet falls to; -1 for one that actions of its own are run over, -2 for one that comes to neither. */
   get slot(): number {
     return this.#slot;
   }
@@ -260,6 +263,7 @@ export class Datapath {
     }
     const extraction = extract(packet, key);
     if (extraction !== Extraction.DONE) {
+      this.#slot = NO_FLOW;
       this.#engine.discard(packet, extractionDrop(extraction));
       return false;
     }
@@ -317,6 +321,7 @@ export class Datapath {
       this.#engine.run(packet, key, decided, 0, decided.length);
       return;
     }
+    this.#slot = NO_FLOW;
     let heard = false;
     try {
       heard = this.#hooks.miss?.(packet, key) === true;

@@ -27,6 +27,8 @@ export class Anchor {
   /** Whether it changes only when ports come, go or are set otherwise, of which whoever forwards hears anyhow. */
   readonly isOfPorts: boolean;
   #first: Tie | null = null;
+  /** Readings that have it: what they lead to may hang on it yet. */
+  #readings = 0;
 
   constructor(name: string, isOfPorts = false) {
     this.name = name;
@@ -73,9 +75,15 @@ export class Anchor {
     this.forgetIfFree();
   }
 
-  /** Internal: when nothing hangs on it, whoever keeps it need not. */
+  /** Internal: a reading has it, or has it no more. */
+  heldBy(readings: 1 | -1): void {
+    this.#readings += readings;
+    this.forgetIfFree();
+  }
+
+  /** Internal: when nothing hangs on it, nor may, whoever keeps it need not. */
   forgetIfFree(): void {
-    if (this.#first === null) this.freed();
+    if (this.#first === null && this.#readings === 0) this.freed();
   }
 
   /** Nothing hangs on it. May be called again. */
@@ -173,12 +181,13 @@ export class Reading {
     const words =
       field === null ? null : Int32Array.from({ length: Math.ceil(field.width / 32) }, (_, i) => field.peek()[i]);
     this.#reads.push({ anchor, version: anchor.version, detail, field, words });
+    anchor.heldBy(1);
   }
 
   clear(): void {
     const reads = this.#reads;
     this.#reads = [];
-    for (const { anchor } of reads) anchor.forgetIfFree();
+    for (const { anchor } of reads) anchor.heldBy(-1);
   }
 
   /** Whether anything that was read has changed since. */

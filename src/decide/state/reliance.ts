@@ -4,6 +4,9 @@
  */
 import { type Anchor, type Dependent, type Reading, type Tie, untieAll } from './observed.ts';
 
+/** Most places that answers rest on; when there are more, all are asked for again. */
+const MOST = 4096;
+
 export class Reliance implements Dependent {
   readonly #known = new Map<Anchor, Set<number>>();
   readonly #onEnd: () => void;
@@ -19,7 +22,9 @@ export class Reliance implements Dependent {
     const ties = reading.tieMore(this, this.#known, this.#ties);
     if (ties === undefined) return false;
     this.#ties = ties;
-    return true;
+    if (this.#known.size <= MOST) return true;
+    this.end();
+    return false;
   }
 
   end(): void {

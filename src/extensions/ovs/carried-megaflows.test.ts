@@ -150,6 +150,27 @@ test('a megaflow that changes or goes takes along what rests on it, and keeps it
   bridge.compare();
 });
 
+test('a port that leaves the datapath takes along what is sent to it, and what comes from it', () => {
+  const bridge = new Bridge();
+  const { pair } = bridge;
+  bridge.set(1, deny(22));
+  bridge.flow('recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4()', '2,3');
+  bridge.flow('recirc_id(0),in_port(2),eth(),eth_type(0x0800),ipv4()', '3');
+  bridge.set(2, deny(22));
+  for (let i = 0; i < 2; i += 1) {
+    expect(pair.send(1, frame('10.0.0.1'))).toEqual([2, 3]);
+    expect(pair.send(2, frame('10.0.0.1'))).toEqual([3]);
+  }
+  expect(pair.flows).toBe(2);
+  bridge.command('del-if', { port: 'p2' });
+  expect(pair.flows).toBe(0);
+  for (let i = 0; i < 2; i += 1) {
+    expect(pair.send(1, frame('10.0.0.1'))).toEqual([3]);
+    expect(pair.send(2, frame('10.0.0.1'))).toEqual([]);
+  }
+  bridge.compare();
+});
+
 test('a filter above is asked along, drops elsewhere, and its list changes what runs', () => {
   const bridge = new Bridge(wall());
   const { pair } = bridge;

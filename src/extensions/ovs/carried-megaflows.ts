@@ -38,6 +38,37 @@ class Megaflow {
   }
 }
 
+/** What numbers of ports stand for, as far as decisions rest on it. */
+class Numbering {
+  readonly #find: (number: number) => number;
+  readonly #known = new Map<number, { readonly anchor: Anchor; found: number }>();
+
+  constructor(find: (number: number) => number) {
+    this.#find = find;
+  }
+
+  /** What a number stands for: a decision that is being made rests on it. */
+  of(number: number): number {
+    let known = this.#known.get(number);
+    if (known === undefined) {
+      known = { anchor: new Anchor(`port number ${number}`), found: this.#find(number) };
+      this.#known.set(number, known);
+    }
+    known.anchor.read();
+    return known.found;
+  }
+
+  /** Numbers may stand for others now: what rests on those ends. */
+  changed(): void {
+    for (const [number, known] of this.#known) {
+      const found = this.#find(number);
+      if (found === known.found) continue;
+      known.found = found;
+      known.anchor.changed();
+    }
+  }
+}
+
 /** One datapath's megaflows. */
 class CarriedMegaflows {
   readonly carried: CarriedFlows;
@@ -46,6 +77,8 @@ class CarriedMegaflows {
   /** By slot of the megaflow, and by slot of the decision. */
   readonly #megaflows = new Map<number, Megaflow>();
   readonly #bySlot: (Megaflow | null)[] = [];
+  readonly #portIds: Numbering;
+  readonly #numbers: Numbering;
   readonly #key = new Uint32Array(KEY_WORDS);
   /** What the present decision rests on; null when Open vSwitch is not asked, or has no flow for it. */
   #present: Megaflow | null = null;
@@ -53,6 +86,8 @@ class CarriedMegaflows {
 
   constructor(handle: ExtensionHandle, registry: FlowRegistry, forwarding: FlowForwarding, own: FlowSource) {
     this.#own = own;
+    this.#portIds = new Numbering((number) => own.portIdOf(number));
+    this.#numbers = new Numbering((portId) => own.numberOf(portId));
     this.#forwarding = forwarding;
     this.#stopObserving = own.table.observe({
       flowAdded: () => {},
@@ -78,6 +113,13 @@ class CarriedMegaflows {
       carried: (slot, packets, bytes) => this.#count(slot, packets, bytes),
     });
     this.carried.start();
+  }
+
+  /** Ports have come or gone, or have other numbers. */
+  portsChanged(): void {
+    this.#portIds.changed();
+    this.#numbers.changed();
+    this.carried.changed();
   }
 
   close(): void {
@@ -108,7 +150,7 @@ class CarriedMegaflows {
               mask: table.maskOf(slot).words,
               actions,
               drop: drop === 0 ? null : (DROP_NAMES.get(drop) ?? 'FLOW'),
-              portIdOf: (number) => this.#own.portIdOf(number),
+              portIdOf: (number) => this.#portIds.of(number),
             });
           },
         },
@@ -122,7 +164,7 @@ class CarriedMegaflows {
   #match(): number {
     const key = this.#key;
     key.set(this.carried.present);
-    key[Word.IN_PORT] = this.#own.numberOf(key[Word.IN_PORT]);
+    key[Word.IN_PORT] = this.#numbers.of(key[Word.IN_PORT]);
     return this.#own.table.match(key);
   }
 
@@ -177,7 +219,7 @@ export class OfferedDatapaths implements FlowRegistry {
     const megaflows = new CarriedMegaflows(this.#handle, this.#registry, this.#forwarding, own);
     this.#all.set(own.table, megaflows);
     return {
-      portsChanged: () => megaflows.carried.changed(),
+      portsChanged: () => megaflows.portsChanged(),
       close: () => {
         this.#all.delete(own.table);
         megaflows.close();

@@ -34,6 +34,10 @@ import type { StackedDecider } from './placed.ts';
 /** How often flows are looked at that may be over, in milliseconds. */
 const ADVANCE_MS = 250;
 
+/** Own flows that are decided about at once when decisions begin to be offered, and milliseconds until the next so many are. Packets of the others are met meanwhile. */
+const OFFERED_AT_ONCE = 64;
+const OFFER_MS = 5;
+
 /** What is not kept is not decided about again so soon. A power of two of places, by the hash of keys. */
 const REFUSED = 4096;
 const REFUSED_MS = 1000;
@@ -79,6 +83,8 @@ export class CarriedFlows implements ForwardedPackets {
   #isDecided = false;
   #offered: Offered | null = null;
   #timer: TimerHandle | null = null;
+  /** The next own flows are to be decided about. */
+  #offering: TimerHandle | null = null;
 
   constructor(options: CarriedFlowsOptions) {
     this.#options = options;
@@ -172,13 +178,28 @@ export class CarriedFlows implements ForwardedPackets {
       },
     };
     this.#timer ??= this.#nextTurn();
-    for (let slot = own.table.next(0); slot !== -1; slot = own.table.next(slot + 1)) this.#offerAtOnce(slot);
+    this.#offerFrom(0);
+  }
+
+  /** Decide about own flows from a slot on, some at a time. */
+  #offerFrom(first: number): void {
+    const { handle, own } = this.#options;
+    const most = handle.host.setTimer === undefined ? Number.POSITIVE_INFINITY : OFFERED_AT_ONCE;
+    this.#offering = null;
+    let slot = own.table.next(first);
+    for (let count = 0; slot !== -1 && count < most; count += 1) {
+      this.#offerAtOnce(slot);
+      slot = own.table.next(slot + 1);
+    }
+    if (slot !== -1) this.#offering = handle.setTimer(OFFER_MS, () => this.#offerFrom(slot));
   }
 
   #end(): void {
     this.#timer?.cancel();
     this.#timer = null;
-    this.#offered?.flows.flush();
+    this.#offering?.cancel();
+    this.#offering = null;
+    this.#offered?.flows.close();
     this.#offered?.registration.close();
     this.#offered?.stopWatching();
     this.#offered = null;

@@ -95,6 +95,16 @@ test('a filter above a forwarding decider is decided along, and its list changes
   expect(denied.counters.denied).toBe(2);
 });
 
+test('what no decision can be made about counts no copies of the packet before it', () => {
+  const pair = twins(wall(), hub());
+  expect(pair.send(1, frame('10.1.2.3', 50))).toEqual([2, 4]);
+  const refused = () => pair.quick.sw.drops(3).map(({ name, packets }) => [name, packets]);
+  expect(refused()).toEqual([['wall:LOW_PORT', 1]]);
+  // A header of service chaining that is cut off.
+  for (let i = 0; i < 3; i += 1) expect(pair.send(1, Uint8Array.from(ethernet(0x894f, [0, 0])))).toEqual([]);
+  expect(refused()).toEqual([['wall:LOW_PORT', 1]]);
+});
+
 test('a port that comes or goes changes floods, and nothing else', () => {
   const pair = twins(hub());
   pair.send(1, frame('10.0.0.1'));

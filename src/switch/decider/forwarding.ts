@@ -130,7 +130,7 @@ export class ForwardingDecider implements Extension {
     this.#unwatch = null;
     this.#timer?.cancel();
     this.#timer = null;
-    this.#flows.flush();
+    this.#flows.close();
     this.#beAlong([]);
     this.#offered?.close();
     this.#offered = null;

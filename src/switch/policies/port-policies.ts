@@ -69,8 +69,8 @@ export class PortPolicies implements StackedDecider {
   /** Ports have come, gone, or got other names. */
   portsChanged(): void {
     const { reachablePorts } = this.#core;
-    for (const { portId } of this.ports.all())
-      if (!reachablePorts.some((port) => port.portId === portId)) this.ports.delete(portId);
+    const reachable = new Set(reachablePorts.map(({ portId }) => portId));
+    for (const { portId } of this.ports.all()) if (!reachable.has(portId)) this.ports.delete(portId);
     for (const { portId, name } of reachablePorts) this.ports.set(portId, name);
   }
 
