@@ -166,7 +166,7 @@ test('what a killed daemon has left goes on, whatever was to be otherwise, and t
   }
   world.up(ports);
   expect(world.pings('b', '10.7.0.1', 3)).toBe(true);
-  expect(world.log()).toMatch(/flows of the former process were taken over/);
+  await until('all was taken over', () => world.log().includes('flows of the former process were taken over'));
   await kill();
   // What does not fit is gone, and that is said, too.
   const links = ArrayMap.open(join(`${world.socket}.bpf`, 'links', 'manifest'), {

@@ -54,7 +54,7 @@ class Bench {
     const { port1, port2 } = new MessageChannel();
     this.#other = port2;
     port2.postMessage('ready');
-    this.workshop = new WorkshopAside(port1);
+    this.workshop = new WorkshopAside(() => port1);
     this.offload = new FlowOffload({
       table: this.table,
       nowMs: () => this.nowMs,

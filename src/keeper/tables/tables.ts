@@ -144,6 +144,7 @@ export class KeptTables implements FlowRegistry {
       const wait = this.#step(table);
       if (wait >= 0 && (waitMs < 0 || wait < waitMs)) waitMs = wait;
     }
+    this.#workshop?.rest();
     if (waitMs >= 0) this.#wakeAt(nowMs + Math.max(waitMs, POLL_MS), nowMs);
     return 0;
   }

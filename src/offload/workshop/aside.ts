@@ -15,25 +15,34 @@ type Answer = AnswerData | { readonly error: string };
 /** What the other thread says: first that it is at work. */
 type Said = AnswerData | 'ready';
 
+/** A thread with nothing to do for this long ends, as it takes some 20 MB; with the next order comes another. */
+const REST_MS = 5000;
+
 export class WorkshopAside implements Workshop {
-  readonly #port: MessagePort;
+  readonly #start: () => MessagePort;
+  #port: MessagePort | null = null;
   /** Orders that are not answered, by number. */
   readonly #jobs = new Map<number, AsideJob>();
   #lastId = 0;
-  /** The thread begins, and what is ordered would wait until it is there; it is at work; or it has ended. */
-  #thread: 'begins' | 'at work' | 'gone' = 'begins';
-  #isClosed = false;
+  /** There is none for now; it begins, and what is ordered would wait until it is there; it is at work; or it has ended by itself. */
+  #thread: 'none' | 'begins' | 'at work' | 'gone' = 'none';
+  #usedMs = 0;
 
-  /** @param port whose other end a thread serves */
-  constructor(port: MessagePort) {
-    this.#port = port;
+  /** @param start begins a thread, and gives the port whose other end that serves */
+  constructor(start: () => MessagePort) {
+    this.#start = start;
   }
 
   begin(order: WorkOrder): Job {
     // Code cannot be handed over.
     const hasCode = order.drafts.some(({ stages, observe }) => stages !== undefined || observe !== undefined);
+    this.#usedMs = performance.now();
+    if (this.#thread === 'none' && !hasCode) {
+      this.#port = this.#start();
+      this.#thread = 'begins';
+    }
     if (this.#thread === 'begins') this.#receive();
-    if (this.#thread !== 'at work' || hasCode) return atOnce.begin(order);
+    if (this.#thread !== 'at work' || this.#port === null || hasCode) return atOnce.begin(order);
     const id = this.#lastId + 1;
     const data = dataOf(id, order);
     const job = new AsideJob(order, () => this.#receive());
@@ -44,7 +53,9 @@ export class WorkshopAside implements Workshop {
   }
 
   #receive(): void {
-    for (let got = receiveMessageOnPort(this.#port); got !== undefined; got = receiveMessageOnPort(this.#port)) {
+    const port = this.#port;
+    if (port === null) return;
+    for (let got = receiveMessageOnPort(port); got !== undefined; got = receiveMessageOnPort(port)) {
       const answer = got.message as Said;
       if (answer === 'ready') {
         this.#thread = 'at work';
@@ -65,15 +76,25 @@ export class WorkshopAside implements Workshop {
     this.#jobs.clear();
   }
 
-  get isClosed(): boolean {
-    return this.#isClosed;
+  /** Whether the thread at the other end of a port is this one's still. */
+  has(port: MessagePort): boolean {
+    return this.#port === port;
   }
 
-  /** Nothing more is ordered, and the thread ends. What it is at goes with it. */
+  /** To be called now and then: a thread that has had nothing to do for some time ends. */
+  rest(): void {
+    if (this.#port === null || this.#thread === 'gone' || performance.now() < this.#usedMs + REST_MS) return;
+    this.#receive();
+    if (this.#thread === 'at work' && this.#jobs.size === 0) this.close();
+  }
+
+  /** The thread ends, and what it is at goes with it. What is ordered after this gets another one. */
   close(): void {
     this.#receive();
-    this.#isClosed = true;
-    this.#port.close();
+    const port = this.#port;
+    this.#port = null;
+    if (this.#thread !== 'gone') this.#thread = 'none';
+    port?.close();
   }
 }
 
