@@ -1,5 +1,6 @@
 /** The daemon's life: one a socket, killed and started anew, changed while it runs, never half of a change. */
 import { existsSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { ApplyResult, PortInfo, Status } from '../src/daemon/client.ts';
 import { must, run, until, World } from './daemon-world.ts';
@@ -188,4 +189,27 @@ test('an idle daemon takes less than 1 % of a core and 150 MB', async () => {
   );
   const rss = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
   expect(Number(rss?.[1]) / 1024).toBeLessThan(150);
+});
+
+test('a daemon that ends just as it is asked is none: the next one starts', async () => {
+  twoHosts();
+  // What was killed may take a connection, and says nothing any more.
+  let taken = 0;
+  const dying = createServer((connection) => {
+    taken += 1;
+    connection.once('data', () => {
+      connection.destroy();
+      dying.close();
+    });
+  });
+  await new Promise<void>((listening) => {
+    dying.listen(world.socket, listening);
+  });
+  const file = world.file('millrace.yaml', twoPorts);
+  const child = world.start(['up', '--daemon', '-f', file]);
+  const code = await new Promise((gone) => {
+    child.once('exit', gone);
+  });
+  expect([taken, code]).toEqual([1, 0]);
+  expect(world.pings('a', '10.9.0.2')).toBe(true);
 });

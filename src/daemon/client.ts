@@ -57,6 +57,13 @@ function failureOf(error: NonNullable<Reply['error']>): Failure {
   return new Failure(known, error.message, error.data?.hint ?? null);
 }
 
+/** The daemon has closed the connection, with calls unanswered. */
+export class ConnectionClosed extends Failure {
+  constructor() {
+    super('failed', 'the daemon closed the connection', 'look at its log');
+  }
+}
+
 /** A connection to a daemon. */
 export class Client {
   readonly #socket: Socket;
@@ -74,7 +81,7 @@ export class Client {
     socket.on('data', this.#onData);
     socket.on('error', () => socket.destroy());
     socket.on('close', () => {
-      this.#fail(new Failure('failed', 'the daemon closed the connection', 'look at its log'));
+      this.#fail(new ConnectionClosed());
       this.onClose?.();
     });
   }

@@ -2,9 +2,11 @@
 import { spawn } from 'node:child_process';
 import { closeSync, existsSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { Command, Option } from 'commander';
 import {
   type Client,
+  ConnectionClosed,
   DaemonNotRunning,
   Failure,
   loadConfigTools,
@@ -52,16 +54,30 @@ async function socketOf(cli: Cli, file: string | null): Promise<string> {
   return resolve(parseConfig(readText(file), file).daemon.socket ?? cli.socketPath);
 }
 
+/** How often a daemon is asked again that ends just now, and milliseconds between. */
+const MOST_TRIES = 100;
+const TRY_AGAIN_MS = 50;
+
+/** The daemon that serves a socket; null when none does. One that was killed may take connections for a moment, until its memory is gone. */
+async function findRunning(cli: Cli, socket: string): Promise<{ client: Client; pid: number } | null> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      const client = await cli.connect(socket);
+      const { pid } = await client.call('status', {});
+      return { client, pid };
+    } catch (error) {
+      if (error instanceof DaemonNotRunning) return null;
+      if (!(error instanceof ConnectionClosed) || tries === MOST_TRIES) throw error;
+    }
+    await pause(TRY_AGAIN_MS);
+  }
+}
+
 /** Apply the file to a daemon that runs already. @returns false when none does */
 async function applyToRunning(cli: Cli, socket: string, file: string | null): Promise<boolean> {
-  let client: Client;
-  try {
-    client = await cli.connect(socket);
-  } catch (error) {
-    if (error instanceof DaemonNotRunning) return false;
-    throw error;
-  }
-  const { pid } = await client.call('status', {});
+  const running = await findRunning(cli, socket);
+  if (running === null) return false;
+  const { client, pid } = running;
   if (file === null) {
     const hint =
       'give a changed file with -f to apply it, stop the daemon with `millrace down`, or choose another --socket';
