@@ -29,6 +29,10 @@ const MOST_PASSES = 3;
 /** Forwarding deciders that said nothing. */
 const NOT_FORWARDED: Omit<DecidedDrop, 'by'> = { reason: 'NOT_FORWARDED' };
 
+function forwarderOf(deciders: readonly PlacedDecider[]): string {
+  return deciders.find(({ type }) => type === 'forwarding')?.name ?? '';
+}
+
 export class Pass {
   /** What the last pass has read of observed state. Whoever keeps its record ties it to this before the next pass. */
   readonly reading = new Reading();
@@ -112,19 +116,18 @@ export class Pass {
     this.#asked.clear();
     whileReading(this.reading, () => this.#ask(deciders));
     const { actions, drop, excluded, counters, endsInMs, everyPacket, notes } = decision.soFar();
-    const mask = state.marks.mask.slice();
+    const { mask } = state.marks;
     for (let i = 0; i < KEY_WORDS; i += 1) this.#masked[i] = key[i] & mask[i];
     const flaw = validateActions(actions, this.#masked);
     if (flaw !== null)
       throw new DecisionError(`${state.marks.by || 'nobody'} decided what cannot be done: ${flaw.message}`);
-    const forwarder = deciders.find(({ type }) => type === 'forwarding')?.name ?? '';
     return {
-      mask,
+      mask: kind === PassKind.TRANSLATE ? mask : mask.slice(),
       actions,
-      drop: actions.length > 0 ? null : (drop ?? { by: forwarder, ...NOT_FORWARDED }),
+      drop: actions.length > 0 ? null : (drop ?? { by: forwarderOf(deciders), ...NOT_FORWARDED }),
       excluded,
       counters,
-      deciders: this.#sameAsLast(deciders.flatMap(({ name }) => (this.#asked.has(name) ? [name] : []))),
+      deciders: this.#namesOfAsked(deciders),
       endsInMs,
       everyPacket,
       trace:
@@ -138,10 +141,17 @@ export class Pass {
     };
   }
 
-  /** Mostly the same are asked: one list serves many records. */
-  #sameAsLast(asked: readonly string[]): readonly string[] {
+  /** Those that had a say, from the top of the stack. Mostly they are the same: one list serves many records. */
+  #namesOfAsked(deciders: readonly PlacedDecider[]): readonly string[] {
+    const asked = this.#asked;
     const last = this.#lastAsked;
-    if (asked.length !== last.length || asked.some((name, i) => name !== last[i])) this.#lastAsked = asked;
+    let count = 0;
+    for (const { name } of deciders) {
+      if (!asked.has(name)) continue;
+      if (last[count] !== name) count = Number.POSITIVE_INFINITY;
+      count += 1;
+    }
+    if (count !== last.length) this.#lastAsked = deciders.flatMap(({ name }) => (asked.has(name) ? [name] : []));
     return this.#lastAsked;
   }
 

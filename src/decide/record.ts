@@ -23,7 +23,7 @@ export interface DecisionTrace {
 
 /** The outcome of one pass through the deciders. */
 export interface DecisionRecord {
-  /** Bits that were looked at, in the shape of a flow key: packets that agree in them get the same decision. */
+  /** Bits that were looked at, in the shape of a flow key: packets that agree in them get the same decision. Of a packet that came, good until the next one is decided about. */
   readonly mask: Uint32Array;
   /** A list of actions of flow/; none when packets are dropped. */
   readonly actions: Int32Array;
