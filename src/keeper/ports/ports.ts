@@ -245,7 +245,7 @@ export class KeptPorts implements Iterable<PortPrograms> {
     if (one.share !== null) this.#shares.workedOff(one.share, count, nowMs - beganMs, nowMs);
   }
 
-  /** Packets that programs have dropped, as as many as the port's share were on their way up. */
+  /** Packets that programs have dropped, because as many as the port's share were on their way up. */
   #refused(share: PuntShare, packets: number): void {
     for (const one of this.#ports.values()) {
       if (one.share !== share) continue;
