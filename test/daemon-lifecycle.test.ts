@@ -177,18 +177,15 @@ test('an idle daemon takes less than 1 % of a core and 150 MB', async () => {
     const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ');
     return Number(fields[11]) + Number(fields[12]);
   };
-  // A tick is 10 ms. What starting and the first packets cost, such as compiling what has become hot, ends at some time.
-  await until(
-    'it is idle',
-    async () => {
-      const before = ticks();
-      await new Promise((resume) => setTimeout(resume, 5_000));
-      return (ticks() - before) / 500 < 0.01;
-    },
-    40_000,
-  );
-  const rss = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
-  expect(Number(rss?.[1]) / 1024).toBeLessThan(150);
+  const residentMegabytes = () =>
+    Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
+  // A tick is 10 ms. What starting and the first packets cost ends at some time, such as compiling what has become hot, and the thread that makes programs.
+  const isIdle = async () => {
+    const before = ticks();
+    await new Promise((resume) => setTimeout(resume, 5_000));
+    return (ticks() - before) / 500 < 0.01 && residentMegabytes() < 150;
+  };
+  await until('it is idle', isIdle, 40_000);
 });
 
 test('a daemon that ends just as it is asked is none: the next one starts', async () => {
