@@ -54,7 +54,7 @@ class Bench {
     const { port1, port2 } = new MessageChannel();
     this.#other = port2;
     port2.postMessage('ready');
-    this.workshop = new WorkshopAside(() => port1);
+    this.workshop = new WorkshopAside(() => ({ port: port1, stop: () => {} }));
     this.offload = new FlowOffload({
       table: this.table,
       nowMs: () => this.nowMs,
@@ -265,3 +265,27 @@ test('tables that end while something is made for them leave no descriptor and n
   for (let time = 0; time < 20; time += 1) comeAndGo();
   expect(held()).toEqual(before);
 });
+
+// The compiled room, as Node runs no thread of TypeScript.
+test('threads that are let go while they begin end', async () => {
+  const load = (path: string): Promise<unknown> => import(new URL(`../dist/offload/${path}`, import.meta.url).href);
+  const { startWorkshop } = (await load('workshop/start.js')) as typeof import('../src/offload/workshop/start.ts');
+  const { OffloadMaps } = (await load('layout/maps.js')) as typeof import('../src/offload/layout/maps.ts');
+  const { TableSizes } = (await load('layout/sizes.js')) as typeof import('../src/offload/layout/sizes.ts');
+  const threads = () => readdirSync('/proc/self/task').length;
+  const before = threads();
+  const warnings: string[] = [];
+  const maps = OffloadMaps.create(new TableSizes({ entries: 16, keyWords: 4, parameterWords: 4, cpus: cpuParts() }));
+  for (let i = 0; i < 20; i += 1) {
+    const workshop = startWorkshop((message) => warnings.push(message));
+    workshop.begin({ maps, sizes: null, drafts: [] }).abandon();
+    workshop.close();
+  }
+  expect(threads()).toBeGreaterThan(before);
+  // The thread that orders has no turn of Node's loop meanwhile.
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  for (let i = 0; i < 1000 && threads() > before; i += 1) Atomics.wait(pause, 0, 0, 20);
+  expect(threads()).toBeLessThanOrEqual(before);
+  expect(warnings).toEqual([]);
+  maps.close();
+}, 60_000);

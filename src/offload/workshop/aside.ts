@@ -15,21 +15,29 @@ type Answer = AnswerData | { readonly error: string };
 /** What the other thread says: first that it is at work. */
 type Said = AnswerData | 'ready';
 
+/** A thread that has been begun. */
+export interface WorkshopThread {
+  /** The other end of the port that it serves. A thread that is at work ends when this is closed. */
+  readonly port: MessagePort;
+  /** End it before it is at work: one that only begins would miss that its port is closed. */
+  stop(): void;
+}
+
 /** A thread with nothing to do for this long ends, as it takes some 20 MB; with the next order comes another. */
 const REST_MS = 5000;
 
 export class WorkshopAside implements Workshop {
-  readonly #start: () => MessagePort;
-  #port: MessagePort | null = null;
+  readonly #start: () => WorkshopThread;
+  #thread: WorkshopThread | null = null;
   /** Orders that are not answered, by number. */
   readonly #jobs = new Map<number, AsideJob>();
   #lastId = 0;
   /** There is none for now; it begins, and what is ordered would wait until it is there; it is at work; or it has ended by itself. */
-  #thread: 'none' | 'begins' | 'at work' | 'gone' = 'none';
+  #state: 'none' | 'begins' | 'at work' | 'gone' = 'none';
   #usedMs = 0;
 
-  /** @param start begins a thread, and gives the port whose other end that serves */
-  constructor(start: () => MessagePort) {
+  /** @param start begins a thread */
+  constructor(start: () => WorkshopThread) {
     this.#start = start;
   }
 
@@ -37,28 +45,28 @@ export class WorkshopAside implements Workshop {
     // Code cannot be handed over.
     const hasCode = order.drafts.some(({ stages, observe }) => stages !== undefined || observe !== undefined);
     this.#usedMs = performance.now();
-    if (this.#thread === 'none' && !hasCode) {
-      this.#port = this.#start();
-      this.#thread = 'begins';
+    if (this.#state === 'none' && !hasCode) {
+      this.#thread = this.#start();
+      this.#state = 'begins';
     }
-    if (this.#thread === 'begins') this.#receive();
-    if (this.#thread !== 'at work' || this.#port === null || hasCode) return atOnce.begin(order);
+    if (this.#state === 'begins') this.#receive();
+    if (this.#state !== 'at work' || this.#thread === null || hasCode) return atOnce.begin(order);
     const id = this.#lastId + 1;
     const data = dataOf(id, order);
     const job = new AsideJob(order, () => this.#receive());
     this.#lastId = id;
     this.#jobs.set(id, job);
-    this.#port.postMessage(data);
+    this.#thread.port.postMessage(data);
     return job;
   }
 
   #receive(): void {
-    const port = this.#port;
-    if (port === null) return;
+    const port = this.#thread?.port;
+    if (port === undefined) return;
     for (let got = receiveMessageOnPort(port); got !== undefined; got = receiveMessageOnPort(port)) {
       const answer = got.message as Said;
       if (answer === 'ready') {
-        this.#thread = 'at work';
+        this.#state = 'at work';
         continue;
       }
       const job = this.#jobs.get(answer.id);
@@ -71,30 +79,31 @@ export class WorkshopAside implements Workshop {
   /** The thread has ended: what it was at fails, and everything else is made at once. */
   gone(why: string): void {
     this.#receive();
-    this.#thread = 'gone';
+    this.#state = 'gone';
     for (const job of this.#jobs.values()) job.answer({ error: why });
     this.#jobs.clear();
   }
 
   /** Whether the thread at the other end of a port is this one's still. */
   has(port: MessagePort): boolean {
-    return this.#port === port;
+    return this.#thread?.port === port;
   }
 
   /** To be called now and then: a thread that has had nothing to do for some time ends. */
   rest(): void {
-    if (this.#port === null || this.#thread === 'gone' || performance.now() < this.#usedMs + REST_MS) return;
+    if (this.#thread === null || this.#state === 'gone' || performance.now() < this.#usedMs + REST_MS) return;
     this.#receive();
-    if (this.#thread === 'at work' && this.#jobs.size === 0) this.close();
+    if (this.#state === 'at work' && this.#jobs.size === 0) this.close();
   }
 
   /** The thread ends, and what it is at goes with it. What is ordered after this gets another one. */
   close(): void {
     this.#receive();
-    const port = this.#port;
-    this.#port = null;
-    if (this.#thread !== 'gone') this.#thread = 'none';
-    port?.close();
+    const thread = this.#thread;
+    if (this.#state === 'begins') thread?.stop();
+    this.#thread = null;
+    if (this.#state !== 'gone') this.#state = 'none';
+    thread?.port.close();
   }
 }
 

@@ -32,7 +32,7 @@ export function startWorkshop(warn: (message: string) => void): WorkshopAside {
     });
     worker.unref();
     port1.unref();
-    return port1;
+    return { port: port1, stop: () => void worker.terminate() };
   });
   return workshop;
 }
