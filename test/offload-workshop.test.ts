@@ -45,6 +45,8 @@ class Bench {
   readonly workshop: WorkshopAside;
   nowMs = Number(process.hrtime.bigint() / 1_000_000n);
   installations = 0;
+  /** How often programs could not be installed, while they cannot; null while they can. */
+  refusals: number | null = null;
   readonly #hook: 'tc' | 'xdp';
   readonly #other: MessagePort;
   #attached: readonly LoadedProgram[] = [];
@@ -66,6 +68,10 @@ class Bench {
       programs: { mark: () => 0, isPast: () => true },
       puntPath: { mark: () => 0, isPast: () => true },
       install: ({ programs }) => {
+        if (this.refusals !== null) {
+          this.refusals += 1;
+          throw new Error('no interface takes it');
+        }
         this.installations += 1;
         this.#attached = programs;
       },
@@ -227,6 +233,36 @@ describe.each(['tc', 'xdp'] as const)('at %s', (hook) => {
     bench.settle();
     expect(bench.run(1)).toBe('sent');
     expect(bench.offload.setCopies(null)).toBe(true);
+  });
+
+  test('what could not be installed is tried again after a while; until then the former programs go on', () => {
+    const bench = new Bench(hook);
+    bench.put(0, '1');
+    bench.settle();
+    bench.refusals = 0;
+    // Further masks, and more flows than there is room for.
+    for (let i = 1; i < 60; i += 1) bench.put(i, '1');
+    const begunMs = bench.nowMs;
+    let failures = 0;
+    while (bench.nowMs < begunMs + 2000) {
+      bench.nowMs += 5;
+      try {
+        bench.offload.poll();
+      } catch (error) {
+        expect(String(error)).toContain('no interface takes it');
+        failures += 1;
+      }
+      bench.work();
+      expect(bench.run(0)).toBe('sent');
+    }
+    expect(bench.run(1)).toBe('up');
+    expect(failures).toBe(bench.refusals);
+    expect(failures).toBeGreaterThan(1);
+    expect(failures).toBeLessThanOrEqual(4);
+    bench.refusals = null;
+    bench.settle();
+    for (let i = 0; i < 60; i += 1) expect(bench.run(i), `flow ${i}`).toBe('sent');
+    expect(bench.offload.reasons().size).toBe(0);
   });
 
   test('a thread that ends while it makes something is named, and the thread that has asked makes it itself', () => {

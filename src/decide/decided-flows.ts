@@ -393,14 +393,20 @@ export class DecidedFlows implements DependentGroup {
       }
     }
     this.counters.changed += slots.length;
-    this.table.removeMany(slots);
-    for (const slot of slots) this.#flows[slot] = undefined;
+    try {
+      this.table.removeMany(slots);
+    } finally {
+      for (const slot of slots) this.#flows[slot] = undefined;
+    }
     return others;
   }
 
   #remove(flow: KeptFlow): void {
-    this.table.remove(flow.slot);
-    this.#forget(flow);
+    try {
+      this.table.remove(flow.slot);
+    } finally {
+      this.#forget(flow);
+    }
   }
 
   #forget(flow: KeptFlow): void {

@@ -14,7 +14,7 @@ export interface Dependent {
 
 /** Where outcomes are kept. */
 export interface DependentGroup {
-  /** As {@link Dependent.end} of each of its own; one may be named more than once. @returns those of others */
+  /** As {@link Dependent.end} of each of its own, which have all ended when it throws; one may be named more than once. @returns those of others */
   endMany(dependents: readonly Dependent[]): readonly Dependent[];
 }
 
@@ -120,29 +120,48 @@ let isEnding = false;
 /** So many end at once. */
 const MANY = 256;
 
+/** @throws what was thrown first by an end, when all have ended */
 function finishEndings(): void {
   if (isEnding) return;
   isEnding = true;
-  try {
-    while (endings.length > 0) {
-      const ending = endings;
-      endings = [];
-      if (ending.length >= MANY) endTogether(ending);
-      else for (const each of ending) each.end();
-    }
-  } finally {
+  const failures: unknown[] = [];
+  while (endings.length > 0) {
+    const ending = endings;
     endings = [];
-    isEnding = false;
+    if (ending.length >= MANY) endTogether(ending, failures);
+    else for (const each of ending) endOne(each, failures);
+  }
+  isEnding = false;
+  if (failures.length > 0) throw failures[0];
+}
+
+function endOne(dependent: Dependent, failures: unknown[]): void {
+  try {
+    dependent.end();
+  } catch (error) {
+    failures.push(error);
   }
 }
 
-function endTogether(dependents: readonly Dependent[]): void {
+/** Those of one group after the other. */
+function endTogether(dependents: readonly Dependent[], failures: unknown[]): void {
   for (let rest = dependents; rest.length > 0; ) {
     const [{ group }] = rest;
-    if (group === undefined) {
-      rest[0].end();
-      rest = rest.slice(1);
-    } else rest = group.endMany(rest);
+    if (group !== undefined) rest = endGroup(group, rest, failures);
+    else {
+      for (const each of rest) if (each.group === undefined) endOne(each, failures);
+      rest = rest.filter((each) => each.group !== undefined);
+    }
+  }
+}
+
+function endGroup(group: DependentGroup, dependents: readonly Dependent[], failures: unknown[]): readonly Dependent[] {
+  try {
+    return group.endMany(dependents);
+  } catch (error) {
+    failures.push(error);
+    // Its own have ended all the same.
+    return dependents.filter((dependent) => dependent.group !== group);
   }
 }
 

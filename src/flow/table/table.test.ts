@@ -164,6 +164,32 @@ test('observers hear of what was added, modified, removed and flushed, while the
   expect(heard).toEqual(['+7', '~8', '-8', '+7', 'flush 1']);
 });
 
+test.each(['remove', 'removeMany', 'flush'] as const)(
+  '%s: flows go, and all observers hear it, though one throws',
+  (how) => {
+    const table = new FlowTable();
+    const slots = [1, 2, 3].map((port) => put(table, { key: words({ [Word.IN_PORT]: port }) }));
+    const heard: number[] = [];
+    const throwing = () => {
+      throw new Error(`no ${heard.length}`);
+    };
+    const quiet = { flowAdded: () => {}, flowModified: () => {} };
+    table.observe({ ...quiet, flowRemoved: throwing, flowsFlushed: throwing });
+    table.observe({ ...quiet, flowRemoved: (slot) => heard.push(slot), flowsFlushed: () => heard.push(...slots) });
+    const going = how === 'remove' ? slots.slice(0, 1) : how === 'removeMany' ? slots.slice(0, 2) : slots;
+    expect(() => {
+      if (how === 'remove') table.remove(slots[0]);
+      else if (how === 'removeMany') table.removeMany(going);
+      else table.flush();
+    }).toThrow('no 0');
+    expect(heard).toEqual(going);
+    expect(table.size).toBe(slots.length - going.length);
+    for (const [i, slot] of slots.entries()) {
+      expect(table.match(words({ [Word.IN_PORT]: i + 1 }))).toBe(going.includes(slot) ? -1 : slot);
+    }
+  },
+);
+
 test('a slot that is used again has another generation and no statistics', () => {
   const table = new FlowTable();
   const slot = put(table, {});

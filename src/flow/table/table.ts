@@ -278,8 +278,10 @@ export class FlowTable implements EntryPositions {
     return -1;
   }
 
+  /** @throws what an observer throws first: the flow is removed, and the others have been told */
   remove(slot: number): void {
-    for (const observer of this.#observers) observer.flowRemoved(slot);
+    const failures: unknown[] = [];
+    this.#tellRemoved(slot, failures);
     const mask = this.maskOf(slot);
     const info = this.#slots.info;
     const at = slot << INFO_SHIFT;
@@ -293,13 +295,26 @@ export class FlowTable implements EntryPositions {
     this.#size -= 1;
     this.#removals += 1;
     this.giveBack();
+    if (failures.length > 0) throw failures[0];
+  }
+
+  #tellRemoved(slot: number, failures: unknown[]): void {
+    for (const observer of this.#observers) {
+      try {
+        observer.flowRemoved(slot);
+      } catch (error) {
+        failures.push(error);
+      }
+    }
   }
 
   /**
    * Remove many flows, each named once. Where all flows of a mask go nothing is looked for in its table. Memory is given back by {@link giveBack}, or by later removals.
+   * @throws as {@link remove}, when all are removed
    */
   removeMany(slots: readonly number[]): void {
-    for (const observer of this.#observers) for (const slot of slots) observer.flowRemoved(slot);
+    const failures: unknown[] = [];
+    for (const slot of slots) this.#tellRemoved(slot, failures);
     const { info } = this.#slots;
     const going = new Int32Array(this.#masks.byId.length);
     for (const slot of slots) going[info[(slot << INFO_SHIFT) + Info.MASK]] += 1;
@@ -320,6 +335,7 @@ export class FlowTable implements EntryPositions {
     for (const mask of [...this.#masks.all]) if (isWhole[mask.id]) this.#masks.remove(mask);
     this.#size -= slots.length;
     this.#removals += slots.length;
+    if (failures.length > 0) throw failures[0];
   }
 
   /** Give back memory that the flows that are left do not need, if that is worthwhile. */
@@ -329,9 +345,16 @@ export class FlowTable implements EntryPositions {
     if (this.#size === 0 || this.#removals >= capacity * REMOVALS_PER_SLOT) this.#shrink();
   }
 
-  /** Remove every flow. */
+  /** Remove every flow. @throws as {@link remove}, when all are removed */
   flush(): void {
-    for (const observer of this.#observers) observer.flowsFlushed();
+    const failures: unknown[] = [];
+    for (const observer of this.#observers) {
+      try {
+        observer.flowsFlushed();
+      } catch (error) {
+        failures.push(error);
+      }
+    }
     const info = this.#slots.info;
     for (let slot = this.next(0); slot !== -1; slot = this.next(slot + 1)) {
       const at = slot << INFO_SHIFT;
@@ -343,6 +366,7 @@ export class FlowTable implements EntryPositions {
     this.#masks.clear();
     this.#size = 0;
     if (this.#slots.capacity > SMALL_TABLE) this.#shrink();
+    if (failures.length > 0) throw failures[0];
   }
 
   /**

@@ -207,10 +207,10 @@ export class KeptTable {
     const { takeover, ports, host } = this.#room;
     const { tc, xdp } = this;
     const of = (hook: LoadedProgram['hook']) => installation.programs.find((program) => program.hook === hook);
+    const prepared = takeover.prepareTables(this.source, installation);
     // Without one over the same tables, a hook that is not used now has none.
     this.tc = of('tc') ?? (installation.newMaps ? null : tc);
     this.xdp = of('xdp') ?? (installation.newMaps ? null : xdp);
-    const prepared = takeover.prepareTables(this.source, installation);
     try {
       ports.putPrograms(this);
       if (this.isSettling && this.left !== null) takeover.exchange(this.left, this);

@@ -137,7 +137,11 @@ export class KeptTables implements FlowRegistry {
   #poll(): number {
     const { host } = this.#room;
     const nowMs = host.nowMs();
-    if (nowMs < this.#polledMs + POLL_MS) return 0;
+    if (nowMs < this.#polledMs + POLL_MS) {
+      // What came in this turn of the loop is looked at even when nothing else happens.
+      this.#wakeAt(this.#polledMs + POLL_MS, nowMs);
+      return 0;
+    }
     this.#polledMs = nowMs;
     let waitMs = -1;
     for (const table of this.#set.running()) {

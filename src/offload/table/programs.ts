@@ -442,11 +442,22 @@ export class Programs {
   }
 
   /** Nothing is under way any more. @param isDone otherwise it is still to be done */
-  #end({ tookMs, drafts }: Change, isDone: boolean): void {
+  #end({ tookMs, drafts, sizes, beginsAnew }: Change, isDone: boolean): void {
     this.#work = null;
-    if (!isDone) for (const { state } of drafts) state.dirty = true;
+    if (!isDone) {
+      for (const { state } of drafts) state.dirty = true;
+      if (sizes !== null && !beginsAnew) this.#wantAgain(sizes);
+    }
     this.lastMs = tookMs;
     this.#notBeforeMs = this.#options.nowMs() + Math.max(GATHER_MS, this.lastMs * (SHARE - 1));
+  }
+
+  /** Flows that ask for more room ask once. */
+  #wantAgain(sizes: TableSizes): void {
+    const { wanted } = this.#placement;
+    wanted.entries = Math.max(wanted.entries, sizes.entries);
+    wanted.keyWords = Math.max(wanted.keyWords, sizes.keyWords);
+    wanted.parameterWords = Math.max(wanted.parameterWords, sizes.parameterWords);
   }
 
   /** Something went wrong that has nothing to do with what was to be made: it is tried again, later. */
