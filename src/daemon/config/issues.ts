@@ -16,6 +16,9 @@ export interface ConfigIssue {
   message: string;
 }
 
+/** So many issues of one configuration are told, and have a place. */
+export const MOST_ISSUES = 100;
+
 /** `file:line:column: path: message`, as compilers write it. */
 export function formatIssue(issue: ConfigIssue): string {
   const path = issue.path === '' ? '' : `${issue.path}: `;
@@ -92,6 +95,8 @@ export class Locator implements Places<ConfigIssue> {
   readonly #file: string;
   readonly #document: Document;
   readonly #lines: LineCounter;
+  /** Places that were looked for: each look goes through the mappings on its way. */
+  #looks = 0;
 
   constructor(file: string, document: Document, lines: LineCounter) {
     this.#file = file;
@@ -109,7 +114,8 @@ export class Locator implements Places<ConfigIssue> {
    * An issue at a path: at its value; at the key when `atKey`; at the innermost mapping that exists when the path does not.
    */
   atPath(path: readonly PropertyKey[], message: string, atKey = false): ConfigIssue {
-    return this.at(this.#offset(path, atKey), path, message);
+    this.#looks += 1;
+    return this.at(this.#looks > MOST_ISSUES ? 0 : this.#offset(path, atKey), path, message);
   }
 
   #offset(path: readonly PropertyKey[], atKey: boolean): number {

@@ -77,6 +77,24 @@ test('aliases that multiply are refused, not expanded', () => {
   expect(issuesOf(lines.join('\n'))[0]).toMatch(/^millrace.yaml:1:1: .*alias/i);
 });
 
+test('a text of a megabyte that is all of one kind is answered while one waits', () => {
+  const texts = {
+    anchors: '&a '.repeat(300_000),
+    tags: '!a '.repeat(300_000),
+    commas: `[${','.repeat(800_000)}`,
+    dashes: '- '.repeat(400_000),
+    questions: '? '.repeat(400_000),
+    keys: Array.from({ length: 100_000 }, (_, i) => `k${i}:\n`).join(''),
+    'the same key': 'a:\n'.repeat(200_000),
+    'unknown extensions': `extensions:\n${' - zzz\n'.repeat(50_000)}`,
+  };
+  for (const [kind, text] of Object.entries(texts)) {
+    const issues = issuesOf(text);
+    expect(issues.length, kind).toBeGreaterThan(0);
+    expect(issues.length, kind).toBeLessThanOrEqual(101);
+  }
+}, 120_000);
+
 test('a file that nests without end is refused in a sentence', () => {
   for (const text of ['['.repeat(50_000), `ports: ${'{ a: '.repeat(80)}1${' }'.repeat(80)}`])
     expect(issuesOf(text).at(-1)).toContain('the configuration nests deeper than 64 levels');

@@ -4,28 +4,34 @@
  */
 import { existsSync } from 'node:fs';
 import { dirname, isAbsolute, resolve } from 'node:path';
-import { type CST, LineCounter, Parser, parseDocument } from 'yaml';
+import { type Document, isScalar, Lexer, LineCounter, Parser, parseDocument, visit } from 'yaml';
 import { ADDRESS_KEEPER, BUILTIN_EXTENSIONS } from '../extensions.ts';
 import { messageOf } from '../rpc/failure.ts';
 import { flawOf, MAX_LEVELS } from '../rpc/plain-data.ts';
-import { type ConfigIssue, describeZod, formatIssue, Locator } from './issues.ts';
+import { type ConfigIssue, describeZod, formatIssue, Locator, MOST_ISSUES } from './issues.ts';
 import { type Config, deviceProblem, normalise } from './model.ts';
 import { configSchema } from './schema.ts';
 import { nearest } from './suggest.ts';
 
-/** A configuration is not valid. The message lists every issue, one a line. */
+/** A configuration is not valid. The message lists the issues, one a line. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
+  /** In the order in which they were found; of very many the first. */
   readonly issues: readonly ConfigIssue[];
 
+  /** @param issues all of them */
   constructor(issues: readonly ConfigIssue[]) {
-    super(issues.map(formatIssue).join('\n'));
-    this.issues = issues;
+    const told = issues.slice(0, MOST_ISSUES);
+    const more = issues.length - told.length;
+    super([...told.map(formatIssue), ...(more > 0 ? [`and ${more} more like these`] : [])].join('\n'));
+    this.issues = told;
   }
 }
 
 /** Expansion of aliases is bounded, against files that are small and mean much. */
 const MAX_ALIASES = 100;
+/** What the library takes the longer over the more there are: names and types of parts of a text, and commas behind commas. */
+const MAX_ODDITIES = 1000;
 
 /**
  * Read a configuration.
@@ -34,13 +40,16 @@ const MAX_ALIASES = 100;
  * @throws ConfigError with everything that is wrong
  */
 export function parseConfig(text: string, file: string): Config {
-  if (nestsTooDeep(text)) {
-    const message = `the configuration nests deeper than ${MAX_LEVELS} levels`;
-    throw new ConfigError([{ file, line: 1, column: 1, path: '', message }]);
+  const tooMuch = tooMuchOf(text);
+  if (tooMuch !== null) {
+    throw new ConfigError([{ file, line: 1, column: 1, path: '', message: `the configuration ${tooMuch}` }]);
   }
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true });
+  // The library compares each key of a mapping with each other.
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: false });
   const locate = new Locator(file, document, lines);
+  const twice = keysTwice(document);
+  if (twice.length > 0) throw new ConfigError(twice.map((at) => locate.at(at, [], 'Map keys must be unique')));
   if (document.errors.length > 0) {
     throw new ConfigError(document.errors.map((error) => locate.at(error.pos[0], [], yamlSentence(error.message))));
   }
@@ -72,19 +81,38 @@ function fillEmptyPorts(data: unknown): void {
 }
 
 /**
- * Whether lists and mappings lie in each other too deep. What makes data of a text goes down on the stack, and ends the process where a regular expression is
- * compiled at its very end; splitting it into tokens does not.
+ * What a text has too much of for its size to be paid for, as the rest of a sentence; null for nothing. What makes data of a text goes down on the stack, and
+ * ends the process where a regular expression is compiled at its very end; splitting it into tokens does not.
  */
-function nestsTooDeep(text: string): boolean {
-  let level: CST.Token[] = [...new Parser().parse(text)];
-  for (let depth = -1; level.length > 0; depth += 1) {
-    if (depth > MAX_LEVELS) return true;
-    level = level.flatMap((token) => {
-      if (token.type === 'document') return token.value ?? [];
-      return 'items' in token ? token.items.flatMap(({ key, value }) => [key ?? [], value ?? []].flat()) : [];
-    });
+function tooMuchOf(text: string): string | null {
+  const parser = new Parser();
+  let oddities = 0;
+  let before = '';
+  for (const lexeme of new Lexer().lex(text)) {
+    if (lexeme.startsWith('&') || lexeme.startsWith('!') || (lexeme === ',' && before === ',')) oddities += 1;
+    if (oddities > MAX_ODDITIES) return `has more than ${MAX_ODDITIES} anchors, tags and empty places`;
+    if (lexeme.trim() !== '') before = lexeme;
+    for (const _ of parser.next(lexeme));
+    // The document, and what is being read, are there besides lists and mappings.
+    if (parser.stack.length > MAX_LEVELS + 2) return `nests deeper than ${MAX_LEVELS} levels`;
   }
-  return false;
+  return null;
+}
+
+/** Where keys stand that are in their mapping already. */
+function keysTwice(document: Document): number[] {
+  const twice: number[] = [];
+  visit(document, {
+    Map(_, { items }) {
+      const known = new Set<unknown>();
+      for (const { key } of items) {
+        if (!isScalar(key)) continue;
+        if (known.has(key.value)) twice.push(key.range?.[0] ?? 0);
+        known.add(key.value);
+      }
+    },
+  });
+  return twice;
 }
 
 function yamlSentence(message: string): string {
