@@ -14,6 +14,7 @@ afterEach(() => world.end());
 
 const module = `
 import { closeSync } from 'node:fs';
+import { workerData } from 'node:worker_threads';
 const trap = () => { throw new Error('trap'); };
 export default {
   descriptor: { name: 'bad', type: 'filtering', version: '1.0.0' },
@@ -47,6 +48,10 @@ export default {
         case 'global': globalThis.Atomics = null; break;
         case 'clock': globalThis.performance = null; break;
         case 'deleted': delete globalThis.Uint8Array; break;
+        case 'time': performance.now = trap; break;
+        case 'view': DataView.prototype.getUint16 = trap; break;
+        case 'loops': Object.getPrototypeOf([][Symbol.iterator]()).next = trap; break;
+        case 'port': workerData.port.postMessage(null); break;
         case 'listeners': process.removeAllListeners(); break;
         case 'close': for (let fd = 3; fd < 200; fd += 1) closeSync(fd); break;
         case 'rejection': Promise.reject(new Error('nobody waits for this')); break;
@@ -85,6 +90,10 @@ const MODES = [
   ['global', 'globalThis.Atomics'],
   ['clock', 'globalThis.performance'],
   ['deleted', 'globalThis.Uint8Array'],
+  ['time', 'performance.now'],
+  ['view', 'DataView.prototype.getUint16'],
+  ['loops', 'the prototype of array iterators.next'],
+  ['port', "reading 'postMessage'"],
   ['listeners', 'process.removeAllListeners is not for extensions'],
   ['close', 'was not opened by node:fs here'],
   ['rejection', 'nobody waits for this'],

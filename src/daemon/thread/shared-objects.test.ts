@@ -1,3 +1,4 @@
+import { EventEmitter } from 'node:events';
 import { expect, test } from 'vitest';
 import { SharedObjects } from './shared-objects.ts';
 
@@ -11,7 +12,66 @@ const changes: Readonly<Record<string, () => void>> = {
   'Map.prototype.get': () => {
     Map.prototype.get = () => undefined;
   },
+  'DataView.prototype.getUint16': () => {
+    DataView.prototype.getUint16 = () => 7;
+  },
+  'Date.now': () => {
+    Date.now = () => 0;
+  },
+  'Performance.prototype.now': () => {
+    Object.getPrototypeOf(performance).now = () => 0;
+  },
+  'performance.now': () => {
+    performance.now = () => 0;
+  },
+  'array iterators.next': () => {
+    Object.getPrototypeOf([][Symbol.iterator]()).next = () => ({ done: true, value: undefined });
+  },
 };
+
+const quietChanges: Readonly<Record<string, () => void>> = {
+  'RegExp.prototype.exec': () => Reflect.deleteProperty(RegExp.prototype, 'exec'),
+  'Error.prepareStackTrace': () => {
+    Error.prepareStackTrace = () => '';
+  },
+  'Buffer.from': () => {
+    Reflect.set(Buffer, 'from', () => null);
+  },
+  'MessagePort.prototype.postMessage': () => {
+    MessagePort.prototype.postMessage = () => {};
+  },
+  'process.nextTick': () => {
+    process.nextTick = () => {};
+  },
+  'EventEmitter.prototype.emit': () => {
+    EventEmitter.prototype.emit = () => false;
+  },
+  'Promise.resolve': () => {
+    Reflect.set(Promise, 'resolve', () => null);
+  },
+};
+
+for (const [what, change] of Object.entries(quietChanges)) {
+  test(`${what} is found by the thorough look, named and put back`, () => {
+    const shared = new SharedObjects();
+    expect(shared.repair()).toBeNull();
+    change();
+    const found = shared.repair();
+    expect(found).toContain(what);
+    expect(found).toContain('it was put back');
+    expect(shared.repair()).toBeNull();
+  });
+}
+
+test("what Node sets, and what anybody may set, is nobody's fault", () => {
+  const shared = new SharedObjects();
+  Error.stackTraceLimit += 1;
+  process.title = 'other';
+  process.exitCode = 0;
+  process.setMaxListeners(20);
+  process.once('SIGUSR2', () => {}).removeAllListeners('SIGUSR2');
+  expect([shared.spoilt(), shared.repair()]).toEqual([null, null]);
+});
 
 for (const [what, change] of Object.entries(changes)) {
   test(`${what} is noticed at once, named and put back`, () => {

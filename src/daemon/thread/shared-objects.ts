@@ -4,6 +4,9 @@
  * cannot be put back, because it was frozen or cannot be configured any more, counts from then on as what it was, so that it is told once.
  */
 
+import { EventEmitter } from 'node:events';
+import { MessagePort } from 'node:worker_threads';
+
 /** Global names that the switch, and what it stands on, relies on. */
 const GLOBALS = {
   Array,
@@ -41,26 +44,45 @@ const GLOBALS = {
   process,
 } as const;
 
-/** Objects whose own properties are compared one by one, where there is time for it. */
-const SHARED: readonly [string, object][] = [
-  ['Object.prototype', Object.prototype],
+/** What no global name leads to, and everything relies on: what loops over arrays, maps and texts go by, and what threads and events are made of. */
+const UNNAMED: readonly [string, object][] = [
+  ['TypedArray.prototype', prototypeOf(Uint8Array.prototype)],
+  ['TypedArray', prototypeOf(Uint8Array)],
+  ['the prototype of iterators', prototypeOf(prototypeOf([][Symbol.iterator]()))],
+  ['the prototype of array iterators', prototypeOf([][Symbol.iterator]())],
+  ['the prototype of map iterators', prototypeOf(new Map()[Symbol.iterator]())],
+  ['the prototype of set iterators', prototypeOf(new Set()[Symbol.iterator]())],
+  ['the prototype of string iterators', prototypeOf(''[Symbol.iterator]())],
+  ['the prototype of generators', prototypeOf(prototypeOf((function* () {})()))],
+  ['Performance.prototype', prototypeOf(performance)],
   ['Function.prototype', Function.prototype],
-  ['Array.prototype', Array.prototype],
-  ['Map.prototype', Map.prototype],
-  ['Set.prototype', Set.prototype],
-  ['String.prototype', String.prototype],
-  ['Number.prototype', Number.prototype],
-  ['Promise.prototype', Promise.prototype],
-  ['Uint8Array.prototype', Uint8Array.prototype],
-  ['TypedArray.prototype', Object.getPrototypeOf(Uint8Array.prototype) as object],
-  ['Object', Object],
-  ['Array', Array],
-  ['Number', Number],
-  ['JSON', JSON],
-  ['Math', Math],
-  ['Reflect', Reflect],
-  ['Atomics', Atomics],
+  ['MessagePort.prototype', MessagePort.prototype],
+  ['EventEmitter.prototype', EventEmitter.prototype],
 ];
+
+/** What anybody may set, and what Node itself sets now and then: of `process` calls alone are looked at. */
+function isFree(name: string, key: PropertyKey, property: PropertyDescriptor | undefined): boolean {
+  if (name === 'Error') return key === 'stackTraceLimit';
+  return name === 'process' && (property === undefined || typeof property.value !== 'function');
+}
+
+/** Objects whose own properties are compared one by one, where there is time for it. The prototype of all objects is the first. */
+function everythingShared(): [string, object][] {
+  const shared = new Map<object, string>([[Object.prototype, 'Object.prototype']]);
+  for (const [name, value] of Object.entries<object>(GLOBALS)) {
+    shared.set(value, name);
+    const prototype: unknown = Reflect.get(value, 'prototype');
+    if (typeof prototype === 'object' && prototype !== null && !shared.has(prototype)) {
+      shared.set(prototype, `${name}.prototype`);
+    }
+  }
+  for (const [name, object] of UNNAMED) if (!shared.has(object)) shared.set(object, name);
+  return [...shared].map(([object, name]) => [name, object]);
+}
+
+function prototypeOf(object: object): object {
+  return Object.getPrototypeOf(object) as object;
+}
 
 const ofObject = { ...methodsOf(Object.prototype, ['hasOwnProperty', 'toString', 'valueOf']) };
 const ofArray = methodsOf(Array.prototype, [
@@ -83,6 +105,27 @@ const ofMap = methodsOf(Map.prototype, ['get', 'set', 'has', 'delete', 'clear', 
 const ofSet = methodsOf(Set.prototype, ['add', 'has', 'delete', 'clear', 'values']);
 const iterateArray = Array.prototype[Symbol.iterator];
 
+const ofDataView = methodsOf(DataView.prototype, [
+  'getUint8',
+  'getUint16',
+  'getUint32',
+  'getInt32',
+  'getBigUint64',
+  'setUint8',
+  'setUint16',
+  'setUint32',
+  'setBigUint64',
+]);
+const ofBytes = methodsOf(Uint8Array.prototype, ['set', 'subarray', 'slice', 'fill', 'copyWithin']);
+const arrayIterator = prototypeOf([][Symbol.iterator]()) as ArrayIterator<unknown>;
+const mapIterator = prototypeOf(new Map()[Symbol.iterator]()) as MapIterator<unknown>;
+const setIterator = prototypeOf(new Set()[Symbol.iterator]()) as SetIterator<unknown>;
+const { next: nextOfArray } = arrayIterator;
+const { next: nextOfMap } = mapIterator;
+const { next: nextOfSet } = setIterator;
+const { now } = performance;
+const today = Date.now;
+
 function methodsOf<T extends object, K extends keyof T>(object: T, names: readonly K[]): Pick<T, K> {
   const methods = {} as Pick<T, K>;
   for (const name of names) methods[name] = object[name];
@@ -91,7 +134,7 @@ function methodsOf<T extends object, K extends keyof T>(object: T, names: readon
 
 /** Compares what is shared with what it was when this was made, and puts it back. */
 export class SharedObjects {
-  readonly #were = SHARED.map(([name, object]) => recordOf(name, object));
+  readonly #were = everythingShared().map(([name, object]) => recordOf(name, object));
   /** Global names that mean what they did, or can be made to; null for others. */
   readonly #globals: (keyof typeof GLOBALS | null)[] = Object.keys(GLOBALS) as (keyof typeof GLOBALS)[];
   #lasts = false;
@@ -201,7 +244,28 @@ function areMethodsSame(): boolean {
   const map = Map.prototype;
   const set = Set.prototype;
   const object = Object.prototype;
+  const view = DataView.prototype;
+  const bytes = Uint8Array.prototype;
   return (
+    performance.now === now &&
+    Date.now === today &&
+    view.getUint8 === ofDataView.getUint8 &&
+    view.getUint16 === ofDataView.getUint16 &&
+    view.getUint32 === ofDataView.getUint32 &&
+    view.getInt32 === ofDataView.getInt32 &&
+    view.getBigUint64 === ofDataView.getBigUint64 &&
+    view.setUint8 === ofDataView.setUint8 &&
+    view.setUint16 === ofDataView.setUint16 &&
+    view.setUint32 === ofDataView.setUint32 &&
+    view.setBigUint64 === ofDataView.setBigUint64 &&
+    bytes.set === ofBytes.set &&
+    bytes.subarray === ofBytes.subarray &&
+    bytes.slice === ofBytes.slice &&
+    bytes.fill === ofBytes.fill &&
+    bytes.copyWithin === ofBytes.copyWithin &&
+    arrayIterator.next === nextOfArray &&
+    mapIterator.next === nextOfMap &&
+    setIterator.next === nextOfSet &&
     array.push === ofArray.push &&
     array.pop === ofArray.pop &&
     array.shift === ofArray.shift &&
@@ -249,20 +313,20 @@ function recordOf(name: string, object: object): SharedRecord {
   const properties = Object.create(null) as Record<PropertyKey, PropertyDescriptor>;
   for (const key of ownKeys(object)) {
     const property = getOwnPropertyDescriptor(object, key);
-    if (property !== undefined) properties[key] = property;
+    if (property !== undefined && !isFree(name, key, property)) properties[key] = property;
   }
   return { name, object, properties, isExtensible: isExtensible(object), enumerable: Object.keys(object).length };
 }
 
 /** @returns a property that had been changed, and one that stays so; null for none */
 function putBack(record: SharedRecord): { found: string | null; lasting: string | null } {
-  const { object, properties } = record;
+  const { name, object, properties } = record;
   let found: string | null = null;
   let lasting: string | null = null;
   const keys = ownKeys(object);
   for (let i = 0; i < keys.length; i += 1) {
     const key = keys[i];
-    if (getOwnPropertyDescriptor(properties, key) !== undefined) continue;
+    if (getOwnPropertyDescriptor(properties, key) !== undefined || isFree(name, key, undefined)) continue;
     found = toText(key);
     if (deleteProperty(object, key)) continue;
     lasting = found;

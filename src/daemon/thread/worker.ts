@@ -23,6 +23,8 @@ export interface WorkerData {
 }
 
 const { port, identity, follows, pulse: memory, graces: graceMemory } = workerData as WorkerData;
+// Modules of users can have them as well, and with the port speak for the switch.
+for (const name of Object.keys(workerData as object)) Reflect.deleteProperty(workerData as object, name);
 const up = (message: UpMessage) => port.postMessage(message);
 
 const pulse = new Pulse(memory, (number, name) => up({ type: 'entry', number, name }));
