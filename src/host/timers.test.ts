@@ -20,6 +20,42 @@ test('timers fire in the order of their deadlines, each once', () => {
   );
 });
 
+test('the timers that are left fire in order, whichever are cancelled', () => {
+  const delays = fc.array(fc.tuple(fc.integer({ min: 1, max: 1000 }), fc.boolean()), { maxLength: 500, size: 'max' });
+  fc.assert(
+    fc.property(delays, (set) => {
+      const timers = new Timers();
+      const fired: number[] = [];
+      const all = set.map(([delay]) => timers.once(delay, { onTimer: () => void fired.push(delay) }, 0));
+      for (const [index, [, isCancelled]] of set.entries()) if (isCancelled) all[index].cancel();
+      const left = set.flatMap(([delay, isCancelled]) => (isCancelled ? [] : [delay])).sort((a, b) => a - b);
+      expect(timers.untilNextMs(0)).toBe(left[0] ?? Number.POSITIVE_INFINITY);
+      expect(timers.run(1000)).toBe(left.length);
+      expect(fired).toEqual(left);
+    }),
+  );
+});
+
+test('timers that are set and cancelled for ever take no more memory than those that are left', () => {
+  const timers = new Timers();
+  for (let round = 0; round < 10_000; round += 1) {
+    timers.once(3_600_000, recorder([], ''), round).cancel();
+    if (round % 100 === 0) timers.once(3_600_000, recorder([], ''), round);
+    expect(timers.size).toBeLessThan(400);
+  }
+});
+
+test('a timer that has fired may be cancelled, again and again', () => {
+  const timers = new Timers();
+  const log: string[] = [];
+  const timer = timers.once(1, recorder(log, 'one'), 0);
+  timers.run(1);
+  timers.once(2, recorder(log, 'two'), 0);
+  for (let round = 0; round < 1_000; round += 1) timer.cancel();
+  timers.run(2);
+  expect(log).toEqual(['one@1', 'two@2']);
+});
+
 test('a periodic timer fires once a period and makes up for nothing', () => {
   const timers = new Timers();
   const log: string[] = [];

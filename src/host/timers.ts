@@ -1,6 +1,7 @@
 /**
  * Timers of the event loop (loop.ts): a binary heap by deadline. There are few of them (ageing, statistics), so what
- * counts is that asking for the next deadline costs nothing.
+ * counts is that asking for the next deadline costs nothing. One that is cancelled stays in the heap until it is met, or
+ * until such ones are the greater part of it.
  */
 
 /** Told when its time has come. */
@@ -14,38 +15,55 @@ export class Timer {
   deadlineMs: number;
   readonly periodMs: number;
   readonly handler: TimerHandler;
-  cancelled = false;
+  readonly #onCancel: () => void;
+  #cancelled = false;
 
-  constructor(deadlineMs: number, periodMs: number, handler: TimerHandler) {
+  constructor(deadlineMs: number, periodMs: number, handler: TimerHandler, onCancel: () => void) {
     this.deadlineMs = deadlineMs;
     this.periodMs = periodMs;
     this.handler = handler;
+    this.#onCancel = onCancel;
+  }
+
+  get cancelled(): boolean {
+    return this.#cancelled;
   }
 
   /** It will not fire any more, not even if it is due already. */
   cancel(): void {
-    this.cancelled = true;
+    if (this.#cancelled) return;
+    this.#cancelled = true;
+    this.#onCancel();
   }
 }
 
+/** So many in the heap are worth no rebuilding of it. */
+const FEW = 64;
+
 /** The timers of one loop. */
 export class Timers {
-  readonly #heap: Timer[] = [];
+  #heap: Timer[] = [];
+  /** Timers that were cancelled since the heap was rid of such. */
+  #cancelled = 0;
+  readonly #onCancel = () => {
+    this.#cancelled += 1;
+    if (this.#cancelled > FEW && this.#cancelled > this.#heap.length / 2) this.#forgetCancelled();
+  };
 
-  /** How many are set, cancelled ones that have not been met yet included. */
+  /** How many are set, cancelled ones that are still in the heap included. */
   get size(): number {
     return this.#heap.length;
   }
 
   /** Fire once, `delayMs` from `nowMs`. */
   once(delayMs: number, handler: TimerHandler, nowMs = performance.now()): Timer {
-    return this.#insert(new Timer(nowMs + Math.max(0, delayMs), 0, handler));
+    return this.#insert(new Timer(nowMs + Math.max(0, delayMs), 0, handler, this.#onCancel));
   }
 
   /** Fire every `periodMs`, first one period from `nowMs`. Periods that were missed are not made up for. */
   every(periodMs: number, handler: TimerHandler, nowMs = performance.now()): Timer {
     if (!(periodMs > 0)) throw new RangeError(`a period of ${periodMs} ms`);
-    return this.#insert(new Timer(nowMs + periodMs, periodMs, handler));
+    return this.#insert(new Timer(nowMs + periodMs, periodMs, handler, this.#onCancel));
   }
 
   /** Time until the next one is due: 0 when one is, Infinity when none is set. */
@@ -69,6 +87,12 @@ export class Timers {
       timer.handler.onTimer(nowMs);
     }
     return fired;
+  }
+
+  #forgetCancelled(): void {
+    this.#cancelled = 0;
+    // In order of their deadlines they are a heap.
+    this.#heap = this.#heap.filter((timer) => !timer.cancelled).sort((a, b) => a.deadlineMs - b.deadlineMs);
   }
 
   #insert(timer: Timer): Timer {
