@@ -1,5 +1,5 @@
 /** Megaflows on ports with policies and filters: what is carried elsewhere is what the switch would do, and counts as the megaflow's, the rules' and the filter's. */
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { RandomState, randomDecider } from '../../decide/testing/random-decider.ts';
 import { ethernet, fuzzRounds, ipv4, tcp, udp } from '../../flow/testing/frames.ts';
 import { newCounters } from '../../net/index.ts';
@@ -147,6 +147,27 @@ test('a megaflow that changes or goes takes along what rests on it, and keeps it
   for (let i = 0; i < 3; i += 1) expect(pair.send(1, frame('10.0.0.1'))).toEqual([]);
   expect(pair.flows).toBe(0);
   expect(pair.carried).toBe(4);
+  bridge.compare();
+});
+
+test('a place that another megaflow took is no place of the first', () => {
+  const bridge = new Bridge();
+  const { pair } = bridge;
+  const match = (port: number) => `recirc_id(0),in_port(${port}),eth(),eth_type(0x0800),ipv4()`;
+  for (const port of [1, 2]) {
+    bridge.set(port, deny(22));
+    bridge.flow(match(port), '3');
+  }
+  pair.send(1, frame('10.0.0.1'));
+  bridge.set(1, deny(23));
+  expect(pair.flows).toBe(0);
+  for (const port of [2, 1]) pair.send(port, frame('10.0.0.1'));
+  expect(pair.flows).toBe(2);
+  const table = pair.carrier.source?.table;
+  if (table === undefined) throw new Error('no decisions are offered');
+  const asked = vi.spyOn(table, 'refreshCounts');
+  for (const port of [2, 1]) bridge.command('get-flow', { flow: match(port) });
+  expect(asked.mock.calls).toEqual([[0], [1]]);
   bridge.compare();
 });
 

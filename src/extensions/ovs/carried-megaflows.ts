@@ -30,7 +30,7 @@ const DROP_NAMES = new Map<number, string>(Object.entries(Drop).map(([name, drop
 class Megaflow {
   readonly slot: number;
   readonly anchor = new Anchor('megaflow');
-  /** Slots of such decisions; some may be of others by now. */
+  /** Slots of such decisions; some may be empty by now. */
   readonly kept = new Set<number>();
 
   constructor(slot: number) {
@@ -174,8 +174,11 @@ class CarriedMegaflows {
 
   #kept(slot: number): void {
     // Of what is dropped before, nothing comes to a megaflow.
-    this.#present?.kept.add(slot);
-    this.#bySlot[slot] = this.#present;
+    const present = this.#present;
+    const before = this.#bySlot[slot];
+    if (before !== present) before?.kept.delete(slot);
+    present?.kept.add(slot);
+    this.#bySlot[slot] = present;
   }
 
   /** A megaflow does something else from now on, or nothing. What was carried until now counts as its packets. */
