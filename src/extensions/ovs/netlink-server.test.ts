@@ -109,6 +109,24 @@ test('the controller tells ids and groups of the families, and ENOENT of others'
   expect(ask('ovs_nothing')[0].errno).toBe(2);
 });
 
+test('a datapath whose local port cannot be had leaves nothing behind', () => {
+  const { world, program } = start();
+  const answers = program.request(
+    request(Family.DATAPATH, Command.NEW, ACK | ECHO, 0, (writer) => {
+      writer.string(DatapathAttribute.NAME, 'nothing');
+      writer.u32(DatapathAttribute.UPCALL_PID, 0);
+    }),
+  );
+  expect(answers.map(({ errno }) => errno)).toEqual([19]);
+  expect(() => world.server.addDatapath('nobody')).toThrow('nobody');
+  expect(world.offered).toEqual([]);
+  expect(world.server.datapaths.size).toBe(0);
+  world.server.addDatapath('dp');
+  expect(world.offered).toEqual(['dp']);
+  world.server.close();
+  expect(world.offered).toEqual([]);
+});
+
 test('a datapath with features that are not there is refused and nothing is made', () => {
   const { world, create } = start();
   expect(create(0x8000_0000).map(({ errno }) => errno)).toEqual([95]);

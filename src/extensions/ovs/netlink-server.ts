@@ -3,7 +3,7 @@
  * something is wrong or when asked to, and by the end of the dump for dumps.
  */
 import { CONTROLLER_FAMILY, type Message, NetlinkError, NlmFlag, Nlmsg } from '../../netlink/index.ts';
-import { Family, VportType } from './abi.ts';
+import { Family } from './abi.ts';
 import { u16At, u32At } from './attributes.ts';
 import type { Connection } from './device/connection.ts';
 import { PseudoDevice } from './device/pseudo-device.ts';
@@ -11,7 +11,7 @@ import { Reply } from './device/reply.ts';
 import { Errno, OvsError } from './errors.ts';
 import { handleController } from './family/controller.ts';
 import { ConnectionLimits, CT_LIMIT_ATTRIBUTES, handleCtLimit } from './family/ct-limit.ts';
-import { announceDatapathGone, DATAPATH_ATTRIBUTES, handleDatapath } from './family/datapath.ts';
+import { announceDatapathGone, DATAPATH_ATTRIBUTES, handleDatapath, makeDatapath } from './family/datapath.ts';
 import { FLOW_ATTRIBUTES, handleFlow } from './family/flow.ts';
 import { handleMeter, METER_ATTRIBUTES } from './family/meter.ts';
 import { handleNetfilter, isConnectionMessage } from './family/netfilter.ts';
@@ -19,7 +19,7 @@ import { handlePacket, PACKET_ATTRIBUTES } from './family/packet.ts';
 import { type FamilyRequest, type OvsState, parseRequest } from './family/request.ts';
 import { announceGone, handleVport, VPORT_ATTRIBUTES } from './family/vport.ts';
 import type { OvsHost } from './host.ts';
-import { LOCAL_PORT, OvsDatapath } from './ovs-datapath.ts';
+import { LOCAL_PORT, type OvsDatapath } from './ovs-datapath.ts';
 import type { Buffers } from './plain.ts';
 import type { Vport } from './vport.ts';
 
@@ -70,14 +70,10 @@ export class OvsServer {
 
   /** Make a datapath that no program has asked for. @throws OvsError EEXIST, and what the host says of its local port */
   addDatapath(name: string): OvsDatapath {
-    const { host, device, buffers, onPortGone } = this.#state;
     for (const other of this.datapaths.values()) {
       if (other.portNamed(name) !== undefined) throw new OvsError(Errno.EEXIST, `${name} exists`);
     }
-    const datapath = new OvsDatapath(name, host, device, buffers, onPortGone);
-    datapath.addPort(LOCAL_PORT, { type: VportType.INTERNAL, name, upcallPids: [0], destinationPort: 0 });
-    this.datapaths.set(datapath.interfaceIndex, datapath);
-    return datapath;
+    return makeDatapath(this.#state, name, [0]);
   }
 
   removeDatapath(datapath: OvsDatapath): void {

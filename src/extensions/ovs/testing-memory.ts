@@ -1,4 +1,5 @@
 /** A server whose devices are memory, and a program that talks to it: for the tests of this room. */
+import type { FlowSource } from '../../flow/index.ts';
 import { type Batch, ClonePool, newCounters, type Packet, PacketPool } from '../../net/index.ts';
 import { MessageWriter } from '../../netlink/index.ts';
 import { Frame } from './abi.ts';
@@ -148,6 +149,8 @@ export class MemoryWorld {
   readonly pool = new PacketPool({ packets: 64, bufferBytes: 2304 });
   readonly largePool = new PacketPool({ packets: 4, bufferBytes: 66_048 });
   readonly server: OvsServer;
+  /** Names of the flow tables that are offered. */
+  readonly offered: string[] = [];
   nowMs = 1000;
 
   /**
@@ -163,8 +166,13 @@ export class MemoryWorld {
       this.devices.set(name, device);
       return device;
     };
+    const { offered } = this;
+    const register = ({ name }: FlowSource) => {
+      offered.push(name);
+      return { portsChanged: () => {}, close: () => void offered.splice(offered.indexOf(name), 1) };
+    };
     this.server = new OvsServer(
-      { nowMs: () => this.nowMs, open },
+      { nowMs: () => this.nowMs, open, flows: { register } },
       { pool: this.pool, largePool: this.largePool, clones: new ClonePool(64) },
     );
   }

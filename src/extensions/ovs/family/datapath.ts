@@ -15,7 +15,7 @@ import type { PseudoDevice } from '../device/pseudo-device.ts';
 import { Errno, OvsError } from '../errors.ts';
 import { LOCAL_PORT, OvsDatapath } from '../ovs-datapath.ts';
 import { announce, announceUnasked } from './notify.ts';
-import { type FamilyRequest, unsupported } from './request.ts';
+import { type FamilyRequest, type OvsState, unsupported } from './request.ts';
 
 export const DATAPATH_ATTRIBUTES = 9;
 /** Entries of a mask cache that fit the kernel's memory of one processor. */
@@ -107,16 +107,22 @@ function create(request: FamilyRequest): void {
     if (datapath.name === name && request.version < 2) datapath.userFeatures = 0;
     throw new OvsError(Errno.EEXIST, `${name} exists`);
   }
-  const datapath = new OvsDatapath(name, state.host, state.device, state.buffers, state.onPortGone);
+  const datapath = makeDatapath(state, name, readPids(upcallPid));
   change(datapath, wanted);
-  datapath.addPort(LOCAL_PORT, {
-    type: VportType.INTERNAL,
-    name,
-    upcallPids: readPids(upcallPid),
-    destinationPort: 0,
-  });
-  state.datapaths.set(datapath.interfaceIndex, datapath);
   announce(request, Group.DATAPATH, headerOf(datapath, Command.NEW), (writer) => write(writer, datapath));
+}
+
+/** A new datapath with its local port. @throws OvsError what the host says of its local port, and then nothing is left */
+export function makeDatapath(state: OvsState, name: string, upcallPids: readonly number[]): OvsDatapath {
+  const datapath = new OvsDatapath(name, state.host, state.device, state.buffers, state.onPortGone);
+  try {
+    datapath.addPort(LOCAL_PORT, { type: VportType.INTERNAL, name, upcallPids, destinationPort: 0 });
+  } catch (error) {
+    datapath.close();
+    throw error;
+  }
+  state.datapaths.set(datapath.interfaceIndex, datapath);
+  return datapath;
 }
 
 /** By name, or by the header's index. @throws OvsError ENODEV */
