@@ -99,7 +99,6 @@ export class ConfiguredStack {
     if (this.#isRunning(name)) return null;
     const { factory } = entry;
     const fresh = factory === null || entry.extension.module !== null ? this.#factoryOf(entry) : factory;
-    entry.heldBack = null;
     return this.#start(entry, fresh, () => {});
   }
 
@@ -107,12 +106,20 @@ export class ConfiguredStack {
   configure(name: string, config: Record<string, unknown>): Operation<void> | null {
     const entry = this.#find(name);
     const before = entry.extension;
+    const undo = () => {
+      entry.extension = before;
+    };
     entry.extension = { ...before, config };
-    const changed = entry.enabled && !this.#isRunning(name) ? this.setEnabled(name, true) : this.refresh(name);
-    changed?.whenSettled((operation) => {
-      if (operation.error !== null) entry.extension = before;
-    });
-    return changed;
+    try {
+      const changed = entry.enabled && !this.#isRunning(name) ? this.setEnabled(name, true) : this.refresh(name);
+      changed?.whenSettled((operation) => {
+        if (operation.error !== null) undo();
+      });
+      return changed;
+    } catch (error) {
+      undo();
+      throw error;
+    }
   }
 
   /** Give a running extension its settings once more. */
@@ -240,11 +247,17 @@ export class ConfiguredStack {
 
   #start(entry: Entry, factory: ExtensionFactory, onFailure: () => void): Operation<void> {
     const settings = this.#settingsOf(entry.extension);
+    const { failedAt } = entry;
     entry.failedAt = '';
     const started = this.#switch.enableExtension(factory, settings, this.#positionOf(entry));
     started.whenSettled((operation) => {
-      entry.enabled = operation.error === null;
-      if (operation.error !== null) onFailure();
+      if (operation.error === null) {
+        entry.enabled = true;
+        entry.heldBack = null;
+        return;
+      }
+      entry.failedAt = failedAt;
+      onFailure();
     });
     return started;
   }
