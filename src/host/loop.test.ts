@@ -48,6 +48,38 @@ test('a handler that was removed by another in the same turn is not called', () 
   loop.close();
 });
 
+test('what was said of a descriptor before it was closed is not taken for news of the next one of its number', () => {
+  const loop = new EventLoop({ busyPollUs: 0 });
+  const fds = [eventfd(), eventfd()];
+  const calls: number[] = [];
+  const watch = (index: number) => {
+    const onReady = () => {
+      calls.push(index);
+      const other = 1 - index;
+      const { number } = fds[other];
+      loop.remove(number);
+      fds[other].close();
+      fds[other] = eventfd();
+      expect(fds[other].number).toBe(number);
+      watch(other);
+    };
+    loop.add(fds[index].number, { onReady, onError: () => {} });
+  };
+  for (const [index, fd] of fds.entries()) {
+    watch(index);
+    write(fd.number, one);
+  }
+  loop.poll(0);
+  expect(calls).toHaveLength(1);
+  const other = 1 - calls[0];
+  loop.remove(fds[calls[0]].number);
+  write(fds[other].number, one);
+  loop.poll(0);
+  expect(calls).toEqual([1 - other, other]);
+  for (const fd of fds) fd.close();
+  loop.close();
+});
+
 test('adding a descriptor twice is refused', () => {
   const loop = new EventLoop();
   const fd = eventfd();

@@ -67,6 +67,8 @@ export class EventLoop {
   readonly #wake: FileDescriptor;
   readonly #wakeBytes = new Uint8Array(8);
   readonly #handlers: (LoopHandler | undefined)[] = [];
+  /** Descriptors that were added since epoll was asked last: what it has said of these numbers is about others, which are closed. */
+  readonly #added = new Set<number>();
   readonly #pollers: Poller[] = [];
   readonly #busyPollMs: number;
   readonly #pulse: LoopPulse | null;
@@ -100,6 +102,7 @@ export class EventLoop {
     if (this.#handlers[fd] !== undefined) throw new RangeError(`descriptor ${fd} is watched already`);
     this.#epoll.add(fd, events);
     this.#handlers[fd] = handler;
+    this.#added.add(fd);
   }
 
   /** Watch for other events of a descriptor that was added. @throws SystemError */
@@ -192,6 +195,7 @@ export class EventLoop {
     if (work > 0) this.#lastWorkMs = now;
     else if (now - this.#lastWorkMs >= this.#busyPollMs) sleepMs = Math.min(longestMs, this.timers.untilNextMs(now));
     // epoll counts whole milliseconds: rounding up keeps a timer from being polled for at the end of its wait.
+    if (this.#added.size > 0) this.#added.clear();
     if (pulse !== null && sleepMs > 0) pulse.sleeps(true);
     const ready = this.#epoll.wait(Math.ceil(sleepMs));
     if (pulse !== null && sleepMs > 0) pulse.sleeps(false);
@@ -209,14 +213,14 @@ export class EventLoop {
       return;
     }
     const handler = this.#handlers[fd];
-    // Removed by a handler that ran before it in this turn.
-    if (handler === undefined) return;
+    // A handler that ran before it in this turn has removed it, and may have added another one of its number.
+    if (handler === undefined || this.#added.has(fd)) return;
     if ((events & EpollEvent.ERR) !== 0) {
       const errno = takeSocketError(fd);
       if (errno < 0) this.remove(fd);
       handler.onError(errno);
       // The handler may have removed or closed it.
-      if (errno < 0 || this.#handlers[fd] !== handler) return;
+      if (errno < 0 || this.#handlers[fd] !== handler || this.#added.has(fd)) return;
     }
     if ((events & ~EpollEvent.ERR) !== 0) handler.onReady(events);
   }
