@@ -1,15 +1,6 @@
 /** The seqpacket server, with a Python program at the other end: datagrams keep their bounds, a slow reader is waited for, ends are told once. */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import {
-  closeSync,
-  existsSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -20,6 +11,7 @@ import {
   type SeqpacketServerOptions,
   SystemError,
 } from '../src/host/index.ts';
+import { TakenDescriptors } from './support/index.ts';
 
 const SECOND_MS = 1000;
 
@@ -255,20 +247,10 @@ test('without a descriptor left connections are ended, told, and the loop sleeps
   server = listen({ onRefused: (why) => refusals.push(why) });
   const { text } = program(MANY);
   await turnUntil('the program is there', () => peers.some(({ datagrams }) => datagrams.length > 0));
-  const limit = (number: number | string) =>
-    spawnSync('prlimit', ['--pid', String(process.pid), `--nofile=${number}:`]);
-  const before = /Max open files\s+(\d+)/.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1] ?? '';
-  const highest = Math.max(...readdirSync('/proc/self/fd').map(Number));
-  const filling: number[] = [];
-  expect(limit(highest + 1).status).toBe(0);
+  const descriptors = new TakenDescriptors();
   try {
-    try {
-      for (;;) filling.push(openSync('/dev/null', 'r'));
-    } catch (error) {
-      expect(error).toMatchObject({ code: 'EMFILE' });
-    }
     // Room for two, or for one if something else in this process opened a file meanwhile.
-    for (const fd of filling.splice(-2)) closeSync(fd);
+    descriptors.spare(2);
     await turnUntil('all are served or refused', () => {
       answerMany(9);
       return text() !== '';
@@ -279,8 +261,7 @@ test('without a descriptor left connections are ended, told, and the loop sleeps
     expect(refusals).toEqual(Array(refused).fill('there is no file descriptor left (EMFILE)'));
     expect(loop.poll(50)).toBe(false);
   } finally {
-    for (const fd of filling) closeSync(fd);
-    limit(before);
+    descriptors.end();
   }
 });
 

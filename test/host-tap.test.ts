@@ -12,6 +12,7 @@ import {
   Lab,
   labLoop,
   runWhile,
+  TakenDescriptors,
   testFrame,
   wire,
 } from './support/index.ts';
@@ -129,6 +130,23 @@ test('a TAP is put into a namespace, and followed into others', async () => {
   await tcpdump.printed(/listening/);
   source.send(tap, [testFrame(70)]);
   expect(await tcpdump.result()).toContain('1 packet captured');
+});
+
+test('a TAP in another namespace is what it was while nothing more can be opened', () => {
+  const [a, outside] = lab.hosts(2);
+  const namespace = lab.own(NetworkNamespace.byName(a.name));
+  const tap = outside.inside(() => lab.own(openTap({ interfaceName: 'tap0', namespace })));
+  const descriptors = new TakenDescriptors();
+  try {
+    for (const spared of [0, 1, 1]) {
+      descriptors.spare(spared);
+      expect([tap.refresh(), tap.isElsewhere]).toEqual(['up', true]);
+    }
+  } finally {
+    descriptors.end();
+  }
+  a.ip('link set tap0 down');
+  expect(tap.refresh()).toBe('down');
 });
 
 test('tags are pushed and stripped on the way into a TAP; bad frames are counted alone', async () => {

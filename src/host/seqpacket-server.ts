@@ -9,6 +9,7 @@ import {
   Errno,
   errnoName,
   FileDescriptor,
+  isDescriptorShortage,
   isWritable,
   NativeBlock,
   Open,
@@ -229,7 +230,7 @@ export class SeqpacketServer implements LoopHandler, TimerHandler {
       const fd = this.#accept();
       if (fd < 0) {
         const errno = lastErrno();
-        if (errno !== Errno.EMFILE && errno !== Errno.ENFILE) return;
+        if (!isDescriptorShortage(errno)) return;
         if (!this.#refuse(errnoName(errno))) return;
         continue;
       }

@@ -17,6 +17,7 @@ import {
   ClockId,
   Errno,
   type FileDescriptor,
+  isDescriptorShortage,
   lastErrno,
   NetworkNamespace,
   rawRead,
@@ -124,7 +125,7 @@ export class Tap implements PortAdapter {
         if (options.mtuBytes !== undefined) control.setMtu(this.interfaceName, options.mtuBytes);
         if (options.up ?? true) control.setUp(this.interfaceName, true);
       });
-      this.refresh();
+      this.#look();
     } catch (error) {
       this.close();
       throw error;
@@ -274,23 +275,30 @@ export class Tap implements PortAdapter {
     this.refresh();
   }
 
+  /** Where nothing more can be opened, nobody can look: the device is taken for what it was. */
   refresh(): PortState {
     if (this.#closed) return this.state;
     try {
-      this.interfaceName = this.#device.name();
-      this.#withControl((control) => {
-        this.interfaceIndex = control.indexOf(this.interfaceName);
-        this.state = (control.flags(this.interfaceName) & DeviceFlag.UP) !== 0 ? 'up' : 'down';
-        this.carrier = this.state === 'up' && control.carrier(this.interfaceName);
-        this.mtuBytes = control.mtuBytes(this.interfaceName);
-        this.macAddress = control.hardwareAddress(this.interfaceName).address;
-      });
+      this.#look();
     } catch (error) {
       if (!(error instanceof SystemError)) throw error;
+      if (isDescriptorShortage(error.errno)) return this.state;
       this.state = 'gone';
       this.carrier = false;
     }
     return this.state;
+  }
+
+  /** @throws SystemError */
+  #look(): void {
+    this.interfaceName = this.#device.name();
+    this.#withControl((control) => {
+      this.interfaceIndex = control.indexOf(this.interfaceName);
+      this.state = (control.flags(this.interfaceName) & DeviceFlag.UP) !== 0 ? 'up' : 'down';
+      this.carrier = this.state === 'up' && control.carrier(this.interfaceName);
+      this.mtuBytes = control.mtuBytes(this.interfaceName);
+      this.macAddress = control.hardwareAddress(this.interfaceName).address;
+    });
   }
 
   close(): void {

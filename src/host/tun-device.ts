@@ -2,7 +2,17 @@
  * /dev/net/tun: the requests that make a TAP device and talk about it (tun(4), the kernel's tuntap.rst, linux/if_tun.h).
  * tap.ts is the adapter on top.
  */
-import { Errno, FileDescriptor, ioctl, ioctlNumber, NativeBlock, Open, open, SystemError } from './sys/index.ts';
+import {
+  Errno,
+  FileDescriptor,
+  ioctl,
+  ioctlNumber,
+  isDescriptorShortage,
+  NativeBlock,
+  Open,
+  open,
+  SystemError,
+} from './sys/index.ts';
 
 /** ioctl numbers, as on all architectures with the generic layout (x86, ARM, RISC-V, s390). */
 const Request = {
@@ -112,14 +122,17 @@ export class TunDevice {
     return request.getString(0, 16);
   }
 
-  /** The network namespace that the device is in now, as an open reference; null where the kernel does not tell. */
+  /**
+   * The network namespace that the device is in now, as an open reference; null where the kernel does not tell.
+   * @throws SystemError when nothing more can be opened
+   */
   namespace(): FileDescriptor | null {
     try {
       return new FileDescriptor(
         ioctlNumber(this.fileDescriptor, Request.GET_NAMESPACE, 0, 'find the namespace of a TAP'),
       );
     } catch (error) {
-      if (error instanceof SystemError) return null;
+      if (error instanceof SystemError && !isDescriptorShortage(error.errno)) return null;
       throw error;
     }
   }

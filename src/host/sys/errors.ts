@@ -44,6 +44,11 @@ export const Errno = {
   ETIMEDOUT: 110,
 } as const;
 
+/** Whether a call failed because nothing more can be opened at present: what it was about may be as it was. */
+export function isDescriptorShortage(errno: number): boolean {
+  return errno === Errno.EMFILE || errno === Errno.ENFILE;
+}
+
 /** The symbolic name of an errno, such as 'ENODEV'; 'E123' for one that this platform has no name for. */
 export function errnoName(errno: number): string {
   return nameByErrno.get(errno) ?? `E${errno}`;

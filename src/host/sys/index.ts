@@ -3,7 +3,7 @@ export { rawBpf } from './bpf.ts';
 export { Clock, ClockId } from './clock.ts';
 export { duplicate, FileDescriptor, openDescriptors } from './descriptor.ts';
 export { Epoll, EpollEvent } from './epoll.ts';
-export { adviceFor, DumpInterruptedError, Errno, errnoName, SystemError } from './errors.ts';
+export { adviceFor, DumpInterruptedError, Errno, errnoName, isDescriptorShortage, SystemError } from './errors.ts';
 export {
   eventfd,
   ioctl,
