@@ -1,7 +1,7 @@
 /** A datapath thread that is stuck or dies: what was to blame is named and left out, everything else comes back by itself, in the same process. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { Client, type DaemonEvent, type ExtensionInfo } from '../src/daemon/client.ts';
+import { Client, type DaemonEvent, type ExtensionInfo, type PortInfo } from '../src/daemon/client.ts';
 import { must, run, until, World } from './daemon-world.ts';
 
 let world: World;
@@ -121,6 +121,51 @@ test('a call that does not return ends with a sentence; TAPs keep their devices;
   expect(world.pid()).toBe(pid);
   expect(descriptors()).toBeLessThanOrEqual(before.descriptors + 2);
   expect(mappings()).toBeLessThanOrEqual(before.mappings + 60);
+  world.ok('down');
+});
+
+test('who is left out stays so when another one is to blame the next time, and was moved before', () => {
+  world.file('villain.mjs', villain('for (;;);'));
+  world.up(
+    config('{ quiet: true }').replace(
+      'extensions:',
+      'extensions:\n  - { name: other, module: ./villain.mjs, config: { quiet: true } }',
+    ),
+  );
+  expect(world.millrace('extension', 'run', 'villain', 'now').stderr).toContain('the datapath starts anew');
+  world.ok('extension', 'move', 'villain', '1');
+  expect(world.millrace('extension', 'run', 'other', 'now').stderr).toContain('the datapath starts anew');
+  expect(list().map(({ name, state }) => `${name} ${state}`)).toEqual([
+    'villain crashed',
+    'other crashed',
+    'learning running',
+  ]);
+  expect(world.pings('a', '10.9.0.2')).toBe(true);
+  world.ok('down');
+});
+
+test('what ports that an extension added were set to lasts over such starts', () => {
+  world.file('villain.mjs', villain('for (;;);'));
+  world.up(`
+daemon: { watchdogSeconds: 1 }
+extensions:
+  - { name: villain, module: ./villain.mjs, config: { quiet: true } }
+  - { name: ovs, config: { socket: ${world.folder}/ovs.sock } }
+`);
+  const guarded = () => world.json<PortInfo>('port', 'show', 'a').config;
+  const bridge = () => {
+    world.ok('ovs', 'dpctl', 'add-dp', 'dp');
+    world.ok('ovs', 'dpctl', 'add-if', 'dp', 'a');
+  };
+  bridge();
+  expect(guarded()).not.toHaveProperty('dhcpGuard');
+  world.ok('port', 'set', 'a', 'dhcpGuard=true');
+  for (let round = 0; round < 2; round += 1) {
+    expect(world.millrace('extension', 'run', 'villain', 'now').stderr).toContain('the datapath starts anew');
+    bridge();
+    expect(guarded()).toMatchObject({ dhcpGuard: true });
+    world.ok('extension', 'enable', 'villain');
+  }
   world.ok('down');
 });
 

@@ -23,6 +23,17 @@ export function helpForName(name: string, known: readonly string[], what: string
   return known.length === 0 ? `there are no ${what}` : `there are: ${known.join(', ')}`;
 }
 
+/** What the daemon goes on with after a fault. */
+export interface Former {
+  /** What ran, or was to run. */
+  readonly config: Config;
+  readonly configFile: string | null;
+  /** Extensions that are not to be started, with what they did. */
+  readonly heldBack: ReadonlyMap<string, string>;
+  /** What ports that extensions have added were set to, by name. */
+  readonly settingsOfAdded: ReadonlyMap<string, Port>;
+}
+
 /** The running configuration and its changes. */
 export class Control {
   readonly thread: DatapathThread;
@@ -33,6 +44,8 @@ export class Control {
   #configFile: string | null = null;
   /** Extensions that are not started because of what they did, with the reason. */
   readonly #heldBack = new Map<string, string>();
+  /** What ports that extensions have added were set to: the datapath thread has the same for when they come again. */
+  readonly #settingsOfAdded = new Map<string, Port>();
   #queue: Promise<unknown> = Promise.resolve();
 
   /** @param onChange told after every operation that was carried out */
@@ -76,27 +89,43 @@ export class Control {
     });
   }
 
+  /** See {@link Former}. */
+  get settingsOfAdded(): ReadonlyMap<string, Port> {
+    return this.#settingsOfAdded;
+  }
+
+  /** Change a port that an extension has added. @throws Failure */
+  async setAdded(name: string, port: Port): Promise<void> {
+    await this.thread.call('operate', { op: 'port-set', name, port });
+    this.#settingsOfAdded.set(name, port);
+  }
+
   /**
    * Make what ran before a fault the running configuration again, as far as it can be.
-   * @param heldBack extensions that are not started, with the reason
    * @returns what did not come back, one sentence each
    */
-  restore(wanted: Config, file: string | null, heldBack: ReadonlyMap<string, string>): Promise<string[]> {
+  restore({ config, configFile, heldBack, settingsOfAdded }: Former): Promise<string[]> {
+    // Should it fail again on the way, the next one is to know these as well.
+    for (const [name, reason] of heldBack) this.#heldBack.set(name, reason);
+    for (const [name, port] of settingsOfAdded) this.#settingsOfAdded.set(name, port);
+    this.#configFile = configFile;
     return this.serially(async () => {
-      this.#configFile = file;
-      this.#wanted = wanted;
+      this.#wanted = config;
       const lost: string[] = [];
-      for (const { operation, text } of diffConfigs(this.#running, wanted)) {
-        const reason = operation.op === 'extension-add' ? heldBack.get(operation.extension.name) : undefined;
+      const attempt = async (what: string, work: () => Promise<unknown>) => {
         try {
-          if (operation.op !== 'extension-add' || reason === undefined) await this.operate(operation);
-          else {
-            await this.operate({ ...operation, heldBack: reason });
-            this.#heldBack.set(operation.extension.name, reason);
-          }
+          await work();
         } catch (error) {
-          lost.push(`cannot ${text}: ${messageOf(error)}`);
+          lost.push(`cannot ${what}: ${messageOf(error)}`);
         }
+      };
+      await attempt('keep the settings of ports that extensions have added', () =>
+        this.thread.call('keep-settings', settingsOfAdded),
+      );
+      for (const { operation, text } of diffConfigs(this.#running, config)) {
+        const reason = operation.op === 'extension-add' ? heldBack.get(operation.extension.name) : undefined;
+        const isHeldBack = operation.op === 'extension-add' && reason !== undefined;
+        await attempt(text, () => this.operate(isHeldBack ? { ...operation, heldBack: reason } : operation));
       }
       return lost;
     });
@@ -113,7 +142,7 @@ export class Control {
   operate = async (operation: Operation): Promise<void> => {
     await this.thread.call('operate', operation);
     this.#running = evolve(this.#running, operation);
-    if ('name' in operation && operation.op.startsWith('extension-')) this.#heldBack.delete(operation.name);
+    if (MAY_START.has(operation.op) && 'name' in operation) this.#heldBack.delete(operation.name);
     this.#onChange(this.#running);
   };
 
@@ -140,6 +169,9 @@ export class Control {
     return steps;
   }
 }
+
+/** Operations after which an extension that was held back is so no longer: it runs, is disabled by choice, or is gone. */
+const MAY_START: ReadonlySet<Operation['op']> = new Set(['extension-enable', 'extension-configure', 'extension-del']);
 
 /** Nothing at all: what the datapath thread begins with. */
 function emptyConfigWithoutExtensions(): Config {

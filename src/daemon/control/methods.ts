@@ -115,7 +115,7 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
     const info = (await thread.call('ports', null)).find((port) => port.name === wanted);
     return info === undefined || info.addedBy === null ? null : info;
   }
-  /** Change a port that an extension has added: the thread keeps its settings, the configuration does not know it. */
+  /** Change a port that an extension has added: its settings are kept, but the configuration does not know it. */
   async function setAddedPort(info: PortInfo, changes: Record<string, unknown>): Promise<void> {
     const before = checkPort(info.name, { ...info.config, ...(info.device === '' ? {} : { device: info.device }) });
     const port = checkPort(info.name, mergePatch(before, changes));
@@ -125,7 +125,7 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
       const message = `port "${info.name}" was added by the extension ${info.addedBy}, which decides about ${fixed.join(', ')}`;
       throw new Failure('refused', message, 'policies can be set, such as vlan, security, acl, dhcpGuard, routerGuard');
     }
-    await thread.call('operate', { op: 'port-set', name: info.name, port });
+    await control.setAdded(info.name, port);
   }
   const extensions = () => thread.ask('extensions');
   /** A command of an extension that comes with Millrace. */

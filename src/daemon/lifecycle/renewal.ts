@@ -11,20 +11,16 @@ import { closeSync, readFileSync, writeSync } from 'node:fs';
 import { deserialize, serialize } from 'node:v8';
 import { memoryFile, replaceProcess, tapDescriptors } from '../../host/index.ts';
 import type { DaemonEvent } from '../api.ts';
-import type { Config } from '../config/model.ts';
+import type { Former } from '../control/control.ts';
 import type { Trouble } from './thread-watch.ts';
 
 const VARIABLE = 'MILLRACE_RENEWAL';
 
 /** What one process of a daemon tells the next. */
-export interface Renewal {
+export interface Renewal extends Former {
   /** When the daemon began, by its first process. */
   readonly startedAt: Date;
-  readonly config: Config;
-  readonly configFile: string | null;
   readonly events: readonly DaemonEvent[];
-  /** Extensions that are not to be started, with what they did. */
-  readonly heldBack: ReadonlyMap<string, string>;
   /** When the datapath failed without an extension that is to blame, in milliseconds since 1970. */
   readonly faults: readonly number[];
   /** Open descriptors: of the lock, and of the control socket. */

@@ -169,8 +169,9 @@ async function serve(
       return;
     }
     try {
-      const { configFile } = control;
-      renew({ startedAt, config: wanted, configFile, events: events.recent(), ...next, lock: lock.descriptor, socket });
+      const { configFile, settingsOfAdded } = control;
+      const former = { config: wanted, configFile, settingsOfAdded, ...next };
+      renew({ startedAt, ...former, events: events.recent(), lock: lock.descriptor, socket });
     } catch (error) {
       log.fatal({ err: messageOf(error) }, 'the daemon cannot start anew; it ends, and its flows go on');
     }
@@ -250,7 +251,7 @@ async function begin(
     await control.apply(config, file);
     return null;
   }
-  for (const message of await control.restore(config, renewal.configFile, renewal.heldBack)) {
+  for (const message of await control.restore(renewal)) {
     log.error(message);
     control.events.add('warning', '', message);
   }

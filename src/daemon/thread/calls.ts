@@ -14,6 +14,7 @@ import type {
   TraceResult,
 } from '../api.ts';
 import type { Operation } from '../config/diff.ts';
+import type { Port } from '../config/model.ts';
 import type { FailureKind } from '../rpc/failure.ts';
 
 export interface CaptureRequest {
@@ -44,6 +45,8 @@ export interface DatapathSummary {
 export interface DatapathCalls {
   /** Carry out one operation of a configuration change. */
   operate: { params: Operation; result: null };
+  /** What ports that extensions will add are to be set to, by name. */
+  'keep-settings': { params: ReadonlyMap<string, Port>; result: null };
   summary: { params: null; result: DatapathSummary };
   ports: { params: null; result: PortInfo[] };
   extensions: { params: null; result: ExtensionInfo[] };

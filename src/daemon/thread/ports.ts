@@ -185,6 +185,11 @@ export class DatapathPorts {
     return changed;
   }
 
+  /** What ports of users are to be set to when they are added. */
+  keepSettings(settings: ReadonlyMap<string, Port>): void {
+    for (const [name, port] of settings) this.#settings.set(name, port);
+  }
+
   /** What a user's port of this name and device was set to before, when it is added again. */
   #withSettings(name: string, asked: Port): Port {
     const known = this.#settings.get(name);

@@ -203,6 +203,10 @@ export class RunningSwitch {
   #answer<C extends DatapathCall>(call: C, params: DatapathCalls[C]['params']): Answer<DatapathCall> {
     const handlers: { [K in DatapathCall]: (given: DatapathCalls[K]['params']) => Answer<K> } = {
       operate: (operation) => this.#operate(operation) ?? null,
+      'keep-settings': (settings) => {
+        this.#ports.keepSettings(settings);
+        return null;
+      },
       summary: () => this.#summary(),
       ports: () => this.#ports.list(),
       extensions: () => this.#stack.list(),
