@@ -1,5 +1,6 @@
 /** Interfaces that are missing, taken, enslaved, renamed, pulled away under traffic and back again. */
 import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { DaemonEvent, PortInfo } from '../src/daemon/client.ts';
 import { must, run, until, World } from './daemon-world.ts';
@@ -90,6 +91,35 @@ test('a TAP that somebody deletes is made anew, with its addresses', async () =>
   await until('it is there again', () => run('ip', ['-n', guest, 'link', 'show', 'dev', 'g']).code === 0);
   await until('packets pass again', () => world.pings('a', '10.9.0.7', 1));
   expect(mac()).toBe(before);
+});
+
+test('while the daemon can open nothing more, devices come and go, and it follows as soon as it can', async () => {
+  world.host('a', '10.9.0.1/24');
+  const b = world.host('b', '10.9.0.2/24');
+  world.up(`
+ports:
+  a: { kind: netdev, security: { allowMacSpoofing: false } }
+  b: { kind: netdev }
+  t: { kind: tap, netns: ${world.namespace('c')}, addresses: [10.9.0.4/24] }
+  w: { kind: netdev, wait: true }
+`);
+  expect(world.pings('a', '10.9.0.2')).toBe(true);
+  const pid = world.pid();
+  const usual = /Max open files\s+(\d+)/.exec(readFileSync(`/proc/${pid}/limits`, 'utf8'))?.[1];
+  const limit = (most: string) => must('prlimit', '--pid', String(pid), `--nofile=${most}:`);
+  limit('1');
+  must('ip', '-n', b, 'link', 'set', 'eth0', 'down');
+  world.host('w', '10.9.0.3/24');
+  // Everything that is looked at without news has had its turn.
+  await sleep(3_000);
+  must('ip', '-n', b, 'link', 'set', 'eth0', 'up');
+  await until('packets pass', () => world.pings('a', '10.9.0.2', 1));
+  expect(world.pings('a', '10.9.0.4')).toBe(true);
+  limit(String(usual));
+  await until('the interface is found', () => state('w') === 'up');
+  expect(world.pings('a', '10.9.0.3')).toBe(true);
+  expect(world.log()).toContain('port w: cannot look at its interface, and tries again');
+  expect(world.log()).not.toContain('anew');
 });
 
 test('what cannot be a port is refused in one sentence, and nothing of it is left', () => {

@@ -39,6 +39,8 @@ export class DatapathPort implements LoopHandler, Poller, KeptPort {
   attached = false;
   /** Its TAP is in another namespace than ours, and so runs no programs. */
   isAway = false;
+  /** How its device is could not be found out the last time. */
+  isUnseen = false;
   /** Its NIC is known to have no link. */
   isLinkDown = false;
   /** The extension that uses the port under a name of its own, such as Open vSwitch; null for none. */

@@ -2,7 +2,7 @@
  * The ports of the datapath: made, changed and removed at run time; attached to their devices, detached when a device vanishes, and attached
  * again when one of that name comes back. The switch's port exists all the time, so that policies and counters last.
  */
-import { type EventLoop, PacketSocket, Tap } from '../../host/index.ts';
+import { type EventLoop, PacketSocket, SystemError, Tap } from '../../host/index.ts';
 import type { OffloadKeeper } from '../../keeper/index.ts';
 import { type Adapter, formatMac, PcapAdapter } from '../../net/index.ts';
 import type { Operation, VirtualSwitch } from '../../switch/index.ts';
@@ -447,7 +447,22 @@ export class DatapathPorts {
     this.#reexamine(port);
   }
 
+  /** See how the device of a port is. What the kernel does not tell at present, as when there is no descriptor left, is asked again. */
   #reexamine(port: DatapathPort): void {
+    try {
+      this.#examine(port);
+      port.isUnseen = false;
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+      const { message } = error;
+      if (!port.isUnseen)
+        this.#listener.onWarning(port.name, `cannot look at its interface, and tries again: ${message}`);
+      port.isUnseen = true;
+    }
+  }
+
+  /** @throws SystemError */
+  #examine(port: DatapathPort): void {
     const { adapter, config } = port;
     if (adapter === null) {
       // A TAP is made anew, an interface of others has to come by itself.
@@ -467,7 +482,7 @@ export class DatapathPorts {
       // Who added the port takes it away, too; one of the configuration waits for its interface.
       const { ownedByUser } = port;
       port.user?.onGone();
-      if (!ownedByUser) this.#reexamine(port);
+      if (!ownedByUser) this.#examine(port);
       return;
     }
     if (isElsewhere(adapter) !== port.isAway) {
@@ -502,7 +517,7 @@ export class DatapathPorts {
   /** What could not be opened, because somebody else had it or its namespace was not there, is tried again now and then. */
   #retry(): void {
     for (const port of this.#ports.values()) {
-      if (!port.attached && port.state === 'failed') this.#reexamine(port);
+      if (port.isUnseen || (!port.attached && port.state === 'failed')) this.#reexamine(port);
       // No news come from a namespace that could be given no id.
       else if (port.isLinkDown && port.isAway) this.#reexamine(port);
     }

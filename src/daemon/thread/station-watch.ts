@@ -2,7 +2,7 @@
  * Follows who is behind the ports: looks again at those whose interface, or its other end, was spoken of, and at a few more now and then, should news
  * not have come. Neighbour: stations.ts looks.
  */
-import { type EventLoop, type Timer, withRouteClient } from '../../host/index.ts';
+import { type EventLoop, SystemError, type Timer, withRouteClient } from '../../host/index.ts';
 import type { VirtualSwitch } from '../../switch/index.ts';
 import { isDevice } from './adapters.ts';
 import type { DatapathPort } from './port.ts';
@@ -80,10 +80,18 @@ export class StationWatch {
   #turn(): void {
     if (this.#timer !== null || this.#due.size === 0) return;
     const ports = [...this.#due].slice(0, PORTS_A_TURN);
-    for (const port of ports) this.#due.delete(port);
-    withRouteClient((client) => {
-      for (const port of ports) if (port.attached) this.look(port, client);
-    });
+    try {
+      withRouteClient((client) => {
+        for (const port of ports) {
+          this.#due.delete(port);
+          if (port.attached) this.look(port, client);
+        }
+      });
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+      // The kernel cannot be asked at present, as when there is no descriptor left: the next round asks for these, too.
+      return;
+    }
     if (this.#due.size === 0) return;
     this.#timer = this.#loop.timers.once(1, {
       onTimer: () => {

@@ -276,9 +276,10 @@ export class KeptState implements ProgramHolder {
   /** An interface may have another MAC address now. */
   readdress(ifindex: number): void {
     this.changes.readdress(ifindex);
-    const address = addressOf(ifindex);
     const before = this.#addresses.get(ifindex);
-    if (before === undefined || address === null || before === address) return;
+    if (before === undefined) return;
+    const address = addressOf(ifindex);
+    if (address === null || before === address) return;
     this.#addresses.set(ifindex, address);
     this.#note();
   }

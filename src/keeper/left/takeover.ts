@@ -130,8 +130,12 @@ export class Takeover {
 
   /** An interface may have another MAC address now. */
   readdress(ifindex: number): void {
-    if (this.#kept === null) this.#transientChanges.readdress(ifindex);
-    else this.#kept.readdress(ifindex);
+    try {
+      if (this.#kept === null) this.#transientChanges.readdress(ifindex);
+      else this.#kept.readdress(ifindex);
+    } catch (error) {
+      this.#host.warn(`should the daemon be killed, the next may not know an interface again: ${messageOf(error)}`);
+    }
   }
 
   // Tables.

@@ -195,8 +195,9 @@ export class InterfaceChanges {
   /** The interface may have another MAC address now. */
   readdress(ifindex: number): void {
     const made = this.#made.get(ifindex);
+    if (made === undefined) return;
     const address = addressOf(ifindex);
-    if (made === undefined || address === null || made.address === address) return;
+    if (address === null || made.address === address) return;
     made.address = address;
     this.#save();
   }

@@ -151,8 +151,8 @@ export class KeptPorts implements Iterable<PortPrograms> {
   nicChanged(port: KeptPort): void {
     const one = this.#ports.get(port.id);
     if (one === undefined) return;
-    this.#takeover.readdress(one.ifindex);
     this.#assign(one);
+    this.#takeover.readdress(one.ifindex);
   }
 
   /** Something was said of a device with this index, in whichever network namespace; -1 for any device. */
