@@ -221,6 +221,21 @@ test('a pipe that a port reads stops nobody: without a writer, with one that is 
   expect(world.pings('a', '10.9.0.2')).toBe(true);
 });
 
+test('a port whose file cannot be written any more says so', async () => {
+  world.ok('port', 'add', 'record', '--kind', 'pcap', '--write', join(world.folder, 'recorded.pcap'));
+  const recorder = () => world.json<PortInfo>('port', 'show', 'record');
+  expect(recorder()).toMatchObject({ state: 'up', reason: null });
+  must('prlimit', '--pid', String(world.pid()), '--fsize=20000:');
+  const host = world.namespace('a');
+  const ping = ['ping', '-b', '-q', '-c', '30', '-i', '0.01', '-s', '1400', '-W', '1', '10.9.0.255'];
+  await until('it has failed', () => {
+    run('ip', ['netns', 'exec', host, ...ping]);
+    return recorder().state === 'failed';
+  });
+  expect(recorder().reason).toContain('EFBIG');
+  expect(world.pings('a', '10.9.0.2')).toBe(true);
+});
+
 test('what would block, or is no file, is refused in every place that takes a path', () => {
   const pipe = join(world.folder, 'pipe');
   must('mkfifo', pipe);

@@ -520,6 +520,8 @@ export class DatapathPorts {
       if (port.isUnseen || (!port.attached && port.state === 'failed')) this.#reexamine(port);
       // No news come from a namespace that could be given no id.
       else if (port.isLinkDown && port.isAway) this.#reexamine(port);
+      // Files fail without news.
+      else if (port.adapter instanceof PcapAdapter) this.#updateState(port);
     }
     this.#stations.round();
   }
