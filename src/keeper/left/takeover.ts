@@ -182,7 +182,7 @@ export class Takeover {
 
   // In the course of time.
 
-  /** The configuration is in force: whoever is not there now was not wanted. */
+  /** The configuration is in force, and the start cannot fail any more: programs at XDP that stand aside for other ones go. */
   start(): void {
     for (const attachment of this.#parked.forgetXdp()) this.#kept?.detach(attachment);
     this.#started = true;
