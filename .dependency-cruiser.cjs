@@ -7,7 +7,7 @@ const rooms = {
   netlink: [],
   host: ['net', 'netlink'],
   bpf: ['host', 'netlink'],
-  flow: ['net'],
+  flow: ['connections', 'net'],
   decide: ['flow', 'net'],
   switch: ['decide', 'flow', 'net'],
   tables: ['net'],
@@ -17,7 +17,7 @@ const rooms = {
   'extensions/learning': ['switch', 'flow', 'net'],
   'extensions/capture': ['switch', 'flow', 'net'],
   'extensions/filter': ['switch', 'flow', 'net'],
-  'extensions/ovs': ['switch', 'flow', 'netlink', 'net'],
+  'extensions/ovs': ['switch', 'flow', 'connections', 'netlink', 'net'],
   daemon: [
     'net',
     'netlink',

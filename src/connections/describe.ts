@@ -1,11 +1,30 @@
 /** Connections as plain data, for dumps, JSON and people, and filters that pick some of them. Slow paths: they allocate. */
 import { formatIpv4, formatIpv6, IpProtocol } from '../net/index.ts';
+import { ConnectionState } from './action.ts';
 import { setWord } from './bytes.ts';
 import { Direction, Kind, RECORD_WORDS, RecordWord, STATE_MASK, Status, tupleWord } from './layout.ts';
 import { SCTP_STATE_NAMES } from './sctp.ts';
 import type { ConnectionTable } from './table.ts';
 import { TCP_STATE_NAMES } from './tcp-state.ts';
 import { hasPorts, isIcmp } from './tuple.ts';
+
+const STATE_NAMES: readonly (readonly [number, string])[] = [
+  [ConnectionState.NEW, 'new'],
+  [ConnectionState.ESTABLISHED, 'est'],
+  [ConnectionState.RELATED, 'rel'],
+  [ConnectionState.REPLY, 'rpl'],
+  [ConnectionState.INVALID, 'inv'],
+  [ConnectionState.TRACKED, 'trk'],
+  [ConnectionState.SOURCE_NAT, 'snat'],
+  [ConnectionState.DESTINATION_NAT, 'dnat'],
+];
+
+/** A packet's connection state as text, such as 'new|trk'. @param state bits of {@link ConnectionState} */
+export function stateText(state: number): string {
+  return STATE_NAMES.filter(([bit]) => (state & bit) !== 0)
+    .map(([, name]) => name)
+    .join('|');
+}
 
 /** One direction of a connection. */
 export interface TupleData {

@@ -10,11 +10,19 @@ export {
 export { Pressure } from './admission.ts';
 export type { AdoptReport } from './adopt.ts';
 export {
+  type ConnectionStore,
+  Connections,
+  type ConnectionsSettings,
+  connectionsOf,
+  DEFAULT_CONNECTIONS,
+} from './connections.ts';
+export {
   type ConnectionData,
   type ConnectionFilter,
   describeConnection,
   describeRecord,
   matchesFilter,
+  stateText,
   type TupleData,
 } from './describe.ts';
 export { ConnectionEvent, type EventBatch, type EventListener } from './events.ts';
@@ -44,6 +52,7 @@ export {
 } from './layout.ts';
 export type { NatTarget } from './nat.ts';
 export { Untracked } from './packet-tuple.ts';
+export { ConnectionPreview, type Previewed } from './preview.ts';
 export { SCTP_STATE_NAMES, SctpState } from './sctp.ts';
 export { ConnectionTable, LayoutError, Removal, type TableSettings } from './table.ts';
 export { TCP_STATE_NAMES, TcpState } from './tcp-state.ts';

@@ -73,6 +73,7 @@ export class TimeOutPolicies {
   readonly #control: Int32Array;
   readonly #users = new Int32Array(POLICIES);
   readonly #numbers = new Map<string, number>();
+  #changes = 0;
 
   /** @param control a control array that is written already, or that {@link format} writes next */
   constructor(control: Int32Array) {
@@ -100,6 +101,11 @@ export class TimeOutPolicies {
         this.#control[place] = Math.min(Math.max(this.#control[place], 0), LONGEST_MS);
       }
     }
+  }
+
+  /** Grows with each policy that comes or goes: what a name means may be another then. */
+  get changes(): number {
+    return this.#changes;
   }
 
   /** A time-out in milliseconds. */
@@ -157,6 +163,7 @@ export class TimeOutPolicies {
       new Uint8Array(words.buffer).set(bytes);
       this.#control.set(words, at + POLICY_NAME);
       this.#numbers.set(name, policy);
+      this.#changes += 1;
     }
     return policy;
   }
@@ -168,6 +175,7 @@ export class TimeOutPolicies {
     if (this.#users[policy] !== 0) return PolicyRemoval.IN_USE;
     this.#control.fill(0, this.#at(policy), this.#at(policy) + POLICY_WORDS);
     this.#numbers.delete(name);
+    this.#changes += 1;
     return PolicyRemoval.REMOVED;
   }
 

@@ -46,7 +46,10 @@ export class Tracker {
   readonly limits: ZoneLimits;
   readonly events = new EventQueue();
   readonly counters = new TrackerCounters();
-  readonly #helpers: Helpers;
+  /** Whether helpers read packets of some connection: then any packet's bytes may be changed, by an action without NAT as well. */
+  hasHelpers = false;
+  /** @internal */
+  readonly helpers: Helpers;
   readonly #tcp: TcpSettings;
   readonly #verifies: boolean;
   readonly #nat: NatChooser;
@@ -65,12 +68,18 @@ export class Tracker {
     this.#tcp = { isLiberal: settings.isLiberal ?? false, isLoose: settings.isLoose ?? true };
     this.#verifies = settings.verifiesChecksums ?? true;
     this.#nat = new NatChooser(settings.table, settings.random ?? Math.random);
-    this.#helpers = new Helpers(settings.table);
+    this.helpers = new Helpers(settings.table);
     this.table.onRemoved = (record, reason) => {
       const at = this.table.at(record);
       this.events.add(this.table.records, at, ConnectionEvent.DESTROY, reason);
-      if ((this.table.records[at + RecordWord.STATUS] & Status.HELPER) !== 0) this.#helpers.drop(record);
+      if ((this.table.records[at + RecordWord.STATUS] & Status.HELPER) !== 0) this.helpers.drop(record);
     };
+    if (this.table.size > 0) this.table.walk(1, this.table.capacity, (record) => this.#noteHelper(record));
+  }
+
+  #noteHelper(record: number): void {
+    const status = this.table.records[this.table.at(record) + RecordWord.STATUS];
+    if ((status & (Status.HELPER | Status.SEQUENCE_ADJUSTED)) !== 0) this.hasHelpers = true;
   }
 
   /**
@@ -83,7 +92,9 @@ export class Tracker {
    */
   track(packet: Packet, headers: HeaderOffsets, action: ConnectionAction, tracked: Tracked, port = 0): number {
     const now = this.table.nowMs() | 0;
-    const wasTracked = (tracked.state & ConnectionState.TRACKED) !== 0 && tracked.zone === action.zone;
+    // A packet that was found invalid is judged once more.
+    const judged = tracked.state & (ConnectionState.TRACKED | ConnectionState.INVALID);
+    const wasTracked = judged === ConnectionState.TRACKED && tracked.zone === action.zone;
     const translated = wasTracked ? tracked.state & ConnectionState.NAT : 0;
     tracked.begin(action.zone);
     const kind = this.#packet.read(packet, headers, action.zone, this.#tuple, this.#verifies && !wasTracked);
@@ -116,7 +127,7 @@ export class Tracker {
     tracked.state |= translated;
     const isWatched = (records[at + RecordWord.STATUS] & (Status.HELPER | Status.SEQUENCE_ADJUSTED)) !== 0;
     if (isWatched && !wasTracked) {
-      const refusal = this.#helpers.inspect(packet, headers, record, direction);
+      const refusal = this.helpers.inspect(packet, headers, record, direction);
       if (refusal !== Refusal.NONE) return this.#refuse(refusal);
     }
     this.#settle(action, tracked, record, direction);
@@ -164,7 +175,7 @@ export class Tracker {
     if (protocol === IpProtocol.TCP) {
       if (!isFirst) this.#readSegment(packet, headers);
       const isShifted = (records[at + RecordWord.STATUS] & Status.SEQUENCE_ADJUSTED) !== 0;
-      const { adjustments } = this.#helpers;
+      const { adjustments } = this.helpers;
       // What is acknowledged is the byte before.
       const shift = isShifted
         ? adjustments.ofSequence(record, 1 - direction, (this.#segment.acknowledgment - 1) | 0)
@@ -325,7 +336,7 @@ export class Tracker {
   ): number {
     const tuple = this.#tuple;
     if (!this.#mayBegin(packet, headers, now)) return this.#invalid(tracked, 0);
-    const expectation = this.#helpers.expectations.find(tuple);
+    const expectation = this.helpers.expectations.find(tuple);
     tracked.state = ConnectionState.TRACKED | ConnectionState.NEW;
     tracked.setOriginal(tuple.kind, tuple.words, 0);
     if (expectation !== null) this.#inherit(tracked, expectation.parent);
@@ -356,6 +367,7 @@ export class Tracker {
     if (Helpers.fits(action.helper, headers.ipProtocol)) {
       records[at + RecordWord.SETTINGS] |= action.helper << 8;
       records[at + RecordWord.STATUS] |= Status.HELPER;
+      this.hasHelpers = true;
     }
     if (headers.ipProtocol === IpProtocol.TCP) beginTcp(records, at, this.#segment);
     this.#advance(packet, headers, record, Direction.ORIGINAL, now, true);
@@ -374,15 +386,15 @@ export class Tracker {
       }
     }
     if ((records[at + RecordWord.STATUS] & Status.HELPER) !== 0) {
-      const refusalOfHelper = this.#helpers.inspect(packet, headers, record, Direction.ORIGINAL);
+      const refusalOfHelper = this.helpers.inspect(packet, headers, record, Direction.ORIGINAL);
       if (refusalOfHelper !== Refusal.NONE) {
-        this.#helpers.drop(record);
+        this.helpers.drop(record);
         table.withdraw(record, now);
         return this.#refuse(refusalOfHelper);
       }
     }
     // What was expected stays expected until a connection has come of it.
-    if (isExpected) this.#helpers.expectations.drop(expectation.parent);
+    if (isExpected) this.helpers.expectations.drop(expectation.parent);
     this.events.add(records, at, isExpected ? ConnectionEvent.RELATED : ConnectionEvent.NEW, 0);
     this.#settleNew(tracked, record, at);
     return Refusal.NONE;

@@ -2,6 +2,7 @@
 export { KeeperError, type KeptPort, type PortWishes } from './contract.ts';
 export type { CopyTakers } from './copies/copies.ts';
 export { OffloadKeeper } from './keeper.ts';
+export { KeptArrays } from './left/kept-arrays.ts';
 export { ownNamespace } from './left/links-manifest.ts';
 export {
   findPins,

@@ -1,6 +1,7 @@
 /** For this room's tests only: a tracker with a clock of its own, and packets sent through it by hand. */
 import { Checksum, HeaderOffsets, Packet, Region } from '../../net/index.ts';
-import { ConnectionAction, type ConnectionRequest, ConnectionState, REFUSAL_NAMES, Tracked } from '../action.ts';
+import { ConnectionAction, type ConnectionRequest, REFUSAL_NAMES, Tracked } from '../action.ts';
+import { stateText } from '../describe.ts';
 import {
   type ConnectionMemory,
   plainMemory,
@@ -20,23 +21,6 @@ export interface Sent {
   readonly state: string;
   readonly frame: Uint8Array;
   readonly tracked: Tracked;
-}
-
-const NAMES = Object.entries({
-  new: ConnectionState.NEW,
-  est: ConnectionState.ESTABLISHED,
-  rel: ConnectionState.RELATED,
-  rpl: ConnectionState.REPLY,
-  inv: ConnectionState.INVALID,
-  trk: ConnectionState.TRACKED,
-  snat: ConnectionState.SOURCE_NAT,
-  dnat: ConnectionState.DESTINATION_NAT,
-});
-
-export function stateText(state: number): string {
-  return NAMES.filter(([, bit]) => (state & bit) !== 0)
-    .map(([name]) => name)
-    .join('|');
 }
 
 /** A packet with headroom and room behind it. */

@@ -24,11 +24,13 @@ const anyConfig: fc.Arbitrary<Config> = fc
     ports: fc.uniqueArray(fc.tuple(fc.constantFrom(...names), port), { selector: ([name]) => name }),
     extensions: fc.uniqueArray(extension, { selector: ({ name }) => name }),
     ageingSeconds: fc.nat(2),
+    connections: fc.constantFrom(100, 200),
     offload: fc.constantFrom('auto', 'off', 'require'),
     addresses: fc.uniqueArray(fc.constantFrom('02:00:00:00:00:01', '02:00:00:00:00:02')),
   })
-  .map(({ ports, extensions, ageingSeconds, addresses, offload }) => ({
+  .map(({ ports, extensions, ageingSeconds, addresses, offload, connections }) => ({
     offload,
+    connections: { maximum: connections },
     daemon: { socket: null, logLevel: null, watchdogSeconds: 2 },
     ports: new Map(ports),
     extensions,
@@ -46,6 +48,7 @@ function comparable(value: Config) {
     extensions: value.extensions,
     offload: value.offload,
     ageingSeconds: value.fdb.ageingSeconds,
+    connections: value.connections.maximum,
     static: [...value.fdb.static].sort((a, b) => a.mac.localeCompare(b.mac)),
   };
 }

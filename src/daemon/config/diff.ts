@@ -26,7 +26,8 @@ export type Operation =
   | { op: 'fdb-settings'; ageingSeconds: number; maximum: number }
   | { op: 'fdb-add'; entry: StaticAddress }
   | { op: 'fdb-del'; entry: StaticAddress }
-  | { op: 'offload'; mode: OffloadMode };
+  | { op: 'offload'; mode: OffloadMode }
+  | { op: 'connections'; maximum: number };
 
 /** An operation, what undoes it, and a sentence for people. */
 export interface Step {
@@ -196,6 +197,14 @@ export function diffConfigs(from: Config, to: Config): Step[] {
       operation: { op: 'offload', mode: to.offload },
       undo: { op: 'offload', mode: from.offload },
       text: `set offload to ${to.offload}`,
+    });
+  }
+  if (from.connections.maximum !== to.connections.maximum) {
+    const settings = ({ connections }: Config): Operation => ({ op: 'connections', maximum: connections.maximum });
+    steps.push({
+      operation: settings(to),
+      undo: settings(from),
+      text: `set the most connections to ${to.connections.maximum}`,
     });
   }
   for (const entry of entriesOff) {

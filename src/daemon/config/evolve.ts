@@ -8,7 +8,7 @@ const sameAddress = (a: StaticAddress, b: StaticAddress) => a.mac === b.mac && a
 export function evolve(config: Config, operation: Operation): Config {
   const ports = new Map(config.ports);
   const extensions = [...config.extensions];
-  let { offload } = config;
+  let { offload, connections } = config;
   const fdb = { ...config.fdb, static: [...config.fdb.static] };
   const at = (name: string) => extensions.findIndex((extension) => extension.name === name);
   switch (operation.op) {
@@ -41,6 +41,9 @@ export function evolve(config: Config, operation: Operation): Config {
     case 'offload':
       offload = operation.mode;
       break;
+    case 'connections':
+      connections = { ...connections, maximum: operation.maximum };
+      break;
     case 'fdb-add':
       fdb.static.push(operation.entry);
       break;
@@ -48,5 +51,5 @@ export function evolve(config: Config, operation: Operation): Config {
       fdb.static = fdb.static.filter((entry) => !sameAddress(entry, operation.entry));
       break;
   }
-  return { ...config, ports, extensions, fdb, offload };
+  return { ...config, ports, extensions, fdb, offload, connections };
 }

@@ -3,6 +3,7 @@
  * can be compared (diff.ts); one can be written back as a file (`config show`).
  */
 import type { z } from 'zod';
+import { DEFAULT_CONNECTIONS } from '../../connections/index.ts';
 import { DEFAULT_STACK } from '../extensions.ts';
 import { type ConfigFile, INTERFACE_NAME, type OFFLOAD_MODES, type PortConfig, type portSchema } from './schema.ts';
 
@@ -32,6 +33,7 @@ export interface Config {
   extensions: Extension[];
   fdb: { ageingSeconds: number; maximum: number; static: StaticAddress[] };
   offload: OffloadMode;
+  connections: { maximum: number };
 }
 
 /** Whether flows run in the kernel: where it allows that, nowhere, or else nothing starts. */
@@ -95,6 +97,7 @@ export function normalise(file: ConfigFile, resolvePath: (path: string) => strin
       static: (file.fdb?.static ?? []).map((entry) => ({ mac: entry.mac, vlan: entry.vlan ?? 0, port: entry.port })),
     },
     offload: file.offload ?? 'auto',
+    connections: { maximum: file.connections?.maximum ?? DEFAULT_CONNECTIONS },
   };
 }
 
@@ -129,5 +132,6 @@ export function toFile(config: Config): ConfigFile {
   };
   if (Object.keys(daemon).length > 0) file.daemon = daemon;
   if (config.offload !== 'auto') file.offload = config.offload;
+  if (config.connections.maximum !== DEFAULT_CONNECTIONS) file.connections = config.connections;
   return file;
 }

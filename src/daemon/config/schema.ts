@@ -4,6 +4,7 @@
  */
 import { isIP } from 'node:net';
 import { z } from 'zod';
+import { DEFAULT_CONNECTIONS, MAXIMUM_CAPACITY } from '../../connections/index.ts';
 import { PROTOCOL_NAMES } from '../../net/index.ts';
 
 const NAME = /^(?!__)[A-Za-z0-9_][A-Za-z0-9_.:-]{0,62}$/;
@@ -403,6 +404,16 @@ const daemon = z
   })
   .describe('the daemon itself; changes take effect when it starts');
 
+const connections = z
+  .strictObject({
+    maximum: integer(1, MAXIMUM_CAPACITY)
+      .optional()
+      .describe(
+        `most connections that are tracked, 192 bytes each; ${DEFAULT_CONNECTIONS} when not given. A table that is there keeps its size`,
+      ),
+  })
+  .describe('connection tracking');
+
 /** Whether flows run in the kernel. */
 export const OFFLOAD_MODES = ['auto', 'off', 'require'] as const;
 
@@ -420,6 +431,7 @@ export const configSchema = z
       .optional()
       .describe('the extension stack from the top (nearest to the ports); [learning] when not given'),
     fdb: fdb.optional(),
+    connections: connections.optional(),
     offload: z
       .enum(OFFLOAD_MODES, { error: `must be ${OFFLOAD_MODES.join(', ')}` })
       .optional()

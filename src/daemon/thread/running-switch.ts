@@ -2,6 +2,7 @@
  * The datapath: one switch with its ports, extensions and captures on one event loop. It answers the calls of the control thread; worker.ts
  * brings them and takes the answers back.
  */
+import { Connections } from '../../connections/index.ts';
 import { CaptureHub, captureExtension } from '../../extensions/capture/index.ts';
 import { filterExtension } from '../../extensions/filter/index.ts';
 import { learningExtension } from '../../extensions/learning/index.ts';
@@ -26,6 +27,7 @@ import type { CallMessage, DatapathCall, DatapathCalls, DatapathSummary, UpMessa
 import { captureTakers, DatapathCaptures } from './captures.ts';
 import { monotonicMs } from './clock.ts';
 import { ConfiguredStack } from './configured-stack.ts';
+import { MappedConnections } from './connection-store.ts';
 import { failureOf } from './failures.ts';
 import { ForwardingDatabase, fullTableText } from './fdb.ts';
 import type { GracePeriods } from './grace-periods.ts';
@@ -56,6 +58,8 @@ export class RunningSwitch {
   readonly #loop: EventLoop;
   readonly #up: (message: UpMessage) => void;
   readonly #pulse: Pulse;
+  /** What is known of connections; whoever tracks any has it of the switch's host services. */
+  readonly #connections: Connections;
   readonly #switch: VirtualSwitch;
   readonly #offload: OffloadKeeper;
   readonly #ports: DatapathPorts;
@@ -76,6 +80,8 @@ export class RunningSwitch {
     this.#loop = loop;
     this.#up = up;
     this.#pulse = pulse;
+    const store = new MappedConnections(identity, (message) => this.#event('warning', '', message));
+    this.#connections = new Connections({ nowMs: monotonicMs, store });
     this.#switch = createSwitch({ name: 'default', host: this.#hostServices() });
     this.#switch.onEvent((event) => this.#onSwitchEvent(event));
     this.#switch.activate();
@@ -92,6 +98,7 @@ export class RunningSwitch {
       portOf: (id) => this.#ports.withId(id),
       extensionRuns: (name) => this.#stack.running(name),
     });
+    this.#adoptConnections();
     hub.copyFrom(this.#offload.copies);
     this.#ports = new DatapathPorts(this.#switch, loop, this.#offload, {
       onState: (port, message) => this.#event('port-state', port.name, message),
@@ -125,6 +132,15 @@ export class RunningSwitch {
       },
       onError: () => this.#ports.reexamine(),
     });
+  }
+
+  #adoptConnections(): void {
+    try {
+      const report = this.#connections.adopt();
+      if (report !== null) this.#log('info', 'connections that were left go on', { ...report });
+    } catch (error) {
+      this.#event('warning', '', `connections that were left cannot be taken up: ${messageOf(error)}`);
+    }
   }
 
   /** Carry out a call and answer it, now or when it is done. */
@@ -197,6 +213,7 @@ export class RunningSwitch {
     this.#links.close();
     this.#ports.close();
     this.#switch.close();
+    this.#connections.close(leaves);
     if (!leaves) this.#offload.close();
   }
 
@@ -283,7 +300,21 @@ export class RunningSwitch {
         return this.#fdb.removeStatic(operation.entry);
       case 'offload':
         return this.#ports.setOffload(operation.mode);
+      case 'connections':
+        this.#setConnections(operation.maximum);
+        return null;
     }
+  }
+
+  #setConnections(maximum: number): void {
+    this.#connections.maximum = maximum;
+    const size = this.#connections.table?.capacity ?? maximum;
+    if (size === maximum) return;
+    this.#event(
+      'warning',
+      '',
+      `connections: the table stays as it is, with room for ${size}, until the daemon starts anew`,
+    );
   }
 
   #then(pending: Pending, after: () => void): Pending {
@@ -304,6 +335,7 @@ export class RunningSwitch {
   #tick(): void {
     this.#pulse.look();
     this.#switch.tick();
+    this.#connections.tick();
     for (const { subject, message } of this.#fdb.takeMoves()) this.#event('address-moved', subject, message);
     const full = this.#fdb.takeFull(monotonicMs());
     if (full !== null) this.#event('warning', full.subject, full.message);
@@ -402,6 +434,7 @@ export class RunningSwitch {
           (message, subject = OPEN_VSWITCH) => this.#event('warning', subject, message),
           (portId) => this.#offload.holdBack(portId),
         ),
+        connections: this.#connections,
         // Programs hand up what HeaderOffsets finds malformed.
         flows: { strict: true, register: (source: FlowSource) => this.#offload.register(source) },
       },

@@ -1,0 +1,65 @@
+/** Where the table of connections lies: in arrays of the kernel, which programs can read and the next process finds; where the kernel does not allow that, in memory of this process. */
+import {
+  type ConnectionMemory,
+  type ConnectionStore,
+  ControlWord,
+  MAXIMUM_CAPACITY,
+  memorySizes,
+  plainMemory,
+} from '../../connections/index.ts';
+import { KeptArrays } from '../../keeper/index.ts';
+import { messageOf } from '../../switch/index.ts';
+
+const WORD_BYTES = 4;
+/** Longer than any program runs. */
+const REST_MS = 20;
+
+export class MappedConnections implements ConnectionStore {
+  readonly #arrays: KeptArrays;
+  readonly #warn: (message: string) => void;
+  #isPlain = false;
+
+  /** @param warn told of what cannot be as it should */
+  constructor(identity: string, warn: (message: string) => void) {
+    this.#arrays = new KeptArrays(identity, 'connections');
+    this.#warn = warn;
+  }
+
+  get restMs(): number {
+    return this.#isPlain ? 0 : REST_MS;
+  }
+
+  left(): ConnectionMemory | null {
+    try {
+      // Its size is the same for all tables.
+      const control = this.#arrays.left('control', memorySizes(1).control * WORD_BYTES);
+      const capacity = control?.[ControlWord.CAPACITY] ?? 0;
+      if (control === null || capacity < 1 || capacity > MAXIMUM_CAPACITY) return null;
+      const sizes = memorySizes(capacity);
+      const index = this.#arrays.left('index', sizes.index * WORD_BYTES);
+      const records = this.#arrays.left('records', sizes.records * WORD_BYTES);
+      return index === null || records === null ? null : { control, index, records };
+    } catch (error) {
+      this.#warn(`connections that were left cannot be taken up: ${messageOf(error)}`);
+      return null;
+    }
+  }
+
+  make(capacity: number): ConnectionMemory {
+    const { control, index, records } = memorySizes(capacity);
+    const sizes = { control: control * WORD_BYTES, index: index * WORD_BYTES, records: records * WORD_BYTES };
+    try {
+      const { words, transient } = this.#arrays.make(sizes);
+      if (transient !== null) this.#warn(`connections end with the daemon: ${transient}`);
+      return words;
+    } catch (error) {
+      this.#warn(`connections end with the daemon: ${messageOf(error)}`);
+      this.#isPlain = true;
+      return plainMemory(capacity);
+    }
+  }
+
+  close(keeps: boolean): void {
+    this.#arrays.close(keeps);
+  }
+}
