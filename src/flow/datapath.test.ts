@@ -1,14 +1,14 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { Batch, type Packet } from '../net/index.ts';
+import { Connections, FragmentResult } from '../connections/index.ts';
+import { Batch, type Packet, PacketPool } from '../net/index.ts';
 import { Action } from './actions/encoding.ts';
 import { outcomeOf } from './actions/outcome.ts';
 import { everyAction } from './actions/table.ts';
 import { Drop, dropName, MAXIMUM_DEFERRED, MAXIMUM_RECIRCULATIONS } from './engine/drops.ts';
-import { CtVerdict } from './engine/hooks.ts';
 import { Extraction, extract } from './key/extract.ts';
 import { FlowKey } from './key/key.ts';
-import { CtState, TUNNEL_WORDS, Word } from './key/layout.ts';
+import { TUNNEL_WORDS, Word } from './key/layout.ts';
 import { actionList, validActions } from './testing/arbitraries.ts';
 import {
   arp,
@@ -144,53 +144,6 @@ test('a meter that refuses drops the packet; one that does not exist passes it',
   without.flow('in_port(1)', 'meter(3),1');
   without.receive(frame);
   expect(without.sent.length).toBe(1);
-});
-
-test('connection tracking fills the key, and what it translates is a copy when others hold the packet', () => {
-  const lab = new FlowLab({
-    track: (context) => {
-      if (!context.writable(0)) return CtVerdict.STOP;
-      context.packet.bytes[context.packet.offset + 5] = 0x77;
-      context.key.words[Word.CT] = (CtState.NEW | CtState.TRACKED) << 24;
-      context.key.words[Word.CT_MARK] = 5;
-      return CtVerdict.CONTINUE;
-    },
-  });
-  lab.keepOutputs();
-  lab.flow(`recirc_id(0),${IP}`, '4,ct(commit),recirc(1)');
-  lab.flow(`recirc_id(0x1),ct_state(+new+trk),ct_mark(0x5),${IP}`, '5,ct_clear,recirc(2)');
-  lab.flow(`recirc_id(0x2),ct_state(-trk),ct_mark(0),${IP}`, '6');
-  lab.receive(frame);
-  expect(lab.sent.map((each) => [each.port, each.bytes[5]])).toEqual([
-    [4, 2],
-    [5, 0x77],
-    [6, 0x77],
-  ]);
-  expect(lab.keptBytes()[0]).toEqual(frame);
-  lab.release();
-  expect(lab.held).toBe(0);
-});
-
-test('connections that are refused, or that nobody tracks, are drops by name; a stolen packet is the hook’s', () => {
-  const stolen: Packet[] = [];
-  const lab = new FlowLab({
-    track: (context) => {
-      if (context.key.inPort === 1) return CtVerdict.DROP;
-      context.packet.hold();
-      stolen.push(context.packet);
-      return CtVerdict.STOP;
-    },
-  });
-  lab.flow('in_port(1)', 'ct,1');
-  lab.flow('in_port(2)', 'ct,1');
-  lab.receive(frame, 1);
-  lab.receive(frame, 2);
-  expect(lab.datapath.drops.toRecord()).toEqual({ connection: 1 });
-  expect([lab.sent.length, lab.held, stolen[0].references]).toEqual([0, 1, 1]);
-  const without = new FlowLab();
-  without.flow('in_port(1)', 'ct,1');
-  without.receive(frame);
-  expect(without.datapath.drops.toRecord()).toEqual({ 'connection-unavailable': 1 });
 });
 
 test('a packet from a tunnel is matched by it, and set(tunnel) tells the output where to send it', () => {
@@ -330,22 +283,31 @@ test('an output that does without keys gets the same packets', () => {
   expect([ignoring.held, usual.held]).toEqual([0, 0]);
 });
 
+/** For a lab in which connections are tracked. */
+function tracking() {
+  const connections = new Connections({ nowMs: () => 1000, maximum: 500 });
+  return { connections, largePool: new PacketPool({ packets: 4, bufferBytes: 66_048 }) };
+}
+
 test('after any valid actions the key that an output sees is the one that its packet has', {
   timeout: FUZZ_TIMEOUT_MS,
 }, () => {
   const own = new FlowKey();
   let compared = 0;
-  const lab: FlowLab = new FlowLab({
-    output: (packet, _port, key) => {
-      own.copyFrom(key);
-      if (key.stale || packet.length < key.l3Offset + 60) return;
-      expect(extract(packet, own)).toBe(Extraction.DONE);
-      const from = key.words.slice(Word.L2, Word.TUNNEL);
-      const text = `${formatFlowKey(key.words)}\n${formatFlowKey(own.words)}`;
-      expect([text, own.words.slice(Word.L2, Word.TUNNEL)]).toEqual([text, from]);
-      compared += 1;
+  const lab: FlowLab = new FlowLab(
+    {
+      output: (packet, _port, key) => {
+        own.copyFrom(key);
+        if (key.stale || packet.length < key.l3Offset + 60) return;
+        expect(extract(packet, own)).toBe(Extraction.DONE);
+        const from = key.words.slice(Word.L2, Word.TUNNEL);
+        const text = `${formatFlowKey(key.words)}\n${formatFlowKey(own.words)}`;
+        expect([text, own.words.slice(Word.L2, Word.TUNNEL)]).toEqual([text, from]);
+        compared += 1;
+      },
     },
-  });
+    tracking(),
+  );
   fc.assert(
     fc.property(ACTION_LISTS, fc.constantFrom(...FRAMES), (lists, bytes) => {
       const key = new FlowKey();
@@ -372,22 +334,28 @@ test('of any valid actions every packet is sent, handed up or dropped for one re
   let missed = 0;
   const ended: number[] = [];
   const dropped: number[] = [];
-  const lab: FlowLab = new FlowLab({
-    output: (packet, port) => {
-      if (PORTS_THERE.includes(port)) sent += 1;
-      else lab.datapath.refuse(packet, port === 4 ? Drop.TUNNEL_UNAVAILABLE : Drop.PORT_MISSING);
+  const { connections, ...buffers } = tracking();
+  /** Fragments that were kept. */
+  const waiting = () => connections.fragments?.counters.fragments[FragmentResult.WAITING] ?? 0;
+  const lab: FlowLab = new FlowLab(
+    {
+      output: (packet, port) => {
+        if (PORTS_THERE.includes(port)) sent += 1;
+        else lab.datapath.refuse(packet, port === 4 ? Drop.TUNNEL_UNAVAILABLE : Drop.PORT_MISSING);
+      },
+      userspace: (packet) => {
+        if (random(2) === 0) wasTaken += 1;
+        else lab.datapath.refuse(packet, Drop.UPCALL_LOST);
+      },
+      miss: () => {
+        missed += 1;
+        return true;
+      },
+      dropped: (_packet, reason) => dropped.push(reason),
+      ended: (reason) => ended.push(reason),
     },
-    userspace: (packet) => {
-      if (random(2) === 0) wasTaken += 1;
-      else lab.datapath.refuse(packet, Drop.UPCALL_LOST);
-    },
-    miss: () => {
-      missed += 1;
-      return true;
-    },
-    dropped: (_packet, reason) => dropped.push(reason),
-    ended: (reason) => ended.push(reason),
-  });
+    { connections, ...buffers },
+  );
   let named = 0;
   fc.assert(
     fc.property(ACTION_LISTS, fc.nat({ max: 5 }), fc.constantFrom(...FRAMES), (lists, port, bytes) => {
@@ -397,6 +365,7 @@ test('of any valid actions every packet is sent, handed up or dropped for one re
       ended.length = 0;
       dropped.length = 0;
       const before = lab.datapath.drops.counts.reduce((sum, count) => sum + count, 0);
+      const waitingBefore = waiting();
       const key = new FlowKey();
       key.begin(1);
       const packet = packetOf(bytes, lab.pool);
@@ -405,7 +374,7 @@ test('of any valid actions every packet is sent, handed up or dropped for one re
       const actions = validActions(lists, key.words, port);
       lab.datapath.execute(packet, key, actions);
       expect(ended.length).toBe(1);
-      const gone = sent + wasTaken + missed;
+      const gone = sent + wasTaken + missed + (waiting() - waitingBefore);
       expect(ended[0] === 0, formatActions(actions)).toBe(gone > 0);
       if (ended[0] !== 0) {
         named += 1;
@@ -506,16 +475,18 @@ test('garbage frames under any valid actions neither throw, leak, nor write outs
 }, () => {
   const random = randomNumbers(9);
   const held: Packet[] = [];
-  const lab = new FlowLab({
-    output: (packet) => {
-      // Some outputs keep the packet for a while, as a transmit queue does.
-      if (random(4) !== 0 || held.length > 12) return;
-      packet.hold();
-      held.push(packet);
+  const lab = new FlowLab(
+    {
+      output: (packet) => {
+        // Some outputs keep the packet for a while, as a transmit queue does.
+        if (random(4) !== 0 || held.length > 12) return;
+        packet.hold();
+        held.push(packet);
+      },
+      userspace: () => {},
     },
-    userspace: () => {},
-    track: () => random(3),
-  });
+    tracking(),
+  );
   fc.assert(
     fc.property(ACTION_LISTS, fc.constantFrom(...FRAMES), (lists, bytes) => {
       const key = new FlowKey();

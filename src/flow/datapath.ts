@@ -1,8 +1,9 @@
 /**
  * A datapath: packets come in through ports, are looked up in the flow table, and the actions of their flow are run. What is
- * outside (ports, flow setup, meters, connection tracking, time) is handed in as hooks, so it runs anywhere: in an extension
+ * outside (ports, flow setup, meters, connections, time) is handed in as hooks, so it runs anywhere: in an extension
  * of the switch, under an offload's punt path, in a test.
  */
+import type { Connections } from '../connections/index.ts';
 import type { Batch, ClonePool, Packet, PacketPool } from '../net/index.ts';
 import { Action, actionType } from './actions/encoding.ts';
 import { Drop, type DropCounters, MAXIMUM_REENTRY } from './engine/drops.ts';
@@ -34,6 +35,8 @@ export interface DatapathOptions {
   sampleSeed?: number;
   /** The secret of the hash action, for tests of two that must hash alike; random when left out. */
   hashSeed?: readonly [number, number];
+  /** The connections that ct actions are about. Without it they drop packets, as nobody tracks any. */
+  connections?: Connections;
 }
 
 /** Counters in the terms of struct ovs_dp_stats and ovs_dp_megaflow_stats (linux/openvswitch.h). */
@@ -381,5 +384,6 @@ export class Datapath {
     const deferred = this.#engine.deferred;
     while (!deferred.isEmpty) deferred.take(this.#spare).release();
     this.table.heap.endRead();
+    this.#engine.tracking?.settle();
   }
 }

@@ -32,7 +32,7 @@ export {
   MAXIMUM_REENTRY,
 } from './engine/drops.ts';
 export { ActionEngine, type EngineOptions, extractionDrop } from './engine/engine.ts';
-export { CtVerdict, type FlowHooks, type PacketContext } from './engine/hooks.ts';
+export type { FlowHooks } from './engine/hooks.ts';
 export { Extraction, extract } from './key/extract.ts';
 export { MAXIMUM_PADDING_BYTES } from './key/extract-transport.ts';
 export {

@@ -41,8 +41,6 @@ export interface ActionReader {
 export const TOO_SHORT = 34;
 
 export interface ActionNetlink {
-  /** Why programs cannot have the action at all, or null. */
-  readonly refusal: string | null;
   /** @param lists the lists inside */
   write(to: ActionWriter, words: Int32Array, at: number, lists: readonly ListBounds[]): void;
   read(from: ActionReader, content: Uint8Array, builder: ActionBuilder): void;
@@ -65,7 +63,6 @@ export function structure(
 export function placed(type: ActionType, fields: number, places: readonly number[]): ActionNetlink {
   const content = new Uint8Array(places.length);
   return {
-    refusal: null,
     write(to, words, at) {
       for (let i = 0; i < places.length; i += 1) {
         const place = places[i];
@@ -83,9 +80,4 @@ export function placed(type: ActionType, fields: number, places: readonly number
       builder.add(type, words);
     },
   };
-}
-
-/** For actions that programs cannot have. What is there of them is written as nothing but a name. */
-export function refused(type: ActionType, refusal: string): ActionNetlink {
-  return { refusal, write: (to) => to.message.flag(type), read: (from) => from.refuse(refusal) };
 }

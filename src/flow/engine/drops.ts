@@ -16,8 +16,8 @@ export const Drop = {
   EXPLICIT_ERROR: 7,
   /** A meter's rate was exceeded. */
   METER: 8,
-  /** Connection tracking refused the packet. */
-  CONNECTION: 9,
+  /** Its connection would be one more than its zone may have. */
+  CONNECTION_ZONE_LIMIT: 9,
   /** A ct action where nobody tracks connections. */
   CONNECTION_UNAVAILABLE: 10,
   /** dec_ttl brought the time to live to its end and no actions say what then. */
@@ -44,6 +44,24 @@ export const Drop = {
   OUTPUT_REFUSED: 21,
   /** What came beside a packet that was to go on here, its resume record, makes no sense. */
   RESUME_MALFORMED: 22,
+  /** There is no room for its connection, and none that may go. */
+  CONNECTION_TABLE_FULL: 23,
+  /** All addresses and ports that its connection could be translated to are in use. */
+  CONNECTION_NAT_EXHAUSTED: 24,
+  /** Answers to another connection's packets come by the same addresses and ports, and no translation may tell them apart. */
+  CONNECTION_CLASH: 25,
+  /** An address that it announces is translated to a longer one, for which it has no room. */
+  CONNECTION_HELPER_ROOM: 26,
+  /** A fragment that has come already. */
+  FRAGMENT_DUPLICATE: 27,
+  /** A fragment whose length or place cannot be; its datagram is given up. */
+  FRAGMENT_MALFORMED: 28,
+  /** A fragment that overlaps another one; its datagram is given up. */
+  FRAGMENT_OVERLAP: 29,
+  /** A datagram of more fragments than are kept. */
+  FRAGMENT_TOO_MANY: 30,
+  /** A packet that was put together from fragments cannot be sent on in pieces as small. */
+  FRAGMENTATION_IMPOSSIBLE: 31,
 } as const;
 
 /** Times that one packet may pass the table again. ovs-vswitchd's own translation ends after 64 resubmissions. */

@@ -4,6 +4,7 @@
  * Recirculated packets wait in a queue for the datapath to look them up; lists inside lists run at once. What each action does is
  * told in its folder of actions/.
  */
+import type { Connections } from '../../connections/index.ts';
 import { type ClonePool, copyPacket, Packet, type PacketPool, Region } from '../../net/index.ts';
 import { checkLength } from '../actions/check-length/check-length.ts';
 import { clone, sample } from '../actions/clone/clone.ts';
@@ -19,7 +20,8 @@ import { FlowKey } from '../key/key.ts';
 import { HashSecret } from '../table/hash.ts';
 import { DeferredQueue } from './deferred.ts';
 import { Drop, DropCounters } from './drops.ts';
-import type { FlowHooks, PacketContext } from './hooks.ts';
+import type { FlowHooks } from './hooks.ts';
+import { PacketTracking } from './tracking.ts';
 
 type Run = (engine: ActionEngine, words: Int32Array, at: number, end: number, isLast: boolean) => boolean;
 
@@ -37,15 +39,19 @@ export interface EngineOptions {
   sampleSeed?: number;
   /** The secret of the hash action, for tests of two that must hash alike; random when left out. */
   hashSeed?: readonly [number, number];
+  /** The connections that ct actions are about. Without it they drop packets, as nobody tracks any. */
+  connections?: Connections;
 }
 
-export class ActionEngine implements PacketContext {
+export class ActionEngine {
   /** What is being worked on; of use inside hooks only. */
   packet: Packet;
   key: FlowKey;
   readonly drops = new DropCounters();
   /** The secret of the hash action: whoever runs it elsewhere for the same packets needs the same. */
   readonly hashSecret: HashSecret;
+  /** What ct actions do; null where nobody tracks connections. */
+  readonly tracking: PacketTracking | null;
   /** Packets that wait for their next look-up. */
   readonly deferred = new DeferredQueue();
 
@@ -77,6 +83,7 @@ export class ActionEngine implements PacketContext {
     this.#pool = options.pool;
     this.#largePool = options.largePool ?? null;
     this.clones = options.clones;
+    this.tracking = options.connections === undefined ? null : new PacketTracking(options.connections);
     this.hashSecret = new HashSecret(options.hashSeed);
     this.#random = (options.sampleSeed ?? Math.floor(Math.random() * 0xffff_ffff)) | 1;
     this.packet = new Packet({ recycle: () => {} }, new Region(new ArrayBuffer(0)), 0);
@@ -168,7 +175,11 @@ export class ActionEngine implements PacketContext {
     this.hooks.dropped?.(packet, reason);
   }
 
-  /** See {@link PacketContext.writable}. */
+  /**
+   * Make the packet one that may be written to, by copying it if somebody else holds it.
+   * @param headroomBytes free bytes that are needed before the frame
+   * @returns false when there is no buffer; the drop is counted
+   */
   writable(headroomBytes: number): boolean {
     const packet = this.packet;
     if (packet.references === 1 && packet.parent === null && packet.offset - packet.headroomStart >= headroomBytes) {
@@ -184,6 +195,13 @@ export class ActionEngine implements PacketContext {
     packet.release();
     this.packet = copy;
     return true;
+  }
+
+  /** Go on with another packet, whose reference passes over, in place of the current one. The key is that of the old one, but for what is read from its bytes. */
+  replace(packet: Packet): void {
+    this.packet.release();
+    this.packet = packet;
+    this.key.stale = true;
   }
 
   /** Count a drop of the current packet; the list it is in ends. Always false. */

@@ -6,29 +6,6 @@
 import type { Packet } from '../../net/index.ts';
 import type { FlowKey } from '../key/key.ts';
 
-/** What is being worked on: handed to connection tracking, which may change it. */
-export interface PacketContext {
-  /** The packet; another object after {@link writable}. */
-  readonly packet: Packet;
-  readonly key: FlowKey;
-  /**
-   * Make the packet one that may be written to, by copying it if somebody else holds it.
-   * @param headroomBytes free bytes that are needed before the frame
-   * @returns false when there is no buffer; the drop is counted, and the hook returns {@link CtVerdict.STOP}
-   */
-  writable(headroomBytes: number): boolean;
-}
-
-/** What connection tracking says of a packet. */
-export const CtVerdict = {
-  /** Go on; the key's connection fields are filled in. */
-  CONTINUE: 0,
-  /** Drop it, counted as such. */
-  DROP: 1,
-  /** It is the hook's now (a fragment that waits for the others, held by the hook), or dropped and counted already. */
-  STOP: 2,
-} as const;
-
 /** The hooks of a datapath. */
 export interface FlowHooks {
   /**
@@ -73,16 +50,6 @@ export interface FlowHooks {
 
   /** @returns whether the packet may pass; a meter that does not exist lets it */
   meter?(id: number, packet: Packet, key: FlowKey): boolean;
-
-  /**
-   * Track the connection.
-   * @param words the action list, and `at` where the ct action's head lies in it (see Ct in actions/ct/words.ts)
-   * @returns one of {@link CtVerdict}
-   */
-  track?(context: PacketContext, words: Int32Array, at: number): number;
-
-  /** Forget the packet's connection. The key's fields are cleared by the engine. */
-  trackClear?(packet: Packet, key: FlowKey): void;
 
   /** A packet, or a copy of one, was dropped for a reason of Drop; it is counted already. */
   dropped?(packet: Packet, reason: number): void;

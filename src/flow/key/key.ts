@@ -30,6 +30,13 @@ export class FlowKey {
   recirculations = 0;
 
   /**
+   * Of a packet that was put together from fragments: bytes of the largest of them, IP header included, and the identification that they had. It is sent on in
+   * pieces no larger. 0 for all others.
+   */
+  largestFragmentBytes = 0;
+  identification = 0;
+
+  /**
    * Begin with a packet that has just arrived: metadata 0 but for the port, no tunnel, no connection.
    * @param l3Type EtherType of a packet that comes without an Ethernet header, 0 for frames
    */
@@ -47,6 +54,7 @@ export class FlowKey {
     this.stale = false;
     this.extractedEnd = Word.TUNNEL;
     this.recirculations = 0;
+    this.largestFragmentBytes = 0;
   }
 
   /** Become equal to another key. */
@@ -64,6 +72,8 @@ export class FlowKey {
     this.extractedEnd = Word.TUNNEL;
     this.hasEgress = from.hasEgress;
     this.recirculations = from.recirculations;
+    this.largestFragmentBytes = from.largestFragmentBytes;
+    this.identification = from.identification;
     if (from.hasEgress) this.egress.set(from.egress);
   }
 

@@ -332,16 +332,26 @@ const connection = step(
     b.ct({
       flags: given.flags,
       ...((given.flags & CtFlag.ZONE) === 0 ? {} : { zone: given.zone }),
-      ...((given.flags & CtFlag.MARK) === 0 ? {} : { mark: [given.mark, given.mask] as const }),
+      ...((given.flags & CtFlag.MARK) === 0 ? {} : { mark: maskedMark(given.mark, given.mask) }),
       ...((given.flags & CtFlag.LABEL) === 0
         ? {}
-        : { label: [given.label.slice(0, 4), given.label.slice(4)] as const }),
+        : { label: maskedLabel(given.label.slice(0, 4), given.label.slice(4)) }),
       ...((given.flags & CtFlag.EVENT_MASK) === 0 ? {} : { eventMask: given.mark }),
       ...((given.flags & CtFlag.NAT) === 0 ? {} : natOptions(given.nat, given.label, given.ports)),
       helper: given.helper,
       timeout: given.timeout,
     }),
 );
+
+/** No mask is 0, and no value has bits outside of its mask. */
+function maskedMark(value: number, mask: number): readonly [number, number] {
+  return [value & (mask | 1), mask | 1];
+}
+
+function maskedLabel(value: readonly number[], mask: readonly number[]): readonly [number[], number[]] {
+  const own = mask.map((word, i) => (i === 3 ? word | 1 : word));
+  return [value.map((word, i) => word & own[i]), own];
+}
 
 function natOptions(kind: number, label: readonly number[], ports: readonly [number, number]) {
   const isIpv6 = (kind & 1) !== 0;

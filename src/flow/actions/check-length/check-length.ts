@@ -31,7 +31,6 @@ export const checkLength: ActionDescription<typeof Action.CHECK_PKT_LEN> = {
     },
   },
   netlink: {
-    refusal: null,
     write(to, words, at, [longer, otherwise]) {
       to.nest(Action.CHECK_PKT_LEN, () => {
         to.message.u16(Part.LENGTH, words[at + 1]);

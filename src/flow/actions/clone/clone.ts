@@ -19,7 +19,6 @@ export const clone: ActionDescription<typeof Action.CLONE> = {
     parse: (_scanner, builder, list) => builder.clone(list()),
   },
   netlink: {
-    refusal: null,
     write: (to, _words, _at, [actions]) => to.list(Action.CLONE, actions),
     read: (from, content, builder) => builder.clone(from.list(content)),
   },
@@ -47,7 +46,6 @@ export const sample: ActionDescription<typeof Action.SAMPLE> = {
     },
   },
   netlink: {
-    refusal: null,
     write(to, words, at, [actions]) {
       to.nest(Action.SAMPLE, () => {
         to.message.u32(Part.PROBABILITY, words[at + 1] >>> 0);

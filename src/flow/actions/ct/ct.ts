@@ -1,19 +1,23 @@
 /** CT and CT_CLEAR: a connection is tracked, and what is known of it comes into the key, or is forgotten. */
+import { EtherType, IpProtocol } from '../../../net/index.ts';
 import { Drop } from '../../engine/drops.ts';
-import { CtVerdict } from '../../engine/hooks.ts';
 import { Word } from '../../key/layout.ts';
 import { type ActionDescription, bareText, leadsNowhere, noFlaw } from '../description.ts';
 import { Action, packedWords } from '../encoding.ts';
-import { refused } from '../netlink.ts';
+import { structure } from '../netlink.ts';
+import { ctNetlink } from './netlink.ts';
 import { formatCt, parseCt } from './text.ts';
-import { CT_FIELDS, Ct, CtFlag, NatFlag } from './words.ts';
+import { CT_FIELDS, Ct, CtFlag, NatFlag, namesOf } from './words.ts';
 
 /** Longest names of a helper and a timeout policy, their closing zero not counted (linux/netfilter). */
 const HELPER_MAXIMUM_BYTES = 15;
 const TIMEOUT_MAXIMUM_BYTES = 31;
 
-/** That one of the two is accepted tells programs that connections are tracked. */
-const UNTRACKED = 'connections are not tracked';
+/** Helpers that there are, and the protocol that each reads. */
+const HELPERS = new Map<string, number>([
+  ['ftp', IpProtocol.TCP],
+  ['tftp', IpProtocol.UDP],
+]);
 
 export const ct: ActionDescription<typeof Action.CT> = {
   type: Action.CT,
@@ -22,23 +26,21 @@ export const ct: ActionDescription<typeof Action.CT> = {
     tail: (words, at) =>
       packedWords(words[at + Ct.NAME_BYTES] >>> 16) + packedWords(words[at + Ct.NAME_BYTES] & 0xffff),
   },
-  flaw({ words }, at) {
+  flaw({ words, key }, at) {
+    const etherType = key[Word.ETH_TYPE] >>> 16;
+    if (etherType !== EtherType.IPV4 && etherType !== EtherType.IPV6) return 'the packet is not known to be IP';
     const commits = (words[at + Ct.FLAGS] & (CtFlag.COMMIT | CtFlag.FORCE)) !== 0;
-    return namesFlaw(words[at + Ct.NAME_BYTES]) ?? valuesFlaw(words, at, commits) ?? natFlaw(words, at, commits);
+    return (
+      namesFlaw(words, at, key[Word.IP] >>> 24) ??
+      valuesFlaw(words, at, commits) ??
+      natFlaw(words, at, commits, etherType === EtherType.IPV6)
+    );
   },
   leads: (to) => to.open(),
   text: { name: 'ct', isBare: true, format: formatCt, parse: parseCt },
-  netlink: refused(Action.CT, UNTRACKED),
+  netlink: ctNetlink,
   run(engine, words, at) {
-    const { hooks } = engine;
-    if (hooks.track === undefined) return engine.drop(Drop.CONNECTION_UNAVAILABLE);
-    if (!engine.refreshKey()) return false;
-    const { dropped } = engine;
-    const verdict = hooks.track(engine, words, at);
-    if (verdict === CtVerdict.CONTINUE) return true;
-    if (verdict === CtVerdict.DROP) return engine.drop(Drop.CONNECTION);
-    if (engine.dropped === dropped) engine.sent();
-    return false;
+    return engine.tracking === null ? engine.drop(Drop.CONNECTION_UNAVAILABLE) : engine.tracking.run(engine, words, at);
   },
 };
 
@@ -48,19 +50,20 @@ export const ctClear: ActionDescription<typeof Action.CT_CLEAR> = {
   flaw: noFlaw,
   leads: leadsNowhere,
   text: bareText('ct_clear', (builder) => builder.ctClear()),
-  netlink: refused(Action.CT_CLEAR, UNTRACKED),
-  run({ hooks, packet, key }) {
-    hooks.trackClear?.(packet, key);
+  netlink: structure(Action.CT_CLEAR),
+  run({ key }) {
     key.words.fill(0, Word.CT, Word.L2);
     return true;
   },
 };
 
-function namesFlaw(nameBytes: number): string | null {
-  const helperBytes = nameBytes >>> 16;
-  const timeoutBytes = nameBytes & 0xffff;
+function namesFlaw(words: Int32Array, at: number, protocol: number): string | null {
+  const helperBytes = words[at + Ct.NAME_BYTES] >>> 16;
+  const timeoutBytes = words[at + Ct.NAME_BYTES] & 0xffff;
   if (helperBytes > HELPER_MAXIMUM_BYTES) return `a helper's name of ${helperBytes} bytes is too long`;
   if (timeoutBytes > TIMEOUT_MAXIMUM_BYTES) return `a timeout policy's name of ${timeoutBytes} bytes is too long`;
+  const { helper } = namesOf(words, at);
+  if (helper !== '' && HELPERS.get(helper) !== protocol) return `there is no helper ${helper} for this protocol`;
   return null;
 }
 
@@ -69,20 +72,24 @@ function valuesFlaw(words: Int32Array, at: number, commits: boolean): string | n
   const zone = words[at + Ct.ZONE];
   if (zone < 0 || zone > 0xffff) return `zone ${zone} is not within 0 to 65535`;
   if ((flags & CtFlag.MARK) !== 0) {
-    if (!commits && words[at + Ct.MARK_MASK] !== 0) return 'only a commit sets the mark';
+    if (words[at + Ct.MARK_MASK] === 0) return 'a mark with a mask of 0';
+    if (!commits) return 'only a commit sets the mark';
     if ((words[at + Ct.MARK] & ~words[at + Ct.MARK_MASK]) !== 0) return 'the mark has bits outside of its mask';
   }
   if ((flags & CtFlag.LABEL) !== 0) {
+    if (words.subarray(at + Ct.LABEL_MASK, at + Ct.LABEL_MASK + 4).every((word) => word === 0)) {
+      return 'a label with a mask of 0';
+    }
+    if (!commits) return 'only a commit sets the label';
     for (let i = 0; i < 4; i += 1) {
-      const mask = words[at + Ct.LABEL_MASK + i];
-      if (!commits && mask !== 0) return 'only a commit sets the label';
-      if ((words[at + Ct.LABEL + i] & ~mask) !== 0) return 'the label has bits outside of its mask';
+      if ((words[at + Ct.LABEL + i] & ~words[at + Ct.LABEL_MASK + i]) !== 0)
+        return 'the label has bits outside of its mask';
     }
   }
   return null;
 }
 
-function natFlaw(words: Int32Array, at: number, commits: boolean): string | null {
+function natFlaw(words: Int32Array, at: number, commits: boolean, isIpv6: boolean): string | null {
   const nat = words[at + Ct.NAT_FLAGS];
   if (nat === 0) return null;
   if ((words[at + Ct.FLAGS] & CtFlag.NAT) === 0) return 'arguments of NAT without NAT';
@@ -91,9 +98,22 @@ function natFlaw(words: Int32Array, at: number, commits: boolean): string | null
   if (direction === 0) return 'a range for NAT of neither source nor destination';
   if (!commits) return 'only a commit chooses a translation';
   if ((nat & NatFlag.IPV4) !== 0 && (nat & NatFlag.IPV6) !== 0) return 'NAT to IPv4 and IPv6 at once';
+  if ((nat & (isIpv6 ? NatFlag.IPV4 : NatFlag.IPV6)) !== 0) return 'NAT to the other version of IP';
+  if ((nat & (NatFlag.IPV4 | NatFlag.IPV6)) !== 0 && isEmptyRange(words, at))
+    return 'the highest address is below the lowest';
   const hash = NatFlag.PROTO_HASH | NatFlag.PROTO_RANDOM;
   if ((nat & hash) === hash) return 'ports by hash and at random at once';
   const ports = words[at + Ct.NAT_PORTS];
   if ((nat & NatFlag.PORTS) !== 0 && (ports & 0xffff) < ports >>> 16) return 'the highest port is below the lowest';
   return null;
+}
+
+/** Addresses are compared as numbers without sign, the first word first. */
+function isEmptyRange(words: Int32Array, at: number): boolean {
+  for (let i = 0; i < 4; i += 1) {
+    const first = words[at + Ct.NAT_MINIMUM + i] >>> 0;
+    const last = words[at + Ct.NAT_MAXIMUM + i] >>> 0;
+    if (first !== last) return last < first;
+  }
+  return false;
 }

@@ -4,7 +4,7 @@ import type { Scanner } from '../../text/scanner.ts';
 import { hexNumber, toBigInt, toBytes } from '../../text/values.ts';
 import type { ActionBuilder } from '../builder.ts';
 import { packBytes, unpackBytes } from '../encoding.ts';
-import { Ct, CtFlag, type CtOptions, NatFlag } from './words.ts';
+import { Ct, CtFlag, type CtOptions, NatFlag, namesOf } from './words.ts';
 
 export function formatCt(words: Int32Array, at: number): string {
   const flags = words[at + Ct.FLAGS];
@@ -19,11 +19,9 @@ export function formatCt(words: Int32Array, at: number): string {
     const value = toBigInt(unpackBytes(words, at + Ct.LABEL, 16));
     parts.push(`label=${masked(value, toBigInt(unpackBytes(words, at + Ct.LABEL_MASK, 16)), 128)}`);
   }
-  const helperBytes = words[at + Ct.NAME_BYTES] >>> 16;
-  const timeoutBytes = words[at + Ct.NAME_BYTES] & 0xffff;
-  const timeoutAt = at + Ct.NAMES + Math.ceil(helperBytes / 4);
-  if (helperBytes > 0) parts.push(`helper=${text(unpackBytes(words, at + Ct.NAMES, helperBytes))}`);
-  if (timeoutBytes > 0) parts.push(`timeout=${text(unpackBytes(words, timeoutAt, timeoutBytes))}`);
+  const { helper, timeout } = namesOf(words, at);
+  if (helper !== '') parts.push(`helper=${helper}`);
+  if (timeout !== '') parts.push(`timeout=${timeout}`);
   if ((flags & CtFlag.EVENT_MASK) !== 0) parts.push(`eventmask=0x${(words[at + Ct.EVENT_MASK] >>> 0).toString(16)}`);
   if ((flags & CtFlag.NAT) !== 0) parts.push(formatNat(words, at));
   return parts.length === 0 ? 'ct' : `ct(${parts.join(',')})`;
@@ -31,10 +29,6 @@ export function formatCt(words: Int32Array, at: number): string {
 
 function masked(value: bigint, mask: bigint, bits: number): string {
   return hexNumber(value) + (mask === (1n << BigInt(bits)) - 1n ? '' : `/0x${mask.toString(16)}`);
-}
-
-function text(bytes: Uint8Array): string {
-  return new TextDecoder('latin1').decode(bytes);
 }
 
 function formatNat(words: Int32Array, at: number): string {

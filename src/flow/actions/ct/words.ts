@@ -1,5 +1,5 @@
 /** The words of CT, and its arguments. */
-import { packBytes } from '../encoding.ts';
+import { packBytes, packedWords, unpackBytes } from '../encoding.ts';
 
 /** Places of its words, counted from its head. The address words hold IPv4 in the first or IPv6 in all four. */
 export const Ct = {
@@ -65,8 +65,8 @@ export interface CtOptions {
 
 /** The words behind a head. */
 export function ctWords(options: CtOptions): number[] {
-  const helper = new TextEncoder().encode(options.helper ?? '');
-  const timeout = new TextEncoder().encode(options.timeout ?? '');
+  const helper = nameBytes(options.helper ?? '');
+  const timeout = nameBytes(options.timeout ?? '');
   const words = new Array<number>(CT_FIELDS.length).fill(0);
   const put = (at: number, ...values: number[]) => words.splice(at - 1, values.length, ...values);
   put(Ct.FLAGS, options.flags, options.zone ?? 0, options.mark?.[0] ?? 0, options.mark?.[1] ?? 0);
@@ -77,4 +77,20 @@ export function ctWords(options: CtOptions): number[] {
   if (options.natPorts !== undefined) put(Ct.NAT_PORTS, (options.natPorts[0] << 16) | options.natPorts[1]);
   put(Ct.NAME_BYTES, (helper.length << 16) | timeout.length);
   return [...words, ...packBytes(helper), ...packBytes(timeout)];
+}
+
+/** Names travel as bytes, a byte for each character. */
+function nameBytes(name: string): Uint8Array {
+  return Uint8Array.from(name, (character) => character.charCodeAt(0));
+}
+
+/** Names of its helper and its time-out policy; empty for none. */
+export function namesOf(words: Int32Array, at: number): { helper: string; timeout: string } {
+  const helperBytes = words[at + Ct.NAME_BYTES] >>> 16;
+  const timeoutBytes = words[at + Ct.NAME_BYTES] & 0xffff;
+  const text = (from: number, bytes: number) => String.fromCharCode(...unpackBytes(words, from, bytes));
+  return {
+    helper: text(at + Ct.NAMES, helperBytes),
+    timeout: text(at + Ct.NAMES + packedWords(helperBytes), timeoutBytes),
+  };
 }

@@ -22,7 +22,6 @@ export const decTtl: ActionDescription<typeof Action.DEC_TTL> = {
     },
   },
   netlink: {
-    refusal: null,
     write: (to, _words, _at, [expired]) => to.nest(Action.DEC_TTL, () => to.list(EXPIRED, expired)),
     read(from, content, builder) {
       let actions: Uint8Array | null = null;

@@ -19,7 +19,6 @@ export function nshMetadataType(base: number): number {
 }
 
 export const pushNshNetlink: ActionNetlink = {
-  refusal: null,
   write(to, words, at) {
     const metadata = unpackBytes(words, at + 4, words[at + 3]);
     to.nest(Action.PUSH_NSH, () => {

@@ -137,7 +137,6 @@ const maskWords = new Uint32Array(KEY_WORDS);
 
 function netlinkOf(type: number, isMasked: boolean): ActionNetlink {
   return {
-    refusal: null,
     write(to, words, at) {
       readSet(words, at, at + actionLength(words[at]), keyWords, maskWords);
       to.nest(type, () => to.key(words[at + 1], keyWords, isMasked ? maskWords : null));

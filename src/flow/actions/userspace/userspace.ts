@@ -82,7 +82,6 @@ export const userspace: ActionDescription<typeof Action.USERSPACE> = {
     },
   },
   netlink: {
-    refusal: null,
     write(to, words, at) {
       const flags = words[at + Userspace.FLAGS];
       const port = words[at + Userspace.TUNNEL_PORT] >>> 0;
