@@ -6,6 +6,7 @@
  * OVS_HARNESS_TRACE=path: every netlink datagram of programs is appended there, a line of hexadecimal digits each.
  */
 import { appendFileSync } from 'node:fs';
+import { Connections } from '../src/connections/index.ts';
 import { type DeviceKind, type OvsDevice, OvsErrno, OvsError, OvsServer } from '../src/extensions/ovs/index.ts';
 import { type FlowTable, PutMode, parseActions, parseFlowKey, Word } from '../src/flow/index.ts';
 import {
@@ -110,7 +111,7 @@ function open(kind: DeviceKind, name: string, receive: (batch: Batch) => void, o
 }
 
 const server = new OvsServer(
-  { nowMs, open },
+  { nowMs, open, connections: new Connections({ nowMs }) },
   {
     pool: new PacketPool({ packets: 2048, bufferBytes: 2304 }),
     largePool: new PacketPool({ packets: 64, bufferBytes: 66_048 }),

@@ -3,6 +3,7 @@
  * that ovs-vswitchd would be asked. The engine of real packets runs over it, with hooks that only take notes, so that nothing is sent,
  * counted or asked. mount.ts makes a trace of the switch of it.
  */
+import { ConnectionPreview, ConnectionState, type Previewed, stateText } from '../../connections/index.ts';
 import {
   Action,
   ActionEngine,
@@ -22,7 +23,7 @@ import {
   KEY_WORDS,
   Word,
 } from '../../flow/index.ts';
-import type { Packet } from '../../net/index.ts';
+import { formatIpv4, formatIpv6, type HeaderOffsets, type Packet } from '../../net/index.ts';
 import type { OvsDatapath } from './ovs-datapath.ts';
 import type { Buffers } from './plain.ts';
 import type { Vport } from './vport.ts';
@@ -54,13 +55,15 @@ class FrameExplainer implements FlowHooks {
   drop = 0;
   readonly #datapath: OvsDatapath;
   readonly #packet: Packet;
+  readonly #connections: ConnectionPreview;
   readonly #engine: ActionEngine;
 
   constructor(datapath: OvsDatapath, packet: Packet, buffers: Buffers) {
     this.#datapath = datapath;
     this.#packet = packet;
     const { low, high } = datapath.flows.hashSecret;
-    this.#engine = new ActionEngine(this, { ...buffers, hashSeed: [low, high] });
+    this.#connections = new ConnectionPreview(datapath.connections, (previewed) => this.#tracked(previewed));
+    this.#engine = new ActionEngine(this, { ...buffers, hashSeed: [low, high], connections: this.#connections });
   }
 
   run(number: number): void {
@@ -80,6 +83,27 @@ class FrameExplainer implements FlowHooks {
       const again = new FlowKey();
       this.#lookUp(deferred.take(again), again);
     }
+    if ((this.#connections.fragments?.size ?? 0) > 0) this.lines.push('it is a fragment, and waits for the others');
+  }
+
+  /** What a ct action has said. */
+  #tracked({ action, packet, headers, stateBefore, tracked, refusal }: Previewed): void {
+    const where = `ct in zone ${action.zone}`;
+    // Why it may not go on is told with the drop.
+    if (refusal !== 0) {
+      this.lines.push(`${where}: refused`);
+      return;
+    }
+    const isTranslated = (tracked.state & ~stateBefore & ConnectionState.NAT) !== 0;
+    const now = isTranslated ? `, translated: ${endsText(packet, headers)}` : '';
+    const { state, mark, record } = tracked;
+    const isNew = (state & ConnectionState.NEW) !== 0 && record === 0;
+    const known = isNew
+      ? ', of a connection that is not committed'
+      : mark === 0
+        ? ''
+        : `, mark 0x${(mark >>> 0).toString(16)}`;
+    this.lines.push(`${where}: ${stateText(state)}${known}${now}`);
   }
 
   /** One pass through the table. The packet's reference is given back. */
@@ -154,6 +178,19 @@ class FrameExplainer implements FlowHooks {
     this.drop = reason;
     this.lines.push(`dropped: ${dropName(reason).replaceAll('-', ' ')}`);
   }
+}
+
+/** From where to where a packet goes. */
+function endsText({ bytes, offset }: Packet, headers: HeaderOffsets): string {
+  const { ipVersion, l3Offset, sourcePort, destinationPort } = headers;
+  const at = offset + l3Offset + (ipVersion === 6 ? 8 : 12);
+  const length = ipVersion === 6 ? 16 : 4;
+  const text = ipVersion === 6 ? formatIpv6 : formatIpv4;
+  const end = (from: number, port: number) => {
+    const address = text(bytes, from);
+    return port === 0 ? address : ipVersion === 6 ? `[${address}]:${port}` : `${address}:${port}`;
+  };
+  return `${end(at, sourcePort)} to ${end(at + length, destinationPort)}`;
 }
 
 function flowText(table: FlowTable, slot: number): string {

@@ -1,4 +1,5 @@
 /** What the extension needs from outside: devices and the time. The daemon hands it in; tests do with memory. */
+import type { Connections } from '../../connections/index.ts';
 import type { FlowRegistry } from '../../flow/index.ts';
 import type { AdapterCounters, Batch, Packet } from '../../net/index.ts';
 
@@ -41,6 +42,8 @@ export interface OvsHost {
    * @throws OvsError with the errno that openvswitch.ko would give: ENODEV, EBUSY, EEXIST
    */
   open(kind: DeviceKind, name: string, receive: (batch: Batch) => void, onGone: () => void): OvsDevice;
+  /** The connections of all datapaths. */
+  readonly connections: Connections;
   /** Optional: takes the flow tables of datapaths, to run their flows elsewhere; null for nobody. */
   readonly flows?: FlowRegistry | null;
   /** Optional: packets of a flow were carried elsewhere. */

@@ -2,6 +2,7 @@
  * The datapath as a forwarding extension of the switch. Packets that come down are taken by the vport of their source
  * port, as FlowForwarding of the switch does it. Neighbours: mount-port.ts is a port, mount-host.ts what the daemon gives.
  */
+import { Connections, connectionsOf } from '../../connections/index.ts';
 import { Drop, flowRegistryOf } from '../../flow/index.ts';
 import { type Batch, ClonePool, type Packet, PacketPool } from '../../net/index.ts';
 import {
@@ -36,6 +37,7 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
   readonly #socket: string;
   readonly #buffers: Buffers;
   readonly #server: OvsServer;
+  readonly connections: Connections;
   readonly flows: OfferedDatapaths | null;
   /** By the switch's port number. */
   readonly #ports: (MountedPort | undefined)[] = [];
@@ -47,6 +49,8 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
   constructor(handle: ExtensionHandle, configuration: OvsConfiguration) {
     this.#handle = handle;
     this.#surroundings = surroundingsOf(handle.host.services);
+    const { services } = handle.host;
+    this.connections = connectionsOf(services) ?? new Connections({ nowMs: () => this.#surroundings.nowMs() });
     this.#socket = configuration.socket;
     this.#noVport = handle.registerDropReason('NO_VPORT', 'The port was not added to a bridge of Open vSwitch.');
     this.#buffers = {

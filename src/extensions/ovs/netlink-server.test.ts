@@ -77,7 +77,7 @@ const FLOW = 'in_port(1),eth(src=07:08:09:0a:0b:0c,dst=01:02:03:04:05:06),eth_ty
 function flow(actions: string) {
   return (writer: MessageWriter) => {
     const { key } = parseFlowKey(FLOW);
-    encodeKey(writer, FlowAttribute.KEY, key, key, false);
+    encodeKey(writer, FlowAttribute.KEY, key, key);
     encodeActions(writer, FlowAttribute.ACTIONS, parseActions(actions));
   };
 }

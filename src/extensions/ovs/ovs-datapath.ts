@@ -3,6 +3,7 @@
  * wish of programs; packets come in from devices and leave through them.
  */
 
+import type { Connections } from '../../connections/index.ts';
 import {
   Datapath,
   Drop,
@@ -43,8 +44,6 @@ export interface VportRequest {
 
 /** What a program says of a packet that it hands in to be executed, besides its key: upcalls on the way carry it. */
 export interface Execution {
-  /** Most bytes that a fragment of it had; 0 when it never was in fragments. */
-  readonly maximumReceivedUnit: number;
   /** The 64 bits of PacketAttribute.HASH; null to compute it. */
   readonly hash: readonly [low: number, high: number] | null;
   /** The socket for upcalls; 0 for the usual. */
@@ -54,7 +53,7 @@ export interface Execution {
 }
 
 /** A packet that was carried elsewhere goes the usual way, but was counted where it came in. */
-const RESUMED: Execution = { maximumReceivedUnit: 0, hash: null, upcallPid: 0 };
+const RESUMED: Execution = { hash: null, upcallPid: 0 };
 
 export class OvsDatapath implements FlowHooks {
   readonly name: string;
@@ -99,7 +98,8 @@ export class OvsDatapath implements FlowHooks {
     this.#onPortGone = onPortGone;
     this.#upcalls = new UpcallSender(device, buffers);
     this.#outbound = new Outbound(buffers);
-    this.flows = new Datapath({ hooks: this, nowMs: () => host.nowMs(), ...buffers });
+    const { connections } = host;
+    this.flows = new Datapath({ hooks: this, nowMs: () => host.nowMs(), connections, ...buffers });
     this.#registration =
       host.flows?.register({
         name,
@@ -144,6 +144,10 @@ export class OvsDatapath implements FlowHooks {
   #numberOf(portId: number): number {
     for (const port of this.ports.values()) if (port.device?.portId === portId) return port.number;
     return -1;
+  }
+
+  get connections(): Connections {
+    return this.#host.connections;
   }
 
   get nowMs(): number {
@@ -248,14 +252,20 @@ export class OvsDatapath implements FlowHooks {
     else this.#host.resume(portId, run);
   }
 
-  output(packet: Packet, number: number, _key: FlowKey): void {
+  output(packet: Packet, number: number, key: FlowKey): void {
     const port = number < this.#byNumber.length ? this.#byNumber[number] : undefined;
     if (port === undefined) {
       this.flows.refuse(packet, Drop.PORT_MISSING);
       return;
     }
     const device = port.device;
-    const refusal = device === null ? Drop.TUNNEL_UNAVAILABLE : this.#outbound.send(port, device, packet);
+    const isWhole = key.largestFragmentBytes === 0;
+    const refusal =
+      device === null
+        ? Drop.TUNNEL_UNAVAILABLE
+        : isWhole
+          ? this.#outbound.send(port, device, packet)
+          : this.#outbound.sendInPieces(port, device, packet, key);
     if (refusal === 0) return;
     port.unsent += 1;
     this.flows.refuse(packet, refusal);
@@ -301,7 +311,6 @@ export class OvsDatapath implements FlowHooks {
     const refused = this.#device.refusedUpcalls;
     const sent = this.#upcalls.send(this.interfaceIndex, pid, packet, key, {
       action,
-      maximumReceivedUnit: this.#execution?.maximumReceivedUnit ?? 0,
       hash: this.#execution?.hash ?? [hash, PacketHash.SOFTWARE | PacketHash.LAYER_4],
       // Sockets of ports are waited for by epoll.
       isBundled: this.#dispatchesByCpu,

@@ -1,4 +1,6 @@
 /** A server whose devices are memory, and a program that talks to it: for the tests of this room. */
+
+import { Connections } from '../../connections/index.ts';
 import type { FlowSource } from '../../flow/index.ts';
 import { type Batch, ClonePool, newCounters, type Packet, PacketPool } from '../../net/index.ts';
 import { MessageWriter } from '../../netlink/index.ts';
@@ -151,6 +153,7 @@ export class MemoryWorld {
   readonly server: OvsServer;
   /** Names of the flow tables that are offered. */
   readonly offered: string[] = [];
+  readonly connections: Connections;
   nowMs = 1000;
 
   /**
@@ -159,6 +162,7 @@ export class MemoryWorld {
    */
   constructor(firstIndex = 10, indexes: Readonly<Record<string, number>> = {}) {
     let index = firstIndex;
+    this.connections = new Connections({ nowMs: () => this.nowMs, maximum: 1000 });
     const open = (_kind: DeviceKind, name: string, receive: (batch: Batch) => void, onGone: () => void): OvsDevice => {
       if (name.startsWith('no')) throw new OvsError(Errno.ENODEV, name);
       const device = new MemoryDevice(name, indexes[name] ?? index, receive, onGone);
@@ -172,7 +176,7 @@ export class MemoryWorld {
       return { portsChanged: () => {}, close: () => void offered.splice(offered.indexOf(name), 1) };
     };
     this.server = new OvsServer(
-      { nowMs: () => this.nowMs, open, flows: { register } },
+      { nowMs: () => this.nowMs, connections: this.connections, open, flows: { register } },
       { pool: this.pool, largePool: this.largePool, clones: new ClonePool(64) },
     );
   }

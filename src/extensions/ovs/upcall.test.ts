@@ -101,8 +101,8 @@ function putFlow(program: Program, actions: string, match = MATCH): void {
   const { key, mask } = parseFlowKey(match);
   const answers = program.request(
     request(Family.FLOW, Command.NEW, CREATE | ACK, 10, (writer) => {
-      encodeKey(writer, FlowAttribute.KEY, key, key, false);
-      encodeKey(writer, FlowAttribute.MASK, key, mask, false);
+      encodeKey(writer, FlowAttribute.KEY, key, key);
+      encodeKey(writer, FlowAttribute.MASK, key, mask);
       encodeActions(writer, FlowAttribute.ACTIONS, parseActions(actions));
     }),
   );

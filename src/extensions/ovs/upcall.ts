@@ -31,8 +31,6 @@ export interface UserspaceAction {
 export interface UpcallInfo {
   /** Null for a miss. */
   readonly action: UserspaceAction | null;
-  /** 0 when the packet never was in fragments. */
-  readonly maximumReceivedUnit: number;
   /** Of the connection, 32 bits, and bits of PacketHash. */
   readonly hash: readonly [low: number, high: number];
   /** Whether it may be sent with others: see {@link PseudoDevice.upcall}. */
@@ -87,13 +85,13 @@ export class UpcallSender {
     beginFrame(writer);
     const command = action === null ? PacketCommand.MISS : PacketCommand.ACTION;
     beginObject(writer, { family: Family.PACKET, command, version: 1, interfaceIndex }, 0, 0, 0);
-    encodeKey(writer, PacketAttribute.KEY, key.words, key.words, false);
+    encodeKey(writer, PacketAttribute.KEY, key.words, key.words);
     let length = packet.length;
     if (action !== null) {
       if (!this.#describe(action, key, info.hash[0])) return false;
       length = Math.min(length, action.lengthBytes);
     }
-    if (info.maximumReceivedUnit !== 0) writer.u16(PacketAttribute.MRU, info.maximumReceivedUnit);
+    if (key.largestFragmentBytes !== 0) writer.u16(PacketAttribute.MRU, key.largestFragmentBytes);
     if (length < packet.length) writer.u32(PacketAttribute.LEN, packet.length);
     this.#hash[0] = info.hash[0];
     this.#hash[1] = info.hash[1];

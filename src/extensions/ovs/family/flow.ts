@@ -6,7 +6,7 @@ import { counters } from '../attributes.ts';
 import type { ObjectHeader } from '../device/reply.ts';
 import { Errno, OvsError } from '../errors.ts';
 import type { OvsDatapath } from '../ovs-datapath.ts';
-import { CAPABILITIES, decodeActions, encodeActions } from '../translate/actions.ts';
+import { decodeActions, encodeActions } from '../translate/actions.ts';
 import { decodeKey, decodeMatch, newMatch } from '../translate/key-decode.ts';
 import { encodeKey } from '../translate/key-encode.ts';
 import { announce } from './notify.ts';
@@ -66,7 +66,7 @@ function put(request: FamilyRequest): void {
   const content = attributes.nest(A.KEY);
   const list = attributes.nest(A.ACTIONS);
   if (content === null || list === null) throw new OvsError(Errno.EINVAL, 'key or actions are missing');
-  const { key, mask } = decodeMatch(content, attributes.nest(A.MASK), CAPABILITIES, match);
+  const { key, mask } = decodeMatch(content, attributes.nest(A.MASK), match);
   const actions = decodeActions(list, masked(key, mask));
   const datapath = datapathOf(request);
   const isNew = (request.flags & (NlmFlag.CREATE | NlmFlag.EXCL)) !== 0;
@@ -84,7 +84,7 @@ function change(request: FamilyRequest): void {
   const list = attributes.nest(A.ACTIONS);
   const ufid = ufidOf(request);
   if (content === null && (ufid === null || list !== null)) throw new OvsError(Errno.EINVAL, 'the key is missing');
-  if (content !== null) decodeMatch(content, attributes.nest(A.MASK), CAPABILITIES, match);
+  if (content !== null) decodeMatch(content, attributes.nest(A.MASK), match);
   const actions = list === null || content === null ? null : decodeActions(list, masked(match.key, match.mask));
   const datapath = datapathOf(request);
   const table = datapath.flows.table;
@@ -115,7 +115,7 @@ function find(request: FamilyRequest, datapath: OvsDatapath): number {
   const table = datapath.flows.table;
   const ufid = ufidOf(request);
   const content = request.attributes.nest(A.KEY);
-  const key = content === null ? null : decodeKey(content, CAPABILITIES);
+  const key = content === null ? null : decodeKey(content);
   if (ufid === null && key === null) throw new OvsError(Errno.EINVAL, 'neither key nor identifier');
   let slot = -1;
   if (ufid !== null) slot = table.findUfid(ufid);
@@ -166,11 +166,11 @@ function write(writer: MessageWriter, datapath: OvsDatapath, slot: number, flags
   const omitsKey = omits(UfidFlag.OMIT_KEY);
   const omitsMask = omits(UfidFlag.OMIT_MASK);
   if (!omitsKey || !omitsMask) table.readKey(slot, key);
-  if (!omitsKey) encodeKey(writer, A.KEY, key, key, false);
+  if (!omitsKey) encodeKey(writer, A.KEY, key, key);
   if (!omitsMask) {
     // Flows without an identifier are named by their whole key; what a mask is of is told by what counts.
     const { words } = table.maskOf(slot);
-    encodeKey(writer, A.MASK, masked(key, words), words, false);
+    encodeKey(writer, A.MASK, masked(key, words), words);
   }
   if (table.usedMsOf(slot) > 0) writer.bytes(A.USED, counters(Math.floor(table.usedMsOf(slot))));
   if (table.packetsOf(slot) > 0) writer.bytes(A.STATS, counters(table.packetsOf(slot), table.bytesOf(slot)));

@@ -1,11 +1,11 @@
 /** Family ovs_packet, the way down: a packet with actions to carry out over it. upcall.ts is the way up. */
-import { Extraction, extract, FlowKey, Word } from '../../../flow/index.ts';
+import { Extraction, extract, FlowKey, hasAttribute, KeyAttribute, Word } from '../../../flow/index.ts';
 import { ETHERNET_BYTES } from '../../../net/index.ts';
 import { PacketAttribute as A, PacketCommand } from '../abi.ts';
-import { u16At, u32At } from '../attributes.ts';
+import { eachNested, u16At, u32At } from '../attributes.ts';
 import { Errno, OvsError } from '../errors.ts';
 import { LOCAL_PORT } from '../ovs-datapath.ts';
-import { CAPABILITIES, decodeActions } from '../translate/actions.ts';
+import { decodeActions } from '../translate/actions.ts';
 import { decodeMetadata } from '../translate/key-decode.ts';
 import { datapathOf, type FamilyRequest, unsupported } from './request.ts';
 
@@ -26,12 +26,11 @@ export function handlePacket(request: FamilyRequest): void {
   const mru = attributes.content(A.MRU, 2);
   const hash = attributes.content(A.HASH, 8);
   const execution = {
-    maximumReceivedUnit: mru === null ? 0 : u16At(mru, 0),
     hash: hash === null ? null : ([u32At(hash, 0), u32At(hash, 4)] as const),
     upcallPid: attributes.u32(A.UPCALL_PID) ?? 0,
     isProbe: attributes.has(A.PROBE),
   };
-  metadata.l3Type = decodeMetadata(key, CAPABILITIES, metadata.words);
+  metadata.l3Type = decodeMetadata(key, metadata.words);
   metadata.hasTunnel = metadata.words[Word.TUNNEL_IP] !== 0;
   const { pool, largePool } = state.buffers;
   const packet = (content.length <= pool.maxFrameBytes ? pool : largePool).allocate();
@@ -41,7 +40,11 @@ export function handlePacket(request: FamilyRequest): void {
     if (content.length > packet.limit - packet.offset) throw new OvsError(Errno.EMSGSIZE, `${content.length} bytes`);
     packet.bytes.set(content, packet.offset);
     packet.length = content.length;
+    metadata.largestFragmentBytes = mru === null ? 0 : u16At(mru, 0);
+    // What its fragments had is not known any more; it only has to differ from that of others.
+    metadata.identification = mru === null ? 0 : Math.floor(Math.random() * 2 ** 32);
     if (extract(packet, metadata) !== Extraction.DONE) throw new OvsError(Errno.EINVAL, 'the packet is malformed');
+    checkTuple(key, metadata);
     const actions = decodeActions(list, metadata.words);
     const datapath = datapathOf(request);
     if (!datapath.ports.has(metadata.words[Word.IN_PORT]) && !datapath.ports.has(LOCAL_PORT)) {
@@ -52,4 +55,15 @@ export function handlePacket(request: FamilyRequest): void {
   } finally {
     if (isOurs) packet.release();
   }
+}
+
+/** The original tuple of a connection is of the packet's own version of IP. @throws OvsError EINVAL */
+function checkTuple(key: Uint8Array, { words }: FlowKey): void {
+  eachNested(key, (type) => {
+    const isTuple = type === KeyAttribute.CT_ORIG_TUPLE_IPV4 || type === KeyAttribute.CT_ORIG_TUPLE_IPV6;
+    const isNeighbour = type === KeyAttribute.CT_ORIG_TUPLE_IPV6 && hasAttribute(words, KeyAttribute.ND);
+    if (isTuple && (isNeighbour || !hasAttribute(words, type))) {
+      throw new OvsError(Errno.EINVAL, 'an original tuple that the packet cannot have');
+    }
+  });
 }

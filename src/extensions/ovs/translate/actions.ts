@@ -3,7 +3,6 @@
  * by byte. What each action looks like is told by flow/ (actions/<action>/); here is what attributes are, and those of a key.
  */
 import {
-  ACTIONS,
   ACTIONS_MAXIMUM_DEPTH,
   ActionBuilder,
   type ActionReader,
@@ -20,12 +19,8 @@ import type { MessageWriter } from '../../../netlink/index.ts';
 import { be32At, beginNest, eachNested, u16At, u32At } from '../attributes.ts';
 import { Errno, OvsError } from '../errors.ts';
 import { readStructure, structureBytes, writeStructure } from './key-attribute.ts';
-import type { KeyCapabilities } from './key-decode.ts';
 import { decodeSetNsh, encodeMaskedNsh, encodeNshKey } from './nsh.ts';
 import { decodeTunnel, encodeTunnel } from './tunnel.ts';
-
-/** What programs are told that the datapath can do: what its actions can. */
-export const CAPABILITIES: KeyCapabilities = { connections: ACTIONS.CT.netlink.refusal === null };
 
 const refuse = (reason: string, errno: number = Errno.EINVAL): never => {
   throw new OvsError(errno, `actions: ${reason}`);

@@ -65,6 +65,9 @@ const nsh = (...content: Attr[]) => ({ type: 28, content });
 const MD1 = a(2, ...zeros(16, 1));
 const TUNNEL = [a(2, 2, 2, 2, 2), a(4, 64)];
 const IP_KEY = [...L2, type(0x0800), ipv4(6), TCP, TCP_FLAGS];
+const ND_KEY = [...L2, type(0x86dd), ipv6(58), ICMPV6(135), ND];
+const TUPLE4 = a(26, 10, 0, 0, 1, 10, 0, 0, 2, 0, 1, 0, 2, 6, 0, 0, 0);
+const TUPLE6 = a(27, ...zeros(32, 1), 0, 1, 0, 2, 6, 0, 0, 0);
 const OTHER_KEY = [...L2, type(0x88b5)];
 
 const KEYS: [string, number, Attr[]][] = [
@@ -94,7 +97,7 @@ const KEYS: [string, number, Attr[]][] = [
   ['a fragment of no kind', EINVAL, [...L2, type(0x0800), ipv4(6, 3), TCP, TCP_FLAGS]],
   ['a flow label of more than 20 bits', EINVAL, [...L2, type(0x86dd), ipv6(59, 0x10)]],
   ['a neighbour solicitation without its fields', EINVAL, [...L2, type(0x86dd), ipv6(58), ICMPV6(135)]],
-  ['a neighbour solicitation', OK, [...L2, type(0x86dd), ipv6(58), ICMPV6(135), ND]],
+  ['a neighbour solicitation', OK, ND_KEY],
   ['an ARP operation above 255', EINVAL, [...L2, type(0x0806), ARP(256)]],
   ['a tag', OK, [...L2, ...vlan(0x1005, type(0x88b5))]],
   ['a tag without content', EINVAL, [...L2, type(0x8100), a(5, ...be16(0x1005))]],
@@ -125,7 +128,19 @@ const KEYS: [string, number, Attr[]][] = [
   ['NSH of metadata type 2 with a context', EINVAL, [...L2, type(0x894f), nsh(a(1, 0, 0, 2, 3, ...zeros(4)), MD1)]],
   ['NSH with a base of 7 bytes', EINVAL, [...L2, type(0x894f), nsh(a(1, ...zeros(7)))]],
   ['NSH with metadata of type 2', EINVAL, [...L2, type(0x894f), nsh(a(1, ...zeros(8)), a(3, ...zeros(8)))]],
-  ['a state of connections, which are not tracked', EINVAL, [...OTHER_KEY, a(22, ...u32(1))]],
+  ['a state of a connection', OK, [...OTHER_KEY, a(22, ...u32(0x21))]],
+  ['every bit of a state that there is', OK, [...IP_KEY, a(22, ...u32(0xff))]],
+  ['a bit of a state that there is not', EINVAL, [...IP_KEY, a(22, ...u32(0x100))]],
+  ['a state of 1 byte', EINVAL, [...IP_KEY, a(22, 1)]],
+  ['zone, mark and label of a connection', OK, [...IP_KEY, a(23, 5, 0), a(24, ...u32(7)), a(25, ...zeros(16, 1))]],
+  ['a zone of 4 bytes', EINVAL, [...IP_KEY, a(23, ...u32(5))]],
+  ['a label of 12 bytes', EINVAL, [...IP_KEY, a(25, ...zeros(12, 1))]],
+  ['an original tuple over IPv4', OK, [...IP_KEY, TUPLE4]],
+  ['an original tuple over IPv4, of 12 bytes', EINVAL, [...IP_KEY, a(26, ...zeros(12, 6))]],
+  ['an original tuple over IPv6 for IPv4', EINVAL, [...IP_KEY, TUPLE6]],
+  ['an original tuple over IPv4 for what is not IP', EINVAL, [...OTHER_KEY, TUPLE4]],
+  ['an original tuple over IPv6', OK, [...L2, type(0x86dd), ipv6(59), TUPLE6]],
+  ['an original tuple of a neighbour solicitation', EINVAL, [...ND_KEY, TUPLE6]],
 ];
 
 const NSH_KEY = [...L2, type(0x894f), nsh(a(1, 0, 0, 1, 3, ...zeros(4)), MD1)];
@@ -138,6 +153,8 @@ const encap = (...content: Attr[]) => ({ type: 1, content });
 const MASKS: [string, number, Attr[], Attr[]][] = [
   ['an empty mask', OK, IP_KEY, []],
   ['everything', OK, IP_KEY, IP_KEY.map(all)],
+  ['every bit of a state', OK, [...IP_KEY, a(22, ...u32(1))], [a(22, ...u32(0xff))]],
+  ['bits of a state that there are not', EINVAL, [...IP_KEY, a(22, ...u32(1))], [a(22, ...u32(0x1ff))]],
   ['attributes that are all 0 count as none', OK, IP_KEY, [a(7, ...zeros(12)), a(9, ...zeros(4))]],
   ['part of the input port, which is matched whole', OK, IP_KEY, [a(3, ...u32(1))]],
   ['layer 3 without the EtherType', EINVAL, IP_KEY, [all(ipv4(6))]],
@@ -233,6 +250,18 @@ const BASE1 = a(1, 0, 63, 1, 3, 0, 0, 1, 255);
 const BASE2 = a(1, 0, 63, 2, 3, 0, 0, 1, 255);
 
 /** Name, errno, actions; for a TCP flow over IPv4. */
+// Parts of OVS_ACTION_ATTR_CT.
+const text = (name: string) => [...new TextEncoder().encode(name), 0];
+const ct = (...parts: Attr[]): Attr => ({ type: Action.CT, content: parts });
+const nat = (...parts: Attr[]): Attr => ({ type: 6, content: parts });
+const COMMIT = a(1);
+const ZONE = a(2, 5, 0);
+const MARK = a(3, ...u32(1), ...u32(1));
+const LABELS = a(4, ...zeros(16, 1), ...zeros(16, 3));
+const FTP = a(5, ...text('ftp'));
+const TIMEOUT = a(9, ...text('policy'));
+const IP_MIN = a(3, 192, 0, 2, 1);
+
 const ACTIONS: [string, number, Attr[]][] = [
   ['none', OK, []],
   ['an output', OK, [a(1, ...u32(2))]],
@@ -306,8 +335,52 @@ const ACTIONS: [string, number, Attr[]][] = [
   ['a lower TTL without actions', EINVAL, [nested(Action.DEC_TTL)]],
   ['an explicit drop, last', OK, [a(Action.DROP, ...u32(0))]],
   ['an explicit drop with something behind it', EINVAL, [a(Action.DROP, ...u32(0)), a(1, ...u32(1))]],
-  ['connection tracking, which is not there', EINVAL, [nested(Action.CT)]],
-  ['forgetting a connection', EINVAL, [a(Action.CT_CLEAR)]],
+  ['tracking', OK, [ct()]],
+  [
+    'tracking with all that there is',
+    OK,
+    [ct(COMMIT, a(8, ...u32(1)), TIMEOUT, ZONE, MARK, LABELS, FTP, nat(a(1), IP_MIN))],
+  ],
+  ['tracking with a part above the last', EINVAL, [ct(a(10))]],
+  ['tracking with part 0', EINVAL, [ct(a(0))]],
+  ['a commit of 1 byte', EINVAL, [ct(a(1, 0))]],
+  ['a zone of 4 bytes', EINVAL, [ct(a(2, ...u32(1)))]],
+  ['a mark without a commit', EINVAL, [ct(MARK)]],
+  ['a mark with a mask of 0', EINVAL, [ct(COMMIT, a(3, ...u32(1), ...u32(0)))]],
+  ['a mark with bits outside of its mask', OK, [ct(COMMIT, a(3, ...u32(3), ...u32(1)))]],
+  ['a mark without a mask', EINVAL, [ct(COMMIT, a(3, ...u32(1)))]],
+  ['a label without a commit', EINVAL, [ct(LABELS)]],
+  ['a label with a mask of 0', EINVAL, [ct(COMMIT, a(4, ...zeros(16, 1), ...zeros(16)))]],
+  ['a label of 31 bytes', EINVAL, [ct(COMMIT, a(4, ...zeros(31, 1)))]],
+  ['a helper that there is not', EINVAL, [ct(COMMIT, a(5, ...text('irc')))]],
+  ['a helper for another protocol', EINVAL, [ct(COMMIT, a(5, ...text('tftp')))]],
+  ['a helper without its closing zero', EINVAL, [ct(COMMIT, a(5, 102, 116, 112))]],
+  ['a helper without a name', EINVAL, [ct(COMMIT, a(5, 0))]],
+  ['a helper of 17 bytes', EINVAL, [ct(COMMIT, a(5, ...zeros(17)))]],
+  ['a helper without a commit', OK, [ct(FTP)]],
+  ['events of 2 bytes', EINVAL, [ct(COMMIT, a(8, 1, 0))]],
+  ['a time-out policy that there is not', OK, [ct(COMMIT, TIMEOUT)]],
+  ['a time-out policy without its closing zero', EINVAL, [ct(COMMIT, a(9, 102))]],
+  ['a time-out policy of 33 bytes', EINVAL, [ct(COMMIT, a(9, ...zeros(33)))]],
+  ['NAT of connections that are there', OK, [ct(nat())]],
+  ['NAT of a source without a commit', EINVAL, [ct(nat(a(1), IP_MIN))]],
+  ['NAT of a source and a destination', ERANGE, [ct(COMMIT, nat(a(1), a(2)))]],
+  ['NAT of a source twice', ERANGE, [ct(COMMIT, nat(a(1), a(1)))]],
+  ['NAT with a range but no direction', EINVAL, [ct(COMMIT, nat(IP_MIN))]],
+  ['NAT with a flag but no direction', EINVAL, [ct(COMMIT, nat(a(7)))]],
+  ['NAT to an address of the other version', EINVAL, [ct(COMMIT, nat(a(1), a(3, ...zeros(16, 1))))]],
+  ['NAT to an address of 3 bytes', EINVAL, [ct(COMMIT, nat(a(1), a(3, 1, 2, 3)))]],
+  ['NAT to a range of addresses of both versions', EINVAL, [ct(COMMIT, nat(a(1), IP_MIN, a(4, ...zeros(16, 1))))]],
+  ['NAT to a port of 4 bytes', EINVAL, [ct(COMMIT, nat(a(1), a(5, ...u32(1))))]],
+  ['NAT to a port, the rest as it is', OK, [ct(COMMIT, nat(a(2), a(5, 1, 0)))]],
+  ['NAT with a part above the last', EINVAL, [ct(COMMIT, nat(a(1), a(10)))]],
+  ['NAT with part 0', EINVAL, [ct(COMMIT, nat(a(0)))]],
+  ['NAT to addresses that end before they begin', EINVAL, [ct(COMMIT, nat(a(1), a(3, 1, 1, 1, 2), a(4, 1, 1, 1, 1)))]],
+  ['NAT to ports that end before they begin', EINVAL, [ct(COMMIT, nat(a(1), a(5, 2, 0), a(6, 1, 0)))]],
+  ['NAT to all zeros, for which the address stays', OK, [ct(COMMIT, nat(a(1), a(3, 0, 0, 0, 0)))]],
+  ['NAT with ports by hash, address kept', OK, [ct(COMMIT, nat(a(1), a(7), a(8), IP_MIN))]],
+  ['forgetting a connection', OK, [a(Action.CT_CLEAR)]],
+  ['forgetting a connection, with a byte', EINVAL, [a(Action.CT_CLEAR, 1)]],
   ['a push of NSH', OK, [nested(Action.PUSH_NSH, nsh(BASE1, MD1))]],
   ['a push of NSH with metadata of type 2', OK, [nested(Action.PUSH_NSH, nsh(BASE2, a(3, ...zeros(8, 1))))]],
   ['a push of NSH without the attribute around it', EINVAL, [nested(Action.PUSH_NSH, BASE1, MD1)]],
@@ -427,6 +500,32 @@ test('what is wrong with a flow is said before what is wrong with its datapath',
   expect(send(request(Family.VPORT, Command.NEW, ACK, 99))).toBe(EINVAL);
 });
 
+const IP_PACKET = [
+  ...zeros(12, 2),
+  8,
+  0,
+  0x45,
+  0,
+  0,
+  40,
+  ...zeros(4),
+  64,
+  6,
+  0,
+  0,
+  10,
+  0,
+  0,
+  1,
+  10,
+  0,
+  0,
+  2,
+  ...zeros(12, 1),
+  0x50,
+  ...zeros(7, 2),
+];
+
 /** Name, errno, packet, key, actions, more. */
 const EXECUTIONS: [string, number, number[] | null, Attr[] | null, Attr[] | null, Attr[]][] = [
   ['a packet', OK, zeros(60, 2), OTHER_KEY, [a(1, ...u32(0))], []],
@@ -437,6 +536,11 @@ const EXECUTIONS: [string, number, number[] | null, Attr[] | null, Attr[] | null
   ['a key that is none', EINVAL, zeros(60), [a(40)], [], []],
   ['actions that are none', EINVAL, zeros(60), OTHER_KEY, [a(60)], []],
   ['a hash of 4 bytes', ERANGE, zeros(60), OTHER_KEY, [], [a(PacketAttribute.HASH, ...zeros(4))]],
+  ['a packet with a connection', OK, IP_PACKET, [...IP_KEY, a(22, ...u32(0x21)), TUPLE4], [a(1, ...u32(0))], []],
+  ['an original tuple of another version', EINVAL, IP_PACKET, [...IP_KEY, TUPLE6], [], []],
+  ['an original tuple of what is not IP', EINVAL, zeros(60, 2), [...OTHER_KEY, TUPLE4], [], []],
+  ['tracking of what is not IP', EINVAL, zeros(60, 2), OTHER_KEY, [ct()], []],
+  ['tracking', OK, IP_PACKET, IP_KEY, [ct(COMMIT)], []],
   ['an MRU of 1 byte', ERANGE, zeros(60), OTHER_KEY, [], [a(PacketAttribute.MRU, 1)]],
 ];
 

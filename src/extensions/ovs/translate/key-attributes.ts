@@ -52,20 +52,17 @@ export class KeyAttributes {
   readonly starts = new Int32Array(LAST_ATTRIBUTE + 1);
   readonly ends = new Int32Array(LAST_ATTRIBUTE + 1);
   #isMask = false;
-  #connections = false;
   readonly #visit = (type: number, from: number, to: number) => this.#add(type, from, to);
 
   /**
    * Forget what was there and read the attributes of a key or mask.
    * @param isMask attributes that are all 0 count as absent, nests that are empty among them
-   * @param connections whether attributes of connection tracking are known
    * @throws OvsError EINVAL for what is malformed, of the wrong length, double or not known
    */
-  read(content: Uint8Array, isMask: boolean, connections: boolean): void {
+  read(content: Uint8Array, isMask: boolean): void {
     this.bytes = content;
     this.starts.fill(-1);
     this.#isMask = isMask;
-    this.#connections = connections;
     this.#walk(0, content.length);
   }
 
@@ -109,9 +106,6 @@ export class KeyAttributes {
     if (LENGTHS[type] >= 0 && to - from !== LENGTHS[type]) refuse(`attribute ${type} has ${to - from} bytes`);
     if (this.#isMask && this.#isZero(from, to)) return;
     if (KINDS[type] === Kind.NONE) refuse('attribute 0 is not known');
-    if (KINDS[type] === Kind.CONNECTION && !this.#connections) {
-      refuse(`attribute ${type}: connections are not tracked`);
-    }
     this.starts[type] = from;
     this.ends[type] = to;
   }

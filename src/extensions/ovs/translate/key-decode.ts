@@ -14,12 +14,6 @@ import { checkKey, checkMask } from './match-rules.ts';
 import { decodeNshKey } from './nsh.ts';
 import { decodeTunnel } from './tunnel.ts';
 
-/** What the datapath can do, as far as keys show it. */
-export interface KeyCapabilities {
-  /** Connections are tracked: ct fields can be matched. */
-  readonly connections: boolean;
-}
-
 /** A key with its mask. */
 export interface DecodedMatch {
   readonly key: Uint32Array;
@@ -105,7 +99,8 @@ function decodeRest(attributes: KeyAttributes, words: Uint32Array, key: Uint32Ar
         refuse('content of a tag without the tag');
         break;
       default:
-        if (!isMask) checkStructure(type, bytes, starts[type]);
+        // Bits of ct_state that there are not cannot be asked about either.
+        if (!isMask || type === KeyAttribute.CT_STATE) checkStructure(type, bytes, starts[type]);
         writeStructure(type, bytes, words, starts[type]);
     }
   }
@@ -156,12 +151,16 @@ function checkStructure(type: number, bytes: Uint8Array, at: number): void {
   }
 }
 
-/** The same attributes with every bit set: what an absent mask stands for. */
+/** Bytes of ct_state that have bits with a meaning. */
+const CT_STATE_BYTES = 1;
+
+/** The same attributes with every bit set that may be asked about: what an absent mask stands for. */
 function exactMask(content: Uint8Array): Uint8Array {
   const mask = content.slice();
   eachNested(mask, (type, value) => {
     if (isNest(type)) value.set(type === KeyAttribute.ENCAP ? exactMask(value) : exactNest(value));
     else value.fill(0xff);
+    if (type === KeyAttribute.CT_STATE) value.fill(0, CT_STATE_BYTES);
   });
   return mask;
 }
@@ -187,16 +186,11 @@ export function newMatch(): DecodedMatch {
  * @param into what is overwritten and returned; new when left out
  * @throws OvsError EINVAL
  */
-export function decodeMatch(
-  key: Uint8Array,
-  mask: Uint8Array | null,
-  capabilities: KeyCapabilities,
-  into: DecodedMatch = newMatch(),
-): DecodedMatch {
+export function decodeMatch(key: Uint8Array, mask: Uint8Array | null, into: DecodedMatch = newMatch()): DecodedMatch {
   const { key: words, mask: maskWords } = into;
-  const tags = decodeKeyInto(key, capabilities, words);
+  const tags = decodeKeyInto(key, words);
   maskWords.fill(0);
-  maskAttributes.read(mask ?? exactMask(key), true, capabilities.connections);
+  maskAttributes.read(mask ?? exactMask(key), true);
   // Tags are matched, their absence too, where the mask does not say otherwise.
   maskWords[Word.VLAN] = 0xffff_ffff;
   maskWords[Word.INNER_VLAN] = 0xffff_ffff;
@@ -208,9 +202,9 @@ export function decodeMatch(
 }
 
 /** @returns how many tags the key has */
-function decodeKeyInto(content: Uint8Array, capabilities: KeyCapabilities, words: Uint32Array): number {
+function decodeKeyInto(content: Uint8Array, words: Uint32Array): number {
   words.fill(0);
-  keyAttributes.read(content, false, capabilities.connections);
+  keyAttributes.read(content, false);
   const tags = decodeTags(keyAttributes, words);
   if (!keyAttributes.has(KeyAttribute.ETHERNET) && !keyAttributes.has(KeyAttribute.ETHERTYPE)) {
     refuse('neither an Ethernet header nor an EtherType');
@@ -221,9 +215,9 @@ function decodeKeyInto(content: Uint8Array, capabilities: KeyCapabilities, words
 }
 
 /** A key alone, as look-ups and deletions bring it. @throws OvsError EINVAL */
-export function decodeKey(content: Uint8Array, capabilities: KeyCapabilities): Uint32Array {
+export function decodeKey(content: Uint8Array): Uint32Array {
   const words = new Uint32Array(KEY_WORDS);
-  decodeKeyInto(content, capabilities, words);
+  decodeKeyInto(content, words);
   return words;
 }
 
@@ -233,9 +227,9 @@ export function decodeKey(content: Uint8Array, capabilities: KeyCapabilities): U
  * @returns EtherType of a packet without an Ethernet header, 0 for a frame
  * @throws OvsError EINVAL
  */
-export function decodeMetadata(content: Uint8Array, capabilities: KeyCapabilities, words: Uint32Array): number {
+export function decodeMetadata(content: Uint8Array, words: Uint32Array): number {
   const attributes = keyAttributes;
-  attributes.read(content, false, capabilities.connections);
+  attributes.read(content, false);
   words.fill(0);
   const l3Type = attributes.has(KeyAttribute.ETHERNET) ? 0 : Math.max(attributes.be16(KeyAttribute.ETHERTYPE), 0);
   for (let type = 0; type < attributes.starts.length; type += 1) if (!isMetadata(type)) attributes.remove(type);

@@ -21,15 +21,8 @@ import { encodeTunnel } from './tunnel.ts';
  * Write a key, or the mask that belongs to it, inside an attribute.
  * @param key says what is there
  * @param output the words to write: the key itself, or the mask
- * @param connections whether to write connection tracking's fields
  */
-export function encodeKey(
-  writer: MessageWriter,
-  attribute: number,
-  key: Uint32Array,
-  output: Uint32Array,
-  connections: boolean,
-): void {
+export function encodeKey(writer: MessageWriter, attribute: number, key: Uint32Array, output: Uint32Array): void {
   const isMask = output !== key;
   const nest = beginNest(writer, attribute);
   put(writer, KeyAttribute.RECIRC_ID, output);
@@ -40,7 +33,7 @@ export function encodeKey(
   if (key[Word.IN_PORT] !== PORTS_MAXIMUM) put(writer, KeyAttribute.IN_PORT, output);
   else if (isMask) writer.u32(KeyAttribute.IN_PORT, 0xffff_ffff);
   put(writer, KeyAttribute.SKB_MARK, output);
-  if (connections) encodeConnection(writer, key, output);
+  encodeConnection(writer, key, output);
 
   const etherType = key[Word.ETH_TYPE] >>> 16;
   let tags = 0;

@@ -22,7 +22,6 @@ import { decodeMatch, decodeMetadata } from './key-decode.ts';
 import { encodeKey } from './key-encode.ts';
 
 const runs = Number(process.env.MILLRACE_FUZZ ?? 1) * 2000;
-const NOTHING = { connections: false };
 
 /** What lies inside of the one attribute that is written. */
 function written(write: (writer: MessageWriter) => void): Uint8Array {
@@ -32,7 +31,7 @@ function written(write: (writer: MessageWriter) => void): Uint8Array {
 }
 
 function key(words: Uint32Array, output = words): Uint8Array {
-  return written((writer) => encodeKey(writer, 1, words, output, false));
+  return written((writer) => encodeKey(writer, 1, words, output));
 }
 
 const FLOWS = [
@@ -42,21 +41,23 @@ const FLOWS = [
   'in_port(1),eth(src=00:01:02:03:04:05,dst=10:11:12:13:14:15),eth_type(0x8100),vlan(vid=5,pcp=3),encap(eth_type(0x0800),ipv4(src=1.2.3.4,dst=5.6.7.8,proto=17,tos=0,ttl=9,frag=first),udp(src=1,dst=2))',
   'in_port(1),eth(src=00:01:02:03:04:05,dst=10:11:12:13:14:15),eth_type(0x8847),mpls(label=100,tc=3,ttl=64,bos=1)',
   'in_port(4),eth(src=00:01:02:03:04:05,dst=10:11:12:13:14:15),eth_type(0x0800),ipv4(src=1.2.3.4,dst=5.6.7.8,proto=1,tos=0,ttl=9,frag=no),icmp(type=8,code=0)',
+  'recirc_id(0x7),in_port(4),ct_state(+est+rpl+trk+snat),ct_zone(0x5),ct_mark(0x7),ct_label(0x10000000000000002),ct_tuple4(src=9.8.7.6,dst=5.4.3.2,proto=17,tp_src=7,tp_dst=8),eth(src=00:01:02:03:04:05,dst=10:11:12:13:14:15),eth_type(0x0800),ipv4(src=1.2.3.4,dst=5.6.7.8,proto=17,tos=0,ttl=9,frag=no),udp(src=1,dst=2)',
+  'recirc_id(0x7),in_port(4),ct_state(+new+trk),ct_zone(0xffff),ct_mark(0),ct_label(0),ct_tuple6(src=::9,dst=::8,proto=6,tp_src=7,tp_dst=8),eth(src=00:01:02:03:04:05,dst=10:11:12:13:14:15),eth_type(0x86dd),ipv6(src=fe80::1,dst=fe80::2,label=0x12345,proto=17,tclass=0x1,hlimit=255,frag=no),udp(src=1,dst=2)',
 ];
 
 test.each(FLOWS)('a key survives the way to attributes and back: %s', (text) => {
   const { key: words, mask } = parseFlowKey(text);
-  const decoded = decodeMatch(key(words), null, NOTHING);
+  const decoded = decodeMatch(key(words), null);
   expect(formatFlowKey(decoded.key, mask)).toBe(formatFlowKey(words, mask));
   expect(decoded.key).toEqual(words);
   // And the mask that was made for it survives, too.
-  const again = decodeMatch(key(decoded.key), key(decoded.key, decoded.mask), NOTHING);
+  const again = decodeMatch(key(decoded.key), key(decoded.key, decoded.mask));
   expect(again.mask).toEqual(decoded.mask);
 });
 
 test('a mask of layer 3 needs the EtherType matched, one of layer 4 the protocol', () => {
   const { key: words } = parseFlowKey(FLOWS[0]);
-  const mask = decodeMatch(key(words), null, NOTHING).mask.slice();
+  const mask = decodeMatch(key(words), null).mask.slice();
   const bytes = (without: number) => {
     const writer = new MessageWriter();
     eachNested(key(words, mask), (type, content) => {
@@ -64,9 +65,9 @@ test('a mask of layer 3 needs the EtherType matched, one of layer 4 the protocol
     });
     return writer.take();
   };
-  expect(() => decodeMatch(key(words), bytes(6), NOTHING)).toThrow(OvsError);
-  expect(() => decodeMatch(key(words), bytes(7), NOTHING)).toThrow(OvsError);
-  expect(decodeMatch(key(words), bytes(9), NOTHING).mask.length).toBe(KEY_WORDS);
+  expect(() => decodeMatch(key(words), bytes(6))).toThrow(OvsError);
+  expect(() => decodeMatch(key(words), bytes(7))).toThrow(OvsError);
+  expect(decodeMatch(key(words), bytes(9)).mask.length).toBe(KEY_WORDS);
 });
 
 test('attributes that come twice, are not known or have a wrong length are EINVAL', () => {
@@ -77,7 +78,7 @@ test('attributes that come twice, are not known or have a wrong length are EINVA
   };
   const twice = Uint8Array.of(...attribute(15, 4), ...attribute(15, 4));
   for (const bad of [twice, attribute(29, 4), attribute(33, 4), attribute(15, 5), attribute(22, 4), Uint8Array.of(9)]) {
-    expect(() => decodeMatch(bad, null, NOTHING)).toThrow(expect.objectContaining({ errno: 22 }));
+    expect(() => decodeMatch(bad, null)).toThrow(expect.objectContaining({ errno: 22 }));
   }
 });
 
@@ -93,6 +94,9 @@ const LISTS = [
   'userspace(pid=7,userdata(0102030405)),recirc(0x3)',
   'hash(hash_l4(9)),recirc(0x1)',
   'meter(3),1',
+  'ct(commit,zone=5,mark=0x1/0xf,label=0x1/0x3,helper=ftp,timeout=short,eventmask=0x1,nat(src=1.1.1.1-1.1.1.9:10-20,persistent,hash)),recirc(0x1)',
+  'ct(force_commit,nat(dst=1.1.1.1)),ct_clear,1',
+  'ct(zone=7,nat),recirc(0x1)',
 ];
 
 test.each(LISTS)('actions survive the way to attributes and back: %s', (text) => {
@@ -109,22 +113,16 @@ test.each(LISTS)('actions survive the way to attributes and back: %s', (text) =>
 /** What attributes of these hold of a set is less than its words do: options of ERSPAN, a context that the metadata type leaves out. */
 const SET_IN_PART: readonly number[] = [KeyAttribute.TUNNEL, KeyAttribute.NSH];
 
-test.each(Object.keys(ACTIONS) as ActionName[])('%s survives the way to attributes and back, or is refused', (name) => {
+test.each(Object.keys(ACTIONS) as ActionName[])('%s survives the way to attributes and back', (name) => {
   const encoded = (words: Int32Array) => written((writer) => encodeActions(writer, 2, words));
   let survived = 0;
   fc.assert(
     fc.property(listWith(name), ({ words }) => {
-      let isRefused = false;
       let isInPart = false;
       everyAction(words, 0, words.length, (action, at) => {
-        isRefused ||= action.netlink.refusal !== null;
         isInPart ||= (action === ACTIONS.SET || action === ACTIONS.SET_MASKED) && SET_IN_PART.includes(words[at + 1]);
       });
       const content = encoded(words);
-      if (isRefused) {
-        expect(() => readActions(content)).toThrow(expect.objectContaining({ errno: 22 }));
-        return;
-      }
       const back = isInPart ? notRefused(content) : readActions(content);
       if (back === null) return;
       if (!isInPart) expect(back).toEqual(words);
@@ -133,7 +131,7 @@ test.each(Object.keys(ACTIONS) as ActionName[])('%s survives the way to attribut
     }),
     { numRuns: 200 },
   );
-  if (ACTIONS[name].netlink.refusal === null) expect(survived).toBeGreaterThan(20);
+  expect(survived).toBeGreaterThan(20);
 });
 
 /** A random tunnel may lead nowhere, and a random header be of another type than its metadata. */
@@ -172,9 +170,9 @@ test('no bytes, however malformed, give anything but a list, a key or OvsError',
       const bytes = samples[which].slice(0, Math.max(0, samples[which].length - (cut > 100 ? 0 : cut)));
       for (const [at, value] of edits) if (at < bytes.length) bytes[at] = value;
       for (const decode of [
-        () => decodeMatch(bytes, null, NOTHING),
-        () => decodeMatch(samples[0], bytes, NOTHING),
-        () => decodeMetadata(bytes, NOTHING, new Uint32Array(KEY_WORDS)),
+        () => decodeMatch(bytes, null),
+        () => decodeMatch(samples[0], bytes),
+        () => decodeMetadata(bytes, new Uint32Array(KEY_WORDS)),
         () => decodeActions(bytes, flow),
       ]) {
         try {
@@ -218,7 +216,7 @@ test('a TCI that nobody asked about is matched by the TCI that was read last, as
     // An EtherType in there all 0 is that of the tag outside.
     [two, tag(0xffff, 0, tag(0, 0, full)), 0xffff_b064, 0xffff_b064],
   ] as const) {
-    const { mask: words } = decodeMatch(Uint8Array.from(key), Uint8Array.from(mask), NOTHING);
+    const { mask: words } = decodeMatch(Uint8Array.from(key), Uint8Array.from(mask));
     expect([...words.subarray(Word.VLAN, Word.VLAN + tags.length)]).toEqual(tags);
   }
 });
@@ -227,7 +225,7 @@ test('a port, and options of a tunnel, count where a mask names them', () => {
   const mask = (text: string, without: number) => {
     const { key: words } = parseFlowKey(text);
     const writer = new MessageWriter();
-    eachNested(key(words, decodeMatch(key(words), null, NOTHING).mask), (type, content) => {
+    eachNested(key(words, decodeMatch(key(words), null).mask), (type, content) => {
       if (type === without) return;
       if (type !== 16) writer.bytes(type, content);
       else {
@@ -238,7 +236,7 @@ test('a port, and options of a tunnel, count where a mask names them', () => {
         writer.endNested(nest);
       }
     });
-    return decodeMatch(key(words), writer.take(), NOTHING).mask;
+    return decodeMatch(key(words), writer.take()).mask;
   };
   expect(mask(FLOWS[0], 3)[Word.IN_PORT]).toBe(0);
   expect(mask(FLOWS[0], 99)[Word.IN_PORT]).toBe(0xffff_ffff);
