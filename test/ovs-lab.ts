@@ -124,9 +124,14 @@ export function texts(frames: readonly Buffer[]): string[] {
 
 /** Daemon, Open vSwitch, bridge br0, and hosts of frames on ports of their names. */
 export class OvsLab {
-  readonly world = new World();
+  readonly world: World;
   readonly hosts = new Map<string, FrameHost>();
   readonly #before = { ...process.env };
+
+  /** @param outlives as World's */
+  constructor(outlives = false) {
+    this.world = new World({ outlives });
+  }
 
   /**
    * @param offload of the daemon's configuration
