@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type End, echo, end, tcp, udp, unreachable } from '../src/connections/testing/frames.ts';
 import { packetOf } from '../src/connections/testing/lab.ts';
@@ -215,6 +216,85 @@ describe.runIf(hasOpenVSwitch()).each(['off', 'require'] as const)('with offload
       }
     },
   );
+
+  test('FTP through a translation: what the client announces is what the server gets, and its connection comes in', async () => {
+    lab.rules(
+      'priority=10,tcp,in_port=a,actions=ct(commit,zone=14,alg=ftp,nat(src=10.0.0.100)),output:b',
+      'priority=10,tcp,in_port=b,ct_state=-trk,actions=ct(zone=14,nat,table=1)',
+      'table=1,ct_state=+est+trk,tcp,actions=output:a',
+      'table=1,ct_state=+new+rel+trk,tcp,actions=ct(commit,zone=14,nat),output:a',
+      'table=1,priority=0,actions=output:c',
+    );
+    const [client, server, seen] = [end('10.0.0.1', 1000), end('10.0.0.2', 21), end('10.0.0.100', 1000)];
+    await say('a', [tcp(client, server, 'S', { sequence: 9 })], 1);
+    await say('b', [tcp(server, seen, 'S.', { sequence: 99, acknowledgment: 10 })], 1);
+    await lab.host('a').send(tcp(client, server, 'P.', { sequence: 10, acknowledgment: 100 }, 'PORT 10,0,0,1,4,1\r\n'));
+    const { b } = await lab.arrived(1);
+    expect(ends(b[0])).toBe('10.0.0.100:1000 > 10.0.0.2:21');
+    expect(b[0].subarray(54).toString('latin1')).toBe('PORT 10,0,0,100,4,1\r\n');
+    // Two bytes more have come than the client has sent.
+    await lab.host('b').send(tcp(server, seen, '.', { sequence: 100, acknowledgment: 31 }));
+    const { a } = await lab.arrived(1);
+    expect(a[0].readUInt32BE(42)).toBe(29);
+    const data = tcp(end('10.0.0.2', 20), end('10.0.0.100', 1025), 'S');
+    expect(await say('b', [data], 1)).toEqual({ a: ['10.0.0.2:20 > 10.0.0.1:1025'] });
+    const unasked = tcp(end('10.0.0.2', 20), end('10.0.0.100', 1026), 'S');
+    expect(await say('b', [unasked], 1)).toEqual({ c: ['10.0.0.2:20 > 10.0.0.100:1026'] });
+  });
+
+  test('what real hosts say to each other comes through: super-packets of TCP, pings in fragments, behind a translation', async () => {
+    // Host x answers for the address that it is translated to, so that host y finds it.
+    lab.world.host('x', '10.9.0.1/24', '10.9.0.100/24');
+    lab.world.host('y', '10.9.0.2/24');
+    lab.vsctl('add-port', 'br0', 'x', '--', 'add-port', 'br0', 'y');
+    lab.rules(
+      'priority=20,arp,actions=NORMAL',
+      'priority=10,ip,in_port=x,ip_src=10.9.0.1,actions=ct(commit,zone=15,nat(src=10.9.0.100)),output:y',
+      'priority=10,ip,in_port=y,ct_state=-trk,actions=ct(zone=15,nat,table=1)',
+      'table=1,ct_state=+est+trk,ip,actions=output:x',
+      'table=1,priority=0,actions=drop',
+    );
+    expect(
+      must(
+        'ip',
+        'netns',
+        'exec',
+        lab.world.namespace('x'),
+        'ping',
+        '-c',
+        '3',
+        '-s',
+        '4000',
+        '-I',
+        '10.9.0.1',
+        '-W',
+        '5',
+        '10.9.0.2',
+      ),
+    ).toContain('3 received');
+    const peer = fileURLToPath(new URL('support/transfer-peer.mjs', import.meta.url));
+    const inHost = (host: string, ...args: string[]) => {
+      const child = lab.world.spawn('ip', [
+        'netns',
+        'exec',
+        lab.world.namespace(host),
+        process.execPath,
+        peer,
+        ...args,
+      ]);
+      let printed = '';
+      child.stdout?.on('data', (text) => {
+        printed += text;
+      });
+      return () => printed;
+    };
+    const received = inHost('y', 'receive', '7000');
+    await until('the receiver listens', () => received().includes('listening'));
+    const sent = inHost('x', 'send', '7000', '10.9.0.2', String(16 << 20));
+    const digest = /sha256 \d+ [0-9a-f]{64}/;
+    await until('all has arrived', () => digest.test(sent()) && digest.test(received()), 60_000);
+    expect(digest.exec(received())?.[0]).toBe(digest.exec(sent())?.[0]);
+  });
 
   test('a trace says what ct does, and does nothing', async () => {
     lab.rules(...SNAT.map((rule) => rule.replaceAll('zone=4', 'zone=12')));
