@@ -204,12 +204,25 @@ function isChecksumGood(packet: Packet, headers: HeaderOffsets): boolean {
   if (!isUdp && protocol !== IpProtocol.TCP && !(isIpv6 && protocol === IpProtocol.ICMPV6)) return true;
   // Over IPv6 there is always one (RFC 8200, section 8.1); zero there is what tunnels send, and Linux lets it pass.
   if (isUdp && ((bytes[l4 + 6] << 8) | bytes[l4 + 7]) === 0) return true;
-  const summed = isUdp ? (bytes[l4 + 4] << 8) | bytes[l4 + 5] : length;
   // Under a routing header the sum runs over the last destination, which is not at hand.
   if (isIpv6 && headers.routingOffset !== -1) return true;
   const ip = offset + headers.l3Offset;
+  const udpLength = isUdp ? (bytes[l4 + 4] << 8) | bytes[l4 + 5] : length;
+  if (isSumGood(bytes, ip, isIpv6, protocol, l4, udpLength)) return true;
+  // Of a datagram that is shorter than its IP packet Linux sums all of the packet, and senders do either.
+  return udpLength !== length && isSumGood(bytes, ip, isIpv6, protocol, l4, length);
+}
+
+function isSumGood(
+  bytes: Uint8Array,
+  ip: number,
+  isIpv6: boolean,
+  protocol: number,
+  l4: number,
+  length: number,
+): boolean {
   const pseudo = isIpv6
-    ? pseudoHeaderSum6(bytes, ip + 8, protocol, summed)
-    : pseudoHeaderSum4(bytes, ip + 12, protocol, summed);
-  return foldSum(sumBytes(bytes, l4, summed, pseudo)) === 0xffff;
+    ? pseudoHeaderSum6(bytes, ip + 8, protocol, length)
+    : pseudoHeaderSum4(bytes, ip + 12, protocol, length);
+  return foldSum(sumBytes(bytes, l4, length, pseudo)) === 0xffff;
 }

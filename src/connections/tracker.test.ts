@@ -1,7 +1,7 @@
 /** The tracker: protocols without states, errors, zones, marks, limits, events, and garbage. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import type { SctpChunk } from '../net/index.ts';
+import { finishSum, pseudoHeaderSum4, pseudoHeaderSum6, type SctpChunk, sumBytes } from '../net/index.ts';
 import { fuzzRounds, mutate, randomNumbers } from '../net/wire/testing.ts';
 import { ConnectionAction, Tracked } from './action.ts';
 import { ConnectionEvent, type EventBatch } from './events.ts';
@@ -34,6 +34,29 @@ test.each(ENDS)(
     expect(lab.send(udp(a, b)).state).toBe('est|trk');
     expect([lab.leftSeconds(record), lab.isAssured(record)]).toEqual([120, true]);
     expect(lab.drain()).toEqual({ size: 0, zones: 0, ports: 0, index: 0 });
+  },
+);
+
+test.each(ENDS)(
+  'a UDP datagram of $address that is shorter than its IP packet may have either summed, and nothing else',
+  (a, b) => {
+    const frame = udp(a, b, 'twelve bytes');
+    const isIpv6 = a.address.includes(':');
+    const l4 = isIpv6 ? 54 : 34;
+    // It says that it has no payload.
+    frame.set([0, 8, 0, 0], l4 + 4);
+    const summed = (length: number) => {
+      const copy = frame.slice();
+      const pseudo = isIpv6 ? pseudoHeaderSum6(frame, 22, 17, length) : pseudoHeaderSum4(frame, 26, 17, length);
+      const sum = finishSum(sumBytes(frame, l4, length, pseudo));
+      copy.set([sum >>> 8, sum & 0xff], l4 + 6);
+      return copy;
+    };
+    expect([8, 20, 12].map((length) => new Lab().send(summed(length)).state)).toEqual([
+      'new|trk',
+      'new|trk',
+      'inv|trk',
+    ]);
   },
 );
 
