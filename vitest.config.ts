@@ -1,4 +1,7 @@
-/** Two projects: unit tests beside the code and about the tree (test/tree/), and namespace scenarios under test/ that need a kernel and root. */
+/**
+ * Two projects: unit tests beside the code, about the tree (test/tree/) and of the conformance runner (test/conformance/), and namespace scenarios under test/
+ * that need a kernel and root.
+ */
 import { defineConfig } from 'vitest/config';
 import { MODULE_FLAGS } from './src/daemon/thread/modules/flags.ts';
 
@@ -13,7 +16,7 @@ export default defineConfig({
         resolve,
         test: {
           name: 'unit',
-          include: ['src/**/*.test.ts', 'examples/**/*.test.ts', 'test/tree/**/*.test.ts'],
+          include: ['src/**/*.test.ts', 'examples/**/*.test.ts', 'test/{tree,conformance}/**/*.test.ts'],
           pool: 'forks',
           execArgv: [...MODULE_FLAGS],
           testTimeout: 30_000,
@@ -24,7 +27,7 @@ export default defineConfig({
         test: {
           name: 'scenarios',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/tree/**'],
+          exclude: ['test/{tree,conformance}/**'],
           pool: 'forks',
           fileParallelism: false,
           testTimeout: 120_000,

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing for one purpose and builds: node modules, Debian packages, dist/.
-# Usage: setup.sh start|test|bench
+# Usage: setup.sh start|test|bench|conformance
 # Says what it does only when there is something to do; ends with a clear sentence when it cannot.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,13 +17,22 @@ needed=(ip:iproute2 ping:iputils-ping iperf3:iperf3)
 case $purpose in
   test) needed+=(nft:nftables tcpdump:tcpdump tshark:tshark ethtool:ethtool python3:python3 ovs-vswitchd:openvswitch-switch cc:gcc) ;;
   bench) needed+=(ethtool:ethtool sysctl:procps sockperf:sockperf ovs-vswitchd:openvswitch-switch cc:gcc) ;;
+  conformance) needed+=(ovs-vswitchd:openvswitch-switch cc:gcc) ;;
 esac
+# Open vSwitch's own system tests, and the programs and modules that they use; `npm test` runs a few of them.
+suite=(nc:netcat-openbsd netstat:net-tools lftp:lftp wget:wget curl:curl tcpdump:tcpdump ethtool:ethtool iptables:iptables python3:python3)
+[ -f /usr/src/openvswitch/openvswitch.tar.gz ] || suite+=(missing-suite:openvswitch-source)
+[ -d /usr/lib/python3/dist-packages/pyftpdlib ] || suite+=(missing-ftp-server:python3-pyftpdlib)
+[ "$purpose" != conformance ] || needed+=("${suite[@]}")
 [ "$purpose" = start ] || [ -f /usr/include/stdio.h ] || needed+=(missing-headers:libc6-dev)
 PATH=$PATH:/usr/sbin:/sbin
-missing=()
-for pair in "${needed[@]}"; do
-  command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
-done
+find_missing() {
+  missing=()
+  for pair in "$@"; do
+    command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+  done
+}
+find_missing "${needed[@]}"
 if [ "$(id -u)" = 0 ]; then run=(); else run=(sudo -n); fi
 apt=("${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -q)
 if [ ${#missing[@]} -gt 0 ]; then
@@ -35,6 +44,14 @@ if [ ${#missing[@]} -gt 0 ]; then
   "${apt[@]}" update >"$apt_log" 2>&1 </dev/null || { tail -5 "$apt_log" >&2; fail 'apt-get update failed.'; }
   "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >>"$apt_log" 2>&1 </dev/null || { tail -15 "$apt_log" >&2; fail 'apt-get install failed.'; }
   rm -f "$apt_log"
+fi
+
+# --- Open vSwitch's own system tests beside the others: where they cannot be had, `npm test` says so and goes on -----
+find_missing "${suite[@]}"
+if [ "$purpose" = test ] && [ ${#missing[@]} -gt 0 ] && command -v apt-get >/dev/null && "${run[@]}" true 2>/dev/null; then
+  printf "millrace: installing Debian packages for Open vSwitch's own tests: %s\n" "${missing[*]}"
+  { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "${missing[@]}"; } >/dev/null 2>&1 </dev/null ||
+    echo "millrace: they could not be installed; those tests will be skipped"
 fi
 
 # --- OVS-DPDK, one of the bench's peers: where it cannot be had, the bench says so and goes on ---------------------
