@@ -11,15 +11,18 @@ export interface Cause {
   readonly whose: Whose;
 }
 
-/** Where a pattern looks: at the last check with what it said (of a skipped test the line of its source), or at ovs-vswitchd's log. */
-export interface Place {
+/** Where patterns look. */
+export interface Left {
+  /** The last check with what it said; of a skipped test the line of its source. */
   readonly check: string;
+  /** ovs-vswitchd's log. */
   readonly log: string;
 }
 
 interface Pattern {
-  readonly where: keyof Place;
-  readonly pattern: RegExp;
+  readonly check: RegExp;
+  /** Must fit as well, where it is given. */
+  readonly log?: RegExp;
   readonly text: string | ((found: RegExpExecArray) => string);
   readonly whose: Whose;
 }
@@ -30,32 +33,60 @@ const MODULES: Readonly<Record<string, string>> = { vlan: '8021q', bond: 'bondin
 const moduleOf = (kind: string) => MODULES[kind] ?? kind;
 
 /** Of tests that fail. */
-export const CAUSES: readonly Pattern[] = [
+const FAILURES: readonly Pattern[] = [
   {
-    where: 'check',
-    pattern: /ip link add .*\btype (\w+)[\s\S]*(?:Unknown device type|not supported)/,
+    check: /ip link add .*\btype (\w+)[\s\S]*(?:Unknown device type|not supported)/,
     text: ([, kind]) => `this kernel has no ${moduleOf(kind)}`,
     whose: 'kernel',
   },
   {
-    where: 'log',
-    pattern:
-      /ioctl\(SIOCGIFINDEX\) on \w+_sys_\w* device failed|failed to add \S+ as port: Address family not supported/,
+    check: /CT_DATAPATH_SUPPORT|conntrack|\bct\(/,
+    log: /Datapath does not support ct_state/,
+    text: 'no connection tracking',
+    whose: 'datapath',
+  },
+  {
+    check: /^/,
+    log: /Datapath does not support ct_state[\s\S]*execute [^\n]*\bct\b[^\n]* failed/,
+    text: 'no connection tracking',
+    whose: 'datapath',
+  },
+  {
+    check: /^/,
+    log: /ioctl\(SIOCGIFINDEX\) on \w+_sys\w* device failed|failed to add \S+ as port: Address family not supported/,
     text: 'no tunnels',
     whose: 'datapath',
   },
 ];
 
 /** Of tests that are skipped. */
-export const SKIP_CAUSES: readonly Pattern[] = [
-  { where: 'check', pattern: /HAVE_TFTP/, text: 'no tftpy', whose: 'machine' },
-  { where: 'check', pattern: /HAVE_(\w+) = no/, text: ([, name]) => `no ${name.toLowerCase()}`, whose: 'machine' },
-  { where: 'check', pattern: /LIBRESWAN|ESP_TRAFFIC/, text: 'no Libreswan', whose: 'machine' },
+const SKIPS: readonly Pattern[] = [
+  { check: /HAVE_TFTP/, text: 'no tftpy', whose: 'machine' },
+  { check: /HAVE_(\w+) = no/, text: ([, name]) => `no ${name.toLowerCase()}`, whose: 'machine' },
+  { check: /LIBRESWAN|ESP_TRAFFIC/, text: 'no Libreswan', whose: 'machine' },
   {
-    where: 'check',
-    pattern: /FRAG_OVERLAP|CT_DPIF_|LOCAL_STACK|L3L4_CONNTRACK_REASM|OVS_CHECK_(?:MIN_KERNEL|KERNEL_EXCL)/,
+    check: /FRAG_OVERLAP|CT_DPIF_|LOCAL_STACK|L3L4_CONNTRACK_REASM|OVS_CHECK_(?:MIN_KERNEL|KERNEL_EXCL)/,
     text: 'not for this datapath',
     whose: 'suite',
   },
-  { where: 'check', pattern: /OVS_CHECK_CT_CLEAR/, text: 'no ct_clear', whose: 'datapath' },
+  { check: /OVS_CHECK_CT_CLEAR/, text: 'no ct_clear', whose: 'datapath' },
 ];
+
+/** Why a test failed, or null when its logs do not tell. */
+export function causeOfFailure(left: Left): Cause | null {
+  return firstOf(FAILURES, left);
+}
+
+/** Why a test was skipped, or null. @param line of its source, at which it was */
+export function causeOfSkip(line: string): Cause | null {
+  return firstOf(SKIPS, { check: line, log: '' });
+}
+
+function firstOf(patterns: readonly Pattern[], left: Left): Cause | null {
+  for (const { check, log, text, whose } of patterns) {
+    const found = check.exec(left.check);
+    if (found === null || log?.test(left.log) === false) continue;
+    return { text: typeof text === 'string' ? text : text(found), whose };
+  }
+  return null;
+}

@@ -62,6 +62,18 @@ NS_EXEC_HEREDOC
   });
 });
 
+test('what the datapath says that it does not support is the cause only of what asks for it', () => {
+  left('said', said('FAILED (system-traffic.at:57)'));
+  left('system-kmod-testsuite.dir/003/ovs-vswitchd.log', 'INFO|Datapath does not support ct_state\n');
+  const causes = ['ovs-appctl dpctl/dump-conntrack', 'ovs-ofctl add-flows br0 "ct(commit)"', 'ping 10.1.1.1'].map(
+    (command) => {
+      log(`./system-traffic.at:57: ${command}\n-some\n`);
+      return readVerdict(folder, suite, TEST, null).cause;
+    },
+  );
+  expect(causes).toEqual(['no connection tracking', 'no connection tracking', 'at system-traffic.at:57']);
+});
+
 test('a skipped test is named by the line of its source', () => {
   left(
     'sources/tests/system-traffic.at',
@@ -98,5 +110,6 @@ test('the ending of one test is not taken for that of another', () => {
 test('the last check begins with its command', () => {
   const last = './b.at:9: wait for it\nno\n./b.at:9: exit code was 1, expected 0\n';
   expect(lastCheck(`./a.at:1: one\n./a.at:2: two\n${last}`)).toBe(last);
+  expect(lastCheck(`./a.at:1: one\n${last}ovsdb-server.log:\n> ./c.at:1: in a log\n`)).toBe(last);
   expect(lastCheck('nothing of the kind')).toBe('nothing of the kind');
 });

@@ -4,7 +4,7 @@
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { CAUSES, type Cause, type Place, SKIP_CAUSES, type Whose } from './causes.ts';
+import { type Cause, causeOfFailure, causeOfSkip, type Left, type Whose } from './causes.ts';
 import type { Suite, SuiteTest } from './suite.ts';
 
 export type Outcome = 'pass' | 'fail' | 'skip';
@@ -28,7 +28,7 @@ export interface Verdict {
 export function readVerdict(folder: string, suite: Suite, test: SuiteTest, cut: string | null): Verdict {
   const text = (name: string) => (existsSync(join(folder, name)) ? readFileSync(join(folder, name), 'utf8') : '');
   const said = text('said');
-  if (cut !== null) return failed(cut, 'datapath', explain(leftBy(folder, suite)));
+  if (cut !== null) return failed(cut, 'datapath', causeOfFailure(leftBy(folder, suite)));
   const daemon = text('daemon').trim();
   if (daemon !== '') return failed(`the daemon was ${daemon}`, 'datapath');
   const ending = readEnding(said, test.number);
@@ -37,7 +37,7 @@ export function readVerdict(folder: string, suite: Suite, test: SuiteTest, cut: 
     return failed(`the test did not begin: ${complaint}`, 'machine');
   }
   if (ending.outcome === 'pass') return { outcome: 'pass', cause: '', whose: 'datapath', isExplained: true };
-  if (ending.outcome === 'fail') return failed(`at ${ending.at}`, 'datapath', explain(leftBy(folder, suite)));
+  if (ending.outcome === 'fail') return failed(`at ${ending.at}`, 'datapath', causeOfFailure(leftBy(folder, suite)));
   const { text: cause, whose } = skipCause(suite.sources, ending.at);
   return { outcome: 'skip', cause, whose, isExplained: true };
 }
@@ -67,23 +67,11 @@ function skipCause(sources: string, at: string): Cause {
   const [file, line] = at.split(':');
   const path = join(sources, 'tests', file);
   const source = existsSync(path) ? (readFileSync(path, 'utf8').split('\n')[Number(line) - 1] ?? '').trim() : '';
-  return firstOf(SKIP_CAUSES, { check: source, log: '' }) ?? { text: source === '' ? at : source, whose: 'datapath' };
-}
-
-function explain(place: Place): Cause | null {
-  return firstOf(CAUSES, place);
-}
-
-function firstOf(causes: typeof CAUSES, place: Place): Cause | null {
-  for (const { where, pattern, text, whose } of causes) {
-    const found = pattern.exec(place[where]);
-    if (found !== null) return { text: typeof text === 'string' ? text : text(found), whose };
-  }
-  return null;
+  return causeOfSkip(source) ?? { text: source === '' ? at : source, whose: 'datapath' };
 }
 
 /** The check that failed, with what it said, and the log of ovs-vswitchd. */
-function leftBy(folder: string, suite: Suite): Place {
+function leftBy(folder: string, suite: Suite): Left {
   const name = basename(suite.driver);
   const groups = join(folder, `${name}.dir`);
   const number = existsSync(groups) ? readdirSync(groups).find((entry) => /^\d+$/.test(entry)) : undefined;
@@ -95,10 +83,12 @@ function leftBy(folder: string, suite: Suite): Place {
   return { check: lastCheck(read(`${name}.log`)), log: read('ovs-vswitchd.log') };
 }
 
-/** The part of a group's log about the last command that it ran: the command, and how it differed from what was expected. */
+/** The part of a group's log about the last command that it ran: the command, and how it differed from what was expected. Logs of programs follow. */
 export function lastCheck(log: string): string {
   const begins = [
     ...log.matchAll(/^(?:\.\/)?\S+\.at:\d+: (?!exit code was|hard failure|wait (?:failed|succeeded)|testing )/gm),
   ];
-  return log.slice(begins.at(-1)?.index ?? 0);
+  const last = log.slice(begins.at(-1)?.index ?? 0);
+  const end = last.search(/^[\w.-]+\.log:$/m);
+  return end < 0 ? last : last.slice(0, end);
 }
