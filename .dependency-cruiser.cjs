@@ -12,7 +12,7 @@ const rooms = {
   switch: ['decide', 'flow', 'net'],
   tables: ['net'],
   connections: ['net'],
-  offload: ['bpf', 'host', 'flow', 'tables', 'net'],
+  offload: ['bpf', 'host', 'flow', 'tables', 'connections', 'net'],
   keeper: ['offload', 'bpf', 'host', 'flow', 'netlink', 'net'],
   'extensions/learning': ['switch', 'flow', 'net'],
   'extensions/capture': ['switch', 'flow', 'net'],

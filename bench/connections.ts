@@ -3,6 +3,7 @@
  * flush of a zone of 100,000. Figures are by processor time of the process, so that others' load does not count. Short runs: they are for comparing with themselves.
  */
 import { performance } from 'node:perf_hooks';
+import { PrivilegeError } from '../src/bpf/index.ts';
 import {
   ConnectionAction,
   ConnectionTable,
@@ -17,6 +18,7 @@ import {
 } from '../src/connections/index.ts';
 import { HeaderOffsets, IpProtocol, Packet, Region } from '../src/net/index.ts';
 import { median } from './statistics.ts';
+import { benchTracking, type TrackingCost } from './tracking.ts';
 
 /** Figures of connections. */
 export interface ConnectionBench {
@@ -38,6 +40,8 @@ export interface ConnectionBench {
   flushOfZoneSeconds: number;
   /** Seconds that another process needs until the table is its own. */
   adoptSeconds: number;
+  /** Packets in programs at tc and xdp; null where programs cannot be loaded. */
+  tracking: Readonly<Record<'tc' | 'xdp', TrackingCost>> | null;
 }
 
 const FEW = 10_000;
@@ -188,6 +192,15 @@ function creationsInFullTable(seconds: number): number {
   return rate(seconds, 1000, run);
 }
 
+function trackingCosts(): ConnectionBench['tracking'] {
+  try {
+    return { tc: benchTracking('tc'), xdp: benchTracking('xdp') };
+  } catch (error) {
+    if (error instanceof PrivilegeError) return null;
+    throw error;
+  }
+}
+
 /** @param options.seconds length of each measurement */
 export function benchConnections(options: { seconds?: number } = {}): ConnectionBench {
   const seconds = options.seconds ?? 1;
@@ -233,5 +246,6 @@ export function benchConnections(options: { seconds?: number } = {}): Connection
     dumpSeconds,
     flushOfZoneSeconds: (used.user + used.system) / 1e6,
     adoptSeconds,
+    tracking: trackingCosts(),
   };
 }

@@ -289,5 +289,16 @@ function connectionFigures(m: ConnectionBench | null): Figure[] {
     below('Dump of 1,000,000 connections', m.dumpSeconds, 5, 's'),
     told('Walk over 1,000,000 connections, adoption', `${m.walkSeconds.toFixed(2)} s, ${m.adoptSeconds.toFixed(2)} s`),
     below('Flush of a zone of 100,000 among 1,000,000', m.flushOfZoneSeconds, 1, 's'),
+    ...(['tc', 'xdp'] as const).flatMap((hook) => {
+      const cost = m.tracking?.[hook];
+      if (cost === undefined) return [];
+      const beyond = (ns: number) => `${Math.round(ns - cost.parsedNs)} ns`;
+      return [
+        told(
+          `A packet of an established connection at ${hook}, beyond parsing`,
+          `${beyond(cost.trackedNs)}, translated ${beyond(cost.translatedNs)}`,
+        ),
+      ];
+    }),
   ];
 }

@@ -31,6 +31,7 @@ export { FRAGMENT_RESULT_NAMES, FragmentResult } from './fragments/result.ts';
 export { firstBucket, hashTuple, secondBucket } from './hash.ts';
 export {
   BUCKET_WORDS,
+  bucketsFor,
   type ConnectionMemory,
   ControlWord,
   Direction,
@@ -40,6 +41,8 @@ export {
   LAYOUT_VERSION,
   MAXIMUM_CAPACITY,
   memorySizes,
+  PARENT_ID_SHIFT,
+  PARENT_RECORD,
   POLICY_WORDS,
   plainMemory,
   RECORD_WORDS,
@@ -54,9 +57,11 @@ export type { NatTarget } from './nat.ts';
 export { Untracked } from './packet-tuple.ts';
 export { ConnectionPreview, type Previewed } from './preview.ts';
 export { SCTP_STATE_NAMES, SctpState } from './sctp.ts';
+export { STREAM_AT } from './stateless.ts';
 export { ConnectionTable, LayoutError, Removal, type TableSettings } from './table.ts';
-export { TCP_STATE_NAMES, TcpState } from './tcp-state.ts';
-export { Side, SideFlag, TcpWord } from './tcp-window.ts';
-export { PolicyRemoval, TimeOut, type TimeOutValues } from './time-outs.ts';
+export { MAXIMUM_REPEATS } from './tcp.ts';
+export { TCP_STATE_NAMES, TcpKind, TcpState } from './tcp-state.ts';
+export { LastPart, MOST_REPEATS, OLDEST_ACK, OptionShift, Side, SideFlag, TcpWord } from './tcp-window.ts';
+export { PolicyRemoval, repliedTimeOut, TimeOut, type TimeOutValues, unrepliedTimeOut } from './time-outs.ts';
 export { Tracker, type TrackerSettings } from './tracker.ts';
 export { kindOf, Tuple, TupleWord } from './tuple.ts';

@@ -7,7 +7,7 @@ import { repliedTimeOut, unrepliedTimeOut } from './time-outs.ts';
 const STREAM_AFTER_MS = 2000;
 
 /** When a connection becomes a stream, in the first word of its protocol. */
-const STREAM_AT = RecordWord.PROTOCOL;
+export const STREAM_AT = RecordWord.PROTOCOL;
 
 /** A packet of a connection, its first one included. @param now a 32-bit time in milliseconds */
 export function advanceStateless(

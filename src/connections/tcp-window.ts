@@ -24,6 +24,22 @@ export const TcpWord = {
  *  LAST      | flags 4 | scale 4 | repeats 3 | direction 1 | kind 4 | window 16 |
  */
 
+/** Where a direction's part of {@link TcpWord.OPTIONS} begins: at `FLAGS + direction * FLAGS_BITS`, `direction * SCALE_BITS`. */
+export const OptionShift = { SCALE_BITS: 4, FLAGS: 8, FLAGS_BITS: 8 } as const;
+
+/** The parts of {@link TcpWord.LAST}: masks, and where they begin. */
+export const LastPart = {
+  WINDOW: 0xffff,
+  KIND_SHIFT: 16,
+  KIND: 0xf << 16,
+  DIRECTION_SHIFT: 20,
+  DIRECTION: 1 << 20,
+  REPEATS_SHIFT: 21,
+  REPEATS: 7 << 21,
+} as const;
+/** A segment is counted as repeated up to so often. */
+export const MOST_REPEATS = 7;
+
 /** Flags of a direction: IP_CT_TCP_FLAG_* of Linux (linux/netfilter/nf_conntrack_tcp.h). */
 export const SideFlag = {
   WINDOW_SCALE: 0x01,
@@ -36,7 +52,7 @@ export const SideFlag = {
 } as const;
 
 /** An acknowledgment may be as old as this, or as the window of who sends it. */
-const OLDEST_ACK = 66_000;
+export const OLDEST_ACK = 66_000;
 
 /** What a window check comes to. */
 export const InWindow = {
@@ -52,20 +68,20 @@ export function sideAt(at: number, direction: number): number {
 }
 
 export function flagsOf(records: Int32Array, at: number, direction: number): number {
-  return (records[at + TcpWord.OPTIONS] >>> (8 + direction * 8)) & 0xff;
+  return (records[at + TcpWord.OPTIONS] >>> (OptionShift.FLAGS + direction * OptionShift.FLAGS_BITS)) & 0xff;
 }
 
 export function setFlags(records: Int32Array, at: number, direction: number, flags: number): void {
-  const shift = 8 + direction * 8;
+  const shift = OptionShift.FLAGS + direction * OptionShift.FLAGS_BITS;
   records[at + TcpWord.OPTIONS] = (records[at + TcpWord.OPTIONS] & ~(0xff << shift)) | (flags << shift);
 }
 
 function scaleOf(records: Int32Array, at: number, direction: number): number {
-  return (records[at + TcpWord.OPTIONS] >>> (direction * 4)) & 0xf;
+  return (records[at + TcpWord.OPTIONS] >>> (direction * OptionShift.SCALE_BITS)) & 0xf;
 }
 
 export function setScale(records: Int32Array, at: number, direction: number, scale: number): void {
-  const shift = direction * 4;
+  const shift = direction * OptionShift.SCALE_BITS;
   records[at + TcpWord.OPTIONS] = (records[at + TcpWord.OPTIONS] & ~(0xf << shift)) | (scale << shift);
 }
 
@@ -249,29 +265,30 @@ function countRepeat(
     records[at + TcpWord.LAST_SEQUENCE] === sequence &&
     records[at + TcpWord.LAST_ACK] === ack &&
     records[at + TcpWord.LAST_END] === end &&
-    (last & 0xffff) === segment.window
+    (last & LastPart.WINDOW) === segment.window
   ) {
-    if (lastRepeats(last) < 7) records[at + TcpWord.LAST] = last + (1 << 21);
+    if (lastRepeats(last) < MOST_REPEATS) records[at + TcpWord.LAST] = last + (1 << LastPart.REPEATS_SHIFT);
     return;
   }
   records[at + TcpWord.LAST_SEQUENCE] = sequence;
   records[at + TcpWord.LAST_ACK] = ack;
   records[at + TcpWord.LAST_END] = end;
   // Flags, scale and kind stay.
-  records[at + TcpWord.LAST] = (last & ~0x00f0_ffff) | (direction << 20) | segment.window;
+  const kept = last & ~(LastPart.DIRECTION | LastPart.REPEATS | LastPart.WINDOW);
+  records[at + TcpWord.LAST] = kept | (direction << LastPart.DIRECTION_SHIFT) | segment.window;
 }
 
 /** The direction of the segment seen last. */
 export function lastDirection(last: number): number {
-  return (last >>> 20) & 1;
+  return (last >>> LastPart.DIRECTION_SHIFT) & 1;
 }
 
 /** Its kind, one of TcpKind. */
 export function lastKind(last: number): number {
-  return (last >>> 16) & 0xf;
+  return (last & LastPart.KIND) >>> LastPart.KIND_SHIFT;
 }
 
 /** How often it was repeated, up to 7. */
 export function lastRepeats(last: number): number {
-  return (last >>> 21) & 7;
+  return (last & LastPart.REPEATS) >>> LastPart.REPEATS_SHIFT;
 }

@@ -10,6 +10,7 @@ import {
   checkWindow,
   flagsOf,
   InWindow,
+  LastPart,
   lastDirection,
   lastKind,
   lastRepeats,
@@ -31,7 +32,7 @@ export interface TcpSettings {
 }
 
 /** From this number of repeats on, the other side is taken for gone. */
-const MAXIMUM_REPEATS = 3;
+export const MAXIMUM_REPEATS = 3;
 
 /** Flags of the segment seen last, in the upper bits of its word. */
 const LastFlag = {
@@ -207,7 +208,7 @@ function timeOutPlace(records: Int32Array, at: number, kind: number, state: numb
   const isUnacknowledged = (flags & SideFlag.UNACKNOWLEDGED) !== 0;
   if (isUnacknowledged && ofState > timeOuts.get(policy, TimeOut.TCP_UNACKNOWLEDGED)) return TimeOut.TCP_UNACKNOWLEDGED;
   // Who says that its window is shut is asked again and again.
-  if ((last & 0xffff) === 0 && isShorter) return TimeOut.TCP_RETRANSMITTED;
+  if ((last & LastPart.WINDOW) === 0 && isShorter) return TimeOut.TCP_RETRANSMITTED;
   return TimeOut.TCP + state;
 }
 
@@ -350,5 +351,6 @@ function shorten(
 
 function setLast(records: Int32Array, at: number, direction: number, kind: number): void {
   const last = records[at + TcpWord.LAST];
-  records[at + TcpWord.LAST] = (last & ~((0xf << 16) | (1 << 20))) | (kind << 16) | (direction << 20);
+  const kept = last & ~(LastPart.KIND | LastPart.DIRECTION);
+  records[at + TcpWord.LAST] = kept | (kind << LastPart.KIND_SHIFT) | (direction << LastPart.DIRECTION_SHIFT);
 }

@@ -4,6 +4,7 @@ import { HashAlgorithm, Word } from '../../flow/index.ts';
 import { EtherType } from '../../net/index.ts';
 import type { ListCompiler } from './compile.ts';
 import type { StepCode } from './shape.ts';
+import { emitSipEnd, emitSipStart, emitSipWord, type SipRegisters } from './sip.ts';
 import type { ShapeWriter } from './writer.ts';
 
 /** Parameters: basis; the secret is two more. R9 becomes the hash of the connection, or of the Ethernet header. */
@@ -13,8 +14,7 @@ export interface HashStep {
   readonly over: 'ipv4' | 'ipv6' | 'ethernet';
 }
 
-const SIP_2 = 0x6c79_6765;
-const SIP_3 = 0x7465_6462;
+const SIP: SipRegisters = { state: [R1, R2, R3, R4], word: R5, scratch: R0 };
 
 /** It is noted alone: only a recirculation makes use of it. */
 export function compileHash(list: ListCompiler, words: Int32Array, at: number): boolean {
@@ -79,25 +79,16 @@ function emitHash(writer: ShapeWriter, { algorithm, over }: HashStep): void {
     for (let i = 0; i < addressWords; i += 1) words.push(Word.IPV4_SOURCE + i);
     b.load(R1, 'u32', low);
     b.load(R2, 'u32', high);
-    b.mov32(R3, R1);
-    b.xor32(R3, SIP_2);
-    b.mov32(R4, R2);
-    b.xor32(R4, SIP_3);
+    emitSipStart(b, SIP);
     for (const word of words) {
       key(word, R5);
       if (word === Word.IP) b.and32(R5, 0xff00_0000);
-      b.xor32(R4, R5);
-      round(writer);
-      b.xor32(R1, R5);
+      emitSipWord(b, SIP);
     }
-    const last = words.length << 26;
-    b.xor32(R4, last);
-    round(writer);
-    b.xor32(R1, last);
-    b.xor32(R3, 0xff);
-    for (let turn = 0; turn < 3; turn += 1) round(writer);
+    b.mov32(R5, words.length << 26);
+    emitSipWord(b, SIP);
+    emitSipEnd(b, SIP);
     b.mov32(R9, R2);
-    b.xor32(R9, R4);
   }
   b.mov32(R1, R9);
   b.shr32(R1, 16);
@@ -110,29 +101,4 @@ function emitHash(writer: ShapeWriter, { algorithm, over }: HashStep): void {
   b.xor32(R9, R1);
   b.if(R9, '==', 0, () => b.mov(R9, 1));
   writer.hashed = true;
-}
-
-/** One round of HalfSipHash over R1 to R4. */
-function round(writer: ShapeWriter): void {
-  const { b } = writer;
-  const rotate = (register: Register, bits: number) => {
-    b.mov32(R0, register);
-    b.shl32(register, bits);
-    b.shr32(R0, 32 - bits);
-    b.or32(register, R0);
-  };
-  b.add32(R1, R2);
-  rotate(R2, 5);
-  b.xor32(R2, R1);
-  rotate(R1, 16);
-  b.add32(R3, R4);
-  rotate(R4, 8);
-  b.xor32(R4, R3);
-  b.add32(R1, R4);
-  rotate(R4, 7);
-  b.xor32(R4, R1);
-  b.add32(R3, R2);
-  rotate(R2, 13);
-  b.xor32(R2, R3);
-  rotate(R3, 16);
 }

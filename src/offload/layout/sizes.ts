@@ -13,7 +13,7 @@
  *     cache      two words for each place, the newer first, by the hash of all words that any mask looks at:
  *                upper bits of the hash | position of the mask in the program | entry
  *     ports      by ifindex, see PortWord
- *     cpus       by CPU: scratch, the words of the key, drops by reason, then counters of ports, see CpuByte and LaneByte
+ *     cpus       by CPU: scratch, the words of the key, drops by reason, what tracking has told, then counters of ports, see CpuByte and LaneByte
  */
 import { MAXIMUM_ENTRIES, MAXIMUM_IFINDEX, MAXIMUM_PORTS, PROBES } from './limits.ts';
 
@@ -110,10 +110,22 @@ export const CpuByte = {
   ENTRIES: 16,
   KEY: 64,
   DROPS: 256,
+  /** What tracking has told of the packet: see {@link TrackedWord}. */
+  TRACKED: 896,
   LANES: 1024,
 } as const;
+
+/** Words of {@link CpuByte.TRACKED}. */
+export const TrackedWord = {
+  /** The words of the flow key about its connection, in their order and of their number: state, mark, label, original tuple. */
+  KEY: 0,
+  /** The tuple that the packet is to have, as in a record of connections/, if it is to be translated. */
+  TARGET: 16,
+  /** Not 0 when it is to be translated. */
+  TRANSLATES: 25,
+} as const;
 /** Reasons of drops that are counted. */
-export const DROP_REASONS = (CpuByte.LANES - CpuByte.DROPS) / 8;
+export const DROP_REASONS = (CpuByte.TRACKED - CpuByte.DROPS) / 8;
 /** Counters of one port on one CPU. */
 export const LaneByte = {
   PACKETS: 0,

@@ -24,10 +24,12 @@ export const Found = {
   /** The parser has been through, and found nothing that only the engine should see. */
   HEADERS: new Fact('the headers'),
   /**
-   * Where layer 3 begins, counted from the first byte in the buffer, if some shape asks for it; else 0. In the upper half of its eight bytes
+   * Where layer 3 begins, counted from the first byte in the buffer, if some shape or stage asks for it; else 0. In the upper half of its eight bytes
    * (`writer.layer3`): there the verifier does not follow 32 bits, and does not walk the look-up anew for each place where layer 3 can begin.
    */
   LAYER3: new Fact('where layer 3 begins', { slotBytes: 8 }),
+  /** What tracking has told of the packet lies in this CPU's part of `cpus` (TrackedWord). */
+  CONNECTION: new Fact('the connection'),
   /** Address of the entry that the packet falls to. */
   ENTRY: new Fact('the entry', { registers: [R7] }),
   /** Its number. */

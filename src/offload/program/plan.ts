@@ -99,7 +99,8 @@ export class Needs {
     if ((this.bits[Word.ETH_TYPE] & Sound.TRANSPORT) !== 0) this.bits[Word.PORTS] = 0xffff_ffff;
     this.words = keyBits(this.bits).map(([word]) => word);
     this.setsMetadata = shapes.some(({ shape }) => has(shape.steps, 'metadata'));
-    this.layer3 = shapes.some(({ shape }) => shape.needsLayer3);
+    this.layer3 =
+      shapes.some(({ shape }) => shape.needsLayer3) || stages.some(({ stage }) => stage.readsLayer3 === true);
   }
 
   /** Whether some word in a range is looked at. */

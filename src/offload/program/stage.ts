@@ -46,6 +46,8 @@ export interface Stage {
   readonly needs: readonly Fact[];
   /** Bits of the flow key that it reads; they are parsed if somebody does. */
   readonly key?: readonly KeyBits[];
+  /** Whether it reads where layer 3 begins (`writer.layer3`): somebody has to, for it to be noted. False when left out. */
+  readonly readsLayer3?: boolean;
   /** What it finds out, in the registers and on the stack where the facts say. */
   readonly gives?: readonly Fact[];
   /** Words of the flow key that it fills in, if somebody reads them: the first, and one behind the last. */
