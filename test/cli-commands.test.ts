@@ -20,6 +20,10 @@ test('every command that asks the daemon prints JSON when told to', () => {
     ['extension'],
     ['extension', 'show', 'learning'],
     ['fdb'],
+    ['connections'],
+    ['connections', 'stats'],
+    ['connections', 'limits'],
+    ['connections', 'flush', '--all'],
     ['stats'],
     ['drops'],
     ['events'],
@@ -38,6 +42,16 @@ test('failures have the exit codes of the book, and are JSON on standard error w
   expect(world.millrace('port', 'show', 'nothing').code).toBe(4);
   expect(world.millrace('port', 'set', 'web', 'nonsense').code).toBe(2);
   expect(world.millrace('port', 'set', 'web', 'nonsens=1').code).toBe(2);
+  expect(world.millrace('connections', 'show', '7').code).toBe(4);
+  for (const wrong of [
+    ['flush'],
+    ['flush', '--all', '--zone', '5'],
+    ['--zone', '70000'],
+    ['--source', 'here'],
+    ['--state', 'SLEEPING'],
+    ['--mark', '1/x'],
+  ])
+    expect(world.millrace('connections', ...wrong).code).toBe(2);
   expect(world.millrace('frobnicate').code).toBe(2);
   expect(world.millrace('trace', 'web', 'xyz').code).toBe(2);
   expect(run(process.execPath, [bin, '--socket', '/nonexistent/x.sock', 'status']).code).toBe(3);

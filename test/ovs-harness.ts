@@ -3,6 +3,7 @@
  * ovs-world.ts with the path of the socket; prints "ready" when it listens, and ends with its parent.
  *
  * OVS_HARNESS_FLOWS=n: it begins with a datapath "big" that has n flows under 8 masks.
+ * OVS_HARNESS_CONNECTIONS=n: n connections of UDP are tracked already, in zones 0 to 9 in turn. OVS_HARNESS_KINDS=1: and before them one of each kind.
  * OVS_HARNESS_TRACE=path: every netlink datagram of programs is appended there, a line of hexadecimal digits each.
  */
 import { appendFileSync } from 'node:fs';
@@ -22,6 +23,7 @@ import {
   SystemError,
 } from '../src/host/index.ts';
 import { BATCH_SIZE, Batch, ClonePool, type Packet, PacketPool, TagAction } from '../src/net/index.ts';
+import { fillKinds, fillMany } from './support/fill-connections.ts';
 
 const loop = new EventLoop();
 const clock = new Clock(ClockId.MONOTONIC);
@@ -110,8 +112,16 @@ function open(kind: DeviceKind, name: string, receive: (batch: Batch) => void, o
   }
 }
 
+const tracked = process.env.OVS_HARNESS_CONNECTIONS;
+const connections = new Connections({ nowMs, maximum: Math.max(1000, Number(tracked ?? 0) * 1.1) | 0 });
+if (tracked !== undefined) {
+  const { tracker } = connections;
+  tracker.table.timeOuts.setDefaults({ udp: { unreplied: 600_000 } });
+  if (process.env.OVS_HARNESS_KINDS === '1') fillKinds(tracker);
+  fillMany(tracker, Number(tracked), (number) => number % 10);
+}
 const server = new OvsServer(
-  { nowMs, open, connections: new Connections({ nowMs }) },
+  { nowMs, connections, open },
   {
     pool: new PacketPool({ packets: 2048, bufferBytes: 2304 }),
     largePool: new PacketPool({ packets: 64, bufferBytes: 66_048 }),

@@ -5,6 +5,7 @@ import { defaultSocketPath } from '../daemon/client.ts';
 import { Cli } from './cli.ts';
 import { captureCommand } from './commands/capture.ts';
 import { configCommand } from './commands/config.ts';
+import { connectionsCommand } from './commands/connections.ts';
 import { downCommand } from './commands/down.ts';
 import { extensionCommand } from './commands/extension.ts';
 import { fdbCommand } from './commands/fdb.ts';
@@ -54,6 +55,7 @@ function buildProgram(): { program: Command; cli: Cli } {
     portCommand(cli),
     extensionCommand(cli),
     fdbCommand(cli),
+    connectionsCommand(cli),
     statsCommand(cli),
     dropsCommand(cli),
     captureCommand(cli),

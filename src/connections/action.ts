@@ -69,6 +69,9 @@ export interface ConnectionRequest {
 /** Numbers of helpers in a record. */
 export const Helper = { NONE: 0, FTP: 1, TFTP: 2 } as const;
 
+/** Their names, by number. */
+export const HELPER_NAMES: readonly (string | undefined)[] = [undefined, 'ftp', 'tftp'];
+
 /** A request that was checked. */
 export class ConnectionAction {
   readonly zone: number;

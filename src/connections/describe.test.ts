@@ -1,6 +1,7 @@
 /** Connections as data, and filters. */
 import { expect, test } from 'vitest';
-import { describeConnection, describeRecord, matchesFilter } from './describe.ts';
+import { describeConnection, describeRecord } from './describe.ts';
+import { type ConnectionFilter, connectionFilter } from './filter.ts';
 import { Status } from './layout.ts';
 import { TcpState } from './tcp-state.ts';
 import { echo, end, tcp, udp } from './testing/frames.ts';
@@ -46,7 +47,7 @@ test('a connection says all that is known of it', () => {
   expect(TcpState.SYN_SENT).toBe(1);
 });
 
-test.each([
+test.each<[ConnectionFilter, number[]]>([
   [{}, [1, 2, 3]],
   [{ zone: 3 }, [1]],
   [{ zone: 4 }, []],
@@ -58,17 +59,39 @@ test.each([
   [{ sourcePort: 4000 }, [1]],
   [{ destinationPort: 53 }, [2]],
   [{ sourcePort: 77 }, []],
+  [{ port: 7 }, [1]],
+  [{ port: 1 }, [2]],
+  [{ source: '10.0.0.0/8' }, [1, 3]],
+  [{ source: '0.0.0.0/0' }, [1, 3]],
+  [{ source: '10.0.0.2/31' }, []],
+  [{ destination: 'fd00::/8' }, [2]],
+  [{ address: '198.51.100.0/24' }, [1]],
+  [{ id: 2 }, [2]],
+  [{ nat: 'source' }, [1]],
+  [{ nat: 'destination' }, []],
+  [{ nat: 'any' }, [1]],
+  [{ nat: 'none' }, [2, 3]],
+  [{ state: 'syn_sent' }, [1]],
   [{ state: 'SYN_SENT' }, [1]],
   [{ mark: { value: 4, mask: 4 } }, [2]],
   [{ isReplied: true }, [2]],
   [{ isReplied: false, version: 4, protocol: 1 }, [3]],
 ])('the filter %j picks the connections %j', (filter, wanted) => {
   const { table } = world();
+  const isWanted = connectionFilter(filter);
   const picked: number[] = [];
   table.walk(1, 100, (record) => {
-    if (matchesFilter(table, record, filter)) picked.push(record);
+    if (isWanted(table.records, table.at(record))) picked.push(record);
   });
   expect(picked).toEqual(wanted);
-  expect(table.flush((record) => matchesFilter(table, record, filter))).toBe(wanted.length);
+  expect(table.flush((record) => isWanted(table.records, table.at(record)))).toBe(wanted.length);
   expect(table.size).toBe(3 - wanted.length);
+});
+
+test('filters that cannot be are refused in words', () => {
+  expect(() => connectionFilter({ source: '10.0.0.1/8' })).toThrow(/bits set behind its prefix length/);
+  expect(() => connectionFilter({ address: 'here' })).toThrow(/neither an IPv4 nor an IPv6 address/);
+  expect(() => connectionFilter({ state: 'SLEEPING' })).toThrow(
+    /no state "SLEEPING"; states of TCP and SCTP are SYN_SENT,/,
+  );
 });

@@ -1,8 +1,8 @@
-/** Connections as plain data, for dumps, JSON and people, and filters that pick some of them. Slow paths: they allocate. */
+/** Connections as plain data, for dumps, JSON and people. Slow paths: they allocate. */
 import { formatIpv4, formatIpv6, IpProtocol } from '../net/index.ts';
-import { ConnectionState } from './action.ts';
+import { ConnectionState, HELPER_NAMES } from './action.ts';
 import { setWord } from './bytes.ts';
-import { Direction, Kind, RECORD_WORDS, RecordWord, STATE_MASK, Status, tupleWord } from './layout.ts';
+import { Direction, Kind, RecordWord, STATE_MASK, Status, tupleWord } from './layout.ts';
 import { SCTP_STATE_NAMES } from './sctp.ts';
 import type { ConnectionTable } from './table.ts';
 import { TCP_STATE_NAMES } from './tcp-state.ts';
@@ -58,6 +58,8 @@ export interface ConnectionData {
   readonly label: string;
   /** Until it expires, when no packet comes. */
   readonly leftMs: number;
+  /** What reads it for connections to come. */
+  readonly helper?: string;
   /** Id of the connection that has announced it. */
   readonly parentId?: number;
   /** Where it began; 0 when that was not said. */
@@ -83,6 +85,8 @@ export function describeRecord(records: Int32Array, at: number): Omit<Connection
   const kind = records[at];
   const protocol = (kind >>> 8) & 0xff;
   const state = records[at + RecordWord.STATE] & STATE_MASK;
+  const status = records[at + RecordWord.STATUS];
+  const helper = HELPER_NAMES[(records[at + RecordWord.SETTINGS] >>> 8) & 0xff];
   const data = {
     id: records[at + RecordWord.ID] >>> 0,
     zone: kind >>> 16,
@@ -90,10 +94,11 @@ export function describeRecord(records: Int32Array, at: number): Omit<Connection
     protocol,
     original: describeTuple(records, at, Direction.ORIGINAL),
     reply: describeTuple(records, at, Direction.REPLY),
-    status: records[at + RecordWord.STATUS],
+    status,
     mark: records[at + RecordWord.MARK] >>> 0,
     label: labelText(records, at + RecordWord.LABEL),
     port: records[at + RecordWord.PORT] >>> 0,
+    ...((status & Status.HELPER) === 0 || helper === undefined ? {} : { helper }),
   };
   if (protocol === IpProtocol.TCP) return { ...data, state: TCP_STATE_NAMES[state] ?? 'NONE' };
   return protocol === IpProtocol.SCTP ? { ...data, state: SCTP_STATE_NAMES[state] ?? 'NONE' } : data;
@@ -124,55 +129,4 @@ const scratch = new Uint8Array(16);
 function addressText(records: Int32Array, at: number, isIpv6: boolean): string {
   for (let i = 0; i < (isIpv6 ? 4 : 1); i += 1) setWord(scratch, i * 4, records[at + i]);
   return isIpv6 ? formatIpv6(scratch, 0) : formatIpv4(scratch, 0);
-}
-
-/** Which connections are meant: those that agree with all that is given. Ports and addresses are of the original direction, but for `address`, which may be any of the four. */
-export interface ConnectionFilter {
-  readonly zone?: number;
-  /** 4 or 6. */
-  readonly version?: number;
-  readonly protocol?: number;
-  readonly source?: string;
-  readonly destination?: string;
-  readonly address?: string;
-  readonly sourcePort?: number;
-  readonly destinationPort?: number;
-  readonly state?: string;
-  readonly mark?: { readonly value: number; readonly mask: number };
-  /** Only connections that were answered, or only those that were not. */
-  readonly isReplied?: boolean;
-}
-
-/**
- * Whether a record agrees with a filter, for {@link ConnectionTable.walk} and {@link ConnectionTable.flush}. What does not need words as text is looked at first, so that a filter on a zone costs nothing for the others.
- */
-export function matchesFilter(table: ConnectionTable, record: number, filter: ConnectionFilter): boolean {
-  const at = table.at(record);
-  const { records } = table;
-  const kind = records[at];
-  const { zone, version, protocol, mark, isReplied } = filter;
-  if (zone !== undefined && kind >>> 16 !== zone) return false;
-  if (protocol !== undefined && ((kind >>> 8) & 0xff) !== protocol) return false;
-  if (version !== undefined && ((kind & Kind.IPV6) === 0 ? 4 : 6) !== version) return false;
-  if (mark !== undefined && ((records[at + RecordWord.MARK] ^ mark.value) & mark.mask) !== 0) return false;
-  const wasReplied = (records[at + RecordWord.STATUS] & Status.SEEN_REPLY) !== 0;
-  if (isReplied !== undefined && isReplied !== wasReplied) return false;
-  if (!matchesPorts(records, at, filter)) return false;
-  const { source, destination, address, state } = filter;
-  if (source === undefined && destination === undefined && address === undefined && state === undefined) return true;
-  const data = describeRecord(records.subarray(at, at + RECORD_WORDS), 0);
-  const { original, reply } = data;
-  if (source !== undefined && original.source !== source) return false;
-  if (destination !== undefined && original.destination !== destination) return false;
-  if (state !== undefined && data.state !== state) return false;
-  const all = [original.source, original.destination, reply.source, reply.destination];
-  return address === undefined || all.includes(address);
-}
-
-function matchesPorts(records: Int32Array, at: number, { sourcePort, destinationPort }: ConnectionFilter): boolean {
-  if (sourcePort === undefined && destinationPort === undefined) return true;
-  if (!hasPorts((records[at] >>> 8) & 0xff)) return false;
-  const ports = records[at + RecordWord.ORIGINAL];
-  if (sourcePort !== undefined && ports >>> 16 !== sourcePort) return false;
-  return destinationPort === undefined || (ports & 0xffff) === destinationPort;
 }

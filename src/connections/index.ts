@@ -3,6 +3,7 @@ export {
   ConnectionAction,
   type ConnectionRequest,
   ConnectionState,
+  HELPER_NAMES,
   REFUSAL_NAMES,
   Refusal,
   Tracked,
@@ -16,16 +17,16 @@ export {
   connectionsOf,
   DEFAULT_CONNECTIONS,
 } from './connections.ts';
+export { ConnectionCursor } from './cursor.ts';
 export {
   type ConnectionData,
-  type ConnectionFilter,
   describeConnection,
   describeRecord,
-  matchesFilter,
   stateText,
   type TupleData,
 } from './describe.ts';
 export { ConnectionEvent, type EventBatch, type EventListener } from './events.ts';
+export { type ConnectionFilter, connectionFilter, type NatKind, type RecordFilter } from './filter.ts';
 export { Reassembler, type ReassemblerSettings } from './fragments/reassembler.ts';
 export { FRAGMENT_RESULT_NAMES, FragmentResult } from './fragments/result.ts';
 export { firstBucket, hashTuple, secondBucket } from './hash.ts';
@@ -52,6 +53,7 @@ export {
   TAG_SHIFT,
   TIMEOUT_SHIFT,
   TUPLE_WORDS,
+  tupleWord,
 } from './layout.ts';
 export type { NatTarget } from './nat.ts';
 export { Untracked } from './packet-tuple.ts';
@@ -62,6 +64,13 @@ export { ConnectionTable, LayoutError, Removal, type TableSettings } from './tab
 export { MAXIMUM_REPEATS } from './tcp.ts';
 export { TCP_STATE_NAMES, TcpKind, TcpState } from './tcp-state.ts';
 export { LastPart, MOST_REPEATS, OLDEST_ACK, OptionShift, Side, SideFlag, TcpWord } from './tcp-window.ts';
-export { PolicyRemoval, repliedTimeOut, TimeOut, type TimeOutValues, unrepliedTimeOut } from './time-outs.ts';
+export {
+  PolicyRemoval,
+  repliedTimeOut,
+  TimeOut,
+  type TimeOutPolicies,
+  type TimeOutValues,
+  unrepliedTimeOut,
+} from './time-outs.ts';
 export { Tracker, type TrackerSettings } from './tracker.ts';
-export { kindOf, Tuple, TupleWord } from './tuple.ts';
+export { hasPorts, isIcmp, kindOf, Tuple, TupleWord } from './tuple.ts';

@@ -36,7 +36,7 @@ export const ControlWord = {
 
 /** Time-out policies; number 0 holds the defaults. The places above count on these two. */
 export const POLICIES = 256;
-/** Time-outs of a policy in milliseconds, 32 of them, then its name in UTF-8, up to 32 bytes. */
+/** Time-outs of a policy in milliseconds, 31 of them, what it is for, then its name in UTF-8, up to 32 bytes. */
 export const POLICY_WORDS = 40;
 export const POLICY_NAME = 32;
 /** Rows for connections whose sequence numbers a helper has shifted (related/adjustments.ts). */

@@ -6,6 +6,7 @@
  * absent, and {@link ConnectionTable.sweep} frees it some time. So a table that is found again after a restart is right at once.
  */
 import { type AdoptReport, adoptRecords } from './adopt.ts';
+import { ConnectionCursor } from './cursor.ts';
 import { hashTuple } from './hash.ts';
 import { IndexTable } from './index-table.ts';
 import {
@@ -198,6 +199,11 @@ export class ConnectionTable {
   /** First record that has never been used: all that were lie before it. */
   get fresh(): number {
     return this.#fresh;
+  }
+
+  /** A connection's id: as long as it lasts, and for some time after, no other one has it. */
+  idOf(record: number): number {
+    return this.records[record * RECORD_WORDS + RecordWord.ID] >>> 0;
   }
 
   /** First word of a record. */
@@ -427,13 +433,17 @@ export class ConnectionTable {
    * @returns where to go on, or 0 at the end
    */
   walk(from: number, steps: number, visit: (record: number) => void): number {
-    const now = this.nowMs() | 0;
-    const { records } = this;
-    const end = Math.min(from + steps, this.#fresh);
-    for (let record = from; record < end; record += 1) {
-      if ((records[record * RECORD_WORDS] & Kind.LIVE) !== 0 && !this.isExpired(record, now)) visit(record);
-    }
-    return end >= this.#fresh ? 0 : end;
+    const cursor = new ConnectionCursor(
+      this,
+      (record) => {
+        visit(record);
+        return false;
+      },
+      { from },
+    );
+    cursor.allow(steps);
+    cursor.take();
+    return cursor.next;
   }
 
   /** End all connections that are wanted to. @returns how many */

@@ -22,8 +22,9 @@ export const TimeOut = {
   SCTP: 19,
 } as const;
 
-/** Time-outs of a row. */
+/** Time-outs of a row. The last place holds none: there stands what the policy is for, a number of whoever has defined it. */
 const TIMEOUTS = 32;
+const SCOPE = TIMEOUTS - 1;
 /** Longer than this, 11 days, no connection lasts without packets: differences of 32-bit clocks have to have a sign. */
 export const LONGEST_MS = 1_000_000_000;
 const NAME_BYTES = 32;
@@ -65,8 +66,8 @@ type TimeOutTable = Readonly<Record<string, Readonly<Record<string, readonly [nu
 /** Time-outs in milliseconds by protocol (tcp, udp, icmp, icmpv6, generic, gre, sctp) and by the state's name in Linux, such as `{ tcp: { syn_sent: 60_000 } }`. */
 export type TimeOutValues = Readonly<Record<string, Readonly<Record<string, number>>>>;
 
-/** Why a policy cannot be removed. */
-export const PolicyRemoval = { REMOVED: 0, UNKNOWN: 1, IN_USE: 2 } as const;
+/** First word of the name of a policy that was removed while connections have it: no text begins with these bytes. */
+const REMOVED = -1;
 
 /** The policies of a table. */
 export class TimeOutPolicies {
@@ -123,6 +124,21 @@ export class TimeOutPolicies {
     return this.#numbers.get(name);
   }
 
+  /** What a policy is for, as {@link define} was told. */
+  scopeOf(policy: number): number {
+    return this.get(policy, SCOPE);
+  }
+
+  /** Connections that have a policy. */
+  users(policy: number): number {
+    return this.#users[policy];
+  }
+
+  /** Whether there is no room for another policy. */
+  get isFull(): boolean {
+    return this.#free() === 0;
+  }
+
   /** All values of a policy. @param policy its number; 0 for the defaults */
   valuesOf(policy: number): Record<string, Record<string, number>> {
     const values: Record<string, Record<string, number>> = {};
@@ -141,10 +157,11 @@ export class TimeOutPolicies {
   /**
    * Define a policy, or change one. What it does not name is as in the defaults of now; what is longer than {@link LONGEST_MS} is cut to it.
    * @param name 1 to 32 bytes
+   * @param scope what it is for, as {@link scopeOf} tells it again: any number from 0 to {@link LONGEST_MS}
    * @returns its number
    * @throws RangeError for names and values that there are not, or when there are too many policies
    */
-  define(name: string, values: TimeOutValues): number {
+  define(name: string, values: TimeOutValues, scope = 0): number {
     const bytes = new TextEncoder().encode(name);
     if (bytes.length === 0 || bytes.length > NAME_BYTES || bytes.includes(0)) {
       throw new RangeError(`the name of a time-out policy has 1 to ${NAME_BYTES} bytes, none of them 0: "${name}"`);
@@ -157,6 +174,7 @@ export class TimeOutPolicies {
     }
     const at = this.#at(policy);
     for (let place = 0; place < TIMEOUTS; place += 1) this.#control[at + place] = this.get(0, place);
+    this.#control[at + SCOPE] = scope;
     this.#write(policy, values);
     if (!this.#numbers.has(name)) {
       const words = new Int32Array(NAME_BYTES / 4);
@@ -168,15 +186,16 @@ export class TimeOutPolicies {
     return policy;
   }
 
-  /** Remove a policy that no connection has. @returns one of {@link PolicyRemoval} */
-  remove(name: string): number {
+  /** Remove a policy. Connections that have it keep its time-outs: its row is used again when the last of them has ended. @returns whether it was there */
+  remove(name: string): boolean {
     const policy = this.#numbers.get(name);
-    if (policy === undefined) return PolicyRemoval.UNKNOWN;
-    if (this.#users[policy] !== 0) return PolicyRemoval.IN_USE;
-    this.#control.fill(0, this.#at(policy), this.#at(policy) + POLICY_WORDS);
+    if (policy === undefined) return false;
+    const at = this.#at(policy);
+    this.#control.fill(0, at + POLICY_NAME, at + POLICY_WORDS);
+    if (this.#users[policy] !== 0) this.#control[at + POLICY_NAME] = REMOVED;
     this.#numbers.delete(name);
     this.#changes += 1;
-    return PolicyRemoval.REMOVED;
+    return true;
   }
 
   /** Whether a policy of this number is there. */
@@ -194,12 +213,16 @@ export class TimeOutPolicies {
   }
 
   #free(): number {
-    for (let policy = 1; policy < POLICIES; policy += 1) if (!this.has(policy)) return policy;
+    for (let policy = 1; policy < POLICIES; policy += 1) {
+      if (!this.has(policy)) return policy;
+      if (this.#users[policy] === 0 && this.#control[this.#at(policy) + POLICY_NAME] === REMOVED) return policy;
+    }
     return 0;
   }
 
   #readName(policy: number): string {
     const at = this.#at(policy) + POLICY_NAME;
+    if (this.#control[at] === REMOVED) return '';
     const bytes = new Uint8Array(this.#control.slice(at, at + NAME_BYTES / 4).buffer);
     const end = bytes.indexOf(0);
     return new TextDecoder().decode(bytes.subarray(0, end === -1 ? NAME_BYTES : end));

@@ -7,10 +7,9 @@ import { ConnectionAction, Tracked } from './action.ts';
 import { ConnectionEvent, type EventBatch } from './events.ts';
 import { RECORD_WORDS, RecordWord } from './layout.ts';
 import { SCTP_STATE_NAMES } from './sctp.ts';
-import { Removal } from './table.ts';
+import { ConnectionTable, Removal } from './table.ts';
 import { echo, end, generic, sctp, tcp, udp, unreachable } from './testing/frames.ts';
 import { Lab, packetOf } from './testing/lab.ts';
-import { PolicyRemoval } from './time-outs.ts';
 
 const commit = { commit: true };
 const ENDS = [
@@ -205,7 +204,7 @@ test('a commit by force turns a connection round', () => {
   expect([lab.table.size, lab.table.counters.removed[Removal.REPLACED]]).toEqual([1, 1]);
 });
 
-test('a policy sets how long the connections of an action last, and cannot go while it has some', () => {
+test('a policy sets how long the connections of an action last; those that have it when it is removed keep it', () => {
   const lab = new Lab();
   const [a, b] = ENDS[0];
   const { timeOuts } = lab.table;
@@ -215,11 +214,15 @@ test('a policy sets how long the connections of an action last, and cannot go wh
   timeOuts.define('ovs_tp_0_udp4', { udp: { unreplied: 9000 } });
   expect(lab.leftSeconds(1)).toBe(9);
   expect(timeOuts.valuesOf(policy).udp).toEqual({ unreplied: 9000, replied: 120_000 });
-  expect(timeOuts.remove('ovs_tp_0_udp4')).toBe(PolicyRemoval.IN_USE);
+  expect([timeOuts.remove('ovs_tp_0_udp4'), timeOuts.remove('ovs_tp_0_udp4')]).toEqual([true, false]);
+  expect([timeOuts.names(), timeOuts.numberOf('ovs_tp_0_udp4'), lab.leftSeconds(1)]).toEqual([[], undefined, 9]);
+  const other = timeOuts.define('other', { udp: { unreplied: 1000 } });
+  expect([other === policy, lab.leftSeconds(1)]).toEqual([false, 9]);
+  const { table: adopted, report } = ConnectionTable.adopt(lab.memory, { nowMs: () => lab.nowMs });
+  expect([report.unsound, adopted.leftMs(1, lab.nowMs), adopted.timeOuts.names()]).toEqual([0, 9000, ['other']]);
   expect(lab.drain().size).toBe(0);
-  expect(timeOuts.remove('ovs_tp_0_udp4')).toBe(PolicyRemoval.REMOVED);
-  expect(timeOuts.remove('ovs_tp_0_udp4')).toBe(PolicyRemoval.UNKNOWN);
-  expect(timeOuts.names()).toEqual([]);
+  expect([timeOuts.define('third', {}), timeOuts.define('fourth', {})]).toEqual([policy, other + 1]);
+  for (const name of timeOuts.names()) timeOuts.remove(name);
   timeOuts.setDefaults({ udp: { unreplied: 1000 } });
   lab.send(udp(a, b), { commit: true, policy });
   expect(lab.leftSeconds(1)).toBe(1);

@@ -123,6 +123,8 @@ export interface Status {
   learnedAddresses: number;
   /** The address table, when it is full; else null, and without the learning extension. */
   fullAddressTable: FullAddressTable | null;
+  /** Connections that are tracked; null when none ever was. */
+  connections: { connections: number; maximum: number } | null;
   memory: { residentBytes: number };
   /** CPU time of the whole process since it started. */
   cpuSeconds: number;
@@ -160,6 +162,117 @@ export interface ApplyResult {
   /** Sentences, in order. */
   steps: string[];
   applied: boolean;
+}
+
+/** One direction of a connection. */
+export interface ConnectionEnds {
+  source: string;
+  destination: string;
+  /** Of TCP, UDP and SCTP. */
+  sourcePort?: number;
+  destinationPort?: number;
+  /** Of ICMP. */
+  identifier?: number;
+  type?: number;
+  code?: number;
+}
+
+/** A connection as it was when it ended, or when something else happened to it. */
+export interface EndedConnection {
+  /** As long as the connection lasts, and for some time after, no other one has it. */
+  id: number;
+  zone: number;
+  /** Of IP: 4 or 6. */
+  version: number;
+  /** tcp, udp, icmp, icmpv6, sctp, gre, or a number. */
+  protocol: string;
+  /** Of TCP and SCTP, as Linux names it; null for the others. */
+  state: string | null;
+  flags: ('expected' | 'replied' | 'assured' | 'source-nat' | 'destination-nat')[];
+  original: ConnectionEnds;
+  reply: ConnectionEnds;
+  mark: number;
+  /** 32 digits in hexadecimal. */
+  label: string;
+  /** What reads it for connections to come, such as `ftp`. */
+  helper: string | null;
+}
+
+export interface ConnectionInfo extends EndedConnection {
+  /** When no packet comes. */
+  expiresInSeconds: number;
+  /** Id of the connection that has announced it. */
+  parent: number | null;
+}
+
+/** Which connections are meant: those that agree with all that is given. Addresses are addresses or prefixes. Ports and addresses are of the original direction, but for `address` and `port`: any end. */
+export interface ConnectionFilterParams {
+  id?: number | undefined;
+  zone?: number | undefined;
+  version?: number | undefined;
+  /** Its name or number. */
+  protocol?: string | undefined;
+  source?: string | undefined;
+  destination?: string | undefined;
+  address?: string | undefined;
+  sourcePort?: number | undefined;
+  destinationPort?: number | undefined;
+  port?: number | undefined;
+  state?: string | undefined;
+  mark?: { value: number; mask: number } | undefined;
+  isReplied?: boolean | undefined;
+  nat?: 'source' | 'destination' | 'any' | 'none' | undefined;
+}
+
+/** Some connections. `next` is where to go on; 0 at the end. What is there all the time is met once. */
+export interface ConnectionPage {
+  connections: ConnectionInfo[];
+  next: number;
+}
+
+/** How many have been ended, and where to go on; 0 at the end. */
+export interface ConnectionsEnded {
+  ended: number;
+  next: number;
+}
+
+export interface ConnectionStatistics {
+  connections: number;
+  maximum: number;
+  /** Since the daemon started, as are all counts here. */
+  created: number;
+  /** By why they ended: expired, closed, flushed, replaced, evicted. */
+  ended: Record<string, number>;
+  /** New connections that were refused, by why. */
+  refused: Record<string, number>;
+  /** Packets that belong to no connection and begin none. */
+  invalid: number;
+  /** Those with most connections. */
+  zones: { zone: number; connections: number; unreplied: number; limit: number | null }[];
+  zonesInUse: number;
+}
+
+/** Limits of connections; null for none. */
+export interface ConnectionLimits {
+  /** Of all zones without one of their own. */
+  default: number | null;
+  zones: { zone: number; limit: number | null; connections: number }[];
+}
+
+/** Something that happened to a connection. */
+export interface ConnectionChange {
+  timeMs: number;
+  type: 'new' | 'changed' | 'ended';
+  /** What has changed, or why it ended. */
+  what: string[];
+  connection: EndedConnection;
+}
+
+/** `next` is where to go on. `lost` events were before these, and are gone, as they were not fetched in time. */
+export interface ConnectionChanges {
+  changes: ConnectionChange[];
+  next: number;
+  lost: number;
 }
 
 /** Something that happened. */
@@ -239,6 +352,22 @@ export interface Api {
   'offload.flows': { params: { limit?: number }; result: OffloadFlow[] };
   /** The program of a port with comments, or the log of its verification. */
   'offload.dump': { params: { port: string; verifier?: boolean }; result: { text: string } };
+  /** At most `limit` connections, from `from` on; 1 is the first. A page may be empty and not the last. */
+  'connections.list': {
+    params: { filter?: ConnectionFilterParams; from?: number; limit?: number };
+    result: ConnectionPage;
+  };
+  /** End connections that a filter picks, or all, from `from` on. To be called again until `next` is 0. */
+  'connections.flush': {
+    params: { filter?: ConnectionFilterParams; all?: true; from?: number };
+    result: ConnectionsEnded;
+  };
+  'connections.stats': { params: { zones?: number }; result: ConnectionStatistics };
+  'connections.limits': { params: Record<never, never>; result: ConnectionLimits };
+  /** Without a zone: the limit of all zones that have none of their own. Without a limit it is taken back; 0 is none, whatever the default. */
+  'connections.setLimit': { params: { zone?: number; limit?: number }; result: ConnectionLimits };
+  /** What has happened since `after`; the first call, without, begins to listen. Who does not call for 10 seconds is not listening any more. */
+  'connections.changes': { params: { filter?: ConnectionFilterParams; after?: number }; result: ConnectionChanges };
   drops: { params: { port?: string }; result: DropCount[] };
   trace: { params: { port: string; frame: string }; result: TraceResult };
   /** Send a frame into the switch as if it had come in through the port. */

@@ -29,6 +29,14 @@ function statusText(status: Status): string {
       : [['overloaded', `${status.overloaded.join(', ')}: more new flows than their share`] as [string, string]]),
     ['extensions', stack.length === 0 ? 'none' : stack.join(', ')],
     ['addresses', `${count(status.learnedAddresses)}${fullText(status.fullAddressTable)}`],
+    ...(status.connections === null
+      ? []
+      : [
+          ['connections', `${count(status.connections.connections)} of ${count(status.connections.maximum)}`] as [
+            string,
+            string,
+          ],
+        ]),
     ['received', `${count(status.counters.receivedPackets)} packets, ${bytes(status.counters.receivedBytes)}`],
     ['sent', `${count(status.counters.transmittedPackets)} packets, ${bytes(status.counters.transmittedBytes)}`],
     ['dropped', `${count(status.drops)} packets`],

@@ -4,6 +4,7 @@
  */
 import { setTimeout } from 'node:timers/promises';
 import { z } from 'zod';
+import { MAXIMUM_CAPACITY } from '../../connections/index.ts';
 import type { Api, ExtensionInfo, MethodName, PortInfo, Status } from '../api.ts';
 import { fixedChanges } from '../config/diff.ts';
 import { type Config, type Extension, toFile } from '../config/model.ts';
@@ -34,6 +35,31 @@ const name = z.strictObject({ name: nameSchema });
 const fdbFilter = z.strictObject({ port: nameSchema.optional(), vlan: vlan.optional(), mac: macSchema.optional() });
 const fileText = z.strictObject({ file: z.string().min(1).max(4096), text: z.string() });
 const settings = z.record(z.string().max(64), z.unknown());
+const portNumber = z.int().min(0).max(0xffff);
+const word = z.int().min(0).max(0xffff_ffff);
+const zone = z.int().min(0).max(0xffff);
+const connectionFilter = z.strictObject({
+  id: word.optional(),
+  zone: zone.optional(),
+  version: z.literal([4, 6]).optional(),
+  protocol: z.string().max(32).optional(),
+  source: z.string().max(64).optional(),
+  destination: z.string().max(64).optional(),
+  address: z.string().max(64).optional(),
+  sourcePort: portNumber.optional(),
+  destinationPort: portNumber.optional(),
+  port: portNumber.optional(),
+  state: z.string().max(32).optional(),
+  mark: z.strictObject({ value: word, mask: word }).optional(),
+  isReplied: z.boolean().optional(),
+  nat: z.enum(['source', 'destination', 'any', 'none']).optional(),
+});
+/** Where to go on in a table; 1 is the beginning. */
+const from = z
+  .int()
+  .min(1)
+  .max(MAXIMUM_CAPACITY + 1)
+  .optional();
 const portFrame = z.strictObject({ port: nameSchema, frame: z.string().max(2 * MAX_FRAME_BYTES) });
 
 /** What the methods need beside the control state. */
@@ -339,6 +365,42 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
     await portInfo(params.port);
     return thread.call('offload-dump', { port: params.port, verifier: params.verifier === true });
   });
+
+  add(
+    'connections.list',
+    z.strictObject({ filter: connectionFilter.optional(), from, limit: z.int().min(1).max(1000).optional() }),
+    (params) =>
+      thread.call('connections-page', {
+        filter: params.filter ?? {},
+        from: params.from ?? 1,
+        limit: params.limit ?? 500,
+      }),
+  );
+  add(
+    'connections.flush',
+    z.strictObject({ filter: connectionFilter.optional(), all: z.literal(true).optional(), from }),
+    ({ filter, all, from: begin }) => {
+      const isEmpty = filter === undefined || Object.values(filter).every((value) => value === undefined);
+      if (isEmpty === (all !== true)) {
+        const message = isEmpty ? 'nothing says which connections to end' : 'all connections, or those of a filter';
+        throw new Failure('invalid-params', message, 'give a filter, or "all": true without one');
+      }
+      return thread.call('connections-flush', { filter: filter ?? {}, from: begin ?? 1 });
+    },
+  );
+  add('connections.stats', z.strictObject({ zones: z.int().min(0).max(65_536).optional() }), ({ zones }) =>
+    thread.call('connections-stats', { zones: zones ?? 20 }),
+  );
+  add('connections.limits', none, () => thread.call('connections-limits', null));
+  add('connections.setLimit', z.strictObject({ zone: zone.optional(), limit: word.optional() }), async (params) => {
+    await thread.call('connections-limit', { zone: params.zone ?? null, limit: params.limit ?? null });
+    return thread.call('connections-limits', null);
+  });
+  add(
+    'connections.changes',
+    z.strictObject({ filter: connectionFilter.optional(), after: z.int().min(0).optional() }),
+    ({ filter, after }) => thread.call('connections-changes', { filter: filter ?? {}, after: after ?? null }),
+  );
 
   add('fdb.show', fdbFilter, async (filter) => {
     const shown = await askKeeper('show', filter);

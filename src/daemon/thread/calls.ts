@@ -3,6 +3,12 @@
  * datapath also speaks on its own: logs and events. Plain data only, as it is cloned on its way.
  */
 import type {
+  ConnectionChanges,
+  ConnectionFilterParams,
+  ConnectionLimits,
+  ConnectionPage,
+  ConnectionStatistics,
+  ConnectionsEnded,
   DaemonEvent,
   DropCount,
   ExtensionInfo,
@@ -32,6 +38,12 @@ export interface OpenCapture {
   buffer: SharedArrayBuffer;
 }
 
+export interface ConnectionPageRequest {
+  filter: ConnectionFilterParams;
+  from: number;
+  limit: number;
+}
+
 export interface DatapathSummary {
   ports: { total: number; up: number };
   overloaded: string[];
@@ -39,6 +51,7 @@ export interface DatapathSummary {
   drops: number;
   learnedAddresses: number;
   fullAddressTable: FullAddressTable | null;
+  connections: { connections: number; maximum: number } | null;
 }
 
 /** Calls to the datapath thread. */
@@ -58,6 +71,16 @@ export interface DatapathCalls {
   'offload-show': { params: null; result: OffloadInfo };
   'offload-flows': { params: { limit: number }; result: OffloadFlow[] };
   'offload-dump': { params: { port: string; verifier: boolean }; result: { text: string } };
+  /** Each of these looks at a bounded number of connections: `next` says where to go on. */
+  'connections-page': { params: ConnectionPageRequest; result: ConnectionPage };
+  'connections-flush': { params: { filter: ConnectionFilterParams; from: number }; result: ConnectionsEnded };
+  'connections-stats': { params: { zones: number }; result: ConnectionStatistics };
+  'connections-limits': { params: null; result: ConnectionLimits };
+  'connections-limit': { params: { zone: number | null; limit: number | null }; result: null };
+  'connections-changes': {
+    params: { filter: ConnectionFilterParams; after: number | null };
+    result: ConnectionChanges;
+  };
   'capture-open': { params: CaptureRequest; result: OpenCapture };
   /** Afterwards nothing more is recorded; what is in the ring can still be read. */
   'capture-close': { params: { id: number }; result: { captured: number; lost: number } };

@@ -35,6 +35,7 @@ import { ovsSurroundings } from './ovs.ts';
 import { DatapathPorts } from './ports.ts';
 import type { Pulse } from './pulse.ts';
 import { HandmadeFrames, traceFrame } from './trace.ts';
+import { TrackedConnections } from './tracked-connections.ts';
 
 /** How long TAPs that a former process of this daemon has left wait for their ports. */
 const LEFT_TAPS_MS = 10_000;
@@ -60,6 +61,7 @@ export class RunningSwitch {
   readonly #pulse: Pulse;
   /** What is known of connections; whoever tracks any has it of the switch's host services. */
   readonly #connections: Connections;
+  readonly #tracked: TrackedConnections;
   readonly #switch: VirtualSwitch;
   readonly #offload: OffloadKeeper;
   readonly #ports: DatapathPorts;
@@ -82,6 +84,7 @@ export class RunningSwitch {
     this.#pulse = pulse;
     const store = new MappedConnections(identity, (message) => this.#event('warning', '', message));
     this.#connections = new Connections({ nowMs: monotonicMs, store });
+    this.#tracked = new TrackedConnections(this.#connections, monotonicMs);
     this.#switch = createSwitch({ name: 'default', host: this.#hostServices() });
     this.#switch.onEvent((event) => this.#onSwitchEvent(event));
     this.#switch.activate();
@@ -247,6 +250,15 @@ export class RunningSwitch {
       },
       'capture-open': (request) => this.#captures.open(request, (name) => this.#ports.get(name).id),
       'capture-close': ({ id }) => this.#captures.close(id),
+      'connections-page': (request) => this.#tracked.page(request),
+      'connections-flush': ({ filter, from }) => this.#tracked.flush(filter, from),
+      'connections-stats': ({ zones }) => this.#tracked.statistics(zones),
+      'connections-limits': () => this.#tracked.limits(),
+      'connections-limit': ({ zone, limit }) => {
+        this.#tracked.setLimit(zone, limit);
+        return null;
+      },
+      'connections-changes': ({ filter, after }) => this.#tracked.changes(filter, after),
       'offload-show': () => this.#offload.show(),
       'offload-flows': ({ limit }) => this.#offload.flows(limit),
       'offload-dump': ({ port, verifier }) => ({ text: this.#offload.dump(this.#ports.get(port), verifier) }),
@@ -339,6 +351,8 @@ export class RunningSwitch {
     for (const { subject, message } of this.#fdb.takeMoves()) this.#event('address-moved', subject, message);
     const full = this.#fdb.takeFull(monotonicMs());
     if (full !== null) this.#event('warning', full.subject, full.message);
+    const pressure = this.#tracked.tick(monotonicMs());
+    if (pressure !== null) this.#event('warning', '', pressure);
   }
 
   #summary(): DatapathSummary {
@@ -358,6 +372,7 @@ export class RunningSwitch {
       drops,
       learnedAddresses: this.#fdb.count(),
       fullAddressTable: this.#fdb.full(),
+      connections: this.#tracked.fill,
     };
   }
 

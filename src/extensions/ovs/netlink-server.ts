@@ -10,11 +10,11 @@ import { PseudoDevice } from './device/pseudo-device.ts';
 import { Reply } from './device/reply.ts';
 import { Errno, OvsError } from './errors.ts';
 import { handleController } from './family/controller.ts';
-import { ConnectionLimits, CT_LIMIT_ATTRIBUTES, handleCtLimit } from './family/ct-limit.ts';
+import { CT_LIMIT_ATTRIBUTES, handleCtLimit } from './family/ct-limit.ts';
 import { announceDatapathGone, DATAPATH_ATTRIBUTES, handleDatapath, makeDatapath } from './family/datapath.ts';
 import { FLOW_ATTRIBUTES, handleFlow } from './family/flow.ts';
 import { handleMeter, METER_ATTRIBUTES } from './family/meter.ts';
-import { handleNetfilter, isConnectionMessage } from './family/netfilter.ts';
+import { handleNetfilter, isConnectionMessage } from './family/netfilter/index.ts';
 import { handlePacket, PACKET_ATTRIBUTES } from './family/packet.ts';
 import { type FamilyRequest, type OvsState, parseRequest } from './family/request.ts';
 import { announceGone, handleVport, VPORT_ATTRIBUTES } from './family/vport.ts';
@@ -40,14 +40,7 @@ const FAMILIES = new Map<number, FamilyEntry>([
   [Family.FLOW, { attributes: FLOW_ATTRIBUTES, dumps: true, handle: handleFlow }],
   [Family.PACKET, { attributes: PACKET_ATTRIBUTES, dumps: false, handle: handlePacket }],
   [Family.METER, { attributes: METER_ATTRIBUTES, dumps: false, handle: handleMeter }],
-  [
-    Family.CT_LIMIT,
-    {
-      attributes: CT_LIMIT_ATTRIBUTES,
-      dumps: false,
-      handle: (request) => handleCtLimit(request, request.state.limits),
-    },
-  ],
+  [Family.CT_LIMIT, { attributes: CT_LIMIT_ATTRIBUTES, dumps: false, handle: handleCtLimit }],
 ]);
 
 /** Open vSwitch's kernel side: the pseudo device with the datapaths behind it. */
@@ -63,7 +56,7 @@ export class OvsServer {
       device: this.device,
       host,
       buffers,
-      limits: new ConnectionLimits(),
+      connections: host.connections,
       onPortGone: (datapath, port) => this.#portGone(datapath, port),
     };
   }
@@ -139,7 +132,7 @@ export class OvsServer {
       handleController(message, reply);
       return false;
     }
-    if (isConnectionMessage(message.type)) return handleNetfilter(message, isDump, reply);
+    if (isConnectionMessage(message.type)) return handleNetfilter(message, reply, this.#state.connections);
     const family = FAMILIES.get(message.type);
     if (family === undefined) throw new OvsError(Errno.ENOENT, `no family ${message.type}`);
     // NEW and DEL have other flags in the same bits.

@@ -273,7 +273,8 @@ export class Connection {
     partWriter.raw(DATAGRAM);
     dump.writePart(partWriter, roomBytes);
     if (dump.isOver) this.#dump = null;
-    this.#answer(partWriter.view());
+    // A part that has found nothing yet is no datagram: the program asks on.
+    if (partWriter.length > DATAGRAM.length) this.#answer(partWriter.view());
   }
 
   #hello(): void {

@@ -5,8 +5,25 @@
 import { type Message, type MessageWriter, NetlinkError, writeDone } from '../../../netlink/index.ts';
 import { OvsError } from '../errors.ts';
 
-/** Writes one object as a whole message. @returns false when there are no more @throws OvsError to end the dump with its errno */
-export type DumpSource = (writer: MessageWriter) => boolean;
+/** What a source has done. */
+export const Step = {
+  /** It has written one object as a whole message. */
+  OBJECT: 0,
+  /** Nothing yet, and it has looked for long enough: the next part goes on. */
+  PAUSE: 1,
+  /** There are no more. */
+  END: 2,
+} as const;
+
+/** Writes the objects of a dump, one at each call. */
+export interface DumpSource {
+  /** A part begins. */
+  begin?(): void;
+  /** @returns one of {@link Step} @throws OvsError to end the dump with its errno */
+  next(writer: MessageWriter): number;
+  /** Optional: writes the last message, where that is not the one that ends dumps. @param errno 0 for success */
+  end?(writer: MessageWriter, errno: number): void;
+}
 
 /** Bounds of a part: what every reader has room for, and what nobody gets more than, whatever his buffer. */
 export const PART_MINIMUM_BYTES = 4096;
@@ -33,7 +50,7 @@ export class Dump {
   }
 
   /**
-   * Write the next part behind what the writer holds.
+   * Write the next part behind what the writer holds; it may be empty while the dump goes on.
    * @param roomBytes of the reader; an object that is longer comes alone
    */
   writePart(writer: MessageWriter, roomBytes: number): void {
@@ -41,11 +58,14 @@ export class Dump {
     const end = from + Math.min(Math.max(roomBytes, PART_MINIMUM_BYTES), PART_MAXIMUM_BYTES) - DONE_BYTES;
     if (this.#waiting !== null) writer.raw(this.#waiting);
     this.#waiting = null;
+    this.#source.begin?.();
     for (;;) {
       const start = writer.length;
       let errno = 0;
       try {
-        if (this.#source(writer)) {
+        const step = this.#source.next(writer);
+        if (step === Step.PAUSE) return;
+        if (step === Step.OBJECT) {
           if (writer.length <= end || start === from) continue;
           this.#waiting = writer.view().slice(start);
           writer.truncate(start);
@@ -57,7 +77,8 @@ export class Dump {
         writer.truncate(start);
       }
       this.#isOver = true;
-      writeDone(writer, this.#request, errno);
+      if (this.#source.end === undefined) writeDone(writer, this.#request, errno);
+      else this.#source.end(writer, errno);
       return;
     }
   }

@@ -2,7 +2,7 @@
 import { type Message, MessageWriter, NlmFlag, writeAcknowledgement, writeDone } from '../../../netlink/index.ts';
 import { Frame } from '../abi.ts';
 import type { Connection } from './connection.ts';
-import { Dump } from './dump.ts';
+import { Dump, type DumpSource, Step } from './dump.ts';
 
 const EMPTY = new Uint8Array(0);
 const DATAGRAM = new Uint8Array(Uint32Array.of(Frame.DATAGRAM).buffer);
@@ -81,16 +81,39 @@ export class Reply {
     const iterator = objects[Symbol.iterator]();
     const { sequence } = this.request;
     const { port } = this.connection;
-    const source = (to: MessageWriter) => {
+    const next = (to: MessageWriter) => {
       const step = iterator.next();
-      if (step.done === true) return false;
+      if (step.done === true) return Step.END;
       beginObject(to, headerOf(step.value), NlmFlag.MULTI, sequence, port);
       write(to, step.value);
       to.end();
-      return true;
+      return Step.OBJECT;
     };
+    this.dumpFrom({ next });
+  }
+
+  /** As {@link dump}, from a source that writes messages itself. */
+  dumpFrom(source: DumpSource): void {
     // The request's bytes are gone when the next part is made.
     this.connection.beginDump(new Dump({ ...this.#addressed(), bytes: EMPTY }, source));
+  }
+
+  /** Work that is done bit by bit, as a dump is, and acknowledged when it is over. @param step does some of it; whether it is over */
+  acknowledgeAfter(step: () => boolean): void {
+    const request = { ...this.#addressed(), bytes: this.request.bytes.slice() };
+    this.connection.beginDump(
+      new Dump(request, {
+        next: () => (step() ? Step.END : Step.PAUSE),
+        end: (to, errno) => writeAcknowledgement(to, request, errno),
+      }),
+    );
+  }
+
+  /** Send one message. @param write writes it whole */
+  message(write: (writer: MessageWriter) => void): void {
+    beginFrame(writer);
+    write(writer);
+    this.connection.reply(writer.view());
   }
 
   /** Answer a dump that finds nothing. */

@@ -1,11 +1,9 @@
-/**
- * Family ovs_ct_limit: how many connections a zone may hold. Limits are set and told; while no connections are tracked, no zone
- * counts any. As in the kernel they belong to the network namespace, not to a datapath.
- */
+/** Family ovs_ct_limit: how many connections a zone may hold. As in the kernel, limits are for all datapaths. */
 import type { MessageWriter } from '../../../netlink/index.ts';
 import { CtLimitCommand, Family } from '../abi.ts';
 import { u32At } from '../attributes.ts';
 import { Errno, OvsError } from '../errors.ts';
+import { trackerOf } from './known-connections.ts';
 import { type FamilyRequest, unsupported } from './request.ts';
 
 export const CT_LIMIT_ATTRIBUTES = 1;
@@ -16,39 +14,35 @@ const ENTRY_BYTES = 12;
 const DEFAULT_ZONE = 0xffff_ffff;
 const ZONE_MAXIMUM = 0xffff;
 
-/** Limits of connections by zone; 0 for no limit. */
-export class ConnectionLimits {
-  defaultLimit = 0;
-  readonly byZone = new Map<number, number>();
-}
-
 /** @throws OvsError */
-export function handleCtLimit(request: FamilyRequest, limits: ConnectionLimits): void {
+export function handleCtLimit(request: FamilyRequest): void {
+  const isToKeep = request.command === CtLimitCommand.SET;
+  const { limits } = trackerOf(request.state.connections, isToKeep && request.attributes.has(ZONE_LIMIT));
   const content = request.attributes.content(ZONE_LIMIT);
   switch (request.command) {
     case CtLimitCommand.SET:
       eachZone(content, (zone, limit) => {
-        if (zone === DEFAULT_ZONE) limits.defaultLimit = limit;
-        else if (zone <= ZONE_MAXIMUM) limits.byZone.set(zone, limit);
+        if (zone === DEFAULT_ZONE) limits.default = limit;
+        else if (zone <= ZONE_MAXIMUM) limits.set(zone, limit);
       });
       answer(request, () => {});
       break;
     case CtLimitCommand.DEL:
       eachZone(content, (zone) => {
-        if (zone === DEFAULT_ZONE) limits.defaultLimit = 0;
-        else limits.byZone.delete(zone);
+        if (zone === DEFAULT_ZONE) limits.default = 0;
+        else limits.remove(zone);
       });
       answer(request, () => {});
       break;
     case CtLimitCommand.GET: {
       const entries: number[] = [];
       if (content === null) {
-        entries.push(DEFAULT_ZONE, limits.defaultLimit, 0);
-        for (const [zone, limit] of limits.byZone) entries.push(zone, limit, 0);
+        entries.push(DEFAULT_ZONE, limits.default, 0);
+        for (const zone of limits.zones()) entries.push(zone, limits.of(zone), limits.count(zone));
       } else {
         eachZone(content, (zone) => {
-          if (zone === DEFAULT_ZONE) entries.push(zone, limits.defaultLimit, 0);
-          else if (zone <= ZONE_MAXIMUM) entries.push(zone, limits.byZone.get(zone) ?? limits.defaultLimit, 0);
+          if (zone === DEFAULT_ZONE) entries.push(zone, limits.default, 0);
+          else if (zone <= ZONE_MAXIMUM) entries.push(zone, limits.of(zone), limits.count(zone));
         });
       }
       answer(request, (writer) => writer.bytes(ZONE_LIMIT, new Uint8Array(Uint32Array.from(entries).buffer)));

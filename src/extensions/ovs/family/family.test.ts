@@ -21,7 +21,6 @@ import { type Answer, MemoryWorld, Program, request } from '../testing-memory.ts
 const ACK = 4;
 const ECHO = 8;
 const DUMP = 0x300;
-const DONE = 3;
 
 function start() {
   const world = new MemoryWorld();
@@ -274,28 +273,4 @@ test('a meter tells what the one before it has counted, and bands that do not dr
   expect(u32At(before.required(M.STATS), 0)).toBe(4);
   expect(u32At(before.required(M.USED), 0)).toBe(2000);
   expect([1, 2, 3, 4].map(() => meters?.allows(1, 100, 3000))).toEqual([true, true, true, true]);
-});
-
-test('the table of connections is empty: dumps end, nothing is found, flushing succeeds, nothing can be put', () => {
-  const { program } = start();
-  const ask = (subsystem: number, command: number, flags: number, names = false) => {
-    const datagram = new Uint8Array(names ? 28 : 20);
-    const view = new DataView(datagram.buffer);
-    view.setUint32(0, datagram.length, true);
-    view.setUint16(4, (subsystem << 8) | command, true);
-    view.setUint16(6, flags | 1, true);
-    if (names) view.setUint32(20, (1 << 16) | 8, true);
-    return program.request(datagram).map(({ type, errno }) => (type === 2 ? errno : type));
-  };
-  for (const subsystem of [1, 2, 8]) {
-    expect(ask(subsystem, 1, DUMP)).toEqual([DONE]);
-    expect(ask(subsystem, 1, 0, true)).toEqual([2]);
-    expect(ask(subsystem, 2, ACK)).toEqual([0]);
-    expect(ask(subsystem, 2, 0)).toEqual([]);
-    expect(ask(subsystem, 2, ACK, true)).toEqual([2]);
-    expect(ask(subsystem, 0, ACK | 0x400)).toEqual([95]);
-  }
-  expect(ask(1, 4, DUMP)).toEqual([DONE]);
-  expect(ask(1, 5, 0)).toEqual([0x105]);
-  expect(ask(8, 4, 0)).toEqual([95]);
 });

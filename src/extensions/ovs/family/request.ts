@@ -1,4 +1,5 @@
 /** What every family is given: the room's state, and one message taken apart. */
+import type { Connections } from '../../../connections/index.ts';
 import type { Message } from '../../../netlink/index.ts';
 import { Attributes, u32At } from '../attributes.ts';
 import type { PseudoDevice } from '../device/pseudo-device.ts';
@@ -8,7 +9,6 @@ import type { OvsHost } from '../host.ts';
 import type { OvsDatapath } from '../ovs-datapath.ts';
 import type { Buffers } from '../plain.ts';
 import type { Vport } from '../vport.ts';
-import type { ConnectionLimits } from './ct-limit.ts';
 
 /** Everything that requests can reach. */
 export interface OvsState {
@@ -17,7 +17,7 @@ export interface OvsState {
   readonly device: PseudoDevice;
   readonly host: OvsHost;
   readonly buffers: Buffers;
-  readonly limits: ConnectionLimits;
+  readonly connections: Connections;
   /** For new datapaths: a port's device has vanished. */
   readonly onPortGone: (datapath: OvsDatapath, port: Vport) => void;
 }
