@@ -20,8 +20,8 @@
  *
  * Of what the daemon does not serve (families below FAMILY_FIRST, names that do not begin with "ovs_") the kernel is asked
  * over a netlink socket of a moment. Routing netlink goes to the kernel, but for one probe: see compat_probe. Netfilter's
- * sockets are the kernel's, but for messages about connections: those go to the daemon over a connection of a moment, so that
- * a program sees the connections of its datapath and never touches those of the machine.
+ * sockets are the kernel's, but for messages about connections: those go to the daemon over a connection beside the socket, so
+ * that a program sees the connections of its datapath and never touches those of the machine.
  *
  * Neighbours: src/extensions/ovs/ is the other end of the connection.
  */
@@ -40,6 +40,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/un.h>
@@ -86,7 +87,9 @@ struct shim_socket {
     int dead;                /* the daemon has gone */
     enum dump dump;
     uint32_t room;           /* of the largest read so far */
-    int side;                /* KIND_NETFILTER: the connection over which a dump goes on, or -1 */
+    int side;                /* KIND_NETFILTER: its connection to the daemon, made for the first message, or -1 */
+    pid_t side_owner;        /* the process that made it */
+    ino_t side_inode;        /* what it was then: programs may close descriptors that they do not know */
     struct datagram *head, **tail;
 };
 
@@ -162,6 +165,22 @@ static struct shim_socket *socket_get(int fd)
     return s;
 }
 
+/* Whether the side connection is still the socket that it was. */
+static int side_is_there(const struct shim_socket *s)
+{
+    struct stat status;
+    return s->side >= 0 && fstat(s->side, &status) == 0 && status.st_ino == s->side_inode;
+}
+
+/* Give the side connection up; of a child it is a copy of its parent's. */
+static void side_drop(struct shim_socket *s)
+{
+    if (side_is_there(s)) {
+        raw_close(s->side);
+    }
+    s->side = -1;
+}
+
 static void socket_put(struct shim_socket *s)
 {
     pthread_mutex_lock(&table_lock);
@@ -173,9 +192,7 @@ static void socket_put(struct shim_socket *s)
             s->head = d->next;
             free(d);
         }
-        if (s->side >= 0) {
-            raw_close(s->side);
-        }
+        side_drop(s);
         pthread_mutex_destroy(&s->lock);
         free(s);
     }
@@ -962,28 +979,46 @@ static int about_connections(const struct msghdr *m)
            || subsystem == NFNL_SUBSYS_CTNETLINK_TIMEOUT;
 }
 
-/* Put a datagram about connections to the daemon, over a connection that lives until all has been answered. */
+/* Make sure that there is a side connection of this process. Returns 0, or -1 with errno. */
+static int side_open(struct shim_socket *s)
+{
+    struct sockaddr_un address;
+    struct stat status;
+    uint32_t port;
+    /* A child may read on in a dump of its parent. */
+    if (side_is_there(s) && (s->side_owner == getpid() || s->dump != DUMP_NONE)) {
+        return 0;
+    }
+    side_drop(s);
+    if (daemon_address(&address) <= 0) {
+        return -1;
+    }
+    s->side = daemon_connect(&address, SOCK_CLOEXEC, &port);
+    if (s->side < 0) {
+        return -1;
+    }
+    s->side_owner = getpid();
+    s->side_inode = fstat(s->side, &status) == 0 ? status.st_ino : 0;
+    return 0;
+}
+
+/* Put a datagram about connections to the daemon. When the daemon is another one than the last time, the connection is made anew. */
 static ssize_t send_side(int fd, struct shim_socket *s, const struct msghdr *m)
 {
     REAL(getsockname);
-    struct sockaddr_un address;
     struct sockaddr_nl own = { .nl_pid = 0 };
     socklen_t own_length = sizeof own;
-    uint32_t port;
     int result = -1;
     real_getsockname(fd, (struct sockaddr *) &own, &own_length);
     pthread_mutex_lock(&s->lock);
     s->port = own.nl_pid;
-    if (s->side < 0 && daemon_address(&address) > 0) {
-        s->side = daemon_connect(&address, SOCK_CLOEXEC, &port);
-    }
-    if (s->side >= 0) {
+    for (int attempt = 0; attempt < 2 && side_open(s) == 0; attempt++) {
         result = frame_exchange(s->side, s, FRAME_DATAGRAM, m->msg_iov, m->msg_iovlen);
-        int error = errno;
-        if (s->dump == DUMP_NONE) {
-            raw_close(s->side);
-            s->side = -1;
+        if (result == 0 || (errno != EPIPE && errno != ECONNRESET)) {
+            break;
         }
+        int error = errno;
+        side_drop(s);
         errno = error;
     }
     pthread_mutex_unlock(&s->lock);
@@ -1166,9 +1201,8 @@ static ssize_t receive_side(int fd, struct shim_socket *s, struct msghdr *m, int
         result = take(s->side, s, m, flags);
     }
     int error = errno;
-    if (s->side >= 0 && s->dump == DUMP_NONE) {
-        raw_close(s->side);
-        s->side = -1;
+    if (failed) {
+        side_drop(s);
     }
     pthread_mutex_unlock(&s->lock);
     errno = error;

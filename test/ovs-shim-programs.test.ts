@@ -264,6 +264,50 @@ print(json.dumps([count(), list(flush), port, ask(connections(1, 1, 0, 6))[3], f
   expect(python(`${common}\nprint(count())`, outside)).toBe(1);
 });
 
+test('a socket of netfilter asks the next daemon when its own has gone, and so does a forked child beside its parent', async () => {
+  const other = new OvsWorld();
+  try {
+    const first = await other.startDatapath();
+    const mark = join(other.folder, 'mark');
+    const body = `
+s = open_socket(NETFILTER); s.bind((0, 0))
+def totals(seq):
+    s.send(connections(1, 5, 0, seq)); return parse(s.recv(65536))[0][:2] == (0x105, seq)
+results = [totals(1)]
+inside, outside = os.pipe()
+child = os.fork()
+mine = all(totals(seq) for seq in range(2, 300))
+if child == 0:
+    os.write(outside, json.dumps(mine).encode()); os._exit(0)
+os.wait()
+results += [mine, json.loads(os.read(inside, 100))]
+open('${mark}', 'w').close()
+while os.path.exists('${mark}'): time.sleep(0.05)
+results += [totals(300), totals(301), len(os.listdir('/proc/self/fd'))]
+s.close()
+print(json.dumps(results[:-1] + [results[-1] - len(os.listdir('/proc/self/fd'))]))`;
+    const environment = { ...process.env, LD_PRELOAD: other.shim, MILLRACE_OVS_SOCKET: other.socket };
+    const child = spawn('python3', ['-c', `${PRELUDE}\n${body}`], {
+      env: environment,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let printed = '';
+    child.stdout.on('data', (text) => {
+      printed += text;
+    });
+    const ended = new Promise((resolve) => child.on('close', resolve));
+    await until('the program waits', () => existsSync(mark));
+    first.kill('SIGKILL');
+    await other.startDatapath();
+    rmSync(mark);
+    await ended;
+    // The socket and its connection to the daemon are closed together.
+    expect(JSON.parse(printed)).toEqual([true, true, true, true, true, 2]);
+  } finally {
+    await other.close();
+  }
+});
+
 test('groups that tell of connections can be joined, and stay silent', () => {
   const heard = python(`
 s = open_socket(NETFILTER); s.bind((0, 0x3f))
