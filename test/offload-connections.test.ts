@@ -22,6 +22,7 @@ import {
   STATE_MASK,
   STREAM_AT,
   Status,
+  stateText,
   TCP_STATE_NAMES,
   TcpState,
   TcpWord,
@@ -31,7 +32,7 @@ import {
   TupleWord,
 } from '../src/connections/index.ts';
 import { type End, echo, end, generic, sctp, tcp, udp, unreachable } from '../src/connections/testing/frames.ts';
-import { packetOf, stateText } from '../src/connections/testing/lab.ts';
+import { packetOf } from '../src/connections/testing/lab.ts';
 import { Word } from '../src/flow/index.ts';
 import { Checksum, HeaderOffsets, IpProtocol, type TcpOption } from '../src/net/index.ts';
 import { ofTracked } from '../src/offload/connections/code.ts';

@@ -65,7 +65,6 @@ export { MAXIMUM_REPEATS } from './tcp.ts';
 export { TCP_STATE_NAMES, TcpKind, TcpState } from './tcp-state.ts';
 export { LastPart, MOST_REPEATS, OLDEST_ACK, OptionShift, Side, SideFlag, TcpWord } from './tcp-window.ts';
 export {
-  PolicyRemoval,
   repliedTimeOut,
   TimeOut,
   type TimeOutPolicies,
