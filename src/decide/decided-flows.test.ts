@@ -5,6 +5,7 @@ import { keyOf } from '../offload/testing/packets.ts';
 import { FlowCounter } from './counter.ts';
 import { DecidedFlows, type DecidedFlowsLimits } from './decided-flows.ts';
 import type { Decider } from './decider.ts';
+import { portNumber } from './port-number.ts';
 import { Anchor } from './state/observed.ts';
 import { ObservedPorts } from './state/ports.ts';
 import { ObservedPrefixes } from './state/prefixes.ts';
@@ -158,6 +159,113 @@ test('an effect that changes what was read decides once more, and what is kept s
   expect(flows.table.size).toBe(0);
   expect(flows.recall(key('10.0.0.1').words)).not.toBe(-1);
   expect(learned).toBe(1);
+});
+
+test('what an effect changes before it is read is decided about once', () => {
+  const known = new ObservedMap<number>('known');
+  const { flows } = flowsOf({
+    decide(packet, decision) {
+      const source = packet.ethernet.source.text;
+      decision.effect(() => known.set(source, packet.inPort));
+      decision.output(known.get(source) === 1 ? 2 : 3);
+    },
+  });
+  flows.decide(key('10.0.0.1'), null);
+  expect([flows.counters.decisions, flows.table.size]).toEqual([1, 1]);
+  expect([...flows.trace(key('10.0.0.1').words, null).actions]).toEqual([...flows.table.actionsOf(0)]);
+});
+
+test('what went on over a restart is learned from when it is decided about again, and not from a packet', () => {
+  const known = new ObservedMap<number>('known');
+  const { flows } = flowsOf({
+    decide(packet, decision) {
+      const destination = packet.ethernet.destination.text;
+      decision.recall(([portId]) => known.set(destination, portId));
+      const portId = known.get(destination);
+      if (portId === undefined) decision.flood();
+      else decision.output(portId);
+    },
+  });
+  flows.decide(key('10.0.0.1'), null);
+  flows.recall(key('10.0.0.1').words);
+  expect(known.size).toBe(0);
+  expect(flows.recall(key('10.0.0.1').words, null, [3])).not.toBe(-1);
+  expect(known.get('02:00:00:00:00:02')).toBe(3);
+});
+
+test('several NICs of a port are told apart, in keys and outputs; a flood goes to ports that are meant', () => {
+  const { flows } = flowsOf({
+    decide(packet, decision) {
+      if (packet.inNic === 0) expect(decision.flood((portId) => portId !== 3)).toBe(2);
+      else decision.output(packet.inPort + 1, packet.inNic);
+    },
+  });
+  const outputs = (number: number): number[] => {
+    const slot = flows.decide(key('10.0.0.1', number), null);
+    if (typeof slot !== 'number') throw new Error('it is not kept');
+    return [...flows.table.actionsOf(slot)].filter((_, i) => i % 2 === 1);
+  };
+  expect(outputs(portNumber(1, 0))).toEqual([2, 4]);
+  expect(outputs(portNumber(1, 2))).toEqual([portNumber(2, 2)]);
+  expect(flows.table.size).toBe(2);
+});
+
+test('what is dropped has room of its own, and each port its share of new flows', () => {
+  const decider: Decider = {
+    decide(packet, decision) {
+      packet.ipv4?.source.mark(32);
+      if (packet.tcp?.destination.is(22) === true) decision.drop('NO');
+      else decision.output(2);
+    },
+  };
+  const { flows } = flowsOf(decider, { maximumFlows: 8 });
+  for (let i = 0; i < 5; i += 1) flows.decide(key(`10.0.0.${i}`), null);
+  for (let i = 0; i < 100; i += 1) flows.decide(key(`10.0.1.${i}`, 1, 22), null);
+  expect(flows.table.size).toBe(5 + 2);
+  flows.limit({ maximumFlows: 16 });
+  for (let i = 0; i < 100; i += 1) flows.decide(key(`10.0.1.${i}`), null);
+  expect(flows.table.size).toBe(16 + 2);
+
+  const shared = flowsOf(decider, { newPerSecond: 8 });
+  const decide = (port: number, net: number) => {
+    for (const to of [80, 22])
+      for (let i = 0; i < 20; i += 1) shared.flows.decide(key(`10.${net}.0.${i}`, port, to), null);
+    return shared.flows.table.size;
+  };
+  expect([decide(1, 1), decide(2, 1), decide(1, 2)]).toEqual([10, 20, 20]);
+  expect(shared.flows.counters.overShare).toBe(30 + 30 + 40);
+  shared.clock.now += 1000;
+  expect(decide(1, 3)).toBe(30);
+});
+
+test('what was counted elsewhere is brought when somebody asks who hangs on an anchor, until it is enough', () => {
+  const anchor = new Anchor('it');
+  const used: (number | undefined)[] = [];
+  class Uses extends FlowCounter {
+    override add(_packets: number, _bytes: number, usedMs?: number): void {
+      used.push(usedMs);
+    }
+  }
+  const counter = new Uses('uses', () => {});
+  const { flows } = flowsOf({
+    decide(packet, decision) {
+      packet.ipv4?.source.mark(32);
+      anchor.read();
+      decision.count(counter);
+      decision.output(2);
+    },
+  });
+  flows.table.observe({
+    flowAdded: () => {},
+    flowModified: () => {},
+    flowRemoved: () => {},
+    flowsFlushed: () => {},
+    statisticsWanted: (slot) => flows.table.addCounts(slot, 1, 60, 0, 900 + slot),
+  });
+  for (let i = 0; i < 3; i += 1) flows.decide(key(`10.0.0.${i}`), null);
+  anchor.bring(() => used.length === 2);
+  expect(used).toHaveLength(2);
+  expect(used).not.toContain(undefined);
 });
 
 test('one that changes what it reads each time is decided packet by packet', () => {

@@ -2,22 +2,25 @@
  * Decisions that are kept: each record becomes a flow, which ends when what it rests on changes, when its time is over, or when it has not been used for a
  * while. Whoever runs flows, the engine or the kernel, does so from the same table; counters of decisions follow what was counted there.
  *
- * What is kept has bounds. Flows: when the table is full, the port with the most flows gives up the one that it has used least lately, so that no port takes
- * the place of others. Masks: each costs a look-up for packets that are looked up the long way, so that there is a limit; when it is reached, a port that has
+ * What is kept has bounds. Flows: when there are too many that forward, or that drop, the port with the most of them gives up the one that it has used least lately, so that
+ * no port takes the place of others. New ones: a port has so many in a second, and what comes beyond is decided about packet by packet. Masks: each costs a look-up for packets that are looked up the long way, so that there is a limit; when it is reached, a port that has
  * fewer than others gets the place of the least used mask of the port that has most, and packets of the others are decided about one by one. Both are counted.
  */
-import { FlowError, type FlowKey, type FlowMask, FlowTable, KEY_WORDS, PutMode, Word } from '../flow/index.ts';
+import { FlowError, type FlowKey, FlowTable, KEY_WORDS, PutMode, Word } from '../flow/index.ts';
 import type { PlacedDecider } from './decider.ts';
 import { Pass, PassKind } from './pass.ts';
+import { byKind, Kind, type MaskFlows, PortFlows } from './port-flows.ts';
+import { portIn } from './port-number.ts';
 import type { DecisionRecord } from './record.ts';
 import { type Dependent, type DependentGroup, type Tie, untieAll } from './state/observed.ts';
 import type { ObservedPorts } from './state/ports.ts';
-import type { Reliance } from './state/reliance.ts';
 
 /** Bounds of what is kept. */
 export interface DecidedFlowsLimits {
-  /** Most flows; 100,000 when left out. */
+  /** Most flows that forward, 100,000 when left out; those that drop have a quarter of it on top. */
   readonly maximumFlows?: number;
+  /** Most new flows of a port that forward in a second, and for those that drop a quarter of it; when left out, as many as come. */
+  readonly newPerSecond?: number;
   /** Most masks; 64 when left out. */
   readonly maximumMasks?: number;
   /** Flows that are not used for this time go; 10 seconds when left out. */
@@ -36,15 +39,19 @@ export interface DecidedFlowsOptions extends DecidedFlowsLimits {
 export interface DecidedFlowsCounters {
   /** Passes through the deciders. */
   decisions: number;
-  /** Packets that were decided about one by one: at the wish of a decider, because there are too many masks, and because there is no room. */
+  /** Packets that were decided about one by one: at the wish of a decider, as there are too many masks, as there is no room, and as their port has had its share of new flows. */
   everyPacket: number;
   tooManyMasks: number;
   full: number;
+  overShare: number;
   /** Flows that ended because something changed, because their time was over or nobody used them, and to make room. */
   changed: number;
   ended: number;
   exchanged: number;
 }
+
+const MAXIMUM_FLOWS = 100_000;
+const IDLE_MS = 10_000;
 
 /** Masks that are given up for one. */
 const MASK_TRIES = 4;
@@ -65,26 +72,6 @@ export type KeptDecision = Pick<DecisionRecord, 'drop' | 'excluded' | 'counters'
 /** What is known of a flow without looking at it. Bits. */
 const Kept = { COUNTS: 1, EXCLUDES: 2 } as const;
 
-/** The flows of a port, and those of them under each mask. */
-class PortFlows {
-  readonly portId: number;
-  size = 0;
-  readonly masks = new Map<FlowMask, MaskFlows>();
-
-  constructor(portId: number) {
-    this.portId = portId;
-  }
-}
-
-class MaskFlows {
-  readonly mask: FlowMask;
-  size = 0;
-
-  constructor(mask: FlowMask) {
-    this.mask = mask;
-  }
-}
-
 class KeptFlow implements Dependent, KeptDecision {
   readonly drop: DecisionRecord['drop'];
   readonly excluded: DecisionRecord['excluded'];
@@ -93,6 +80,8 @@ class KeptFlow implements Dependent, KeptDecision {
   readonly slot: number;
   readonly port: PortFlows;
   readonly ofMask: MaskFlows;
+  readonly kind: 0 | 1;
+  readonly madeMs: number;
   readonly dueMs: number;
   tie: Tie | null = null;
   hasEnded = false;
@@ -107,7 +96,7 @@ class KeptFlow implements Dependent, KeptDecision {
     slot: number,
     port: PortFlows,
     ofMask: MaskFlows,
-    dueMs: number,
+    nowMs: number,
   ) {
     this.group = owner;
     this.drop = record.drop;
@@ -117,11 +106,17 @@ class KeptFlow implements Dependent, KeptDecision {
     this.slot = slot;
     this.port = port;
     this.ofMask = ofMask;
-    this.dueMs = dueMs;
+    this.kind = kindOf(record);
+    this.madeMs = nowMs;
+    this.dueMs = nowMs + record.endsInMs;
   }
 
   end(): void {
     this.group.endChanged(this);
+  }
+
+  bring(): void {
+    this.group.bring(this);
   }
 }
 
@@ -132,6 +127,7 @@ export class DecidedFlows implements DependentGroup {
     everyPacket: 0,
     tooManyMasks: 0,
     full: 0,
+    overShare: 0,
     changed: 0,
     ended: 0,
     exchanged: 0,
@@ -141,7 +137,11 @@ export class DecidedFlows implements DependentGroup {
   readonly #options: DecidedFlowsOptions;
   readonly #pass: Pass;
   readonly #maximumMasks: number;
-  readonly #idleMs: number;
+  readonly #newPerSecond: readonly [number, number] | null;
+  #idleMs = 0;
+  /** Most flows, and how many there are, by kind. */
+  #maximumFlows: readonly [number, number] = [0, 0];
+  readonly #sizes: [number, number] = [0, 0];
   /** By slot. */
   readonly #flows: (KeptFlow | undefined)[] = [];
   /** By slot: bits of {@link Kept}. */
@@ -149,17 +149,16 @@ export class DecidedFlows implements DependentGroup {
   readonly #ports = new Map<number, PortFlows>();
   /** Flows that have ended, and still hang on what they rested on: nothing comes of it any more, and clearing it away can wait. */
   readonly #ended: KeptFlow[] = [];
-  readonly #maximumFlows: number;
   readonly #masked = new Uint32Array(KEY_WORDS);
   readonly #reasons = new Map<string, number>();
   #sweepAt = 0;
 
   constructor(options: DecidedFlowsOptions) {
     this.#options = options;
-    this.#maximumFlows = options.maximumFlows ?? 100_000;
     this.#maximumMasks = options.maximumMasks ?? 64;
-    this.#idleMs = options.idleMs ?? 10_000;
-    this.table = new FlowTable({ maximumFlows: this.#maximumFlows });
+    this.#newPerSecond = options.newPerSecond === undefined ? null : byKind(options.newPerSecond);
+    this.limit(options);
+    this.table = new FlowTable();
     this.#pass = new Pass(options.ports);
     this.table.observe({
       flowAdded: () => {},
@@ -169,6 +168,12 @@ export class DecidedFlows implements DependentGroup {
       },
       flowsFlushed: () => this.settle(),
     });
+  }
+
+  /** Other bounds from now on. Flows that are there stay for as long as they are used. */
+  limit({ maximumFlows = MAXIMUM_FLOWS, idleMs = IDLE_MS }: Pick<DecidedFlowsLimits, 'maximumFlows' | 'idleMs'>): void {
+    this.#maximumFlows = byKind(maximumFlows);
+    this.#idleMs = idleMs;
   }
 
   /**
@@ -189,10 +194,11 @@ export class DecidedFlows implements DependentGroup {
   /**
    * Decide about packets with this key without doing anything because of them, and keep it: those that were decided about elsewhere, or before a restart.
    * @param within keep it only when no more is looked at than these bits of a key; null: in any case
+   * @param ranTo where they went before a restart, when that is why; else null
    * @returns the slot of the flow; -1 when it is not kept
    */
-  recall(key: Uint32Array, within: Uint32Array | null = null): number {
-    const record = this.#run(key, PassKind.RECALL, null);
+  recall(key: Uint32Array, within: Uint32Array | null = null, ranTo: readonly number[] | null = null): number {
+    const record = this.#run(key, PassKind.RECALL, null, ranTo);
     if (within !== null && record.mask.some((bits, word) => (bits & ~within[word]) !== 0)) return -1;
     return this.#keep(key, record);
   }
@@ -202,20 +208,14 @@ export class DecidedFlows implements DependentGroup {
     return this.#run(key, PassKind.TRACE, frame);
   }
 
-  /**
-   * Decide about packets with this key for somebody who acts by it. Nothing is kept or done.
-   * @param reliance is told when the answer may be another
-   * @returns null when it is good for one packet alone
-   */
-  answer(key: Uint32Array, frame: (() => Uint8Array) | null, reliance: Reliance): DecisionRecord | null {
-    const record = this.#run(key, PassKind.RECALL, frame);
-    const holds = record.everyPacket === null && !Number.isFinite(record.endsInMs);
-    return holds && reliance.add(this.#pass.reading) ? record : null;
-  }
-
-  #run(key: Uint32Array, kind: number, frame: (() => Uint8Array) | null): DecisionRecord {
+  #run(
+    key: Uint32Array,
+    kind: number,
+    frame: (() => Uint8Array) | null,
+    ranTo: readonly number[] | null = null,
+  ): DecisionRecord {
     this.counters.decisions += 1;
-    return this.#pass.run(key, this.#options.deciders(), kind, frame);
+    return this.#pass.run(key, this.#options.deciders(), kind, frame, ranTo);
   }
 
   /** Whether copies of packets of a flow do not leave: its record tells which. */
@@ -245,11 +245,21 @@ export class DecidedFlows implements DependentGroup {
       this.#noteReason(record.everyPacket);
       return -1;
     }
-    if (!this.#hasRoomForMask(record.mask, key[Word.IN_PORT])) {
+    const port = this.#portOf(portIn(key[Word.IN_PORT]));
+    const kind = kindOf(record);
+    const nowMs = this.#options.nowMs();
+    if (this.#newPerSecond !== null && !port.takeTurn(kind, nowMs, this.#newPerSecond)) {
+      counters.overShare += 1;
+      return -1;
+    }
+    if (!this.#hasRoomForMask(record.mask, port)) {
       counters.tooManyMasks += 1;
       return -1;
     }
-    if (table.size >= this.#maximumFlows) this.#makeRoom();
+    if (!this.#hasRoom(kind)) {
+      counters.full += 1;
+      return -1;
+    }
     const masked = this.#masked;
     const { mask, actions } = record;
     for (let i = 0; i < KEY_WORDS; i += 1) masked[i] = key[i] & mask[i];
@@ -259,15 +269,17 @@ export class DecidedFlows implements DependentGroup {
       return -1;
     }
     if (slot < 0) return -1;
-    const port = this.#portOf(masked[Word.IN_PORT]);
-    const ofMask = maskOf(port, table.maskOf(slot));
-    const flow = new KeptFlow(this, record, slot, port, ofMask, this.#options.nowMs() + record.endsInMs);
+    // Whoever made room may have had the last flow of the port.
+    this.#ports.set(port.portId, port);
+    const ofMask = port.under(table.maskOf(slot));
+    const flow = new KeptFlow(this, record, slot, port, ofMask, nowMs);
     flow.tie = this.#pass.reading.tieAll(flow, mask);
     this.#flows[slot] = flow;
     if (slot >= this.#kinds.length) this.#growKinds(slot);
     this.#kinds[slot] =
       (flow.counters.length === 0 ? 0 : Kept.COUNTS) | (flow.excluded.length === 0 ? 0 : Kept.EXCLUDES);
-    port.size += 1;
+    port.sizes[kind] += 1;
+    this.#sizes[kind] += 1;
     ofMask.size += 1;
     this.#clear(CLEARED_FOR_ONE);
     return slot;
@@ -289,10 +301,10 @@ export class DecidedFlows implements DependentGroup {
   }
 
   /** Whether flows of this mask may be kept; if need be, at the cost of a port that has more masks than this one would have. */
-  #hasRoomForMask(words: Uint32Array, portId: number): boolean {
+  #hasRoomForMask(words: Uint32Array, forPort: PortFlows): boolean {
     const { table } = this;
     if (table.masks.length < this.#maximumMasks || table.masks.some((mask) => mask.equals(words))) return true;
-    const own = this.#ports.get(portId)?.masks.size ?? 0;
+    const own = forPort.masks.size;
     // A mask that others share stays when one of them gives it up.
     for (let tries = 0; tries < MASK_TRIES && table.masks.length >= this.#maximumMasks; tries += 1) {
       let most = own + 1;
@@ -320,18 +332,24 @@ export class DecidedFlows implements DependentGroup {
     }
   }
 
-  /** A full table: the port with the most flows has one less. */
-  #makeRoom(): void {
+  /** Whether a flow of this kind may be kept; if need be, the port with the most of them has one less. */
+  #hasRoom(kind: 0 | 1): boolean {
+    if (this.#sizes[kind] >= this.#maximumFlows[kind]) this.#makeRoom(kind);
+    return this.#sizes[kind] < this.#maximumFlows[kind];
+  }
+
+  #makeRoom(kind: 0 | 1): void {
     let largest: PortFlows | null = null;
-    for (const port of this.#ports.values()) if (largest === null || port.size > largest.size) largest = port;
+    for (const port of this.#ports.values())
+      if (largest === null || port.sizes[kind] > largest.sizes[kind]) largest = port;
     let oldest: KeptFlow | null = null;
     let usedMs = Number.POSITIVE_INFINITY;
     // Some are enough to find one that is old: looking at all would cost more than a decision.
     let looked = 0;
     for (let slot = this.#next(); slot !== -1 && looked < LOOKED_AT; slot = this.#next(), looked += 1) {
       const flow = this.#flows[slot];
-      if (flow === undefined || flow.port !== largest) continue;
-      const used = this.table.usedMsOf(slot);
+      if (flow === undefined || flow.port !== largest || flow.kind !== kind) continue;
+      const used = this.#usedMsOf(flow);
       if (used < usedMs) {
         usedMs = used;
         oldest = flow;
@@ -363,14 +381,28 @@ export class DecidedFlows implements DependentGroup {
       const flow = this.#flows[slot];
       if (flow === undefined) continue;
       let isOver = flow.dueMs <= now;
-      if (!isOver && this.table.usedMsOf(slot) + this.#idleMs <= now) {
+      if (!isOver && this.#usedMsOf(flow) + this.#idleMs <= now) {
         this.table.refreshCounts(slot);
-        isOver = this.#flows[slot] === flow && this.table.usedMsOf(slot) + this.#idleMs <= now;
+        isOver = this.#flows[slot] === flow && this.#usedMsOf(flow) + this.#idleMs <= now;
       }
+      // Whoever goes by when packets were counted learns of it in turn.
+      this.#settle(this.#flows[slot]);
       if (!isOver || this.#flows[slot] !== flow) continue;
       this.counters.ended += 1;
       this.#remove(flow);
     }
+  }
+
+  /** When a flow was last used, or made. */
+  #usedMsOf({ slot, madeMs }: KeptFlow): number {
+    return Math.max(this.table.usedMsOf(slot), madeMs);
+  }
+
+  /** Internal: called by a flow: what was counted for it elsewhere is wanted. */
+  bring(flow: KeptFlow): void {
+    if (this.#flows[flow.slot] !== flow) return;
+    this.table.refreshCounts(flow.slot);
+    this.#settle(this.#flows[flow.slot]);
   }
 
   /** Internal: called by a flow when what it rests on has changed. */
@@ -416,9 +448,10 @@ export class DecidedFlows implements DependentGroup {
 
   /** It counts no longer. */
   #leave(flow: KeptFlow): void {
-    const { port, ofMask } = flow;
+    const { port, ofMask, kind } = flow;
     flow.hasEnded = true;
-    port.size -= 1;
+    port.sizes[kind] -= 1;
+    this.#sizes[kind] -= 1;
     ofMask.size -= 1;
     if (ofMask.size === 0) port.masks.delete(ofMask.mask);
     if (port.size === 0) this.#ports.delete(port.portId);
@@ -470,12 +503,6 @@ export class DecidedFlows implements DependentGroup {
   }
 }
 
-/** The flows of a port under a mask. */
-function maskOf(port: PortFlows, mask: FlowMask): MaskFlows {
-  let found = port.masks.get(mask);
-  if (found === undefined) {
-    found = new MaskFlows(mask);
-    port.masks.set(mask, found);
-  }
-  return found;
+function kindOf({ actions }: Pick<DecisionRecord, 'actions'>): 0 | 1 {
+  return actions.length === 0 ? Kind.DROPS : Kind.FORWARDS;
 }

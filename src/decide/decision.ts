@@ -10,8 +10,10 @@ import { followActions } from './follow.ts';
 import { WaitingOutputs } from './outputs.ts';
 import type { PacketState } from './packet-state.ts';
 import { tagValue } from './packet-view.ts';
+import { portIn, portNumber } from './port-number.ts';
 import type { DecidedDrop, DecisionRecord } from './record.ts';
 import { ArpRewrite, EthernetRewrite, IpRewrite, PendingSets, PortsRewrite, VlanRewrite } from './rewrites.ts';
+import { withoutReading } from './state/observed.ts';
 import type { ObservedPorts } from './state/ports.ts';
 
 /** Most outputs, rewrites and the like of one decision. */
@@ -82,7 +84,11 @@ export class Decision {
   #counters: FlowCounter[] = [];
   #endsInMs = Number.POSITIVE_INFINITY;
   #everyPacket: string | null = null;
-  #effects: { by: string; run: () => void }[] = [];
+  #mayAct = false;
+  /** Internal: whether something was done because the packet came. */
+  hasActed = false;
+  /** Internal: where such packets went before a restart, when that is why it is decided about them again. */
+  ranTo: readonly number[] | null = null;
   #notes: { by: string; text: () => string }[] = [];
 
   /** Internal: passes make it. */
@@ -100,7 +106,7 @@ export class Decision {
   }
 
   /** Internal: begin anew. */
-  begin(judge: OutputJudge | null, tag: OutputTag | null): void {
+  begin(judge: OutputJudge | null, tag: OutputTag | null, mayAct: boolean): void {
     this.#builder = new ActionBuilder();
     this.#sets.clear();
     this.#waiting.clear();
@@ -113,7 +119,8 @@ export class Decision {
     this.#counters = [];
     this.#endsInMs = Number.POSITIVE_INFINITY;
     this.#everyPacket = null;
-    this.#effects = [];
+    this.#mayAct = mayAct;
+    this.hasActed = false;
     this.#notes = [];
   }
 
@@ -122,11 +129,6 @@ export class Decision {
     this.#by = by;
     this.#mayForward = mayForward;
     this.#state.marks.by = by;
-  }
-
-  /** Internal: what is to be done because this packet came. */
-  get effects(): readonly { readonly by: string; readonly run: () => void }[] {
-    return this.#effects;
   }
 
   /** Internal: what all have said; nothing is said afterwards. */
@@ -162,35 +164,46 @@ export class Decision {
   /**
    * Send the packet, as it is now, through a port. Without such a port it is not sent there.
    * @param port its number, as of {@link ObservedPorts.named} or `packet.inPort`
+   * @param nic index of the NIC behind it, as `packet.inNic`, where a port has several; while that one is not connected, whichever is
    * @throws DecisionError in an extension that does not forward
    */
-  output(port: number): void {
+  output(port: number, nic = 0): void {
     this.#mustForward('output');
-    this.#send(port);
+    this.#send(port, nic, this.#ports.has(port));
   }
 
-  /** Send the packet, as it is now, through all ports but the one that it came in by. */
-  flood(): void {
+  /**
+   * Send the packet, as it is now, through all ports but the one that it came in by.
+   * @param isMeant says of which of them; left out, of all
+   * @returns of how many
+   */
+  flood(isMeant?: (port: number) => boolean): number {
     this.#mustForward('flood');
-    const inPort = this.#state.look(Word.IN_PORT, 0xffff_ffff);
-    for (const portId of this.#ports.others(inPort)) this.#send(portId);
+    const inPort = portIn(this.#state.look(Word.IN_PORT, 0xffff_ffff));
+    let meant = 0;
+    for (const portId of this.#ports.others(inPort)) {
+      if (isMeant?.(portId) === false) continue;
+      meant += 1;
+      this.#send(portId, 0, true);
+    }
+    return meant;
   }
 
   #mustForward(what: string): void {
     if (!this.#mayForward) throw new DecisionError(`${this.#by} filters: it cannot ${what}`);
   }
 
-  #send(portId: number): void {
+  #send(portId: number, nic: number, isThere: boolean): void {
     if (this.#drop !== null) return;
     this.#step();
-    const refusal = this.#ports.has(portId) ? (this.#judge?.(portId) ?? null) : { by: this.#by, reason: MISSING };
+    const refusal = isThere ? (this.#judge?.(portId) ?? null) : { by: this.#by, reason: MISSING };
     if (refusal !== null) {
       this.#excluded.push({ portId, drop: { ...refusal, portId } });
       return;
     }
     const tag = this.#tag?.(portId) ?? TagAction.KEEP;
     if (this.#sets.isWaiting) this.#writeChanges();
-    this.#waiting.add(portId, tag);
+    this.#waiting.add(portNumber(portId, nic), tag);
     this.#outputs += 1;
   }
 
@@ -217,7 +230,7 @@ export class Decision {
       output: (number) => {
         const portId = portIdOf(number);
         if (portId === -1 || !this.#ports.has(portId)) return false;
-        this.#send(portId);
+        this.#send(portId, 0, true);
         return true;
       },
       copy: (words) => {
@@ -271,12 +284,23 @@ export class Decision {
   }
 
   /**
-   * Something to do because this packet came, such as to learn an address; not done when a decision is only traced or made again after a
-   * restart. When it changes what this decision rests on, the packet is decided about once more.
+   * Do something because this packet came, such as to learn an address: at once, or not at all when a decision is only traced or made again after a
+   * restart. When it changes what was read before, the packet is decided about once more.
    */
   effect(run: () => void): void {
     this.#step();
-    this.#effects.push({ by: this.#by, run });
+    if (!this.#mayAct) return;
+    this.hasActed = true;
+    withoutReading(run);
+  }
+
+  /**
+   * Learn from a flow that went on over a restart, when that is why it is decided about its packets again; {@link effect} is for packets that come.
+   * @param run is given the ports that they went to
+   */
+  recall(run: (ranTo: readonly number[]) => void): void {
+    const { ranTo } = this;
+    if (ranTo !== null) withoutReading(() => run(ranTo));
   }
 
   /** Packets like this one have to be decided about one by one. @param reason for people, such as "it counts to ten" */

@@ -1,6 +1,6 @@
 /** decide/: the contract of deciders, what they look at, what they say, what it rests on, and the flows that are kept of it. The only door of this room. */
 export { FlowCounter } from './counter.ts';
-export { DecidedFlows, type KeptDecision } from './decided-flows.ts';
+export { DecidedFlows, type DecidedFlowsLimits, type KeptDecision } from './decided-flows.ts';
 export type { Decider, OutputDecision, PlacedDecider } from './decider.ts';
 export { Decision, type NewTag } from './decision.ts';
 export { DecisionError } from './errors.ts';
@@ -16,6 +16,7 @@ export {
   TcpView,
   VlanView,
 } from './packet-view.ts';
+export { nicIn, portIn, portNumber } from './port-number.ts';
 export type { DecidedDrop, DecisionRecord } from './record.ts';
 export {
   ArpRewrite,
@@ -28,7 +29,6 @@ export {
 export { Anchor } from './state/observed.ts';
 export { type DecidedPort, ObservedPorts } from './state/ports.ts';
 export { type FoundPrefix, ObservedPrefixes } from './state/prefixes.ts';
-export { Reliance } from './state/reliance.ts';
 export { DeciderState } from './state/state.ts';
 export { ObservedMap, ObservedSet, type TableKey } from './state/table.ts';
 export { ObservedValue } from './state/value.ts';

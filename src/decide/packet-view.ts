@@ -7,6 +7,7 @@ import { TAG_PRESENT, Word } from '../flow/index.ts';
 import { EtherType, Fragment, IpProtocol } from '../net/index.ts';
 import { Field } from './field.ts';
 import type { PacketState } from './packet-state.ts';
+import { nicIn, portIn } from './port-number.ts';
 
 const ALL = 0xffff_ffff;
 
@@ -254,7 +255,12 @@ export class PacketView {
   /** The number of the port that it came in by. */
   get inPort(): number {
     this.#state.marks.note('inPort', 32, 32);
-    return this.#state.look(Word.IN_PORT, ALL);
+    return portIn(this.#state.look(Word.IN_PORT, ALL));
+  }
+
+  /** The index of the NIC behind that port which it came from: 0, but for a port that has several. */
+  get inNic(): number {
+    return nicIn(this.#state.look(Word.IN_PORT, ALL));
   }
 
   /** The outermost VLAN tag. Of the tags of a frame two are seen; {@link EthernetView.type} is then that of a third. */

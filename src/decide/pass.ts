@@ -9,8 +9,9 @@ import { Decision } from './decision.ts';
 import { DecisionError } from './errors.ts';
 import { PacketState } from './packet-state.ts';
 import { PacketView } from './packet-view.ts';
+import { PORT_NUMBERS, portIn } from './port-number.ts';
 import type { DecidedDrop, DecisionRecord } from './record.ts';
-import { Reading, whileReading, withoutReading } from './state/observed.ts';
+import { Reading, whileReading } from './state/observed.ts';
 import type { ObservedPorts } from './state/ports.ts';
 
 /** What a pass is for. */
@@ -57,6 +58,7 @@ export class Pass {
    * @param deciders from the top of the stack; those that filter before the one that forwards, which may be missing: then `next` is told
    * @param kind of PassKind
    * @param frame gives the packet's bytes, when there is one
+   * @param ranTo where such packets went before a restart, when that is why it is decided again; else null
    * @throws DecisionError for what no decision can hold; whatever a decider throws
    */
   run(
@@ -64,33 +66,22 @@ export class Pass {
     deciders: readonly PlacedDecider[],
     kind: number,
     frame: (() => Uint8Array) | null = null,
+    ranTo: readonly number[] | null = null,
   ): DecisionRecord {
     // The view and all else here is of one packet at a time.
     if (this.#isUnderWay) throw new DecisionError('a decision leads to another one before it is made');
     this.#isUnderWay = true;
+    this.#decision.ranTo = ranTo;
     try {
       let record = this.#once(key, deciders, kind, frame);
-      for (let pass = 1; kind === PassKind.TRANSLATE && this.#runEffects(deciders); pass += 1) {
+      for (let pass = 1; this.#decision.hasActed && this.reading.isStale; pass += 1) {
         if (pass === MOST_PASSES) return { ...record, everyPacket: 'what it does changes what it rests on, each time' };
-        record = this.#once(key, deciders, PassKind.TRANSLATE, frame);
+        record = this.#once(key, deciders, kind, frame);
       }
       return record;
     } finally {
       this.#isUnderWay = false;
     }
-  }
-
-  /** @returns whether they have changed what the decision rests on */
-  #runEffects(deciders: readonly PlacedDecider[]): boolean {
-    const { effects } = this.#decision;
-    if (effects.length === 0) return false;
-    withoutReading(() => {
-      for (const { by, run } of effects) {
-        const placed = deciders.find(({ name }) => name === by);
-        if (placed !== undefined) callDecider(placed, 'effect', run);
-      }
-    });
-    return this.reading.isStale;
   }
 
   #once(
@@ -101,7 +92,7 @@ export class Pass {
   ): DecisionRecord {
     const state = this.#state;
     const decision = this.#decision;
-    this.#inPort = key[Word.IN_PORT];
+    this.#inPort = portIn(key[Word.IN_PORT]);
     state.begin(key, kind === PassKind.TRACE);
     this.#view.begin(frame);
     // A flow is of one port and one look-up, and so are its counts.
@@ -111,6 +102,7 @@ export class Pass {
     decision.begin(
       (portId) => this.#judgeOutput(portId, deciders),
       tagger === undefined ? null : (portId) => this.#tagOf(portId, tagger),
+      kind === PassKind.TRANSLATE,
     );
     this.reading.clear();
     this.#asked.clear();
@@ -118,7 +110,7 @@ export class Pass {
     const { actions, drop, excluded, counters, endsInMs, everyPacket, notes } = decision.soFar();
     const { mask } = state.marks;
     for (let i = 0; i < KEY_WORDS; i += 1) this.#masked[i] = key[i] & mask[i];
-    const flaw = validateActions(actions, this.#masked);
+    const flaw = validateActions(actions, this.#masked, { portLimit: PORT_NUMBERS });
     if (flaw !== null)
       throw new DecisionError(`${state.marks.by || 'nobody'} decided what cannot be done: ${flaw.message}`);
     return {

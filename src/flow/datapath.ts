@@ -64,8 +64,6 @@ export class Datapath {
   #active = 0;
   readonly #spare = new FlowKey();
   #slot = -1;
-  /** Where the actions lie of the flow that {@link glance} found. */
-  #glanced = 0;
 
   constructor(options: DatapathOptions) {
     this.table = options.table ?? new FlowTable();
@@ -136,19 +134,25 @@ export class Datapath {
   glance(packet: Packet, port: number): number {
     const slot = this.#recent.find(packet, port, 0);
     if (slot === -1) return 0;
-    const from = this.table.actionsOffset(slot);
-    if (from === 0) return 0;
-    const { words } = this.table.heap;
-    const length = words[from - 1];
-    for (let at = 0; at < length; at += OUTPUT_WORDS) if (actionType(words[from + at]) !== Action.OUTPUT) return 0;
     this.#slot = slot;
-    this.#glanced = from;
-    return length / OUTPUT_WORDS;
+    if (!this.#recent.knowsOutputs) this.#noteOutputs(slot);
+    return this.#recent.outputs;
+  }
+
+  /** Find out whether a flow only sends its packets, and whereto. */
+  #noteOutputs(slot: number): void {
+    const { words } = this.table.heap;
+    const from = this.table.actionsOffset(slot);
+    const length = from === 0 || this.#hooks.isPlain?.(slot) === false ? 0 : words[from - 1];
+    let outputs = length / OUTPUT_WORDS;
+    for (let at = 0; at < length; at += OUTPUT_WORDS) if (actionType(words[from + at]) !== Action.OUTPUT) outputs = 0;
+    this.#recent.noteOutputs(outputs, outputs === 0 ? 0 : words[from + 1]);
   }
 
   /** A port that the packet that {@link glance} saw is sent to. */
   outputAt(index: number): number {
-    return this.table.heap.words[this.#glanced + index * OUTPUT_WORDS + 1] >>> 0;
+    if (index === 0) return this.#recent.output >>> 0;
+    return this.table.heap.words[this.table.actionsOffset(this.#slot) + index * OUTPUT_WORDS + 1] >>> 0;
   }
 
   /** The packet that {@link glance} saw is sent. With the last of a list {@link took} is to be told. */

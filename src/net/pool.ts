@@ -11,7 +11,9 @@ export class PacketPool implements PacketOwner {
   readonly #free: Packet[] = [];
   readonly #bufferBytes: number;
   readonly #headroomBytes: number;
-  #available = 0;
+  /** Of {@link #free} those that are there, and descriptors that were made: each when it is first wanted. */
+  #count = 0;
+  #made = 0;
   readonly capacity: number;
 
   /**
@@ -29,15 +31,11 @@ export class PacketPool implements PacketOwner {
       );
     }
     this.region = new Region(new ArrayBuffer(this.capacity * this.#bufferBytes));
-    for (let slot = this.capacity - 1; slot >= 0; slot -= 1) {
-      this.#free.push(new Packet(this, this.region, slot));
-    }
-    this.#available = this.capacity;
   }
 
   /** Buffers that are not handed out. */
   get available(): number {
-    return this.#available;
+    return this.capacity - this.#made + this.#count;
   }
 
   /** Longest frame that fits behind the headroom. */
@@ -47,9 +45,13 @@ export class PacketPool implements PacketOwner {
 
   /** A packet of no length, offloads cleared, with one reference; null when all are in use. Bytes are not zeroed. */
   allocate(): Packet | null {
-    if (this.#available === 0) return null;
-    this.#available -= 1;
-    const packet = this.#free[this.#available];
+    if (this.#count === 0) {
+      if (this.#made === this.capacity) return null;
+      this.recycle(new Packet(this, this.region, this.#made));
+      this.#made += 1;
+    }
+    this.#count -= 1;
+    const packet = this.#free[this.#count];
     const base = packet.slot * this.#bufferBytes;
     packet.headroomStart = base;
     packet.offset = base + this.#headroomBytes;
@@ -62,13 +64,13 @@ export class PacketPool implements PacketOwner {
 
   recycle(packet: Packet): void {
     packet.attachment = null;
-    this.#free[this.#available] = packet;
-    this.#available += 1;
+    this.#free[this.#count] = packet;
+    this.#count += 1;
   }
 
   part(packet: Packet): void {
-    this.#free[this.#available] = new Packet(this, this.region, packet.slot);
-    this.#available += 1;
+    this.#free[this.#count] = new Packet(this, this.region, packet.slot);
+    this.#count += 1;
   }
 }
 

@@ -11,7 +11,7 @@ import type { StackedDecider } from './decider/placed.ts';
 import type { DropReasonCode } from './drop-reason.ts';
 import type { OidAction, OidRequest, QueryKind, QueryOid, QueryResult, Status, StatusIndication } from './oid/oid.ts';
 import type { ForwardingContext } from './path/context.ts';
-import type { Passage, Shortcuts } from './path/passage.ts';
+import type { Shortcuts } from './path/passage.ts';
 
 export type ExtensionType = 'capturing' | 'filtering' | 'forwarding';
 
@@ -107,18 +107,6 @@ export interface Extension {
   /** A command of its own, such as `flush`; see `runCommand` for a table of them. @throws Error for a command or argument that it does not know */
   command?(name: string, args: JsonValue): JsonValue;
   /**
-   * Whether packets like this one, on their way to a single port, may go past this extension, because what it would do to them is
-   * to let them pass both ways, or to exclude that port on their way up (`drop`). Nothing may be changed. Left out, an extension that is
-   * handed packets is handed all of them.
-   * @returns null when it must see them; otherwise what decides, until {@link Shortcuts.changed}
-   */
-  passBy?(packet: Packet, portId: number): Passage | null;
-  /**
-   * As {@link passBy}, for packets that arrive nowhere: what it would do to them on their way down is to let them pass or to drop them
-   * (`drop`), and on their way up it leaves alone what has no destination left. May be asked while it is ending such packets.
-   */
-  passIngress?(packet: Packet): Passage | null;
-  /**
    * Whether all that comes in or goes out through a port may go past this extension, whatever it is; until {@link Shortcuts.changed}. Left
    * out, an extension that is handed packets is handed all of them.
    */
@@ -181,12 +169,6 @@ export interface StandardPolicies {
   ingressVerdict(packet: Packet): DropReasonCode;
   /** What the destination port's policies say about this packet. */
   egressVerdict(packet: Packet, portId: number): DropReasonCode;
-  /**
-   * The forwarding domain of frames that come in by a port: a VLAN, 0 for none, or from 4096 on a virtual subnet. It holds until {@link Shortcuts.watch} tells of
-   * the port.
-   * @param vlanId of the outermost tag; 0 when there is none
-   */
-  domainOf(portId: number, vlanId: number): number;
   /** The DestinationFlag bits that suit the VLAN policy of a port. */
   destinationFlags(portId: number): number;
   /** The NIC index to use for an address learned at a NIC: that one while it is connected, else 0. */
@@ -198,8 +180,6 @@ export interface StandardPolicies {
    * @returns how many were added
    */
   flood(packet: Packet): number;
-  /** The ports that {@link flood} would add. Allocates: for explanations. */
-  floodPorts(packet: Packet): readonly number[];
 }
 
 /** The switch as one extension sees it. Misuse throws RuleError and changes nothing. */
@@ -222,6 +202,12 @@ export interface ExtensionHandle {
 
   /** Add and commit one destination. @param flags PRESERVE bits of DestinationFlag; see policies.destinationFlags */
   addDestination(packet: Packet, portId: number, nicIndex: number, flags: number): void;
+  /**
+   * Add and commit a destination, if the policies of the port let the packet leave there, with the flags that suit the port.
+   * @param nicIndex the NIC to use while it is connected; else NIC 0 is
+   * @returns why it was not added; NONE when it was
+   */
+  addAllowedDestination(packet: Packet, portId: number, nicIndex: number): DropReasonCode;
   /** Make room for more. @returns false: RESOURCES */
   growDestinations(packet: Packet, count: number): boolean;
   /** Write a new element, from numDestinations on. It counts once updateDestinations has run. */

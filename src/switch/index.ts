@@ -12,7 +12,7 @@ export {
   type EthernetView,
   type Field,
   type FieldKind,
-  type FlowCounter,
+  FlowCounter,
   type FoundPrefix,
   type FragmentKind,
   type IcmpView,
@@ -127,7 +127,7 @@ export {
 export { ContextFlag, contextOf, DestinationFlag, ForwardingContext, PacketFlag } from './path/context.ts';
 export { type CarriedPackets, type FlowForwarder, FlowForwarding } from './path/flow-forwarding.ts';
 export { Learned, type MacEntry, MacTable } from './path/mac-table.ts';
-export { HeaderField, type Passage, type Shortcut, type Shortcuts } from './path/passage.ts';
+export type { PacketDomains, Shortcuts } from './path/passage.ts';
 export { RefusedFrames } from './path/refused.ts';
 export type { BindingInfo } from './policies/address-binding.ts';
 export { createSwitch } from './switch.ts';

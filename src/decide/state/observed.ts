@@ -10,6 +10,8 @@ export interface Dependent {
   end(): void;
   /** Ends many at once for less than one by one; left out where nobody can. */
   readonly group?: DependentGroup;
+  /** What was counted for it elsewhere until now is brought; left out where nothing is counted. */
+  bring?(): void;
 }
 
 /** Where outcomes are kept. */
@@ -22,17 +24,21 @@ export interface DependentGroup {
 export class Anchor {
   /** Grows with each change. */
   version = 0;
-  /** For people, such as `known[02:00:00:00:00:01]`. */
-  readonly name: string;
-  /** Whether it changes only when ports come, go or are set otherwise, of which whoever forwards hears anyhow. */
-  readonly isOfPorts: boolean;
+  /** Internal: the last round of a reading that it was read in. */
+  round = 0;
   #first: Tie | null = null;
   /** Readings that have it: what they lead to may hang on it yet. */
   #readings = 0;
 
-  constructor(name: string, isOfPorts = false) {
-    this.name = name;
-    this.isOfPorts = isOfPorts;
+  readonly #name: string;
+
+  constructor(name: string) {
+    this.#name = name;
+  }
+
+  /** For people, such as `known[02:00:00:00:00:01]`. */
+  get name(): string {
+    return this.#name;
   }
 
   /** Note that the decision that is being made rests on this. @param detail what tells one reading from another, for {@link endWhere} */
@@ -56,6 +62,11 @@ export class Anchor {
     this.version += 1;
     for (let tie = this.#first; tie !== null; tie = tie.next) if (concerns(tie.detail)) endings.push(tie.dependent);
     finishEndings();
+  }
+
+  /** Have brought what was counted elsewhere for outcomes that hang on it, one after the other. @param isEnough no more of it is wanted */
+  bring(isEnough: () => boolean): void {
+    for (let tie = this.#first; tie !== null && !isEnough(); tie = tie.next) tie.dependent.bring?.();
   }
 
   /** Internal: an outcome hangs on this. */
@@ -188,15 +199,22 @@ interface Read {
   readonly words: Int32Array | null;
 }
 
+/** What readings of all decisions have begun, one after the other. */
+let rounds = 0;
+
 /** What one decision has read. */
 export class Reading {
   #reads: Read[] = [];
+  #round = 0;
 
   /** Internal. */
   push(anchor: Anchor, detail: number, field: LookedUp | null): void {
-    const isKnown = ({ anchor: other, detail: its, field: looked }: Read) =>
-      other === anchor && its === detail && looked === field;
-    if (this.#reads.some(isKnown)) return;
+    if (anchor.round === this.#round) {
+      const isKnown = ({ anchor: other, detail: its, field: looked }: Read) =>
+        other === anchor && its === detail && looked === field;
+      if (this.#reads.some(isKnown)) return;
+    }
+    anchor.round = this.#round;
     const words =
       field === null ? null : Int32Array.from({ length: Math.ceil(field.width / 32) }, (_, i) => field.peek()[i]);
     this.#reads.push({ anchor, version: anchor.version, detail, field, words });
@@ -204,6 +222,8 @@ export class Reading {
   }
 
   clear(): void {
+    rounds += 1;
+    this.#round = rounds;
     const reads = this.#reads;
     this.#reads = [];
     for (const { anchor } of reads) anchor.heldBy(-1);
@@ -217,25 +237,6 @@ export class Reading {
   /** The names of what was read. */
   names(): string[] {
     return [...new Set(this.#reads.map(({ anchor }) => anchor.name))];
-  }
-
-  /**
-   * Let something hang on what it does not hang on yet, but for what is of ports.
-   * @param known what it hangs on, with details; added to
-   * @returns the new ties in front of `first`; undefined when a field was looked up: then it would have to be told for which packets
-   */
-  tieMore(dependent: Dependent, known: Map<Anchor, Set<number>>, first: Tie | null): Tie | null | undefined {
-    if (this.#reads.some(({ field }) => field !== null)) return undefined;
-    let ties = first;
-    for (const { anchor, detail } of this.#reads) {
-      if (anchor.isOfPorts) continue;
-      const details = known.get(anchor) ?? new Set();
-      if (details.has(detail)) continue;
-      known.set(anchor, details.add(detail));
-      ties = tieOf(anchor, dependent, detail, null, ties);
-      anchor.tie(ties);
-    }
-    return ties;
   }
 
   /** Let an outcome hang on all of it. @param mask what it looks at @returns what {@link untieAll} takes */

@@ -22,11 +22,6 @@ export class DeciderState {
     return new ObservedMap(this.#take(name));
   }
 
-  /** Values by port that change only when the port comes, goes or is set otherwise. */
-  ofPorts<T>(name: string): ObservedMap<T> {
-    return new ObservedMap(this.#take(name), true);
-  }
-
   /** Keys. */
   set(name: string): ObservedSet {
     return new ObservedSet(this.#take(name));

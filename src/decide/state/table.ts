@@ -9,8 +9,8 @@ class EntryAnchor extends Anchor {
   readonly #anchors: Map<TableKey, EntryAnchor>;
   readonly #key: TableKey;
 
-  constructor(name: string, isOfPorts: boolean, anchors: Map<TableKey, EntryAnchor>, key: TableKey) {
-    super(name, isOfPorts);
+  constructor(name: string, anchors: Map<TableKey, EntryAnchor>, key: TableKey) {
+    super(name);
     this.#anchors = anchors;
     this.#key = key;
   }
@@ -26,13 +26,11 @@ export class ObservedMap<T> {
   readonly #anchors = new Map<TableKey, EntryAnchor>();
   /** What rests on all entries at once. */
   readonly #all: Anchor;
-  readonly #isOfPorts: boolean;
 
-  /** @param name for people; @param isOfPorts its keys are ports, and it changes only when these do */
-  constructor(name: string, isOfPorts = false) {
+  /** @param name for people */
+  constructor(name: string) {
     this.name = name;
-    this.#isOfPorts = isOfPorts;
-    this.#all = new Anchor(name, isOfPorts);
+    this.#all = new Anchor(name);
   }
 
   /** The value of an entry; undefined when there is none. */
@@ -80,7 +78,7 @@ export class ObservedMap<T> {
     if (!isReading()) return;
     let anchor = this.#anchors.get(key);
     if (anchor === undefined) {
-      anchor = new EntryAnchor(`${this.name}[${key}]`, this.#isOfPorts, this.#anchors, key);
+      anchor = new EntryAnchor(`${this.name}[${key}]`, this.#anchors, key);
       this.#anchors.set(key, anchor);
     }
     anchor.read();

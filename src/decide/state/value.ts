@@ -5,9 +5,9 @@ export class ObservedValue<T> {
   readonly #anchor: Anchor;
   #value: T;
 
-  /** @param name for people; @param value at first; @param isOfPorts it changes only when ports do */
-  constructor(name: string, value: T, isOfPorts = false) {
-    this.#anchor = new Anchor(name, isOfPorts);
+  /** @param name for people; @param value at first */
+  constructor(name: string, value: T) {
+    this.#anchor = new Anchor(name);
     this.#value = value;
   }
 

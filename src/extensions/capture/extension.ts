@@ -14,7 +14,6 @@ import {
   type ExtensionHandle,
   type ForwardingContext,
   type JsonValue,
-  type Passage,
   runCommand,
 } from '../../switch/index.ts';
 import type { CaptureHub } from './hub.ts';
@@ -58,14 +57,6 @@ class CaptureExtension implements Extension {
   }
 
   /** Only what sessions want to see must come, and only while there are no copies of it. */
-  passBy(packet: Packet, portId: number): Passage | null {
-    return this.#hub.needsPath(contextOf(packet).sourcePortId, portId) ? null : { fields: 0 };
-  }
-
-  passIngress(packet: Packet): Passage | null {
-    return this.#hub.needsIngress(contextOf(packet).sourcePortId) ? null : { fields: 0 };
-  }
-
   passByPort(portId: number): boolean {
     return !this.#hub.needsPort(portId);
   }

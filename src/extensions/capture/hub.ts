@@ -68,20 +68,9 @@ export class CaptureHub {
     return () => void this.#watchers.delete(watcher);
   }
 
-  /** Whether packets that come in through one port and go out through another have to come for some session. */
-  needsPath(sourcePortId: number, portId: number): boolean {
-    if (this.#mayPass) return false;
-    return this.wantedBytes(sourcePortId, 0) !== 0 || this.wantedBytes(portId, CaptureFlag.OUT) !== 0;
-  }
-
-  /** Whether packets that come in through a port have to come for some session, wherever they end. */
-  needsIngress(portId: number): boolean {
-    return !this.#mayPass && this.wantedBytes(portId, 0) !== 0;
-  }
-
   /** Whether packets that come in or go out through a port have to come for some session. */
   needsPort(portId: number): boolean {
-    return this.needsPath(portId, portId);
+    return !this.#mayPass && (this.wantedBytes(portId, 0) !== 0 || this.wantedBytes(portId, CaptureFlag.OUT) !== 0);
   }
 
   /** The most bytes that some session wants of each frame of a port; 0 when none wants any. @param direction 0 or CaptureFlag.OUT */

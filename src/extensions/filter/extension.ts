@@ -57,7 +57,7 @@ class Filter implements DeciderExtension {
     this.#dropped = handle.counter('dropped');
     this.#excluded = handle.counter('excluded');
     this.#list = handle.state.value('rules', new RuleList(configuration, handle, this.#reasons, null));
-    this.#naming = handle.state.ofPorts('rules that name port');
+    this.#naming = handle.state.map('rules that name port');
   }
 
   decide(packet: PacketView, decision: Decision): void {

@@ -109,8 +109,8 @@ test('packets that a rule drops end in flows, those that none drops go by them, 
     talk(pair, contents);
     expect(pair.carried).toBeGreaterThan(80);
     expect(pair.dropped).toBeGreaterThan(15);
-    // TCP to port 22 over IPv4 and IPv6, between three hosts.
-    expect(pair.dropFlows).toBe(12);
+    // TCP to port 22 over IPv4 and IPv6, from three hosts; on their way out to two others each.
+    expect(pair.dropFlows).toBe(direction === 'out' ? 12 : 6);
     pair.compare();
     pair.both((sw) => void sw.extensionCommand('filter', 'reset', null));
     expect(pair.flows).toBe(0);
@@ -126,8 +126,8 @@ test('without rules, or with rules on Ethernet alone, one flow serves all that t
   expect(plain.flows).toBe(6);
   const deep = twins({ rules: [noSsh] });
   talk(deep, web);
-  // Two destination ports of TCP, of which one is dropped, and UDP.
-  expect([deep.flows, deep.dropFlows]).toEqual([18, 6]);
+  // Two destination ports of TCP, of which one is dropped wherever it goes, and UDP.
+  expect([deep.flows, deep.dropFlows]).toEqual([15, 3]);
   deep.compare();
 });
 
@@ -140,14 +140,14 @@ test('new rules hold at once, for what flows carried too', () => {
   replace({ rules: [{ name: 'no-web', action: 'drop', protocol: 'tcp', destinationPort: 80 }] });
   expect(pair.flows).toBe(0);
   talk(pair, web);
-  expect([pair.flows, pair.dropFlows]).toEqual([6, 6]);
+  expect([pair.flows, pair.dropFlows]).toEqual([3, 3]);
   replace({ default: 'drop', rules: [{ name: 'web', action: 'allow', protocol: 'tcp', destinationPort: 80 }] });
   talk(pair, web);
   expect(pair.flows).toBe(6);
   pair.compare();
 });
 
-test('fragments and ICMP come up where headers decide: a key takes some for others', () => {
+test('fragments come up where headers decide: a key takes some for others', () => {
   const whole = { name: 'fragments', action: 'allow', fragment: 'yes' };
   const pair = twins({ default: 'drop', rules: [whole, { name: 'reply', action: 'allow', icmpType: 0 }] });
   const datagram = udp(1000, 53);
@@ -167,7 +167,8 @@ test('fragments and ICMP come up where headers decide: a key takes some for othe
     };
     expect(pair.send(1, frame(1, 2, ipv4(1, 2, 17, datagram)), isToBeCut)).toEqual([]);
   }
-  expect(pair.flows).toBe(0);
+  // Answers of ICMP alone are told by a key.
+  expect([pair.flows, pair.carried]).toEqual([1, 2]);
   pair.compare();
 });
 
@@ -183,12 +184,13 @@ test.each(['in', 'out'])(
     for (const from of HOSTS) pair.send(from, frame(from, 255, contents[0](from, 255)));
     for (let i = 0; i < 22_000; i += 1) pair.send(1, frame(1, 2, ipv4(1, 2, 17, udp(i, 9))));
     // A quarter of what there may be of the others, on top.
-    expect([pair.flows, pair.dropFlows]).toEqual([10, 10]);
+    expect(pair.dropFlows).toBeLessThanOrEqual(10);
+    const { flows } = pair;
     pair.send(1, frame(1, 3, contents[0](1, 3)));
-    expect(pair.flows).toBe(11);
+    expect(pair.flows).toBe(flows + 1);
     // Between the same two, in the midst of the flood.
     for (let i = 0; i < 100; i += 1) pair.send(1, frame(1, 2, contents[0](1, 2)));
-    expect(pair.flows).toBe(12);
+    expect(pair.flows).toBe(flows + 2);
     pair.compare();
   },
 );
@@ -292,6 +294,15 @@ test('whatever the rules, a filter with flows judges and counts as one without',
   expect(dropped).toBeGreaterThan(100);
 });
 
+/** How many flows drop because of a rule. */
+function denied(pair: Twins): number {
+  const { source } = pair.carrier;
+  let count = 0;
+  for (let slot = source?.table.next(0) ?? -1; slot !== -1; slot = source?.table.next(slot + 1) ?? -1)
+    if (source?.describe?.(slot).drop?.startsWith('filter:') === true) count += 1;
+  return count;
+}
+
 test('what was dropped before a restart is dropped by the same flows behind it, if rules still say so', () => {
   const rules = { rules: [noSsh] };
   const before = twins(rules);
@@ -307,11 +318,13 @@ test('what was dropped before a restart is dropped by the same flows behind it, 
       after.carrier.source?.recall?.({ portId: key[Word.IN_PORT], outputPortIds: [], key });
     }
     expect(after.dropFlows).toBe(after.flows);
+    const recalledFlows = denied(after);
     talk(after, contents);
     after.compare();
-    return after.dropFlows;
+    expect(denied(after)).toBe(recalledFlows);
+    return recalledFlows;
   };
-  expect(before.dropFlows).toBe(12);
-  expect(recalled(rules)).toBe(12);
+  expect(before.dropFlows).toBe(6);
+  expect(recalled(rules)).toBe(6);
   expect(recalled({})).toBe(0);
 });

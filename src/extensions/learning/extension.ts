@@ -1,254 +1,266 @@
 /**
- * The learning extension: forwards by MAC address within each VLAN, learns where addresses are, and enforces the standard policies.
- * Neighbours: forwarding-database.ts keeps the addresses, commands.ts shows them.
+ * The learning extension, a decider: forwards by MAC address within each VLAN, and learns where addresses are. Neighbours: forwarding-database.ts keeps the addresses,
+ * address-anchors.ts ends decisions with them, commands.ts shows them.
  */
-import { flowRegistryOf } from '../../flow/index.ts';
-import { type Batch, isLinkLocalControl, type Packet } from '../../net/index.ts';
 import {
-  ContextFlag,
-  type Counter,
-  contextOf,
-  DropReason,
-  type Explanation,
-  type Extension,
-  type ExtensionFactory,
-  type ExtensionHandle,
-  type ForwardingContext,
+  Anchor,
+  type DeciderExtension,
+  type DeciderHandle,
+  type Decision,
+  defineDecider,
+  type Field,
+  type FlowCounter,
   type JsonValue,
   Learned,
-  type MacTable,
-  type OidRequest,
+  type ObservedMap,
+  type ObservedValue,
+  type PacketView,
   runCommand,
-  type StandardPolicies,
-  type Status,
 } from '../../switch/index.ts';
+import { AddressAnchors } from './address-anchors.ts';
 import { LEARNING_COMMANDS, type LearningState, type LearningStatus } from './commands.ts';
 import { type LearningConfiguration, parseLearningConfiguration } from './configuration.ts';
-import { DropGroups } from './drop-groups.ts';
-import { explainForwarding } from './explain.ts';
-import { FlowRecorder } from './flow-recorder.ts';
-import { ForwardingDatabase, PortFlag } from './forwarding-database.ts';
+import { ForwardingDatabase, type MacKey, PortFlag } from './forwarding-database.ts';
 import { Moves } from './moves.ts';
 
-/** What becomes of a packet besides a DropReason. */
-const FORWARDED = 0;
+/** Addresses of protocols between neighbours, which stay on their link: IEEE 802.1D, table 7-10. */
+const LINK_LOCAL = ['01:80:c2:00:00:00', '01:80:c2:00:00:0f'] as const;
 
-class LearningExtension implements Extension {
-  readonly #handle: ExtensionHandle;
-  readonly #policies: StandardPolicies;
+const LEARNED_TEXT: Readonly<Record<number, string>> = {
+  [Learned.KNOWN]: 'is known behind this port',
+  [Learned.NEW]: 'would be learned behind this port',
+  [Learned.MOVED]: 'would move to this port',
+  [Learned.LIMIT]: 'is not learned: the port is at its limit',
+  [Learned.FULL]: 'is not learned: the table is full of static entries',
+  [Learned.EXCHANGED]: 'would be learned behind this port, in the place of another: the table is full',
+  [Learned.STATIC_ELSEWHERE]: 'has a static entry behind another port',
+};
+
+class Learning implements DeciderExtension {
+  readonly showsStatusAlone = true;
+  readonly #handle: DeciderHandle;
   readonly #database: ForwardingDatabase;
+  readonly #anchors: AddressAnchors;
   readonly #moves = new Moves();
-  readonly #drops = new DropGroups();
-  readonly #staticElsewhere: number;
-  readonly #learned: Counter;
-  readonly #moved: Counter;
-  readonly #limited: Counter;
-  readonly #full: Counter;
-  readonly #flooded: Counter;
-  #forwardLinkLocal: boolean;
-  /** Null while nobody runs flows elsewhere. */
-  #recorder: FlowRecorder | null = null;
-  /** The port that a drop is counted at, when it is not the source. */
-  #dropPortId = 0;
+  readonly #learned: FlowCounter;
+  readonly #moved: FlowCounter;
+  readonly #limited: FlowCounter;
+  readonly #full: FlowCounter;
+  readonly #flooded: FlowCounter;
+  /** What decisions rest on besides addresses: all settings, those of a port, and room for addresses behind a port. */
+  readonly #settings: ObservedValue<LearningConfiguration>;
+  readonly #settingsOf: ObservedMap<number>;
+  readonly #rooms = new Map<number, Anchor>();
+  #changes = 0;
+  #connected: ReadonlySet<number> = new Set();
+  #second = -1;
 
-  constructor(handle: ExtensionHandle, configuration: LearningConfiguration) {
+  constructor(handle: DeciderHandle, configuration: LearningConfiguration) {
     this.#handle = handle;
-    this.#policies = handle.policies;
     this.#database = new ForwardingDatabase(configuration);
-    this.#forwardLinkLocal = configuration.forwardLinkLocal;
-    this.#staticElsewhere = handle.registerDropReason(
-      'STATIC_ELSEWHERE',
-      'A static entry says that the source MAC address is behind another port.',
-    );
+    this.#anchors = new AddressAnchors(this.#database, () => handle.host.nowMs());
+    this.#database.onChanged = (domain, high, low, portId) => {
+      this.#anchors.changed(domain, high, low);
+      this.#rooms.get(portId)?.changed();
+    };
+    this.#settings = handle.state.value('settings', configuration);
+    this.#settingsOf = handle.state.map('settings of port');
     this.#learned = handle.counter('learned');
     this.#moved = handle.counter('moved');
     this.#limited = handle.counter('overLimit');
     this.#full = handle.counter('tableFull');
     this.#flooded = handle.counter('flooded');
+    handle.dropsAs('INVALID_SOURCE_MAC');
+    handle.dropsAs('LINK_LOCAL_CONTROL');
+    handle.dropsAs('MAC_LIMIT');
+    handle.dropsAs('DESTINATION_IS_SOURCE');
+    handle.dropsAs('NO_DESTINATION');
+    handle.dropReason('STATIC_ELSEWHERE', 'A static entry says that the source MAC address is behind another port.');
   }
 
-  restart(): void {
-    this.#learnPorts();
-    this.#recorder ??= this.#newRecorder();
+  decide(packet: PacketView, decision: Decision): void {
+    const { ethernet } = packet;
+    const source = keyOf(ethernet.source);
+    const destination = keyOf(ethernet.destination);
+    if (isGroup(source) || (source.high | source.low) === 0) {
+      decision.drop('INVALID_SOURCE_MAC');
+      return;
+    }
+    const { forwardLinkLocal } = this.#settings.get();
+    if (!forwardLinkLocal && ethernet.destination.between(...LINK_LOCAL)) {
+      decision.drop('LINK_LOCAL_CONTROL');
+      return;
+    }
+    const vlan = this.#handle.vlanOf(packet);
+    decision.recall((ranTo) => this.#relearn(packet, vlan, source, destination, ranTo));
+    if (!this.#passesSource(packet, vlan, source, decision)) return;
+    if (isSame(source, destination)) {
+      decision.drop('DESTINATION_IS_SOURCE');
+      return;
+    }
+    if (!isGroup(destination) && this.#sendsToOne(packet, vlan, destination, decision)) return;
+    decision.note(() => `${ethernet.destination} is a group address, or not known: flooded in VLAN ${vlan}`);
+    decision.count(this.#flooded);
+    if (decision.flood((portId) => this.#handle.leavesBy(packet, portId)) === 0) decision.drop('NO_DESTINATION');
   }
 
-  detach(): void {
-    this.#recorder?.close();
-    this.#recorder = null;
-  }
-
-  #newRecorder(): FlowRecorder | null {
-    const { host } = this.#handle;
-    const registry = flowRegistryOf(host.services);
-    const { flows } = this.#database.configuration;
-    // Without timers nothing would end the flows of addresses that have aged while all traffic goes past.
-    if (registry === null || host.setTimer === undefined || flows.maximum === 0) return null;
-    return new FlowRecorder(this.#handle, this.#database, registry, flows);
-  }
-
-  switchActive(): void {
-    this.#learnPorts();
-  }
-
-  /** Ports that were there before; later ones are told by OIDs. */
-  #learnPorts(): void {
-    if (this.#handle.query({ kind: 'SWITCH_PARAMETERS' }).value?.active !== true) return;
-    for (const port of this.#handle.query({ kind: 'PORT_ARRAY' }).value ?? []) {
-      this.#database.addPort(port.portId, port.name);
+  /** Learn the source. @returns false when the packet is dropped because of it */
+  #passesSource(packet: PacketView, vlan: number, source: MacKey, decision: Decision): boolean {
+    const { inPort, inNic } = packet;
+    this.#settingsOf.get(inPort);
+    if (inPort === 0 || !this.#database.learnsOn(inPort)) {
+      decision.note(() => 'addresses are not learned on this port');
+      return true;
+    }
+    decision.effect(() => this.#learn(vlan, source, inPort, inNic));
+    const seen = this.#anchors.readSource(vlan, source, inPort);
+    const learned = this.#database.table.wouldLearn(vlan, source.high, source.low, inPort, this.#nowSeconds());
+    decision.note(() => `source ${packet.ethernet.source} ${LEARNED_TEXT[learned]}`);
+    switch (learned) {
+      case Learned.STATIC_ELSEWHERE:
+        decision.drop('STATIC_ELSEWHERE');
+        return false;
+      case Learned.LIMIT:
+        this.#roomOf(inPort).read();
+        decision.count(this.#limited);
+        if ((this.#database.portFlags[inPort] & PortFlag.DROP_OVER_LIMIT) === 0) return true;
+        decision.drop('MAC_LIMIT');
+        return false;
+      case Learned.FULL:
+        decision.count(this.#full);
+        decision.everyPacket('the address table is full of static entries');
+        return true;
+      case Learned.KNOWN:
+        decision.count(seen);
+        return true;
+      default:
+        // It is when a packet comes.
+        decision.everyPacket('its source is not learned yet');
+        return true;
     }
   }
 
-  onOidComplete(request: OidRequest, status: Status): void {
-    if (status !== 'SUCCESS') return;
-    const oid = request.oid;
-    switch (oid.kind) {
-      case 'PORT_CREATE':
-      case 'PORT_UPDATED':
-        this.#recorder?.flushPort(oid.port.portId, true);
-        this.#database.addPort(oid.port.portId, oid.port.name);
-        this.#recorder?.portsChanged();
+  /** Send a packet to where its destination is known. @returns false when it is not, or not connected */
+  #sendsToOne(packet: PacketView, vlan: number, destination: MacKey, decision: Decision): boolean {
+    const { inPort } = packet;
+    this.#anchors.read(vlan, destination);
+    const found = this.#database.table.lookup(vlan, destination.high, destination.low, this.#nowSeconds());
+    if (found === 0) return false;
+    const portId = found & 0xffff;
+    const name = this.#database.nameOf(portId);
+    decision.note(() => `destination ${packet.ethernet.destination} is behind port ${name} in VLAN ${vlan}`);
+    if (portId === inPort) {
+      decision.drop('DESTINATION_IS_SOURCE');
+      return true;
+    }
+    if (!this.#handle.ports.has(portId)) {
+      decision.note(() => 'its NIC is not connected');
+      return false;
+    }
+    decision.output(portId, found >>> 16);
+    return true;
+  }
+
+  #learn(vlan: number, { high, low }: MacKey, portId: number, nicIndex: number): void {
+    const { table } = this.#database;
+    const now = this.#nowSeconds();
+    switch (table.learn(vlan, high, low, portId, nicIndex, now)) {
+      case Learned.EXCHANGED:
+        this.#full.add(1, 0);
+        this.#learned.add(1, 0);
         break;
-      case 'PORT_DELETE':
-        this.#recorder?.flushPort(oid.port.portId, true);
-        this.#database.removePort(oid.port.portId);
-        this.#recorder?.portsChanged();
+      case Learned.NEW:
+        this.#learned.add(1, 0);
         break;
-      case 'NIC_DISCONNECT':
-        this.#database.table.flush({ portId: oid.nic.portId });
+      case Learned.MOVED: {
+        const database = this.#database;
+        this.#moved.add(1, 0);
+        this.#moves.note(vlan, high, low, database.nameOf(table.movedFrom), database.nameOf(portId), now);
         break;
+      }
       default:
         break;
     }
+  }
+
+  /** A flow went on over a restart: its addresses are where they were, or its packets would have come up. What has come up since is younger. */
+  #relearn(packet: PacketView, vlan: number, source: MacKey, destination: MacKey, ranTo: readonly number[]): void {
+    const { inPort } = packet;
+    this.#learnAgain(vlan, source, inPort);
+    if (isGroup(destination) || ranTo.length !== 1) return;
+    // Where a flood goes to one port, that the packet went there does not tell that its destination is there.
+    const flooded = this.#handle.ports.others(inPort).filter((portId) => this.#handle.leavesBy(packet, portId));
+    if (flooded.length > 1) this.#learnAgain(vlan, destination, ranTo[0]);
+  }
+
+  #learnAgain(vlan: number, { high, low }: MacKey, portId: number): void {
+    const { table } = this.#database;
+    const now = this.#nowSeconds();
+    if (this.#database.learnsOn(portId) && table.lookup(vlan, high, low, now) === 0)
+      table.learn(vlan, high, low, portId, 0, now);
+  }
+
+  /** That more addresses fit behind a port that has as many as it may. */
+  #roomOf(portId: number): Anchor {
+    let room = this.#rooms.get(portId);
+    if (room === undefined) {
+      room = new Anchor(`addresses of port ${portId}`);
+      this.#rooms.set(portId, room);
+    }
+    return room;
   }
 
   #nowSeconds(): number {
     return Math.floor(this.#handle.host.nowMs() / 1000);
   }
 
-  onIngress(batch: Batch, flags: number): void {
-    const now = this.#nowSeconds();
-    const table = this.#database.table;
-    const recorder = this.#recorder;
-    if (recorder !== null) recorder.advance(now);
-    table.sweep(now);
-    const packets = batch.packets;
-    const count = batch.count;
-    let kept = 0;
-    for (let i = 0; i < count; i += 1) {
-      const packet = packets[i];
-      const context = contextOf(packet);
-      const reason = this.#forward(packet, context, table, now);
-      if (reason === FORWARDED) {
-        if (recorder !== null) recorder.offer(packet, context, now);
-        packets[kept] = packet;
-        kept += 1;
-      } else {
-        const { sourcePortId } = context;
-        if (recorder !== null && reason === DropReason.DESTINATION_IS_SOURCE) {
-          recorder.offerDrop(packet, context, sourcePortId, reason, now);
-        }
-        const incoming = this.#dropPortId === sourcePortId;
-        this.#drops.add(packet, this.#dropPortId, reason, incoming);
-      }
-    }
-    batch.count = kept;
-    if (!this.#drops.empty) this.#drops.finish(this.#handle);
-    if (kept !== 0) this.#handle.sendIngress(batch, flags);
+  turn(nowMs: number): void {
+    const second = Math.floor(nowMs / 1000);
+    if (second === this.#second) return;
+    this.#second = second;
+    this.#anchors.advance(second);
+    this.#database.table.sweep(second);
   }
 
-  /** Learn the source, find the destination, add it. @returns a DropReason, or {@link FORWARDED} */
-  #forward(packet: Packet, context: ForwardingContext, table: MacTable, now: number): number {
-    const sourcePortId = context.sourcePortId;
-    this.#dropPortId = sourcePortId;
-    if (context.verdict !== DropReason.NONE) return context.verdict;
-    if ((context.flags & ContextFlag.NATIVE_FORWARDING) !== 0) return FORWARDED;
-    const bytes = packet.bytes;
-    const at = packet.offset;
-    const vlan = context.vlan;
-    const sourceHigh = (bytes[at + 6] << 8) | bytes[at + 7];
-    const sourceLow = (bytes[at + 8] << 24) | (bytes[at + 9] << 16) | (bytes[at + 10] << 8) | bytes[at + 11];
-    if ((sourceHigh & 0x0100) !== 0 || (sourceHigh | sourceLow) === 0) return DropReason.INVALID_SOURCE_MAC;
-    const high = (bytes[at] << 8) | bytes[at + 1];
-    if (high === 0x0180 && !this.#forwardLinkLocal && isLinkLocalControl(packet)) return DropReason.LINK_LOCAL_CONTROL;
-    if (sourcePortId !== 0 && (this.#database.portFlags[sourcePortId] & PortFlag.NO_LEARNING) === 0) {
-      const learned = table.learn(vlan, sourceHigh, sourceLow, sourcePortId, context.sourceNicIndex, now);
-      if (learned !== Learned.KNOWN) {
-        const reason = this.#notLearned(learned, vlan, sourceHigh, sourceLow, sourcePortId, now);
-        if (reason !== FORWARDED) return reason;
-      }
-    }
-    if ((high & 0x0100) !== 0) return this.#flood(packet);
-    const low = (bytes[at + 2] << 24) | (bytes[at + 3] << 16) | (bytes[at + 4] << 8) | bytes[at + 5];
-    if (high === sourceHigh && low === sourceLow) return DropReason.DESTINATION_IS_SOURCE;
-    const found = table.lookup(vlan, high, low, now);
-    if (found === 0) return this.#flood(packet);
-    const portId = found & 0xffff;
-    if (portId === sourcePortId) return DropReason.DESTINATION_IS_SOURCE;
-    const verdict = this.#policies.egressVerdict(packet, portId);
-    if (verdict !== DropReason.NONE) {
-      // The NIC is away for now: as for an address that is not known.
-      if (verdict === DropReason.NIC_NOT_CONNECTED) return this.#flood(packet);
-      this.#dropPortId = portId;
-      return verdict;
-    }
-    const nicIndex = this.#policies.destinationNic(portId, found >>> 16);
-    this.#handle.addDestination(packet, portId, nicIndex, this.#policies.destinationFlags(portId));
-    return FORWARDED;
-  }
-
-  #flood(packet: Packet): number {
-    this.#flooded.value += 1;
-    return this.#policies.flood(packet) === 0 ? DropReason.NO_DESTINATION : FORWARDED;
-  }
-
-  #noteMove(vlan: number, high: number, low: number, portId: number, now: number): void {
+  portsChanged(): void {
+    const ports = this.#handle.portIds();
+    const present = new Set(ports.values());
     const database = this.#database;
-    this.#moves.note(vlan, high, low, database.nameOf(database.table.movedFrom), database.nameOf(portId), now);
+    for (const portId of database.portIds) if (!present.has(portId)) database.removePort(portId);
+    for (const [name, portId] of ports) if (database.addPort(portId, name)) this.#portChanged(portId);
+    const connected = new Set([...present].filter((portId) => this.#handle.ports.has(portId)));
+    for (const portId of this.#connected) if (!connected.has(portId)) database.table.flush({ portId });
+    this.#connected = connected;
   }
 
-  /** Anything but a known address. */
-  #notLearned(learned: number, vlan: number, high: number, low: number, portId: number, now: number): number {
-    switch (learned) {
-      case Learned.NEW:
-        this.#learned.value += 1;
-        return FORWARDED;
-      case Learned.MOVED:
-        this.#moved.value += 1;
-        this.#noteMove(vlan, high, low, portId, now);
-        return FORWARDED;
-      case Learned.LIMIT:
-        this.#limited.value += 1;
-        return (this.#database.portFlags[portId] & PortFlag.DROP_OVER_LIMIT) === 0 ? FORWARDED : DropReason.MAC_LIMIT;
-      case Learned.EXCHANGED:
-        this.#learned.value += 1;
-        this.#full.value += 1;
-        return FORWARDED;
-      case Learned.FULL:
-        this.#full.value += 1;
-        return FORWARDED;
-      default:
-        return this.#staticElsewhere;
-    }
+  /** A port has other settings. */
+  #portChanged(portId: number): void {
+    this.#changes += 1;
+    this.#settingsOf.set(portId, this.#changes);
+  }
+
+  flowLimits(): { readonly maximumFlows: number; readonly idleMs: number } {
+    const { maximum, idleSeconds } = this.#database.configuration.flows;
+    // Without timers nothing would end the flows of addresses that have aged while all traffic goes past.
+    const isTimed = this.#handle.host.setTimer !== undefined;
+    return { maximumFlows: isTimed ? maximum : 0, idleMs: idleSeconds * 1000 };
   }
 
   reconfigure(configuration: unknown): void {
     const checked = configuration as LearningConfiguration;
-    this.#forwardLinkLocal = checked.forwardLinkLocal;
-    const { flows } = this.#database.configuration;
-    const isSame = flows.maximum === checked.flows.maximum && flows.idleSeconds === checked.flows.idleSeconds;
-    if (isSame) this.#recorder?.flush();
-    else this.detach();
+    this.#handle.settle();
     this.#database.reconfigure(checked, this.#nowSeconds());
-    this.#recorder ??= this.#newRecorder();
+    this.#settings.set(checked);
   }
 
   command(name: string, args: JsonValue): JsonValue {
-    this.#recorder?.refresh();
+    // Addresses are as young as their packets, wherever these went.
+    this.#handle.settle();
     const state: LearningState = {
       database: this.#database,
       nowSeconds: this.#nowSeconds(),
       configurePorts: (settings) => {
-        for (const portId of this.#database.configurePorts(settings)) this.#recorder?.flushPort(portId, true);
+        for (const portId of this.#database.configurePorts(settings)) this.#portChanged(portId);
       },
     };
     return runCommand(LEARNING_COMMANDS, state, name, args);
@@ -275,20 +287,25 @@ class LearningExtension implements Extension {
     const portId = table.fullestPort;
     return { port: this.#database.nameOf(portId), addresses: table.countOf(portId) };
   }
+}
 
-  explain(packet: Packet, context: ForwardingContext): Explanation {
-    return explainForwarding(packet, context, {
-      database: this.#database,
-      policies: this.#policies,
-      forwardLinkLocal: this.#forwardLinkLocal,
-      staticElsewhere: this.#staticElsewhere,
-      nowSeconds: this.#nowSeconds(),
-    });
-  }
+/** Looks at all of an address. */
+function keyOf(field: Field): MacKey {
+  field.mark(field.width);
+  const words = field.peek();
+  return { high: words[0] >>> 16, low: (words[0] << 16) | (words[1] >>> 16) };
+}
+
+function isGroup({ high }: MacKey): boolean {
+  return (high & 0x0100) !== 0;
+}
+
+function isSame(a: MacKey, b: MacKey): boolean {
+  return a.high === b.high && a.low === b.low;
 }
 
 /** The built-in forwarding extension `learning`. */
-export const learningExtension: ExtensionFactory<LearningConfiguration> = {
+export const learningExtension = defineDecider<LearningConfiguration>({
   descriptor: {
     name: 'learning',
     type: 'forwarding',
@@ -296,7 +313,5 @@ export const learningExtension: ExtensionFactory<LearningConfiguration> = {
     description: 'forwards by learned MAC addresses within each VLAN',
   },
   parseConfiguration: parseLearningConfiguration,
-  create(handle: ExtensionHandle, configuration: LearningConfiguration): Extension {
-    return new LearningExtension(handle, configuration);
-  },
-};
+  create: (handle, configuration) => new Learning(handle, configuration),
+});

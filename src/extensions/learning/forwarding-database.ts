@@ -36,8 +36,8 @@ export class ForwardingDatabase {
   /** By port id: bits of {@link PortFlag}. */
   readonly portFlags = new Uint8Array(MAX_PORT_ID + 1);
   configuration: LearningConfiguration;
-  /** Told of addresses that are no longer where they were; see MacTable.onGone. */
-  onGone: ((domain: number, macHigh: number, macLow: number) => void) | null = null;
+  /** Told of addresses that are elsewhere from now on; see MacTable.onChanged. */
+  onChanged: MacTable['onChanged'] = () => {};
   readonly #portIds = new Map<string, number>();
   readonly #names = new Map<number, string>();
   /** Static entries by `vlan mac`, those of absent ports included. */
@@ -51,12 +51,13 @@ export class ForwardingDatabase {
 
   #newTable({ maximum, ageingSeconds }: LearningConfiguration): MacTable {
     const table = new MacTable({ capacity: maximum, ageingSeconds });
-    table.onGone = (domain, macHigh, macLow) => this.onGone?.(domain, macHigh, macLow);
+    table.onChanged = (domain, macHigh, macLow, portId) => this.onChanged(domain, macHigh, macLow, portId);
     return table;
   }
 
-  hasPort(portId: number): boolean {
-    return this.#names.has(portId);
+  /** The ports that are there. */
+  get portIds(): number[] {
+    return [...this.#names.keys()];
   }
 
   /** Whether addresses are learned on a port. */
@@ -73,10 +74,10 @@ export class ForwardingDatabase {
     return this.#portIds.get(name) ?? -1;
   }
 
-  /** A port is there, or has a new name. */
-  addPort(portId: number, name: string): void {
+  /** A port is there, or has a new name. @returns whether that was not known */
+  addPort(portId: number, name: string): boolean {
     const before = this.#names.get(portId);
-    if (before === name) return;
+    if (before === name) return false;
     if (before !== undefined) {
       this.#portIds.delete(before);
       this.#unbind(before, portId);
@@ -85,6 +86,7 @@ export class ForwardingDatabase {
     this.#names.set(portId, name);
     this.#configurePort(portId, name);
     for (const entry of this.#static.values()) if (entry.port === name) this.#bind(entry, portId);
+    return true;
   }
 
   /** A port is gone: nothing is behind it any more. */

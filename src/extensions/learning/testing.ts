@@ -12,6 +12,8 @@ import {
   type FlowRegistration,
   type FlowRegistry,
   type FlowSource,
+  type FlowTable,
+  KEY_WORDS,
   outcomeOf,
   Word,
 } from '../../flow/index.ts';
@@ -178,11 +180,7 @@ export class Carrier implements FlowRegistry {
     const actions = source.table.actionsOf(slot);
     // What leads somewhere else with each packet could not be counted, and nothing is looked up again here.
     const outcome = outcomeOf(actions, 0, actions.length);
-    if (
-      outcome === null ||
-      outcome.isSentOn ||
-      !outcome.outputs.every((number) => isOpen(source, source.portIdOf(number)))
-    )
+    if (outcome === null || outcome.isSentOn || !outcome.outputs.every((to) => this.#mayLeave(packet, source, to)))
       return null;
     this.#sent.length = 0;
     const { drops } = this.#datapath;
@@ -200,6 +198,13 @@ export class Carrier implements FlowRegistry {
     pending.usedMs = this.#clock.nowMs;
     this.carriedPackets += 1;
     return [...this.#sent];
+  }
+
+  /** Frames that are too long for a port come up, and so do those for a port that is not open. */
+  #mayLeave(packet: Packet, source: FlowSource, number: number): boolean {
+    const portId = source.portIdOf(number);
+    const mtuBytes = this.#mtuBytes(portId);
+    return isOpen(source, portId) && (mtuBytes === 0 || !exceedsMtu(packet, mtuBytes));
   }
 
   /** What holds for all flows: no 802.3, and nothing that is too long for its port. */
@@ -351,12 +356,23 @@ export class Twins {
 
   /** Those of them that drop. */
   get dropFlows(): number {
+    return this.#countFlows((table, slot) => table.actionsOf(slot).length === 0);
+  }
+
+  /** Those of them that go from one host to another. */
+  get unicastFlows(): number {
+    const key = new Uint32Array(KEY_WORDS);
+    return this.#countFlows((table, slot) => {
+      table.readKey(slot, key);
+      return (key[Word.MAC] & 0x0100_0000) === 0 && table.actionsOf(slot).length > 0;
+    });
+  }
+
+  #countFlows(counts: (table: FlowTable, slot: number) => boolean): number {
     const table = this.carrier.source?.table;
     let count = 0;
     if (table === undefined) return 0;
-    for (let slot = table.next(0); slot !== -1; slot = table.next(slot + 1)) {
-      if (table.actionsOf(slot).length === 0) count += 1;
-    }
+    for (let slot = table.next(0); slot !== -1; slot = table.next(slot + 1)) if (counts(table, slot)) count += 1;
     return count;
   }
 

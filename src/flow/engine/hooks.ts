@@ -21,6 +21,9 @@ export interface FlowHooks {
    */
   readonly outputIgnoresKey?: boolean;
 
+  /** Whether a packet of a flow is through when it has been sent: nothing is to be told of it. Asked for what `glance` of the datapath tells; left out, it is. */
+  isPlain?(slot: number): boolean;
+
   /**
    * No flow matches: tell whoever makes flows.
    * @returns false when the upcall was lost

@@ -7,8 +7,10 @@
  *
  * Where no mask of the port looks behind the Ethernet header, and nobody asks for TCP flags, that header with one tag at most is all that is compared, of whatever packet.
  *
- *     entry:  epoch | slot (-1 none) | generation | port | MAC addresses 96 | IP | ports | TCP flags | source | destination | recirculation
- *                                                        | MAC addresses 96 | EtherType | tag         ...             | recirculation
+ *     entry:  epoch | slot (-1 none) | generation | port | MAC addresses 96 | IP | ports | TCP flags | source | destination | recirculation | outputs | output | version
+ *                                                        | MAC addresses 96 | EtherType | tag         ...             | recirculation ...
+ *
+ * Of a flow that does nothing but send its packets as they are, an entry also says where: to how many ports, and to which when it is one. It holds for a version of the table's actions.
  */
 import {
   ETHERNET_BYTES,
@@ -46,6 +48,8 @@ export class RecentFlows {
   #masksVersion = -1;
   /** Where the packet that was last asked for, and not found, has its place. */
   #place = NOWHERE;
+  /** Where the one is that was last found. */
+  #found = 0;
   // What the masks of the present port look at.
   #mac0 = 0;
   #mac1 = 0;
@@ -95,9 +99,8 @@ export class RecentFlows {
     const mac0 = readWord(bytes, at) & this.#mac0;
     const mac1 = readWord(bytes, at + 4) & this.#mac1;
     const mac2 = readWord(bytes, at + 8) & this.#mac2;
-    let hash = mac1 ^ port ^ Math.imul(recircId, 0x9e37_79b1);
-    hash = (hash + Math.imul(mac0 ^ type, 0x9e37_79b1)) | 0;
-    hash = (hash + Math.imul(mac2 ^ tag, 0x85eb_ca6b)) | 0;
+    let hash = Math.imul(mac0 ^ type ^ (mac1 << 16), 0x9e37_79b1) + Math.imul(mac2 ^ tag ^ mac1, 0x85eb_ca6b);
+    hash ^= port ^ (recircId << 8);
     hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b_3c6d);
     const place = ((hash >>> 12) & (ENTRIES - 1)) << SHIFT;
     const entries = this.#entries;
@@ -112,7 +115,10 @@ export class RecentFlows {
       entries[place + 12] === recircId
     ) {
       const slot = entries[place + 1];
-      if (slot !== -1 && this.#table.isStill(slot, entries[place + 2])) return slot;
+      if (slot !== -1 && this.#table.isStill(slot, entries[place + 2])) {
+        this.#found = place;
+        return slot;
+      }
     }
     entries[place] = this.#epoch;
     entries[place + 1] = -1;
@@ -180,6 +186,7 @@ export class RecentFlows {
       const slot = entries[place + 1];
       if (slot !== -1 && this.#table.isStill(slot, entries[place + 2])) {
         this.tcpFlags = tcpFlags;
+        this.#found = place;
         return slot;
       }
     }
@@ -204,6 +211,28 @@ export class RecentFlows {
     if (this.#place === NOWHERE) return;
     this.#entries[this.#place + 1] = slot;
     this.#entries[this.#place + 2] = this.#table.generationOf(slot);
+    this.#entries[this.#place + 15] = -1;
+  }
+
+  /** Whether it is known where the flow that was last found sends packets, if it does nothing else: {@link outputs} and {@link output}. */
+  get knowsOutputs(): boolean {
+    return this.#entries[this.#found + 15] === this.#table.actionsVersion;
+  }
+
+  /** To how many ports; 0 when it does something else. */
+  get outputs(): number {
+    return this.#entries[this.#found + 13];
+  }
+
+  /** To which, when it is one. */
+  get output(): number {
+    return this.#entries[this.#found + 14];
+  }
+
+  noteOutputs(outputs: number, output: number): void {
+    this.#entries[this.#found + 13] = outputs;
+    this.#entries[this.#found + 14] = output;
+    this.#entries[this.#found + 15] = this.#table.actionsVersion;
   }
 
   #turnTo(port: number): void {

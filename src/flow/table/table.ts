@@ -30,6 +30,8 @@ export class FlowTable implements EntryPositions {
   /** Look-ups that found a flow, and that found none. */
   hits = 0;
   misses = 0;
+  /** Grows whenever a flow gets other actions. */
+  actionsVersion = 0;
   /** Masks tried by all look-ups, and look-ups that the flow cache answered: the megaflow statistics of Open vSwitch. */
   masksTried = 0;
   cacheHits = 0;
@@ -193,6 +195,7 @@ export class FlowTable implements EntryPositions {
     stats[at + Stats.PACKETS] += 1;
     stats[at + Stats.BYTES] += lengthBytes;
     stats[at + Stats.USED_MS] = nowMs;
+    if (tcpFlags === 0) return;
     const flags = (slot << INFO_SHIFT) + Info.TCP_FLAGS;
     const info = this.#slots.info;
     if ((info[flags] | tcpFlags) !== info[flags]) info[flags] |= tcpFlags;
@@ -242,6 +245,7 @@ export class FlowTable implements EntryPositions {
     if (actions.length > HEAP_BLOCK_MAXIMUM) return FlowError.INVALID;
     const at = (slot << INFO_SHIFT) + Info.ACTIONS;
     const before = this.#slots.info[at];
+    this.actionsVersion += 1;
     this.#slots.info[at] = actions.length === 0 ? 0 : this.#heap.store(actions, actions.length);
     if (before !== 0) this.#heap.free(before);
     for (const observer of this.#observers) observer.flowModified(slot);

@@ -5,9 +5,9 @@
  * programs send only to ports of their own table. Neighbours: ../policies/port-policies.ts, forwarding.ts; Open vSwitch has megaflows decided along.
  */
 import {
-  DecidedFlows,
+  type DecidedFlows,
+  type DecidedFlowsLimits,
   DecisionError,
-  type KeptDecision,
   type ObservedPorts,
   type PlacedDecider,
 } from '../../decide/index.ts';
@@ -19,20 +19,17 @@ import {
   type FlowRegistry,
   type FlowSource,
   KEY_WORDS,
-  outcomeOf,
+  type RecalledFlow,
   Word,
 } from '../../flow/index.ts';
 import type { Packet } from '../../net/index.ts';
 import type { JsonValue } from '../control/properties.ts';
-import { DropReason, type DropReasonCode } from '../drop-reason.ts';
 import type { ExtensionHandle, TimerHandle } from '../extension.ts';
 import { ContextFlag, contextOf } from '../path/context.ts';
 import type { FlowForwarding, ForwardedPackets } from '../path/flow-forwarding.ts';
-import type { DecidersOfCarried } from '../path/passage.ts';
 import type { StackedDecider } from './placed.ts';
-
-/** How often flows are looked at that may be over, in milliseconds. */
-const ADVANCE_MS = 250;
+import { StackedFlows } from './stacked-flows.ts';
+import { Turns } from './turns.ts';
 
 /** Own flows that are decided about at once when decisions begin to be offered, and milliseconds until the next so many are. Packets of the others are met meanwhile. */
 const OFFERED_AT_ONCE = 64;
@@ -54,6 +51,8 @@ export interface CarriedFlowsOptions {
   readonly ports: ObservedPorts;
   /** Whether flows from before a restart can be decided about again from their keys. */
   readonly recalls: boolean;
+  /** Optional: bounds of the flows of decisions. */
+  readonly limits?: DecidedFlowsLimits;
   /** Optional: all are about to be asked about a key. */
   asking?(): void;
   /** Optional: a decision about the key that was asked about last is kept in a slot of `table`. */
@@ -64,7 +63,7 @@ export interface CarriedFlowsOptions {
 
 /** The table of decisions, while it is offered. */
 interface Offered {
-  readonly flows: DecidedFlows;
+  readonly decided: StackedFlows;
   readonly registration: FlowRegistration;
   readonly stopWatching: () => void;
 }
@@ -79,15 +78,25 @@ export class CarriedFlows implements ForwardedPackets {
   #refusedSinceMs = 0;
   /** Whether ports are open, as far as that was asked since something changed. */
   readonly #open = new Map<number, boolean>();
-  #deciders: DecidersOfCarried = { standing: [], below: [] };
+  /** Deciders that stand by themselves, as they are asked here. */
+  readonly #standing = new WeakMap<StackedDecider, StackedDecider>();
+  readonly #turns: Turns;
+  #limits: DecidedFlowsLimits;
   #isDecided = false;
   #offered: Offered | null = null;
-  #timer: TimerHandle | null = null;
   /** The next own flows are to be decided about. */
   #offering: TimerHandle | null = null;
 
   constructor(options: CarriedFlowsOptions) {
     this.#options = options;
+    this.#limits = options.limits ?? {};
+    this.#turns = new Turns(options.handle, () => this.flows?.advance());
+  }
+
+  /** Other bounds of the flows of decisions from now on. */
+  limit(limits: DecidedFlowsLimits): void {
+    this.#limits = limits;
+    this.flows?.limit(limits);
   }
 
   /** Begin to offer flows. */
@@ -104,7 +113,7 @@ export class CarriedFlows implements ForwardedPackets {
 
   /** The table of decisions; null while the extension's own is offered. */
   get flows(): DecidedFlows | null {
-    return this.#offered?.flows ?? null;
+    return this.#offered?.decided.flows ?? null;
   }
 
   /** Ports, policies or the stack may have changed. */
@@ -125,41 +134,49 @@ export class CarriedFlows implements ForwardedPackets {
     const { shortcuts } = handle;
     this.#open.clear();
     this.#refused.fill(0);
-    const deciders = shortcuts.decidersOfCarried();
-    // What was counted until now is of those who decided until now.
-    if (!isSame(deciders.standing, this.#deciders.standing) || !isSame(deciders.below, this.#deciders.below))
-      this.#offered?.flows.flush();
-    this.#deciders = deciders;
+    this.#offered?.decided.decideBy(this.#deciders());
     return registry.strict === true && !shortcuts.isPlain();
   }
 
+  /** From the top of the stack. */
+  #deciders(): StackedDecider[] {
+    const { handle, forwarder } = this.#options;
+    const { standing, below } = handle.shortcuts.decidersOfCarried();
+    return [...standing.map((each) => this.#asStanding(each)), ...below, forwarder];
+  }
+
+  #asStanding(decider: StackedDecider): StackedDecider {
+    let found = this.#standing.get(decider);
+    if (found === undefined) {
+      found = {
+        placed: standing(decider.placed),
+        reasonOf: (reason) => decider.reasonOf(reason),
+        settledBy: (settle) => decider.settledBy(settle),
+      };
+      this.#standing.set(decider, found);
+    }
+    return found;
+  }
+
   #begin(): void {
-    const { handle, own, ports, registry, recalls } = this.#options;
-    const flows = new DecidedFlows({
-      ports,
-      deciders: () => [
-        ...this.#deciders.standing.map(({ placed }) => standing(placed)),
-        ...[...this.#deciders.below, this.#options.forwarder].map(({ placed }) => placed),
-      ],
-      nowMs: () => handle.host.nowMs(),
-    });
+    const { handle, own, ports, registry, recalls, forwarding } = this.#options;
+    const decided = new StackedFlows(handle, ports, () => forwarding, this.#limits);
+    decided.decideBy(this.#deciders());
+    const { flows } = decided;
     const { returnsWith } = own;
     const registration = registry.register({
-      name: `${own.name} with policies`,
-      table: flows.table,
+      ...decided.source(`${own.name} with policies`),
       ...(returnsWith === undefined ? {} : { returnsWith }),
-      portIdOf: (number) => (ports.has(number) ? number : -1),
       numberOf: (portId) => (this.#isDecided && own.numberOf(portId) !== -1 ? portId : -1),
       isOpen: (portId) => handle.shortcuts.isOpen(portId),
-      describe: (slot) => {
-        const { deciders = [], drop = null } = flows.recordOf(slot) ?? {};
-        return { deciders, drop: drop === null ? null : `${drop.by}:${drop.reason}` };
+      carried: (slot, packets, bytes) => {
+        decided.carried(slot, packets, bytes);
+        this.#options.carried?.(slot, packets, bytes);
       },
-      carried: (slot, packets, bytes) => this.#carried(flows, slot, packets, bytes),
-      ...(recalls ? { recall: ({ portId, key }) => void this.#recall(flows, portId, key) } : {}),
+      ...(recalls ? { recall: (flow) => this.#recall(flows, flow) } : {}),
     });
-    const stopSettling = handle.shortcuts.settledBy(() => this.#settle(flows));
-    const stopLooking = this.#options.forwarding.showTo(this);
+    const stopSettling = handle.shortcuts.settledBy(() => decided.settle());
+    const stopLooking = forwarding.showTo(this);
     const stopWatching = handle.shortcuts.watchDrops((packet) => this.saw(packet));
     const stopObserving = own.table.observe({
       flowAdded: (slot) => this.#offerAtOnce(slot),
@@ -168,7 +185,7 @@ export class CarriedFlows implements ForwardedPackets {
       flowsFlushed: () => {},
     });
     this.#offered = {
-      flows,
+      decided,
       registration,
       stopWatching: () => {
         stopObserving();
@@ -177,7 +194,7 @@ export class CarriedFlows implements ForwardedPackets {
         stopSettling();
       },
     };
-    this.#timer ??= this.#nextTurn();
+    this.#turns.start();
     this.#offerFrom(0);
   }
 
@@ -195,23 +212,13 @@ export class CarriedFlows implements ForwardedPackets {
   }
 
   #end(): void {
-    this.#timer?.cancel();
-    this.#timer = null;
+    this.#turns.stop();
     this.#offering?.cancel();
     this.#offering = null;
-    this.#offered?.flows.close();
+    this.#offered?.decided.flows.close();
     this.#offered?.registration.close();
     this.#offered?.stopWatching();
     this.#offered = null;
-  }
-
-  #nextTurn(): TimerHandle | null {
-    const { handle } = this.#options;
-    if (handle.host.setTimer === undefined) return null;
-    return handle.setTimer(ADVANCE_MS, () => {
-      this.#offered?.flows.advance();
-      this.#timer = this.#nextTurn();
-    });
   }
 
   close(): void {
@@ -223,12 +230,11 @@ export class CarriedFlows implements ForwardedPackets {
 
   /** A packet has come through the switch: those like it need not. */
   saw(packet: Packet): void {
-    const flows = this.#offered?.flows;
+    const { flows } = this;
     const context = contextOf(packet);
     const { sourcePortId } = context;
     // What an extension made or changed says nothing about what comes from a NIC; below is an 802.3 length, which may lie.
-    if (flows === undefined || context.origin !== 0 || context.sourceNicIndex !== 0 || context.etherType < 0x0600)
-      return;
+    if (flows === null || context.origin !== 0 || context.sourceNicIndex !== 0 || context.etherType < 0x0600) return;
     if ((context.flags & ~ContextFlag.REPORTED) !== ContextFlag.SOURCE_SET || !this.#isCarried(sourcePortId)) return;
     const key = this.#key;
     key.begin(sourcePortId);
@@ -250,9 +256,9 @@ export class CarriedFlows implements ForwardedPackets {
   /** A flow of the extension's own of which everybody says the same for all packets: it need not wait for one. */
   #offerAtOnce(slot: number): void {
     const { own } = this.#options;
-    const flows = this.#offered?.flows;
+    const { flows } = this;
     const mask = own.table.maskOf(slot).words;
-    if (flows === undefined || mask[Word.IN_PORT] !== 0xffff_ffff || mask[Word.RECIRC_ID] !== 0xffff_ffff) return;
+    if (flows === null || mask[Word.IN_PORT] !== 0xffff_ffff || mask[Word.RECIRC_ID] !== 0xffff_ffff) return;
     const key = this.present;
     own.table.readKey(slot, key);
     if (key[Word.RECIRC_ID] !== 0) return;
@@ -263,21 +269,30 @@ export class CarriedFlows implements ForwardedPackets {
   }
 
   /** A flow from before a restart still runs: when it would be decided so again, it goes on. */
-  #recall(flows: DecidedFlows, portId: number, key: Uint32Array): void {
+  #recall(flows: DecidedFlows, { portId, key, outputPortIds }: RecalledFlow): void {
+    if (!this.#options.ports.has(portId)) return;
     this.present.set(key);
     this.present[Word.IN_PORT] = portId;
-    this.#decide(flows, this.present, null);
+    this.#decide(flows, this.present, null, outputPortIds);
   }
 
-  /** @param within keep it only when no more is looked at than this; null: in any case */
-  #decide(flows: DecidedFlows, key: Uint32Array, within: Uint32Array | null): void {
+  /**
+   * @param within keep it only when no more is looked at than this; null: in any case
+   * @param ranTo where such packets went before a restart, when that is why; else null
+   */
+  #decide(
+    flows: DecidedFlows,
+    key: Uint32Array,
+    within: Uint32Array | null,
+    ranTo: readonly number[] | null = null,
+  ): void {
     const place = within === null ? this.#refusedPlace(key) : -1;
     if (place !== -1 && this.#refused[place & (REFUSED - 1)] === place) return;
     if (key !== this.present) this.present.set(key);
     let slot = -1;
     this.#options.asking?.();
     try {
-      slot = flows.recall(this.present, within);
+      slot = flows.recall(this.present, within, ranTo);
     } catch (error) {
       if (!(error instanceof DecisionError)) throw error;
       this.#options.handle.host.log('warn', `flows of ${this.#options.own.name}: ${error.message}`);
@@ -298,66 +313,10 @@ export class CarriedFlows implements ForwardedPackets {
     return ((hash ^ (hash >>> 13)) | 1) >>> 0;
   }
 
-  #settle(flows: DecidedFlows): void {
-    flows.table.refreshCounts(-1);
-    flows.settle();
-  }
-
-  /** Told by the registry: packets went another way. They count as if they had come through the switch. */
-  #carried(flows: DecidedFlows, slot: number, packets: number, bytes: number): void {
-    const { forwarding, handle } = this.#options;
-    const { table } = flows;
-    const record = flows.recordOf(slot);
-    const actions = table.actionsOf(slot);
-    const outputs = outcomeOf(actions, 0, actions.length)?.outputs ?? [];
-    const sourcePortId = table.portOf(slot);
-    flows.settle(slot);
-    for (const { portId, drop } of record?.excluded ?? [])
-      handle.shortcuts.droppedCopies(portId, this.#reasonOf(drop), packets);
-    const dropPortId = this.#portOf(record?.drop ?? null);
-    forwarding.carried(
-      {
-        sourcePortId,
-        isFirst: true,
-        outputs,
-        isSentOn: false,
-        drop: outputs.length > 0 ? DropReason.NONE : this.#reasonOf(record?.drop ?? null),
-        ...(dropPortId === -1 ? {} : { dropPortId }),
-      },
-      packets,
-      bytes,
-    );
-    this.#options.carried?.(slot, packets, bytes);
-  }
-
-  /** The port that packets were to leave by which are dropped because of that; -1 for another reason, and for a port that is not there. */
-  #portOf(drop: KeptDecision['drop']): number {
-    const portId = drop?.portId ?? -1;
-    return this.#options.ports.has(portId) ? portId : -1;
-  }
-
-  #reasonOf(drop: KeptDecision['drop']): DropReasonCode {
-    const { forwarder } = this.#options;
-    const by = this.#all().find(({ placed }) => placed.name === drop?.by) ?? forwarder;
-    return by.reasonOf(drop?.reason ?? 'NOT_FORWARDED');
-  }
-
-  /** From the top of the stack. */
-  #all(): StackedDecider[] {
-    return [...this.#deciders.standing, ...this.#deciders.below, this.#options.forwarder];
-  }
-
   /** For people. */
   status(): JsonValue {
-    const flows = this.#offered?.flows;
-    if (flows === undefined) return null;
-    return {
-      deciders: this.#all().map(({ placed }) => placed.name),
-      flows: flows.table.size,
-      masks: flows.table.masks.length,
-      ...flows.counters,
-      reasons: flows.everyPacketReasons,
-    };
+    const decided = this.#offered?.decided;
+    return decided === undefined ? null : { deciders: decided.names, ...decided.status() };
   }
 }
 
@@ -377,8 +336,4 @@ function standing(placed: PlacedDecider): PlacedDecider {
         : { decideOutput: (packet, portId, decision) => decider.decideOutput?.(packet, portId, decision) }),
     },
   };
-}
-
-function isSame(some: readonly StackedDecider[], others: readonly StackedDecider[]): boolean {
-  return some.length === others.length && some.every((each, i) => each === others[i]);
 }

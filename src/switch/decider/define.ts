@@ -2,8 +2,16 @@
  * Deciders as extensions: what a module exports, what it gets, and the adapter by which it stands in the stack like any other extension.
  * Neighbours: forwarding.ts and filtering.ts are the adapter; the room decide/ has the contract.
  */
-import type { Decider, DeciderState, FlowCounter, ObservedPorts, PacketView } from '../../decide/index.ts';
+import type {
+  DecidedFlowsLimits,
+  Decider,
+  DeciderState,
+  FlowCounter,
+  ObservedPorts,
+  PacketView,
+} from '../../decide/index.ts';
 import type { JsonValue } from '../control/properties.ts';
+import type { DropReason } from '../drop-reason.ts';
 import type {
   Extension,
   ExtensionDescriptor,
@@ -30,6 +38,11 @@ export interface DeciderHandle {
    * id of the tag, and rests on the policies.
    */
   vlanOf(packet: PacketView): number;
+  /**
+   * Whether the switch lets a packet of that VLAN leave by a port: VLANs, private VLANs and isolation. An output to another port is refused and counted there, so a flood goes
+   * to these. Looks at the id of the tag, and rests on the policies of all ports.
+   */
+  leavesBy(packet: PacketView, portId: number): boolean;
   /** A counter for decisions to move, shown with the extension; the same name gives the same counter. */
   counter(name: string): FlowCounter;
   /** A counter that is not shown, as for one of many rules. Call {@link settle} before reading such. */
@@ -41,6 +54,8 @@ export interface DeciderHandle {
    * @returns false when the switch has no number left to tell it from others: then it is counted as EXTENSION_FILTER
    */
   dropReason(name: string, text: string): boolean;
+  /** Drops for a reason of this name count as the switch's own of that name. */
+  dropsAs(name: keyof typeof DropReason): void;
   /** Call back once after a delay. @throws SwitchError where the host has no timers */
   setTimer(delayMs: number, callback: () => void): TimerHandle;
 }
@@ -56,6 +71,13 @@ export interface DeciderExtension extends Decider {
   mayDecide?(isOutput: boolean): boolean;
   /** Ports have come, gone or got other names: for state of its own that follows them. Decisions rest on the ports that they have asked for anyhow. */
   portsChanged?(): void;
+  /** Time has passed. Told with each second of the clock, before packets are forwarded that came later. @param nowMs of the host's clock */
+  turn?(nowMs: number): void;
+  /**
+   * Forwarding: bounds of the flows that are kept of its decisions, asked for when it starts and behind {@link reconfigure}; left out, there are 100,000 for 10 seconds.
+   * With at most 0 there are as many, and none elsewhere, such as in the kernel.
+   */
+  flowLimits?(): Pick<DecidedFlowsLimits, 'maximumFlows' | 'idleMs'>;
   /** New, already checked configuration while running. Left out, the decider is made anew. */
   reconfigure?(configuration: unknown): void;
   /** Its state as JSON, for people and programs. */

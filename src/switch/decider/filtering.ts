@@ -2,22 +2,20 @@
  * A filtering decider that stands in the stack by itself, because who forwards does not decide it along: packets come through its handlers, and what it
  * decided about them before is found in flows of its own.
  */
-import { DecidedFlows, type KeptDecision, ObservedPorts, type PlacedDecider } from '../../decide/index.ts';
+import { DecidedFlows, type KeptDecision, ObservedPorts, type PlacedDecider, portNumber } from '../../decide/index.ts';
 import { Datapath, Drop, dropName, Extraction, extract, FlowKey, RecentFlows, Word } from '../../flow/index.ts';
 import { Batch, ClonePool, type Packet, PacketPool } from '../../net/index.ts';
 import type { JsonValue } from '../control/properties.ts';
 import { DropReason, type DropReasonCode } from '../drop-reason.ts';
-import type { Explanation, Extension, ExtensionHandle, TimerHandle } from '../extension.ts';
+import type { Explanation, Extension, ExtensionHandle } from '../extension.ts';
 import type { OidRequest, Status } from '../oid/oid.ts';
 import { ContextFlag, contextOf, type ForwardingContext } from '../path/context.ts';
-import type { Passage } from '../path/passage.ts';
 import type { DeciderExtension, DeciderHandle } from './define.ts';
 import { describeDecision } from './explain.ts';
-import { Passages } from './passages.ts';
 import { DeciderPlace } from './placed.ts';
+import { Turns } from './turns.ts';
 
 const BUFFERS = { packets: 256, bufferBytes: 2304, largePackets: 16, largeBufferBytes: 66_048, clones: 64 };
-const ADVANCE_MS = 250;
 
 /** The only port there is for what a filter lets pass. */
 const ON = 1;
@@ -57,12 +55,11 @@ export class FilteringDecider implements Extension {
   readonly #outputs: DecidedFlows;
   readonly #recentOutputs: RecentFlows;
   readonly #datapath: Datapath;
-  readonly #passages: Passages;
   readonly #key = new FlowKey();
   readonly #spare: Work[] = [];
   #work = new Work();
   #outputPort = 0;
-  #timer: TimerHandle | null = null;
+  readonly #turns: Turns;
 
   constructor(handle: ExtensionHandle, make: (handle: DeciderHandle) => DeciderExtension) {
     this.#handle = handle;
@@ -85,10 +82,10 @@ export class FilteringDecider implements Extension {
     this.#outputs = new DecidedFlows({ ports, deciders: () => [up, PASSES], nowMs });
     this.#recentOutputs = new RecentFlows(this.#outputs.table, false);
     if (decider.decideOutput !== undefined) this.onEgress = (batch, flags) => this.#goUp(batch, flags);
-    this.#passages = new Passages(
-      (record) => this.#reasonOf(record),
-      () => handle.shortcuts.changed(),
-    );
+    this.#turns = new Turns(handle, () => {
+      this.#flows.advance();
+      this.#outputs.advance();
+    });
     this.#datapath = new Datapath({
       table: this.#flows.table,
       countsTcpFlags: false,
@@ -114,9 +111,8 @@ export class FilteringDecider implements Extension {
   }
 
   restart(): void {
-    this.decider.watch();
     this.decider.learnPorts();
-    this.#timer ??= this.#nextTurn();
+    this.#turns.start();
   }
 
   switchActive(): void {
@@ -124,22 +120,10 @@ export class FilteringDecider implements Extension {
   }
 
   detach(): void {
-    this.decider.unwatch();
-    this.#timer?.cancel();
-    this.#timer = null;
-    this.#passages.release();
+    this.#turns.stop();
     this.#flows.flush();
     this.#outputs.flush();
     this.decider.decider.detach?.();
-  }
-
-  #nextTurn(): TimerHandle | null {
-    if (this.#handle.host.setTimer === undefined) return null;
-    return this.#handle.setTimer(ADVANCE_MS, () => {
-      this.#flows.advance();
-      this.#outputs.advance();
-      this.#timer = this.#nextTurn();
-    });
   }
 
   #settle(): void {
@@ -174,11 +158,10 @@ export class FilteringDecider implements Extension {
     this.#work = work;
     const nowMs = this.#handle.host.nowMs();
     for (let i = 0; i < count; ) {
-      const { sourcePortId } = contextOf(packets[i]);
+      const number = sourceOf(contextOf(packets[i]));
       work.count = 0;
-      for (; i < count && contextOf(packets[i]).sourcePortId === sourcePortId; i += 1)
-        this.#enter(packets[i], i, nowMs);
-      if (work.packets.count !== 0) this.#datapath.receive(work.packets, sourcePortId);
+      for (; i < count && sourceOf(contextOf(packets[i])) === number; i += 1) this.#enter(packets[i], i, number, nowMs);
+      if (work.packets.count !== 0) this.#datapath.receive(work.packets, number);
     }
     this.#work = before;
     let kept = 0;
@@ -203,10 +186,10 @@ export class FilteringDecider implements Extension {
     this.#spare.push(work);
   }
 
-  /** A packet passes as it is, or goes through the datapath. @param place in its list */
-  #enter(packet: Packet, place: number, nowMs: number): void {
+  /** A packet passes as it is, or goes through the datapath. @param place in its list; @param number where it came from */
+  #enter(packet: Packet, place: number, number: number, nowMs: number): void {
     const work = this.#work;
-    if (this.#datapath.glance(packet, contextOf(packet).sourcePortId) === 1) {
+    if (this.#datapath.glance(packet, number) === 1) {
       this.#datapath.take(packet, nowMs);
       this.#datapath.took(1);
       work.results[place] = packet;
@@ -280,17 +263,17 @@ export class FilteringDecider implements Extension {
     const context = contextOf(packet);
     for (let index = 0; index < context.numDestinations; index += 1) {
       if (context.isExcluded(index)) continue;
-      const record = this.#recordOfOutput(packet, context.sourcePortId, context.destinationPorts[index], nowMs);
+      const record = this.#recordOfOutput(packet, sourceOf(context), context.destinationPorts[index], nowMs);
       if (record?.drop == null) continue;
       this.#handle.excludeDestination(packet, index, this.#reasonOf(record));
     }
   }
 
   /** What is decided about a packet that is to leave through a port. */
-  #recordOfOutput(packet: Packet, sourcePortId: number, portId: number, nowMs: number): KeptDecision | null {
+  #recordOfOutput(packet: Packet, source: number, portId: number, nowMs: number): KeptDecision | null {
     const { table } = this.#outputs;
-    let decided: number | Int32Array = this.#recentOutputs.find(packet, sourcePortId, portId);
-    if (decided === -1) decided = this.#lookUpOutput(packet, sourcePortId, portId);
+    let decided: number | Int32Array = this.#recentOutputs.find(packet, source, portId);
+    if (decided === -1) decided = this.#lookUpOutput(packet, source, portId);
     if (typeof decided !== 'number') return this.#outputs.onlyRecord;
     if (decided === -1) return null;
     table.count(decided, packet.length, 0, nowMs);
@@ -298,9 +281,9 @@ export class FilteringDecider implements Extension {
   }
 
   /** @returns the slot of its flow; -1 for one whose headers make no key; or what is decided about it alone */
-  #lookUpOutput(packet: Packet, sourcePortId: number, portId: number): number | Int32Array {
+  #lookUpOutput(packet: Packet, source: number, portId: number): number | Int32Array {
     const key = this.#key;
-    key.begin(sourcePortId);
+    key.begin(source);
     key.words[Word.RECIRC_ID] = portId;
     if (extract(packet, key) !== Extraction.DONE) return -1;
     const found = this.#outputs.table.lookup(key);
@@ -312,31 +295,6 @@ export class FilteringDecider implements Extension {
     return this.#outputs.decide(key, () => packet.frame());
   }
 
-  /** Packets may go past it while it only lets them pass or drops them: see what is decided. */
-  passBy(packet: Packet, portId: number): Passage | null {
-    const down = this.passIngress(packet);
-    if (down === null || down.drop !== undefined) return null;
-    const up = this.#answer(this.#outputs, packet, portId);
-    if (up === null) return null;
-    return {
-      ...up,
-      fields: down.fields | up.fields,
-      carried(packets: number, bytes: number): void {
-        down.carried?.(packets, bytes);
-        up.carried?.(packets, bytes);
-      },
-    };
-  }
-
-  passIngress(packet: Packet): Passage | null {
-    return this.#answer(this.#flows, packet, 0);
-  }
-
-  #answer(flows: DecidedFlows, packet: Packet, portId: number): Passage | null {
-    this.#outputPort = portId;
-    return this.#passages.of(flows, packet, contextOf(packet).sourcePortId, portId);
-  }
-
   explain(packet: Packet, context: ForwardingContext): Explanation {
     const isUp = (context.flags & ContextFlag.EGRESS) !== 0;
     const lines: string[] = [];
@@ -346,7 +304,7 @@ export class FilteringDecider implements Extension {
       : [context.sourcePortId];
     for (const portId of places) {
       const key = new FlowKey();
-      key.begin(context.sourcePortId);
+      key.begin(sourceOf(context));
       if (isUp) key.words[Word.RECIRC_ID] = portId;
       if (extract(packet, key) !== Extraction.DONE) return { lines: ['its headers make no key'] };
       this.#outputPort = portId;
@@ -381,4 +339,9 @@ export class FilteringDecider implements Extension {
     if (decider.command === undefined) throw new TypeError(`${this.#handle.name} has no commands`);
     return decider.command(name, args);
   }
+}
+
+/** Where a packet came from, as keys have it. */
+function sourceOf({ sourcePortId, sourceNicIndex }: ForwardingContext): number {
+  return portNumber(sourcePortId, sourceNicIndex);
 }

@@ -1,15 +1,7 @@
 /**
  * A decider in the stack: its handle, counters and drop reasons, and the ports that it sees. What both halves of the adapter have in common.
  */
-import {
-  DeciderState,
-  FlowCounter,
-  ObservedMap,
-  ObservedPorts,
-  ObservedValue,
-  type PacketView,
-  type PlacedDecider,
-} from '../../decide/index.ts';
+import { DeciderState, FlowCounter, ObservedPorts, type PlacedDecider } from '../../decide/index.ts';
 import { DropReason, type DropReasonCode } from '../drop-reason.ts';
 import type { Counter, ExtensionHandle } from '../extension.ts';
 import type { OidRequest, Status } from '../oid/oid.ts';
@@ -50,11 +42,6 @@ export class DeciderPlace implements StackedDecider {
   /** Connected NICs, by port. */
   readonly #nics = new Map<number, Set<number>>();
   readonly #names = new Map<number, string>();
-  /** Grow whenever policies of a port, or what judges between ports, may have changed. */
-  readonly #policiesOf = new ObservedMap<number>('policies of port', true);
-  readonly #policies = new ObservedValue('policies', 0, true);
-  #changes = 0;
-  #unwatch: (() => void) | null = null;
   #settleOwn: () => void = () => {};
   #settleAlong: (() => void) | null = null;
 
@@ -72,11 +59,13 @@ export class DeciderPlace implements StackedDecider {
       state: new DeciderState(),
       ports: this.ports,
       portIds: () => new Map(Array.from(this.#names, ([portId, name]) => [name, portId])),
-      vlanOf: (packet) => this.#vlanOf(packet),
+      vlanOf: (packet) => handle.shortcuts.domains.vlanOf(packet),
+      leavesBy: (packet, portId) => handle.shortcuts.domains.leavesBy(packet, portId),
       counter: (name) => this.#counter(name),
       tally: (name) => new FlowCounter(name, () => {}),
       settle: () => this.settle(),
       dropReason: (name, text) => this.#nameReason(name, text),
+      dropsAs: (name) => void this.#reasons.set(name, DropReason[name]),
       setTimer: (delayMs, callback) => handle.setTimer(delayMs, callback),
     };
     this.decider = make(given);
@@ -126,27 +115,6 @@ export class DeciderPlace implements StackedDecider {
       this.#reasons.set(reason, code);
     }
     return code;
-  }
-
-  /** Be told of policies from now on. */
-  watch(): void {
-    this.#unwatch ??= this.#handle.shortcuts.watch((portId) => {
-      this.#changes += 1;
-      if (portId === 0) this.#policies.set(this.#changes);
-      else this.#policiesOf.set(portId, this.#changes);
-    });
-  }
-
-  unwatch(): void {
-    this.#unwatch?.();
-    this.#unwatch = null;
-  }
-
-  #vlanOf(packet: PacketView): number {
-    const { inPort } = packet;
-    this.#policiesOf.get(inPort);
-    this.#policies.get();
-    return this.#handle.policies.domainOf(inPort, packet.vlan?.id ?? 0);
   }
 
   /** Ports that were there before; later ones are told by OIDs. */

@@ -6,29 +6,6 @@ import type { Port } from '../control/port.ts';
 import { DropReason } from '../drop-reason.ts';
 import { RuleError } from '../errors.ts';
 import type { SwitchCore } from './core.ts';
-import type { Shortcut } from './passage.ts';
-
-/** See Shortcuts.carried. */
-export function countCarried(
-  core: SwitchCore,
-  shortcut: Shortcut,
-  sourcePortId: number,
-  portId: number,
-  packets: number,
-  bytes: number,
-): void {
-  const { drop, passages } = shortcut;
-  if (drop === DropReason.NONE) {
-    countArrival(core, sourcePortId, packets, bytes);
-    countDelivered(core, [portId], packets, bytes);
-  } else if (portId === 0 || portId === sourcePortId) {
-    countArrival(core, sourcePortId, packets, bytes);
-    countDropped(core, sourcePortId, drop, packets);
-  } else {
-    countExcluded(core, sourcePortId, portId, drop, packets, bytes);
-  }
-  for (const passage of passages) passage.carried?.(packets, bytes);
-}
 
 /** See Shortcuts.arrived. */
 export function countArrival(core: SwitchCore, sourcePortId: number, packets: number, bytes: number): void {
@@ -38,21 +15,6 @@ export function countArrival(core: SwitchCore, sourcePortId: number, packets: nu
     source.receivedBytes += bytes;
   }
   core.received += packets;
-}
-
-/** Their only destination was excluded on their way up. */
-function countExcluded(
-  core: SwitchCore,
-  sourcePortId: number,
-  portId: number,
-  reason: number,
-  packets: number,
-  bytes: number,
-): void {
-  countArrival(core, sourcePortId, packets, bytes);
-  const target = core.ports[portId];
-  if (target) target.drops[reason] += packets;
-  core.dropped += packets;
 }
 
 /** See Shortcuts.carriedCopies. */

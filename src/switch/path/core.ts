@@ -38,7 +38,7 @@ export interface DatapathOptions {
 }
 
 /** Looks at packets that end on their way down. */
-export type DropWatcher = (packet: Packet, context: ForwardingContext, nowSeconds: number) => void;
+export type DropWatcher = (packet: Packet) => void;
 
 /** One switch's core. Fields are for the switch room; extensions see their handle. */
 export class SwitchCore {
@@ -155,8 +155,8 @@ export class SwitchCore {
   }
 
   /** Tell of a packet that has just ended on its way down. */
-  tellDrop(packet: Packet, context: ForwardingContext): void {
-    for (const watcher of this.dropWatchers) watcher(packet, context, this.nowSeconds);
+  tellDrop(packet: Packet): void {
+    for (const watcher of this.dropWatchers) watcher(packet);
   }
 
   /** End a packet that nobody will see again on its way: it completes at the end of the burst. */

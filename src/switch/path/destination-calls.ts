@@ -7,6 +7,7 @@ import type { Port } from '../control/port.ts';
 import { DropReason } from '../drop-reason.ts';
 import { RuleError } from '../errors.ts';
 import { DEFAULT_NIC_INDEX, DEFAULT_PORT_ID } from '../oid/oid.ts';
+import { egressVlanVerdict } from '../policies/vlan.ts';
 import type { Slot } from '../stack/slot.ts';
 import { judgeSource, judgeTrusted, markMalformed, readFrame } from './classify.ts';
 import { ContextFlag, DestinationFlag, type ForwardingContext, PRESERVE_TAG } from './context.ts';
@@ -58,6 +59,30 @@ export function addDestination(
   const context = heldContext(slot, packet);
   mayAdd(slot, context);
   addDestinationTo(context, destinationPort(core, portId, nicIndex), nicIndex, flags & PRESERVE_TAG);
+}
+
+/**
+ * As {@link addDestination}, if the policies of the port let the packet leave there, with the flags that suit them.
+ * @param nicIndex the one to use while it is connected; else 0 is
+ * @returns a DropReason, and nothing is added; or NONE
+ */
+export function addAllowedDestination(
+  core: SwitchCore,
+  slot: Slot,
+  packet: Packet,
+  portId: number,
+  nicIndex: number,
+): number {
+  const context = heldContext(slot, packet);
+  mayAdd(slot, context);
+  const port = core.ports[portId];
+  if (!port?.reachable) return DropReason.NIC_NOT_CONNECTED;
+  const { policy } = port;
+  const verdict = egressVlanVerdict(context, policy);
+  if (verdict !== DropReason.NONE) return verdict;
+  const nic = nicIndex !== 0 && port.nics[nicIndex]?.connected ? nicIndex : 0;
+  addDestinationTo(context, port, nic, policy.destinationFlags);
+  return DropReason.NONE;
 }
 
 /** GrowNetBufferListDestinations. */

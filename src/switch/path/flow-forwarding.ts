@@ -3,6 +3,7 @@
  * changes goes on as it is, whatever the number of its outputs; changed copies, and what else the datapath sends, are originated here. Each packet counts once: what
  * became of it is told by the datapath in the order in which packets were taken.
  */
+import { nicIn, portIn, portNumber } from '../../decide/index.ts';
 import { type Datapath, Drop, dropName } from '../../flow/index.ts';
 import { Batch, type Packet } from '../../net/index.ts';
 import { DropReason, type DropReasonCode } from '../drop-reason.ts';
@@ -16,12 +17,13 @@ const NO_PORT = 0;
 /** What is forwarded through. */
 export interface FlowForwarder {
   hasPort(portId: number): boolean;
-  /** Take packets of a port that it has. Their references pass over. */
-  receive(batch: Batch, portId: number): void;
-  /** Optional: the datapath, when packets whose flow is known at once, and only sends them as they are, need not go through it. */
+  /** Take packets of a port that it has. Their references pass over. @param nicIndex of the NIC behind it that they came from */
+  receive(batch: Batch, portId: number, nicIndex: number): void;
+  /**
+   * Optional: the datapath, when packets whose flow is known at once, and only sends them as they are, need not go through it. Its ports are numbered as those of decisions
+   * (portNumber of decide/).
+   */
   readonly quick?: Datapath;
-  /** Such a packet was sent. @param slot of its flow */
-  sentQuickly?(slot: number): void;
   /** Why packets of ports that it does not have are dropped. */
   readonly unknownPort: DropReasonCode;
   /** The reason of the datapath's own drops, where the forwarder knows better; else one is made of the name. @param drop of Drop of flow/ */
@@ -74,12 +76,10 @@ export class FlowForwarding {
   #sourcePortId = 0;
   #sourceNicIndex = 0;
   #nowMs = 0;
-  readonly #tellsQuick: boolean;
 
   constructor(handle: ExtensionHandle, forwarder: FlowForwarder) {
     this.#handle = handle;
     this.#forwarder = forwarder;
-    this.#tellsQuick = forwarder.sentQuickly !== undefined;
   }
 
   /** Told by the datapath: a packet or a copy of one was dropped. What it led to is told by {@link ended}. */
@@ -102,7 +102,7 @@ export class FlowForwarding {
     if (isTaken) this.#fates.push(fate);
     const portId = isTaken ? this.#sourcePortId : Math.max(executedPortId, NO_PORT);
     for (const each of refusals) {
-      const refusedPort = portIn(each);
+      const refusedPort = refusedPortIn(each);
       this.#handle.shortcuts.droppedCopies(refusedPort === -1 ? portId : refusedPort, reasonIn(each), 1);
     }
     refusals.length = 0;
@@ -141,10 +141,10 @@ export class FlowForwarding {
     }
   }
 
-  /** Forward packets on their way down: an extension's onIngress. */
-  onIngress(batch: Batch, flags: number): void {
+  /** Forward packets on their way down: an extension's onIngress. @param nowMs of the host's clock */
+  onIngress(batch: Batch, flags: number, nowMs = this.#handle.host.nowMs()): void {
     const { packets, count } = batch;
-    this.#nowMs = this.#handle.host.nowMs();
+    this.#nowMs = nowMs;
     let allQuick = true;
     let i = 0;
     while (i < count) {
@@ -179,12 +179,13 @@ export class FlowForwarding {
     this.#sourceNicIndex = source.sourceNicIndex;
     const work = this.#work;
     const { quick } = this.#forwarder;
+    const number = portNumber(source.sourcePortId, source.sourceNicIndex);
     let quickly = 0;
     for (let i = from; i < end; i += 1) {
       const packet = packets[i];
       const { verdict, flags } = contextOf(packet);
       if (verdict !== DropReason.NONE || (flags & ContextFlag.NATIVE_FORWARDING) !== 0) continue;
-      if (quick !== undefined && this.#sendQuickly(packet, source.sourcePortId, quick)) {
+      if (quick !== undefined && this.#sendQuickly(packet, number, quick)) {
         quickly += 1;
         continue;
       }
@@ -194,7 +195,7 @@ export class FlowForwarding {
       this.#taken.push(packet);
     }
     try {
-      if (work.count !== 0) this.#forwarder.receive(work, source.sourcePortId);
+      if (work.count !== 0) this.#forwarder.receive(work, source.sourcePortId, source.sourceNicIndex);
     } finally {
       this.#sourcePortId = 0;
       this.#sourceNicIndex = 0;
@@ -205,27 +206,21 @@ export class FlowForwarding {
   }
 
   /** Give a packet its destinations without the datapath, if that is all that there is to do. */
-  #sendQuickly(packet: Packet, portId: number, quick: Datapath): boolean {
-    const outputs = quick.glance(packet, portId);
+  #sendQuickly(packet: Packet, number: number, quick: Datapath): boolean {
+    const outputs = quick.glance(packet, number);
     if (outputs === 0) return false;
     const handle = this.#handle;
-    const { policies } = handle;
-    if (outputs === 1) {
-      const output = quick.outputAt(0);
-      if (policies.egressVerdict(packet, output) !== DropReason.NONE) return false;
-      handle.addDestination(packet, output, 0, policies.destinationFlags(output));
-      quick.take(packet, this.#nowMs);
-      if (this.#tellsQuick) this.#forwarder.sentQuickly?.(quick.slot);
-      return true;
+    if (outputs !== 1) {
+      const { policies } = handle;
+      for (let i = 1; i < outputs; i += 1)
+        if (policies.egressVerdict(packet, portIn(quick.outputAt(i))) !== DropReason.NONE) return false;
     }
-    for (let i = 0; i < outputs; i += 1)
-      if (policies.egressVerdict(packet, quick.outputAt(i)) !== DropReason.NONE) return false;
     for (let i = 0; i < outputs; i += 1) {
       const output = quick.outputAt(i);
-      handle.addDestination(packet, output, 0, policies.destinationFlags(output));
+      // The others are let out, so that it is the first of all when it is not.
+      if (handle.addAllowedDestination(packet, portIn(output), nicIn(output)) !== DropReason.NONE) return false;
     }
     quick.take(packet, this.#nowMs);
-    if (this.#tellsQuick) this.#forwarder.sentQuickly?.(quick.slot);
     return true;
   }
 
@@ -249,7 +244,7 @@ export class FlowForwarding {
         kept += 1;
       } else if (context.verdict !== DropReason.NONE) this.#drop(packet, context, context.verdict);
       else if (!this.#forwarder.hasPort(context.sourcePortId)) this.#drop(packet, context, this.#forwarder.unknownPort);
-      else if (fate !== DropReason.NONE) this.#drop(packet, context, reasonIn(fate), portIn(fate));
+      else if (fate !== DropReason.NONE) this.#drop(packet, context, reasonIn(fate), refusedPortIn(fate));
       else rest.push(packet);
     }
     this.#taken.length = 0;
@@ -282,20 +277,17 @@ export class FlowForwarding {
 
   /**
    * Told by the datapath: send a packet.
+   * @param nicIndex of the NIC behind the port, where it has several
    * @returns false when it cannot go there: the datapath then counts it as refused
    */
-  forward(packet: Packet, portId: number): boolean {
+  forward(packet: Packet, portId: number, nicIndex = 0): boolean {
     if (packet.attachment === null && !this.#originate(packet)) return false;
-    const { policies } = this.#handle;
-    const verdict = policies.egressVerdict(packet, portId);
-    if (verdict !== DropReason.NONE) {
-      this.#verdict = verdict;
-      // What is not there has no counters.
-      this.#verdictPort = verdict === DropReason.NIC_NOT_CONNECTED ? -1 : portId;
-      return false;
-    }
-    this.#handle.addDestination(packet, portId, 0, policies.destinationFlags(portId));
-    return true;
+    const verdict = this.#handle.addAllowedDestination(packet, portId, nicIndex);
+    if (verdict === DropReason.NONE) return true;
+    this.#verdict = verdict;
+    // What is not there has no counters.
+    this.#verdictPort = verdict === DropReason.NIC_NOT_CONNECTED ? -1 : portId;
+    return false;
   }
 
   /** Give a packet of ours a context, and the source of what is being received. */
@@ -365,7 +357,7 @@ function reasonIn(refusal: number): number {
   return refusal & 0xff;
 }
 
-function portIn(refusal: number): number {
+function refusedPortIn(refusal: number): number {
   return (refusal >>> 8) - 1;
 }
 

@@ -82,7 +82,7 @@ function applyIngressPolicy(core: SwitchCore, batch: Batch): void {
       if (reason !== DropReason.NONE) {
         context.ingressBottom = forwardingRank;
         core.dropPacket(packet, context, port, reason);
-        if (core.dropWatchers.size !== 0) core.tellDrop(packet, context);
+        if (core.dropWatchers.size !== 0) core.tellDrop(packet);
         continue;
       }
     }

@@ -87,7 +87,9 @@ test('a port at its limit learns nothing more, and ageing makes room', () => {
 test('a full table takes in who speaks, and the port that has most gives up what it has not seen for longest', () => {
   const table = new MacTable({ capacity: 4, ageingSeconds: 0 });
   const gone: number[] = [];
-  table.onGone = (_domain, _high, low) => gone.push(low);
+  table.onChanged = (_domain, _high, low, portId) => {
+    if (portId !== 0) gone.push(low);
+  };
   for (const [second, low] of [1, 2, 3].entries()) table.learn(1, 2, low, 7, 0, second);
   table.learn(1, 2, 9, 8, 0, 3);
   expect(table.learn(1, 2, 1, 7, 0, 4)).toBe(Learned.KNOWN);
@@ -154,7 +156,9 @@ test('over any sequence: a full table gives up one address, of the port that has
       };
       const countOf = (at: number) => seen.get(at)?.length ?? 0;
       let gone: number[] = [];
-      table.onGone = (_domain, _high, low) => gone.push(low);
+      table.onChanged = (_domain, _high, low, portId) => {
+        if (portId !== 0) gone.push(low);
+      };
       let now = 100;
       /** Who goes when another of this port comes. */
       const victim = (at: number): number | undefined => {

@@ -61,8 +61,11 @@ export class MacTable {
   exchanged = 0;
   /** The port that gave up the last of them. */
   gaveUp = 0;
-  /** Told of an address that is no longer behind the port where it was: moved, aged, removed. It may not change the table. */
-  onGone: (domain: number, macHigh: number, macLow: number) => void = ignore;
+  /**
+   * Told of an address that is elsewhere from now on, or nowhere: new, moved, aged, removed. It may renew addresses, and not change the table otherwise.
+   * @param portId where it was; 0 for one that is new
+   */
+  onChanged: (domain: number, macHigh: number, macLow: number, portId: number) => void = ignore;
   readonly #mask: number;
   readonly #table: Int32Array;
   readonly #seed: number;
@@ -160,7 +163,7 @@ export class MacTable {
       const expired = this.#expired(table[at + 3], nowSeconds);
       table[at + 2] = USED | place;
       table[at + 3] = nowSeconds;
-      this.onGone(vlan, macHigh, macLow);
+      this.onChanged(vlan, macHigh, macLow, from);
       if (expired) return Learned.NEW;
       if (from === portId) return Learned.KNOWN;
       this.movedFrom = from;
@@ -369,6 +372,7 @@ export class MacTable {
     table[at + 3] = nowSeconds;
     this.#count += 1;
     if ((value & STATIC) === 0) this.#thread(at >> 2, portId);
+    this.onChanged(key >>> 16, key & 0xffff, macLow, 0);
   }
 
   /** An entry joins those of a port, as the one that was seen last. */
@@ -419,7 +423,8 @@ export class MacTable {
     const mask = this.#mask;
     const key = table[at];
     const macLow = table[at + 1];
-    if ((table[at + 2] & STATIC) === 0) this.#unthread(at >> 2, table[at + 2] & 0xffff);
+    const portId = table[at + 2] & 0xffff;
+    if ((table[at + 2] & STATIC) === 0) this.#unthread(at >> 2, portId);
     this.#count -= 1;
     let hole = at >> 2;
     let slot = hole;
@@ -436,7 +441,7 @@ export class MacTable {
       }
     }
     table[(hole << 2) + 2] = 0;
-    this.onGone(key >>> 16, key & 0xffff, macLow);
+    this.onChanged(key >>> 16, key & 0xffff, macLow, portId);
   }
 
   #reachPort(portId: number): void {

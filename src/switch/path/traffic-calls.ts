@@ -125,7 +125,7 @@ function tellDrops(core: SwitchCore, batch: Batch): void {
   for (let i = 0; i < batch.count; i += 1) {
     const context = contextOf(batch.packets[i]);
     if ((context.flags & ContextFlag.REPORTED) === 0 || context.reported === 0) continue;
-    core.tellDrop(batch.packets[i], context);
+    core.tellDrop(batch.packets[i]);
   }
 }
 

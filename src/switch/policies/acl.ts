@@ -142,28 +142,15 @@ export class AclTable {
     return AclVerdict.NO_RULE;
   }
 
-  /** The rules that {@link verdict} would count for a packet, and whether it is denied. */
-  hitsOf(packet: Packet, headers: HeaderOffsets): { readonly hit: readonly AclHits[]; readonly isDenied: boolean } {
-    const hit: CompiledRule[] = [];
-    present.packet = packet;
-    present.headers = headers;
-    const isDenied = this.#decide(present, (rule) => hit.push(rule));
-    return { hit, isDenied };
-  }
-
   /**
    * What the table says about a packet that is decided about.
    * @param count is told the counters that packets like it move
    * @returns whether it is denied
    */
   denies(subject: AclSubject, count: (counter: FlowCounter) => void): boolean {
-    return this.#decide(subject, ({ counter }) => count(counter));
-  }
-
-  #decide(subject: AclSubject, hit: (rule: CompiledRule) => void): boolean {
     for (const rule of this.#rules) {
       if (!matches(rule, subject, this.#inbound)) continue;
-      hit(rule);
+      count(rule.counter);
       if (rule.action !== 'meter') return rule.action === 'deny';
     }
     return false;
@@ -172,11 +159,6 @@ export class AclTable {
   /** Whether any rule looks behind the Ethernet header. */
   get looksInside(): boolean {
     return this.#rules.some((rule) => rule.needsIp);
-  }
-
-  /** Whether any rule looks at IP addresses. */
-  get looksAtAddresses(): boolean {
-    return this.#rules.some((rule) => rule.localIp !== null || rule.remoteIp !== null);
   }
 
   /** Hits and bytes of each rule, in the order they are tried. */

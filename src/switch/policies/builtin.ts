@@ -3,13 +3,12 @@
  * forwarding); on egress access control and bandwidth (after forwarding, before filters). They look into network and
  * transport headers, so only ports that have such a policy pay for them.
  */
-import { EtherType, Fragment, HeaderOffsets, Icmpv6Type, IpProtocol, Malformed, type Packet } from '../../net/index.ts';
+import { Fragment, HeaderOffsets, Icmpv6Type, IpProtocol, Malformed, type Packet } from '../../net/index.ts';
 import { DropReason } from '../drop-reason.ts';
-import { HeaderField, type Passage } from '../path/passage.ts';
-import { type AclTable, AclVerdict } from './acl.ts';
+import { AclVerdict } from './acl.ts';
 import { bindingVerdict } from './binding-check.ts';
 import { observe } from './binding-learn.ts';
-import { GuardedPort, GuardedType, hiddenBy, isDhcp } from './hidden.ts';
+import { GuardedPort, GuardedType, hiddenBy } from './hidden.ts';
 import type { PortPolicy } from './port-policy.ts';
 
 /** One instance serves all packets: the switch is single-threaded and no look outlives its packet. */
@@ -62,57 +61,6 @@ export function egressPolicyVerdict(packet: Packet, policy: PortPolicy, nowMs: n
     if (!passes) return DropReason.RATE_LIMIT;
   }
   return DropReason.NONE;
-}
-
-/**
- * What of packets like this one the built-in ingress policy looks at: see Passage.
- * @returns null when they must come through: the policy keeps state, a guard refuses this one, or it looks at more than flow keys hold
- */
-export function ingressPassage(packet: Packet, policy: PortPolicy, nowMs: number): Passage | null {
-  if (policy.addressLimit !== null) return null;
-  if (parse(packet, policy.looksInside) !== DropReason.NONE) return null;
-  if (policy.dhcpGuard && isDhcpServerMessage()) return null;
-  if (policy.routerGuard && isRouterMessage()) return null;
-  if (policy.binding !== null) {
-    // DHCP is learned from, and what is not bound may be at any time.
-    if (isDhcp(headers) || bindingVerdict(packet, headers, policy.binding, nowMs, false) !== DropReason.NONE)
-      return null;
-  }
-  return withAddresses(aclPassage(packet, policy.aclIn), policy.binding !== null);
-}
-
-/** As {@link ingressPassage}, for packets towards a port. */
-export function egressPassage(packet: Packet, policy: PortPolicy): Passage | null {
-  if (policy.rateLimit !== null) return null;
-  if (parse(packet, policy.aclOut?.looksInside === true) !== DropReason.NONE) return null;
-  if (policy.binding?.learns === true && isDhcp(headers)) return null;
-  return aclPassage(packet, policy.aclOut);
-}
-
-/** Bindings look at addresses. */
-function withAddresses(passage: Passage | null, isBound: boolean): Passage | null {
-  if (passage === null || !isBound || headers.ipVersion === 0) return passage;
-  return { ...passage, fields: passage.fields | HeaderField.ADDRESSES };
-}
-
-/** Malformed headers are refused wherever such a policy is, so that all fields down to the transport count for IP. */
-function aclPassage(packet: Packet, table: AclTable | null): Passage | null {
-  // Whether an ARP packet is whole is not in a flow key.
-  if (headers.etherType === EtherType.ARP) return null;
-  let fields = headers.ipVersion === 0 ? 0 : HeaderField.PROTOCOL | HeaderField.PORTS;
-  if (table === null) return { fields };
-  const { hit, isDenied } = table.hitsOf(packet, headers);
-  if (fields !== 0 && table.looksAtAddresses) fields |= HeaderField.ADDRESSES;
-  return {
-    fields,
-    ...(isDenied ? { drop: DropReason.ACL_DENIED } : {}),
-    carried(packets: number, bytes: number): void {
-      for (const rule of hit) {
-        rule.hits += packets;
-        rule.hitBytes += bytes;
-      }
-    },
-  };
 }
 
 function isDhcpServerMessage(): boolean {

@@ -2,7 +2,7 @@
  * What keeps a policy from judging a frame: layers that HeaderOffsets does not read and that some receiver might (CVE-2021-27853 and its sisters, RFC 7113).
  * A policy that looks into frames refuses them. Neighbours: dissect.ts of net/ reads what can be read; builtin.ts asks here.
  */
-import { EtherType, type HeaderOffsets, IpProtocol, Malformed, type Packet } from '../../net/index.ts';
+import { EtherType, type HeaderOffsets, Malformed, type Packet } from '../../net/index.ts';
 import { DropReason } from '../drop-reason.ts';
 
 /** Longest LLC frame (IEEE 802.3); lengths from here to the first EtherType mean nothing. */
@@ -68,15 +68,3 @@ export const GuardedPort = { DHCPV4_SERVER: 67, DHCPV4_CLIENT: 68, DHCPV6_CLIENT
 
 /** ICMPv4 types of routers: RFC 792 and RFC 1256. */
 export const GuardedType = { REDIRECT: 5, ROUTER_ADVERTISEMENT: 9 } as const;
-
-/** Whether a packet is a DHCP message of either side, by its ports. */
-export function isDhcp(headers: HeaderOffsets): boolean {
-  if (headers.ipProtocol !== IpProtocol.UDP || headers.payloadOffset === -1) return false;
-  const { sourcePort, destinationPort } = headers;
-  return isDhcpPort(headers.ipVersion, sourcePort) || isDhcpPort(headers.ipVersion, destinationPort);
-}
-
-function isDhcpPort(ipVersion: number, port: number): boolean {
-  if (ipVersion === 4) return port === GuardedPort.DHCPV4_SERVER || port === GuardedPort.DHCPV4_CLIENT;
-  return ipVersion === 6 && (port === GuardedPort.DHCPV6_SERVER || port === GuardedPort.DHCPV6_CLIENT);
-}

@@ -15,7 +15,7 @@ import { IpProtocol, TagAction } from '../../net/index.ts';
 import type { Port } from '../control/port.ts';
 import type { StackedDecider } from '../decider/placed.ts';
 import { DropReason, type DropReasonCode } from '../drop-reason.ts';
-import { ForwardingContext } from '../path/context.ts';
+import { ForwardingContext, PrivateRole } from '../path/context.ts';
 import type { SwitchCore } from '../path/core.ts';
 import { DecidedPacket } from './decide-acl.ts';
 import { bindingReason, isLearnedFrom, isRouterMessage, isServerMessage } from './decide-guards.ts';
@@ -41,6 +41,8 @@ export class PortPolicies implements StackedDecider {
   readonly #core: PolicyDatapath;
   readonly #anchors = new Map<number, Anchor>();
   readonly #all = new Anchor('all ports');
+  /** What rests on the policies of all ports. */
+  readonly #any = new Anchor('policies of ports');
   /** Used for one packet at a time. */
   readonly #context = new ForwardingContext();
 
@@ -76,8 +78,40 @@ export class PortPolicies implements StackedDecider {
 
   /** What a port does to packets has changed. @param portId 0 for all */
   changed(portId: number): void {
+    this.#any.changed();
     if (portId === 0) this.#all.changed();
     else this.#anchors.get(portId)?.changed();
+  }
+
+  /** The forwarding domain of a packet that is decided about: a VLAN, 0 for none, or from 4096 on a virtual subnet. It rests on the policies of its port. */
+  vlanOf(packet: PacketView): number {
+    this.#enterDomain(packet, this.#port(packet.inPort));
+    return this.#context.vlan;
+  }
+
+  /** Whether VLANs, private VLANs and isolation let a packet that is decided about leave by a port. It rests on the policies of all ports. */
+  leavesBy(packet: PacketView, portId: number): boolean {
+    this.#any.read();
+    const target = this.#core.ports[portId];
+    if (!target) return false;
+    this.#enterDomain(packet, this.#core.ports[packet.inPort] ?? null);
+    return egressVlanVerdict(this.#context, target.policy) === DropReason.NONE;
+  }
+
+  /** Which domain a packet is in depends on its outermost tag alone. @param source null for the port that has no number: what it sends is in the VLAN of its tag */
+  #enterDomain(packet: PacketView, source: Port | null): void {
+    const context = this.#context;
+    const tag = packet.vlan?.id ?? -1;
+    context.sourcePort = source;
+    context.tagTci = tag;
+    context.tagCount = tag === -1 ? 0 : 1;
+    if (source !== null && source.portId !== 0) {
+      assignVlan(context, source.policy, this.#core.privateVlans);
+      return;
+    }
+    context.vlan = Math.max(tag, 0);
+    context.secondaryVlan = 0;
+    context.privateRole = PrivateRole.NONE;
   }
 
   /** A port, for a decision that rests on what it does to packets. */

@@ -32,25 +32,17 @@ import type {
 import type { OidPath } from '../oid/oid-path.ts';
 import { isQuery } from '../oid/oid-rules.ts';
 import { indicateStatus } from '../oid/status-path.ts';
-import {
-  countArrival,
-  countCarried,
-  countCarriedCopies,
-  countDelivered,
-  countDropped,
-  countDroppedCopies,
-} from '../path/carried.ts';
-import { ForwardingContext } from '../path/context.ts';
+import { countArrival, countCarriedCopies, countDelivered, countDropped, countDroppedCopies } from '../path/carried.ts';
+import type { ForwardingContext } from '../path/context.ts';
 import type { DropWatcher, SwitchCore } from '../path/core.ts';
 import * as destinations from '../path/destination-calls.ts';
 import { floodTo } from '../path/destinations.ts';
 import { guarded } from '../path/guard.ts';
-import { imagineArrival } from '../path/imagine.ts';
-import type { DecidersOfCarried, Shortcut, Shortcuts } from '../path/passage.ts';
-import { considerDrop, considerShortcut, decidersOfCarried, isOpenPort, isPlainSwitch } from '../path/shortcut.ts';
+import type { DecidersOfCarried, PacketDomains, Shortcuts } from '../path/passage.ts';
+import { decidersOfCarried, isOpenPort, isPlainSwitch } from '../path/shortcut.ts';
 import * as traffic from '../path/traffic-calls.ts';
 import { plainJson } from '../plain-json.ts';
-import { assignVlan, egressVlanVerdict, tagActionFor } from '../policies/vlan.ts';
+import { egressVlanVerdict, tagActionFor } from '../policies/vlan.ts';
 import { messageOf } from '../thrown.ts';
 import type { Slot } from './slot.ts';
 import type { ExtensionStack } from './stack.ts';
@@ -72,8 +64,6 @@ export interface HandleSurroundings {
 
 /** The standard policies, bound to one extension. */
 class Policies implements StandardPolicies {
-  /** Of a frame that may come. */
-  readonly #imagined = new ForwardingContext();
   readonly #core: SwitchCore;
   readonly #slot: Slot;
 
@@ -90,15 +80,6 @@ class Policies implements StandardPolicies {
     const port = this.#core.ports[portId];
     if (!port?.reachable) return DropReason.NIC_NOT_CONNECTED;
     return egressVlanVerdict(packet.attachment as ForwardingContext, port.policy);
-  }
-
-  domainOf(portId: number, vlanId: number): number {
-    const port = this.#core.ports[portId];
-    if (!port) return vlanId;
-    const context = this.#imagined;
-    context.tagTci = vlanId === 0 ? -1 : vlanId;
-    assignVlan(context, port.policy, this.#core.privateVlans);
-    return context.vlan;
   }
 
   destinationFlags(portId: number): number {
@@ -119,13 +100,6 @@ class Policies implements StandardPolicies {
     destinations.checkMayAdd(this.#slot, packet);
     return floodTo(this.#core, packet.attachment as ForwardingContext);
   }
-
-  floodPorts(packet: Packet): readonly number[] {
-    const context = packet.attachment as ForwardingContext;
-    return this.#core.reachablePorts
-      .filter((port) => port !== context.sourcePort && egressVlanVerdict(context, port.policy) === DropReason.NONE)
-      .map((port) => port.portId);
-  }
 }
 
 /** Shortcuts, bound to one extension. */
@@ -138,27 +112,13 @@ class BoundShortcuts implements Shortcuts {
     this.#slot = slot;
   }
 
-  consider(packet: Packet, portId: number): Shortcut | null {
-    return considerShortcut(this.#core, this.#slot, packet, portId);
-  }
-
-  considerDrop(packet: Packet, reason: DropReasonCode): Shortcut | null {
-    return considerDrop(this.#core, this.#slot, packet, reason);
-  }
-
   watchDrops(listener: DropWatcher): () => void {
     const core = this.#core;
     const slot = this.#slot;
     if (!slot.forwarding) throw new RuleError(3, `${slot.name} watches what others drop`);
-    const watcher: DropWatcher = (packet, context, nowSeconds) => {
-      guarded(core, slot, 'watchDrops', () => listener(packet, context, nowSeconds));
-    };
+    const watcher: DropWatcher = (packet) => guarded(core, slot, 'watchDrops', () => listener(packet));
     core.dropWatchers.add(watcher);
     return () => void core.dropWatchers.delete(watcher);
-  }
-
-  imagine(packet: Packet, portId: number, look: (context: ForwardingContext) => void): boolean {
-    return imagineArrival(this.#core, packet, portId, look);
   }
 
   isOpen(portId: number): boolean {
@@ -175,6 +135,10 @@ class BoundShortcuts implements Shortcuts {
 
   get ports(): ObservedPorts {
     return this.#core.policies.ports;
+  }
+
+  get domains(): PacketDomains {
+    return this.#core.policies;
   }
 
   settledBy(settle: () => void): () => void {
@@ -209,10 +173,6 @@ class BoundShortcuts implements Shortcuts {
     };
     core.pathWatchers.add(watcher);
     return () => void core.pathWatchers.delete(watcher);
-  }
-
-  carried(shortcut: Shortcut, sourcePortId: number, portId: number, packets: number, bytes: number): void {
-    countCarried(this.#core, shortcut, sourcePortId, portId, packets, bytes);
   }
 
   carriedCopies(portId: number, packets: number, bytes: number): void {
@@ -285,6 +245,10 @@ export class Handle implements ExtensionHandle {
 
   addDestination(packet: Packet, portId: number, nicIndex: number, flags: number): void {
     destinations.addDestination(this.#core, this.#slot, packet, portId, nicIndex, flags);
+  }
+
+  addAllowedDestination(packet: Packet, portId: number, nicIndex: number): DropReasonCode {
+    return destinations.addAllowedDestination(this.#core, this.#slot, packet, portId, nicIndex);
   }
 
   growDestinations(packet: Packet, count: number): boolean {
