@@ -38,18 +38,24 @@ export type EventListener = (events: EventBatch) => void;
 
 export class EventQueue {
   #listener: EventListener | null = null;
+  /** Bits that are told whatever a connection's mask wants. */
+  #always = 0;
   readonly #batch = new EventBatch();
 
-  /** Who is told; null for nobody. What is waiting goes to the listener before. */
-  listen(listener: EventListener | null): void {
+  /**
+   * Who is told; null for nobody. What is waiting goes to the listener before.
+   * @param isUnmasked whether all events are told, those as well that the action which made a connection has not asked for
+   */
+  listen(listener: EventListener | null, isUnmasked = false): void {
     this.flush();
+    this.#always = isUnmasked ? ConnectionEvent.ALL : 0;
     this.#listener = listener;
   }
 
-  /** Note events of a connection whose mask wants them. */
+  /** Note events of a connection that the listener is to be told. */
   add(records: Int32Array, at: number, bits: number, reason: number): void {
     if (this.#listener === null) return;
-    const wanted = bits & (records[at + RecordWord.SETTINGS] >>> 16);
+    const wanted = bits & ((records[at + RecordWord.SETTINGS] >>> 16) | this.#always);
     if (wanted === 0) return;
     const batch = this.#batch;
     const place = batch.count;

@@ -88,7 +88,8 @@ export class ConnectionWatch {
     const ring = new Ring();
     this.#ring = ring;
     this.#tracker = this.#connections.tracker;
-    this.#tracker.events.listen((batch) => take(ring, batch));
+    // ovs-vswitchd asks for few events: its masks are for others who listen.
+    this.#tracker.events.listen((batch) => take(ring, batch), true);
     return ring;
   }
 }
