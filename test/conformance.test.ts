@@ -16,12 +16,13 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { readPage, titleOf } from './conformance/record.ts';
 import { runTests } from './conformance/run.ts';
 import { missingForSandbox, type Result } from './conformance/sandbox.ts';
 import { openSuite, type Suite, SuiteMissing } from './conformance/suite.ts';
 import { buildShim } from './ovs-world.ts';
 
-/** One of each kind that there is. */
+/** One of each kind that there is; those that the page says pass are run. */
 const FEW = [
   'datapath - http between two ports',
   'datapath - ping6 between two ports with header modify',
@@ -29,7 +30,12 @@ const FEW = [
   'datapath - basic truncate action',
   'nsh - forward',
   'interface - add delete add same interface',
+  'conntrack - ICMP related',
+  'conntrack - IPv4 HTTP',
+  'conntrack - SNAT with port range',
 ];
+
+const PAGE = join(import.meta.dirname, '../docs/conformance.md');
 
 function open(): Suite | string {
   const missing = missingForSandbox();
@@ -48,8 +54,11 @@ if (typeof suite === 'string') {
 } else {
   test("tests of Open vSwitch's own suite pass with Millrace where openvswitch.ko would be", async () => {
     buildShim();
-    const few = suite.tests.filter((one) => FEW.includes(`${one.group} - ${one.name}`));
-    expect(few).toHaveLength(FEW.length);
+    const passing = readPage(PAGE).rows.filter((row) => row.outcomes.millrace === 'pass');
+    const chosen = passing.map(titleOf).filter((title) => FEW.includes(title));
+    expect(chosen.length).toBeGreaterThanOrEqual(6);
+    const few = suite.tests.filter((one) => chosen.includes(titleOf(one)));
+    expect(few).toHaveLength(chosen.length);
     const results = await runTests(suite, few, {
       jobs: 2,
       limitSeconds: 120,

@@ -26,6 +26,7 @@ const ended = (index: number, outcome: Outcome, cause = '', whose: Whose = 'data
   outcome,
   cause,
   whose,
+  isExplained: !cause.startsWith('at '),
 });
 const recorded = record(NOTHING, 'millrace', COLUMN, [ended(0, 'pass'), ended(2, 'fail', 'no NAT')], TESTS);
 
@@ -43,6 +44,15 @@ test('a recording replaces what was run, and leaves other tests and the other co
     [3, 'pass', 'pass', ''],
   ]);
   expect([later.columns.millrace?.date, later.columns.userspace?.date]).toEqual(['2026-02-03', '2026-01-02']);
+});
+
+test('a cause that was written by hand stays while the test ends as before and tells none', () => {
+  const again = (outcome: Outcome, cause: string) =>
+    record(recorded, 'millrace', COLUMN, [ended(2, outcome, cause)], TESTS).rows.at(-1)?.cause;
+  expect(again('fail', 'at system-traffic.at:5')).toBe('no NAT');
+  expect(again('fail', 'no tunnels')).toBe('no tunnels');
+  expect(again('skip', 'at system-traffic.at:5')).toBe('at system-traffic.at:5');
+  expect(again('pass', '')).toBe('');
 });
 
 test('a test that only the userspace driver has comes last, without a number', () => {

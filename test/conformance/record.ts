@@ -40,6 +40,8 @@ export interface Ended {
   readonly outcome: Outcome;
   readonly cause: string;
   readonly whose: Whose;
+  /** Whether its logs tell the cause. */
+  readonly isExplained: boolean;
 }
 
 export type Judgement = 'as recorded' | 'better' | 'worse' | 'not judged' | 'new';
@@ -60,7 +62,10 @@ export function judge(recorded: Recorded, kind: DatapathKind, ended: Ended): Jud
   return ended.whose === 'kernel' ? 'not judged' : 'worse';
 }
 
-/** What is recorded, with what was run now in its place. @param tests all tests of the driver for the kernel's datapath, for their numbers */
+/**
+ * What is recorded, with what was run now in its place. A cause that somebody has written into the page stays while the test ends as before and its logs tell none.
+ * @param tests all tests of the driver for the kernel's datapath, for their numbers
+ */
 export function record(
   before: Recorded,
   kind: DatapathKind,
@@ -70,15 +75,17 @@ export function record(
 ): Recorded {
   const numbers = new Map(tests.map((test) => [titleOf(test), test.number]));
   const rows = new Map(before.rows.map((row) => [titleOf(row), row]));
-  for (const { test, outcome, cause } of ended) {
+  for (const { test, outcome, cause, isExplained } of ended) {
     const title = titleOf(test);
     const row = rows.get(title);
+    const isCauseKept =
+      kind === 'millrace' && !isExplained && row !== undefined && row.outcomes.millrace === outcome && row.cause !== '';
     rows.set(title, {
       number: numbers.get(title) ?? null,
       group: test.group,
       name: test.name,
       outcomes: { millrace: null, userspace: null, ...row?.outcomes, [kind]: outcome },
-      cause: kind === 'millrace' ? cause : (row?.cause ?? ''),
+      cause: isCauseKept ? row.cause : kind === 'millrace' ? cause : (row?.cause ?? ''),
     });
   }
   const place = (row: Row) => row.number ?? Number.POSITIVE_INFINITY;
