@@ -87,6 +87,21 @@ test('who requires offload and may not have it gets no switch', () => {
   expect(world.millrace('status').code).not.toBe(0);
 });
 
+test('flows to a port with a smaller MTU run in the kernel, and what is too long for it is dropped by name', async () => {
+  must('ip', '-n', world.middle, 'link', 'set', 'dev', 'a', 'mtu', '9000');
+  must('ip', '-n', world.namespace('a'), 'link', 'set', 'dev', 'eth0', 'mtu', '9000');
+  world.up('ports: { a: {}, b: {} }\n');
+  await until('the kernel carries both ways', () => {
+    world.pings('a', '10.7.0.2', 10);
+    return show().ports.every(({ carriedPackets }) => carriedPackets > 5);
+  });
+  const before = carried();
+  const long = ['ping', '-c', '3', '-i', '0.05', '-W', '1', '-M', 'do', '-s', '4000', '10.7.0.2'];
+  expect(run('ip', ['netns', 'exec', world.namespace('a'), ...long]).code).not.toBe(0);
+  expect(carried()).toBe(before);
+  expect(world.json<DropCount[]>('drops')).toMatchObject([{ reason: 'EXCEEDS_MTU', packets: 3 }]);
+});
+
 test('a frame that is longer than the MTU of where it goes is dropped and counted, whoever carries it', async () => {
   world.up('ports: { a: {}, b: {} }\n');
   const [a, b] = [world.namespace('a'), world.namespace('b')];

@@ -39,6 +39,8 @@ export interface FlowSource {
   isOpen?(portId: number): boolean;
   /** Whose decision a flow is. Left out, all flows are the decisions of the one that offers the table. */
   describe?(slot: number): FlowDescription;
+  /** Packets that it decided about one by one, and keeps no flow for, by the reason. Left out by a source that does no such thing. */
+  apart?(): Readonly<Record<string, number>>;
   /**
    * Go on with a packet that ran elsewhere up to a look-up that knew no flow for it, and was changed before. Its reference passes over. Left out by a
    * source that cannot: then no flow looks a packet up again that it has changed, but where the source itself runs it.

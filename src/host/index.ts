@@ -46,6 +46,7 @@ export {
   type PuntClaim,
   type PuntCounters,
   type PuntHandler,
+  type PuntTrouble,
   type PuntRecord,
 } from './punt-channel.ts';
 export { removeLeftPuntPair } from './punt-pair.ts';

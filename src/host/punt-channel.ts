@@ -14,7 +14,15 @@ import { BATCH_SIZE, Batch, type Packet } from '../net/index.ts';
 import { type Isolation, isolate } from './isolation.ts';
 import { openPacketSocket, type PacketSocket } from './packet-socket.ts';
 import type { PortState } from './port.ts';
-import { INNER_NAME, openPuntPair, type PuntPair, removePuntPair } from './punt-pair.ts';
+import {
+  INNER_NAME,
+  openPuntPair,
+  type PuntPair,
+  removePuntPair,
+  renewPuntPair,
+  settlePuntPair,
+  stateOfPuntPair,
+} from './punt-pair.ts';
 import { Clock, ClockId, type NetworkNamespace } from './sys/index.ts';
 
 /** Told of packets of one port. */
@@ -66,6 +74,12 @@ export interface PuntCounters {
   unclaimed: number;
 }
 
+/**
+ * What somebody has done to the devices: `gone` when an end is no more or in another namespace, `down` when one was set down, `open` when what keeps the
+ * kernel off them was taken off.
+ */
+export type PuntTrouble = 'gone' | 'down' | 'open';
+
 /** One port's end of the channel. */
 export interface PuntClaim {
   /** Packets that the port's handler has been through: each is counted when the handler has returned. */
@@ -96,8 +110,17 @@ export class PuntChannel {
   readonly warnings: readonly string[];
   readonly #path: string | null;
   readonly #pair: PuntPair;
-  readonly #socket: PacketSocket;
-  readonly #isolation: Isolation;
+  readonly #receiveSlots: number;
+  #socket: PacketSocket;
+  #isolation: Isolation;
+  /** What came by sockets before this one. */
+  readonly #former: Omit<PuntCounters, 'unclaimed'> = {
+    receivedPackets: 0,
+    receivedBytes: 0,
+    ringFull: 0,
+    truncated: 0,
+    malformed: 0,
+  };
   readonly #claims = new Map<number, Claim>();
   readonly #batch = new Batch();
   readonly #touched: Claim[] = [];
@@ -112,16 +135,9 @@ export class PuntChannel {
     this.#pair = openPuntPair(options.interfaceName, this.#path);
     this.interfaceIndex = this.#pair.outerIndex;
     this.adopted = this.#pair.adopted;
+    this.#receiveSlots = options.receiveSlots ?? 255;
     try {
-      this.#socket = this.#pair.namespace.run(() =>
-        openPacketSocket({
-          interfaceName: INNER_NAME,
-          name: options.interfaceName,
-          originalDevice: true,
-          promiscuous: false,
-          receiveSlots: options.receiveSlots ?? 255,
-        }),
-      );
+      this.#socket = this.#openSocket();
     } catch (error) {
       // Somebody who has the channel keeps it.
       if (this.adopted) this.#pair.namespace.close();
@@ -132,14 +148,69 @@ export class PuntChannel {
     this.warnings = [...this.#socket.warnings, ...this.#isolation.warnings];
   }
 
-  /** To wait for packets with epoll. */
+  #openSocket(): PacketSocket {
+    return this.#pair.namespace.run(() =>
+      openPacketSocket({
+        interfaceName: INNER_NAME,
+        name: this.interfaceName,
+        originalDevice: true,
+        promiscuous: false,
+        receiveSlots: this.#receiveSlots,
+      }),
+    );
+  }
+
+  /** To wait for packets with epoll; another one behind {@link mend}. */
   get fileDescriptor(): number {
     return this.#socket.fileDescriptor;
   }
 
-  /** Look at the devices, such as when the loop reports an error of the descriptor. @returns 'gone' when somebody deleted them: open another channel */
+  /** Look at the inner end, such as when the loop reports an error of the descriptor. @returns 'gone' when somebody deleted it */
   refresh(): PortState {
     return this.#socket.refresh();
+  }
+
+  /**
+   * Look at the devices. The calling thread has to be in the namespace of the ports.
+   * @returns what somebody has done to them; null for nothing
+   * @throws SystemError
+   */
+  trouble(): PuntTrouble | null {
+    if (this.#closed) return null;
+    const outer = stateOfPuntPair(this.#pair);
+    const inner = this.#socket.refresh();
+    if (outer === 'gone' || inner === 'gone') return 'gone';
+    if (outer === 'down' || inner === 'down') return 'down';
+    return this.#isolation.holds() ? null : 'open';
+  }
+
+  /**
+   * Have the devices as they were: made anew under the same interface index, set up, or with the kernel kept off. Claims stay. The calling thread has to be
+   * in the namespace of the ports.
+   * @param trouble what {@link trouble} has found; after 'gone' there is another descriptor to wait on, and what had come and was not taken is lost
+   * @throws SystemError; then all is as it was
+   */
+  mend(trouble: PuntTrouble): void {
+    if (trouble === 'down') settlePuntPair(this.interfaceName, this.#pair);
+    else if (trouble === 'open') this.#isolation.putBack();
+    else this.#renew();
+  }
+
+  #renew(): void {
+    renewPuntPair(this.interfaceName, this.#pair);
+    const { receivedPackets, receivedBytes, receiveRingFull, receiveTruncated, receiveMalformed } =
+      this.#socket.counters;
+    // It holds the place of the one that follows.
+    this.#socket.close();
+    this.#socket = this.#openSocket();
+    const former = this.#former;
+    former.receivedPackets += receivedPackets;
+    former.receivedBytes += receivedBytes;
+    former.ringFull += receiveRingFull;
+    former.truncated += receiveTruncated;
+    former.malformed += receiveMalformed;
+    this.#isolation.close();
+    this.#isolation = isolate(this.interfaceIndex, this.interfaceName);
   }
 
   /** The private namespace, for tests and tools. */
@@ -150,12 +221,13 @@ export class PuntChannel {
   /** Counters; reading them asks the kernel for the packets it had no slot for. */
   get counters(): PuntCounters {
     const counters = this.#socket.counters;
+    const former = this.#former;
     return {
-      receivedPackets: counters.receivedPackets,
-      receivedBytes: counters.receivedBytes,
-      ringFull: counters.receiveRingFull,
-      truncated: counters.receiveTruncated,
-      malformed: counters.receiveMalformed,
+      receivedPackets: former.receivedPackets + counters.receivedPackets,
+      receivedBytes: former.receivedBytes + counters.receivedBytes,
+      ringFull: former.ringFull + counters.receiveRingFull,
+      truncated: former.truncated + counters.receiveTruncated,
+      malformed: former.malformed + counters.receiveMalformed,
       unclaimed: this.#unclaimed,
     };
   }

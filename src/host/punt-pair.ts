@@ -8,7 +8,7 @@
  * by a file when the pair is to outlive the process, so that programs that go on working have somewhere to send misses to.
  */
 import { dirname } from 'node:path';
-import { type Link, NlmFlag, type Request, writeLink } from '../netlink/index.ts';
+import { type Link, LinkFlag, NlmFlag, type Request, writeLink } from '../netlink/index.ts';
 import { createNamespaceAt, deleteNamespaceAt, keepsNamespace } from './namespace.ts';
 import { ForeignFileError, makeSafeFolder } from './own-files.ts';
 import { withRouteClient } from './route-client.ts';
@@ -49,7 +49,7 @@ export function openPuntPair(name: string, path: string | null): PuntPair {
   const { namespace, isNew } = path === null ? { namespace: makePrivate(), isNew: true } : openKept(path);
   try {
     const existing = isNew ? null : findPair(name, namespace, path ?? '');
-    const outerIndex = existing ?? makePair(name, namespace);
+    const outerIndex = existing ?? makePair(name, namespace, 0);
     settle(name, outerIndex, namespace);
     return { outerIndex, namespace, adopted: existing !== null };
   } catch (error) {
@@ -57,6 +57,37 @@ export function openPuntPair(name: string, path: string | null): PuntPair {
     if (path !== null && isNew) deleteNamespaceAt(path);
     throw error;
   }
+}
+
+/**
+ * Whether the outer end is where programs send to. The calling thread is in the namespace of the ports.
+ * @returns 'gone' when it is no more, or in another namespace; 'down' when it was set down
+ * @throws SystemError
+ */
+export function stateOfPuntPair({ outerIndex }: PuntPair): 'up' | 'down' | 'gone' {
+  const outer = withRouteClient((client) => client.findLink(outerIndex));
+  if (outer === null || !isOuter(outer)) return 'gone';
+  return (outer.flags & LinkFlag.UP) === 0 ? 'down' : 'up';
+}
+
+/** Set up both ends again, as they are when the pair is made. @throws SystemError */
+export function settlePuntPair(name: string, { outerIndex, namespace }: PuntPair): void {
+  settle(name, outerIndex, namespace);
+}
+
+/**
+ * Make the pair anew of which an end is gone, under the same number: programs that send to it need not be changed. What is left of it goes first. The
+ * calling thread is in the namespace of the ports.
+ * @throws SystemError: EBUSY when another interface has the number by now, EEXIST when one has the name
+ */
+export function renewPuntPair(name: string, { outerIndex, namespace }: PuntPair): void {
+  namespace.run(() =>
+    withRouteClient((client) => {
+      if (client.findLink(INNER_INDEX) !== null) client.deleteLink(INNER_INDEX);
+    }),
+  );
+  makePair(name, namespace, outerIndex);
+  settle(name, outerIndex, namespace);
 }
 
 /** Remove the pair for good. What is gone already is no error. */
@@ -129,11 +160,12 @@ function isOuter(link: Link): boolean {
   return link.info?.kind === 'veth' && link.linkedIndex === INNER_INDEX;
 }
 
-function makePair(name: string, namespace: NetworkNamespace): number {
+/** @param index number of the outer end; 0 for any */
+function makePair(name: string, namespace: NetworkNamespace, index: number): number {
   const home = NetworkNamespace.current();
   try {
-    const outer = { name, namespaceDescriptor: home.fileDescriptor };
-    // The kernel takes a number for the first end alone: so the inner one is made first, in its namespace.
+    // The kernel takes a number for the other end only where the first has one.
+    const outer = { index, name, namespaceDescriptor: home.fileDescriptor };
     const request: Request = {
       type: RTM_NEWLINK,
       flags: NlmFlag.CREATE | NlmFlag.EXCL,

@@ -11,8 +11,8 @@ import { CaptureCopies } from './copies/copies.ts';
 import { Takeover } from './left/takeover.ts';
 import { KeptPorts } from './ports/ports.ts';
 import { PuntPath } from './punts/punt-path.ts';
-import { showFlows, showPort, showTables } from './show.ts';
-import type { OffloadFlow, OffloadInfo, PortSummary } from './shown.ts';
+import { showFlows, showPort, showRefused, showTables } from './show.ts';
+import type { OffloadFlow, OffloadInfo, OffloadPortInfo, PortSummary } from './shown.ts';
 import { TableSet } from './tables/table-set.ts';
 import { KeptTables, type OffloadSwitch } from './tables/tables.ts';
 
@@ -156,6 +156,7 @@ export class OffloadKeeper implements FlowRegistry, OffloadSwitch {
 
   /** Something was said of a device with this index, in whichever network namespace; -1 for any device. */
   heard(ifindex: number): void {
+    this.#puntPath.heard(ifindex);
     this.#ports.heard(ifindex);
   }
 
@@ -258,8 +259,15 @@ export class OffloadKeeper implements FlowRegistry, OffloadSwitch {
       missing: decision === null || decision.on ? null : decision.message,
       channel: this.#puntPath.counters,
       tables: showTables(this.#running.running()),
-      ports: [...this.#ports].map(showPort),
+      ports: [...[...this.#ports].map(showPort), ...this.#showRefused()],
     };
+  }
+
+  #showRefused(): OffloadPortInfo[] {
+    return [...this.#refusals].flatMap(([portId, reason]) => {
+      const port = this.#host.portOf(portId);
+      return port === undefined || this.#ports.of(portId) !== undefined ? [] : [showRefused(port.name, reason)];
+    });
   }
 
   /** Flows of all tables. @param limit how many at most */

@@ -20,6 +20,9 @@ export function showTables(sources: Iterable<KeptTable>): OffloadTable[] {
       dropFlows: shown.dropFlows,
       flowsInKernel: shown.offloadedFlows,
       reasons: [...shown.reasons],
+      apart: Object.entries(offloaded.source.apart?.() ?? {})
+        .map(([reason, packets]) => ({ reason, packets }))
+        .sort((a, b) => b.packets - a.packets),
     });
   }
   return tables;
@@ -60,6 +63,13 @@ function showFlow(source: FlowSource, slot: number, reason: string | null): Offl
     drop,
     reason,
   };
+}
+
+/** A port that is not offloaded though it was to be. */
+export function showRefused(port: string, reason: string): OffloadPortInfo {
+  const nothing = { carriedPackets: 0, carriedBytes: 0, droppedPackets: 0, puntedPackets: 0, passedPackets: 0 };
+  const lost = { punts: 0, refused: 0, failed: 0, copies: 0 };
+  return { port, hook: null, program: null, foreign: [], ...nothing, lost, reason };
 }
 
 /** What the kernel does for a port. */

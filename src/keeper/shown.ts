@@ -48,6 +48,8 @@ export interface OffloadTable {
   flowsInKernel: number;
   /** Why the others are not there. */
   reasons: { reason: string; flows: number }[];
+  /** Packets that were decided about one by one, as no flow stands for them, and why; the most frequent first. */
+  apart: { reason: string; packets: number }[];
 }
 
 export interface OffloadInfo {

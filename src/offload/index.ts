@@ -9,7 +9,7 @@ export {
   type Hook,
 } from './attach/hook.ts';
 export type { Json } from './attach/manifest.ts';
-export { leftData, OffloadState, PinningError, removeOffloadState } from './attach/state.ts';
+export { checkPinFolder, leftData, OffloadState, PinningError, removeOffloadState } from './attach/state.ts';
 export {
   type Ability,
   decideOffload,

@@ -61,6 +61,8 @@ function showText(info: OffloadInfo): string {
       );
     }
     for (const { reason, flows } of one.reasons) lines.push(`not offloaded: ${count(flows)}, ${reason}\n`);
+    for (const { reason, packets } of one.apart)
+      lines.push(`decided packet by packet: ${count(packets)}, as ${reason}\n`);
   }
   return lines.join('');
 }

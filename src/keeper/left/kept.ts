@@ -75,6 +75,8 @@ export class KeptState implements ProgramHolder {
   readonly #programs = new Map<number, LeftPrograms>();
   readonly #tables = new Map<string, LeftTables>();
   readonly #states = new Map<string, OffloadState>();
+  /** What runs of each source, to be pinned again. */
+  readonly #pinned = new Map<string, Pinned>();
   /** MAC addresses of the interfaces that have programs, by index: an index alone may mean another one later. */
   readonly #addresses = new Map<number, string>();
   /** What was changed about the interfaces. */
@@ -293,7 +295,8 @@ export class KeptState implements ProgramHolder {
    * Pin what is about to run: whenever the process is killed, what runs is pinned. Commit it when it runs.
    * @throws SystemError; then nothing is changed
    */
-  prepare(name: string, returnsWith: string | null, { maps, programs }: Installation): PreparedTables {
+  prepare(name: string, returnsWith: string | null, installation: Installation): PreparedTables {
+    const { maps, programs } = installation;
     let state = this.#states.get(name);
     if (state === undefined) {
       state = OffloadState.create({ folder: join(this.folder, tableFolderOf(name)), layout: tablesLayout(cpuParts()) });
@@ -312,7 +315,37 @@ export class KeptState implements ProgramHolder {
       generation.abandon();
       throw error;
     }
-    return { commit: () => generation.commit({ name, returnsWith }), abandon: () => generation.abandon() };
+    return {
+      commit: () => {
+        generation.commit({ name, returnsWith });
+        this.#pinned.set(name, { returnsWith, installation });
+      },
+      abandon: () => generation.abandon(),
+    };
+  }
+
+  /** The first path of what is not pinned any more; null when all is. */
+  get missing(): string | null {
+    for (const state of [this.#links, ...this.#states.values()]) if (state.missing !== null) return state.missing;
+    return null;
+  }
+
+  /**
+   * Pin what runs again, as far as it is not pinned any more.
+   * @returns names of sources whose tables cannot be, as they are a former process's
+   * @throws SystemError, PinningError
+   */
+  pinAgain(): string[] {
+    this.#links.pinAgain();
+    const lost: string[] = [];
+    for (const [name, state] of this.#states) {
+      if (state.missing === null) continue;
+      state.pinAgain();
+      const pinned = this.#pinned.get(name);
+      if (pinned === undefined) lost.push(name);
+      else if (state.generationIsMissing) this.prepare(name, pinned.returnsWith, pinned.installation).commit();
+    }
+    return lost;
   }
 
   /** Remove the tables of a source that is no more; no program uses them any longer. */
@@ -320,6 +353,7 @@ export class KeptState implements ProgramHolder {
     this.takeTables(name)?.maps.close();
     this.#states.get(name)?.removeAll();
     this.#states.delete(name);
+    this.#pinned.delete(name);
   }
 
   /** Let go: everything goes on working. */
@@ -350,6 +384,11 @@ export class KeptState implements ProgramHolder {
   #dropTables(): void {
     for (const entry of tableFolders(this.folder)) removeOffloadState(join(this.folder, entry));
   }
+}
+
+interface Pinned {
+  readonly returnsWith: string | null;
+  readonly installation: Installation;
 }
 
 interface TableData {

@@ -23,7 +23,7 @@ import {
   removeLeftPuntPair,
   unmountBpfFileSystem,
 } from '../../host/index.ts';
-import { leftData, removeOffloadState } from '../../offload/index.ts';
+import { checkPinFolder, leftData, removeOffloadState } from '../../offload/index.ts';
 import { readLinksData, takeBackLeft } from './links-manifest.ts';
 
 const SHARED = '/sys/fs/bpf';
@@ -89,6 +89,22 @@ export function makePins(identity: string): string {
   const own = ownFolderOf(identity);
   mountBpfFileSystem(own, ownerOf(identity));
   return own;
+}
+
+/**
+ * Make the folder for pins again in its place, where somebody has removed it or unmounted what it was on. Nothing is done where it is there.
+ * @param folder from {@link makePins}
+ * @throws SystemError when it cannot be made, PinningError when it is not on a bpf file system any more; ForeignFileError
+ */
+export function restorePins(identity: string, folder: string): void {
+  if (folder === ownFolderOf(identity)) {
+    mountBpfFileSystem(folder, ownerOf(identity));
+    return;
+  }
+  if (isOwnOnShared(folder)) return;
+  checkPinFolder(folder);
+  if (!canShare(folder)) throw new ForeignFileError(folder, 'is not for this daemon alone any more');
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
 }
 
 /** Whether the machine's bpf file system is there, and nobody else has the place on it or could take it. */

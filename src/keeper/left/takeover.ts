@@ -5,8 +5,10 @@
  * Neighbours: kept.ts is what there is; ports/ and tables/ have those of this process, and a table settles its own flows.
  */
 import type { FlowSource } from '../../flow/index.ts';
+import type { Timer } from '../../host/index.ts';
 import type { Ability, Attachment, Installation, LoadedProgram } from '../../offload/index.ts';
 import { type KeeperHost, messageOf } from '../contract.ts';
+import { Condition } from '../ports/condition.ts';
 import { InterfaceChanges } from '../ports/interface-changes.ts';
 import {
   KeptState,
@@ -17,10 +19,13 @@ import {
   transientHolder,
 } from './kept.ts';
 import { ParkedPrograms } from './parked.ts';
-import { findPins, makePins, removePins } from './pin-place.ts';
+import { findPins, makePins, removePins, restorePins } from './pin-place.ts';
 
 /** How long an extension may take to come back that may offer its tables. */
 const GRACE_MS = 10_000;
+
+/** How often it is looked whether what is pinned still is. */
+const PINS_MS = 1_000;
 
 const GO_ON =
   'the flows that the daemon before left in the kernel go on: the next `millrace up` takes them up, `millrace down` ends them';
@@ -36,9 +41,13 @@ export class Takeover {
   /** Where nothing is kept. */
   readonly #transientChanges = new InterfaceChanges(() => {});
   readonly #host: KeeperHost;
+  readonly #pinWatch: Timer;
+  /** Why pins that somebody has removed are not back, when that was last tried. */
+  readonly #pinTrouble = new Condition();
 
   constructor(host: KeeperHost) {
     this.#host = host;
+    this.#pinWatch = host.loop.timers.every(PINS_MS, { onTimer: () => this.#lookAfterPins() });
     const folder = findPins(host.identity);
     if (folder === null) return;
     try {
@@ -182,6 +191,26 @@ export class Takeover {
 
   // In the course of time.
 
+  /** See that what is to outlive the process is pinned, and pin it again where somebody has removed it. */
+  #lookAfterPins(): void {
+    const kept = this.#kept;
+    if (kept === null) return;
+    let trouble: string | null = null;
+    const path = kept.missing;
+    if (path !== null) {
+      try {
+        restorePins(this.#host.identity, kept.folder);
+        const lost = kept.pinAgain();
+        const until = lost.length === 0 ? '' : `; of ${lost.join(', ')} only with its next program`;
+        this.#host.warn(`${path} was removed by somebody: what is to outlive the daemon is pinned again${until}`);
+      } catch (error) {
+        trouble = messageOf(error);
+      }
+    }
+    if (!this.#pinTrouble.see(trouble, this.#host.nowMs()) || trouble === null) return;
+    this.#host.warn(`${path} is not pinned any more: a restart will interrupt flows, as it cannot be pinned: ${trouble}`);
+  }
+
   /** The configuration is in force, and the start cannot fail any more: programs at XDP that stand aside for other ones go. */
   start(): void {
     for (const attachment of this.#parked.forgetXdp()) this.#kept?.detach(attachment);
@@ -245,6 +274,7 @@ export class Takeover {
   }
 
   #end(): void {
+    this.#pinWatch.cancel();
     this.#kept = null;
     this.#parked.close();
   }

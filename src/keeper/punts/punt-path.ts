@@ -8,13 +8,15 @@ import {
   type PuntClaim,
   type PuntCounters,
   type PuntHandler,
+  type PuntTrouble,
   type Timer,
 } from '../../host/index.ts';
 import { BATCH_SIZE } from '../../net/index.ts';
 import type { Marks } from '../../offload/index.ts';
-import type { KeeperHost } from '../contract.ts';
+import { type KeeperHost, messageOf } from '../contract.ts';
 import { puntNameOf, puntPathOf } from '../left/pin-place.ts';
 import type { Takeover } from '../left/takeover.ts';
+import { Condition } from '../ports/condition.ts';
 import { BaseProgram } from './base-program.ts';
 
 /** Slots of the ring that all ports share. */
@@ -23,8 +25,17 @@ export const RING_SLOTS = 255;
 export const MOST_UNDER_WAY = RING_SLOTS + BATCH_SIZE;
 /** How often it is looked for packets that the program which hands up everything has counted and that have not come, while there may be some. */
 const LOOK_MS = 10;
+/** How often the devices of the channel are looked at, and how long after news of them, which mostly come several at once. */
+const WATCH_MS = 1_000;
+const SOON_MS = 20;
 /** Batches that are taken at the end, at most. */
 const LAST_TURNS = 1000;
+
+const DONE: Readonly<Record<PuntTrouble, string>> = {
+  gone: 'was taken away by somebody, and has been made anew: packets of new flows were lost meanwhile',
+  down: 'was set down by somebody, and is up again',
+  open: 'was opened to the kernel by somebody, who took programs off, and is closed again',
+};
 
 export class PuntPath implements Marks {
   readonly #host: KeeperHost;
@@ -39,6 +50,11 @@ export class PuntPath implements Marks {
   /** The next look for what was lost, and what had been taken at the one before. */
   #look: Timer | null = null;
   #takenAtLook = 0;
+  /** Looks at the devices: from time to time, and soon. */
+  #watch: Timer | null = null;
+  #soon: Timer | null = null;
+  /** Why the devices are not what they should be, when that was last seen to. */
+  readonly #upkeepTrouble = new Condition();
 
   constructor(host: KeeperHost, takeover: Takeover) {
     this.#host = host;
@@ -93,6 +109,54 @@ export class PuntPath implements Marks {
     });
   }
 
+  /** Something was said of a device with this index, in whichever network namespace; -1 for any device. */
+  heard(ifindex: number): void {
+    const channel = this.#channel;
+    if (channel === null || (ifindex !== channel.interfaceIndex && ifindex !== -1)) return;
+    this.#soon ??= this.#host.loop.timers.once(SOON_MS, {
+      onTimer: () => {
+        this.#soon = null;
+        this.#lookAfter(channel);
+      },
+    });
+  }
+
+  /** See that programs have somewhere to send packets to. */
+  #lookAfter(channel: PuntChannel): void {
+    if (this.#channel !== channel) return;
+    const { interfaceName } = channel;
+    let trouble: string | null = null;
+    try {
+      const found = channel.trouble();
+      if (found !== null) {
+        this.#mend(channel, found);
+        this.#host.warn(`the interface ${interfaceName}, by which packets come up to the switch, ${DONE[found]}`);
+      }
+    } catch (error) {
+      trouble = messageOf(error);
+    }
+    if (!this.#upkeepTrouble.see(trouble, this.#host.nowMs()) || trouble === null) return;
+    this.#host.warn(
+      `the interface ${interfaceName}, by which packets come up to the switch, is not what it was made: packets of new flows are lost, as it cannot be put right: ${trouble}`,
+    );
+  }
+
+  #mend(channel: PuntChannel, found: PuntTrouble): void {
+    const { loop } = this.#host;
+    if (found !== 'gone') {
+      channel.mend(found);
+      return;
+    }
+    this.drain();
+    // It is closed when there is another one.
+    loop.remove(channel.fileDescriptor);
+    try {
+      channel.mend(found);
+    } finally {
+      this.#listen(channel);
+    }
+  }
+
   /** @returns the interface that programs redirect to @throws SystemError, as openPuntChannel */
   open(): number {
     return this.#channelOf().interfaceIndex;
@@ -123,6 +187,10 @@ export class PuntPath implements Marks {
   close(remove: boolean): void {
     this.#look?.cancel();
     this.#look = null;
+    this.#watch?.cancel();
+    this.#watch = null;
+    this.#soon?.cancel();
+    this.#soon = null;
     this.#base?.close();
     this.#base = null;
     const channel = this.#channel;
@@ -144,11 +212,16 @@ export class PuntPath implements Marks {
     });
     for (const warning of channel.warnings) this.#host.warn(warning);
     this.#channel = channel;
-    loop.add(channel.fileDescriptor, {
-      onReady: () => void this.#receive(channel),
-      onError: () => void channel.refresh(),
-    });
+    this.#listen(channel);
+    this.#watch = loop.timers.every(WATCH_MS, { onTimer: () => this.#lookAfter(channel) });
     loop.addPoller({ poll: () => (this.#channel === channel ? this.#receive(channel) : 0) });
     return channel;
+  }
+
+  #listen(channel: PuntChannel): void {
+    this.#host.loop.add(channel.fileDescriptor, {
+      onReady: () => void this.#receive(channel),
+      onError: () => this.heard(channel.interfaceIndex),
+    });
   }
 }

@@ -89,7 +89,7 @@ export class KeptTable {
       copiesRefused: ({ reason }) => copies.refused(reason),
       masksFull: (number, masks) => this.#masksFull(source.portIdOf(number), masks),
       lost: (ifindex, packets) => ports.lost(ifindex, packets),
-      absence: (number) => room.absenceOf(source.portIdOf(number)),
+      absence: (number) => this.#absenceOf(source.portIdOf(number)),
       mostUnderWay: MOST_UNDER_WAY,
       carried: (slot, packets, bytes) => source.carried?.(slot, packets, bytes),
       resumes: source.resume !== undefined,
@@ -124,6 +124,13 @@ export class KeptTable {
   /** Whether nothing else looks at the packets of a port. */
   isOpen(one: PortPrograms): boolean {
     return this.source.isOpen?.(one.port.id) ?? true;
+  }
+
+  /** Why a port of the switch is not among its ports, as the rest of a sentence that begins with the port; null when that is not known. */
+  #absenceOf(portId: number): string | null {
+    const by = this.#room.ports.of(portId)?.source ?? null;
+    if (by !== null && by !== this) return `is decided about by ${by.source.name}`;
+    return this.#room.absenceOf(portId);
   }
 
   /** Tell the tables what a port is now. */

@@ -53,6 +53,11 @@ export class Manifest {
     return new Manifest(ArrayMap.open(path, options));
   }
 
+  /** Pin it anew, where its pin is gone. @throws SystemError */
+  pin(path: string): void {
+    this.#map.pin(path);
+  }
+
   /** @throws RangeError when it does not fit into 64 KB: larger things belong into maps of their own */
   write({ generation, layout, data }: ManifestContent): void {
     const text = new TextEncoder().encode(JSON.stringify({ layout, data }));

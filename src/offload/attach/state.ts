@@ -16,7 +16,7 @@
 import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { BpfError, Link, type MapHandle, Program, type ProgramType, unpin } from '../../bpf/index.ts';
-import { isBpfFileSystem, isOwnFolder, lookAt, mountAt } from '../../host/index.ts';
+import { isBpfFileSystem, isOwnFolder, lookAt, mountAt, SystemError } from '../../host/index.ts';
 import { Attachment, type AttachRequest, type AttachResult, attach, HOOKS, type Hook, LINK_TYPE } from './hook.ts';
 import { type Json, Manifest, type ManifestContent } from './manifest.ts';
 
@@ -71,6 +71,8 @@ export class OffloadState {
   readonly #manifest: Manifest;
   readonly #attachments = new Map<string, Attachment>();
   #generation: number;
+  /** Paths of what was pinned for the generation in use, as far as this process has done it. */
+  #generationPins: readonly string[] = [];
 
   private constructor(options: StateOptions, manifest: Manifest, generation: number) {
     this.folder = options.folder;
@@ -145,11 +147,19 @@ export class OffloadState {
     const number = Math.max(this.#generation, ...this.#generations()) + 1;
     for (const kind of ['maps', 'programs'])
       mkdirSync(join(this.folder, `${number}`, kind), { recursive: true, mode: 0o700 });
+    const pins: string[] = [];
+    const pin = (what: MapHandle | Program, path: string) => {
+      what.pin(path);
+      pins.push(path);
+    };
     return {
       number,
-      pinMap: (name, map) => map.pin(this.#path(number, 'maps', name)),
-      pinProgram: (name, program) => program.pin(this.#path(number, 'programs', name)),
-      commit: (data) => this.#commit(number, data),
+      pinMap: (name, map) => pin(map, this.#path(number, 'maps', name)),
+      pinProgram: (name, program) => pin(program, this.#path(number, 'programs', name)),
+      commit: (data) => {
+        this.#commit(number, data);
+        this.#generationPins = pins;
+      },
       abandon: () => rmSync(join(this.folder, `${number}`), { recursive: true, force: true }),
     };
   }
@@ -165,8 +175,45 @@ export class OffloadState {
     this.#removeOtherGenerations();
   }
 
+  /** What of it is not pinned where it should be, as somebody has removed it or it could not be: a path, the first of them; null when all is there. */
+  get missing(): string | null {
+    const pins = [this.#manifestPath, ...this.#generationPins, ...this.#unpinned().map(({ path }) => path)];
+    return pins.find((path) => lookAt(path) === null) ?? null;
+  }
+
+  /** Whether something of the generation in use is not pinned any more: pin it as another generation. */
+  get generationIsMissing(): boolean {
+    return this.#generationPins.some((path) => lookAt(path) === null);
+  }
+
   /**
-   * Attach a program and keep it attached beyond the process.
+   * Pin the manifest and all links again that are not pinned any more. Maps and programs are for the caller to pin, as another generation.
+   * @throws PinningError, SystemError
+   */
+  pinAgain(): void {
+    checkStateFolder(this.folder);
+    mkdirSync(join(this.folder, 'links'), { recursive: true, mode: 0o700 });
+    for (const { path, attachment } of this.#unpinned()) attachment.pin(path);
+    // It describes the rest.
+    if (lookAt(this.#manifestPath) === null) this.#manifest.pin(this.#manifestPath);
+  }
+
+  /** Links that hold a program and have no pin. */
+  #unpinned(): { readonly path: string; readonly attachment: Attachment }[] {
+    const links = [...this.#attachments].map(([key, attachment]) => ({ path: this.#linkPath(key), attachment }));
+    return links.filter(({ path, attachment }) => lookAt(path) === null && attachment.present);
+  }
+
+  get #manifestPath(): string {
+    return join(this.folder, 'manifest');
+  }
+
+  #linkPath(key: string): string {
+    return join(this.folder, 'links', key);
+  }
+
+  /**
+   * Attach a program and keep it attached beyond the process. Where it cannot be pinned it is attached all the same, and {@link missing} says so.
    * @returns as {@link attach}; refused, too, when this state has the place already
    * @throws PrivilegeError, SystemError
    */
@@ -175,14 +222,13 @@ export class OffloadState {
     const { attachment } = result;
     if (attachment === null) return result;
     const key = linkName(attachment.hook, attachment.ifindex);
-    try {
-      this.#forget(key);
-      attachment.pin(join(this.folder, 'links', key));
-    } catch (error) {
-      attachment.detach();
-      throw error;
-    }
+    this.#forget(key);
     this.#attachments.set(key, attachment);
+    try {
+      attachment.pin(this.#linkPath(key));
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+    }
     return result;
   }
 
@@ -239,7 +285,7 @@ export class OffloadState {
   #forget(key: string): void {
     this.#attachments.get(key)?.detach();
     this.#attachments.delete(key);
-    unpin(join(this.folder, 'links', key));
+    unpin(this.#linkPath(key));
   }
 
   /** Numbers of all that are there, in use or not. */

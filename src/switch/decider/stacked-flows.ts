@@ -87,7 +87,7 @@ export class StackedFlows {
   }
 
   /** What whoever runs flows elsewhere is given of them. Port numbers are the switch's. */
-  source(name: string): Pick<FlowSource, 'name' | 'table' | 'portIdOf' | 'numberOf' | 'describe' | 'carried'> {
+  source(name: string): Pick<FlowSource, 'name' | 'table' | 'portIdOf' | 'numberOf' | 'describe' | 'apart' | 'carried'> {
     const { flows, ports } = this;
     return {
       name,
@@ -98,6 +98,7 @@ export class StackedFlows {
         const { deciders = [], drop = null } = flows.recordOf(slot) ?? {};
         return { deciders, drop: drop === null ? null : `${drop.by}:${drop.reason}` };
       },
+      apart: () => flows.everyPacketReasons,
       carried: (slot, packets, bytes) => this.carried(slot, packets, bytes),
     };
   }
