@@ -46,8 +46,8 @@ export {
   type PuntClaim,
   type PuntCounters,
   type PuntHandler,
-  type PuntTrouble,
   type PuntRecord,
+  type PuntTrouble,
 } from './punt-channel.ts';
 export { removeLeftPuntPair } from './punt-pair.ts';
 export { memoryFile, ownDescriptors, replaceProcess } from './replace-process.ts';

@@ -18,6 +18,8 @@ export class MappedConnections implements ConnectionStore {
   readonly #arrays: KeptArrays;
   readonly #warn: (message: string) => void;
   #isPlain = false;
+  /** Why the arrays are not pinned, when that was last tried; null when they are. */
+  #pinTrouble: string | null = null;
 
   /** @param warn told of what cannot be as it should */
   constructor(identity: string, warn: (message: string) => void) {
@@ -57,6 +59,20 @@ export class MappedConnections implements ConnectionStore {
       this.#isPlain = true;
       return plainMemory(capacity);
     }
+  }
+
+  /** See that connections outlive the process, and pin them again where somebody has removed that. */
+  lookAfter(): void {
+    let trouble: string | null = null;
+    try {
+      const path = this.#arrays.pinAgain();
+      if (path !== null) this.#warn(`${path} was removed by somebody: connections are pinned again`);
+    } catch (error) {
+      trouble = messageOf(error);
+    }
+    if (trouble !== null && trouble !== this.#pinTrouble)
+      this.#warn(`connections end with the daemon, as they cannot be pinned: ${trouble}`);
+    this.#pinTrouble = trouble;
   }
 
   close(keeps: boolean): void {

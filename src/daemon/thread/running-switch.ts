@@ -61,6 +61,7 @@ export class RunningSwitch {
   readonly #pulse: Pulse;
   /** What is known of connections; whoever tracks any has it of the switch's host services. */
   readonly #connections: Connections;
+  readonly #store: MappedConnections;
   readonly #tracked: TrackedConnections;
   readonly #switch: VirtualSwitch;
   readonly #offload: OffloadKeeper;
@@ -82,8 +83,8 @@ export class RunningSwitch {
     this.#loop = loop;
     this.#up = up;
     this.#pulse = pulse;
-    const store = new MappedConnections(identity, (message) => this.#event('warning', '', message));
-    this.#connections = new Connections({ nowMs: monotonicMs, store });
+    this.#store = new MappedConnections(identity, (message) => this.#event('warning', '', message));
+    this.#connections = new Connections({ nowMs: monotonicMs, store: this.#store });
     this.#tracked = new TrackedConnections(this.#connections, monotonicMs);
     this.#switch = createSwitch({ name: 'default', host: this.#hostServices() });
     this.#switch.onEvent((event) => this.#onSwitchEvent(event));
@@ -348,6 +349,7 @@ export class RunningSwitch {
     this.#pulse.look();
     this.#switch.tick();
     this.#connections.tick();
+    this.#store.lookAfter();
     for (const { subject, message } of this.#fdb.takeMoves()) this.#event('address-moved', subject, message);
     const full = this.#fdb.takeFull(monotonicMs());
     if (full !== null) this.#event('warning', full.subject, full.message);

@@ -3,11 +3,11 @@
  * has the place of all). They belong to no flow table.
  */
 import { mkdirSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { ArrayMap, bytes } from '../../bpf/index.ts';
 import { isOwnFolder, lookAt } from '../../host/index.ts';
 import { messageOf } from '../contract.ts';
-import { findPins, makePins } from './pin-place.ts';
+import { findPins, makePins, restorePins } from './pin-place.ts';
 
 export class KeptArrays {
   readonly #identity: string;
@@ -58,6 +58,22 @@ export class KeptArrays {
   /** The maps themselves, for programs. */
   map(name: string): ArrayMap<Uint8Array> | undefined {
     return this.#arrays.get(name);
+  }
+
+  /**
+   * Pin again what is not pinned any more, as somebody has removed it.
+   * @returns the first path that was missing; null when all is there, or nothing is to be
+   * @throws SystemError, PinningError, ForeignFileError when it cannot be pinned
+   */
+  pinAgain(): string | null {
+    const folder = this.#folder;
+    if (folder === null) return null;
+    const missing = [...this.#arrays].filter(([name]) => lookAt(join(folder, name)) === null);
+    if (missing.length === 0) return null;
+    restorePins(this.#identity, dirname(folder));
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    for (const [name, array] of missing) array.pin(join(folder, name));
+    return join(folder, missing[0][0]);
   }
 
   /** @param keeps leave what is pinned for the next process */

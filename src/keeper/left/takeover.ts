@@ -208,7 +208,9 @@ export class Takeover {
       }
     }
     if (!this.#pinTrouble.see(trouble, this.#host.nowMs()) || trouble === null) return;
-    this.#host.warn(`${path} is not pinned any more: a restart will interrupt flows, as it cannot be pinned: ${trouble}`);
+    this.#host.warn(
+      `${path} is not pinned any more: a restart will interrupt flows, as it cannot be pinned: ${trouble}`,
+    );
   }
 
   /** The configuration is in force, and the start cannot fail any more: programs at XDP that stand aside for other ones go. */

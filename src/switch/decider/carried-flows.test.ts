@@ -174,6 +174,8 @@ test('what keeps state for each packet has its packets come up, and says why', (
       },
     },
   });
+  const apart = pair.carrier.source?.apart?.() ?? {};
+  expect(apart['port policies: the bandwidth of a port is limited']).toBeGreaterThan(0);
 });
 
 test('while nothing looks at any port, flows are those of who forwards, and again when nothing does any more', () => {

@@ -87,7 +87,9 @@ export class StackedFlows {
   }
 
   /** What whoever runs flows elsewhere is given of them. Port numbers are the switch's. */
-  source(name: string): Pick<FlowSource, 'name' | 'table' | 'portIdOf' | 'numberOf' | 'describe' | 'apart' | 'carried'> {
+  source(
+    name: string,
+  ): Pick<FlowSource, 'name' | 'table' | 'portIdOf' | 'numberOf' | 'describe' | 'apart' | 'carried'> {
     const { flows, ports } = this;
     return {
       name,
