@@ -1,5 +1,5 @@
 /** Captures read by Wireshark's tshark, filters, pipes that close, and capture files as ports. */
-import { closeSync, existsSync, openSync, readFileSync, statSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, linkSync, openSync, readFileSync, statSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { PortInfo, TraceResult } from '../src/daemon/client.ts';
@@ -219,6 +219,23 @@ test('a pipe that a port reads stops nobody: without a writer, with one that is 
     () => world.json<PortInfo>('port', 'show', 'replay').reason === 'the capture has been read to its end',
   );
   expect(world.pings('a', '10.9.0.2')).toBe(true);
+});
+
+test('a recording goes on when its port is made anew, and no file is shared with one that is written', () => {
+  const path = join(world.folder, 'kept.pcapng');
+  world.ok('port', 'add', 'kept', '--kind', 'pcap', '--write', path);
+  for (const speed of ['2', '3']) {
+    world.ok('inject', 'a', `ffffffffffff02000000000188b5${'00'.repeat(50)}`);
+    world.ok('port', 'set', 'kept', `speed=${speed}`);
+  }
+  const link = join(world.folder, 'link.pcapng');
+  linkSync(path, link);
+  const add = (...files: string[]) => world.millrace('port', 'add', 'other', '--kind', 'pcap', ...files);
+  expect(add('--write', link).stderr).toContain('which port "kept" writes');
+  expect(add('--read', link).stderr).toContain('which port "kept" writes');
+  world.ok('port', 'del', 'kept');
+  expect(add('--read', link, '--write', path).stderr).toContain('which it reads');
+  expect(tshark(path, 'eth.type').filter(([type]) => Number(type) === 0x88b5)).toHaveLength(2);
 });
 
 test('a port whose file cannot be written any more says so', async () => {

@@ -36,6 +36,13 @@ test('an unknown key is reported at its place with the key that was probably mea
   ]);
 });
 
+test('issues are told in the order of their places', () => {
+  const places = issuesOf('fdb: { zzz: 1 }\noffload: maybe\nports: { a: { kind: x } }\n').map(
+    (issue) => issue.split(': ')[0],
+  );
+  expect(places).toEqual(['millrace.yaml:1:8', 'millrace.yaml:2:10', 'millrace.yaml:3:20']);
+});
+
 test('an unknown key far from all others is reported with those that are allowed', () => {
   expect(issuesOf('fdb:\n  zzz: 1\n')).toEqual([
     'millrace.yaml:2:3: fdb.zzz: unknown key; allowed here: ageingSeconds, maximum, static',

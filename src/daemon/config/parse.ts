@@ -8,20 +8,21 @@ import { type Document, isScalar, Lexer, LineCounter, Parser, parseDocument, vis
 import { ADDRESS_KEEPER, BUILTIN_EXTENSIONS } from '../extensions.ts';
 import { messageOf } from '../rpc/failure.ts';
 import { flawOf, MAX_LEVELS } from '../rpc/plain-data.ts';
+import { captureFileProblem } from './capture-files.ts';
 import { type ConfigIssue, describeZod, formatIssue, Locator, MOST_ISSUES } from './issues.ts';
-import { type Config, deviceProblem, normalise } from './model.ts';
+import { type Config, deviceProblem, normalise, type Port } from './model.ts';
 import { configSchema } from './schema.ts';
 import { nearest } from './suggest.ts';
 
 /** A configuration is not valid. The message lists the issues, one a line. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
-  /** In the order in which they were found; of very many the first. */
+  /** By their places in the file; of very many those that were found first. */
   readonly issues: readonly ConfigIssue[];
 
   /** @param issues all of them */
   constructor(issues: readonly ConfigIssue[]) {
-    const told = issues.slice(0, MOST_ISSUES);
+    const told = issues.slice(0, MOST_ISSUES).sort((one, other) => one.line - other.line || one.column - other.column);
     const more = issues.length - told.length;
     super([...told.map(formatIssue), ...(more > 0 ? [`and ${more} more like these`] : [])].join('\n'));
     this.issues = told;
@@ -141,7 +142,13 @@ function crossCheck(config: Config, data: unknown, locate: Locator): ConfigIssue
       );
   });
   const devices = new Map<string, string>();
+  const recorders: [string, Port][] = [];
   for (const [name, port] of config.ports) {
+    if (port.kind === 'pcap') {
+      const problem = captureFileProblem(name, port, recorders);
+      if (problem !== null) issues.push(locate.atPath(['ports', name], problem, true));
+      recorders.push([name, port]);
+    }
     if (port.kind !== 'netdev' && port.kind !== 'tap') continue;
     const problem = deviceProblem(port);
     if (problem !== null) issues.push(locate.atPath(['ports', name], problem, true));

@@ -156,22 +156,21 @@ export function openMemory(name: string): MemoryAdapter {
   return new MemoryAdapter({ name });
 }
 
-/** Open capture files. @throws Failure naming the file */
+/** Open capture files. What cannot be played leaves the file that would be written as it is. @throws Failure naming the file */
 export function openPcap(name: string, port: PortOf<'pcap'>): PcapAdapter {
-  const input = port.read === undefined ? null : openFile(port.read, 'read', openFileSource);
+  const { read, write } = port;
+  const input = read === undefined ? null : openFile(read, 'read', openFileSource);
   try {
-    const output = port.write === undefined ? null : openFile(port.write, 'write', openFileSink);
     return new PcapAdapter({
       name,
       speed: port.speed === 'fast' ? 0 : (port.speed ?? 1),
       ...(port.mtuBytes === undefined ? {} : { mtuBytes: port.mtuBytes }),
       ...(input === null ? {} : { input }),
-      ...(output === null ? {} : { output }),
+      ...(write === undefined ? {} : { openOutput: () => openFile(write, 'write', openFileSink) }),
     });
   } catch (error) {
-    input?.close();
-    if (error instanceof Failure || port.read === undefined) throw error;
-    throw new Failure('failed', `cannot play ${port.read}: ${messageOf(error)}`);
+    if (error instanceof Failure || read === undefined) throw error;
+    throw new Failure('failed', `cannot play ${read}: ${messageOf(error)}`);
   }
 }
 

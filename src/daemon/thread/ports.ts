@@ -7,6 +7,7 @@ import type { OffloadKeeper } from '../../keeper/index.ts';
 import { type Adapter, formatMac, PcapAdapter } from '../../net/index.ts';
 import type { Operation, VirtualSwitch } from '../../switch/index.ts';
 import type { PortCounters, PortInfo, PortState } from '../api.ts';
+import { captureFileProblem } from '../config/capture-files.ts';
 import type { OffloadMode, Port } from '../config/model.ts';
 import { propertiesOf } from '../config/policies.ts';
 import { Failure } from '../rpc/failure.ts';
@@ -346,8 +347,17 @@ export class DatapathPorts {
       case 'memory':
         return openMemory(name);
       case 'pcap':
+        this.#checkFiles(name, config);
         return openPcap(name, config);
     }
+  }
+
+  /** @throws Failure for a file that is another port's */
+  #checkFiles(name: string, config: Port): void {
+    const others = [...this.#ports.values()].map((port) => [port.name, port.config] as const);
+    const problem = captureFileProblem(name, config, others);
+    if (problem === null) return;
+    throw new Failure('refused', problem, 'give each port a file of its own');
   }
 
   /** Make the NIC, connect it and let packets in. */

@@ -63,7 +63,12 @@ function packetsOf(path: string): CapturePacket[] {
 test('a capture comes in as fast as it is asked for, and what goes out can be read again', () => {
   const path = join(folder, 'out.pcapng');
   const nowMs = (): number => 1_700_000_000_250.5;
-  const adapter = new PcapAdapter({ name: 'p1', input: openFileSource(fixture), output: openFileSink(path), nowMs });
+  const adapter = new PcapAdapter({
+    name: 'p1',
+    input: openFileSource(fixture),
+    openOutput: () => openFileSink(path),
+    nowMs,
+  });
   const batch = new Batch();
   expect(adapter.receive(batch, 5)).toBe(5);
   expect(adapter.receive(batch, 64)).toBe(2);
@@ -172,7 +177,7 @@ test('a disk that is full ends the output with counted drops and no exception', 
       this.closed += 1;
     },
   };
-  const adapter = new PcapAdapter({ name: 'p', output });
+  const adapter = new PcapAdapter({ name: 'p', openOutput: () => output });
   const packet = new PacketPool({ packets: 1, bufferBytes: 1024 }).allocate();
   if (packet === null) throw new Error('a fresh pool is empty');
   packet.length = 200;
@@ -328,4 +333,55 @@ test('a TCP packet beyond the MTU comes in as the super-packet that it was', () 
     }
     batch.releaseAll();
   }
+});
+
+/** Send frames of these lengths into a file, as a port that is made for it and closed again. */
+function record(path: string, ...lengths: number[]): void {
+  const frames = Buffer.concat([recording([]), ...lengths.map((length) => recording([1], length).subarray(24))]);
+  const adapter = new PcapAdapter({ name: 'p', input: sourceOf(frames), openOutput: () => openFileSink(path) });
+  const batch = new Batch();
+  adapter.receive(batch, 64);
+  for (const packet of batch.packets.slice(0, batch.count)) adapter.transmit(packet, TagAction.KEEP);
+  adapter.close();
+  batch.releaseAll();
+}
+
+const lengthsIn = (path: string) => packetsOf(path).map((packet) => packet.data.length);
+
+test('a port that is made anew goes on at the end of its file', () => {
+  const path = join(folder, 'again.pcapng');
+  record(path, 60, 61);
+  record(path);
+  record(path, 62);
+  expect(lengthsIn(path)).toEqual([60, 61, 62]);
+});
+
+test('a packet of which a killed writer has left a part is cut off before the file is gone on with', () => {
+  const whole = join(folder, 'whole.pcapng');
+  record(whole, 60, 61, 62, 1_000);
+  const bytes = readFileSync(whole);
+  for (const missing of [1, 3, 4, 8, 500, 1_030]) {
+    const path = join(folder, `torn-${missing}.pcapng`);
+    writeFileSync(path, bytes.subarray(0, bytes.length - missing));
+    record(path, 63);
+    expect(lengthsIn(path), `${missing} bytes are missing`).toEqual([60, 61, 62, 63]);
+  }
+});
+
+test('a file that cannot be gone on with is refused and stays as it is', () => {
+  const path = join(folder, 'notes');
+  const big = Buffer.concat([readFileSync(fixture), Buffer.alloc(600_000)]);
+  for (const content of [Buffer.from('not a capture at all'), Buffer.from('x'), recording([1, 2]), big]) {
+    writeFileSync(path, content);
+    expect(() => openFileSink(path)).toThrow('it is not a whole pcapng');
+    expect(readFileSync(path).equals(content)).toBe(true);
+  }
+});
+
+test('nothing is opened for writing before the capture that is to be read has been found good', () => {
+  const openOutput = () => {
+    throw new Error('the output was opened');
+  };
+  const input = sourceOf(Buffer.from('no capture, and long enough to see that'));
+  expect(() => new PcapAdapter({ name: 'p', input, openOutput })).toThrow(CaptureError);
 });

@@ -28,8 +28,8 @@ import { type AdapterSettings, bufferSettings, macAddressFromName } from './sett
 export interface PcapAdapterSettings extends AdapterSettings {
   /** The capture to receive from; the adapter closes it. Nothing is received without one. */
   input?: ByteSource;
-  /** Where to write what is transmitted; the adapter closes it. Without one, frames are counted only. */
-  output?: ByteSink;
+  /** Opens where to write what is transmitted, once the input has been found good; the adapter closes it. Without one, frames are counted only. */
+  openOutput?: () => ByteSink;
   /** Milliseconds since 1970 with their fraction; the system's clock by default. */
   nowMs?: () => number;
   /** 1 for the speed of the recording, 2 for twice as fast; by default frames come as fast as they are asked for. */
@@ -70,7 +70,7 @@ export class PcapAdapter implements Adapter {
   readonly #chunk = new Uint8Array(CHUNK_BYTES);
   readonly #now: CaptureTime = { seconds: 0, nanoseconds: 0 };
   #input: ByteSource | null;
-  #output: ByteSink | null;
+  #output: ByteSink | null = null;
   #writer: PcapngWriter | null = null;
   #outputFailed = false;
   /** The next frame, read ahead; with an input and without it, reading goes on at the next call. */
@@ -97,14 +97,13 @@ export class PcapAdapter implements Adapter {
     }
     this.#recording = new RecordingClock(this.#speed);
     this.#input = settings.input ?? null;
-    this.#output = settings.output ?? null;
     // Captures hold super-packets whatever the output takes.
     const buffers = bufferSettings(65_535, 0);
     this.#pool = new PacketPool({ packets: settings.poolPackets ?? 256, ...buffers });
     try {
       this.#readAhead();
       if (this.failure !== null) throw this.failure;
-      this.#startOutput(settings.snapLengthBytes ?? 0);
+      this.#startOutput(settings.openOutput?.() ?? null, settings.snapLengthBytes ?? 0);
     } catch (error) {
       this.close();
       throw error;
@@ -213,8 +212,8 @@ export class PcapAdapter implements Adapter {
     this.counters.transmittedBytes += packet.length;
   }
 
-  #startOutput(snapLengthBytes: number): void {
-    const output = this.#output;
+  #startOutput(output: ByteSink | null, snapLengthBytes: number): void {
+    this.#output = output;
     if (output === null) return;
     this.#writer = new PcapngWriter((chunk) => output.write(chunk), { application: 'millrace' });
     this.#writer.addInterface({ name: this.name, snapLengthBytes, macAddress: this.macAddress });

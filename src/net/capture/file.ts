@@ -4,6 +4,7 @@
  */
 import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, type Stats, writeSync } from 'node:fs';
 import { CaptureError } from './error.ts';
+import { endOfBlocks } from './pcapng-end.ts';
 
 /** What {@link ByteSource.read} gives while nothing is there, and more may come. */
 export const NOTHING_YET = -1;
@@ -68,25 +69,45 @@ function pipeReader(fd: number): (into: Uint8Array) => number {
 }
 
 /**
- * Create a file, or empty it.
- * @throws the error of node:fs, with its path and code; CaptureError for anything but a file, which is left as it was
+ * Create a file, or go on behind what is in one: the pcapng that is written to it is a further section. Part of a packet at its end, which a writer that was
+ * killed has left, is cut off.
+ * @throws the error of node:fs, with its path and code; CaptureError for anything but a file that is empty or pcapng, which is left as it was
  */
 export function openFileSink(path: string): ByteSink {
-  const { O_WRONLY, O_CREAT, O_NOCTTY, O_NONBLOCK } = constants;
-  const fd = openAtOnce(path, O_WRONLY | O_CREAT | O_NOCTTY | O_NONBLOCK);
+  const { O_WRONLY, O_CREAT, O_APPEND, O_NOCTTY, O_NONBLOCK } = constants;
+  const fd = openAtOnce(path, O_WRONLY | O_CREAT | O_APPEND | O_NOCTTY | O_NONBLOCK);
   const close = closeOnce(fd);
-  const stats = fstatSync(fd);
-  if (!stats.isFile()) {
+  try {
+    const stats = fstatSync(fd);
+    if (!stats.isFile()) {
+      throw new CaptureError(`it is ${kindOf(stats)}; a port writes files only, \`millrace capture\` writes anywhere`);
+    }
+    if (stats.size > 0) goOn(fd, stats.size);
+  } catch (error) {
     close();
-    throw new CaptureError(`it is ${kindOf(stats)}; a port writes files only, \`millrace capture\` writes anywhere`);
+    throw error;
   }
-  ftruncateSync(fd);
   return {
     write(chunk) {
       for (let at = 0; at < chunk.length; ) at += writeSync(fd, chunk, at);
     },
     close,
   };
+}
+
+/** Let the file end where its last whole block does. The end is read by way of its descriptor, so that it is the same file. */
+function goOn(fd: number, sizeBytes: number): void {
+  const reading = openSync(`/proc/self/fd/${fd}`, constants.O_RDONLY);
+  let end: number | null;
+  try {
+    end = endOfBlocks(reading, sizeBytes);
+  } finally {
+    closeSync(reading);
+  }
+  if (end === null) {
+    throw new CaptureError('there is such a file, and it is not a whole pcapng; take it away, or name another');
+  }
+  if (end < sizeBytes) ftruncateSync(fd, end);
 }
 
 function closeOnce(fd: number): () => void {
