@@ -6,7 +6,7 @@ import { tickClock } from '../src/bpf/index.ts';
 import { ConnectionTable, kindOf, RecordWord, Status, Tuple, TupleWord } from '../src/connections/index.ts';
 import { IpProtocol } from '../src/net/index.ts';
 import type { OffloadHook } from '../src/offload/actions/contract.ts';
-import { TrackRequest } from '../src/offload/connections/track.ts';
+import { TrackRequest } from '../src/offload/connections/request.ts';
 import { ConnectionMaps } from '../src/offload/testing/connection-maps.ts';
 import { TrackingProgram } from '../src/offload/testing/tracking-program.ts';
 import { median } from './statistics.ts';

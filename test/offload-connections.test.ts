@@ -6,12 +6,16 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { ArrayMap, at, bytes, R1, R2, R3, R5, type TickClock, tickClock, XDP } from '../src/bpf/index.ts';
 import { LiveFrameRun } from '../src/bpf/program/test-run.ts';
 import {
+  BUCKET_WORDS,
+  bucketsFor,
   ConnectionAction,
   type ConnectionMemory,
   type ConnectionRequest,
   ConnectionState,
   ConnectionTable,
   ControlWord,
+  ENTRY_MASK,
+  firstBucket,
   Kind,
   kindOf,
   plainMemory,
@@ -22,6 +26,7 @@ import {
   STATE_MASK,
   STREAM_AT,
   Status,
+  secondBucket,
   stateText,
   TCP_STATE_NAMES,
   TcpState,
@@ -36,9 +41,9 @@ import { packetOf } from '../src/connections/testing/lab.ts';
 import { Word } from '../src/flow/index.ts';
 import { Checksum, HeaderOffsets, IpProtocol, type TcpOption } from '../src/net/index.ts';
 import { ofTracked } from '../src/offload/connections/code.ts';
+import { TrackRequest } from '../src/offload/connections/request.ts';
 import { trackStage } from '../src/offload/connections/stage.ts';
 import { eitherSide } from '../src/offload/connections/tcp.ts';
-import { TrackRequest } from '../src/offload/connections/track.ts';
 import { TranslateResult } from '../src/offload/connections/translate.ts';
 import { TrackedWord } from '../src/offload/layout/sizes.ts';
 import { Found } from '../src/offload/program/facts.ts';
@@ -309,8 +314,11 @@ class Steps {
     const request = { ...this.#request(tuple.isIpv6, false), zone: tuple.zone };
     // Packets come by the tuple of their own direction.
     if (tuple.protocol === IpProtocol.UDP) world.send(udp(from, to, 'x'.repeat(1 + random.below(40))), request);
-    else if (tuple.protocol === IpProtocol.TCP) world.send(this.#segment(record, direction, from, to), request);
-    else {
+    else if (tuple.protocol === IpProtocol.TCP) {
+      const frame = this.#segment(record, direction, from, to);
+      // Sent again and again, now and then.
+      for (let left = random.once(12) ? 1 + random.below(9) : 1; left > 0; left -= 1) world.send(frame, request);
+    } else {
       const isAnswer = (tuple.destinationPort >>> 8) % 2 === (tuple.isIpv6 ? 1 : 0) && direction === 1;
       const id = tuple.sourcePort;
       world.send(echo(end(from.address, id), end(to.address, id), isAnswer), request);
@@ -393,6 +401,12 @@ class Steps {
     random.pick([
       () =>
         world.poke(record, RecordWord.LAST_SEEN, (seen) => seen - random.pick([1000, 31_000, 200_000, 400_000_000])),
+      () => {
+        // It expires right now.
+        const place = (world.word(record, RecordWord.STATE) >>> 8) & 0xff;
+        world.poke(record, RecordWord.LAST_SEEN, () => world.nowMs - world.plain.table.timeOuts.get(0, place));
+        this.#goOn(record);
+      },
       () =>
         world.poke(record, STREAM_AT, (at) => (world.tuple(record, 0).protocol === IpProtocol.UDP ? at - 3000 : at)),
       () => world.poke(record, RecordWord.MARK, () => random.word()),
@@ -490,6 +504,26 @@ describe.each(['tc', 'xdp'] as const)('at %s', (hook) => {
     world.send(udp(a, c));
     expect([world.carried, world.up, world.plain.table.size]).toEqual([1, 4, 0]);
   });
+});
+
+test('a connection is found in its second bucket as well', () => {
+  const world = new World('xdp');
+  const [a, c] = [end('10.0.0.1', 4000), end('10.0.0.2', 53)];
+  world.send(udp(a, c), { commit: true });
+  world.send(udp(c, a));
+  const tuple = world.tuple(1, 0);
+  const hash = world.plain.table.hash(tuple);
+  const buckets = bucketsFor(CAPACITY);
+  const [first, second] = [firstBucket(hash, buckets), secondBucket(hash, buckets)].map((one) => one * BUCKET_WORDS);
+  expect(first).not.toBe(second);
+  for (const { index } of [world.mapped.memory, world.plain.memory]) {
+    const place = index.findIndex((word, at) => word !== 0 && (word & ENTRY_MASK) === 2 && at >= first);
+    // Making room moves entries in this order.
+    index[index.indexOf(0, second)] = index[place];
+    index[place] = 0;
+  }
+  world.send(udp(a, c));
+  expect([world.carried, world.up]).toEqual([1, 2]);
 });
 
 /** Counts packets whose connection has the mark that its ports make, and those of which it has another. */

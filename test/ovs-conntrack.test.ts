@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type End, echo, end, tcp, udp, unreachable } from '../src/connections/testing/frames.ts';
 import { packetOf } from '../src/connections/testing/lab.ts';
+import type { OffloadInfo } from '../src/daemon/client.ts';
 import {
   Batch,
   describe as describeFrame,
@@ -138,6 +139,28 @@ describe.runIf(hasOpenVSwitch()).each(['off', 'require'] as const)('with offload
     const { a } = await say('b', answers, 2);
     expect(a.sort()).toEqual(['10.0.0.2:80 > 10.0.0.1:1', '10.0.0.2:80 > 10.0.0.1:2']);
     expect(lab.world.ok('drops')).toMatch(/nat.exhausted/i);
+  });
+
+  test.runIf(offload === 'require')('what is established is carried by the kernel, translated both ways', async () => {
+    lab.rules(...SNAT.map((rule) => rule.replaceAll('zone=4', 'zone=14')));
+    const [out] = (await say('a', [udp(inside, outside)], 1)).b;
+    const answer = udp(outside, end('10.0.0.100', Number(/:(\d+) >/.exec(out)?.[1])));
+    const carried = (name: string) =>
+      lab.world.json<OffloadInfo>('offload', 'show').ports.find(({ port }) => port === name)?.carriedPackets ?? 0;
+    for (const [name, frame, to, wanted] of [
+      ['b', answer, 'a', '10.0.0.2:80 > 10.0.0.1:1000'],
+      ['a', udp(inside, outside), 'b', out],
+    ] as const) {
+      await until(
+        `the kernel carries what comes in at ${name}`,
+        async () => {
+          const before = carried(name);
+          expect((await say(name, Array(5).fill(frame), 5))[to]).toEqual(Array(5).fill(wanted));
+          return carried(name) >= before + 5;
+        },
+        60_000,
+      );
+    }
   });
 
   test('errors about translated packets come back as their sender knows them', async () => {

@@ -5,7 +5,13 @@
  */
 import type { FlowRegistration, FlowRegistry, FlowSource } from '../flow/index.ts';
 import type { MovedTo } from '../host/index.ts';
-import { decideOffload, type OffloadDecision, type OffloadSetting, offloadSupport } from '../offload/index.ts';
+import {
+  type ConnectionReferences,
+  decideOffload,
+  type OffloadDecision,
+  type OffloadSetting,
+  offloadSupport,
+} from '../offload/index.ts';
 import { KeeperError, type KeeperHost, type KeptPort } from './contract.ts';
 import { CaptureCopies } from './copies/copies.ts';
 import { Takeover } from './left/takeover.ts';
@@ -58,6 +64,11 @@ export class OffloadKeeper implements FlowRegistry, OffloadSwitch {
   /** Bring what the kernel has counted to the tables, and to the ports. */
   sync(): void {
     this.#running.sync();
+  }
+
+  /** There is a table of connections that programs can read, or there is none any more. */
+  setConnections(connections: ConnectionReferences | null): void {
+    this.#running.setConnections(connections);
   }
 
   get mode(): OffloadSetting {

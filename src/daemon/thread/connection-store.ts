@@ -8,6 +8,7 @@ import {
   plainMemory,
 } from '../../connections/index.ts';
 import { KeptArrays } from '../../keeper/index.ts';
+import { type ConnectionReferences, MAXIMUM_MAPPED_CONNECTIONS } from '../../offload/index.ts';
 import { messageOf } from '../../switch/index.ts';
 
 const WORD_BYTES = 4;
@@ -17,14 +18,28 @@ const REST_MS = 20;
 export class MappedConnections implements ConnectionStore {
   readonly #arrays: KeptArrays;
   readonly #warn: (message: string) => void;
+  readonly #made: () => void;
   #isPlain = false;
   /** Why the arrays are not pinned, when that was last tried; null when they are. */
   #pinTrouble: string | null = null;
+  #capacity = 0;
 
-  /** @param warn told of what cannot be as it should */
-  constructor(identity: string, warn: (message: string) => void) {
+  /**
+   * @param warn told of what cannot be as it should
+   * @param made told of each new table
+   */
+  constructor(identity: string, warn: (message: string) => void, made: () => void) {
     this.#arrays = new KeptArrays(identity, 'connections');
     this.#warn = warn;
+    this.#made = made;
+  }
+
+  /** The arrays of the table, for programs; null when there are none, or more connections than programs can reach. */
+  get references(): ConnectionReferences | null {
+    const [control, index, records] = ['control', 'index', 'records'].map((name) => this.#arrays.map(name));
+    if (this.#isPlain || control === undefined || index === undefined || records === undefined) return null;
+    const capacity = this.#capacity;
+    return capacity > MAXIMUM_MAPPED_CONNECTIONS ? null : { capacity, control, index, records };
   }
 
   get restMs(): number {
@@ -40,6 +55,7 @@ export class MappedConnections implements ConnectionStore {
       const sizes = memorySizes(capacity);
       const index = this.#arrays.left('index', sizes.index * WORD_BYTES);
       const records = this.#arrays.left('records', sizes.records * WORD_BYTES);
+      this.#capacity = capacity;
       return index === null || records === null ? null : { control, index, records };
     } catch (error) {
       this.#warn(`connections that were left cannot be taken up: ${messageOf(error)}`);
@@ -53,6 +69,8 @@ export class MappedConnections implements ConnectionStore {
     try {
       const { words, transient } = this.#arrays.make(sizes);
       if (transient !== null) this.#warn(`connections end with the daemon: ${transient}`);
+      this.#capacity = capacity;
+      this.#made();
       return words;
     } catch (error) {
       this.#warn(`connections end with the daemon: ${messageOf(error)}`);

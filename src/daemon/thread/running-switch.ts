@@ -83,7 +83,11 @@ export class RunningSwitch {
     this.#loop = loop;
     this.#up = up;
     this.#pulse = pulse;
-    this.#store = new MappedConnections(identity, (message) => this.#event('warning', '', message));
+    this.#store = new MappedConnections(
+      identity,
+      (message) => this.#event('warning', '', message),
+      () => this.#offload.setConnections(this.#store.references),
+    );
     this.#connections = new Connections({ nowMs: monotonicMs, store: this.#store });
     this.#tracked = new TrackedConnections(this.#connections, monotonicMs);
     this.#switch = createSwitch({ name: 'default', host: this.#hostServices() });
@@ -102,7 +106,7 @@ export class RunningSwitch {
       portOf: (id) => this.#ports.withId(id),
       extensionRuns: (name) => this.#stack.running(name),
     });
-    this.#adoptConnections();
+    this.#adoptConnections(store);
     hub.copyFrom(this.#offload.copies);
     this.#ports = new DatapathPorts(this.#switch, loop, this.#offload, {
       onState: (port, message) => this.#event('port-state', port.name, message),
@@ -138,10 +142,12 @@ export class RunningSwitch {
     });
   }
 
-  #adoptConnections(): void {
+  #adoptConnections(store: MappedConnections): void {
     try {
       const report = this.#connections.adopt();
-      if (report !== null) this.#log('info', 'connections that were left go on', { ...report });
+      if (report === null) return;
+      this.#log('info', 'connections that were left go on', { ...report });
+      this.#offload.setConnections(store.references);
     } catch (error) {
       this.#event('warning', '', `connections that were left cannot be taken up: ${messageOf(error)}`);
     }

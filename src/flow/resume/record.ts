@@ -8,7 +8,7 @@
  *     88  words 45 on of the flow key: the tunnel's id, addresses, ports, flags and options; as many as said above
  *         32 bits of no meaning: room into which the frame's MAC addresses may be moved when a tag is put behind them
  *
- * Words that nothing is known of are 0: so are priority, mark and connection in what programs hand up, and they have no tunnel. The position says how
+ * Words that nothing is known of are 0: so are priority and mark in what programs hand up, and they have no tunnel. The position says how
  * far the actions are; there is one, before a look-up. Neighbours: datapath.ts goes on with such a packet; offload/punt writes the record as eBPF.
  */
 import { tunnelWords } from '../actions/set/attributes.ts';

@@ -1,12 +1,15 @@
 /** The flow tables that are offered, those first that were offered first, and which of them decides about a port. Neighbours: tables.ts fills it. */
 import type { FlowSource } from '../../flow/index.ts';
-import type { CopyMaps } from '../../offload/index.ts';
+import type { ConnectionReferences, CopyMaps } from '../../offload/index.ts';
 import type { PortPrograms } from '../ports/port.ts';
 import type { KeptTable } from './table.ts';
 
 export class TableSet {
   /** Null for one that does not run in the kernel now. */
   readonly offered = new Map<FlowSource, KeptTable | null>();
+
+  /** What programs track packets by. */
+  connections: ConnectionReferences | null = null;
 
   /** Those that run in the kernel. */
   *running(): Generator<KeptTable, undefined> {
@@ -30,6 +33,12 @@ export class TableSet {
     let isSo = true;
     for (const { flows } of this.running()) if (!flows.setCopies(copies)) isSo = false;
     return isSo;
+  }
+
+  /** Have the programs of all tables, those that come as well, track packets by these connections, or by none. */
+  setConnections(connections: ConnectionReferences | null): void {
+    this.connections = connections;
+    for (const { flows } of this.running()) flows.setConnections(connections);
   }
 
   /** Bring what the kernel has counted to the tables. */

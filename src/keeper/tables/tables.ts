@@ -70,6 +70,7 @@ export class KeptTables implements FlowRegistry {
       puntPath.open();
       this.#workshop ??= startWorkshop((message) => host.warn(message));
       const table = this.#make(source, { ...this.#room, workshop: this.#workshop });
+      table.flows.setConnections(this.#set.connections);
       this.#set.offered.set(source, table);
       host.takers.changed();
       ports.assign();

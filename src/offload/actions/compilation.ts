@@ -29,6 +29,8 @@ export interface PacketState {
   lost: boolean;
   /** A mark or a priority was set. */
   marked: boolean;
+  /** Its connection is tracked in this pass, or was forgotten in it. */
+  connection: 'as it came' | 'forgotten' | 'tracked';
   /** Label stack entries taken off. */
   popped: number;
   /** tc: whether the offset of layer 3 is known again after tags were put on or taken off. */

@@ -126,6 +126,38 @@ test('a changed packet is looked up again at tc, where the engine can go on with
   }
 });
 
+const CONNECTIONS = { connections: true, resumes: true };
+
+test.each([
+  ['tc', 'ct(zone=5),2', 'tc need l3=20 | track() output'],
+  ['tc', 'ct(commit,zone=5,mark=0x1/0xf),2', 'tc need l3=20 | track(mark) output'],
+  ['tc', 'ct(zone=5,nat),recirc(0x1)', 'tc need l3=20,resume | track() translate recirc'],
+  // What tracking does not see may come before it: the packet can still go up then.
+  [
+    'tc',
+    'set(eth(dst=02:00:00:00:00:01)),ct(zone=5,nat),recirc(0x1)',
+    'tc need l3=20,resume | track() ethernet(fm-) translate recirc',
+  ],
+  ['tc', 'ct_clear,ct(zone=5),recirc(0x1)', 'tc need l3=20,resume | track() recirc'],
+  ['tc', 'ct_clear,2', 'tc | ct_clear output'],
+  ['tc', 'ct(commit)', 'tc need l3=20 | track() drop(5)'],
+  ['xdp', 'ct(zone=5),recirc(0x1)', 'xdp need l3=20 | track() recirc'],
+  ['xdp', 'ct(commit,nat(src=10.0.0.9)),2', 'xdp need l3=20 | track() translate output'],
+  ['xdp', 'ct(zone=5,nat),recirc(0x1)', 'recirculation of a changed packet'],
+  ['tc', 'set(tcp(src=1,dst=2)),ct(zone=5),2', 'ct of a packet that was changed'],
+  ['tc', '2,ct(zone=5),3', 'ct behind an output'],
+  ['tc', 'ct(zone=5),ct(zone=6),3', 'ct twice before a recirculation'],
+] as const)('connections at %s: %s is %s', (hook, actions, expected) => {
+  const compiled = compile(TCP, actions, hook, CONNECTIONS);
+  expect('reason' in compiled ? compiled.reason : compiled.shape.id).toBe(expected);
+});
+
+test('a flow that tracks has zone and request, and what mark and label are to be, in its parameters', () => {
+  const compiled = compile(TCP, 'ct(commit,zone=5,mark=0x1/0xf,label=0x2/0xff,nat),2', 'tc', CONNECTIONS);
+  if ('reason' in compiled) throw new Error(compiled.reason);
+  expect([...compiled.parameters]).toEqual([0x0005_0003, 1, 15, 0, 0, 0, 2, 0, 0, 0, 255, 102, 0]);
+});
+
 test.each([
   ['ct(commit),2', 'action ct'],
   ['meter(1),2', 'action meter'],

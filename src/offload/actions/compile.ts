@@ -60,6 +60,7 @@ function stateOf(key: Uint32Array, mask: Uint32Array): PacketState {
     sent: false,
     lost: false,
     marked: false,
+    connection: 'as it came',
     popped: 0,
     layer3Known: true,
   };
@@ -82,9 +83,13 @@ export class ListCompiler {
   /** The path has ended: nothing behind it runs. */
   #ended = false;
 
+  /** Whether the packet was changed before the list began. */
+  readonly beginsChanged: boolean;
+
   constructor(all: Compilation, state: PacketState) {
     this.all = all;
     this.state = state;
+    this.beginsChanged = state.changed;
   }
 
   compile(words: Int32Array, from: number, end: number): Piece | null {
@@ -129,6 +134,12 @@ export class ListCompiler {
     this.piece.steps.push(step);
     this.piece.parameters.push(...parameters);
     return true;
+  }
+
+  /** A step that comes before all that were pushed. */
+  pushFirst(step: Step, ...parameters: number[]): void {
+    this.piece.steps.unshift(step);
+    this.piece.parameters.unshift(...parameters);
   }
 
   /** A step that changes the packet. */

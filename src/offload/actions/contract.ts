@@ -28,6 +28,8 @@ export interface CompileContext {
   absenceOf?(number: number): string;
   /** Whether a packet that was changed, is looked up again and not found can go on in the engine from there; false when left out. */
   readonly resumes?: boolean;
+  /** Whether programs reach the table of connections; flows that track packets are refused otherwise. False when left out. */
+  readonly connections?: boolean;
   /** The secret that the engine's hash action uses; without it flows that hash are refused. */
   readonly hashSecret?: { readonly low: number; readonly high: number };
 }
@@ -64,6 +66,18 @@ export interface EmitContext {
   recirculate?(changed: boolean): void;
   /** Write a check whether the packet, changed and looked up again, could still go up from its port. R6 to R9 must stay. */
   mustResume?(otherwise: Label): void;
+  /**
+   * Write code that tracks the packet, which has not changed since it was looked up; it goes to `punt` when the engine is to do it. R6 to R9 must stay, and so
+   * must the packet.
+   * @param request zone 16, bits of TrackRequest 16
+   * @param mark value and mask that the connection's mark has already, else the packet goes up; null for none
+   * @param label four words of value, then four of mask, in the same way
+   */
+  track?(request: Address, mark: Address | null, label: Address | null): void;
+  /** Write code that translates the packet as tracking has told. R6 to R9 must stay. @param failed where it goes when that cannot be */
+  translate?(failed: Label): void;
+  /** Write code that forgets what tracking has told. R6 to R9 must stay. */
+  forget?(): void;
   /** While copies are wanted: code that shows the packet as it came in. R6 to R9 must stay, and so must the packet. */
   copyIn?(): void;
   /** While copies are wanted: code that shows the packet as it is about to be sent; the ifindex is at an address. The same must stay. */

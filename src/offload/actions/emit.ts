@@ -10,13 +10,14 @@ class StepWriter extends ShapeWriter {
   steps(steps: readonly Step[]): void {
     for (const step of steps) {
       const code = codeOf(step);
+      const leavesTrace = code.leavesNoTrace !== true && code.leavesNoTrace !== this.emit.hook;
       code.check?.(this, step);
-      if (!this.shown && code.leavesNoTrace !== true) {
+      if (!this.shown && leavesTrace) {
         this.shown = true;
         this.emit.copyIn?.();
       }
       code.emit(this, step);
-      this.changed ||= code.leavesNoTrace !== true;
+      this.changed ||= leavesTrace;
     }
   }
 }

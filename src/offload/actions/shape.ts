@@ -4,6 +4,7 @@
  */
 import type { LengthStep } from './check-length.ts';
 import type { OffloadHook } from './contract.ts';
+import type { ForgetStep, TrackStep, TranslateStep } from './ct.ts';
 import type { DecTtlStep } from './dec-ttl.ts';
 import type { DropStep } from './drop.ts';
 import type { EthernetStep } from './ethernet.ts';
@@ -44,7 +45,10 @@ export type Step =
   | HashStep
   | RecirculateStep
   | LengthStep
-  | DropStep;
+  | DropStep
+  | TrackStep
+  | TranslateStep
+  | ForgetStep;
 
 /** What is known of a step by its kind. */
 export interface StepCode<S extends Step = Step> {
@@ -52,8 +56,8 @@ export interface StepCode<S extends Step = Step> {
   name(step: S, inside: (steps: readonly Step[]) => string): string;
   /** How many parameters it has. @param inside the same of steps inside */
   parameters(step: S, inside: (steps: readonly Step[]) => number): number;
-  /** Whether a packet may still be handed up behind it, as if it had just come. False when left out. */
-  readonly leavesNoTrace?: boolean;
+  /** Whether a packet may still be handed up behind it, as if it had just come, always or at a hook. False when left out. */
+  readonly leavesNoTrace?: boolean | OffloadHook;
   /** What has to be found out before copies are shown to captures. */
   check?(writer: ShapeWriter, step: S): void;
   emit(writer: ShapeWriter, step: S): void;

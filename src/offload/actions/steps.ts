@@ -1,6 +1,7 @@
 /** The table of all steps, and what is read off it: the ids of shapes, where their flows send packets, and whether they look them up again. */
 import { length } from './check-length.ts';
 import type { OffloadHook } from './contract.ts';
+import { forget, track, translate } from './ct.ts';
 import { decTtl } from './dec-ttl.ts';
 import { drop } from './drop.ts';
 import { ethernet } from './ethernet.ts';
@@ -32,6 +33,9 @@ const STEPS: { readonly [Kind in Step['kind']]: StepCode<Extract<Step, { kind: K
   recirculate,
   length,
   drop,
+  track,
+  translate,
+  forget,
 };
 
 /** What is known of a step. */

@@ -6,6 +6,7 @@ import { Action, type ActionName, actionName, type ListBounds } from '../../flow
 import { compileCheckLength } from './check-length.ts';
 import { compileClone, compileSample } from './clone.ts';
 import type { ListCompiler } from './compile.ts';
+import { compileCt, compileCtClear } from './ct.ts';
 import { compileDecTtl } from './dec-ttl.ts';
 import { compileDrop } from './drop.ts';
 import { compileHash } from './hash.ts';
@@ -43,11 +44,11 @@ const COMPILERS: { readonly [Name in ActionName]: CompileAction | null } = {
   PUSH_MPLS: compilePushMpls,
   POP_MPLS: compilePopMpls,
   SET_MASKED: compileSet,
-  CT: REFUSED,
+  CT: compileCt,
   TRUNC: compileTrunc,
   PUSH_ETH: REFUSED,
   POP_ETH: REFUSED,
-  CT_CLEAR: REFUSED,
+  CT_CLEAR: compileCtClear,
   PUSH_NSH: REFUSED,
   POP_NSH: REFUSED,
   METER: REFUSED,

@@ -10,8 +10,9 @@ import {
   type Register,
   type TickClock,
 } from '../../bpf/index.ts';
+import { Word } from '../../flow/index.ts';
 import type { OffloadHook } from '../actions/contract.ts';
-import { CpuByte } from '../layout/sizes.ts';
+import { CpuByte, TrackedWord } from '../layout/sizes.ts';
 import type { ConnectionReferences } from './maps.ts';
 
 /** What the code needs to know of the program around it. */
@@ -31,6 +32,7 @@ export type TrackSlots = Readonly<
     | 'request'
     | 'now'
     | 'kind'
+    | 'layer3'
     | 'ports'
     | 'length'
     | 'id'
@@ -59,6 +61,7 @@ export function takeSlots(b: ProgramBuilder): TrackSlots {
     request: word(),
     now: word(),
     kind: word(),
+    layer3: word(),
     ports: word(),
     length: word(),
     id: word(),
@@ -80,6 +83,11 @@ export function ofRecord(word: number): Address {
 /** What tracking tells of the packet: a word of TrackedWord. @param base holds the address of the CPU's part of `cpus` */
 export function ofTracked(word: number, base: Register): Address {
   return at(base, CpuByte.TRACKED + word * 4);
+}
+
+/** What tracking tells of the packet's connection becomes nothing. @param base holds the address of the CPU's part of `cpus` */
+export function forgetConnection(b: ProgramBuilder, base: Register): void {
+  for (let i = 0; i < Word.L2 - Word.CT; i += 1) b.store('u32', ofTracked(TrackedWord.KEY + i, base), 0);
 }
 
 /** Two registers become the packet's first byte, and one behind the last that lies in one piece with it. R6 is the context. */

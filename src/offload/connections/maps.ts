@@ -5,12 +5,11 @@
 import type { MapReference } from '../../bpf/index.ts';
 import { RECORD_WORDS } from '../../connections/index.ts';
 
-export interface ConnectionReferences {
+export type ConnectionArray = 'control' | 'index' | 'records';
+
+export interface ConnectionReferences extends Readonly<Record<ConnectionArray, MapReference>> {
   /** Connections that there is room for, at most {@link MAXIMUM_MAPPED_CONNECTIONS}. */
   readonly capacity: number;
-  readonly control: MapReference;
-  readonly index: MapReference;
-  readonly records: MapReference;
 }
 
 /** The verifier follows offsets into a map up to here (BPF_MAX_VAR_OFF). */

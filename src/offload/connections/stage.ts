@@ -8,7 +8,8 @@ import type { Stage } from '../program/stage.ts';
 import type { ProgramWriter } from '../program/writer.ts';
 import type { ConnectionCode } from './code.ts';
 import type { ConnectionReferences } from './maps.ts';
-import { emitTrackFunction, TRACK_KEY, TrackResult } from './track.ts';
+import { TrackResult } from './request.ts';
+import { emitTrackFunction, TRACK_KEY } from './track.ts';
 
 /** What the functions of this folder need of the program around them. */
 export function connectionCode(writer: ProgramWriter, maps: ConnectionReferences): ConnectionCode {

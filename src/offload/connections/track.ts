@@ -48,26 +48,8 @@ import type { KeyBits } from '../program/stage.ts';
 import { type ConnectionCode, emitNowMs, emitPacket, ofRecord, ofTracked, type TrackSlots, takeSlots } from './code.ts';
 import { emitTupleHash } from './hash.ts';
 import { emitFind, emitRecord, orderLoads } from './look-up.ts';
+import { TrackRequest, TrackResult } from './request.ts';
 import { eitherSide, emitTcp } from './tcp.ts';
-
-/** What is asked for, in the function's last parameter. */
-export const TrackRequest = {
-  /** Packets of translated connections are to be translated. */
-  TRANSLATES: 1,
-  /** No TCP segment is out of window. */
-  LIBERAL: 2,
-  /** The packet's direction is to be the connection's. */
-  FORCED: 4,
-  /** What is told already is of this packet. */
-  GOES_ON: 8,
-} as const;
-
-/** What the function returns. */
-export const TrackResult = {
-  /** The engine is to track the packet; nothing was told anew. */
-  UP: 0,
-  TRACKED: 1,
-} as const;
 
 /** Bits of the flow key that it reads. */
 export const TRACK_KEY: readonly KeyBits[] = [
@@ -76,6 +58,11 @@ export const TRACK_KEY: readonly KeyBits[] = [
   [Word.PORTS, 0xffff_ffff],
   ...Array.from({ length: 8 }, (_, i): KeyBits => [Word.IPV6_SOURCE + i, 0xffff_ffff]),
 ];
+
+/** Headers of IP, without options, and the least of a transport header. */
+const IPV4_BYTES = 20;
+const IPV6_BYTES = 40;
+const TRANSPORT_BYTES = 8;
 
 const ECHO_TYPES = {
   // Request 8 and answer 0; 128 and 129: the bits that do not tell them apart, and what these are.
@@ -118,7 +105,7 @@ function track(code: ConnectionCode): void {
   b.return(TrackResult.UP);
 }
 
-/** The slots of kind, ports and length are filled, and R8 becomes the address of the transport header, of which 8 bytes are there. */
+/** The slots of kind, ports, length and layer3 are filled, and R8 becomes the address of the transport header, of which 8 bytes are there. */
 function readTuple(code: ConnectionCode, slots: TrackSlots, up: Label): void {
   const { b, key } = code;
   code.note('the tuple of the packet');
@@ -138,12 +125,13 @@ function readTuple(code: ConnectionCode, slots: TrackSlots, up: Label): void {
   b.shl(R3, 8);
   b.or(R9, R3);
   b.or(R9, Kind.LIVE);
+  b.store('u32', slots.layer3, R8);
   b.jumpIf(R8, '>', LAYER3_MAXIMUM, up);
   emitPacket(code, R0, R3);
   b.add(R8, R0);
   /** @param lengthAt where its header tells a length, which is R4 less `counted` */
   const network = (headerBytes: number, lengthAt: number, counted: number) => {
-    b.needBytes(R8, R3, headerBytes + 8, R0, up);
+    b.needBytes(R8, R3, headerBytes + TRANSPORT_BYTES, R0, up);
     b.loadNetwork(R4, 'u16', at(R8, lengthAt));
     if (counted > 0) b.sub(R4, counted);
     b.add(R8, headerBytes);
@@ -154,15 +142,14 @@ function readTuple(code: ConnectionCode, slots: TrackSlots, up: Label): void {
     EtherType.IPV6,
     () => {
       b.or(R9, Kind.IPV6);
-      network(40, 4, 0);
+      network(IPV6_BYTES, 4, 0);
     },
     () => {
       b.jumpIf(R1, '!=', EtherType.IPV4, up);
-      network(20, 2, 20);
+      network(IPV4_BYTES, 2, IPV4_BYTES);
     },
   );
   b.store('u32', slots.length, R4);
-  b.store('u32', slots.kind, R9);
   b.block((hasPorts) => {
     b.load(R4, 'u32', key(Word.PORTS, R7));
     b.jumpIf(R2, '==', IpProtocol.TCP, hasPorts);
@@ -191,6 +178,20 @@ function readTuple(code: ConnectionCode, slots: TrackSlots, up: Label): void {
     b.or(R4, R5);
   });
   b.store('u32', slots.ports, R4);
+  // The verifier does not follow what lies in a map: behind this it does not tell versions and protocols apart, and walks the rest once.
+  b.store('u32', ofTracked(TrackedWord.KIND, R7), R9);
+  b.load(R9, 'u32', ofTracked(TrackedWord.KIND, R7));
+  b.store('u32', slots.kind, R9);
+  b.mov(R1, R9);
+  b.and(R1, Kind.IPV6);
+  b.mul(R1, (IPV6_BYTES - IPV4_BYTES) / Kind.IPV6);
+  b.load(R8, 'u32', slots.layer3);
+  b.jumpIf(R8, '>', LAYER3_MAXIMUM, up);
+  b.add(R8, R1);
+  emitPacket(code, R0, R3);
+  b.add(R8, R0);
+  b.add(R8, IPV4_BYTES);
+  b.needBytes(R8, R3, TRANSPORT_BYTES, R0, up);
 }
 
 /** Goes on with connections that were answered, that no helper watches, and that have not expired. The slot of the status is filled. */
@@ -239,8 +240,8 @@ function goesOn({ b }: ConnectionCode, slots: TrackSlots, known: Label, up: Labe
     b.jumpIf(R2, '!=', eitherSide(SideFlag.LIBERAL), up);
   });
   b.block((first) => {
-    b.and(R1, TrackRequest.GOES_ON);
-    b.jumpIf(R1, '==', 0, first);
+    b.and(R1, TrackRequest.GOES_ON | TrackRequest.ANEW);
+    b.jumpIf(R1, '!=', TrackRequest.GOES_ON, first);
     b.load(R1, 'u32', ofTracked(TrackedWord.KEY, R7));
     b.mov(R2, R1);
     b.shr(R2, STATE_SHIFT);

@@ -123,6 +123,8 @@ export const TrackedWord = {
   TARGET: 16,
   /** Not 0 when it is to be translated. */
   TRANSLATES: 25,
+  /** The first word of the record that it is looked up by. */
+  KIND: 26,
 } as const;
 /** Reasons of drops that are counted. */
 export const DROP_REASONS = (CpuByte.TRACKED - CpuByte.DROPS) / 8;

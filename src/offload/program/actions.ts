@@ -9,6 +9,7 @@ import {
   R1,
   R2,
   R3,
+  R4,
   R5,
   R6,
   R7,
@@ -18,10 +19,16 @@ import {
   type Slot,
   XDP_MD,
 } from '../../bpf/index.ts';
+import { Word } from '../../flow/index.ts';
 import { MTU_ALLOWANCE_BYTES } from '../../net/index.ts';
 import type { EmitContext } from '../actions/contract.ts';
 import { emitShape } from '../actions/emit.ts';
 import { emitLength } from '../actions/length.ts';
+import { forgetConnection, ofTracked } from '../connections/code.ts';
+import { TrackRequest, TrackResult } from '../connections/request.ts';
+import { connectionCode } from '../connections/stage.ts';
+import { emitTrackFunction, TRACK_KEY } from '../connections/track.ts';
+import { emitTranslateFunction, TranslateResult } from '../connections/translate.ts';
 import { CopyFlag } from '../copies/layout.ts';
 import { emitCopyFunction } from '../copies/stage.ts';
 import { MAXIMUM_IFINDEX, MAXIMUM_RECIRCULATIONS } from '../layout/limits.ts';
@@ -35,10 +42,11 @@ import {
   PORT_WORDS,
   PortFlag,
   PortWord,
+  TrackedWord,
 } from '../layout/sizes.ts';
 import { drop } from './end.ts';
 import { Found, ResumeSlot } from './facts.ts';
-import { type ProgramPlan, resumes, shapeBits } from './plan.ts';
+import { type ProgramPlan, resumes, shapeBits, tracks } from './plan.ts';
 import type { Stage } from './stage.ts';
 import type { ProgramWriter } from './writer.ts';
 
@@ -51,12 +59,14 @@ export function actionsStage(plan: ProgramPlan, again: boolean, tailCalls: MapRe
   const maps: MapReference[] = [far, devices, ports, ...(plan.observe?.maps ?? [])];
   if (tailCalls !== null) maps.push(tailCalls);
   if (plan.copies !== undefined) maps.push(plan.copies.ring, plan.copies.wanted, plan.copies.scratch);
+  const { connections } = plan;
+  if (connections !== undefined) maps.push(connections.control, connections.index, connections.records);
   return {
     name: 'actions',
     needs: [Found.ENTRY, Found.COUNTED, Found.LAYER3, ...(again ? [Found.DEPTH] : [])],
     // In the first pass nothing is known of the next one before the actions.
     gives: !again && resumes(plan) ? [Found.RESUME] : [],
-    key: shapeBits(plan),
+    key: [...shapeBits(plan), ...(tracks(plan) ? TRACK_KEY : [])],
     maps,
     emit: dispatch,
   };
@@ -84,6 +94,7 @@ function dispatch(writer: ProgramWriter): void {
     recirculate: (changed) => recirculate(writer, changed),
     mustResume: (otherwise) => mustResume(writer, otherwise),
     ...copyCalls(writer),
+    ...connectionCalls(writer),
     ...(observe === undefined ? {} : { observe: (ifindex) => observe.emit(b, ifindex) }),
   };
   b.switch(
@@ -188,6 +199,69 @@ function copyCalls(writer: ProgramWriter): Pick<EmitContext, 'copyIn' | 'copyOut
       b.load(R2, 'u32', ifindex);
       call(CopyFlag.OUT);
     },
+  };
+}
+
+/** The calls for connections, in programs that know some. */
+function connectionCalls(writer: ProgramWriter): Pick<EmitContext, 'track' | 'translate' | 'forget'> {
+  const { b, plan, puntAfterHit } = writer;
+  const { connections } = plan;
+  const forget = () => {
+    writer.cpu(R1);
+    forgetConnection(b, R1);
+  };
+  if (connections === undefined) {
+    // Flows that a former process has left may track packets, and there is no table any more: the engine does it.
+    const track = () => {
+      b.mov(R0, TrackResult.UP);
+      b.jumpIf(R0, '!=', TrackResult.TRACKED, puntAfterHit);
+    };
+    return { track, translate: () => {}, forget };
+  }
+  const code = connectionCode(writer, connections);
+  // Functions that nothing calls are no valid code.
+  let track: FunctionRef | null = null;
+  let translate: FunctionRef | null = null;
+  /** Words of the connection, by R1, have their values already. */
+  const has = (keyWord: number, values: Address, count: number) => {
+    for (let i = 0; i < count; i += 1) {
+      b.load(R2, 'u32', ofTracked(TrackedWord.KEY + keyWord - Word.CT + i, R1));
+      b.load(R3, 'u32', at(values.base, values.offset + (count + i) * 4));
+      b.and(R2, R3);
+      b.load(R3, 'u32', at(values.base, values.offset + i * 4));
+      b.jumpIf(R2, '!=', R3, puntAfterHit);
+    }
+  };
+  return {
+    track: (request, mark, label) => {
+      writer.note('the connection');
+      track ??= emitTrackFunction(code);
+      b.load(R4, 'u32', request);
+      b.mov(R5, R4);
+      b.and(R5, 0xffff);
+      if (writer.again) b.or(R5, TrackRequest.GOES_ON);
+      b.shr(R4, 16);
+      writer.cpu(R2);
+      b.load(R3, 'u32', writer.layer3);
+      b.callLocal(track, R6, R2, R3, R4, R5);
+      b.jumpIf(R0, '!=', TrackResult.TRACKED, puntAfterHit);
+      if (mark !== null || label !== null) writer.cpu(R1);
+      if (mark !== null) has(Word.CT_MARK, mark, 1);
+      if (label !== null) has(Word.CT_LABEL, label, 4);
+    },
+    translate: (failed) => {
+      writer.note('translate it');
+      translate ??= emitTranslateFunction(code);
+      const function_ = translate;
+      writer.cpu(R2);
+      b.load(R1, 'u32', ofTracked(TrackedWord.TRANSLATES, R2));
+      b.if(R1, '!=', 0, () => {
+        b.load(R3, 'u32', writer.layer3);
+        b.callLocal(function_, R6, R2, R3);
+        b.jumpIf(R0, '!=', TranslateResult.DONE, failed);
+      });
+    },
+    forget,
   };
 }
 

@@ -1,12 +1,14 @@
 /** How a packet's way through the program ends: dropped, handed up, passed on, lost. */
-import { at, type Label, R1, R2, R3, R6, R7, TC, XDP } from '../../bpf/index.ts';
+import { type Address, at, type Label, R1, R2, R3, R6, R7, TC, XDP } from '../../bpf/index.ts';
+import { Word } from '../../flow/index.ts';
 import { emitLength } from '../actions/length.ts';
-import { LaneByte, PortFlag, PortWord } from '../layout/sizes.ts';
+import { ofTracked } from '../connections/code.ts';
+import { LaneByte, PortFlag, PortWord, TrackedWord } from '../layout/sizes.ts';
 import { emitPunt } from '../punt/punt.ts';
 import { emitResumeRecord } from '../punt/record.ts';
 import { emitWithinShare, type ShareWords } from '../punt/share.ts';
 import { Found, ResumeSlot } from './facts.ts';
-import type { ProgramPlan } from './plan.ts';
+import { type ProgramPlan, tracks } from './plan.ts';
 import { countArrival, countCarried } from './port.ts';
 import type { Stage } from './stage.ts';
 import type { ProgramWriter } from './writer.ts';
@@ -147,12 +149,20 @@ function resume(writer: ProgramWriter): void {
     recircId: next.at(ResumeSlot.RECIRC_ID),
     dpHash: next.at(ResumeSlot.DP_HASH),
     passes: next.at(ResumeSlot.PASSES),
+    words: connectionWords(writer),
   };
   emitResumeRecord(b, fields, writer.failed);
   b.load(R3, 'u32', at(R7, PortWord.PUNT_IFINDEX * 4));
   emitPunt(b, R6, R3, 'record');
   b.place(refused);
   b.return(dropVerdict(writer));
+}
+
+/** Words of the key that tracking has told, by R2. */
+function connectionWords(writer: ProgramWriter): [word: number, place: Address][] {
+  if (!tracks(writer.plan)) return [];
+  writer.cpu(R2);
+  return Array.from({ length: Word.L2 - Word.CT }, (_, i) => [Word.CT + i, ofTracked(TrackedWord.KEY + i, R2)]);
 }
 
 /** Packets that are lost: they can neither be carried nor handed up. */

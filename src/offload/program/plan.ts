@@ -6,6 +6,7 @@ import type { Address, MapReference, ProgramBuilder, TickClock } from '../../bpf
 import { KEY_WORDS, Sound, Word } from '../../flow/index.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import type { Shape } from '../actions/shape.ts';
+import type { ConnectionReferences } from '../connections/maps.ts';
 import type { CopyReferences } from '../copies/layout.ts';
 import type { HashSecrets } from '../layout/hash.ts';
 import type { ProgramMaps } from '../layout/maps.ts';
@@ -28,6 +29,8 @@ export interface ProgramPlan {
   readonly shapes: readonly { readonly number: number; readonly shape: Shape }[];
   /** Where copies go of what is carried; left out while nobody wants any. */
   readonly copies?: CopyReferences;
+  /** The connections that shapes track packets by; left out where there are none. */
+  readonly connections?: ConnectionReferences;
   /** Stages beside those that every program has. */
   readonly stages?: readonly Stage[];
   /** For tests. */
@@ -81,6 +84,11 @@ export function recirculates({ shapes }: Pick<ProgramPlan, 'shapes'>): boolean {
 /** Whether packets may be changed before they are looked up again: then they go up with a record when they are not found. */
 export function resumes({ shapes }: Pick<ProgramPlan, 'shapes'>): boolean {
   return shapes.some(({ shape }) => shape.checks.resumes);
+}
+
+/** Whether packets are tracked, so that what is told of their connections goes with them from look-up to look-up. */
+export function tracks({ shapes }: Pick<ProgramPlan, 'shapes'>): boolean {
+  return shapes.some(({ shape }) => has(shape.steps, 'track'));
 }
 
 /** What of a packet a program looks at. */

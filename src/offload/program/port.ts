@@ -1,10 +1,11 @@
 /** The stages before the packet's bytes: the port it came by, and what is known of a pass; and what is counted of a port. */
 import { at, R1, R2, R3, R5, R6, R7, SK_BUFF, TC, XDP, XDP_MD } from '../../bpf/index.ts';
 import { Word } from '../../flow/index.ts';
+import { forgetConnection, ofTracked } from '../connections/code.ts';
 import { MAXIMUM_IFINDEX } from '../layout/limits.ts';
-import { CpuByte, LaneByte, PORT_WORDS, PortFlag, PortWord } from '../layout/sizes.ts';
+import { CpuByte, LaneByte, PORT_WORDS, PortFlag, PortWord, TrackedWord } from '../layout/sizes.ts';
 import { Found, ResumeSlot } from './facts.ts';
-import { type ProgramPlan, resumes } from './plan.ts';
+import { type ProgramPlan, resumes, tracks } from './plan.ts';
 import type { Stage } from './stage.ts';
 import type { ProgramWriter } from './writer.ts';
 
@@ -55,7 +56,7 @@ function port(writer: ProgramWriter): void {
   writer.setKey(Word.IN_PORT, R1);
 }
 
-/** A packet that has just come: recirculation id and hash are 0, as the key is where nothing was written. */
+/** A packet that has just come: recirculation id, hash and connection are 0, as the key is where nothing was written. */
 export const freshStage: Stage = {
   name: 'fresh packet',
   pass: 'first',
@@ -63,9 +64,15 @@ export const freshStage: Stage = {
   givesKey: [
     [Word.RECIRC_ID, Word.RECIRC_ID + 1],
     [Word.DP_HASH, Word.DP_HASH + 1],
+    [Word.CT, Word.L2],
   ],
   keeps: [Found.CPU],
   emit(writer) {
+    if (tracks(writer.plan)) {
+      writer.note('nothing is known of its connection');
+      writer.cpu(R1);
+      forgetConnection(writer.b, R1);
+    }
     if (!writer.isTc || !writer.needs.setsMetadata) return;
     writer.note('mark and priority are 0 until an action sets them');
     // They are the engine's to give: a packet that comes in has none.
@@ -88,7 +95,7 @@ export function carriedOverStage(plan: ProgramPlan): Stage {
 }
 
 function carriedOver(writer: ProgramWriter): void {
-  const { b, needs } = writer;
+  const { b, needs, plan } = writer;
   writer.note('what the pass before has left');
   b.load(R1, 'u32', at(R5, CpuByte.DEPTH));
   b.store('u32', writer.slot(Found.DEPTH), R1);
@@ -98,6 +105,11 @@ function carriedOver(writer: ProgramWriter): void {
   ] as const) {
     if (!needs.has(word)) continue;
     b.load(R1, 'u32', at(R5, byte));
+    writer.setKey(word, R1);
+  }
+  for (let word: number = Word.CT; word < Word.L2 && tracks(plan); word += 1) {
+    if (!needs.has(word)) continue;
+    b.load(R1, 'u32', ofTracked(TrackedWord.KEY + word - Word.CT, R5));
     writer.setKey(word, R1);
   }
   if (writer.resumes) {

@@ -13,10 +13,13 @@ export interface ResumeFields {
   readonly dpHash: Address;
   /** Below 256. */
   readonly passes: Address;
+  /** Further words of the key, by number. */
+  readonly words?: readonly (readonly [word: number, place: Address])[];
 }
 
 /**
- * Write the code that puts a record before the frame; R6 is the context. Tag, checksums and super-packets stay as they are. R0 to R5 are lost.
+ * Write the code that puts a record before the frame; R6 is the context. Tag, checksums and super-packets stay as they are. R0 to R5 are lost;
+ * addresses of fields may lie in all of them but R1.
  * @param failed where a packet goes for which there is no memory
  */
 export function emitResumeRecord(b: ProgramBuilder, fields: ResumeFields, failed: Label): void {
@@ -32,6 +35,7 @@ export function emitResumeRecord(b: ProgramBuilder, fields: ResumeFields, failed
       [Word.IN_PORT, fields.inPort],
       [Word.RECIRC_ID, fields.recircId],
       [Word.DP_HASH, fields.dpHash],
+      ...(fields.words ?? []),
     ] as const) {
       b.load(R1, 'u32', place);
       b.toBigEndian(R1, 32);

@@ -33,8 +33,8 @@ export class FlowHooks {
   readonly reasons = new Map<number, string>();
   readonly #context: FlowHooksContext;
   readonly #states: readonly HookState[];
-  readonly #plans = new WeakMap<FlowMask, MaskPlan>();
-  readonly #untaggedPlans = new WeakMap<FlowMask, MaskPlan>();
+  #plans = new WeakMap<FlowMask, MaskPlan>();
+  #untaggedPlans = new WeakMap<FlowMask, MaskPlan>();
   /** Flows that may find room later. */
   readonly #parked = new Set<number>();
   readonly #key = new Uint32Array(KEY_WORDS);
@@ -93,6 +93,13 @@ export class FlowHooks {
   /** Something has changed on which it depends where flows can be. */
   recheckAll(): void {
     this.#recheckAt = 0;
+  }
+
+  /** The same, and what programs look at is another. */
+  replanAll(): void {
+    this.#plans = new WeakMap();
+    this.#untaggedPlans = new WeakMap();
+    this.recheckAll();
   }
 
   /** Look at the next of the flows that are to be looked at again. @param most how many at once */
@@ -180,7 +187,7 @@ export class FlowHooks {
     const plans = isUntagged ? this.#untaggedPlans : this.#plans;
     let plan = plans.get(mask);
     if (plan === undefined) {
-      plan = planMask(mask.words, isUntagged);
+      plan = planMask(mask.words, isUntagged, this.#context.contexts.tc.connections === true);
       plans.set(mask, plan);
     }
     return plan;

@@ -6,6 +6,7 @@
 import { possibleCpus, tickClock } from '../../bpf/index.ts';
 import type { FlowObserver, FlowTable } from '../../flow/index.ts';
 import type { CompileContext } from '../actions/contract.ts';
+import type { ConnectionReferences } from '../connections/maps.ts';
 import type { CopyMaps } from '../copies/layout.ts';
 import { HashSecrets } from '../layout/hash.ts';
 import { MASK_NUMBERS, MAXIMUM_ENTRIES, SHAPE_NUMBERS } from '../layout/limits.ts';
@@ -126,11 +127,15 @@ export class FlowOffload implements FlowObserver {
     const shapeNumbers = freeNumbers(SHAPE_NUMBERS, taken(adopt?.description.shapes));
     this.tc = new HookState('tc', maskNumbers, shapeNumbers);
     this.xdp = new HookState('xdp', maskNumbers, shapeNumbers);
+    const programs = () => this.programs;
     const contextOf = (hook: 'tc' | 'xdp'): CompileContext => ({
       hook,
       port: (number) => this.ports.target(number),
       absenceOf: (number) => this.ports.absenceOf(number),
       resumes: options.resumes ?? false,
+      get connections() {
+        return programs().connections !== null;
+      },
       ...(options.hashSecret === undefined ? {} : { hashSecret: options.hashSecret }),
     });
     this.programs = new Programs(this.placement, this.#states, secrets, {
@@ -290,6 +295,15 @@ export class FlowOffload implements FlowObserver {
     const isSo = this.programs.setCopies(copies);
     this.placement.order.programsChanged();
     return isSo;
+  }
+
+  /**
+   * Track packets by a table of connections, or by none: flows that track them are carried from now on, or are not any more.
+   * @param connections the table's arrays, which stay open; null for none
+   */
+  setConnections(connections: ConnectionReferences | null): void {
+    if (!this.programs.setConnections(connections)) return;
+    this.#flows.replanAll();
   }
 
   // What the flow table tells.

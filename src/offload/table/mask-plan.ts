@@ -1,5 +1,5 @@
 /**
- * What of a flow's mask programs look at. Some bits of a key are always 0 for the packets that programs see (connections, tunnels):
+ * What of a flow's mask programs look at. Some bits of a key are always 0 for the packets that programs see (tunnels, and connections where they track none):
  * a flow that wants them 0 is carried without looking, one that wants them set cannot be. The rest is looked at, or refused with a reason.
  */
 import { Word } from '../../flow/index.ts';
@@ -20,9 +20,9 @@ export interface MaskPlan {
 }
 
 /** Bits of each word that are 0 for every packet that programs see, and what they are. */
-function alwaysZero(word: number): number {
+function alwaysZero(word: number, hasConnections: boolean): number {
   if (word === Word.PRIORITY || word === Word.MARK) return 0xffff_ffff;
-  if (word >= Word.CT && word < Word.L2) return 0xffff_ffff;
+  if (word >= Word.CT && word < Word.L2) return hasConnections ? 0 : 0xffff_ffff;
   // The byte beside it says which headers could be read, which programs tell, too.
   if (word === Word.ETH_TYPE) return 0x0000_00ff;
   if (word === Word.TCP_FLAGS) return 0x0000_ffff;
@@ -43,8 +43,9 @@ export function zeroReason(word: number): string {
  * What programs make of a mask.
  * @param words of flow/'s mask
  * @param isUntagged the flow wants no outer tag: then there is no inner one either, and nobody need look
+ * @param hasConnections whether programs track packets
  */
-export function planMask(words: Uint32Array, isUntagged: boolean): MaskPlan {
+export function planMask(words: Uint32Array, isUntagged: boolean, hasConnections = false): MaskPlan {
   const index: number[] = [];
   const values: number[] = [];
   const zeroIndex: number[] = [];
@@ -52,7 +53,7 @@ export function planMask(words: Uint32Array, isUntagged: boolean): MaskPlan {
   let reason: string | null = null;
   for (let word = 0; word < words.length; word += 1) {
     if (words[word] === 0 || (isUntagged && word === Word.INNER_VLAN)) continue;
-    const zero = alwaysZero(word);
+    const zero = alwaysZero(word, hasConnections);
     if ((words[word] & zero) !== 0) {
       zeroIndex.push(word);
       zeroValues.push((words[word] & zero) >>> 0);

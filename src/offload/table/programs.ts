@@ -9,6 +9,7 @@
  * wait for either. Flows come and go all the while. Changes are gathered, and making programs takes a bounded part of the time.
  */
 import type { Shape } from '../actions/shape.ts';
+import type { ConnectionReferences } from '../connections/maps.ts';
 import type { CopyMaps } from '../copies/layout.ts';
 import type { HashSecrets } from '../layout/hash.ts';
 import { MAXIMUM_KEY_WORDS, MAXIMUM_MASKS, MAXIMUM_PARAMETER_WORDS, MAXIMUM_SHAPES } from '../layout/limits.ts';
@@ -16,7 +17,7 @@ import { MappedTables } from '../layout/mapped-tables.ts';
 import type { OffloadMaps } from '../layout/maps.ts';
 import { TableSizes } from '../layout/sizes.ts';
 import { LoadedProgram, type Refused } from '../program/load.ts';
-import type { ProgramPlan } from '../program/plan.ts';
+import { type ProgramPlan, tracks } from '../program/plan.ts';
 import { atOnce, discard, type Job, type Made, type ProgramDraft, type Workshop } from '../workshop/workshop.ts';
 import type { HookState, MaskWords } from './hook-state.ts';
 import type { Numbered, Numbers } from './numbers.ts';
@@ -130,6 +131,7 @@ export class Programs {
   readonly #secrets: HashSecrets;
   readonly #options: ProgramsOptions;
   #copies: CopyMaps | null = null;
+  #connections: ConnectionReferences | null = null;
   #dirtySinceMs = -1;
   #notBeforeMs = 0;
   #orderAtMs = 0;
@@ -236,6 +238,19 @@ export class Programs {
     const wanted = copies ?? undefined;
     const runs = this.#states.filter(({ ports, refused }) => ports > 0 && refused === null);
     return runs.every(({ loaded }) => loaded === null || loaded.plan.copies === wanted);
+  }
+
+  /** The table by which programs track packets, or null. */
+  get connections(): ConnectionReferences | null {
+    return this.#connections;
+  }
+
+  /** Programs that track packets by a table, or by none: others are made when it is time. @returns whether it is another than before */
+  setConnections(connections: ConnectionReferences | null): boolean {
+    if (this.#connections === connections) return false;
+    this.#connections = connections;
+    for (const state of this.#states) state.dirty ||= state.loaded !== null && tracks(state.loaded.plan);
+    return true;
   }
 
   /** Have the programs at once that flows ask for, over the present tables. @returns whether programs were changed @throws as {@link poll} */
@@ -492,6 +507,7 @@ export class Programs {
       shapes: shapes.map(({ number, value }) => ({ number, shape: value })),
       clock,
       copies: this.#copies,
+      ...(this.#connections === null ? {} : { connections: this.#connections }),
       ...(stages === undefined ? {} : { stages }),
       ...(observe === undefined ? {} : { observe }),
     };

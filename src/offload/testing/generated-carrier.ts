@@ -26,6 +26,7 @@ import { compileActions } from '../actions/compile.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import { network16 } from '../actions/order.ts';
 import type { Shape } from '../actions/shape.ts';
+import type { ConnectionReferences } from '../connections/maps.ts';
 import { EntryTable } from '../layout/entry-table.ts';
 import { HashSecrets } from '../layout/hash.ts';
 import { IndexTable } from '../layout/index-table.ts';
@@ -73,12 +74,19 @@ export class GeneratedCarrier implements Carrier {
   readonly #slots = new Map<number, number>();
   readonly #tagger: Tagger | null;
 
-  /** @throws Error when the verifier refuses the program: the message has it, with the log */
+  /** Why flows are not carried, by their actions. */
+  readonly refusals: string[] = [];
+
+  /**
+   * @param connections by which programs track packets
+   * @throws Error when the verifier refuses the program: the message has it, with the log
+   */
   constructor(
     table: FlowTable,
     hook: OffloadHook,
     hashSecret: { readonly low: number; readonly high: number },
     ifindexes: readonly number[],
+    connections?: ConnectionReferences,
   ) {
     this.#table = table;
     this.#hook = hook;
@@ -103,9 +111,13 @@ export class GeneratedCarrier implements Carrier {
         hook,
         hashSecret,
         resumes: true,
+        connections: connections !== undefined,
         port: (port) => (port > ifindexes.length ? null : { ifindex: ifindexes[port - 1], ingress: false, xdp: true }),
       });
-      if ('reason' in compiled) continue;
+      if ('reason' in compiled) {
+        this.refusals.push(compiled.reason);
+        continue;
+      }
       let shape = shapes.findIndex((each) => each.shape.id === compiled.shape.id);
       if (shape === -1) shape = shapes.push({ number: shapes.length, shape: compiled.shape }) - 1;
       const number = table.masks.indexOf(table.maskOf(slot));
@@ -134,6 +146,7 @@ export class GeneratedCarrier implements Carrier {
       masks,
       shapes,
       observe: this.#recorder,
+      ...(connections === undefined ? {} : { connections }),
       clock: 'ktime_get_ns',
     });
     if (!(loaded instanceof LoadedProgram)) {
@@ -202,6 +215,10 @@ export class GeneratedCarrier implements Carrier {
         if (packets > 0) this.#table.addCounts(slot, packets, counters.count(byte + CounterByte.BYTES), flags, 1);
       }
     }
+  }
+
+  get loaded(): LoadedProgram {
+    return this.#loaded;
   }
 
   drops(): ReadonlyMap<number, number> {

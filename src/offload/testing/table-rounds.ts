@@ -3,6 +3,7 @@
  * offloaded, and random frames through both. What the program carries must be what the engine does, and in the end the same counters
  * must stand at every flow. What it punts goes through an engine over the offloaded table, and is told apart by whether a flow is there.
  */
+import type { Connections } from '../../connections/index.ts';
 import { Datapath, dropName, FlowTable, formatActions, KEY_WORDS, outcomeOf, PutMode, Word } from '../../flow/index.ts';
 import { Batch, ClonePool, HeaderOffsets, Malformed, malformedName, PacketPool } from '../../net/index.ts';
 import type { OffloadHook } from '../actions/contract.ts';
@@ -72,7 +73,7 @@ function hex(bytes: Uint8Array): string {
 }
 
 /** What the engine did with one frame. */
-class EngineSide {
+export class EngineSide {
   readonly table = new FlowTable();
   readonly datapath: Datapath;
   sent: string[] = [];
@@ -83,7 +84,8 @@ class EngineSide {
   #missedKey = '';
   readonly #ifindexes: readonly number[];
 
-  constructor(ifindexes: readonly number[], seed: number) {
+  /** @param connections by which ct actions go */
+  constructor(ifindexes: readonly number[], seed: number, connections?: Connections) {
     this.#ifindexes = ifindexes;
     this.datapath = new Datapath({
       table: this.table,
@@ -102,6 +104,7 @@ class EngineSide {
       pool: new PacketPool({ packets: 64, bufferBytes: 2048 }),
       clones: new ClonePool(64),
       hashSeed: [seed, 1],
+      ...(connections === undefined ? {} : { connections }),
     });
   }
 
@@ -248,7 +251,7 @@ function hasFlow(table: FlowTable, frame: readonly number[], port: number): bool
 }
 
 /** Both tables were filled in the same order, so that their slots are the same. TCP flags are gathered where some mask looks at IP. */
-function compareCounters(engine: FlowTable, offloaded: FlowTable, where: string): void {
+export function compareCounters(engine: FlowTable, offloaded: FlowTable, where: string): void {
   const hasFlags = engine.masks.some(({ words }) => words[Word.IP] !== 0);
   for (let slot = engine.next(0); slot !== -1; slot = engine.next(slot + 1)) {
     const counters = (table: FlowTable) =>

@@ -5,6 +5,7 @@
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import type { MapReference } from '../../bpf/index.ts';
 import { closeDescriptor, duplicate } from '../../host/sys/index.ts';
+import type { ConnectionReferences } from '../connections/maps.ts';
 import { OffloadMaps } from '../layout/maps.ts';
 import type { TableShape, TableSizes } from '../layout/sizes.ts';
 import { LoadedProgram } from '../program/load.ts';
@@ -164,13 +165,18 @@ function dataOf(id: number, { maps, sizes, drafts }: WorkOrder): OrderData {
     });
     return Object.fromEntries(entries) as Descriptors<Name>;
   };
-  const draftOf = ({ hook, secrets, masks, shapes, clock, copies }: ProgramDraft): DraftData => ({
+  const connectionsOf = ({ capacity, control, index, records }: ConnectionReferences) => ({
+    ...duplicates({ control, index, records }),
+    capacity,
+  });
+  const draftOf = ({ hook, secrets, masks, shapes, clock, copies, connections }: ProgramDraft): DraftData => ({
     hook,
     secrets: secrets.words,
     masks,
     shapes,
     clock,
     copies: copies === null ? null : duplicates(copies),
+    connections: connections === undefined ? null : connectionsOf(connections),
   });
   try {
     return {

@@ -7,6 +7,7 @@ import type { MapReference } from '../../bpf/index.ts';
 import { closeDescriptor } from '../../host/sys/index.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import type { Shape } from '../actions/shape.ts';
+import type { ConnectionArray } from '../connections/maps.ts';
 import type { CopyMaps } from '../copies/layout.ts';
 import { HashSecrets } from '../layout/hash.ts';
 import { discardMaps, type MadeMaps, type MapSet, makeOwnMaps, type ProgramMaps } from '../layout/maps.ts';
@@ -25,6 +26,7 @@ export interface DraftData {
   readonly shapes: readonly { readonly number: number; readonly shape: Shape }[];
   readonly clock: ProgramPlan['clock'];
   readonly copies: Descriptors<keyof CopyMaps> | null;
+  readonly connections: (Descriptors<ConnectionArray> & { readonly capacity: number }) | null;
 }
 
 export interface OrderData {
@@ -65,8 +67,14 @@ export function work(order: OrderData): AnswerData {
   }
 }
 
-function planOf({ secrets, copies, ...draft }: DraftData, maps: ProgramMaps): ProgramPlan {
-  return { ...draft, secrets: new HashSecrets(secrets), maps, ...(copies === null ? {} : { copies }) };
+function planOf({ secrets, copies, connections, ...draft }: DraftData, maps: ProgramMaps): ProgramPlan {
+  return {
+    ...draft,
+    secrets: new HashSecrets(secrets),
+    maps,
+    ...(copies === null ? {} : { copies }),
+    ...(connections === null ? {} : { connections }),
+  };
 }
 
 function dataOf({ result, copiesRefused }: MadeProgram): ProgramData {
@@ -79,7 +87,12 @@ function named(own: MadeMaps): Descriptors<keyof MadeMaps> {
 }
 
 function mapsOf({ maps, drafts }: OrderData): MapReference[] {
-  return [maps, ...drafts.map(({ copies }) => copies ?? {})].flatMap((each): MapReference[] => Object.values(each));
+  const ofDrafts = drafts.flatMap(({ copies, connections }) => {
+    if (connections === null) return [copies ?? {}];
+    const { control, index, records } = connections;
+    return [copies ?? {}, { control, index, records }];
+  });
+  return [maps, ...ofDrafts].flatMap((each): MapReference[] => Object.values(each));
 }
 
 /** Close what an answer has brought. */

@@ -1,0 +1,191 @@
+/**
+ * Flows with ct in programs beside the engine: a stateful firewall with translation, marks and several zones, over two tables of connections that begin alike. What a program carries
+ * is what the engine does, what it hands up goes on as in the engine, and in the end the same packets stand at every flow.
+ */
+import { afterEach, describe, expect, test } from 'vitest';
+import {
+  type ConnectionMemory,
+  Connections,
+  ConnectionTable,
+  plainMemory,
+  RecordWord,
+  STATE_MASK,
+  TcpState,
+  Tuple,
+} from '../src/connections/index.ts';
+import { type End, echo, end, tcp, udp } from '../src/connections/testing/frames.ts';
+import { PutMode, parseActions, parseFlowKey } from '../src/flow/index.ts';
+import { formatIpv4, IpProtocol } from '../src/net/index.ts';
+import { ConnectionMaps } from '../src/offload/testing/connection-maps.ts';
+import { GeneratedCarrier } from '../src/offload/testing/generated-carrier.ts';
+import { RandomSource, runSeed } from '../src/offload/testing/random.ts';
+import { compareCounters, EngineSide } from '../src/offload/testing/table-rounds.ts';
+
+const CAPACITY = 500;
+const SECRET = [0x1234_5678, 0x9abc_def0 | 0] as const;
+const IFINDEXES = [1, 2, 3, 4];
+
+const cleanups: (() => void)[] = [];
+afterEach(() => {
+  for (const cleanup of cleanups.splice(0).reverse()) cleanup();
+});
+
+function own<T extends { close(): void }>(one: T): T {
+  cleanups.push(() => one.close());
+  return one;
+}
+
+const IP = 'eth(),eth_type(0x0800),ipv4(frag=no)';
+const at = (recirculation: number, port: number, state = '') =>
+  `recirc_id(${recirculation}),in_port(${port}),${state}${IP}`;
+
+/** Behind port 1 hosts that go out by port 2 under another address; ports 3 and 4 have marks and a second zone. */
+const FLOWS: readonly (readonly [string, string])[] = [
+  [at(0, 1), 'ct(zone=1,nat),recirc(0x1)'],
+  [at(1, 1, 'ct_state(-new+est+trk),'), '2'],
+  [at(1, 1, 'ct_state(+new-est+trk),'), 'ct(commit,zone=1,nat(src=198.51.100.1-198.51.100.4)),recirc(0x11)'],
+  [at(0x11, 1), '2'],
+  [at(0, 2), 'set(eth(src=02:00:00:00:00:99)),ct(zone=1,nat),recirc(0x2)'],
+  [at(2, 2, 'ct_state(+est+rpl+trk),'), 'set(ipv4(ttl=9)),1'],
+  [at(2, 2, 'ct_state(+new+trk),'), 'drop'],
+  [at(2, 2, 'ct_state(+inv+trk),'), 'drop'],
+  [at(0, 3), 'ct(commit,zone=5,mark=0x5/0xf,label=0x7/0xff),recirc(0x3)'],
+  [at(3, 3, 'ct_state(+trk),ct_zone(5),ct_mark(0x5/0xf),'), 'ct(commit,zone=6),recirc(0x33)'],
+  [at(0x33, 3, 'ct_state(+est+trk),ct_zone(6),'), 'ct_clear,recirc(0x333)'],
+  [at(0x33, 3, 'ct_state(+new+trk),ct_zone(6),'), '4'],
+  [at(0x333, 3, 'ct_state(-trk),'), '4'],
+  [at(0, 4), 'ct_clear,ct(zone=5),recirc(0x4)'],
+  [at(4, 4, 'ct_state(+est+rpl+trk),ct_zone(5),'), 'ct(zone=6),3'],
+  [at(4, 4, 'ct_state(-est+trk),'), 'drop'],
+];
+
+class World {
+  readonly engine: EngineSide;
+  readonly behind: EngineSide;
+  readonly carrier: GeneratedCarrier;
+  readonly table: ConnectionTable;
+  readonly verdicts = new Map<string, number>();
+
+  constructor(hook: 'tc' | 'xdp') {
+    const plain = plainMemory(CAPACITY);
+    const maps = own(ConnectionMaps.create(CAPACITY));
+    const [one, other] = [this.#connections(plain), this.#connections(maps.memory)];
+    this.engine = new EngineSide(IFINDEXES, 1, one);
+    this.behind = new EngineSide(IFINDEXES, 1, other);
+    for (const { table } of [this.engine, this.behind]) {
+      for (const [flow, actions] of FLOWS) {
+        const { key, mask } = parseFlowKey(flow);
+        table.put({ key, mask, actions: parseActions(actions), ufid: null, mode: PutMode.CREATE });
+      }
+    }
+    this.carrier = own(new GeneratedCarrier(this.behind.table, hook, this.engine.datapath.hashSecret, IFINDEXES, maps));
+    this.table = one.tracker.table;
+  }
+
+  /** Tables with the same secret, so that the same ports are chosen. */
+  #connections(memory: ConnectionMemory): Connections {
+    const nowMs = () => Number(process.hrtime.bigint() / 1_000_000n);
+    ConnectionTable.format(memory, CAPACITY, SECRET, { nowMs });
+    const store = { restMs: 0, left: () => memory, make: () => memory, close: () => {} };
+    const numbers = new RandomSource(3);
+    const connections = new Connections({ nowMs, store, random: () => numbers.word() / 2 ** 32 });
+    connections.adopt();
+    return connections;
+  }
+
+  send(frame: Uint8Array, port: number): void {
+    const run = this.carrier.run(frame, port);
+    this.verdicts.set(run.verdict, (this.verdicts.get(run.verdict) ?? 0) + 1);
+    this.engine.run(Array.from(frame), port);
+    const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
+    if (run.verdict === 'punted' && run.sent.length === 0) {
+      this.behind.run(Array.from(frame), port);
+      expect(this.behind.outcome).toBe(this.engine.outcome);
+      return;
+    }
+    if (run.resumed !== undefined) {
+      this.behind.resume(run.resumed.frame, port, run.resumed.record);
+      expect(this.behind.outcome).toBe(this.engine.outcome);
+      return;
+    }
+    const expected = [
+      this.engine.missed ? 'missed' : this.engine.sent.length > 0 ? 'sent' : 'dropped',
+      ...this.engine.sent,
+    ];
+    expect([run.verdict, ...run.sent.map((each) => `${each.ifindex} ${hex(each.frame)}`)]).toEqual(expected);
+  }
+
+  settle(): void {
+    this.carrier.sync();
+    compareCounters(this.engine.table, this.behind.table, 'flows with ct');
+  }
+}
+
+function endsOf(table: ConnectionTable, record: number, direction: number): { from: End; to: End; protocol: number } {
+  const tuple = new Tuple();
+  const place = table.at(record);
+  tuple.read(table.records[place], table.records, place + (direction === 0 ? RecordWord.ORIGINAL : RecordWord.REPLY));
+  const address = (word: number) => {
+    const bytes = new Uint8Array(4);
+    new DataView(bytes.buffer).setInt32(0, tuple.words[word]);
+    return formatIpv4(bytes);
+  };
+  return {
+    from: end(address(1), tuple.sourcePort),
+    to: end(address(5), tuple.destinationPort),
+    protocol: tuple.protocol,
+  };
+}
+
+/** A packet of a connection that there is, or of a new one. */
+function step(world: World, random: RandomSource): void {
+  const { table } = world;
+  const live = Array.from({ length: table.fresh - 1 }, (_, i) => i + 1).filter((record) => table.isLive(record));
+  if (live.length === 0 || random.once(15)) {
+    const from = end(`10.0.0.${1 + random.below(3)}`, 1000 + random.below(5));
+    const to = end(`192.0.2.${1 + random.below(2)}`, 80);
+    const port = random.pick([1, 1, 3]);
+    const frames = [() => tcp(from, to, 'S', { sequence: random.word() }), () => udp(from, to), () => echo(from, to)];
+    world.send(random.pick(frames)(), port);
+    return;
+  }
+  const record = random.pick(live);
+  const direction = random.below(2);
+  const { from, to, protocol } = endsOf(table, record, direction);
+  const place = table.at(record);
+  const isNat = table.records[place] >>> 16 === 1;
+  const port = isNat ? 1 + direction : 3 + direction;
+  if (protocol === IpProtocol.UDP) world.send(udp(from, to), port);
+  else if (protocol === IpProtocol.TCP) {
+    const side = (which: number) => table.records[place + RecordWord.PROTOCOL + which * 4];
+    const state = table.records[place + RecordWord.STATE] & STATE_MASK;
+    const flags =
+      state === TcpState.SYN_SENT && direction === 1 ? 'S.' : random.once(40) ? random.pick(['F.', 'R', 'S']) : '.';
+    const numbers = { sequence: side(direction) >>> 0, acknowledgment: side(1 - direction) >>> 0 };
+    world.send(tcp(from, to, flags, numbers, random.once(2) ? '' : 'some data'), port);
+  } else {
+    // The identifier is where the tuple has the source port.
+    const id = from.port;
+    world.send(echo(end(from.address, id), end(to.address, id), direction === 1), port);
+  }
+}
+
+const ROUNDS = Number(process.env.MILLRACE_FUZZ ?? 2);
+
+describe.each(['tc', 'xdp'] as const)('at %s', (hook) => {
+  test('flows that track, translate and mark do what they do in the engine, and count the same', () => {
+    for (let round = 0; round < ROUNDS; round += 1) {
+      const seed = (runSeed() + round * 7919) % 0x7fff_ffff;
+      const world = new World(hook);
+      const random = new RandomSource(seed);
+      try {
+        for (let i = 0; i < 1000; i += 1) step(world, random);
+        world.settle();
+      } catch (error) {
+        throw new Error(`seed ${seed}`, { cause: error });
+      }
+      expect(world.verdicts.get('sent') ?? 0).toBeGreaterThan(100);
+      for (const cleanup of cleanups.splice(0).reverse()) cleanup();
+    }
+  });
+});
