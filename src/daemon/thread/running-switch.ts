@@ -106,7 +106,7 @@ export class RunningSwitch {
       portOf: (id) => this.#ports.withId(id),
       extensionRuns: (name) => this.#stack.running(name),
     });
-    this.#adoptConnections(store);
+    this.#adoptConnections(this.#store);
     hub.copyFrom(this.#offload.copies);
     this.#ports = new DatapathPorts(this.#switch, loop, this.#offload, {
       onState: (port, message) => this.#event('port-state', port.name, message),
