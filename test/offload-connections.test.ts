@@ -3,6 +3,8 @@
  * have to say the same of each packet, change it in the same way, and leave the same tables; what the program hands up a tracker over the mapped tables takes.
  */
 import { afterEach, describe, expect, test } from 'vitest';
+import { ConnectionMaps } from '../bench/connection-maps.ts';
+import { CONNECTION_KEY_WORDS, loadStages, mapsWithPort, TrackingProgram } from '../bench/tracking-program.ts';
 import { ArrayMap, at, bytes, R1, R2, R3, R5, type TickClock, tickClock, XDP } from '../src/bpf/index.ts';
 import { LiveFrameRun } from '../src/bpf/program/test-run.ts';
 import {
@@ -48,14 +50,7 @@ import { TranslateResult } from '../src/offload/connections/translate.ts';
 import { TrackedWord } from '../src/offload/layout/sizes.ts';
 import { Found } from '../src/offload/program/facts.ts';
 import type { Stage } from '../src/offload/program/stage.ts';
-import { ConnectionMaps } from '../src/offload/testing/connection-maps.ts';
 import { RandomSource, runSeed } from '../src/offload/testing/random.ts';
-import {
-  CONNECTION_KEY_WORDS,
-  loadStages,
-  mapsWithPort,
-  TrackingProgram,
-} from '../src/offload/testing/tracking-program.ts';
 
 const CAPACITY = 60;
 const SECRET = [0x1234_5678, 0x9abc_def0 | 0] as const;

@@ -244,7 +244,7 @@ function mayBeOutside(b: ProgramBuilder, slots: TrackSlots, up: Label): void {
   });
 }
 
-/** What the segment says about the windows: `learn` of tcp-window.ts. */
+/** What the segment says about the windows: `learn` of the tracker's windows. */
 function learn(code: ConnectionCode, slots: TrackSlots): void {
   const { b } = code;
   /** Flags of the sender that are to be set. */

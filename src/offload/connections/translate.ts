@@ -1,6 +1,6 @@
 /**
- * The function that translates a packet, as eBPF: addresses and ports become those of the tuple that track.ts has told, and checksums follow, as in rewrite.ts of
- * connections/. At tc by the kernel's helpers, which know of partial checksums and shared buffers; at xdp in the packet.
+ * The function that translates a packet, as eBPF: addresses and ports become those of the tuple that track.ts has told, and checksums follow, as in
+ * connections/rewrite.ts. At tc by the kernel's helpers, which know of partial checksums and shared buffers; at xdp in the packet.
  */
 import {
   type Address,
