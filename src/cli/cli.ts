@@ -1,4 +1,5 @@
 /** What all commands share: the options that stand anywhere on the line, the connection to the daemon, and output for people or programs. */
+import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import {
   type Api,
@@ -6,10 +7,24 @@ import {
   type Asked,
   Client,
   type CommandOf,
+  DaemonNotRunning,
+  DaemonNotServing,
   defaultSocketPath,
+  loadLeftovers,
   type MethodName,
   type ResultOf,
 } from '../daemon/client.ts';
+
+/** Nobody serves a socket: tell a daemon that is not there from one that is not to be reached. */
+async function notRunning(socketPath: string, error: DaemonNotRunning): Promise<DaemonNotRunning> {
+  const { isAlive, daemonProcess } = await loadLeftovers();
+  try {
+    return isAlive(socketPath) ? new DaemonNotServing(socketPath, daemonProcess(socketPath)?.pid ?? null) : error;
+  } catch {
+    // Something else is in the place of what a daemon keeps beside its socket.
+    return error;
+  }
+}
 
 interface GlobalOptions {
   socket?: string;
@@ -40,7 +55,12 @@ export class Cli {
 
   /** Connect to the daemon. The connection ends with the command. @throws DaemonNotRunning, Failure */
   async connect(socketPath = this.socketPath): Promise<Client> {
-    const client = await Client.connect(socketPath);
+    let client: Client;
+    try {
+      client = await Client.connect(socketPath);
+    } catch (error) {
+      throw error instanceof DaemonNotRunning ? await notRunning(resolve(socketPath), error) : error;
+    }
     this.#clients.push(client);
     return client;
   }

@@ -57,8 +57,8 @@ export function endingOf(error: unknown): Ending {
   if (error instanceof CliError)
     return { exitCode: error.exitCode, kind: 'failed', message: error.message, hint: error.hint };
   if (error instanceof DaemonNotRunning) {
-    const hint = 'start one with `millrace up`, or name its socket with --socket';
-    return { exitCode: EXIT_CODES.NOT_RUNNING.code, kind: 'not-running', message: error.message, hint };
+    const { message, hint } = error;
+    return { exitCode: EXIT_CODES.NOT_RUNNING.code, kind: 'not-running', message, hint };
   }
   if (error instanceof Failure)
     return { exitCode: codeOf(error), kind: error.kind, message: error.message, hint: error.hint };

@@ -19,6 +19,7 @@ export {
   OPEN_VSWITCH,
   type ResultOf,
 } from './extensions.ts';
+export type { WatchedProcess } from './lifecycle/after.ts';
 export { Failure, messageOf } from './rpc/failure.ts';
 export { defaultSocketPath } from './socket-path.ts';
 
@@ -28,8 +29,19 @@ const MAX_REPLY_BYTES = 256 << 20;
 /** Nobody serves the socket. */
 export class DaemonNotRunning extends Error {
   override readonly name = 'DaemonNotRunning';
-  constructor(path: string) {
-    super(`no daemon is running on ${path}`);
+  /** What to do, one sentence. */
+  readonly hint: string = 'start one with `millrace up`, or name its socket with --socket';
+  constructor(path: string, message = `no daemon is running on ${path}`) {
+    super(message);
+  }
+}
+
+/** Nobody serves the socket, and its daemon lives: it starts or ends just now, or its socket was removed. */
+export class DaemonNotServing extends DaemonNotRunning {
+  override readonly hint =
+    'it starts or ends, or puts back its socket that was removed: try again in some seconds; `millrace down` ends it';
+  constructor(path: string, pid: number | null) {
+    super(path, `the daemon of ${path}${pid === null ? '' : ` (pid ${pid})`} runs, and does not serve its socket`);
   }
 }
 

@@ -10,6 +10,7 @@ export { type Isolation, type IsolationMeans, isolate } from './isolation.ts';
 export { closeLeftTaps, findLeftTaps, isTapLeft, tapDescriptors } from './left-taps.ts';
 export type { LinkEvent, LinkProperty, LinkState, MovedTo } from './link-state.ts';
 export { LinkWatch, pollLinks } from './link-watch.ts';
+export { forgetAskers, ownerOfLivingName, takeLivingName } from './living-name.ts';
 export {
   EventLoop,
   type LoopHandler,

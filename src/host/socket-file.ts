@@ -20,6 +20,8 @@ const ECONNREFUSED = 111;
 /** A socket file that was made. */
 export interface SocketFile {
   readonly path: string;
+  /** Whether it is still there. */
+  isThere(): boolean;
   /** Remove it, if it is still the one that was made. */
   remove(): void;
 }
@@ -45,11 +47,15 @@ export function bindSocketFile(fd: number, path: string, mode: number): SocketFi
 /** The socket file that is at a path now. */
 export function socketFileAt(path: string): SocketFile {
   const made = lookAt(path);
+  const isThere = () => {
+    const there = lookAt(path);
+    return there !== null && isSame(there, made);
+  };
   return {
     path,
+    isThere,
     remove() {
-      const there = lookAt(path);
-      if (there !== null && isSame(there, made)) unlinkSync(path);
+      if (isThere()) unlinkSync(path);
     },
   };
 }

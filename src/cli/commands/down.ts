@@ -1,11 +1,16 @@
 /** `millrace down`: the daemon's end, and that of what one has left. It says "down" only when it has looked. */
 import { resolve } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { Command } from 'commander';
-import { type Client, DaemonNotRunning, Failure, loadLeftovers } from '../../daemon/client.ts';
+import { type Client, DaemonNotRunning, Failure, loadLeftovers, type WatchedProcess } from '../../daemon/client.ts';
 import type { Cli } from '../cli.ts';
 
 /** A datapath that does not answer is ended by force after 5 s, twice if need be. */
 const END_TIMEOUT_MS = 20_000;
+
+/** How long one is waited for that lives and does not serve its socket; it puts back what was removed within two seconds. */
+const SERVES_AGAIN_MS = 6_000;
+const LOOK_MS = 50;
 
 /** What was removed that a daemon had left. */
 interface Removed {
@@ -34,16 +39,12 @@ Examples:
     .action(async (options: { keep?: boolean }) => {
       const keep = options.keep === true;
       const socket = resolve(cli.socketPath);
-      let client: Client;
-      try {
-        client = await cli.connect(socket);
-      } catch (error) {
-        if (!(error instanceof DaemonNotRunning) || keep) throw error;
-        const { daemonProcess, waitForEnd } = await loadLeftovers();
-        // One that is ending, or only starting, does not serve its socket.
-        await waitForEnd(socket, daemonProcess(socket), END_TIMEOUT_MS);
+      const began = performance.now();
+      const left = () => Math.max(0, END_TIMEOUT_MS - (performance.now() - began));
+      const found = await find(cli, socket, keep);
+      if (found === null) {
         const removed = await removeLeft(socket);
-        if (removed === null) throw error;
+        if (removed === null) throw new DaemonNotRunning(socket);
         cli.print({ pid: null, kept: false, removed }, () => {
           const { killedPid } = removed;
           const who =
@@ -52,11 +53,10 @@ Examples:
         });
         return;
       }
-      const { daemonProcess, waitForEnd } = await loadLeftovers();
-      const began = performance.now();
-      const daemon = daemonProcess(socket);
-      const pid = (await askToStop(client, keep)) ?? daemon?.pid ?? null;
-      const end = await waitForEnd(socket, daemon, Math.max(0, END_TIMEOUT_MS - (performance.now() - began)));
+      const { waitForEnd } = await loadLeftovers();
+      const { client, daemon } = found;
+      const pid = (client === null ? null : await askToStop(client, keep)) ?? daemon?.pid ?? null;
+      const end = await waitForEnd(socket, daemon, left(), END_TIMEOUT_MS - left());
       if (keep) {
         const how = end === 'cut' ? 'was ended before it had stopped' : 'ended';
         const rest = '; its flows go on in the kernel, until `millrace up` or `millrace down`';
@@ -70,6 +70,44 @@ Examples:
         return `millrace is down (${nameOf(ended)} ${how}).\n${removed === null ? '' : notesOf(removed)}`;
       });
     });
+}
+
+/** A daemon that is to end: its process, where it can be seen, and a connection; null when it was told by SIGTERM. */
+interface Found {
+  daemon: WatchedProcess | null;
+  client: Client | null;
+}
+
+/**
+ * Find the daemon of a socket. One that lives and does not serve it is starting or ending, or puts the socket back: that is waited for, and then it is
+ * told by a signal.
+ * @param keep it is to be told by the socket only
+ * @returns null when none lives
+ * @throws DaemonNotRunning for one that is to keep its flows, and is not there
+ */
+async function find(cli: Cli, socket: string, keep: boolean): Promise<Found | null> {
+  const deadline = performance.now() + SERVES_AGAIN_MS;
+  let daemon: WatchedProcess | null = null;
+  for (;;) {
+    try {
+      const client = await cli.connect(socket);
+      const { daemonProcess } = await loadLeftovers();
+      return { client, daemon: daemonProcess(socket) };
+    } catch (error) {
+      if (!(error instanceof DaemonNotRunning)) throw error;
+      const { daemonProcess, isAlive } = await loadLeftovers();
+      const isOver = !isAlive(socket) && (daemon?.isOver ?? true);
+      if (isOver && !keep) return null;
+      daemon ??= daemonProcess(socket);
+      const isLate = performance.now() > deadline;
+      if (keep && (isOver || isLate)) throw error;
+      if (isLate) {
+        if (daemon !== null) process.kill(daemon.pid, 'SIGTERM');
+        return { client: null, daemon };
+      }
+    }
+    await pause(LOOK_MS);
+  }
 }
 
 /**

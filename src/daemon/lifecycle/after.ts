@@ -1,6 +1,7 @@
 /** After a daemon's end: waiting for it, and making sure that nothing is left. What `millrace down` needs of this room. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { Failure } from '../rpc/failure.ts';
+import { lifeOf } from './life.ts';
 import { lockHolder, lockPathOf, lockState } from './lock.ts';
 
 export { removeLeftovers } from './leftovers.ts';
@@ -41,30 +42,40 @@ export class WatchedProcess {
   }
 }
 
-/** The daemon's process, as its lock tells; null when nobody holds it, or it cannot be seen from here. */
+/** Whether a daemon of this socket lives: one that starts or ends, or whose socket or lock was removed, too. */
+export function isAlive(socketPath: string): boolean {
+  return lockState(socketPath) === 'held' || lifeOf(socketPath) !== null;
+}
+
+/** The daemon's process, as its lock tells, or its name, should the lock have been removed; null when there is none, or it cannot be seen from here. */
 export function daemonProcess(socketPath: string): WatchedProcess | null {
-  const pid = lockHolder(socketPath);
+  const pid = lockHolder(socketPath) ?? lifeOf(socketPath)?.pid ?? null;
   return pid === null ? null : new WatchedProcess(pid);
 }
 
 /**
- * Wait until nobody holds the lock of a socket, and its process has ended: the kernel gives the lock back first, and then what else the process had open.
+ * Wait until no daemon of a socket lives, and its process has ended: the kernel gives the lock back first, and then what else the process had open.
  * @param daemon what {@link daemonProcess} told before
  * @param timeoutMs after which it is taken for stuck
+ * @param waitedMs how long it has been waited for before, for the message
  * @throws Failure 'failed' when it is still there, which names its process where the kernel tells
  */
-export async function waitForEnd(socketPath: string, daemon: WatchedProcess | null, timeoutMs: number): Promise<End> {
+export async function waitForEnd(
+  socketPath: string,
+  daemon: WatchedProcess | null,
+  timeoutMs: number,
+  waitedMs = 0,
+): Promise<End> {
   const deadline = performance.now() + timeoutMs;
   for (;;) {
-    const state = lockState(socketPath);
-    if (state !== 'held' && (daemon?.isOver ?? true)) return state === 'left' ? 'cut' : 'clean';
+    if ((daemon?.isOver ?? true) && !isAlive(socketPath)) return lockState(socketPath) === 'left' ? 'cut' : 'clean';
     if (performance.now() > deadline) {
-      const pid = state === 'held' ? lockHolder(socketPath) : (daemon?.pid ?? null);
+      const pid = daemonProcess(socketPath)?.pid ?? daemon?.pid ?? null;
       const who = pid === null ? '' : ` (pid ${pid})`;
       const means = pid === null ? `end the process that holds ${lockPathOf(socketPath)}` : `kill -9 ${pid}`;
       throw new Failure(
         'failed',
-        `the daemon${who} was asked to stop and is still there after ${Math.round(timeoutMs / 1000)} s`,
+        `the daemon${who} was asked to stop and is still there after ${Math.round((waitedMs + timeoutMs) / 1000)} s`,
         `end it with: ${means}; then remove what it leaves with \`millrace down\``,
       );
     }

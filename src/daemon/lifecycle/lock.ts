@@ -1,14 +1,22 @@
 /**
- * One daemon a socket. The daemon holds a lock (flock) on a file beside its socket as long as it lives; the kernel lets go of it
- * however the daemon dies. The file's text is the daemon's journal: who it is, and what a successor has to know when the text is
+ * One daemon a socket. The daemon holds a lock (flock) on a file beside its socket as long as it lives, and a name that no file stands for (life.ts): the
+ * file may be removed, or moved away with its folder. The kernel lets go of both however the daemon dies. The file's text is the daemon's journal: who it is, and what a successor has to know when the text is
  * still there although nobody holds the lock: then its writer was killed.
  */
 import { closeSync, constants, fstatSync, ftruncateSync, readFileSync, unlinkSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { z } from 'zod';
-import { ForeignFileError, lookAt, makeSafeFolder, openOwnFile } from '../../host/index.ts';
+import {
+  FileDescriptor,
+  ForeignFileError,
+  forgetAskers,
+  lookAt,
+  makeSafeFolder,
+  openOwnFile,
+} from '../../host/index.ts';
 import { bindLibc } from '../../host/sys/index.ts';
 import { Failure, messageOf } from '../rpc/failure.ts';
+import { beginLife, lifeElsewhere, lifeOf } from './life.ts';
 
 const flock = bindLibc<[number, number]>('int flock(int fd, int operation)');
 const LOCK_SHARED = 1;
@@ -58,12 +66,15 @@ export class DaemonLock {
   readonly leftBehind: Journal | null;
   readonly #path: string;
   #fd: number;
+  /** The name that says that the daemon lives; null when somebody else had taken it. */
+  readonly #life: FileDescriptor | null;
   /** What the file holds. */
   #text: string;
 
-  private constructor(path: string, fd: number, text: string) {
+  private constructor(path: string, fd: number, life: FileDescriptor | null, text: string) {
     this.#path = path;
     this.#fd = fd;
+    this.#life = life;
     this.#text = text;
     this.leftBehind = readJournal(text);
   }
@@ -88,14 +99,8 @@ export class DaemonLock {
         throw new Failure('refused', `${path} is there and is not the lock of a daemon`, ANOTHER_SOCKET);
       }
       if (!lockSoon(fd)) {
-        const holder = readJournal(text);
         closeSync(fd);
-        const pid = holder === null ? '' : ` (pid ${holder.pid})`;
-        throw new Failure(
-          'exists',
-          `another daemon${pid} already serves ${socketPath}`,
-          'stop it with `millrace down`, or give this one another path with --socket',
-        );
+        throw another(readJournal(text)?.pid ?? null, socketPath);
       }
       // The holder before may have removed the file between our open and our lock: then ours is a lock on nothing.
       if (!sameFile(path, fd)) {
@@ -103,19 +108,58 @@ export class DaemonLock {
         continue;
       }
       // Whoever held it before may have written between our look and our lock.
-      return new DaemonLock(path, fd, readFileSync(path, 'utf8'));
+      const left = readFileSync(path, 'utf8');
+      const life = beginLife(socketPath);
+      const other = life === null ? lifeOf(socketPath) : lifeElsewhere(socketPath);
+      if (other !== null) {
+        // Its own file was removed: this is another, which goes again.
+        if (left === '') unlinkSync(path);
+        closeSync(fd);
+        life?.close();
+        throw another(other.pid, socketPath);
+      }
+      return new DaemonLock(path, fd, life, left);
     }
   }
 
-  /** The lock of a former process of this daemon, which handed its descriptor on. */
-  static adopt(socketPath: string, fd: number): DaemonLock {
-    const path = lockPathOf(socketPath);
-    return new DaemonLock(path, fd, readFileSync(path, 'utf8'));
+  /**
+   * The lock of a former process of this daemon, which handed its descriptors on.
+   * @param life as {@link descriptors} gave it
+   */
+  static adopt(socketPath: string, fd: number, life: number): DaemonLock {
+    return new DaemonLock(
+      lockPathOf(socketPath),
+      fd,
+      life < 0 ? null : new FileDescriptor(life),
+      readFileSync(`/proc/self/fd/${fd}`, 'utf8'),
+    );
   }
 
-  /** To hand the lock on to the next process of this daemon. */
-  get descriptor(): number {
-    return this.#fd;
+  /** To hand the lock on to the next process of this daemon: of the file, and of the name, -1 for none. */
+  get descriptors(): { lock: number; life: number } {
+    return { lock: this.#fd, life: this.#life?.number ?? -1 };
+  }
+
+  /**
+   * Make sure that the lock's file is in its place; where it was removed, a new one is made and locked.
+   * @returns false when it was there; true when it was put back
+   * @throws Failure when that is not possible, or another file is there
+   */
+  putBack(): boolean {
+    if (this.#life !== null) forgetAskers(this.#life.number);
+    if (this.#fd < 0 || sameFile(this.#path, this.#fd)) return false;
+    if (lookAt(this.#path) !== null) throw new Failure('refused', `${this.#path} is another file now`);
+    const fd = openLock(this.#path, constants.O_CREAT | constants.O_EXCL);
+    try {
+      if (flock(fd, LOCK_EXCLUSIVE | LOCK_NONBLOCK) < 0) throw new Failure('exists', `${this.#path} is held`);
+      writeWhole(fd, this.#text);
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+    closeSync(this.#fd);
+    this.#fd = fd;
+    return true;
   }
 
   /**
@@ -153,6 +197,7 @@ export class DaemonLock {
     if (this.#fd < 0) return;
     closeSync(this.#fd);
     this.#fd = -1;
+    this.#life?.close();
   }
 
   /** Remove the file and let go of the lock. */
@@ -161,7 +206,16 @@ export class DaemonLock {
     if (sameFile(this.#path, this.#fd)) unlinkSync(this.#path);
     closeSync(this.#fd);
     this.#fd = -1;
+    this.#life?.close();
   }
+}
+
+function another(pid: number | null, socketPath: string): Failure {
+  return new Failure(
+    'exists',
+    `another daemon${pid === null ? '' : ` (pid ${pid})`} already serves ${socketPath}`,
+    'stop it with `millrace down`, or give this one another path with --socket',
+  );
 }
 
 /** Those who only look at a lock hold it for a moment. */

@@ -23,8 +23,9 @@ export interface Renewal extends Former {
   readonly events: readonly DaemonEvent[];
   /** When the datapath failed without an extension that is to blame, in milliseconds since 1970. */
   readonly faults: readonly number[];
-  /** Open descriptors: of the lock, and of the control socket. */
+  /** Open descriptors: of the lock, of the name that says that the daemon lives (-1 for none), and of the control socket. */
   readonly lock: number;
+  readonly life: number;
   readonly socket: number;
 }
 
@@ -68,13 +69,14 @@ export function takeRenewal(): Renewal | null {
  * @throws SystemError
  */
 export function renew(renewal: Renewal): never {
+  const { lock, life, socket } = renewal;
   const file = memoryFile('millrace-renewal');
   const bytes = serialize(renewal);
   for (let at = 0; at < bytes.length; ) at += writeSync(file.number, bytes, at);
   process.env[VARIABLE] = String(file.number);
   const args = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
   try {
-    replaceProcess(process.execPath, args, [file.number, renewal.lock, renewal.socket, ...tapDescriptors()]);
+    replaceProcess(process.execPath, args, [file.number, lock, life, socket, ...tapDescriptors()]);
   } finally {
     delete process.env[VARIABLE];
     file.close();

@@ -21,6 +21,7 @@ import { Seldom } from '../seldom.ts';
 import { type Announcement, DatapathThread } from '../thread/channel.ts';
 import { checkSocketPlace } from './before.ts';
 import { watchDescriptors } from './descriptors.ts';
+import { keepFiles } from './keep-files.ts';
 import { cleanUpAfter, removeUnder } from './leftovers.ts';
 import { DaemonLock } from './lock.ts';
 import { createLogger, type Logger, type LogLevel } from './log.ts';
@@ -81,7 +82,9 @@ export async function runDaemon(options: DaemonOptions): Promise<number> {
   const log = createLogger(options.logLevel ?? (config.daemon.logLevel as LogLevel | null) ?? 'info', options.logStyle);
   if (renewal === null) checkSocketPlace(options.socketPath);
   const lock =
-    renewal === null ? DaemonLock.acquire(options.socketPath) : DaemonLock.adopt(options.socketPath, renewal.lock);
+    renewal === null
+      ? DaemonLock.acquire(options.socketPath)
+      : DaemonLock.adopt(options.socketPath, renewal.lock, renewal.life);
   try {
     return await serve(options, config, log, lock, renewal);
   } finally {
@@ -171,13 +174,14 @@ async function serve(
     try {
       const { configFile, settingsOfAdded } = control;
       const former = { config: wanted, configFile, settingsOfAdded, ...next };
-      renew({ startedAt, ...former, events: events.recent(), lock: lock.descriptor, socket });
+      renew({ startedAt, ...former, events: events.recent(), ...lock.descriptors, socket });
     } catch (error) {
       log.fatal({ err: messageOf(error) }, 'the daemon cannot start anew; it ends, and its flows go on');
     }
   };
   let listening = false;
   let started = false;
+  let leaveFiles = () => {};
   try {
     const begun = begin(control, config, options.configFile, renewal, log);
     const hindrance = await Promise.race([begun, watch.trouble]);
@@ -189,6 +193,10 @@ async function serve(
     }
     await server.listen(renewal?.socket);
     listening = true;
+    leaveFiles = keepFiles(lock, server, (message, isProblem) => {
+      log[isProblem ? 'error' : 'warn'](message);
+      events.add('warning', '', message);
+    });
     // From here on it does not fail, and what nobody has taken up of a former daemon's flows ends.
     await thread.call('started', null);
     started = true;
@@ -219,6 +227,7 @@ async function serve(
     throw new Failure(kind, `${message}; ${fate}`, hint);
   } finally {
     watch.stop();
+    leaveFiles();
     stopping.release();
     unwatch();
     if (listening) await server.close();
@@ -306,8 +315,9 @@ class StopRequest {
     for (const fault of FAULTS) process.on(fault, this.#onFault);
   }
 
+  /** From now on signals of a terminal end the process at once. SIGTERM does not: it only asks once more, and undoing goes on. */
   release(): void {
-    for (const signal of SIGNALS) process.removeListener(signal, this.#onSignal);
+    for (const signal of SIGNALS) if (signal !== 'SIGTERM') process.removeListener(signal, this.#onSignal);
     for (const fault of FAULTS) process.removeListener(fault, this.#onFault);
   }
 }

@@ -116,14 +116,19 @@ export class RpcServer {
   readonly #options: ServerOptions;
   readonly #dispatcher: Dispatcher<Connection>;
   readonly #connections = new Set<Connection>();
-  readonly #server: Server;
+  #server: Server;
+  #isClosed = false;
   #file: SocketFile | null = null;
   #descriptor = -1;
 
   constructor(options: ServerOptions) {
     this.#options = options;
     this.#dispatcher = new Dispatcher(options.methods, options.onInternal);
-    this.#server = createServer({ allowHalfOpen: true }, (socket) => this.#accept(socket));
+    this.#server = this.#newServer();
+  }
+
+  #newServer(): Server {
+    return createServer({ allowHalfOpen: true }, (socket) => this.#accept(socket));
   }
 
   /** The socket that it listens on; -1 before it does. */
@@ -167,8 +172,35 @@ export class RpcServer {
     this.#server.on('error', (error) => this.#options.onInternal('socket', error));
   }
 
+  /**
+   * Make sure that the socket's file is in its place; where it was removed, a new one is listened on. Connections go on.
+   * @returns false when it was there; true when it was put back
+   * @throws Failure as {@link listen}
+   */
+  async putBack(): Promise<boolean> {
+    if (this.#isClosed || this.#file === null || this.#file.isThere()) return false;
+    const before = { server: this.#server, file: this.#file, descriptor: this.#descriptor };
+    this.#server = this.#newServer();
+    try {
+      await this.listen();
+    } catch (error) {
+      this.#server = before.server;
+      this.#file = before.file;
+      this.#descriptor = before.descriptor;
+      throw error;
+    }
+    before.server.close();
+    // The daemon has begun to end meanwhile.
+    if (this.#isClosed) {
+      this.#server.close();
+      this.#file.remove();
+    }
+    return true;
+  }
+
   /** Stop listening, finish what is being written, and cut every connection. */
   async close(): Promise<void> {
+    this.#isClosed = true;
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     for (const connection of this.#connections) connection.socket.end();
     const cut = setTimeout(() => {
