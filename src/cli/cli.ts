@@ -35,6 +35,7 @@ interface GlobalOptions {
 export class Cli {
   readonly #program: Command;
   readonly #clients: Client[] = [];
+  #hasSpoken = false;
 
   constructor(program: Command) {
     this.#program = program;
@@ -42,6 +43,11 @@ export class Cli {
 
   get json(): boolean {
     return this.#program.opts<GlobalOptions>().json === true;
+  }
+
+  /** What the command may have failed by is a daemon's answer. */
+  get hasSpoken(): boolean {
+    return this.#hasSpoken;
   }
 
   get socketPath(): string {
@@ -61,7 +67,12 @@ export class Cli {
     } catch (error) {
       throw error instanceof DaemonNotRunning ? await notRunning(resolve(socketPath), error) : error;
     }
+    client.onSlow = (waitedMs) => {
+      const who = client.pid === null ? '' : ` (pid ${client.pid})`;
+      process.stderr.write(`millrace: waits for the daemon${who}, which has not answered for ${waitedMs / 1000} s\n`);
+    };
     this.#clients.push(client);
+    this.#hasSpoken = true;
     return client;
   }
 

@@ -1,7 +1,7 @@
 /** The `millrace` command: puts the commands together, and turns whatever happens into a sentence and an exit code. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
-import { defaultSocketPath } from '../daemon/client.ts';
+import { defaultSocketPath, strangeAnswer } from '../daemon/client.ts';
 import { Cli } from './cli.ts';
 import { captureCommand } from './commands/capture.ts';
 import { configCommand } from './commands/config.ts';
@@ -135,7 +135,8 @@ export async function main(args: readonly string[]): Promise<void> {
     configure(program);
     await program.parseAsync(args, { from: 'user' });
   } catch (error) {
-    finish(error, cli.json);
+    // Commands read answers as this version's daemon gives them.
+    finish(cli.hasSpoken && error instanceof TypeError ? strangeAnswer(null) : error, cli.json);
   } finally {
     cli.close();
   }

@@ -11,6 +11,7 @@ import { LineReader } from './rpc/lines.ts';
 import { MAX_SOCKET_PATH_BYTES } from './socket-path.ts';
 
 export type * from './api.ts';
+export { readConfigText } from './config/read.ts';
 export {
   type ArgumentsOf,
   type Asked,
@@ -64,9 +65,77 @@ interface Reply {
 }
 
 function failureOf(error: NonNullable<Reply['error']>): Failure {
+  if (typeof error !== 'object' || typeof error.message !== 'string') return strangeAnswer(null);
   const kind = error.data?.kind;
   const known: FailureKind = kind !== undefined && kind in FAILURE_CODES ? (kind as FailureKind) : 'failed';
   return new Failure(known, error.message, error.data?.hint ?? null);
+}
+
+/** Methods that only look: what takes this long will not be answered. Others may have much to do. */
+const QUERY_TIMEOUT_MS = 30_000;
+const QUERIES: ReadonlySet<MethodName> = new Set<MethodName>([
+  ...(['status', 'config.diff', 'config.show', 'port.list', 'port.show', 'extension.list', 'extension.show'] as const),
+  ...(['fdb.show', 'offload.show', 'offload.flows', 'offload.dump', 'drops', 'trace'] as const),
+  ...(['events.recent', 'events.subscribe', 'capture'] as const),
+]);
+/** An answer that takes longer is said to be waited for. */
+const SLOW_MS = 5_000;
+
+/** The answers that have fields which every command relies on, and those that are lists. Another daemon than this version's may answer otherwise. */
+const FIELDS: { readonly [M in MethodName]?: readonly (keyof Api[M]['result'])[] } = {
+  status: ['version', 'pid', 'startedAt', 'uptimeSeconds', 'socket', 'extensions', 'memory', 'cpuSeconds'],
+  shutdown: ['pid'],
+  'config.apply': ['steps'],
+  'config.diff': ['steps'],
+  'port.show': ['name', 'kind', 'state', 'counters', 'dropReasons'],
+  'port.add': ['name', 'state'],
+  'port.set': ['name', 'state'],
+  'extension.show': ['name'],
+  'fdb.flush': ['flushed'],
+  'offload.dump': ['text'],
+  capture: ['format'],
+};
+const LISTS: ReadonlySet<MethodName> = new Set<MethodName>([
+  ...(['port.list', 'extension.list', 'extension.add', 'extension.del', 'extension.configure'] as const),
+  ...(['extension.enable', 'extension.disable', 'extension.move', 'fdb.show', 'offload.flows'] as const),
+  ...(['drops', 'events.recent', 'events.subscribe'] as const),
+]);
+
+/** An answer that is not what was asked for. */
+export function strangeAnswer(method: string | null): Failure {
+  return new Failure(
+    'failed',
+    `the daemon's answer${method === null ? '' : ` to ${method}`} is not one that this version of millrace understands`,
+    'is it a daemon of another version? `millrace --version` tells this one',
+  );
+}
+
+/** @returns whether a result is of the kind that a method has */
+function isAnswer(method: MethodName, result: unknown): boolean {
+  if (LISTS.has(method)) return Array.isArray(result);
+  const fields: readonly PropertyKey[] | undefined = FIELDS[method];
+  if (fields === undefined) return true;
+  return typeof result === 'object' && result !== null && fields.every((field) => Object.hasOwn(result, field));
+}
+
+/** Whose files and processes are trusted. */
+function isTrusted(uid: number): boolean {
+  return uid === 0 || uid === (process.geteuid?.() ?? 0);
+}
+
+/** Who has made a socket's file; null when there is none to be seen. */
+function ownerOf(path: string): number | null {
+  try {
+    const there = statSync(path);
+    return there.isSocket() ? there.uid : null;
+  } catch {
+    return null;
+  }
+}
+
+function foreign(path: string, uid: number): Failure {
+  const hint = 'run the command as that user, or name another socket with --socket; nothing was asked';
+  return new Failure('refused', `the socket ${path} is served by another user (uid ${uid})`, hint);
 }
 
 /** The daemon has closed the connection, with calls unanswered. */
@@ -83,6 +152,9 @@ export class Client {
   readonly #waiting = new Map<number, { resolve(result: unknown): void; reject(error: Error): void }>();
   #nextId = 1;
   #closed: Error | null = null;
+  #pid: number | null = null;
+  /** Called when an answer takes long. @param waitedMs so far */
+  onSlow: ((waitedMs: number) => void) | null = null;
   /** Called with every event after `events.subscribe`. */
   onEvent: ((event: DaemonEvent) => void) | null = null;
   /** Called when the daemon has closed the connection. */
@@ -99,9 +171,9 @@ export class Client {
   }
 
   /**
-   * Connect to a daemon.
-   * @throws DaemonNotRunning; Failure 'privilege' when the socket belongs to somebody else, 'refused' when there is something that is no socket, 'failed'
-   *   for anything else
+   * Connect to a daemon of this user or of root.
+   * @throws DaemonNotRunning; Failure 'privilege' when the socket belongs to somebody else, 'refused' when there is something that is no socket, or one that
+   *   another user serves, 'failed' for anything else
    */
   static connect(path: string): Promise<Client> {
     return new Promise((resolve, reject) => {
@@ -110,10 +182,22 @@ export class Client {
         reject(new Failure('failed', message, 'choose a shorter one'));
         return;
       }
+      const owner = ownerOf(path);
+      if (owner !== null && process.geteuid?.() === 0 && !isTrusted(owner)) {
+        reject(foreign(path, owner));
+        return;
+      }
       const socket = connect(path);
       socket.once('connect', () => {
         socket.removeAllListeners('error');
-        resolve(new Client(socket));
+        const client = new Client(socket);
+        client.#checkPeer(path).then(
+          () => resolve(client),
+          (error: Error) => {
+            client.close();
+            reject(error);
+          },
+        );
       });
       socket.once('error', (error: NodeJS.ErrnoException) => {
         if (error.code === 'ENOENT') reject(new DaemonNotRunning(path));
@@ -121,13 +205,30 @@ export class Client {
         else if (error.code === 'EACCES' || error.code === 'EPERM') {
           const hint = 'run the command as the user that the daemon runs as, or as root';
           reject(new Failure('privilege', `the daemon's socket ${path} belongs to another user`, hint));
+        } else if (error.code === 'EAGAIN') {
+          const hint = 'the daemon has been stopped, or does nothing else: see what its process does';
+          reject(new Failure('failed', `the daemon on ${path} takes no connections`, hint));
         } else reject(new Failure('failed', `cannot connect to ${path}: ${error.code ?? error.message}`));
       });
     });
   }
 
+  /** The daemon's process, as the kernel tells; null when it cannot be seen from here. */
+  get pid(): number | null {
+    return this.#pid;
+  }
+
+  /** Whose process has the other end: the file may have been exchanged since it was looked at. @throws Failure */
+  async #checkPeer(path: string): Promise<void> {
+    const { peerOf } = await import('./rpc/peer.ts');
+    const peer = peerOf(this.#socket);
+    if (peer === null) throw this.#closed ?? new ConnectionClosed();
+    if (!isTrusted(peer.uid)) throw foreign(path, peer.uid);
+    this.#pid = peer.pid === 0 ? null : peer.pid;
+  }
+
   /**
-   * Call a method and wait for its result.
+   * Call a method and wait for its result: half a minute for one that only looks.
    * @throws Failure with the daemon's sentence
    */
   call<M extends MethodName>(method: M, params: Api[M]['params']): Promise<Api[M]['result']> {
@@ -138,7 +239,23 @@ export class Client {
       }
       const id = this.#nextId;
       this.#nextId += 1;
-      this.#waiting.set(id, { resolve: (result) => resolve(result as Api[M]['result']), reject });
+      const slow = setTimeout(() => this.onSlow?.(SLOW_MS), SLOW_MS);
+      const late = QUERIES.has(method) ? setTimeout(() => this.#giveUp(id), QUERY_TIMEOUT_MS) : undefined;
+      const settled = () => {
+        clearTimeout(slow);
+        clearTimeout(late);
+      };
+      this.#waiting.set(id, {
+        resolve: (result) => {
+          settled();
+          if (isAnswer(method, result)) resolve(result as Api[M]['result']);
+          else reject(strangeAnswer(method));
+        },
+        reject: (error) => {
+          settled();
+          reject(error);
+        },
+      });
       this.#socket.write(`${JSON.stringify({ jsonrpc: '2.0', id, method, params })}\n`);
     });
   }
@@ -188,7 +305,7 @@ export class Client {
 
   /** End the connection. */
   close(): void {
-    this.#closed ??= new Failure('failed', 'the connection is closed');
+    this.#fail(new Failure('failed', 'the connection is closed'));
     this.#socket.end();
     this.#socket.unref();
   }
@@ -205,8 +322,11 @@ export class Client {
   #onLine(line: string): void {
     let message: Reply;
     try {
-      message = JSON.parse(line) as Reply;
+      const parsed: unknown = JSON.parse(line);
+      if (typeof parsed !== 'object' || parsed === null) throw strangeAnswer(null);
+      message = parsed as Reply;
     } catch {
+      this.#fail(strangeAnswer(null));
       this.#socket.destroy();
       return;
     }
@@ -223,6 +343,15 @@ export class Client {
     this.#waiting.delete(message.id);
     if (message.error === undefined) waiting.resolve(message.result);
     else waiting.reject(failureOf(message.error));
+  }
+
+  #giveUp(id: number): void {
+    const waiting = this.#waiting.get(id);
+    this.#waiting.delete(id);
+    const who = this.#pid === null ? '' : ` (pid ${this.#pid})`;
+    const seconds = QUERY_TIMEOUT_MS / 1000;
+    const hint = 'has it been stopped (SIGSTOP), or has the machine no time for it? `millrace down` ends it';
+    waiting?.reject(new Failure('failed', `the daemon${who} has not answered for ${seconds} s`, hint));
   }
 
   #fail(error: Error): void {

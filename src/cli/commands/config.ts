@@ -1,14 +1,13 @@
 /** `millrace config`: check a configuration, compare it, show the running one, print its schema. */
-import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Command } from 'commander';
-import { loadConfigTools, messageOf } from '../../daemon/client.ts';
+import { loadConfigTools, messageOf, readConfigText } from '../../daemon/client.ts';
 import type { Cli } from '../cli.ts';
 import { CliError } from '../exit.ts';
 
 function readText(file: string): string {
   try {
-    return readFileSync(file, 'utf8');
+    return readConfigText(file);
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? String(error.code) : messageOf(error);
     throw new CliError('USAGE', `cannot read ${file}: ${code}`, 'give the path of a millrace.yaml');

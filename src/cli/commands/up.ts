@@ -1,6 +1,6 @@
 /** `millrace up`: the daemon's start, and its configuration. Neighbour: down.ts ends it. */
 import { spawn } from 'node:child_process';
-import { closeSync, existsSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Command, Option } from 'commander';
@@ -13,6 +13,7 @@ import {
   loadDaemon,
   loadStart,
   messageOf,
+  readConfigText,
 } from '../../daemon/client.ts';
 import type { Cli } from '../cli.ts';
 import { CliError, endingOf } from '../exit.ts';
@@ -40,7 +41,7 @@ type ChildReport =
 
 function readText(file: string): string {
   try {
-    return readFileSync(file, 'utf8');
+    return readConfigText(file);
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? String(error.code) : messageOf(error);
     throw new CliError('USAGE', `cannot read ${file}: ${code}`, 'give the path of a millrace.yaml with -f');

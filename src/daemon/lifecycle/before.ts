@@ -1,11 +1,12 @@
 /** Before a daemon's start: whether the place of its socket can be had, and the file that it logs to. Neighbours: lock.ts; log.ts writes the lines. */
-import { constants, mkdirSync, openSync } from 'node:fs';
+import { constants, mkdirSync, openSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import {
   checkSafeFolder,
   ForeignFileError,
   isAbandonedSocket,
   keepsNamespace,
+  kindOf,
   makeSafeFolder,
   openOwnFile,
 } from '../../host/index.ts';
@@ -44,6 +45,12 @@ export function openLogFile(path: string, isNamed: boolean): number {
   try {
     if (isNamed) {
       mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+      const there = statSync(path, { throwIfNoEntry: false });
+      // Opening or writing a pipe waits for its reader.
+      if (there !== undefined && !there.isFile() && !there.isCharacterDevice()) {
+        const is = `is ${kindOf(there)}, and neither an ordinary file nor a terminal`;
+        throw new ForeignFileError(path, is, 'name another place');
+      }
       return openSync(path, O_WRONLY | O_APPEND | O_CREAT, LOG_MODE);
     }
     makeSafeFolder(dirname(path));

@@ -3,20 +3,20 @@
  * serve until asked to stop, and undo everything.
  */
 import { readFileSync } from 'node:fs';
-import type { Socket } from 'node:net';
-import { peerCredentials } from '../../host/index.ts';
 import { isUnhurried } from '../../host/sys/index.ts';
 import { ownNamespace } from '../../keeper/index.ts';
 import type { DaemonEvent, Status } from '../api.ts';
 import type { Config } from '../config/model.ts';
 import { emptyConfig } from '../config/model.ts';
 import { parseConfig } from '../config/parse.ts';
+import { readConfigText } from '../config/read.ts';
 import { CaptureBroker } from '../control/captures.ts';
 import { Control } from '../control/control.ts';
 import { EventLog } from '../control/events.ts';
 import { buildMethods } from '../control/methods.ts';
 import { Failure, messageOf, toFailure } from '../rpc/failure.ts';
-import { type Peer, RpcServer } from '../rpc/server.ts';
+import { peerOf } from '../rpc/peer.ts';
+import { RpcServer } from '../rpc/server.ts';
 import { Seldom } from '../seldom.ts';
 import { type Announcement, DatapathThread } from '../thread/channel.ts';
 import { checkSocketPlace } from './before.ts';
@@ -53,22 +53,12 @@ function readConfig(file: string | null): Config {
   if (file === null) return emptyConfig();
   let text: string;
   try {
-    text = readFileSync(file, 'utf8');
+    text = readConfigText(file);
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? String(error.code) : messageOf(error);
     throw new Failure('config', `cannot read ${file}: ${code}`, 'give the path of a millrace.yaml with -f');
   }
   return parseConfig(text, file);
-}
-
-function peerOf(socket: Socket): Peer | null {
-  const fd = (socket as unknown as { _handle?: { fd?: number } })._handle?.fd;
-  if (fd === undefined || fd < 0) return null;
-  try {
-    return peerCredentials(fd);
-  } catch {
-    return null;
-  }
 }
 
 /**

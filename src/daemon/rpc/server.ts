@@ -15,6 +15,7 @@ import {
 import { Dispatcher, type Method } from './dispatch.ts';
 import { FAILURE_CODES, Failure, messageOf } from './failure.ts';
 import { LineReader, MAX_REQUEST_BYTES } from './lines.ts';
+import type { Peer } from './peer.ts';
 
 /** Most connections at once. */
 const MAX_CONNECTIONS = 64;
@@ -22,13 +23,6 @@ const MAX_CONNECTIONS = 64;
 const MAX_WAITING = 64;
 /** A peer that leaves this much unread is cut off. */
 const MAX_UNREAD_BYTES = 8 << 20;
-
-/** A process at the other end of a Unix socket, as SO_PEERCRED tells. */
-export interface Peer {
-  pid: number;
-  uid: number;
-  gid: number;
-}
 
 /** One client's connection. Methods that stream take it over. */
 export class Connection {

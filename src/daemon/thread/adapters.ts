@@ -2,17 +2,20 @@
  * From a port's configuration to an open adapter: takes over an interface, makes a TAP, opens capture files. What is wrong is said in one
  * sentence with what to do.
  */
+import { readlinkSync, statSync } from 'node:fs';
 import {
   isTapLeft,
   NetworkNamespace,
   openPacketSocket,
   openTap,
+  ownDescriptors,
   type PortAdapter,
   SystemError,
   withRouteClient,
 } from '../../host/index.ts';
 import {
   type Adapter,
+  type ByteSink,
   MemoryAdapter,
   openFileSink,
   openFileSource,
@@ -166,12 +169,33 @@ export function openPcap(name: string, port: PortOf<'pcap'>): PcapAdapter {
       speed: port.speed === 'fast' ? 0 : (port.speed ?? 1),
       ...(port.mtuBytes === undefined ? {} : { mtuBytes: port.mtuBytes }),
       ...(input === null ? {} : { input }),
-      ...(write === undefined ? {} : { openOutput: () => openFile(write, 'write', openFileSink) }),
+      ...(write === undefined ? {} : { openOutput: () => openFile(write, 'write', openForeignSink) }),
     });
   } catch (error) {
     if (error instanceof Failure || read === undefined) throw error;
     throw new Failure('failed', `cannot play ${read}: ${messageOf(error)}`);
   }
+}
+
+/** Create or empty a file that is not one of the daemon's own. */
+function openForeignSink(path: string): ByteSink {
+  const own = ownFileAt(path);
+  if (own !== null) throw new Error(`it is ${own} of this daemon`);
+  return openFileSink(path);
+}
+
+/** What a path is for the daemon: its lock, or what its log goes to. Any name of the file counts. */
+function ownFileAt(path: string): string | null {
+  const there = statSync(path, { throwIfNoEntry: false });
+  if (there === undefined) return null;
+  for (const fd of ownDescriptors()) {
+    const link = `/proc/self/fd/${fd}`;
+    const open = statSync(link, { throwIfNoEntry: false });
+    if (open?.ino !== there.ino || open.dev !== there.dev) continue;
+    if (fd <= 2) return 'the log';
+    if (readlinkSync(link).endsWith('.lock')) return 'the lock';
+  }
+  return null;
 }
 
 function openFile<File>(path: string, verb: string, open: (path: string) => File): File {

@@ -89,7 +89,12 @@ export function openFileSink(path: string): ByteSink {
   }
   return {
     write(chunk) {
-      for (let at = 0; at < chunk.length; ) at += writeSync(fd, chunk, at);
+      try {
+        for (let at = 0; at < chunk.length; ) at += writeSync(fd, chunk, at);
+      } catch (error) {
+        const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
+        throw new CaptureError(`cannot write ${path}: ${code}`);
+      }
     },
     close,
   };
