@@ -3,7 +3,13 @@
  * of its socket and is no file (host/living-name.ts). It is in the network namespace of the daemon's ports.
  */
 import { createHash } from 'node:crypto';
-import { type FileDescriptor, NetworkNamespace, ownerOfLivingName, takeLivingName } from '../../host/index.ts';
+import {
+  type FileDescriptor,
+  ForeignFileError,
+  NetworkNamespace,
+  ownerOfLivingName,
+  takeLivingName,
+} from '../../host/index.ts';
 import { namespaceOfPins, ownNamespace } from '../../keeper/index.ts';
 
 function nameOf(socketPath: string): string {
@@ -33,7 +39,7 @@ export function lifeOf(socketPath: string): Life | null {
 
 /** As {@link lifeOf}, in other namespaces than the calling thread's. */
 export function lifeElsewhere(socketPath: string): Life | null {
-  const link = namespaceOfPins(socketPath);
+  const link = namespaceOf(socketPath);
   if (link === null || link === ownNamespace()) return null;
   const namespace = NetworkNamespace.find(link);
   if (namespace === null) return null;
@@ -41,6 +47,16 @@ export function lifeElsewhere(socketPath: string): Life | null {
     return namespace.run(() => lifeHere(socketPath));
   } finally {
     namespace.close();
+  }
+}
+
+/** What somebody else has put in the place of pins tells nothing. */
+function namespaceOf(socketPath: string): string | null {
+  try {
+    return namespaceOfPins(socketPath);
+  } catch (error) {
+    if (error instanceof ForeignFileError) return null;
+    throw error;
   }
 }
 
