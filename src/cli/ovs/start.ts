@@ -14,6 +14,8 @@ import {
 
 const PROGRAMS = ['ovsdb-server', 'ovsdb-tool', 'ovs-vswitchd', 'ovs-vsctl', 'ovs-appctl'] as const;
 const END_TIMEOUT_MS = 15_000;
+/** ovs-vswitchd lets flows of the datapath be, and asks for no packets, while the database says so: see ovs-vswitchd.conf.db(5). */
+const FLOWS_STAY = 'flow-restore-wait';
 
 /** What was started, for people and programs. */
 export interface Started {
@@ -66,33 +68,44 @@ export async function startPrograms(socket: string, isConnected: boolean): Promi
     await end('ovs-vswitchd', before.pid, () => process.kill(before.pid, 'SIGTERM'));
     steps.push('ended the ovs-vswitchd that had lost its datapath');
   }
-  if (before === null || !isConnected) {
-    run(
-      programOf(programs, 'ovs-vswitchd'),
-      [
-        `unix:${join(folders.run, 'db.sock')}`,
-        '-vconsole:emer',
-        '-vsyslog:err',
-        '-vfile:info',
-        '--no-chdir',
-        `--log-file=${join(folders.log, 'ovs-vswitchd.log')}`,
-        `--pidfile=${join(folders.run, 'ovs-vswitchd.pid')}`,
-        '--detach',
-      ],
-      shimEnvironment(socket),
-    );
-    steps.push('started ovs-vswitchd');
+  const vsctl = programOf(programs, 'ovs-vsctl');
+  try {
+    if (before === null || !isConnected) {
+      // Without it ovs-vswitchd deletes all flows as soon as it has opened the datapath, when it does not know the ports of its bridges yet.
+      run(vsctl, ['--no-wait', '--timeout=10', 'set', 'Open_vSwitch', '.', `other_config:${FLOWS_STAY}=true`]);
+      startVswitchd(programOf(programs, 'ovs-vswitchd'), folders, socket);
+      steps.push('started ovs-vswitchd');
+      // Returns when the bridges are what the database says.
+      run(vsctl, ['--timeout=30', 'set', 'Open_vSwitch', '.', `ovs-version=${versionOf(programs)}`]);
+    }
+  } finally {
+    run(vsctl, ['--no-wait', '--timeout=10', 'remove', 'Open_vSwitch', '.', 'other_config', FLOWS_STAY]);
   }
   const vswitchd = runningProgram('ovs-vswitchd', folders);
   if (vswitchd === null) {
     throw new CliError('FAILED', 'ovs-vswitchd ended at once', `look at ${join(folders.log, 'ovs-vswitchd.log')}`);
   }
-  // Returns when the bridges are what the database says.
-  const vsctl = programOf(programs, 'ovs-vsctl');
-  run(vsctl, ['--timeout=30', 'get', 'Open_vSwitch', '.', 'cur_cfg']);
+  // Returns when it decides about flows itself.
   run(vsctl, ['--timeout=30', 'set', 'Open_vSwitch', '.', `ovs-version=${versionOf(programs)}`]);
   const bridges = run(vsctl, ['--timeout=10', 'list-br']).split('\n').filter(Boolean);
   return { socket, database, databasePid, vswitchdPid: vswitchd.pid, bridges, steps };
+}
+
+function startVswitchd(program: string, folders: OvsFolders, socket: string): void {
+  run(
+    program,
+    [
+      `unix:${join(folders.run, 'db.sock')}`,
+      '-vconsole:emer',
+      '-vsyslog:err',
+      '-vfile:info',
+      '--no-chdir',
+      `--log-file=${join(folders.log, 'ovs-vswitchd.log')}`,
+      `--pidfile=${join(folders.run, 'ovs-vswitchd.pid')}`,
+      '--detach',
+    ],
+    shimEnvironment(socket),
+  );
 }
 
 function versionOf(programs: ReadonlyMap<string, string>): string {
