@@ -138,6 +138,15 @@ test('extensions are disabled, enabled, moved, configured and removed while pack
   expect(order()).toEqual(['filter', 'counter', 'learning']);
   world.ok('extension', 'move', 'filter', '2');
   expect(order()).toEqual(['counter', 'filter', 'learning']);
+  world.ok('extension', 'add', 'capture', '--position', '3');
+  expect(order()).toEqual(['capture', 'counter', 'filter', 'learning']);
+  for (const [name, position] of [
+    ['filter', '4'],
+    ['capture', '2'],
+    ['learning', '1'],
+  ])
+    expect(world.millrace('extension', 'move', name, position).stderr).toContain('capturing extensions stand above');
+  world.ok('extension', 'del', 'capture');
   world.ok('extension', 'set', 'counter', 'crashAfter=77');
   expect(world.json<{ status: unknown }>('extension', 'show', 'counter').status).toMatchObject({ crashAfter: 77 });
   const refused = world.millrace('extension', 'set', 'counter', 'crashAfter=x');
@@ -148,6 +157,7 @@ test('extensions are disabled, enabled, moved, configured and removed while pack
   expect(order()).toEqual(['counter', 'learning']);
   // Without the forwarding extension the switch forwards by itself.
   world.ok('extension', 'disable', 'learning');
+  expect(world.ok('status')).toContain('none forwards: every frame is flooded');
   expect(world.pings('a', '10.9.0.2')).toBe(true);
 });
 

@@ -114,28 +114,33 @@ export class DropReasons {
 
   constructor() {
     for (const [name, code] of Object.entries(DropReason)) {
-      const info = { code, name, text: TEXTS[name as keyof typeof DropReason] };
-      this.#all[code] = info;
-      this.#byName.set(name, info);
+      this.#set({ code, name, text: TEXTS[name as keyof typeof DropReason] });
     }
   }
 
   /**
-   * A number for a reason of an extension; the same name gives the same number again.
+   * A number for a reason of an extension; the same name gives the same number again, with the text that was given last.
    * @param name such as `filter:BLOCKED`
    * @param text one sentence for people
    * @throws RangeError when {@link MAX_DROP_REASONS} are taken
    */
   register(name: string, text: string): DropReasonCode {
     const known = this.#byName.get(name);
-    if (known !== undefined) return known.code;
+    if (known !== undefined) {
+      this.#set({ ...known, text });
+      return known.code;
+    }
     if (this.#all.length === MAX_DROP_REASONS) {
       throw new RangeError(`no room for drop reason ${name}: a switch tells at most ${MAX_DROP_REASONS} apart`);
     }
     const info = { code: this.#all.length, name, text };
-    this.#all.push(info);
-    this.#byName.set(name, info);
+    this.#set(info);
     return info.code;
+  }
+
+  #set(info: DropReasonInfo): void {
+    this.#all[info.code] = info;
+    this.#byName.set(info.name, info);
   }
 
   /** Whether the number stands for a real drop. */

@@ -14,6 +14,8 @@ import type { ForwardingContext } from './path/context.ts';
 import type { Shortcuts } from './path/passage.ts';
 
 export type ExtensionType = 'capturing' | 'filtering' | 'forwarding';
+/** From the top of the stack: extensions of one type stand together. */
+export const TYPE_ORDER: readonly ExtensionType[] = ['capturing', 'filtering', 'forwarding'];
 
 /** Who an extension is. */
 export interface ExtensionDescriptor {

@@ -87,22 +87,23 @@ export {
 export type { StackedDecider } from './decider/placed.ts';
 export { DropReason, type DropReasonCode, type DropReasonInfo } from './drop-reason.ts';
 export { RuleError, SwitchError, type SwitchErrorCode } from './errors.ts';
-export type {
-  Counter,
-  EntryRecord,
-  ExplainedCopy,
-  ExplainedDestination,
-  Explanation,
-  Extension,
-  ExtensionDescriptor,
-  ExtensionFactory,
-  ExtensionHandle,
-  ExtensionState,
-  ExtensionType,
-  HostServices,
-  LogLevel,
-  StandardPolicies,
-  TimerHandle,
+export {
+  type Counter,
+  type EntryRecord,
+  type ExplainedCopy,
+  type ExplainedDestination,
+  type Explanation,
+  type Extension,
+  type ExtensionDescriptor,
+  type ExtensionFactory,
+  type ExtensionHandle,
+  type ExtensionState,
+  type ExtensionType,
+  type HostServices,
+  type LogLevel,
+  type StandardPolicies,
+  type TimerHandle,
+  TYPE_ORDER,
 } from './extension.ts';
 export {
   DEFAULT_NIC_INDEX,

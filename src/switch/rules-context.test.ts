@@ -277,6 +277,23 @@ test('rule 16: an extension registers reasons of its own', () => {
   expect(bench.sw.drops(1)).toMatchObject([{ name: 'filter:LUNCH', text: 'Nobody works at noon.', packets: 1 }]);
 });
 
+test('rule 16: a reason that is registered again with another text has that text, and its number', () => {
+  const bench = new Bench();
+  bench.port(1);
+  const codes: number[] = [];
+  for (const text of ['Nobody works at noon.', 'Nobody works before one.']) {
+    bench.enable('filter', 'filtering', (handle) => {
+      const reason = handle.registerDropReason('LUNCH', text);
+      codes.push(reason);
+      return { onIngress: (batch) => handle.dropIngress(batch, 1, reason, true) };
+    });
+    bench.receive(1, frame());
+    bench.sw.disableExtension('filter');
+  }
+  expect(codes[1]).toBe(codes[0]);
+  expect(bench.sw.drops(1)).toMatchObject([{ name: 'filter:LUNCH', text: 'Nobody works before one.', packets: 2 }]);
+});
+
 test('rule 17: copied information keeps destinations only when asked to, and not for a filter towards ingress', () => {
   const bench = new Bench();
   for (const portId of [1, 2, 3]) bench.port(portId);

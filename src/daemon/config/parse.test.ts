@@ -40,7 +40,7 @@ test('issues are told in the order of their places', () => {
   const places = issuesOf('fdb: { zzz: 1 }\noffload: maybe\nports: { a: { kind: x } }\n').map(
     (issue) => issue.split(': ')[0],
   );
-  expect(places).toEqual(['millrace.yaml:1:8', 'millrace.yaml:2:10', 'millrace.yaml:3:20']);
+  expect(places).toEqual(['millrace.yaml:1:8', 'millrace.yaml:2:10', 'millrace.yaml:3:21']);
 });
 
 test('an unknown key far from all others is reported with those that are allowed', () => {

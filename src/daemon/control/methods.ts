@@ -24,6 +24,7 @@ import { Failure } from '../rpc/failure.ts';
 import type { Connection } from '../rpc/server.ts';
 import type { CaptureBroker } from './captures.ts';
 import { type Control, checkPort, helpForName } from './control.ts';
+import { insertedAt, movedTo } from './stack-order.ts';
 
 const MAX_FRAME_BYTES = 65_550;
 /** Programs come within milliseconds, or mostly not at all. */
@@ -282,6 +283,7 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
         const hint = `${helpForName(wanted, BUILTIN_EXTENSIONS, 'built-in extensions')}; one of your own needs --module`;
         throw new Failure('not-found', `there is no built-in extension "${wanted}"`, hint);
       }
+      const shown = await extensions();
       await control.change((running) => {
         if (running.extensions.some((extension) => extension.name === wanted)) {
           throw new Failure(
@@ -291,8 +293,7 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
           );
         }
         const added: Extension = { name: wanted, module: module ?? null, enabled: true, config: config ?? {} };
-        const stack = [...running.extensions];
-        stack.splice(position === undefined ? 0 : position - 1, 0, added);
+        const stack = insertedAt(running.extensions, shown, added, position ?? 1);
         return { ...running, extensions: stack };
       });
       return extensions();
@@ -340,11 +341,10 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
     },
   );
   add('extension.move', z.strictObject({ name: nameSchema, position: z.int().min(1).max(64) }), async (params) => {
+    const shown = await extensions();
     await control.change((running) => {
-      const moved = requireExtension(running, params.name);
-      const stack = running.extensions.filter((extension) => extension !== moved);
-      stack.splice(params.position - 1, 0, moved);
-      return { ...running, extensions: stack };
+      requireExtension(running, params.name);
+      return { ...running, extensions: movedTo(running.extensions, shown, params.name, params.position) };
     });
     return extensions();
   });

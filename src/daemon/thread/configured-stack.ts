@@ -2,7 +2,14 @@
  * The extension stack as the configuration sees it: one list from the top, with disabled and crashed extensions in their places. The switch
  * knows only those that run, each type in an order of its own; here one is translated into the other.
  */
-import type { ExtensionFactory, ExtensionType, JsonValue, Operation, VirtualSwitch } from '../../switch/index.ts';
+import {
+  type ExtensionFactory,
+  type ExtensionType,
+  type JsonValue,
+  type Operation,
+  TYPE_ORDER,
+  type VirtualSwitch,
+} from '../../switch/index.ts';
 import type { ExtensionInfo } from '../api.ts';
 import type { Extension } from '../config/model.ts';
 import type { ArgumentsOf, Asked, BuiltinStatus, CommandOf, ResultOf } from '../extensions.ts';
@@ -42,6 +49,18 @@ function renamed(factory: ExtensionFactory, name: string): ExtensionFactory {
       : { parseConfiguration: (value) => parseConfiguration.call(factory, value) }),
     create: (handle, configuration) => factory.create(handle, configuration),
   };
+}
+
+/** As the switch has them. One whose module has not been loaded has no type yet, and stays behind the one that it is listed behind. */
+function inOrder(entries: readonly Entry[]): Entry[] {
+  let place = 0;
+  return entries
+    .map((entry) => {
+      if (entry.factory !== null) place = TYPE_ORDER.indexOf(entry.factory.descriptor.type);
+      return { entry, place };
+    })
+    .sort((one, other) => one.place - other.place)
+    .map(({ entry }) => entry);
 }
 
 /** The extensions of one switch. */
@@ -150,9 +169,10 @@ export class ConfiguredStack {
     return this.has(name) && this.#isRunning(name);
   }
 
+  /** In the order in which packets pass: each type has its place, whatever the configuration says. */
   list(): ExtensionInfo[] {
     const known = this.#switch.extensions();
-    return this.#entries.map(({ extension, factory, enabled, heldBack, failedAt }) => {
+    return inOrder(this.#entries).map(({ extension, factory, enabled, heldBack, failedAt }) => {
       // The switch lists those that run before those that failed, and remembers failures after a new start.
       const info = known.find((one) => one.name === extension.name);
       const crashed = enabled && info?.enabled !== true;

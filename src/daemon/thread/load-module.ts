@@ -15,8 +15,6 @@ import { Failure } from '../rpc/failure.ts';
 import { ModuleGraph } from './modules/graph.ts';
 import { placeText, SourceError, type SourceFiles } from './modules/places.ts';
 
-const TYPES = ['capturing', 'filtering', 'forwarding'];
-
 /** The rooms that package.json exports. */
 const ROOMS: ReadonlyMap<string, object> = new Map(
   Object.entries({ net, netlink, host, bpf, switch: virtualSwitch, flow, connections }),
@@ -36,7 +34,8 @@ function whatIsWrong(value: unknown): string | null {
   if (typeof descriptor !== 'object' || descriptor === null) return 'its default export has no "descriptor"';
   const { name, type, version } = descriptor as Record<string, unknown>;
   if (typeof name !== 'string' || name === '') return 'its descriptor has no "name"';
-  if (typeof type !== 'string' || !TYPES.includes(type)) return `its descriptor's "type" is not ${TYPES.join(', ')}`;
+  if (typeof type !== 'string' || !virtualSwitch.TYPE_ORDER.some((one) => one === type))
+    return `its descriptor's "type" is not ${virtualSwitch.TYPE_ORDER.join(', ')}`;
   if (typeof version !== 'string') return 'its descriptor has no "version"';
   if (typeof create !== 'function') return 'its default export has no "create" function';
   if (parseConfiguration !== undefined && typeof parseConfiguration !== 'function')

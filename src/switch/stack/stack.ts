@@ -7,12 +7,12 @@ import type { ExtensionInfo, SwitchEvent } from '../api.ts';
 import { Operation } from '../control/operation.ts';
 import { DropReason } from '../drop-reason.ts';
 import { RuleError, SwitchError } from '../errors.ts';
-import type {
-  ExtensionDescriptor,
-  ExtensionFactory,
-  ExtensionHandle,
-  ExtensionState,
-  ExtensionType,
+import {
+  type ExtensionDescriptor,
+  type ExtensionFactory,
+  type ExtensionHandle,
+  type ExtensionState,
+  TYPE_ORDER,
 } from '../extension.ts';
 import type { OidPath } from '../oid/oid-path.ts';
 import { finish } from '../path/completion.ts';
@@ -31,7 +31,6 @@ const HOLD_LIMIT_SECONDS = 10;
 const HOLD_SAID_SECONDS = 2;
 /** An extension that does not let go within this time of its pause is taken for broken. */
 const PAUSE_LIMIT_MS = 5_000;
-const TYPES: readonly ExtensionType[] = ['capturing', 'filtering', 'forwarding'];
 /** Failed extensions that are remembered for people. */
 const MAX_REMEMBERED = 32;
 
@@ -113,7 +112,7 @@ export class ExtensionStack {
       return Operation.failed(new SwitchError('INVALID', `this is no extension: ${messageOf(error)}`));
     }
     const { name, type } = descriptor;
-    if (!TYPES.includes(type)) {
+    if (!TYPE_ORDER.includes(type)) {
       return Operation.failed(new SwitchError('INVALID', `extension ${name} has the unknown type ${String(type)}`));
     }
     const taken = this.#slots.find((slot) => slot.name === name);
@@ -176,10 +175,10 @@ export class ExtensionStack {
 
   /** Put a slot at a position within its type. */
   #insert(slot: Slot, position: number): void {
-    const order = TYPES.indexOf(slot.descriptor.type);
-    const above = this.#slots.filter((other) => TYPES.indexOf(other.descriptor.type) < order);
+    const order = TYPE_ORDER.indexOf(slot.descriptor.type);
+    const above = this.#slots.filter((other) => TYPE_ORDER.indexOf(other.descriptor.type) < order);
     const same = this.#slots.filter((other) => other.descriptor.type === slot.descriptor.type);
-    const below = this.#slots.filter((other) => TYPES.indexOf(other.descriptor.type) > order);
+    const below = this.#slots.filter((other) => TYPE_ORDER.indexOf(other.descriptor.type) > order);
     same.splice(Math.max(0, Math.min(position, same.length)), 0, slot);
     this.#slots = [...above, ...same, ...below];
   }
