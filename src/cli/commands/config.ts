@@ -14,6 +14,10 @@ function readText(file: string): string {
   }
 }
 
+function counted(number: number, what: string): string {
+  return `${number} ${what}${number === 1 ? '' : 's'}`;
+}
+
 /** `millrace config ...` */
 export function configCommand(cli: Cli): Command {
   const config = new Command('config').description('configuration files');
@@ -27,7 +31,10 @@ export function configCommand(cli: Cli): Command {
       try {
         const parsed = parseConfig(readText(file), file);
         const figures = { file, valid: true, ports: parsed.ports.size, extensions: parsed.extensions.length };
-        cli.print(figures, () => `${file} is valid: ${figures.ports} ports, ${figures.extensions} extensions.\n`);
+        cli.print(
+          figures,
+          () => `${file} is valid: ${counted(figures.ports, 'port')}, ${counted(figures.extensions, 'extension')}.\n`,
+        );
       } catch (error) {
         if (!(error instanceof ConfigError) || !cli.json) throw error;
         process.stdout.write(`${JSON.stringify({ file, valid: false, issues: error.issues }, null, 2)}\n`);

@@ -18,6 +18,7 @@ function statusText(status: Status): string {
     ];
     return parts.length === 0 ? name : `${name} (${parts.join(': ')})`;
   });
+  const forwards = status.extensions.some(({ type, state }) => type === 'forwarding' && state === 'running');
   return pairs([
     ...(status.stuck === null ? [] : [['datapath', `${status.stuck}; what follows is older`] as [string, string]]),
     ['millrace', `${status.version}, pid ${status.pid}, up ${duration(status.uptimeSeconds)}`],
@@ -27,7 +28,10 @@ function statusText(status: Status): string {
     ...(status.overloaded.length === 0
       ? []
       : [['overloaded', `${status.overloaded.join(', ')}: more new flows than their share`] as [string, string]]),
-    ['extensions', stack.length === 0 ? 'none' : stack.join(', ')],
+    [
+      'extensions',
+      `${stack.length === 0 ? 'none' : stack.join(', ')}${forwards ? '' : '; none forwards: every frame is flooded'}`,
+    ],
     ['addresses', `${count(status.learnedAddresses)}${fullText(status.fullAddressTable)}`],
     ...(status.connections === null
       ? []

@@ -118,7 +118,7 @@ function inside<Result>(link: string | null, body: () => Result): Result {
 export function cleanUpAfter(left: Journal, log: Logger): void {
   const ports = left.ports.map((port) => port.name).join(', ');
   log.warn(
-    { pid: left.pid, startedAt: left.startedAt, ports },
+    { before: left.pid, startedAt: left.startedAt, ports },
     'the daemon before this one was killed; cleaned up after it',
   );
   inside(left.namespace, () =>
