@@ -64,7 +64,8 @@ export function ovsCommand(cli: Cli): Command {
       const given = options.pseudoDevice === undefined ? {} : { socket: options.pseudoDevice };
       const status = (await cli.call('ovs.enable', given)) as OvsStatus;
       checkStart(status.socket);
-      const started = await startPrograms(status.socket, status.connections > 0);
+      const hasFlows = status.datapaths.some(({ flows }) => flows > 0);
+      const started = await startPrograms(status.socket, status.connections > 0, hasFlows);
       const steps = [...(startedDaemon ? ['started the daemon'] : []), ...started.steps];
       cli.print({ ...started, steps }, () => {
         const done = steps.length === 0 ? 'Everything was running.' : `${capitalised(steps.join(', '))}.`;

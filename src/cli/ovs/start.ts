@@ -54,8 +54,9 @@ export function checkStart(socket: string): void {
  * Start what does not run: database, its server, ovs-vswitchd.
  * @param socket the pseudo device
  * @param isConnected whether programs hold connections to it; an ovs-vswitchd without one has lost its datapath and is started anew
+ * @param hasFlows whether the datapath has flows from before, which are to stay until ovs-vswitchd can decide
  */
-export async function startPrograms(socket: string, isConnected: boolean): Promise<Started> {
+export async function startPrograms(socket: string, isConnected: boolean, hasFlows: boolean): Promise<Started> {
   const folders = ovsFolders();
   const programs = requirePrograms(PROGRAMS);
   const steps: string[] = [];
@@ -72,7 +73,8 @@ export async function startPrograms(socket: string, isConnected: boolean): Promi
   try {
     if (before === null || !isConnected) {
       // Without it ovs-vswitchd deletes all flows as soon as it has opened the datapath, when it does not know the ports of its bridges yet.
-      run(vsctl, ['--no-wait', '--timeout=10', 'set', 'Open_vSwitch', '.', `other_config:${FLOWS_STAY}=true`]);
+      if (hasFlows)
+        run(vsctl, ['--no-wait', '--timeout=10', 'set', 'Open_vSwitch', '.', `other_config:${FLOWS_STAY}=true`]);
       startVswitchd(programOf(programs, 'ovs-vswitchd'), folders, socket);
       steps.push('started ovs-vswitchd');
       // Returns when the bridges are what the database says.
