@@ -36,6 +36,18 @@ test('an unknown key is reported at its place with the key that was probably mea
   ]);
 });
 
+test('what the schema does not see is told beside what it refuses', () => {
+  const text =
+    'offload: maybe\nwhat: 1\nports: { a: { kind: x }, b: {}, c: { device: b } }\nfdb: { static: [{ mac: "02:00:00:00:00:01", port: d }, { mac: "02:00:00:00:00:02", port: a }] }\n';
+  expect(issuesOf(text).map((issue) => issue.replace(/^millrace.yaml:(\d+):\d+: ([\w.[\]]+):.*/, '$1 $2'))).toEqual([
+    '1 offload',
+    '2 what',
+    '3 ports.a.kind',
+    '3 ports.c',
+    '4 fdb.static[0].port',
+  ]);
+});
+
 test('issues are told in the order of their places', () => {
   const places = issuesOf('fdb: { zzz: 1 }\noffload: maybe\nports: { a: { kind: x } }\n').map(
     (issue) => issue.split(': ')[0],
@@ -62,7 +74,7 @@ test('a missing key is reported at the mapping that lacks it', () => {
 });
 
 test('every issue of a file is reported at once', () => {
-  expect(issuesOf('daemon: { logLevel: loud }\nports: { a: { kind: x } }\nextensions: [learnin]\n')).toHaveLength(2);
+  expect(issuesOf('daemon: { logLevel: loud }\nports: { a: { kind: x } }\nextensions: [learnin]\n')).toHaveLength(3);
   expect(issuesOf('extensions: [learnin]\n')[0]).toContain('did you mean "learning"?');
 });
 

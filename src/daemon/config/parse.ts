@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs';
 import { dirname, isAbsolute, resolve } from 'node:path';
 import { type Document, isScalar, Lexer, LineCounter, Parser, parseDocument, visit } from 'yaml';
+import type { z } from 'zod';
 import { ADDRESS_KEEPER, BUILTIN_EXTENSIONS } from '../extensions.ts';
 import { messageOf } from '../rpc/failure.ts';
 import { flawOf, MAX_LEVELS } from '../rpc/plain-data.ts';
@@ -63,13 +64,33 @@ export function parseConfig(text: string, file: string): Config {
   const flaw = flawOf(data);
   if (flaw !== null) throw new ConfigError([locate.at(0, [], `the configuration ${flaw}`)]);
   fillEmptyPorts(data);
-  const checked = configSchema.safeParse(data);
-  if (!checked.success) throw new ConfigError(describeZod(checked.error, configSchema, data, locate));
   const folder = dirname(resolve(file));
-  const config = normalise(checked.data, (path) => (isAbsolute(path) ? path : resolve(folder, path)));
+  const resolvePath = (path: string) => (isAbsolute(path) ? path : resolve(folder, path));
+  const checked = configSchema.safeParse(data);
+  if (!checked.success) {
+    const issues = describeZod(checked.error, configSchema, data, locate);
+    const sound = configSchema.safeParse(soundPartOf(data, checked.error));
+    if (sound.success) issues.push(...crossCheck(normalise(sound.data, resolvePath), data, locate));
+    throw new ConfigError(issues);
+  }
+  const config = normalise(checked.data, resolvePath);
   const issues = crossCheck(config, data, locate);
   if (issues.length > 0) throw new ConfigError(issues);
   return config;
+}
+
+/** What can be looked at further: without sections that the schema refuses. Of ports only those that it refuses are left out, and their names stay. */
+function soundPartOf(data: unknown, error: z.ZodError): unknown {
+  const sound = new Map<PropertyKey, unknown>(Object.entries(typeof data === 'object' && data !== null ? data : {}));
+  for (const issue of error.issues) {
+    const [section, name] = issue.path;
+    const ports = sound.get('ports');
+    if (section === 'ports' && name !== undefined && typeof ports === 'object')
+      sound.set('ports', { ...ports, [name]: { kind: 'memory' } });
+    else if (section !== undefined) sound.delete(section);
+    else if (issue.code === 'unrecognized_keys') for (const key of issue.keys) sound.delete(key);
+  }
+  return Object.fromEntries(sound);
 }
 
 /** A port with nothing behind its colon has nothing to say: it is an interface of that name. */
