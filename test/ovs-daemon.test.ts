@@ -45,6 +45,31 @@ here('one command starts everything, and plain ovs-vsctl makes a bridge that for
   expect(world.pings('b', '10.8.0.9')).toBe(true);
 });
 
+here('with --keep-flows traffic goes on while the programs are away, and while they start', async () => {
+  await until('the bridge forwards', () => world.pings('a', '10.8.0.2', 3));
+  const host = world.namespace('a');
+  const ping = world.spawn('ip', ['netns', 'exec', host, 'ping', '-i', '0.05', '-c', '2000', '-W', '1', '10.8.0.2']);
+  let seen = '';
+  ping.stdout?.on('data', (text) => {
+    seen += text;
+  });
+  const answers = () => seen.match(/ttl=/g)?.length ?? 0;
+  const more = async () => {
+    const before = answers();
+    await until('pings are answered', () => answers() > before + 5);
+  };
+  await more();
+  world.ok('ovs', 'stop', '--keep-flows');
+  await more();
+  start();
+  await more();
+  const ended = new Promise((resolve) => ping.once('close', resolve));
+  ping.kill('SIGINT');
+  await ended;
+  expect(seen).toContain(' 0% packet loss');
+  expect(vsctl('get', 'Open_vSwitch', '.', 'other_config')).toBe('{}\n');
+});
+
 here(
   'the ports of bridges are ports of the switch: listed, counted, captured, and not of the configuration',
   async () => {
@@ -219,31 +244,6 @@ here('without the daemon programs fail cleanly, and start brings the same bridge
   expect(vsctl('list-br')).toBe('br0\n');
   expect(start()).toContain('Bridges: br0');
   await until('the bridge forwards again', () => world.pings('a', '10.8.0.2', 3), 60_000);
-});
-
-here('with --keep-flows traffic goes on while the programs are away, and while they start', async () => {
-  await until('the bridge forwards', () => world.pings('a', '10.8.0.2', 3));
-  const host = world.namespace('a');
-  const ping = world.spawn('ip', ['netns', 'exec', host, 'ping', '-i', '0.05', '-c', '2000', '-W', '1', '10.8.0.2']);
-  let seen = '';
-  ping.stdout?.on('data', (text) => {
-    seen += text;
-  });
-  const answers = () => seen.match(/ttl=/g)?.length ?? 0;
-  const more = async () => {
-    const before = answers();
-    await until('pings are answered', () => answers() > before + 5);
-  };
-  await more();
-  world.ok('ovs', 'stop', '--keep-flows');
-  await more();
-  start();
-  await more();
-  const ended = new Promise((resolve) => ping.once('close', resolve));
-  ping.kill('SIGINT');
-  await ended;
-  expect(seen).toContain(' 0% packet loss');
-  expect(vsctl('get', 'Open_vSwitch', '.', 'other_config')).toBe('{}\n');
 });
 
 here('ovs-vswitchd that runs on something else is left alone, and said', () => {
