@@ -8,6 +8,7 @@ import { CliError } from '../exit.ts';
 import { dpctlCommand } from '../ovs/dpctl.ts';
 import { findProgram, ovsFolders, runningProgram, shimEnvironment } from '../ovs/programs.ts';
 import { checkStart, startPrograms, stopPrograms } from '../ovs/start.ts';
+import { findRunning } from '../running.ts';
 
 const DEFAULT_PSEUDO_DEVICE = '/run/millrace/ovs-netlink.sock';
 
@@ -15,12 +16,7 @@ type OvsStatus = BuiltinStatus['ovs'];
 
 /** Connect to the daemon, starting one in the background when none runs. @returns what was done */
 async function ensureDaemon(cli: Cli, file: string | undefined): Promise<boolean> {
-  try {
-    await cli.connect();
-    return false;
-  } catch (error) {
-    if (!(error instanceof DaemonNotRunning)) throw error;
-  }
+  if ((await findRunning(cli, cli.socketPath)) !== null) return false;
   const args = [...process.execArgv, process.argv[1], '--socket', cli.socketPath, 'up', '--daemon'];
   if (file !== undefined) args.push('-f', file);
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'inherit'] });

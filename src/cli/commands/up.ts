@@ -2,21 +2,11 @@
 import { spawn } from 'node:child_process';
 import { closeSync, existsSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
 import { Command, Option } from 'commander';
-import {
-  type Client,
-  ConnectionClosed,
-  DaemonNotRunning,
-  Failure,
-  loadConfigTools,
-  loadDaemon,
-  loadStart,
-  messageOf,
-  readConfigText,
-} from '../../daemon/client.ts';
+import { Failure, loadConfigTools, loadDaemon, loadStart, messageOf, readConfigText } from '../../daemon/client.ts';
 import type { Cli } from '../cli.ts';
 import { CliError, endingOf } from '../exit.ts';
+import { findRunning } from '../running.ts';
 
 /** The control thread makes little garbage: V8's room for new objects, 16 MB if it is let, would only lie idle. The datapath thread has its own. */
 const SMALL_HEAP = '--max-semi-space-size=2';
@@ -53,25 +43,6 @@ async function socketOf(cli: Cli, file: string | null): Promise<string> {
   if (cli.socketGiven || file === null) return resolve(cli.socketPath);
   const { parseConfig } = await loadConfigTools();
   return resolve(parseConfig(readText(file), file).daemon.socket ?? cli.socketPath);
-}
-
-/** How often a daemon is asked again that ends just now, and milliseconds between. */
-const MOST_TRIES = 100;
-const TRY_AGAIN_MS = 50;
-
-/** The daemon that serves a socket; null when none does. One that was killed may take connections for a moment, until its memory is gone. */
-async function findRunning(cli: Cli, socket: string): Promise<{ client: Client; pid: number } | null> {
-  for (let tries = 1; ; tries += 1) {
-    try {
-      const client = await cli.connect(socket);
-      const { pid } = await client.call('status', {});
-      return { client, pid };
-    } catch (error) {
-      if (error instanceof DaemonNotRunning) return null;
-      if (!(error instanceof ConnectionClosed) || tries === MOST_TRIES) throw error;
-    }
-    await pause(TRY_AGAIN_MS);
-  }
 }
 
 /** Apply the file to a daemon that runs already. @returns false when none does */
