@@ -407,7 +407,7 @@ export class DecidedFlows implements DependentGroup {
 
   /** Internal: called by a flow when what it rests on has changed. */
   endChanged(flow: KeptFlow): void {
-    if (this.#flows[flow.slot] !== flow) return;
+    if (flow.hasEnded || this.#flows[flow.slot] !== flow) return;
     this.counters.changed += 1;
     this.#remove(flow);
   }

@@ -87,9 +87,14 @@ export class AddressAnchors {
     const anchor = this.#read(domain, address);
     if (anchor.counter?.portId !== portId) {
       const { high, low } = address;
-      anchor.counter = new SeenCounter(portId, this.#nowMs, (second) =>
-        this.#database.table.renew(domain, high, low, portId, second),
-      );
+      anchor.counter = new SeenCounter(portId, this.#nowMs, (second) => {
+        const { table } = this.#database;
+        const nowSeconds = Math.floor(this.#nowMs() / 1000);
+        const wasKnown = table.validUntil(domain, high, low) >= nowSeconds;
+        table.renew(domain, high, low, portId, second);
+        // Who has looked since it seemed to have aged has not found it.
+        if (!wasKnown && table.validUntil(domain, high, low) >= nowSeconds) this.changed(domain, high, low);
+      });
     }
     return anchor.counter;
   }

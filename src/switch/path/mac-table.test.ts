@@ -73,6 +73,19 @@ test('learning tells new, known, moved and renewed apart', () => {
   expect([table.countOf(7), table.countOf(8)]).toEqual([1, 0]);
 });
 
+test('an address that had aged is told when it is seen again, be it still in its place or not', () => {
+  const table = new MacTable({ capacity: 4, ageingSeconds: 10 });
+  const told: number[] = [];
+  table.onChanged = (_domain, _high, low) => void told.push(low);
+  table.learn(1, 2, 3, 7, 0, 100);
+  table.learn(1, 2, 3, 7, 0, 110);
+  expect(told).toEqual([3]);
+  expect(table.lookup(1, 2, 3, 121)).toBe(0);
+  expect(table.learn(1, 2, 3, 7, 0, 121)).toBe(Learned.NEW);
+  expect(told).toEqual([3, 3]);
+  expect(table.lookup(1, 2, 3, 121)).toBe(7);
+});
+
 test('a port at its limit learns nothing more, and ageing makes room', () => {
   const table = new MacTable({ capacity: 3, ageingSeconds: 10 });
   table.setLimit(1, 2);

@@ -144,11 +144,15 @@ export class MacTable {
       const value = table[at + 2];
       if ((value & 0xff_ffff) === place) {
         // The order within a second does not count, so that most packets change nothing.
-        if (table[at + 3] !== nowSeconds) {
-          table[at + 3] = nowSeconds;
-          if ((value & STATIC) === 0) this.#seen(at >> 2, portId);
-        }
-        return Learned.KNOWN;
+        if (table[at + 3] === nowSeconds) return Learned.KNOWN;
+        const expired = this.#expired(table[at + 3], nowSeconds);
+        table[at + 3] = nowSeconds;
+        if ((value & STATIC) !== 0) return Learned.KNOWN;
+        this.#seen(at >> 2, portId);
+        if (!expired) return Learned.KNOWN;
+        // Whoever has looked since it aged has not found it.
+        this.onChanged(vlan, macHigh, macLow, portId);
+        return Learned.NEW;
       }
       if ((value & STATIC) !== 0) return (value & 0xffff) === portId ? Learned.KNOWN : Learned.STATIC_ELSEWHERE;
       const from = value & 0xffff;
