@@ -66,7 +66,9 @@ here('with --keep-flows traffic goes on while the programs are away, and while t
   const ended = new Promise((resolve) => ping.once('close', resolve));
   ping.kill('SIGINT');
   await ended;
-  expect(seen).toContain(' 0% packet loss');
+  const [, sent, received] = /(\d+) packets transmitted, (\d+) received/.exec(seen) ?? [];
+  // The last one may be on its way when ping is ended.
+  expect(Number(sent) - Number(received), seen.slice(-300)).toBeLessThanOrEqual(1);
   expect(vsctl('get', 'Open_vSwitch', '.', 'other_config')).toBe('{}\n');
 });
 
