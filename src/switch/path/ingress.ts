@@ -101,8 +101,12 @@ function markNative(batch: Batch): void {
   }
 }
 
+/** Behind more tags nothing is NVGRE: deciders see as many. */
+const NVGRE_TAGS = 2;
+
 /** GRE version 0 with a key, carrying Ethernet (RFC 7637, section 3.2), directly in IPv4 or IPv6. */
 export function isNvgre(packet: Packet, context: ForwardingContext): boolean {
+  if (context.tagCount > NVGRE_TAGS) return false;
   const bytes = packet.bytes;
   const at = packet.offset + context.payloadOffset;
   const end = packet.offset + packet.length;
