@@ -17,14 +17,14 @@ test('one port floods with random addresses: nobody else loses any, and it is na
   expect(world.pings('a', '10.9.0.2')).toBe(true);
   const addresses = (port: string) => world.json<FdbEntry[]>('fdb', 'show', '--port', port).map(({ mac }) => mac);
   const before = addresses('a');
-  const flood = ['--netdev', 'eth0', '--pps', '5k', '--count', '2000', '--flows', '2000', '--vary', 'mac'];
+  const flood = ['--netdev', 'eth0', '--pps', '1k', '--count', '2000', '--flows', '2000', '--vary', 'mac'];
   const macs = ['--src-mac', '02:66:00:00:00:00', '--dst-mac', '02:77:00:00:00:01'];
   must('ip', 'netns', 'exec', world.namespace('e'), process.execPath, ...world.command('generate', ...flood, ...macs));
   await until('the table is full', () => world.json<Status>('status').fullAddressTable !== null);
   const { fullAddressTable, learnedAddresses } = world.json<Status>('status');
   expect(learnedAddresses).toBe(200);
   expect(fullAddressTable).toMatchObject({ port: 'e' });
-  expect(fullAddressTable?.exchanged).toBeGreaterThan(1000);
+  expect(fullAddressTable?.exchanged).toBeGreaterThan(500);
   expect(world.ok('status')).toContain('behind port e');
   expect(addresses('a')).toEqual(before);
   await until('it is told once', () => fullEvents().length === 1);
