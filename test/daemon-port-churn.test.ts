@@ -40,7 +40,7 @@ function outputOf(child: ChildProcess): Promise<string> {
 test('numbered frames between two ports: not one is lost or comes up while others come, go, and change', async () => {
   // Or the generator's frames are not taken.
   world.beside('ethtool', '-K', 'a', 'gro', 'on');
-  // With the first policy of all, flows go from one table to another, and come up meanwhile.
+  // With the first policy of all, and when the last one goes, flows go from one table to another, and come up meanwhile.
   world.up('ports: { a: {}, b: {}, w: { kind: memory, acl: [{ action: deny, protocol: udp, remotePort: 7 }] } }\n');
   expect(world.pings('a', '10.9.0.2', 5)).toBe(true);
   must('ip', '-n', world.middle, 'link', 'add', 'c', 'type', 'veth', 'peer', 'name', 'far');

@@ -118,8 +118,7 @@ export class CarriedFlows implements ForwardedPackets {
 
   /** Ports, policies or the stack may have changed. */
   changed(): void {
-    // To give flows from one table to the other takes their packets a moment through the engine: with a decider's they stay in the second.
-    const isDecided = this.#look() || (this.#isDecided && this.#options.recalls);
+    const isDecided = this.#look();
     if (isDecided !== this.#isDecided) {
       this.#isDecided = isDecided;
       if (isDecided) this.#begin();
