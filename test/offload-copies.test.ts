@@ -208,7 +208,7 @@ describe.each(['tc', 'xdp'] as const)('at %s', (hook) => {
     bench.put(UDP, '2');
     const before = bench.attached;
     bench.copying();
-    expect(bench.attached).not.toBe(before);
+    expect(bench.attached === before).toBe(false);
     expect(bench.attached?.listing()).toContain('a copy of what goes out');
     bench.put(UDP.replace('dst=10.0.0.2', 'src=10.0.0.7'), '2');
     expect(bench.attached?.listing()).toContain('a copy of what goes out');

@@ -2,13 +2,16 @@
 import { spawnSync } from 'node:child_process';
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
 
+/** As many as it takes to run another program, whatever this one has open: that is how they are given back. */
+const FOR_A_PROGRAM = 16;
+
 export class TakenDescriptors {
   readonly #taken: number[] = [];
   /** How many there may be otherwise. */
   readonly #usual = /Max open files\s+(\d+)/.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1] ?? '';
 
   constructor() {
-    limit(Math.max(...readdirSync('/proc/self/fd').map(Number)) + 1);
+    limit(Math.max(...readdirSync('/proc/self/fd').map(Number)) + 1 + FOR_A_PROGRAM);
     try {
       for (;;) this.#taken.push(openSync('/dev/null', 'r'));
     } catch (error) {
@@ -29,6 +32,6 @@ export class TakenDescriptors {
 }
 
 function limit(number: number | string): void {
-  const { status } = spawnSync('prlimit', ['--pid', String(process.pid), `--nofile=${number}:`]);
-  if (status !== 0) throw new Error('prlimit has failed');
+  const { status, stderr, error } = spawnSync('prlimit', ['--pid', String(process.pid), `--nofile=${number}:`]);
+  if (status !== 0) throw new Error(`prlimit has failed: ${error?.message ?? stderr}`);
 }

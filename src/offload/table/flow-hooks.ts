@@ -76,6 +76,7 @@ export class FlowHooks {
 
   /** The flow is gone from the table. */
   remove(slot: number): void {
+    this.#context.placement.foldFormerOf(slot);
     this.#takeOut(slot);
     this.reasons.delete(slot);
     this.#parked.delete(slot);
@@ -83,7 +84,8 @@ export class FlowHooks {
 
   /** All flows are about to go from the table. */
   removeAll(): void {
-    const { table } = this.#context;
+    const { table, placement } = this.#context;
+    placement.foldFormer();
     for (let slot = table.next(0); slot !== -1; slot = table.next(slot + 1)) this.#takeOut(slot);
     for (const state of this.#states) state.clearEntries();
     this.reasons.clear();

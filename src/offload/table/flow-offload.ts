@@ -326,7 +326,10 @@ export class FlowOffload implements FlowObserver {
 
   statisticsWanted(slot: number): void {
     if (slot === -1) this.#syncOften();
-    else for (const state of this.#states) this.placement.syncFlow(state, slot);
+    else {
+      this.placement.foldFormerOf(slot);
+      for (const state of this.#states) this.placement.syncFlow(state, slot);
+    }
   }
 
   /** For those who ask again and again: with many flows the counts are then as old as a few readings take. */
@@ -338,7 +341,7 @@ export class FlowOffload implements FlowObserver {
   /** Bring packets, bytes, time and TCP flags of all flows to the flow table. */
   sync(): void {
     const begunMs = this.#options.nowMs();
-    this.programs.foldFormer();
+    this.placement.foldFormer();
     for (const state of this.#states) {
       for (let slot = this.table.next(0); slot !== -1; slot = this.table.next(slot + 1)) {
         this.placement.syncFlow(state, slot);

@@ -11,6 +11,7 @@ import { CountDelta, type MappedTables } from '../layout/mapped-tables.ts';
 import type { PortTable } from '../layout/port-table.ts';
 import { Order } from '../layout/sizes.ts';
 import { type Absence, never, noRoom, WAITS_FOR_TABLES } from './absence.ts';
+import { FormerTables } from './former-tables.ts';
 import { HookState, type MaskWords } from './hook-state.ts';
 import type { MaskPlan } from './mask-plan.ts';
 import type { Numbered } from './numbers.ts';
@@ -55,6 +56,7 @@ export class Placement {
   /** Entries that were replaced, whose last packets are still to be counted: entry, slot, generation. */
   #late: [number, number, number][] = [];
   #lateNext: [number, number, number][] = [];
+  readonly #former = new Set<FormerTables>();
 
   constructor(tables: MappedTables, ports: PortTable, options: PlacementOptions) {
     this.tables = tables;
@@ -253,16 +255,28 @@ export class Placement {
   }
 
   #fold(state: HookState, entry: number, slot: number, mask?: Numbered<MaskWords>): void {
-    const delta = this.#delta;
-    if (!this.tables.read(entry, delta)) return;
-    const { table } = this.#options;
-    table.addCounts(slot, delta.packets, delta.bytes, delta.tcpFlags, delta.usedMs);
-    this.#options.carried?.(slot, delta.packets, delta.bytes);
+    const delta = this.#count(this.tables, entry, slot);
+    if (delta === null) return;
     const { entries } = this.tables;
     const counted = mask ?? state.masks.byNumber(entries.maskOf(entry));
     if (counted === undefined) return;
     counted.hits += delta.packets;
     counted.packets += delta.packets;
+  }
+
+  /** Bring what was counted for an entry to its flow. @returns null when nothing was */
+  #count(tables: MappedTables, entry: number, slot: number): CountDelta | null {
+    const delta = this.#delta;
+    if (!tables.read(entry, delta)) return null;
+    const { packets, bytes, tcpFlags, usedMs } = delta;
+    this.#options.table.addCounts(slot, packets, bytes, tcpFlags, usedMs);
+    this.#options.carried?.(slot, packets, bytes);
+    return delta;
+  }
+
+  /** A flow is about to leave the flow table, or to be told of: what programs still count for it in tables that were left is its own, too. */
+  foldFormerOf(slot: number): void {
+    for (const former of this.#former) former.foldFlow(slot);
   }
 
   /** Bring the counters of one flow. */
@@ -283,11 +297,7 @@ export class Placement {
     const { tables } = this;
     const { table } = this.#options;
     for (const [entry, slot, generation] of this.#late) {
-      if (!table.has(slot) || table.generationOf(slot) !== generation) continue;
-      if (!tables.read(entry, this.#delta)) continue;
-      const { packets, bytes, tcpFlags, usedMs } = this.#delta;
-      table.addCounts(slot, packets, bytes, tcpFlags, usedMs);
-      this.#options.carried?.(slot, packets, bytes);
+      if (table.has(slot) && table.generationOf(slot) === generation) this.#count(tables, entry, slot);
     }
   }
 
@@ -316,25 +326,31 @@ export class Placement {
     }
   }
 
-  /** Work with a copy, or with tables that begin anew, from now on. What the former tables still count comes by {@link foldFormer}. */
-  switchTo(tables: MappedTables): void {
+  /**
+   * Work with a copy, or with tables that begin anew, from now on.
+   * @returns the former tables, which are counted until {@link leave}
+   */
+  switchTo(tables: MappedTables): FormerTables {
+    const { table } = this.#options;
+    const former = new FormerTables(this.tables, table, (of, entry, slot) => this.#count(of, entry, slot));
+    this.#former.add(former);
+    this.#countLate();
+    this.#late = this.#lateNext;
     this.#countLate();
     this.#late = [];
     this.#lateNext = [];
     this.tables = tables;
     this.order.switchTo(tables.entries);
+    return former;
   }
 
-  /** Count what programs have counted in tables that were left, of entries from one number on to another. */
-  foldFormer(former: MappedTables, from = 1, end = former.maps.sizes.entries): void {
-    const { table } = this.#options;
-    for (let entry = from; entry < end; entry += 1) {
-      const slot = former.slots[entry];
-      if (slot === -1 || !table.has(slot) || table.generationOf(slot) !== former.generations[entry]) continue;
-      if (!former.read(entry, this.#delta)) continue;
-      const { packets, bytes, tcpFlags, usedMs } = this.#delta;
-      table.addCounts(slot, packets, bytes, tcpFlags, usedMs);
-      this.#options.carried?.(slot, packets, bytes);
-    }
+  /** Count what tables that were left still count. */
+  foldFormer(): void {
+    for (const former of this.#former) former.fold();
+  }
+
+  /** Nobody can use former tables any more, and what they have counted is known. */
+  leave(former: FormerTables): void {
+    this.#former.delete(former);
   }
 }

@@ -19,6 +19,7 @@ import { TableSizes } from '../layout/sizes.ts';
 import { LoadedProgram, type Refused } from '../program/load.ts';
 import { type ProgramPlan, tracks } from '../program/plan.ts';
 import { atOnce, discard, type Job, type Made, type ProgramDraft, type Workshop } from '../workshop/workshop.ts';
+import type { FormerTables } from './former-tables.ts';
 import type { HookState, MaskWords } from './hook-state.ts';
 import type { Numbered, Numbers } from './numbers.ts';
 import type { Placement } from './placement.ts';
@@ -116,9 +117,7 @@ interface Retired {
   readonly atMs: number;
   /** Close it, or the next part of it. @returns whether all is closed */
   readonly close: () => boolean;
-  readonly tables: MappedTables | null;
-  /** The next entry whose last packets are to be counted. */
-  foldAt: number;
+  readonly tables: FormerTables | null;
 }
 
 export class Programs {
@@ -401,12 +400,12 @@ export class Programs {
     // It runs: whatever goes wrong from here on, it is not to be put there again.
     this.#work = null;
     if (change.beginsAnew) placement.forget(this.#states);
-    if (tables !== null) {
-      placement.switchTo(tables);
+    const left = tables === null ? null : placement.switchTo(tables);
+    if (left !== null) {
       for (const state of this.#states) if (!loaded.has(state)) this.#leave(state);
     }
     for (const { state, order } of change.drafts) this.#installed(state, loaded.get(state) ?? null, order);
-    if (tables !== null) this.#retireLater(() => former.maps.closeOne(), former);
+    if (left !== null) this.#retireLater(() => former.maps.closeOne(), left);
     if (loaded.size > 0) {
       this.installations += 1;
       // Numbers that nobody has any more may mean something else before the next installation.
@@ -452,8 +451,8 @@ export class Programs {
     }, null);
   }
 
-  #retireLater(close: () => boolean, tables: MappedTables | null): void {
-    this.#retired.push({ atMs: this.#options.nowMs(), close, tables, foldAt: 1 });
+  #retireLater(close: () => boolean, tables: FormerTables | null): void {
+    this.#retired.push({ atMs: this.#options.nowMs(), close, tables });
   }
 
   /** Nothing is under way any more. @param isDone otherwise it is still to be done */
@@ -557,24 +556,12 @@ export class Programs {
   #retire(nowMs: number): void {
     while (this.#retired.length > 0 && this.#retired[0].atMs + RETIRE_MS <= nowMs) {
       const [first] = this.#retired;
-      if (!this.#fold(first, STEP_ENTRIES) || !first.close()) return;
+      if (first.tables?.foldSome(STEP_ENTRIES) === false) return;
+      // Closing takes several turns, and nothing may read them between.
+      if (first.tables !== null) this.#placement.leave(first.tables);
+      if (!first.close()) return;
       this.#retired.shift();
     }
-  }
-
-  /** Count what some entries of former tables have counted last. @returns whether these were all */
-  #fold(retired: Retired, most: number): boolean {
-    const { tables, foldAt } = retired;
-    if (tables === null) return true;
-    const end = Math.min(tables.maps.sizes.entries, foldAt + most);
-    this.#placement.foldFormer(tables, foldAt, end);
-    retired.foldAt = end;
-    return end === tables.maps.sizes.entries;
-  }
-
-  /** Count what former tables still count. */
-  foldFormer(): void {
-    for (const { tables } of this.#retired) if (tables !== null) this.#placement.foldFormer(tables);
   }
 
   /** Close programs and what is kept of former ones. */
