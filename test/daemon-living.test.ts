@@ -56,12 +56,12 @@ test.each([
     if (socket) {
       const status = world.millrace('status');
       expect([status.code, status.stderr]).toEqual([3, expect.stringContaining(`(pid ${pid}) runs`)]);
-      const keep = world.millrace('down', '--keep');
+      const keep = world.millrace('down', '--keep', '--timeout', '2');
       expect([keep.code, keep.stderr]).toEqual([3, expect.stringContaining(`(pid ${pid}) runs`)]);
       const second = world.millrace('up', '--daemon');
       expect([second.code, second.stderr]).toEqual([4, expect.stringContaining(`another daemon (pid ${pid})`)]);
     }
-    const down = world.millrace('down');
+    const down = world.millrace('down', '--timeout', '4');
     expect([down.code, down.stderr]).toEqual([1, expect.stringContaining(`kill -9 ${pid}`)]);
     expect(programs()).toBe(before);
   } finally {

@@ -4,11 +4,12 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { Command } from 'commander';
 import { type Client, DaemonNotRunning, Failure, loadLeftovers, type WatchedProcess } from '../../daemon/client.ts';
 import type { Cli } from '../cli.ts';
+import { milliseconds } from '../seconds.ts';
 
 /** A datapath that does not answer is ended by force after 5 s, twice if need be. */
-const END_TIMEOUT_MS = 20_000;
+const END_TIMEOUT_S = '20';
 
-/** How long one is waited for that lives and does not serve its socket; it puts back what was removed within two seconds. */
+/** How long one is waited for at most that lives and does not serve its socket; it puts back what was removed within two seconds. */
 const SERVES_AGAIN_MS = 6_000;
 const LOOK_MS = 50;
 
@@ -27,6 +28,7 @@ export function downCommand(cli: Cli): Command {
   return new Command('down')
     .description('stop the daemon; returns when it is gone and everything is undone')
     .option('-k, --keep', 'leave flows that run in the kernel, for an upgrade: the next `up` takes them up')
+    .option('-t, --timeout <seconds>', 'how long it may take; then it is said who is still there', END_TIMEOUT_S)
     .addHelpText(
       'after',
       `
@@ -36,12 +38,13 @@ Examples:
   millrace down
   millrace down --keep && millrace up --daemon    another version, and no packet of a known flow is lost`,
     )
-    .action(async (options: { keep?: boolean }) => {
+    .action(async (options: { keep?: boolean; timeout: string }) => {
       const keep = options.keep === true;
+      const timeoutMs = milliseconds(options.timeout, 'a timeout', 1);
       const socket = resolve(cli.socketPath);
       const began = performance.now();
-      const left = () => Math.max(0, END_TIMEOUT_MS - (performance.now() - began));
-      const found = await find(cli, socket, keep);
+      const left = () => Math.max(0, timeoutMs - (performance.now() - began));
+      const found = await find(cli, socket, keep, Math.min(SERVES_AGAIN_MS, timeoutMs / 2));
       if (found === null) {
         const removed = await removeLeft(socket);
         if (removed === null) throw new DaemonNotRunning(socket);
@@ -55,8 +58,8 @@ Examples:
       }
       const { waitForEnd } = await loadLeftovers();
       const { client, daemon } = found;
-      const pid = (client === null ? null : await askToStop(client, keep)) ?? daemon?.pid ?? null;
-      const end = await waitForEnd(socket, daemon, left(), END_TIMEOUT_MS - left());
+      const pid = (client === null ? null : await askToStop(client, keep, left())) ?? daemon?.pid ?? null;
+      const end = await waitForEnd(socket, daemon, left(), timeoutMs - left());
       if (keep) {
         const how = end === 'cut' ? 'was ended before it had stopped' : 'ended';
         const rest = '; its flows go on in the kernel, until `millrace up` or `millrace down`';
@@ -82,11 +85,12 @@ interface Found {
  * Find the daemon of a socket. One that lives and does not serve it is starting or ending, or puts the socket back: that is waited for, and then it is
  * told by a signal.
  * @param keep it is to be told by the socket only
+ * @param patienceMs how long it is waited for
  * @returns null when none lives
  * @throws DaemonNotRunning for one that is to keep its flows, and is not there
  */
-async function find(cli: Cli, socket: string, keep: boolean): Promise<Found | null> {
-  const deadline = performance.now() + SERVES_AGAIN_MS;
+async function find(cli: Cli, socket: string, keep: boolean, patienceMs: number): Promise<Found | null> {
+  const deadline = performance.now() + patienceMs;
   let daemon: WatchedProcess | null = null;
   for (;;) {
     try {
@@ -114,11 +118,11 @@ async function find(cli: Cli, socket: string, keep: boolean): Promise<Found | nu
  * @returns the daemon's process; null when it does not answer, because it is stuck or has died meanwhile
  * @throws Failure when it refuses
  */
-async function askToStop(client: Client, keep: boolean): Promise<number | null> {
+async function askToStop(client: Client, keep: boolean, patienceMs: number): Promise<number | null> {
   const asked = client.call('shutdown', keep ? { keep } : {}).catch((error: unknown) => error);
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<null>((resolveLate) => {
-    timer = setTimeout(() => resolveLate(null), END_TIMEOUT_MS);
+    timer = setTimeout(() => resolveLate(null), patienceMs);
   });
   const answer = await Promise.race([asked, late]);
   clearTimeout(timer);

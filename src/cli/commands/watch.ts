@@ -4,6 +4,7 @@ import type { DaemonEvent, PortInfo, Status } from '../../daemon/client.ts';
 import type { Cli } from '../cli.ts';
 import { CliError } from '../exit.ts';
 import { bytes, clock, count, duration, scaled } from '../format.ts';
+import { milliseconds } from '../seconds.ts';
 import { pairs, printable, table } from '../table.ts';
 
 function statusText(status: Status): string {
@@ -184,10 +185,8 @@ export function statsCommand(cli: Cli): Command {
       '\nExamples:\n  millrace stats\n  millrace stats --watch\n  millrace stats web --watch --interval 5',
     )
     .action(async (names: string[], options: { watch?: boolean; interval: string }) => {
-      const seconds = Number(options.interval);
-      if (!(seconds >= 0.1 && seconds <= 3600))
-        throw new CliError('USAGE', `"${options.interval}" is not an interval`, 'give seconds from 0.1 to 3600');
-      if (options.watch === true) return watchStats(cli, names, seconds * 1000);
+      const intervalMs = milliseconds(options.interval, 'an interval', 0.1);
+      if (options.watch === true) return watchStats(cli, names, intervalMs);
       const ports = choose(await cli.call('port.list', {}), names);
       cli.print(
         ports.map(({ name, state, counters, drops }) => ({ port: name, state, ...counters, drops })),
