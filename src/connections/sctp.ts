@@ -1,4 +1,5 @@
 /** SCTP: associations by their chunks and verification tags (RFC 9260, sections 8.4 and 8.5). The states are Linux's (SCTP_CONNTRACK_*). */
+import { SctpChunkType as Chunk } from '../net/index.ts';
 import { half, word } from './bytes.ts';
 import { Direction, RecordWord, STATE_MASK, Status, TIMEOUT_SHIFT } from './layout.ts';
 import { Outcome } from './outcome.ts';
@@ -30,22 +31,6 @@ export const SCTP_STATE_NAMES: readonly string[] = [
   'SHUTDOWN_ACK_SENT',
   'HEARTBEAT_SENT',
 ];
-
-/** Chunk types that change a state, and DATA. */
-const Chunk = {
-  DATA: 0,
-  INIT: 1,
-  INIT_ACK: 2,
-  HEARTBEAT: 4,
-  HEARTBEAT_ACK: 5,
-  ABORT: 6,
-  SHUTDOWN: 7,
-  SHUTDOWN_ACK: 8,
-  ERROR: 9,
-  COOKIE_ECHO: 10,
-  COOKIE_ACK: 11,
-  SHUTDOWN_COMPLETE: 14,
-} as const;
 
 /*
  * A row for each chunk, a letter for each state that the association is in:

@@ -1,8 +1,9 @@
 /** SCTP: the common header, and the chunks behind it (sctp-chunks.ts). Its checksum is a CRC32c: crc32c.ts, compose.ts. */
-import { u16, u32 } from './bytes.ts';
+import { u32 } from './bytes.ts';
 import { Emitter } from './emitter.ts';
+import { PortsView } from './ports-view.ts';
 import { emitSctpChunks, parseSctpChunks, type SctpChunk, sctpChunksLength } from './sctp-chunks.ts';
-import { type Codec, type Flaw, overOrThrow, View } from './view.ts';
+import { type Codec, type Flaw, overOrThrow } from './view.ts';
 
 /*
  *   0             2                  4                  8              12
@@ -10,26 +11,18 @@ import { type Codec, type Flaw, overOrThrow, View } from './view.ts';
  *  | source port | destination port | verification tag | CRC32c (LE)  | chunks
  *  +-------------+------------------+------------------+--------------+--------
  */
-const FIELD = { SOURCE_PORT: 0, DESTINATION_PORT: 2, VERIFICATION_TAG: 4, CHECKSUM: 8, LENGTH: 12 } as const;
+const FIELD = { VERIFICATION_TAG: 4, CHECKSUM: 8, LENGTH: 12 } as const;
 
 const TRUNCATED: Flaw = { reason: 'shorter than 12 bytes', at: 0 };
 
 /** An SCTP common header in bytes. */
-export class SctpView extends View {
+export class SctpView extends PortsView {
   over(bytes: Uint8Array, offset: number, end: number): boolean {
     this.bytes = bytes;
     this.offset = offset;
     this.end = end;
     this.flaw = end - offset < FIELD.LENGTH ? TRUNCATED : null;
     return this.flaw === null;
-  }
-
-  get sourcePort(): number {
-    return u16(this.bytes, this.offset + FIELD.SOURCE_PORT);
-  }
-
-  get destinationPort(): number {
-    return u16(this.bytes, this.offset + FIELD.DESTINATION_PORT);
   }
 
   get verificationTag(): number {

@@ -2,8 +2,9 @@
 import { setU16, setU32, u16, u32 } from './bytes.ts';
 import { Emitter } from './emitter.ts';
 import { emitRawOptions, parseRawOptions } from './options.ts';
+import { PortsView } from './ports-view.ts';
 import { readTcpOption, type TcpOption, tcpOptionLength, writeTcpOption } from './tcp-options.ts';
-import { type Codec, type Flaw, overOrThrow, View } from './view.ts';
+import { type Codec, type Flaw, overOrThrow } from './view.ts';
 
 /*
  *   0               1               2               3
@@ -22,8 +23,6 @@ import { type Codec, type Flaw, overOrThrow, View } from './view.ts';
  *  +---------------------------------------------------------------+
  */
 const FIELD = {
-  SOURCE_PORT: 0,
-  DESTINATION_PORT: 2,
   SEQUENCE: 4,
   ACKNOWLEDGMENT: 8,
   DATA_OFFSET: 12,
@@ -51,29 +50,13 @@ const TRUNCATED: Flaw = { reason: 'shorter than 20 bytes', at: 0 };
 const DATA_OFFSET: Flaw = { reason: 'data offset is under 20 bytes or beyond the end', at: FIELD.DATA_OFFSET };
 
 /** A TCP header in bytes. */
-export class TcpView extends View {
+export class TcpView extends PortsView {
   over(bytes: Uint8Array, offset: number, end: number): boolean {
     this.bytes = bytes;
     this.offset = offset;
     this.end = end;
     this.flaw = flawOf(bytes, offset, end);
     return this.flaw === null;
-  }
-
-  get sourcePort(): number {
-    return u16(this.bytes, this.offset + FIELD.SOURCE_PORT);
-  }
-
-  set sourcePort(value: number) {
-    setU16(this.bytes, this.offset + FIELD.SOURCE_PORT, value);
-  }
-
-  get destinationPort(): number {
-    return u16(this.bytes, this.offset + FIELD.DESTINATION_PORT);
-  }
-
-  set destinationPort(value: number) {
-    setU16(this.bytes, this.offset + FIELD.DESTINATION_PORT, value);
   }
 
   get sequence(): number {

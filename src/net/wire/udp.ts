@@ -1,7 +1,8 @@
 /** The UDP header. Its checksum runs over a pseudo header too: checksum.ts, compose.ts. */
 import { setU16, u16 } from './bytes.ts';
 import { Emitter } from './emitter.ts';
-import { type Codec, type Flaw, overOrThrow, View } from './view.ts';
+import { PortsView } from './ports-view.ts';
+import { type Codec, type Flaw, overOrThrow } from './view.ts';
 
 /*
  *   0             2                  4         6          8
@@ -9,35 +10,19 @@ import { type Codec, type Flaw, overOrThrow, View } from './view.ts';
  *  | source port | destination port | length  | checksum | payload
  *  +-------------+------------------+---------+----------+---------
  */
-const FIELD = { SOURCE_PORT: 0, DESTINATION_PORT: 2, LENGTH_FIELD: 4, CHECKSUM: 6, LENGTH: 8 } as const;
+const FIELD = { LENGTH_FIELD: 4, CHECKSUM: 6, LENGTH: 8 } as const;
 
 const TRUNCATED: Flaw = { reason: 'shorter than 8 bytes', at: 0 };
 const LENGTH: Flaw = { reason: 'length is under 8 or beyond the end', at: FIELD.LENGTH_FIELD };
 
 /** A UDP header in bytes. */
-export class UdpView extends View {
+export class UdpView extends PortsView {
   over(bytes: Uint8Array, offset: number, end: number): boolean {
     this.bytes = bytes;
     this.offset = offset;
     this.end = end;
     this.flaw = flawOf(bytes, offset, end);
     return this.flaw === null;
-  }
-
-  get sourcePort(): number {
-    return u16(this.bytes, this.offset + FIELD.SOURCE_PORT);
-  }
-
-  set sourcePort(value: number) {
-    setU16(this.bytes, this.offset + FIELD.SOURCE_PORT, value);
-  }
-
-  get destinationPort(): number {
-    return u16(this.bytes, this.offset + FIELD.DESTINATION_PORT);
-  }
-
-  set destinationPort(value: number) {
-    setU16(this.bytes, this.offset + FIELD.DESTINATION_PORT, value);
   }
 
   /** Header and payload in bytes. */
