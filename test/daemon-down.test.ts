@@ -47,11 +47,11 @@ function left(): string[] {
 }
 
 /** Run `down` without waiting. */
-function down(): Promise<Outcome> {
+function down(...args: string[]): Promise<Outcome> {
   const child = world.spawn('nsenter', [
     `--net=/run/netns/${world.middle}`,
     process.execPath,
-    ...world.command('down'),
+    ...world.command('down', ...args),
   ]);
   const outcome = { code: -1, stdout: '', stderr: '' };
   child.stdout?.on('data', (text) => {
@@ -71,7 +71,7 @@ test('a datapath that does not answer is ended, and nothing is left of it', () =
   world.up(`${PORTS}extensions: [learning, { name: loop, module: ${world.file('loop.mjs', LOOP)} }]\n`);
   expect(left()).not.toEqual([]);
   world.pings('a', '10.7.1.2', 1);
-  const outcome = world.millrace('down');
+  const outcome = world.millrace('down', '--timeout', '50');
   expect([outcome.code, outcome.stdout]).toEqual([0, expect.stringMatching(/^millrace is down \(pid \d+ /)]);
   expect(left()).toEqual([]);
   expect(world.millrace('down').code).toBe(3);
@@ -103,10 +103,10 @@ test('a daemon that does not end is named by its lock, and left alone', async ()
   const pid = world.pid();
   must('kill', '-STOP', String(pid));
   try {
-    const { code, stderr } = await down();
+    const { code, stderr } = await down('--timeout', '3');
     expect([code, stderr]).toEqual([
       1,
-      expect.stringContaining(`the daemon (pid ${pid}) was asked to stop and is still there`),
+      expect.stringContaining(`the daemon (pid ${pid}) was asked to stop and is still there after 3 s`),
     ]);
     expect(stderr).toContain(`kill -9 ${pid}`);
     expect(left()).not.toEqual([]);
