@@ -86,7 +86,7 @@ function openPort(ports: DatapathPorts, kind: DeviceKind, name: string, user: Po
   if (existing !== null) {
     if (existing.user !== null) throw new OvsError(OvsErrno.EBUSY, `port ${existing.name} is in use`);
     // Open vSwitch may hear of an interface that comes back before we do.
-    if (!existing.attached) ports.lookAgain(existing);
+    if (!existing.attached) ports.devices.reexamine(existing);
     if (!existing.attached) throw new OvsError(OvsErrno.ENODEV, `port ${existing.name} has no interface now`);
     existing.user = user;
     return new UsedPort(ports, existing);

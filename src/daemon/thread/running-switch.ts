@@ -125,7 +125,7 @@ export class RunningSwitch {
     loop.timers.every(TICK_MS, { onTimer: () => this.#tick() });
     const heard = (index: number) => {
       this.#offload.heard(index);
-      this.#ports.heard(index);
+      this.#ports.devices.heard(index);
     };
     this.#links = new LinkWatch({ elsewhere: true, heard });
     loop.add(this.#links.fileDescriptor, {
@@ -134,11 +134,11 @@ export class RunningSwitch {
         for (const event of events) {
           if (event.type === 'removed') this.#offload.gone(event.link.index, event.movedTo);
         }
-        if (events.length > 0) this.#ports.reexamine();
-        if (this.#links.takeElsewhere()) this.#ports.reexamineElsewhere();
-        this.#ports.followStations();
+        if (events.length > 0) this.#ports.devices.reexamineAll();
+        if (this.#links.takeElsewhere()) this.#ports.devices.reexamineElsewhere();
+        this.#ports.devices.followStations();
       },
-      onError: () => this.#ports.reexamine(),
+      onError: () => this.#ports.devices.reexamineAll(),
     });
   }
 

@@ -1,8 +1,9 @@
 /**
- * Taking over tables that a former process has left working. Its entries are read back; a flow that is put again with the same mask, key
+ * What one process tells the next of its tables, and taking over those that a former process has left working. Its entries are read back; a flow that is put again with the same mask, key
  * and actions claims its entry, counters included, and what nobody claims (left-flows.ts) is removed in the end. Programs go on meanwhile.
  */
 import type { Shape } from '../actions/shape.ts';
+import type { HashSecrets } from '../layout/hash.ts';
 import { PROBES } from '../layout/limits.ts';
 import type { Description } from '../layout/maps.ts';
 import type { PortTable } from '../layout/port-table.ts';
@@ -10,6 +11,24 @@ import { ENTRY_MASK, TAG_MASK } from '../layout/sizes.ts';
 import type { HookState } from './hook-state.ts';
 import { LeftFlows } from './left-flows.ts';
 import type { Placement } from './placement.ts';
+
+/** What tables say of themselves, but for what their maps know. */
+type TableDescription = Omit<Description, 'version' | 'shape'>;
+
+/** What the numbers in entries mean, for {@link adoptEntries} of the next process. */
+export function describe(states: readonly HookState[], secrets: HashSecrets): TableDescription {
+  return {
+    secrets: [...secrets.words],
+    masks: states.flatMap(({ hook, masks }) =>
+      [...masks.all()].map(({ number, value }) => ({
+        number,
+        hook,
+        words: value.index.map((word, i): [number, number] => [word, value.values[i]]),
+      })),
+    ),
+    shapes: states.flatMap(({ shapes }) => [...shapes.all()].map(({ number, value }) => ({ number, shape: value }))),
+  };
+}
 
 /**
  * Read back masks, shapes and entries. What makes no sense is taken out of the index.
