@@ -12,7 +12,7 @@ import {
   type PlacedDecider,
 } from '../src/decide/index.ts';
 import { Datapath } from '../src/flow/index.ts';
-import { Batch, ClonePool, PacketPool } from '../src/net/index.ts';
+import { Batch, ClonePool, PacketPool, toKeyPort, toPortId } from '../src/net/index.ts';
 import { FRAME_BYTES, makeFrames } from './flow.ts';
 import { median } from './statistics.ts';
 
@@ -71,7 +71,7 @@ function learning(): { readonly decider: Decider; readonly addresses: ObservedMa
 export function benchDecisions(options: { seconds?: number } = {}): DecideBench {
   const seconds = options.seconds ?? 1;
   const ports = new ObservedPorts();
-  for (let portId = 1; portId <= 4; portId += 1) ports.set(portId, `p${portId}`);
+  for (let portId = 1; portId <= 4; portId += 1) ports.set(toPortId(portId), `p${portId}`);
   const wall = filter();
   const forwarder = learning();
   const deciders: PlacedDecider[] = [
@@ -95,7 +95,7 @@ export function benchDecisions(options: { seconds?: number } = {}): DecideBench 
       packet.offset = next * FRAME_BYTES;
       packet.references = 1;
       batch.push(packet);
-      datapath.receive(batch, 1);
+      datapath.receive(batch, toKeyPort(1));
       next = (next + 1) % of;
     }
   };

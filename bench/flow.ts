@@ -4,7 +4,7 @@
  */
 import { performance } from 'node:perf_hooks';
 import { Datapath, extract, FlowKey, FlowTable, KEY_WORDS, PutMode, parseActions, Word } from '../src/flow/index.ts';
-import { Batch, ClonePool, Packet, PacketPool, Region } from '../src/net/index.ts';
+import { Batch, ClonePool, Packet, PacketPool, Region, toKeyPort } from '../src/net/index.ts';
 
 /** Figures of one number of flows and masks. */
 export interface FlowBench {
@@ -77,7 +77,7 @@ export function benchFlows(options: { flows?: number; masks?: number; seconds?: 
   const putStart = performance.now();
   for (let i = 0; i < flows; i += 1) {
     packet.offset = i * FRAME_BYTES;
-    key.begin(1);
+    key.begin(toKeyPort(1));
     extract(packet, key);
     view.setUint32(0, i);
     const slot = table.put({ key: key.words, mask: masks[i % masks.length], actions, ufid, mode: PutMode.CREATE });
@@ -90,7 +90,7 @@ export function benchFlows(options: { flows?: number; masks?: number; seconds?: 
   const uncached = new FlowTable({ cacheEntries: 4 });
   for (let i = 0; i < flows; i += 1) {
     packet.offset = i * FRAME_BYTES;
-    key.begin(1);
+    key.begin(toKeyPort(1));
     extract(packet, key);
     view.setUint32(0, i);
     uncached.put({ key: key.words, mask: masks[i % masks.length], actions, ufid, mode: PutMode.CREATE });
@@ -127,7 +127,7 @@ function measureDatapath(table: FlowTable, packet: Packet, flows: number, second
       packet.offset = flow * FRAME_BYTES;
       packet.references = 1;
       batch.push(packet);
-      datapath.receive(batch, 1);
+      datapath.receive(batch, toKeyPort(1));
       flow = (flow + 7919) % flows;
     }
   };
@@ -152,7 +152,7 @@ function measure(table: FlowTable, key: FlowKey, packet: Packet, flows: number, 
   const run = (packets: number) => {
     for (let i = 0; i < packets; i += 1) {
       packet.offset = flow * FRAME_BYTES;
-      key.begin(1);
+      key.begin(toKeyPort(1));
       extract(packet, key);
       const slot = table.lookup(key);
       if (slot !== -1) {

@@ -19,6 +19,7 @@ import {
   XDP_MD,
 } from '../src/bpf/index.ts';
 import { Word } from '../src/flow/index.ts';
+import { toInterfaceIndex } from '../src/net/index.ts';
 import type { OffloadHook } from '../src/offload/actions/contract.ts';
 import { emitNowMs, ofTracked } from '../src/offload/connections/code.ts';
 import type { ConnectionReferences } from '../src/offload/connections/maps.ts';
@@ -50,7 +51,7 @@ const Told = { ZONE: 0, REQUEST: 1, RESULT: 2, NOW: 3, LATER: 4, TRANSLATED: 5, 
 const TOLD_BYTES = 256;
 /** Before anything is told. */
 const NOTHING = 0xffff_ffff;
-const LOOPBACK = 1;
+const LOOPBACK = toInterfaceIndex(1);
 
 /** What became of a packet. */
 export interface TrackingRun {

@@ -6,6 +6,7 @@ import type { PlacedDecider } from '../src/decide/decider.ts';
 import { ObservedPorts } from '../src/decide/state/ports.ts';
 import { Afresh } from '../src/decide/testing/afresh.ts';
 import { RandomState, randomDecider } from '../src/decide/testing/random-decider.ts';
+import { toPortId } from '../src/net/index.ts';
 import { type FrameKind, hostileFrame, randomFrame, randomKind } from '../src/offload/testing/frames.ts';
 import { GeneratedCarrier } from '../src/offload/testing/generated-carrier.ts';
 import { keyOf, packetOf } from '../src/offload/testing/packets.ts';
@@ -43,7 +44,7 @@ function someFrame(random: RandomSource, kinds: readonly FrameKind[], isSmallWor
 /** Ports without policies. */
 function plainPorts(): ObservedPorts {
   const ports = new ObservedPorts();
-  for (let portId = 1; portId <= PORTS; portId += 1) ports.set(portId, `port${portId}`);
+  for (let portId = 1; portId <= PORTS; portId += 1) ports.set(toPortId(portId), `port${portId}`);
   return ports;
 }
 

@@ -19,7 +19,17 @@ import {
   removeLeftPuntPair,
   withRouteClient,
 } from '../src/host/index.ts';
-import { BATCH_SIZE, Batch, Checksum, Gso, type Packet, TagAction } from '../src/net/index.ts';
+import {
+  BATCH_SIZE,
+  Batch,
+  Checksum,
+  Gso,
+  type InterfaceIndex,
+  type Packet,
+  TagAction,
+  toInterfaceIndex,
+  toKeyPort,
+} from '../src/net/index.ts';
 import { emitPunt, type PuntOrigin } from '../src/offload/punt/punt.ts';
 import { emitResumeRecord } from '../src/offload/punt/record.ts';
 import {
@@ -48,8 +58,8 @@ function openChannel(middle: Host, options: Partial<PuntChannelOptions> = {}): P
   return lab.own(middle.inside(() => openPuntChannel({ interfaceName: 'mrpunt', ...options })));
 }
 
-function indexOf(host: Host, name: string): number {
-  return host.inside(() => withRouteClient((client) => client.link(name).index));
+function indexOf(host: Host, name: string): InterfaceIndex {
+  return toInterfaceIndex(host.inside(() => withRouteClient((client) => client.link(name).index)));
 }
 
 /** Have everything that comes in by a device go up. */
@@ -71,7 +81,7 @@ interface Seen {
   timestampSeconds: number;
 }
 
-function take(channel: PuntChannel, interfaceIndex: number, look: (packet: Packet) => void = () => {}): Seen[] {
+function take(channel: PuntChannel, interfaceIndex: InterfaceIndex, look: (packet: Packet) => void = () => {}): Seen[] {
   const seen: Seen[] = [];
   channel.claim(interfaceIndex, {
     onPunted(batch) {
@@ -276,7 +286,7 @@ test('with a record before them, frames, super-packets, partial checksums and ta
       // The kernel of the far end sends frames of its own, which go up as well.
       const isOurs = packet.frame()[5] === 2;
       if (isOurs) {
-        expect(readResumeRecord(record, 1, key)).toBeNull();
+        expect(readResumeRecord(record, toKeyPort(1), key)).toBeNull();
         keys.push(key);
         resumed.push(all(packet));
         expect(packet.timestampSeconds).toBeGreaterThan(1_000_000_000);

@@ -5,10 +5,11 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { ArrayMap, bytes, SK_BUFF, TC, XDP, XDP_MD } from '../src/bpf/index.ts';
 import { FlowTable, PutMode, parseActions, parseFlowKey } from '../src/flow/index.ts';
+import { type InterfaceIndex, toInterfaceIndex, toKeyPort } from '../src/net/index.ts';
 import { CopyChannel, cpuParts, FlowOffload, type LoadedProgram } from '../src/offload/index.ts';
 
-const LOOPBACK = 1;
-const OTHER = 2;
+const LOOPBACK = toInterfaceIndex(1);
+const OTHER = toInterfaceIndex(2);
 const WHOLE = 262_144;
 const UDP = 'recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4(dst=10.0.0.2,proto=17,frag=no)';
 
@@ -44,7 +45,7 @@ class Bench {
   skippedMs = 0;
 
   /** @param puntIfindex of a device that packets can go up by; nothing really does in a test run */
-  constructor(hook: 'tc' | 'xdp', ringBytes = 1 << 20, puntIfindex = 0) {
+  constructor(hook: 'tc' | 'xdp', ringBytes = 1 << 20, puntIfindex: InterfaceIndex | 0 = 0) {
     this.hook = hook;
     this.offload = new FlowOffload({
       table: this.table,
@@ -60,9 +61,9 @@ class Bench {
       () => this.offload.close(),
       () => this.channel.close(),
     );
-    const port = { tapLike: false, puntIfindex: 0, output: true, xdpOutput: true };
-    this.offload.setPort({ ...port, ifindex: LOOPBACK, number: 1, hook, puntIfindex });
-    this.offload.setPort({ ...port, ifindex: OTHER, number: 2, hook: null });
+    const port = { tapLike: false, puntIfindex: 0 as const, output: true, xdpOutput: true };
+    this.offload.setPort({ ...port, ifindex: LOOPBACK, number: toKeyPort(1), hook, puntIfindex });
+    this.offload.setPort({ ...port, ifindex: OTHER, number: toKeyPort(2), hook: null });
   }
 
   settle(): void {

@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { FlowTable, PutMode, parseActions, parseFlowKey } from '../src/flow/index.ts';
 import { mappedMemory, openDescriptors } from '../src/host/sys/index.ts';
+import { toInterfaceIndex, toKeyPort } from '../src/net/index.ts';
 import { FlowOffload } from '../src/offload/index.ts';
 
 const TIMES = 200;
@@ -18,8 +19,8 @@ function comeAndGo(): void {
   const offload = new FlowOffload({ table, nowMs: () => nowMs, install: () => undefined, initialEntries: 16 });
   // No hook is in use, so that no program has to be made; flows wait for a port that has one.
   offload.setPort({
-    ifindex: 1,
-    number: 1,
+    ifindex: toInterfaceIndex(1),
+    number: toKeyPort(1),
     hook: null,
     tapLike: false,
     puntIfindex: 0,

@@ -5,10 +5,11 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { ArrayMap, at, bytes, HashMap, R0, R1, R2, R3, SK_BUFF, TC, u32, XDP, XDP_MD } from '../src/bpf/index.ts';
 import { Drop, FlowTable, PutMode, parseActions, parseFlowKey, Word } from '../src/flow/index.ts';
+import { toInterfaceIndex, toKeyPort } from '../src/net/index.ts';
 import { emitDrop, Fact, FlowOffload, Found, type LoadedProgram, type Stage } from '../src/offload/index.ts';
 
-const LOOPBACK = 1;
-const OTHER = 2;
+const LOOPBACK = toInterfaceIndex(1);
+const OTHER = toInterfaceIndex(2);
 const UDP = 'recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4(dst=10.0.0.2,proto=17,frag=no)';
 
 const cleanups: (() => void)[] = [];
@@ -50,9 +51,9 @@ class Bench {
         },
       }),
     );
-    const port = { tapLike: false, puntIfindex: 0, output: true, xdpOutput: true };
-    this.offload.setPort({ ...port, ifindex: LOOPBACK, number: 1, hook });
-    this.offload.setPort({ ...port, ifindex: OTHER, number: 2, hook: null });
+    const port = { tapLike: false, puntIfindex: 0 as const, output: true, xdpOutput: true };
+    this.offload.setPort({ ...port, ifindex: LOOPBACK, number: toKeyPort(1), hook });
+    this.offload.setPort({ ...port, ifindex: OTHER, number: toKeyPort(2), hook: null });
     this.#settle();
   }
 

@@ -6,6 +6,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { at, R0, SK_BUFF, TC, XDP, XDP_MD } from '../src/bpf/index.ts';
 import { FlowTable, PutMode, parseActions, parseFlowKey, Word } from '../src/flow/index.ts';
 import { mappedMemory } from '../src/host/sys/index.ts';
+import { toInterfaceIndex, toKeyPort } from '../src/net/index.ts';
 import { MAXIMUM_MASKS } from '../src/offload/layout/limits.ts';
 import { OffloadMaps } from '../src/offload/layout/maps.ts';
 import { PORT_WORDS, PortWord } from '../src/offload/layout/sizes.ts';
@@ -15,7 +16,7 @@ import type { Installation } from '../src/offload/table/programs.ts';
 import { showOffload } from '../src/offload/table/show.ts';
 import { BpfFileSystem } from './support/bpf-fs.ts';
 
-const LOOPBACK = 1;
+const LOOPBACK = toInterfaceIndex(1);
 const HOOKS = ['tc', 'xdp'] as const;
 type HookName = (typeof HOOKS)[number];
 
@@ -97,9 +98,15 @@ class Bench {
       ...options,
     });
     cleanups.push(() => this.offload.close());
-    const port = { tapLike: false, puntIfindex: 0, output: true, xdpOutput: true };
-    expect(this.offload.setPort({ ...port, ifindex: LOOPBACK, number: 1, hook })).toBeNull();
-    this.offload.setPort({ ...port, ifindex: LOOPBACK + 1, number: 2, hook: null, xdpOutput: false });
+    const port = { tapLike: false, puntIfindex: 0 as const, output: true, xdpOutput: true };
+    expect(this.offload.setPort({ ...port, ifindex: LOOPBACK, number: toKeyPort(1), hook })).toBeNull();
+    this.offload.setPort({
+      ...port,
+      ifindex: toInterfaceIndex(LOOPBACK + 1),
+      number: toKeyPort(2),
+      hook: null,
+      xdpOutput: false,
+    });
     this.settle();
   }
 
@@ -230,7 +237,15 @@ describe.each(HOOKS)('at %s', (hook) => {
       bytes[17] = 150;
       return bytes;
     };
-    const own = { ifindex: LOOPBACK, number: 1, hook, tapLike: false, puntIfindex: 0, output: true, xdpOutput: true };
+    const own = {
+      ifindex: LOOPBACK,
+      number: toKeyPort(1),
+      hook,
+      tapLike: false,
+      puntIfindex: 0 as const,
+      output: true,
+      xdpOutput: true,
+    };
     bench.put(UDP, '1');
     bench.put(UDP.replace('10.0.0.2', '10.0.0.4'), 'push_vlan(vid=5,pcp=0),1');
     bench.settle();
@@ -247,7 +262,13 @@ describe.each(HOOKS)('at %s', (hook) => {
     expect(verdicts()).toEqual([sent, sent]);
     if (hook === 'xdp') return;
     // A port that is only sent to.
-    const other = { ...own, ifindex: LOOPBACK + 1, number: 2, hook: null, xdpOutput: false };
+    const other = {
+      ...own,
+      ifindex: toInterfaceIndex(LOOPBACK + 1),
+      number: toKeyPort(2),
+      hook: null,
+      xdpOutput: false,
+    };
     bench.put(UDP.replace('10.0.0.2', '10.0.0.3'), '2');
     bench.settle();
     expect(bench.run(long({ dst: 3 }))).toBe(sent);
@@ -530,7 +551,15 @@ describe.each(HOOKS)('at %s', (hook) => {
     });
     cleanups.push(() => offload.close());
     fails = true;
-    offload.setPort({ ifindex: 1, number: 1, hook, tapLike: false, puntIfindex: 0, output: true, xdpOutput: false });
+    offload.setPort({
+      ifindex: toInterfaceIndex(1),
+      number: toKeyPort(1),
+      hook,
+      tapLike: false,
+      puntIfindex: 0 as const,
+      output: true,
+      xdpOutput: false,
+    });
     offload.poll();
     const until = performance.now() + 500;
     expect(() => {
@@ -587,7 +616,7 @@ test('a port hands up no more than its share, drops the others, counts them, and
   bench.offload.setPort({
     ...{
       ifindex: LOOPBACK,
-      number: 1,
+      number: toKeyPort(1),
       hook: 'tc',
       tapLike: false,
       puntIfindex: LOOPBACK,
@@ -650,7 +679,13 @@ describe('more masks than there are places', () => {
   /** Port 3 asks for 100 masks before port 1 comes with its own. */
   function flooded(full: (port: number, masks: number) => void = () => {}) {
     const bench = new Bench('tc', { masksFull: full });
-    const other = { ifindex: LOOPBACK + 2, number: 3, hook: 'tc', tapLike: false, puntIfindex: 0 } as const;
+    const other = {
+      ifindex: toInterfaceIndex(LOOPBACK + 2),
+      number: toKeyPort(3),
+      hook: 'tc',
+      tapLike: false,
+      puntIfindex: 0 as const,
+    } as const;
     bench.offload.setPort({ ...other, output: true, xdpOutput: false });
     const flood = Array.from({ length: 100 }, (_, i) => maskFlow(bench, 3, i));
     bench.settle();
@@ -883,8 +918,8 @@ test('flows of the former process end with their interfaces, and when their port
   expect(offload.retain(new Set([LOOPBACK]))).toBe(1);
   offload.table.flush();
   expect([offload.unclaimed, offload.isReconciled]).toEqual([2, false]);
-  const port = { tapLike: false, puntIfindex: 0, output: true, xdpOutput: true };
-  offload.setPort({ ...port, ifindex: LOOPBACK, number: 5, hook: 'tc' });
+  const port = { tapLike: false, puntIfindex: 0 as const, output: true, xdpOutput: true };
+  offload.setPort({ ...port, ifindex: LOOPBACK, number: toKeyPort(5), hook: 'tc' });
   expect(offload.unclaimed).toBe(0);
   expect([offload.reconcile(1), offload.isReconciled]).toEqual([0, true]);
 });
@@ -904,8 +939,21 @@ test('tables that another version left are refused with a reason', () => {
 
 test('a hook without ports leaves its program with its tables, and gets another when a port comes back', () => {
   const bench = new Bench('xdp', { initialEntries: 16, maximumEntries: 4096 });
-  const port = { ifindex: LOOPBACK, number: 1, tapLike: false, puntIfindex: 0, output: true, xdpOutput: true };
-  const other = { ...port, ifindex: LOOPBACK + 1, number: 2, hook: 'tc', xdpOutput: false } as const;
+  const port = {
+    ifindex: LOOPBACK,
+    number: toKeyPort(1),
+    tapLike: false,
+    puntIfindex: 0 as const,
+    output: true,
+    xdpOutput: true,
+  };
+  const other = {
+    ...port,
+    ifindex: toInterfaceIndex(LOOPBACK + 1),
+    number: toKeyPort(2),
+    hook: 'tc',
+    xdpOutput: false,
+  } as const;
   expect(bench.offload.setPort(other)).toBeNull();
   bench.put(numberedFlow(1), '1');
   bench.settle();

@@ -8,12 +8,13 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { SK_BUFF, TC, XDP, XDP_MD } from '../src/bpf/index.ts';
 import { FlowTable, PutMode, parseActions, parseFlowKey } from '../src/flow/index.ts';
 import { mappedMemory, openDescriptors } from '../src/host/sys/index.ts';
+import { toInterfaceIndex, toKeyPort } from '../src/net/index.ts';
 import { CopyChannel, cpuParts, FlowOffload, type LoadedProgram } from '../src/offload/index.ts';
 import { RandomSource } from '../src/offload/testing/random.ts';
 import { WorkshopAside } from '../src/offload/workshop/aside.ts';
 import { type OrderData, work } from '../src/offload/workshop/work.ts';
 
-const LOOPBACK = 1;
+const LOOPBACK = toInterfaceIndex(1);
 const FLOWS = 300;
 const STEPS = 4_000;
 const MACS = ['', 'src=02:00:00:00:00:01', 'dst=02:00:00:00:00:02', 'src=02:00:00:00:00:01,dst=02:00:00:00:00:02'];
@@ -76,8 +77,8 @@ class Bench {
         this.#attached = programs;
       },
     });
-    const port = { tapLike: false, puntIfindex: 0, output: true, xdpOutput: true };
-    this.offload.setPort({ ...port, ifindex: LOOPBACK, number: 1, hook });
+    const port = { tapLike: false, puntIfindex: 0 as const, output: true, xdpOutput: true };
+    this.offload.setPort({ ...port, ifindex: LOOPBACK, number: toKeyPort(1), hook });
     cleanups.push(() => this.close());
   }
 

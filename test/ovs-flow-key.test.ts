@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { Extraction, extract, FlowKey, isMpls, Word } from '../src/flow/index.ts';
-import { formatIpv4, formatMac, PcapWriter, parseIpv6Address } from '../src/net/index.ts';
+import { formatIpv4, formatMac, PcapWriter, parseIpv6Address, toKeyPort } from '../src/net/index.ts';
 import { hostileFrame, randomFrame, randomKind } from '../src/offload/testing/frames.ts';
 import { packetOf } from '../src/offload/testing/packets.ts';
 import { RandomSource, runSeed } from '../src/offload/testing/random.ts';
@@ -154,7 +154,7 @@ test('whatever lies in a frame, its flow key is what ovs-vswitchd reads from it'
   const key = new FlowKey();
   let lying = 0;
   frames.forEach((frame, i) => {
-    key.begin(1);
+    key.begin(toKeyPort(1));
     const packet = packetOf(frame);
     const result = extract(packet, key);
     packet.release();

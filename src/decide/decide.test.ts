@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { type Datapath, type FlowKey, KEY_WORDS, Word } from '../flow/index.ts';
 import { fuzzRounds } from '../flow/testing/frames.ts';
-import { Batch } from '../net/index.ts';
+import { Batch, toKeyPort, toPortId } from '../net/index.ts';
 import { type FrameKind, hostileFrame, randomFrame, randomKind } from '../offload/testing/frames.ts';
 import { keyOf, packetOf } from '../offload/testing/packets.ts';
 import { RandomSource, runSeed } from '../offload/testing/random.ts';
@@ -19,7 +19,7 @@ const PORTS = 4;
 
 function portsOf(count: number): ObservedPorts {
   const ports = new ObservedPorts();
-  for (let portId = 1; portId <= count; portId += 1) ports.set(portId, `port${portId}`);
+  for (let portId = 1; portId <= count; portId += 1) ports.set(toPortId(portId), `port${portId}`);
   return ports;
 }
 
@@ -78,7 +78,7 @@ class Kept {
   run(frame: readonly number[], port: number): void {
     this.sent = [];
     this.#batch.push(packetOf(frame));
-    this.#datapath.receive(this.#batch, port);
+    this.#datapath.receive(this.#batch, toKeyPort(port));
     const { slot } = this.#datapath;
     const record = slot === -1 ? this.flows.onlyRecord : this.flows.recordOf(slot);
     this.dropped = record?.drop == null ? null : `${record.drop.by}:${record.drop.reason}`;
@@ -104,8 +104,8 @@ test('kept flows do what deciding afresh for each packet does, whatever changes 
       if (random.once(12)) state.change(random);
       if (random.once(60)) {
         const portId = 1 + random.below(PORTS);
-        if (ports.has(portId)) ports.delete(portId);
-        else ports.set(portId, `port${portId}`);
+        if (ports.has(portId)) ports.delete(toPortId(portId));
+        else ports.set(toPortId(portId), `port${portId}`);
       }
       const kind = random.pick(kinds);
       let frame = randomFrame(random, kind);

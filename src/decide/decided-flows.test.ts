@@ -1,6 +1,7 @@
 /** Flows that are kept of decisions: what ends them, and their bounds. */
 import { expect, test } from 'vitest';
 import { ethernet, ipv4, tcp } from '../flow/testing/frames.ts';
+import { toPortId } from '../net/index.ts';
 import { keyOf } from '../offload/testing/packets.ts';
 import { FlowCounter } from './counter.ts';
 import { DecidedFlows, type DecidedFlowsLimits } from './decided-flows.ts';
@@ -18,7 +19,7 @@ function flowsOf(
   limits: DecidedFlowsLimits = {},
 ): { flows: DecidedFlows; ports: ObservedPorts; clock: { now: number } } {
   const ports = new ObservedPorts();
-  for (let portId = 1; portId <= 4; portId += 1) ports.set(portId, `p${portId}`);
+  for (let portId = 1; portId <= 4; portId += 1) ports.set(toPortId(portId), `p${portId}`);
   const clock = { now: 1000 };
   const placed = { name: 'it', type: 'forwarding', decider } as const;
   return {
@@ -189,7 +190,7 @@ test('what went on over a restart is learned from when it is decided about again
   flows.decide(key('10.0.0.1'), null);
   flows.recall(key('10.0.0.1').words);
   expect(known.size).toBe(0);
-  expect(flows.recall(key('10.0.0.1').words, null, [3])).not.toBe(-1);
+  expect(flows.recall(key('10.0.0.1').words, null, [toPortId(3)])).not.toBe(-1);
   expect(known.get('02:00:00:00:00:02')).toBe(3);
 });
 
@@ -205,8 +206,8 @@ test('several NICs of a port are told apart, in keys and outputs; a flood goes t
     if (typeof slot !== 'number') throw new Error('it is not kept');
     return [...flows.table.actionsOf(slot)].filter((_, i) => i % 2 === 1);
   };
-  expect(outputs(portNumber(1, 0))).toEqual([2, 4]);
-  expect(outputs(portNumber(1, 2))).toEqual([portNumber(2, 2)]);
+  expect(outputs(portNumber(toPortId(1), 0))).toEqual([2, 4]);
+  expect(outputs(portNumber(toPortId(1), 2))).toEqual([portNumber(toPortId(2), 2)]);
   expect(flows.table.size).toBe(2);
 });
 
@@ -304,9 +305,9 @@ test('flows go when their time is over, when nobody uses them, and with their po
   flows.advance();
   expect(flows.table.size).toBe(0);
   flows.decide(key('10.0.0.2'), null);
-  ports.delete(3);
+  ports.delete(toPortId(3));
   expect(flows.table.size).toBe(1);
-  ports.delete(2);
+  ports.delete(toPortId(2));
   expect(flows.table.size).toBe(0);
 });
 

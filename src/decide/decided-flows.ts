@@ -6,11 +6,12 @@
  * no port takes the place of others. New ones: a port has so many in a second, and what comes beyond is decided about packet by packet. Masks: each costs a look-up for packets that are looked up the long way, so that there is a limit; when it is reached, a port that has
  * fewer than others gets the place of the least used mask of the port that has most, and packets of the others are decided about one by one. Both are counted.
  */
-import { FlowError, type FlowKey, FlowTable, KEY_WORDS, PutMode, Word } from '../flow/index.ts';
+import { FlowError, type FlowKey, FlowTable, KEY_WORDS, PutMode } from '../flow/index.ts';
+import type { PortId } from '../net/index.ts';
 import type { PlacedDecider } from './decider.ts';
 import { Pass, PassKind } from './pass.ts';
 import { byKind, Kind, type MaskFlows, PortFlows } from './port-flows.ts';
-import { portIn } from './port-number.ts';
+import { portIn, sourceIn } from './port-number.ts';
 import type { DecisionRecord } from './record.ts';
 import { type Dependent, type DependentGroup, type Tie, untieAll } from './state/observed.ts';
 import type { ObservedPorts } from './state/ports.ts';
@@ -146,7 +147,7 @@ export class DecidedFlows implements DependentGroup {
   readonly #flows: (KeptFlow | undefined)[] = [];
   /** By slot: bits of {@link Kept}. */
   #kinds = new Uint8Array(1024);
-  readonly #ports = new Map<number, PortFlows>();
+  readonly #ports = new Map<PortId, PortFlows>();
   /** Flows that have ended, and still hang on what they rested on: nothing comes of it any more, and clearing it away can wait. */
   readonly #ended: KeptFlow[] = [];
   readonly #masked = new Uint32Array(KEY_WORDS);
@@ -197,7 +198,7 @@ export class DecidedFlows implements DependentGroup {
    * @param ranTo where they went before a restart, when that is why; else null
    * @returns the slot of the flow; -1 when it is not kept
    */
-  recall(key: Uint32Array, within: Uint32Array | null = null, ranTo: readonly number[] | null = null): number {
+  recall(key: Uint32Array, within: Uint32Array | null = null, ranTo: readonly PortId[] | null = null): number {
     const record = this.#run(key, PassKind.RECALL, null, ranTo);
     if (within !== null && record.mask.some((bits, word) => (bits & ~within[word]) !== 0)) return -1;
     return this.#keep(key, record);
@@ -212,7 +213,7 @@ export class DecidedFlows implements DependentGroup {
     key: Uint32Array,
     kind: number,
     frame: (() => Uint8Array) | null,
-    ranTo: readonly number[] | null = null,
+    ranTo: readonly PortId[] | null = null,
   ): DecisionRecord {
     this.counters.decisions += 1;
     return this.#pass.run(key, this.#options.deciders(), kind, frame, ranTo);
@@ -245,7 +246,7 @@ export class DecidedFlows implements DependentGroup {
       this.#noteReason(record.everyPacket);
       return -1;
     }
-    const port = this.#portOf(portIn(key[Word.IN_PORT]));
+    const port = this.#portOf(portIn(sourceIn(key)));
     const kind = kindOf(record);
     const nowMs = this.#options.nowMs();
     if (this.#newPerSecond !== null && !port.takeTurn(kind, nowMs, this.#newPerSecond)) {
@@ -291,7 +292,7 @@ export class DecidedFlows implements DependentGroup {
     this.#kinds = larger;
   }
 
-  #portOf(portId: number): PortFlows {
+  #portOf(portId: PortId): PortFlows {
     let port = this.#ports.get(portId);
     if (port === undefined) {
       port = new PortFlows(portId);

@@ -1,4 +1,5 @@
 /** What a decider is: the contract between whoever decides about packets and whoever keeps and runs what was decided. */
+import type { PortId } from '../net/index.ts';
 import type { FlowCounter } from './counter.ts';
 import type { Decision } from './decision.ts';
 import type { PacketView } from './packet-view.ts';
@@ -29,7 +30,7 @@ export interface Decider {
    */
   decide?(packet: PacketView, decision: Decision): void;
   /** Filtering: decide whether a packet, as it has become, may leave through a port. */
-  decideOutput?(packet: PacketView, portId: number, decision: OutputDecision): void;
+  decideOutput?(packet: PacketView, portId: PortId, decision: OutputDecision): void;
 }
 
 /** A decider in its place. */
@@ -38,12 +39,12 @@ export interface PlacedDecider {
   readonly type: DeciderType;
   readonly decider: Decider;
   /** Whether it has a say about packets of a port, or about those of them that leave by another; left out, it always has. It is asked within the decision. */
-  concerns?(inPort: number, outPort: number | null): boolean;
+  concerns?(inPort: PortId, outPort: PortId | null): boolean;
   /**
    * Of who stands for the ports themselves: what happens to the outermost VLAN tag of a packet, as it has become, while it leaves by a port.
    * @returns a TagAction of net/, with the TCI in its low bits; never STRIP and PUSH together
    */
-  tagOf?(packet: PacketView, portId: number, decision: OutputDecision): number;
+  tagOf?(packet: PacketView, portId: PortId, decision: OutputDecision): number;
   /** How it is called, for whoever guards extensions: what it throws is then its own affair. Plainly, when left out. */
   call?(where: string, run: () => void): void;
 }

@@ -3,7 +3,7 @@
  * until then. Neighbours: rewrites.ts has the fields that can be set, pass.ts hands decisions to deciders and makes a record of them.
  */
 import { ActionBuilder, TAG_PRESENT, Word } from '../flow/index.ts';
-import { EtherType, TagAction } from '../net/index.ts';
+import { EtherType, type KeyPort, type PortId, TagAction } from '../net/index.ts';
 import type { FlowCounter } from './counter.ts';
 import { DecisionError } from './errors.ts';
 import { followActions } from './follow.ts';
@@ -33,10 +33,10 @@ export interface NewTag {
 }
 
 /** Whether a packet may leave through a port; called while it is as it would leave. @returns why not, or null */
-export type OutputJudge = (portId: number) => DecidedDrop | null;
+export type OutputJudge = (portId: PortId) => DecidedDrop | null;
 
 /** How the outermost tag of a packet changes while it leaves by a port; called likewise. @returns a TagAction of net/ */
-export type OutputTag = (portId: number) => number;
+export type OutputTag = (portId: PortId) => number;
 
 /** A flow of somebody else that a decision does as it is. */
 export interface FollowedFlow {
@@ -46,7 +46,7 @@ export interface FollowedFlow {
   /** Why its packets go nowhere, as in {@link Decision.drop}; null when they do not. */
   readonly drop: string | null;
   /** The switch's port for a number in the actions; -1 for none that frames can simply be sent to. */
-  portIdOf(number: number): number;
+  portIdOf(number: KeyPort): PortId | -1;
 }
 
 /** What one pass has come to so far. Internal to the room. */
@@ -79,7 +79,7 @@ export class Decision {
   #mayForward = false;
   #steps = 0;
   #outputs = 0;
-  #excluded: { readonly portId: number; readonly drop: DecidedDrop }[] = [];
+  #excluded: { readonly portId: PortId; readonly drop: DecidedDrop }[] = [];
   #drop: DecidedDrop | null = null;
   #counters: FlowCounter[] = [];
   #endsInMs = Number.POSITIVE_INFINITY;
@@ -88,7 +88,7 @@ export class Decision {
   /** Internal: whether something was done because the packet came. */
   hasActed = false;
   /** Internal: where such packets went before a restart, when that is why it is decided about them again. */
-  ranTo: readonly number[] | null = null;
+  ranTo: readonly PortId[] | null = null;
   #notes: { by: string; text: () => string }[] = [];
 
   /** Internal: passes make it. */
@@ -149,7 +149,7 @@ export class Decision {
   }
 
   /** Take out the copy that stands for a packet of which none leaves: one that has a port, if any has. */
-  #standsForPacket(excluded: { readonly portId: number; readonly drop: DecidedDrop }[]): { drop: DecidedDrop } {
+  #standsForPacket(excluded: { readonly portId: PortId; readonly drop: DecidedDrop }[]): { drop: DecidedDrop } {
     // Whose time is up ends before the port that refuses it is asked.
     if (this.#state.isTimeUp()) this.everyPacket('its time to live runs out');
     const present = excluded.findLastIndex(({ drop }) => drop.reason !== MISSING);
@@ -169,7 +169,8 @@ export class Decision {
    */
   output(port: number, nic = 0): void {
     this.#mustForward('output');
-    this.#send(port, nic, this.#ports.has(port));
+    // Where there is no such port nothing is sent, and what is told of it goes by that number.
+    this.#send(port as PortId, nic, this.#ports.has(port));
   }
 
   /**
@@ -177,9 +178,9 @@ export class Decision {
    * @param isMeant says of which of them; left out, of all
    * @returns of how many
    */
-  flood(isMeant?: (port: number) => boolean): number {
+  flood(isMeant?: (port: PortId) => boolean): number {
     this.#mustForward('flood');
-    const inPort = portIn(this.#state.look(Word.IN_PORT, 0xffff_ffff));
+    const inPort = portIn(this.#state.lookAtPort());
     let meant = 0;
     for (const portId of this.#ports.others(inPort)) {
       if (isMeant?.(portId) === false) continue;
@@ -193,7 +194,7 @@ export class Decision {
     if (!this.#mayForward) throw new DecisionError(`${this.#by} filters: it cannot ${what}`);
   }
 
-  #send(portId: number, nic: number, isThere: boolean): void {
+  #send(portId: PortId, nic: number, isThere: boolean): void {
     if (this.#drop !== null) return;
     this.#step();
     const refusal = isThere ? (this.#judge?.(portId) ?? null) : { by: this.#by, reason: MISSING };
@@ -298,7 +299,7 @@ export class Decision {
    * Learn from a flow that went on over a restart, when that is why it is decided about its packets again; {@link effect} is for packets that come.
    * @param run is given the ports that they went to
    */
-  recall(run: (ranTo: readonly number[]) => void): void {
+  recall(run: (ranTo: readonly PortId[]) => void): void {
     const { ranTo } = this;
     if (ranTo !== null) withoutReading(() => run(ranTo));
   }

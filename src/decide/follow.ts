@@ -2,12 +2,13 @@
  * What a flow of somebody else does, action by action, so that a decision can do the same and later deciders see the packet as it has become.
  */
 import { Action, actionName, eachAction, KeyAttribute, setLayout } from '../flow/index.ts';
+import { type KeyPort, toKeyPort } from '../net/index.ts';
 import type { PacketState } from './packet-state.ts';
 
 /** What is done with the actions. */
 export interface FollowedActions {
   /** Send the packet as it is. @returns false when nothing can be sent there */
-  output(number: number): boolean;
+  output(number: KeyPort): boolean;
   /** Do it to the packet. */
   copy(words: Int32Array): void;
 }
@@ -49,7 +50,7 @@ function followOne(
 ): boolean {
   switch (type) {
     case Action.OUTPUT:
-      return to.output(words[at + 1] >>> 0);
+      return to.output(toKeyPort(words[at + 1]));
     case Action.SET:
     case Action.SET_MASKED:
       return followSet(words, at, next, state, to);

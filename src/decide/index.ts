@@ -16,7 +16,7 @@ export {
   TcpView,
   VlanView,
 } from './packet-view.ts';
-export { nicIn, portIn, portNumber } from './port-number.ts';
+export { asPortNumber, nicIn, type PortNumber, portIn, portNumber, sourceIn } from './port-number.ts';
 export type { DecidedDrop, DecisionRecord } from './record.ts';
 export {
   ArpRewrite,

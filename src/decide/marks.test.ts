@@ -2,6 +2,7 @@
 import { beforeEach, expect, test } from 'vitest';
 import { Sound, TAG_PRESENT, Word } from '../flow/index.ts';
 import { arp, ethernet, icmp, ipv4, ipv6, packetOf, tcp, udp } from '../flow/testing/frames.ts';
+import { toPortId } from '../net/index.ts';
 import { keyOf } from '../offload/testing/packets.ts';
 import type { Decision } from './decision.ts';
 import type { PacketView } from './packet-view.ts';
@@ -13,7 +14,7 @@ import { ObservedPrefixes } from './state/prefixes.ts';
 let ports: ObservedPorts;
 beforeEach(() => {
   ports = new ObservedPorts();
-  for (let portId = 1; portId <= 3; portId += 1) ports.set(portId, `p${portId}`);
+  for (let portId = 1; portId <= 3; portId += 1) ports.set(toPortId(portId), `p${portId}`);
 });
 
 function decide(

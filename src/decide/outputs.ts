@@ -4,9 +4,10 @@
  */
 import { ActionBuilder, TAG_PRESENT } from '../flow/index.ts';
 import { EtherType, TagAction } from '../net/index.ts';
+import type { PortNumber } from './port-number.ts';
 
 export class WaitingOutputs {
-  readonly #ports: number[] = [];
+  readonly #ports: PortNumber[] = [];
   readonly #tags: number[] = [];
   #changesTag = false;
 
@@ -17,8 +18,8 @@ export class WaitingOutputs {
   }
 
   /** @param tag a TagAction with the TCI in its low bits */
-  add(portId: number, tag: number): void {
-    this.#ports.push(portId);
+  add(port: PortNumber, tag: number): void {
+    this.#ports.push(port);
     this.#tags.push(tag);
     if (tag !== TagAction.KEEP) this.#changesTag = true;
   }

@@ -4,8 +4,9 @@
  * Neighbours: packet-view.ts is what deciders see, decision.ts what they say.
  */
 import { KEY_WORDS, Sound, TAG_PRESENT, Word } from '../flow/index.ts';
-import { EtherType, IpProtocol } from '../net/index.ts';
+import { EtherType, IpProtocol, toKeyPort } from '../net/index.ts';
 import { Marks } from './marks.ts';
+import { asPortNumber, type PortNumber } from './port-number.ts';
 
 const ETHER_TYPE_BITS = 0xffff_0000;
 const PROTOCOL_BITS = 0xff00_0000;
@@ -48,6 +49,11 @@ export class PacketState {
   look(word: number, bits: number): number {
     this.marks.add(word, bits & ~this.#known[word]);
     return this.words[word] & bits;
+  }
+
+  /** Look at the port that it came in by. */
+  lookAtPort(): PortNumber {
+    return asPortNumber(toKeyPort(this.look(Word.IN_PORT, 0xffff_ffff)));
   }
 
   /** Set bits of a word, which are known from now on. */

@@ -4,7 +4,7 @@
  * Neighbours: field.ts for addresses and ports, packet-state.ts below both.
  */
 import { TAG_PRESENT, Word } from '../flow/index.ts';
-import { EtherType, Fragment, IpProtocol } from '../net/index.ts';
+import { EtherType, Fragment, IpProtocol, type PortId } from '../net/index.ts';
 import { Field } from './field.ts';
 import type { PacketState } from './packet-state.ts';
 import { nicIn, portIn } from './port-number.ts';
@@ -253,14 +253,14 @@ export class PacketView {
   }
 
   /** The number of the port that it came in by. */
-  get inPort(): number {
+  get inPort(): PortId {
     this.#state.marks.note('inPort', 32, 32);
-    return portIn(this.#state.look(Word.IN_PORT, ALL));
+    return portIn(this.#state.lookAtPort());
   }
 
   /** The index of the NIC behind that port which it came from: 0, but for a port that has several. */
   get inNic(): number {
-    return nicIn(this.#state.look(Word.IN_PORT, ALL));
+    return nicIn(this.#state.lookAtPort());
   }
 
   /** The outermost VLAN tag. Of the tags of a frame two are seen; {@link EthernetView.type} is then that of a third. */

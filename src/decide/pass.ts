@@ -3,13 +3,13 @@
  * records as flows; state/observed.ts notes what is read.
  */
 import { KEY_WORDS, validateActions, Word } from '../flow/index.ts';
-import { TagAction } from '../net/index.ts';
+import { type PortId, TagAction, toPortId } from '../net/index.ts';
 import { callDecider, type OutputDecision, type PlacedDecider } from './decider.ts';
 import { Decision } from './decision.ts';
 import { DecisionError } from './errors.ts';
 import { PacketState } from './packet-state.ts';
 import { PacketView } from './packet-view.ts';
-import { PORT_NUMBERS, portIn } from './port-number.ts';
+import { PORT_NUMBERS, portIn, sourceIn } from './port-number.ts';
 import type { DecidedDrop, DecisionRecord } from './record.ts';
 import { Reading, whileReading } from './state/observed.ts';
 import type { ObservedPorts } from './state/ports.ts';
@@ -44,7 +44,7 @@ export class Pass {
   /** Names of deciders that had a say. */
   readonly #asked = new Set<string>();
   #isUnderWay = false;
-  #inPort = 0;
+  #inPort: PortId = toPortId(0);
   #lastAsked: readonly string[] = [];
 
   constructor(ports: ObservedPorts) {
@@ -66,7 +66,7 @@ export class Pass {
     deciders: readonly PlacedDecider[],
     kind: number,
     frame: (() => Uint8Array) | null = null,
-    ranTo: readonly number[] | null = null,
+    ranTo: readonly PortId[] | null = null,
   ): DecisionRecord {
     // The view and all else here is of one packet at a time.
     if (this.#isUnderWay) throw new DecisionError('a decision leads to another one before it is made');
@@ -92,7 +92,7 @@ export class Pass {
   ): DecisionRecord {
     const state = this.#state;
     const decision = this.#decision;
-    this.#inPort = portIn(key[Word.IN_PORT]);
+    this.#inPort = portIn(sourceIn(key));
     state.begin(key, kind === PassKind.TRACE);
     this.#view.begin(frame);
     // A flow is of one port and one look-up, and so are its counts.
@@ -159,7 +159,7 @@ export class Pass {
   }
 
   /** From the bottom: what one refuses the others do not see. */
-  #judgeOutput(portId: number, deciders: readonly PlacedDecider[]): DecidedDrop | null {
+  #judgeOutput(portId: PortId, deciders: readonly PlacedDecider[]): DecidedDrop | null {
     const forwarder = this.#state.marks.by;
     let refusal: DecidedDrop | null = null;
     for (let i = deciders.length - 1; i >= 0 && refusal === null; i -= 1) {
@@ -177,7 +177,7 @@ export class Pass {
     return refusal;
   }
 
-  #tagOf(portId: number, tagger: PlacedDecider): number {
+  #tagOf(portId: PortId, tagger: PlacedDecider): number {
     if (tagger.concerns?.(this.#inPort, portId) === false) return TagAction.KEEP;
     const forwarder = this.#state.marks.by;
     this.#decision.turn(tagger.name, false);

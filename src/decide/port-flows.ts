@@ -1,5 +1,6 @@
 /** What one port has of what is kept: flows that forward, flows that drop, masks, and how many new ones in this second. Neighbour: decided-flows.ts. */
 import type { FlowMask } from '../flow/index.ts';
+import type { PortId } from '../net/index.ts';
 
 /** Flows that drop have room of their own, so that a flood of what is dropped takes nothing from what is forwarded. */
 export const Kind = { FORWARDS: 0, DROPS: 1 } as const;
@@ -23,7 +24,7 @@ export class MaskFlows {
 }
 
 export class PortFlows {
-  readonly portId: number;
+  readonly portId: PortId;
   /** By kind. */
   readonly sizes: [number, number] = [0, 0];
   readonly masks = new Map<FlowMask, MaskFlows>();
@@ -31,7 +32,7 @@ export class PortFlows {
   readonly #left: [number, number] = [0, 0];
   #secondMs = Number.NEGATIVE_INFINITY;
 
-  constructor(portId: number) {
+  constructor(portId: PortId) {
     this.portId = portId;
   }
 

@@ -1,22 +1,38 @@
 /**
- * Ports as keys of decisions and their outputs have them: the number of the port with the index of the NIC behind it, which is 0 but for a port that has several.
+ * Ports as keys of decisions and their outputs have them: the switch's number of the port with the index of the NIC behind it, which is 0 but for a port that
+ * has several.
  *
  *     31          24 23          16 15                      0
  *     |      0      |  NIC index   |         port           |
  */
+import { inPortOf } from '../flow/index.ts';
+import type { KeyPort, KeyPortOf, PortId } from '../net/index.ts';
+
+/** A port in tables of decisions. */
+export type PortNumber = KeyPortOf<'decisions'>;
 
 /** All numbers are less. */
 export const PORT_NUMBERS = 1 << 24;
 
 /** @param nicIndex 0 to 255 */
-export function portNumber(portId: number, nicIndex: number): number {
-  return (nicIndex << 16) | portId;
+export function portNumber(portId: PortId, nicIndex: number): PortNumber {
+  return ((nicIndex << 16) | portId) as PortNumber;
 }
 
-export function portIn(number: number): number {
-  return number & 0xffff;
+/** A port of a key, or of an output, of which it is known that its table is one of decisions. */
+export function asPortNumber(port: KeyPort): PortNumber {
+  return port as PortNumber;
 }
 
-export function nicIn(number: number): number {
+/** The port that a key of such a table says packets come in by. */
+export function sourceIn(key: Uint32Array): PortNumber {
+  return asPortNumber(inPortOf(key));
+}
+
+export function portIn(number: PortNumber): PortId {
+  return (number & 0xffff) as PortId;
+}
+
+export function nicIn(number: PortNumber): number {
   return (number >>> 16) & 0xff;
 }

@@ -1,4 +1,5 @@
 /** What is kept of a decision: everything that follows from it follows from this. pass.ts makes it. */
+import type { PortId } from '../net/index.ts';
 import type { FlowCounter } from './counter.ts';
 import type { Look } from './marks.ts';
 
@@ -9,7 +10,7 @@ export interface DecidedDrop {
   /** As the extension named it, such as `DENIED`. */
   readonly reason: string;
   /** The port that it was to leave by; left out for what is dropped on its way down. */
-  readonly portId?: number;
+  readonly portId?: PortId;
 }
 
 /** What people are told of a decision that was traced. */
@@ -30,7 +31,7 @@ export interface DecisionRecord {
   /** Null when they go somewhere. */
   readonly drop: DecidedDrop | null;
   /** Copies that do not leave, by port; when no other does, the last of them is not here but in {@link drop}. */
-  readonly excluded: readonly { readonly portId: number; readonly drop: DecidedDrop }[];
+  readonly excluded: readonly { readonly portId: PortId; readonly drop: DecidedDrop }[];
   /** Counters that each packet moves. */
   readonly counters: readonly FlowCounter[];
   /** Extensions that had a say, in the order of the stack. */

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { Connections, FragmentResult } from '../connections/index.ts';
-import { Batch, type Packet, PacketPool } from '../net/index.ts';
+import { Batch, type Packet, PacketPool, toKeyPort } from '../net/index.ts';
 import { Action } from './actions/encoding.ts';
 import { outcomeOf } from './actions/outcome.ts';
 import { everyAction } from './actions/table.ts';
@@ -160,8 +160,8 @@ test('a packet from a tunnel is matched by it, and set(tunnel) tells the output 
   lab.flow('recirc_id(0x1),tunnel(tun_id=0x5,src=192.0.2.1,dst=192.0.2.2),in_port(4)', '3');
   const tunnel = new Uint32Array(TUNNEL_WORDS);
   tunnel.set(parseFlowKey('tunnel(tun_id=0x5,src=192.0.2.1,dst=192.0.2.2)').key.subarray(Word.TUNNEL));
-  lab.datapath.receiveOne(packetOf(frame, lab.pool), 4, tunnel);
-  lab.datapath.receiveOne(packetOf(frame, lab.pool), 4, null);
+  lab.datapath.receiveOne(packetOf(frame, lab.pool), toKeyPort(4), tunnel);
+  lab.datapath.receiveOne(packetOf(frame, lab.pool), toKeyPort(4), null);
   expect(seen).toEqual(['1 none', '2 c0000209', '3 c0000209']);
   expect(lab.missed).toEqual([4]);
   expect(lab.held).toBe(0);
@@ -203,7 +203,7 @@ test('two datapaths that feed each other in a loop end with a named drop', () =>
       packet.hold();
       const batch = new Batch();
       batch.push(packet);
-      lab.datapath.receive(batch, 1);
+      lab.datapath.receive(batch, toKeyPort(1));
     },
   });
   lab.flow('in_port(1)', '1');
@@ -224,7 +224,7 @@ test('a hook that throws leaves no packet behind, and the next packet goes its w
   lab.flow('recirc_id(0x1),in_port(1)', '4');
   const batch = new Batch();
   for (let i = 0; i < 3; i += 1) batch.push(packetOf(frame, lab.pool));
-  expect(() => lab.datapath.receive(batch, 1)).toThrow('output is broken');
+  expect(() => lab.datapath.receive(batch, toKeyPort(1))).toThrow('output is broken');
   expect(lab.held).toBe(0);
   broken = false;
   lab.receive(frame);
@@ -311,7 +311,7 @@ test('after any valid actions the key that an output sees is the one that its pa
   fc.assert(
     fc.property(ACTION_LISTS, fc.constantFrom(...FRAMES), (lists, bytes) => {
       const key = new FlowKey();
-      key.begin(1);
+      key.begin(toKeyPort(1));
       const packet = packetOf(bytes, lab.pool);
       extract(packet, key);
       lab.datapath.execute(packet, key, validActions(lists, key.words));
@@ -367,7 +367,7 @@ test('of any valid actions every packet is sent, handed up or dropped for one re
       const before = lab.datapath.drops.counts.reduce((sum, count) => sum + count, 0);
       const waitingBefore = waiting();
       const key = new FlowKey();
-      key.begin(1);
+      key.begin(toKeyPort(1));
       const packet = packetOf(bytes, lab.pool);
       extract(packet, key);
       // Every other list has no output of its own at its end.
@@ -419,7 +419,7 @@ test('where any valid actions are said to lead is where they lead every packet',
       dropped.length = 0;
       sentOn = 0;
       const key = new FlowKey();
-      key.begin(1);
+      key.begin(toKeyPort(1));
       const packet = packetOf(bytes, lab.pool);
       extract(packet, key);
       const actions = validActions(lists, key.words, port);
@@ -490,7 +490,7 @@ test('garbage frames under any valid actions neither throw, leak, nor write outs
   fc.assert(
     fc.property(ACTION_LISTS, fc.constantFrom(...FRAMES), (lists, bytes) => {
       const key = new FlowKey();
-      key.begin(1);
+      key.begin(toKeyPort(1));
       const mutated = Uint8Array.from(bytes.slice(0, random(3) === 0 ? random(bytes.length + 1) : bytes.length));
       const whole = packetOf(bytes, lab.pool);
       extract(whole, key);
@@ -536,7 +536,7 @@ test('nothing is allocated per packet in the steady state', () => {
         packet.length = frame.length;
         batch.push(packet);
       }
-      lab.datapath.receive(batch, 1);
+      lab.datapath.receive(batch, toKeyPort(1));
     }
   };
   run(3000);

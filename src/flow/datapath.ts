@@ -4,7 +4,7 @@
  * of the switch, under an offload's punt path, in a test.
  */
 import type { Connections } from '../connections/index.ts';
-import type { Batch, ClonePool, Packet, PacketPool } from '../net/index.ts';
+import { type Batch, type ClonePool, type KeyPort, type Packet, type PacketPool, toKeyPort } from '../net/index.ts';
 import { Action, actionType } from './actions/encoding.ts';
 import { Drop, type DropCounters, MAXIMUM_REENTRY } from './engine/drops.ts';
 import { ActionEngine, extractionDrop } from './engine/engine.ts';
@@ -104,7 +104,7 @@ export class Datapath {
    * Take in packets of one port. Their references pass to the datapath, and the batch is empty afterwards.
    * @param l3Type EtherType of packets that come without an Ethernet header; 0 for frames
    */
-  receive(batch: Batch, port: number, l3Type = 0): void {
+  receive(batch: Batch, port: KeyPort, l3Type = 0): void {
     const nowMs = this.#nowMs();
     const count = batch.count;
     batch.count = 0;
@@ -131,7 +131,7 @@ export class Datapath {
    * has happened yet; with {@link take} it has come in.
    * @returns to how many ports, see {@link outputAt}; 0 when it is to be received
    */
-  glance(packet: Packet, port: number): number {
+  glance(packet: Packet, port: KeyPort): number {
     const slot = this.#recent.find(packet, port, 0);
     if (slot === -1) return 0;
     this.#slot = slot;
@@ -150,9 +150,9 @@ export class Datapath {
   }
 
   /** A port that the packet that {@link glance} saw is sent to. */
-  outputAt(index: number): number {
-    if (index === 0) return this.#recent.output >>> 0;
-    return this.table.heap.words[this.table.actionsOffset(this.#slot) + index * OUTPUT_WORDS + 1] >>> 0;
+  outputAt(index: number): KeyPort {
+    if (index === 0) return toKeyPort(this.#recent.output);
+    return toKeyPort(this.table.heap.words[this.table.actionsOffset(this.#slot) + index * OUTPUT_WORDS + 1]);
   }
 
   /** The packet that {@link glance} saw is sent. With the last of a list {@link took} is to be told. */
@@ -171,7 +171,7 @@ export class Datapath {
    * @param l3Type as for {@link receive}
    * @param mark the packet's mark, and `priority` its priority, as in the key
    */
-  receiveOne(packet: Packet, port: number, tunnel: Uint32Array | null, l3Type = 0, mark = 0, priority = 0): void {
+  receiveOne(packet: Packet, port: KeyPort, tunnel: Uint32Array | null, l3Type = 0, mark = 0, priority = 0): void {
     const entered = this.#enter();
     const key = this.#engine.borrowKey();
     try {
@@ -194,7 +194,7 @@ export class Datapath {
    * @param port the number of the port that it came in by
    * @param record what is known of it; one that makes no sense is the end of the packet ({@link Drop.RESUME_MALFORMED})
    */
-  resume(packet: Packet, port: number, record: ResumeBytes): void {
+  resume(packet: Packet, port: KeyPort, record: ResumeBytes): void {
     const entered = this.#enter();
     const key = this.#engine.borrowKey();
     try {
@@ -301,14 +301,14 @@ export class Datapath {
   }
 
   /** The port of a flow that does nothing but one output, as most flows of a switch do; else -1. It needs no engine. */
-  #soleOutput(slot: number): number {
+  #soleOutput(slot: number): KeyPort | -1 {
     const heap = this.table.heap;
     const from = this.table.actionsOffset(slot);
     if (from === 0 || heap.lengthAt(from) !== OUTPUT_WORDS || actionType(heap.words[from]) !== Action.OUTPUT) return -1;
-    return heap.words[from + 1] >>> 0;
+    return toKeyPort(heap.words[from + 1]);
   }
 
-  #output(packet: Packet, port: number, key: FlowKey): void {
+  #output(packet: Packet, port: KeyPort, key: FlowKey): void {
     this.#engine.sent();
     try {
       this.#hooks.output(packet, port, key);

@@ -51,7 +51,7 @@ export {
   TUNNEL_FLAGS_FIELD,
   writeField,
 } from './key/fields.ts';
-export { FlowKey } from './key/key.ts';
+export { FlowKey, inPortOf } from './key/key.ts';
 export {
   CtState,
   ExtensionHeader,

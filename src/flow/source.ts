@@ -2,16 +2,16 @@
  * How whoever decides about packets offers its flow table to whoever runs flows elsewhere, such as in the kernel. Neither knows
  * the other: both are given the registry by what puts them together.
  */
-import type { Packet } from '../net/index.ts';
+import type { KeyPort, Packet, PortId } from '../net/index.ts';
 import type { ResumeBytes } from './resume/record.ts';
 import type { FlowTable } from './table/table.ts';
 
 /** A flow that whoever ran flows elsewhere still runs, though the process that put it is gone. */
 export interface RecalledFlow {
   /** The switch's port that its packets come in by. */
-  readonly portId: number;
+  readonly portId: PortId;
   /** Where they go. */
-  readonly outputPortIds: readonly number[];
+  readonly outputPortIds: readonly PortId[];
   /** Words of a flow key; bits that its mask does not look at are 0. The input port is as it was then. */
   readonly key: Uint32Array;
 }
@@ -32,11 +32,11 @@ export interface FlowSource {
   /** The secret of its hash action, when it has one. */
   readonly hashSecret?: { readonly low: number; readonly high: number };
   /** The switch's port for a number in keys and outputs; -1 for none that frames can simply be sent to, such as a tunnel. */
-  portIdOf(number: number): number;
+  portIdOf(number: KeyPort): PortId | -1;
   /** The number in keys for a port of the switch; -1 when the table says nothing about its packets. */
-  numberOf(portId: number): number;
+  numberOf(portId: PortId): KeyPort | -1;
   /** Whether the packets of a port may go past whatever else looks at them; left out, the flows themselves say so. */
-  isOpen?(portId: number): boolean;
+  isOpen?(portId: PortId): boolean;
   /** Whose decision a flow is. Left out, all flows are the decisions of the one that offers the table. */
   describe?(slot: number): FlowDescription;
   /** Packets that it decided about one by one, and keeps no flow for, by the reason. Left out by a source that does no such thing. */
@@ -46,7 +46,7 @@ export interface FlowSource {
    * source that cannot: then no flow looks a packet up again that it has changed, but where the source itself runs it.
    * @param portId the switch's port that it came in by
    */
-  resume?(packet: Packet, portId: number, record: ResumeBytes): void;
+  resume?(packet: Packet, portId: PortId, record: ResumeBytes): void;
   /** Told what was carried elsewhere by a flow since it was last told. */
   carried?(slot: number, packets: number, bytes: number): void;
   /** Told after a restart of each flow that still runs; what the source does not put anew ends, and its packets come up. */

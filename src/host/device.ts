@@ -3,6 +3,7 @@
  * and in the network namespace where that socket was made, which is why ports use them on their own descriptors: a port goes on
  * working when its thread is in another namespace. Everything about links in general is in route-client.ts (rtnetlink).
  */
+import { type InterfaceIndex, toInterfaceIndex } from '../net/index.ts';
 import { ioctl, NativeBlock, SystemError } from './sys/index.ts';
 
 const Request = {
@@ -57,9 +58,9 @@ export class DeviceControl {
     this.#fd = fd;
   }
 
-  indexOf(name: string): number {
+  indexOf(name: string): InterfaceIndex {
     this.#call(name, Request.GET_INDEX, 'find interface');
-    return this.#request.i32[VALUE_AT / 4];
+    return toInterfaceIndex(this.#request.i32[VALUE_AT / 4]);
   }
 
   nameOf(index: number): string {

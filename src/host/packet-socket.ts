@@ -7,7 +7,7 @@
  * As sends bypass the queueing disciplines, tcpdump on the device shows what Millrace receives there but not what it sends.
  */
 import { release } from 'node:os';
-import { type Batch, Offload, type Packet, type RefusalListener } from '../net/index.ts';
+import { type Batch, type InterfaceIndex, Offload, type Packet, type RefusalListener } from '../net/index.ts';
 import { checkDeviceName, DeviceControl, DeviceFlag, HardwareType } from './device.ts';
 import { type Isolation, type IsolationMeans, isolate } from './isolation.ts';
 import { LongFrameSender } from './long-frames.ts';
@@ -101,7 +101,7 @@ export function openPacketSocket(options: PacketSocketOptions): PacketSocket {
 export class PacketSocket implements PortAdapter, SenderListener {
   readonly kind = 'packet';
   readonly name: string;
-  readonly interfaceIndex: number;
+  readonly interfaceIndex: InterfaceIndex;
   readonly offloads: number = kernelAtLeast(6, 2) ? Offload.ALL : Offload.ALL & ~Offload.USO;
   readonly warnings: string[] = [];
   interfaceName: string;

@@ -2,7 +2,7 @@
  * What adapters of real network devices have beyond the adapter contract of net/: the state of the device, and counters
  * that tell why frames were lost. packet-socket.ts and tap.ts implement it; the daemon watches it.
  */
-import { type Adapter, type AdapterCounters, newCounters } from '../net/index.ts';
+import { type Adapter, type AdapterCounters, type InterfaceIndex, newCounters } from '../net/index.ts';
 
 /** up: works. down: administratively down; comes back by itself. gone: the device does not exist any more; only closing helps. */
 export type PortState = 'up' | 'down' | 'gone';
@@ -49,7 +49,7 @@ export interface PortAdapter extends Adapter {
   /** The device's present name in the kernel; it can be renamed. */
   readonly interfaceName: string;
   /** The kernel's number for the device; unlike the name it never changes. */
-  readonly interfaceIndex: number;
+  readonly interfaceIndex: InterfaceIndex;
   /** What the caller should tell the user: things that could not be done but do not prevent the port from working. */
   readonly warnings: readonly string[];
 

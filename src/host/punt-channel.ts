@@ -10,7 +10,7 @@
  * What is known of a packet besides may come in a record before its frame, which another bit of that mark tells of (packet-rx-ring.ts). Nobody but a
  * program on a port can make such a packet: what really crosses the pair has its true time, and the outer end lets nothing in.
  */
-import { BATCH_SIZE, Batch, type Packet } from '../net/index.ts';
+import { BATCH_SIZE, Batch, type InterfaceIndex, type Packet } from '../net/index.ts';
 import { type Isolation, isolate } from './isolation.ts';
 import { openPacketSocket, type PacketSocket } from './packet-socket.ts';
 import type { PortState } from './port.ts';
@@ -103,7 +103,7 @@ export function openPuntChannel(options: PuntChannelOptions): PuntChannel {
 /** An open punt channel; made by {@link openPuntChannel}. */
 export class PuntChannel {
   /** What programs redirect to, with bpf_redirect_peer. */
-  readonly interfaceIndex: number;
+  readonly interfaceIndex: InterfaceIndex;
   readonly interfaceName: string;
   /** The devices were there already, under the same interface index: programs that know it need not be changed. */
   readonly adopted: boolean;
@@ -239,7 +239,7 @@ export class PuntChannel {
    *   as long as the channel's counters tell of no loss
    * @throws RangeError when somebody has them already
    */
-  claim(interfaceIndex: number, handler: PuntHandler): PuntClaim {
+  claim(interfaceIndex: InterfaceIndex, handler: PuntHandler): PuntClaim {
     if (this.#claims.has(interfaceIndex))
       throw new RangeError(`packets of interface ${interfaceIndex} are claimed already`);
     const claim: Claim = { handler, handled: 0, batch: new Batch() };
@@ -248,7 +248,7 @@ export class PuntChannel {
   }
 
   /** Packets of this port are dropped and counted from now on, also those that are being handed out. No claim is no error. */
-  disclaim(interfaceIndex: number): void {
+  disclaim(interfaceIndex: InterfaceIndex): void {
     const claim = this.#claims.get(interfaceIndex);
     if (claim === undefined) return;
     claim.handler = null;

@@ -8,6 +8,7 @@
  * by a file when the pair is to outlive the process, so that programs that go on working have somewhere to send misses to.
  */
 import { dirname } from 'node:path';
+import { type InterfaceIndex, toInterfaceIndex } from '../net/index.ts';
 import { type Link, LinkFlag, NlmFlag, type Request, writeLink } from '../netlink/index.ts';
 import { createNamespaceAt, deleteNamespaceAt, keepsNamespace } from './namespace.ts';
 import { ForeignFileError, makeSafeFolder } from './own-files.ts';
@@ -32,7 +33,7 @@ const VANISH_STEP_MS = 20;
 /** A pair that exists. */
 export interface PuntPair {
   /** Interface index of the outer end, which programs redirect to. */
-  readonly outerIndex: number;
+  readonly outerIndex: InterfaceIndex;
   /** The private namespace, open. */
   readonly namespace: NetworkNamespace;
   /** It was there already. */
@@ -51,7 +52,7 @@ export function openPuntPair(name: string, path: string | null): PuntPair {
     const existing = isNew ? null : findPair(name, namespace, path ?? '');
     const outerIndex = existing ?? makePair(name, namespace, 0);
     settle(name, outerIndex, namespace);
-    return { outerIndex, namespace, adopted: existing !== null };
+    return { outerIndex: toInterfaceIndex(outerIndex), namespace, adopted: existing !== null };
   } catch (error) {
     namespace.close();
     if (path !== null && isNew) deleteNamespaceAt(path);

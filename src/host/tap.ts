@@ -3,7 +3,15 @@
  * and what is transmitted here the kernel receives on it. Super-packets and partial checksums pass both ways (IFF_VNET_HDR).
  * The device vanishes with the adapter.
  */
-import { BATCH_SIZE, type Batch, Offload, type Packet, PacketPool, type RefusalListener } from '../net/index.ts';
+import {
+  BATCH_SIZE,
+  type Batch,
+  type InterfaceIndex,
+  Offload,
+  type Packet,
+  PacketPool,
+  type RefusalListener,
+} from '../net/index.ts';
 import { newNamespaceId } from '../netlink/index.ts';
 import { checkDeviceName, DeviceControl, DeviceFlag } from './device.ts';
 import { FrameVectors, regionAddress } from './frame-vectors.ts';
@@ -67,7 +75,7 @@ export class Tap implements PortAdapter {
   readonly warnings: readonly string[] = [];
   readonly counters: PortCounters = newPortCounters();
   interfaceName: string;
-  interfaceIndex = 0;
+  interfaceIndex: InterfaceIndex;
   macAddress: Uint8Array = new Uint8Array(6);
   mtuBytes = 0;
   state: PortState = 'down';
@@ -125,7 +133,7 @@ export class Tap implements PortAdapter {
         if (options.mtuBytes !== undefined) control.setMtu(this.interfaceName, options.mtuBytes);
         if (options.up ?? true) control.setUp(this.interfaceName, true);
       });
-      this.#look();
+      this.interfaceIndex = this.#look();
     } catch (error) {
       this.close();
       throw error;
@@ -147,21 +155,20 @@ export class Tap implements PortAdapter {
    * Ask from inside the namespace where the device is: it can be moved at any time. Nothing is left open in a namespace of others, which
    * would outlive its deletion, and the device with it.
    */
-  #withControl(body: (control: DeviceControl) => void): void {
+  #withControl<T>(body: (control: DeviceControl) => T): T {
     const reference = this.#device.namespace();
     const there = reference === null ? null : NetworkNamespace.byPath(`/proc/self/fd/${reference.number}`);
     try {
       this.#follow(there);
-      if (there === null || !this.isElsewhere) body(this.#homeControl);
-      else
-        there.run(() => {
-          const inside = openControl(this.interfaceName);
-          try {
-            body(new DeviceControl(inside.number));
-          } finally {
-            inside.close();
-          }
-        });
+      if (there === null || !this.isElsewhere) return body(this.#homeControl);
+      return there.run(() => {
+        const inside = openControl(this.interfaceName);
+        try {
+          return body(new DeviceControl(inside.number));
+        } finally {
+          inside.close();
+        }
+      });
     } finally {
       there?.close();
       reference?.close();
@@ -279,7 +286,7 @@ export class Tap implements PortAdapter {
   refresh(): PortState {
     if (this.#closed) return this.state;
     try {
-      this.#look();
+      this.interfaceIndex = this.#look();
     } catch (error) {
       if (!(error instanceof SystemError)) throw error;
       if (isDescriptorShortage(error.errno)) return this.state;
@@ -289,15 +296,16 @@ export class Tap implements PortAdapter {
     return this.state;
   }
 
-  /** @throws SystemError */
-  #look(): void {
+  /** @returns the device's number @throws SystemError */
+  #look(): InterfaceIndex {
     this.interfaceName = this.#device.name();
-    this.#withControl((control) => {
-      this.interfaceIndex = control.indexOf(this.interfaceName);
+    return this.#withControl((control) => {
+      const index = control.indexOf(this.interfaceName);
       this.state = (control.flags(this.interfaceName) & DeviceFlag.UP) !== 0 ? 'up' : 'down';
       this.carrier = this.state === 'up' && control.carrier(this.interfaceName);
       this.mtuBytes = control.mtuBytes(this.interfaceName);
       this.macAddress = control.hardwareAddress(this.interfaceName).address;
+      return index;
     });
   }
 

@@ -3,7 +3,7 @@
  * Neighbours: keeper.ts takes it, shown.ts is what the keeper tells.
  */
 import type { EventLoop } from '../host/index.ts';
-import type { Batch } from '../net/index.ts';
+import type { Batch, PortId } from '../net/index.ts';
 import type { Marks } from '../offload/index.ts';
 import type { CopyTakers } from './copies/copies.ts';
 
@@ -20,7 +20,7 @@ export interface PortWishes {
 /** A port of the switch. */
 export interface KeptPort {
   /** The switch's number of it. */
-  readonly id: number;
+  readonly id: PortId;
   readonly name: string;
   readonly wishes: PortWishes;
   /** MTU of its NIC; 0 for none. */
@@ -53,7 +53,7 @@ export interface KeeperHost {
   say(message: string, port: string): void;
   log(message: string, fields: Record<string, unknown>): void;
   /** A port by the switch's number. */
-  portOf(id: number): KeptPort | undefined;
+  portOf(id: PortId): KeptPort | undefined;
   /** Whether an extension runs, which may offer its tables later. */
   extensionRuns(name: string): boolean;
 }

@@ -5,6 +5,7 @@
  */
 import type { FlowRegistration, FlowRegistry, FlowSource } from '../flow/index.ts';
 import type { MovedTo } from '../host/index.ts';
+import type { InterfaceIndex, PortId } from '../net/index.ts';
 import {
   type ConnectionReferences,
   decideOffload,
@@ -38,7 +39,7 @@ export class OffloadKeeper implements FlowRegistry, OffloadSwitch {
   readonly #running = new TableSet();
   readonly #tables: KeptTables;
   /** Why ports that were to have a program have none, by the switch's number. */
-  readonly #refusals = new Map<number, string>();
+  readonly #refusals = new Map<PortId, string>();
 
   constructor(host: KeeperHost) {
     this.#host = host;
@@ -51,7 +52,7 @@ export class OffloadKeeper implements FlowRegistry, OffloadSwitch {
     this.#puntPath = puntPath;
     this.#ports = ports;
     this.copies = copies;
-    const absenceOf = (portId: number) => this.#absenceOf(portId);
+    const absenceOf = (portId: PortId) => this.#absenceOf(portId);
     this.#tables = new KeptTables(this.#running, { host, takeover, puntPath, ports, copies, absenceOf }, this);
     host.loop.timers.every(SYNC_MS, {
       onTimer: () => {
@@ -135,7 +136,7 @@ export class OffloadKeeper implements FlowRegistry, OffloadSwitch {
    * @returns false when its packets must come by another way; the reason is said
    * @throws KeeperError when offload is required
    */
-  begin(port: KeptPort, ifindex: number): boolean {
+  begin(port: KeptPort, ifindex: InterfaceIndex): boolean {
     const reason = this.#ports.begin(port, ifindex);
     if (reason === null) {
       this.#refusals.delete(port.id);
@@ -148,7 +149,7 @@ export class OffloadKeeper implements FlowRegistry, OffloadSwitch {
   }
 
   /** A TAP is there: its descriptor is read as ever, and programs may carry its flows past it. */
-  beginTap(port: KeptPort, ifindex: number): void {
+  beginTap(port: KeptPort, ifindex: InterfaceIndex): void {
     if (this.isOn()) this.#ports.beginTap(port, ifindex);
   }
 
@@ -178,7 +179,7 @@ export class OffloadKeeper implements FlowRegistry, OffloadSwitch {
   }
 
   /** Why a port has no programs, as the rest of a sentence that begins with it; null when nothing keeps it from having some. */
-  #absenceOf(portId: number): string | null {
+  #absenceOf(portId: PortId): string | null {
     const port = this.#host.portOf(portId);
     if (port === undefined) return null;
     const reason = this.#reasonOf(port);
@@ -253,7 +254,7 @@ export class OffloadKeeper implements FlowRegistry, OffloadSwitch {
   }
 
   /** Packets of a port come up that nobody has room for: fewer of them are to come for a while. */
-  holdBack(portId: number): void {
+  holdBack(portId: PortId): void {
     this.#ports.holdBack(portId);
   }
 

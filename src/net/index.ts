@@ -99,6 +99,16 @@ export {
 export { exceedsMtu, MTU_ALLOWANCE_BYTES } from './mtu.ts';
 export { Checksum, Gso, Packet, type PacketOwner } from './packet.ts';
 export { ClonePool, PacketPool } from './pool.ts';
+export {
+  type InterfaceIndex,
+  isInterfaceIndex,
+  type KeyPort,
+  type KeyPortOf,
+  type PortId,
+  toInterfaceIndex,
+  toKeyPort,
+  toPortId,
+} from './port-numbers.ts';
 export { Region } from './region.ts';
 export { requiredOffloads, segment } from './segment.ts';
 export { completeChecksum } from './segment-checksum.ts';

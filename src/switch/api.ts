@@ -1,7 +1,7 @@
 /**
  * The control interface of the switch: what a daemon, a test or a simulation calls. switch.ts implements it.
  */
-import type { Batch, Packet } from '../net/index.ts';
+import type { Batch, Packet, PortId } from '../net/index.ts';
 import type { Operation } from './control/operation.ts';
 import type { JsonValue, PortProperty, PortPropertyType, SwitchProperty } from './control/properties.ts';
 import type { DropReasonInfo } from './drop-reason.ts';
@@ -83,7 +83,7 @@ export interface NicInfo {
 }
 
 export interface PortInfo {
-  readonly portId: number;
+  readonly portId: PortId;
   readonly name: string;
   readonly type: PortType;
   readonly state: PortState;
@@ -144,7 +144,7 @@ export interface TraceStep {
   readonly aroundPort?: readonly [string, string];
   /** The step drops the packet, or its copy to `portId`. */
   readonly drop?: string;
-  readonly portId?: number;
+  readonly portId?: PortId;
   readonly nicIndex?: number;
   /** At delivery: what happens to the VLAN tag. */
   readonly tag?: string;
@@ -153,9 +153,9 @@ export interface TraceStep {
 }
 
 export type SwitchEvent =
-  | { readonly type: 'port'; readonly portId: number; readonly state: PortState }
-  | { readonly type: 'nic'; readonly portId: number; readonly nicIndex: number; readonly state: NicState }
-  | { readonly type: 'property'; readonly portId: number; readonly property: PortProperty; readonly removed: boolean }
+  | { readonly type: 'port'; readonly portId: PortId; readonly state: PortState }
+  | { readonly type: 'nic'; readonly portId: PortId; readonly nicIndex: number; readonly state: NicState }
+  | { readonly type: 'property'; readonly portId: PortId; readonly property: PortProperty; readonly removed: boolean }
   | { readonly type: 'extension'; readonly name: string; readonly state: ExtensionState }
   | {
       readonly type: 'extension-failed';
@@ -169,14 +169,14 @@ export type SwitchEvent =
   /** It has kept packets for long, or keeps as many as it may; `message` goes on from its name. */
   | { readonly type: 'extension-keeps'; readonly name: string; readonly packets: number; readonly message: string }
   | { readonly type: 'misuse'; readonly name: string; readonly rule: number; readonly message: string }
-  | { readonly type: 'nic-failed'; readonly portId: number; readonly nicIndex: number; readonly error: Error }
+  | { readonly type: 'nic-failed'; readonly portId: PortId; readonly nicIndex: number; readonly error: Error }
   /** A port has learned as many addresses as its bindings may have, none gives way, and one more was not bound. Told once per port and setting. */
-  | { readonly type: 'bindings-full'; readonly portId: number; readonly limit: number }
+  | { readonly type: 'bindings-full'; readonly portId: PortId; readonly limit: number }
   /**
    * The address table of the switch's own forwarding is full: new addresses take the place of those that the port that has most has not seen for
    * longest. Told at most once a minute.
    */
-  | { readonly type: 'addresses-full'; readonly portId: number; readonly addresses: number; readonly capacity: number }
+  | { readonly type: 'addresses-full'; readonly portId: PortId; readonly addresses: number; readonly capacity: number }
   | { readonly type: 'status'; readonly indication: StatusIndication };
 
 /** A Hyper-V extensible switch. Calls that change something may be pended by an extension; see Operation. */
@@ -188,7 +188,7 @@ export interface VirtualSwitch {
   /** Let traffic flow and arrays be queried. */
   activate(): Operation<void>;
 
-  createPort(options: PortOptions): Operation<number>;
+  createPort(options: PortOptions): Operation<PortId>;
   /** Rename. */
   updatePort(portId: number, changes: { readonly name: string }): Operation<void>;
   /** Stop new references and properties; NICs must be deleted before. */
@@ -221,7 +221,7 @@ export interface VirtualSwitch {
 
   ports(): readonly PortInfo[];
   port(portId: number): PortInfo;
-  findPort(name: string): number | null;
+  findPort(name: string): PortId | null;
   /** Reasons with a count other than zero; port 0 collects what belongs to no port. */
   drops(portId: number): readonly DropCount[];
   dropReasons(): readonly DropReasonInfo[];

@@ -1,7 +1,7 @@
 /**
  * The switch: puts the parts together behind the control interface of api.ts. Look here for who does what.
  */
-import { type Batch, ClonePool, type Packet, PacketPool } from '../net/index.ts';
+import { type Batch, ClonePool, type Packet, PacketPool, type PortId } from '../net/index.ts';
 import type {
   DropCount,
   ExtensionInfo,
@@ -153,7 +153,7 @@ class Switch implements VirtualSwitch {
     return Operation.done<void>(undefined);
   }
 
-  createPort(options: PortOptions): Operation<number> {
+  createPort(options: PortOptions): Operation<PortId> {
     if (this.#closed) return Operation.failed(new SwitchError('CLOSED', `switch ${this.name} is closed`));
     return this.#ports.createPort(options);
   }
@@ -241,7 +241,7 @@ class Switch implements VirtualSwitch {
     return this.#control.anyPort(portId).info(this.#core.host.nowMs());
   }
 
-  findPort(name: string): number | null {
+  findPort(name: string): PortId | null {
     return this.#core.ports.find((port) => port && port.portId !== 0 && port.name === name)?.portId ?? null;
   }
 

@@ -2,11 +2,12 @@
  * Trace: what would happen to a frame, step by step, with nothing forwarded, learned or counted. It asks the same judges as the
  * core does, and extensions for their explanation.
  */
-import { Packet, Region } from '../net/index.ts';
+import { Packet, type PortId, Region } from '../net/index.ts';
 import type { TraceStep } from './api.ts';
 import type { Port } from './control/port.ts';
 import { DropReason } from './drop-reason.ts';
 import type { ExplainedCopy, ExplainedDestination, Explanation } from './extension.ts';
+import { DEFAULT_PORT_ID } from './oid/oid.ts';
 import { judgeSource, readFrame } from './path/classify.ts';
 import { ContextFlag, DestinationFlag, ForwardingContext } from './path/context.ts';
 import type { SwitchCore } from './path/core.ts';
@@ -73,7 +74,7 @@ class Tracer {
     const context = this.#context;
     context.packet = this.#packet;
     context.sourcePort = port;
-    context.sourcePortId = port?.portId ?? 0;
+    context.sourcePortId = port?.portId ?? DEFAULT_PORT_ID;
     context.sourceNicIndex = nicIndex;
     context.flags = ContextFlag.SOURCE_SET;
     const nic = port?.nics[nicIndex];
@@ -90,7 +91,7 @@ class Tracer {
     this.steps.push({ stage, text, aroundPort: [before, after], portId: port.portId });
   }
 
-  #drop(stage: string, reason: number, portId?: number): false {
+  #drop(stage: string, reason: number, portId?: PortId): false {
     const info = this.#core.reasons.info(reason);
     this.steps.push({ stage, text: info.text, drop: info.name, ...(portId === undefined ? {} : { portId }) });
     return false;
@@ -103,10 +104,11 @@ class Tracer {
     const nic = port?.nics[nicIndex];
     if (!port || !nic) return this.#drop('ingress', DropReason.UNKNOWN_PORT);
     this.#say('ingress', `in through port ${port.name} (${portId}), NIC ${nicIndex}, ${this.#packet.length} bytes`);
-    if (!nic.connected && nic.state !== 'created') return this.#drop('ingress', DropReason.NIC_NOT_CONNECTED, portId);
-    if (core.paused || !core.active) return this.#drop('ingress', DropReason.STACK_PAUSED, portId);
+    if (!nic.connected && nic.state !== 'created')
+      return this.#drop('ingress', DropReason.NIC_NOT_CONNECTED, port.portId);
+    if (core.paused || !core.active) return this.#drop('ingress', DropReason.STACK_PAUSED, port.portId);
     const reason = readFrame(context, this.#packet);
-    if (reason !== DropReason.NONE) return this.#drop('ingress', reason, portId);
+    if (reason !== DropReason.NONE) return this.#drop('ingress', reason, port.portId);
     this.#enter(port, nicIndex);
     const tag = context.tagTci === -1 ? 'untagged' : `tagged with VLAN ${context.tagTci & 0xfff}`;
     const secondary = context.secondaryVlan === 0 ? '' : `, secondary VLAN ${context.secondaryVlan}`;

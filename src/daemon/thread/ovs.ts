@@ -10,7 +10,7 @@ import {
   type OvsSwitchPort,
 } from '../../extensions/ovs/index.ts';
 import { type EventLoop, SeqpacketServer, SystemError } from '../../host/index.ts';
-import { type AdapterCounters, newCounters } from '../../net/index.ts';
+import { type AdapterCounters, newCounters, type PortId } from '../../net/index.ts';
 import { messageOf } from '../../switch/index.ts';
 import type { Port } from '../config/model.ts';
 import { OPEN_VSWITCH } from '../extensions.ts';
@@ -36,7 +36,7 @@ export function ovsSurroundings(
   loop: EventLoop,
   ports: () => DatapathPorts,
   warn: (message: string, subject?: string) => void,
-  holdBack: (portId: number) => void,
+  holdBack: (portId: PortId) => void,
 ): OvsSurroundings {
   const later = (delayMs: number, call: () => void) => void loop.timers.once(delayMs, { onTimer: call });
   return {
@@ -124,7 +124,7 @@ function toOvsError(error: Error): OvsError {
 
 /** A port of the switch in the hands of Open vSwitch. */
 class UsedPort implements OvsSwitchPort {
-  readonly portId: number;
+  readonly portId: PortId;
   readonly #ports: DatapathPorts;
   readonly #port: DatapathPort;
   readonly #counters: AdapterCounters = newCounters();

@@ -41,8 +41,7 @@ export class PortStates {
     ) {
       this.set(port, 'up', 'the capture has been read to its end');
     } else if (adapter === null || !isDevice(adapter)) this.set(port, 'up', null);
-    else if (adapter.state === 'down')
-      this.set(port, 'down', `the interface ${adapter.interfaceName} is set down`);
+    else if (adapter.state === 'down') this.set(port, 'down', `the interface ${adapter.interfaceName} is set down`);
     else if (!adapter.carrier) this.set(port, 'down', `the interface ${adapter.interfaceName} has no carrier`);
     else this.set(port, 'up', null);
   }

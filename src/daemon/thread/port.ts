@@ -4,7 +4,7 @@
  */
 import { type EventLoop, type LoopHandler, type Poller, type Timer, TimeShare } from '../../host/index.ts';
 import type { KeptPort, PortWishes } from '../../keeper/index.ts';
-import { type Adapter, BATCH_SIZE, Batch, PcapAdapter } from '../../net/index.ts';
+import { type Adapter, BATCH_SIZE, Batch, PcapAdapter, type PortId } from '../../net/index.ts';
 import type { VirtualSwitch } from '../../switch/index.ts';
 import type { PortState } from '../api.ts';
 import type { Port } from '../config/model.ts';
@@ -30,7 +30,7 @@ export interface PortUser {
 export class DatapathPort implements LoopHandler, Poller, KeptPort {
   readonly name: string;
   /** The switch's number of the port. */
-  readonly id: number;
+  readonly id: PortId;
   readonly backend: PortBackend;
   config: Port;
   state: PortState = 'missing';
@@ -69,7 +69,7 @@ export class DatapathPort implements LoopHandler, Poller, KeptPort {
 
   constructor(
     name: string,
-    id: number,
+    id: PortId,
     config: Port,
     virtualSwitch: VirtualSwitch,
     loop: EventLoop,

@@ -4,7 +4,7 @@
  */
 import type { EventLoop } from '../../host/index.ts';
 import type { OffloadKeeper } from '../../keeper/index.ts';
-import { type Adapter, formatMac } from '../../net/index.ts';
+import { type Adapter, formatMac, type PortId } from '../../net/index.ts';
 import type { Operation, VirtualSwitch } from '../../switch/index.ts';
 import type { PortCounters, PortInfo } from '../api.ts';
 import type { OffloadMode, Port } from '../config/model.ts';
@@ -15,7 +15,7 @@ import { renameForOvs } from './ovs-name.ts';
 import { DatapathPort, type PortUser } from './port.ts';
 import { missingReason, PortDevices } from './port-devices.ts';
 import { type Policies, propertyCalls } from './port-properties.ts';
-import { type PortsListener, PortStates } from './port-states.ts';
+import { PortStates, type PortsListener } from './port-states.ts';
 import { type Call, sequence } from './sequence.ts';
 import { type FoundStations, knownStations } from './stations.ts';
 
@@ -29,7 +29,7 @@ export class DatapathPorts {
   readonly #listener: PortsListener;
   readonly #states: PortStates;
   readonly #ports = new Map<string, DatapathPort>();
-  readonly #byId = new Map<number, DatapathPort>();
+  readonly #byId = new Map<PortId, DatapathPort>();
   readonly #settings = new KeptSettings();
 
   constructor(virtualSwitch: VirtualSwitch, loop: EventLoop, offload: OffloadKeeper, listener: PortsListener) {
@@ -53,11 +53,11 @@ export class DatapathPorts {
     return this.#ports.values();
   }
 
-  withId(id: number): DatapathPort | undefined {
+  withId(id: PortId): DatapathPort | undefined {
     return this.#byId.get(id);
   }
 
-  nameOf(id: number): string {
+  nameOf(id: PortId): string {
     return this.#byId.get(id)?.name ?? '';
   }
 
@@ -228,7 +228,7 @@ export class DatapathPorts {
     };
   }
 
-  #register(name: string, id: number, config: Port): DatapathPort {
+  #register(name: string, id: PortId, config: Port): DatapathPort {
     const port = new DatapathPort(
       name,
       id,
@@ -251,7 +251,7 @@ export class DatapathPorts {
   }
 }
 
-function idOf(port: DatapathPort | null): number {
+function idOf(port: DatapathPort | null): PortId {
   if (port === null) throw new Failure('internal', 'the switch made no port');
   return port.id;
 }

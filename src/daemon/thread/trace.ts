@@ -1,5 +1,5 @@
 /** One frame through the switch without forwarding it: what it is, what each step would do, and why. */
-import { describe, layerText, type Packet, PacketPool } from '../../net/index.ts';
+import { describe, layerText, type Packet, PacketPool, type PortId } from '../../net/index.ts';
 import type { TraceStep, VirtualSwitch } from '../../switch/index.ts';
 import type { TraceResult } from '../api.ts';
 import { Failure } from '../rpc/failure.ts';
@@ -30,7 +30,7 @@ export function traceFrame(
   virtualSwitch: VirtualSwitch,
   port: DatapathPort,
   packet: Packet,
-  nameOf: (id: number) => string,
+  nameOf: (id: PortId) => string,
 ): TraceResult {
   if (!port.attached) {
     throw new Failure('refused', `port ${port.name} has no device now`, port.reason);

@@ -1,9 +1,10 @@
 /** The ports of a switch, observed: decisions that go to a port rest on its being there, and floods on all of them. */
+import type { PortId } from '../../net/index.ts';
 import { ObservedMap } from './table.ts';
 
 /** A port as deciders see it. */
 export interface DecidedPort {
-  readonly portId: number;
+  readonly portId: PortId;
   readonly name: string;
 }
 
@@ -12,7 +13,7 @@ export class ObservedPorts {
   readonly #byName = new ObservedMap<DecidedPort>('port');
 
   /** The number of a port; null when there is none of that name. */
-  named(name: string): number | null {
+  named(name: string): PortId | null {
     return this.#byName.get(name)?.portId ?? null;
   }
 
@@ -26,9 +27,9 @@ export class ObservedPorts {
   }
 
   /** All ports but one: rests on all of them. */
-  others(portId: number): number[] {
-    const found: number[] = [];
-    for (const [id] of this.#byId.entries()) if (id !== portId) found.push(Number(id));
+  others(portId: PortId): PortId[] {
+    const found: PortId[] = [];
+    for (const port of this.all()) if (port.portId !== portId) found.push(port.portId);
     return found.sort((a, b) => a - b);
   }
 
@@ -38,7 +39,7 @@ export class ObservedPorts {
   }
 
   /** Internal: a port is there, or has another name. */
-  set(portId: number, name: string): void {
+  set(portId: PortId, name: string): void {
     const before = this.#byId.get(portId);
     if (before?.name === name) return;
     if (before !== undefined) this.#byName.delete(before.name);
@@ -48,7 +49,7 @@ export class ObservedPorts {
   }
 
   /** Internal: a port is gone. */
-  delete(portId: number): void {
+  delete(portId: PortId): void {
     const port = this.#byId.get(portId);
     if (port === undefined) return;
     this.#byId.delete(portId);

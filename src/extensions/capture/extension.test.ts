@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { TestBench, tcp } from '../../../examples/testing.ts';
-import type { Packet } from '../../net/index.ts';
+import { type Packet, toPortId } from '../../net/index.ts';
 import { packetOf, randomFrame } from '../../net/match/testing.ts';
 import { fuzzRounds, randomNumbers } from '../../net/wire/testing.ts';
 import type { Shortcuts } from '../../switch/index.ts';
@@ -128,7 +128,7 @@ test('packets go past while copies of them come, and come themselves as soon as 
       },
     })
     .result();
-  const isOpen = () => ['a', 'b'].map((name) => shortcuts?.isOpen(bench.portId(name)));
+  const isOpen = () => ['a', 'b'].map((name) => shortcuts?.isOpen(toPortId(bench.portId(name))));
   expect(isOpen()).toEqual([true, true]);
   told = 0;
   const session = hub.open({ portIds: [bench.portId('a')], snapLengthBytes: 100, direction: 'in' });

@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { KEY_WORDS, Word } from '../../flow/index.ts';
-import { Gso, type Packet } from '../../net/index.ts';
+import { Gso, type Packet, toPortId } from '../../net/index.ts';
 import { learningExtension } from '../learning/index.ts';
 import { Twins } from '../learning/testing.ts';
 import { filterExtension } from './index.ts';
@@ -315,7 +315,7 @@ test('what was dropped before a restart is dropped by the same flows behind it, 
       const key = new Uint32Array(KEY_WORDS);
       table.readKey(slot, key);
       if (table.actionsOf(slot).length > 0) continue;
-      after.carrier.source?.recall?.({ portId: key[Word.IN_PORT], outputPortIds: [], key });
+      after.carrier.source?.recall?.({ portId: toPortId(key[Word.IN_PORT]), outputPortIds: [], key });
     }
     expect(after.dropFlows).toBe(after.flows);
     const recalledFlows = denied(after);

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { Pass, PassKind } from '../../decide/pass.ts';
 import { ObservedPorts } from '../../decide/state/ports.ts';
 import { Extraction, extract, FlowKey, Word } from '../../flow/index.ts';
-import { formatIpv4, formatIpv6, formatMac, HeaderOffsets } from '../../net/index.ts';
+import { formatIpv4, formatIpv6, formatMac, HeaderOffsets, toKeyPort, toPortId } from '../../net/index.ts';
 import { packetOf, randomFrame } from '../../net/match/testing.ts';
 import { fuzzRounds, randomNumbers } from '../../net/wire/testing.ts';
 import type { Decision, PacketView } from '../../switch/index.ts';
@@ -254,12 +254,12 @@ test('the compiled table decides as a naive interpreter of the same rules does',
 test('deciders see what rules see, and packets that agree in what was looked at are judged alike', () => {
   const random = randomNumbers(7);
   const ports = new ObservedPorts();
-  ports.set(1, 'on');
+  ports.set(toPortId(1), 'on');
   const pass = new Pass(ports);
   const samples = Array.from({ length: 150 }, () => {
     const frame = randomFrame(random);
     const key = new FlowKey();
-    key.begin(1);
+    key.begin(toKeyPort(1));
     const isRead = extract(packetOf(frame), key) === Extraction.DONE;
     return { frame, facts: new Facts(frame, 10), words: key.words, isRead };
   }).filter(({ isRead }) => isRead);

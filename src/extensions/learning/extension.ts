@@ -2,6 +2,7 @@
  * The learning extension, a decider: forwards by MAC address within each VLAN, and learns where addresses are. Neighbours: forwarding-database.ts keeps the addresses,
  * address-anchors.ts ends decisions with them, commands.ts shows them.
  */
+import type { PortId } from '../../net/index.ts';
 import {
   Anchor,
   type DeciderExtension,
@@ -52,7 +53,7 @@ class Learning implements DeciderExtension {
   readonly #settingsOf: ObservedMap<number>;
   readonly #rooms = new Map<number, Anchor>();
   #changes = 0;
-  #connected: ReadonlySet<number> = new Set();
+  #connected: ReadonlySet<PortId> = new Set();
   #second = -1;
 
   constructor(handle: DeciderHandle, configuration: LearningConfiguration) {
@@ -184,7 +185,7 @@ class Learning implements DeciderExtension {
   }
 
   /** A flow went on over a restart: its addresses are where they were, or its packets would have come up. What has come up since is younger. */
-  #relearn(packet: PacketView, vlan: number, source: MacKey, destination: MacKey, ranTo: readonly number[]): void {
+  #relearn(packet: PacketView, vlan: number, source: MacKey, destination: MacKey, ranTo: readonly PortId[]): void {
     const { inPort } = packet;
     this.#learnAgain(vlan, source, inPort);
     if (isGroup(destination) || ranTo.length !== 1) return;
@@ -193,7 +194,7 @@ class Learning implements DeciderExtension {
     if (flooded.length > 1) this.#learnAgain(vlan, destination, ranTo[0]);
   }
 
-  #learnAgain(vlan: number, { high, low }: MacKey, portId: number): void {
+  #learnAgain(vlan: number, { high, low }: MacKey, portId: PortId): void {
     const { table } = this.#database;
     const now = this.#nowSeconds();
     if (this.#database.learnsOn(portId) && table.lookup(vlan, high, low, now) === 0)

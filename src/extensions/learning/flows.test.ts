@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { expect, test, vi } from 'vitest';
 import { type FlowSource, formatFlow, KEY_WORDS, Word } from '../../flow/index.ts';
+import { toPortId } from '../../net/index.ts';
 import { createSwitch, type ExtensionFactory, type ExtensionHandle, type VirtualSwitch } from '../../switch/index.ts';
 import { Bench, passing, TestHost } from '../../switch/testing.ts';
 import { learningExtension } from './index.ts';
@@ -344,7 +345,7 @@ test('an extension that fails when it is asked is disabled, and traffic goes on'
     },
   }));
   for (const at of [1, 2]) bench.port(at);
-  expect(sources[0].isOpen?.(1)).toBe(false);
+  expect(sources[0].isOpen?.(toPortId(1))).toBe(false);
   expect(bench.sw.extensions().find(({ name }) => name === 'broken')?.failure).toContain('broken');
   bench.receive(1, frame(1, 255));
   bench.receive(2, frame(2, 1), frame(2, 1));
@@ -790,10 +791,10 @@ test('flows that still run after a restart are flows again, with their addresses
     const key = new Uint32Array(KEY_WORDS);
     table.readKey(slot, key);
     const portId = key[Word.IN_PORT];
-    after.carrier.source?.recall?.({ portId, outputPortIds: [3 - portId], key });
-    after.carrier.source?.recall?.({ portId: 7, outputPortIds: [3 - portId], key });
+    after.carrier.source?.recall?.({ portId: toPortId(portId), outputPortIds: [toPortId(3 - portId)], key });
+    after.carrier.source?.recall?.({ portId: toPortId(7), outputPortIds: [toPortId(3 - portId)], key });
     key[Word.MAC + 2] = 9;
-    after.carrier.source?.recall?.({ portId, outputPortIds: [3 - portId], key });
+    after.carrier.source?.recall?.({ portId: toPortId(portId), outputPortIds: [toPortId(3 - portId)], key });
   }
   const recalled = texts(after).filter((text) => !text.includes('in_port(3)'));
   expect(recalled).toEqual(texts(before));

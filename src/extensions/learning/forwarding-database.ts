@@ -4,7 +4,7 @@
  * Neighbours: extension.ts forwards by it, commands.ts shows and changes it.
  */
 import { isDeepStrictEqual } from 'node:util';
-import { parseMac } from '../../net/index.ts';
+import { type PortId, parseMac } from '../../net/index.ts';
 import { MAX_PORT_ID, type MacEntry, MacTable } from '../../switch/index.ts';
 import { type LearningConfiguration, parseLearningConfiguration, type StaticEntry } from './configuration.ts';
 
@@ -38,7 +38,7 @@ export class ForwardingDatabase {
   configuration: LearningConfiguration;
   /** Told of addresses that are elsewhere from now on; see MacTable.onChanged. */
   onChanged: MacTable['onChanged'] = () => {};
-  readonly #portIds = new Map<string, number>();
+  readonly #portIds = new Map<string, PortId>();
   readonly #names = new Map<number, string>();
   /** Static entries by `vlan mac`, those of absent ports included. */
   readonly #static = new Map<string, StaticEntry>();
@@ -56,12 +56,12 @@ export class ForwardingDatabase {
   }
 
   /** The ports that are there. */
-  get portIds(): number[] {
-    return [...this.#names.keys()];
+  get portIds(): PortId[] {
+    return [...this.#portIds.values()];
   }
 
   /** Whether addresses are learned on a port. */
-  learnsOn(portId: number): boolean {
+  learnsOn(portId: PortId): boolean {
     return (this.portFlags[portId] & PortFlag.NO_LEARNING) === 0;
   }
 
@@ -70,12 +70,12 @@ export class ForwardingDatabase {
   }
 
   /** Id of a port by name; -1 when there is none. */
-  idOf(name: string): number {
+  idOf(name: string): PortId | -1 {
     return this.#portIds.get(name) ?? -1;
   }
 
   /** A port is there, or has a new name. @returns whether that was not known */
-  addPort(portId: number, name: string): boolean {
+  addPort(portId: PortId, name: string): boolean {
     const before = this.#names.get(portId);
     if (before === name) return false;
     if (before !== undefined) {
@@ -90,7 +90,7 @@ export class ForwardingDatabase {
   }
 
   /** A port is gone: nothing is behind it any more. */
-  removePort(portId: number): void {
+  removePort(portId: PortId): void {
     const name = this.#names.get(portId);
     if (name !== undefined) this.#portIds.delete(name);
     this.#names.delete(portId);
@@ -99,7 +99,7 @@ export class ForwardingDatabase {
     this.portFlags[portId] = 0;
   }
 
-  #configurePort(portId: number, name: string): void {
+  #configurePort(portId: PortId, name: string): void {
     const settings = ownOf(this.configuration.ports, name);
     const onLimit = settings?.onLimit ?? this.configuration.onLimit;
     this.table.setLimit(portId, settings?.limit ?? 0);
@@ -108,13 +108,13 @@ export class ForwardingDatabase {
     if (settings?.enabled === false) this.table.flush({ portId });
   }
 
-  #bind(entry: StaticEntry, portId: number): boolean {
+  #bind(entry: StaticEntry, portId: PortId): boolean {
     const { high, low } = macKey(parseMac(entry.mac));
     return this.table.addStatic(entry.vlan, high, low, portId, 0);
   }
 
   /** Take the static entries of a name out of the table. */
-  #unbind(name: string, portId: number): void {
+  #unbind(name: string, portId: PortId): void {
     for (const entry of this.#static.values()) {
       if (entry.port !== name) continue;
       const { high, low } = macKey(parseMac(entry.mac));

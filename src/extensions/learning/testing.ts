@@ -23,8 +23,11 @@ import {
   ClonePool,
   exceedsMtu,
   HeaderOffsets,
+  type KeyPort,
   type Packet,
   PacketPool,
+  type PortId,
+  toPortId,
 } from '../../net/index.ts';
 import {
   createSwitch,
@@ -166,11 +169,13 @@ export class Carrier implements FlowRegistry {
   }
 
   /** What leaves by a flow, or null when there is none for the packet. */
-  carry(packet: Packet, portId: number): readonly Left[] | null {
+  carry(packet: Packet, portId: PortId): readonly Left[] | null {
     const source = [...this.#sources].find((one) => one.numberOf(portId) !== -1);
     if (source === undefined || !isOpen(source, portId)) return null;
+    const number = source.numberOf(portId);
+    if (number === -1) return null;
     const key = this.#key;
-    key.begin(source.numberOf(portId));
+    key.begin(number);
     if (extract(packet, key) !== 0 || !this.#isSound(packet, portId)) return null;
     const slot = source.table.match(key.words);
     if (slot === -1) return null;
@@ -201,8 +206,9 @@ export class Carrier implements FlowRegistry {
   }
 
   /** Frames that are too long for a port come up, and so do those for a port that is not open. */
-  #mayLeave(packet: Packet, source: FlowSource, number: number): boolean {
+  #mayLeave(packet: Packet, source: FlowSource, number: KeyPort): boolean {
     const portId = source.portIdOf(number);
+    if (portId === -1) return false;
     const mtuBytes = this.#mtuBytes(portId);
     return isOpen(source, portId) && (mtuBytes === 0 || !exceedsMtu(packet, mtuBytes));
   }
@@ -218,7 +224,7 @@ export class Carrier implements FlowRegistry {
 }
 
 /** Whether flows of a table may take packets of a port, and send there. */
-function isOpen(source: FlowSource, portId: number): boolean {
+function isOpen(source: FlowSource, portId: PortId): boolean {
   return source.isOpen?.(portId) ?? true;
 }
 
@@ -327,7 +333,7 @@ export class Twins {
     change(plain);
     change(packet);
     const expected = this.plain.receive(plain, portId);
-    const carried = this.carrier.carry(packet, portId);
+    const carried = this.carrier.carry(packet, toPortId(portId));
     if (carried === null) {
       expect(this.quick.receive(packet, portId)).toEqual(expected);
     } else {

@@ -2,7 +2,7 @@
 import { expect, test, vi } from 'vitest';
 import { RandomState, randomDecider } from '../../decide/testing/random-decider.ts';
 import { ethernet, fuzzRounds, ipv4, tcp, udp } from '../../flow/testing/frames.ts';
-import { newCounters } from '../../net/index.ts';
+import { newCounters, toPortId } from '../../net/index.ts';
 import { type FrameKind, hostileFrame, randomFrame, randomKind } from '../../offload/testing/frames.ts';
 import { RandomSource, runSeed } from '../../offload/testing/random.ts';
 import type { PortPropertyType } from '../../switch/control/properties.ts';
@@ -14,7 +14,7 @@ import { OvsErrno, OvsError, type OvsSurroundings, ovsExtension } from './index.
 
 const PORTS = [1, 2, 3, 4];
 /** The port of the datapath's own name. */
-const LOCAL = 9;
+const LOCAL = toPortId(9);
 
 const frame = (source: string, port = 80) =>
   Uint8Array.from(ethernet(0x0800, ipv4(6, tcp({ dst: port }), { src: source })));

@@ -13,6 +13,7 @@ import {
   outcomeOf,
   Word,
 } from '../../flow/index.ts';
+import type { KeyPort, PortId } from '../../net/index.ts';
 import {
   Anchor,
   CarriedFlows,
@@ -39,16 +40,16 @@ class Megaflow {
 }
 
 /** What numbers of ports stand for, as far as decisions rest on it. */
-class Numbering {
-  readonly #find: (number: number) => number;
-  readonly #known = new Map<number, { readonly anchor: Anchor; found: number }>();
+class Numbering<From extends number, To extends number> {
+  readonly #find: (number: From) => To | -1;
+  readonly #known = new Map<From, { readonly anchor: Anchor; found: To | -1 }>();
 
-  constructor(find: (number: number) => number) {
+  constructor(find: (number: From) => To | -1) {
     this.#find = find;
   }
 
   /** What a number stands for: a decision that is being made rests on it. */
-  of(number: number): number {
+  of(number: From): To | -1 {
     let known = this.#known.get(number);
     if (known === undefined) {
       known = { anchor: new Anchor(`port number ${number}`), found: this.#find(number) };
@@ -77,8 +78,8 @@ class CarriedMegaflows {
   /** By slot of the megaflow, and by slot of the decision. */
   readonly #megaflows = new Map<number, Megaflow>();
   readonly #bySlot: (Megaflow | null)[] = [];
-  readonly #portIds: Numbering;
-  readonly #numbers: Numbering;
+  readonly #portIds: Numbering<KeyPort, PortId>;
+  readonly #numbers: Numbering<PortId, KeyPort>;
   readonly #key = new Uint32Array(KEY_WORDS);
   /** What the present decision rests on; null when Open vSwitch is not asked, or has no flow for it. */
   #present: Megaflow | null = null;
@@ -86,8 +87,8 @@ class CarriedMegaflows {
 
   constructor(handle: ExtensionHandle, registry: FlowRegistry, forwarding: FlowForwarding, own: FlowSource) {
     this.#own = own;
-    this.#portIds = new Numbering((number) => own.portIdOf(number));
-    this.#numbers = new Numbering((portId) => own.numberOf(portId));
+    this.#portIds = new Numbering((number: KeyPort) => own.portIdOf(number));
+    this.#numbers = new Numbering((portId: PortId) => own.numberOf(portId));
     this.#forwarding = forwarding;
     this.#stopObserving = own.table.observe({
       flowAdded: () => {},
@@ -164,7 +165,7 @@ class CarriedMegaflows {
   #match(): number {
     const key = this.#key;
     key.set(this.carried.present);
-    key[Word.IN_PORT] = this.#numbers.of(key[Word.IN_PORT]);
+    key[Word.IN_PORT] = this.#numbers.of(this.carried.presentPort);
     return this.#own.table.match(key);
   }
 

@@ -26,6 +26,7 @@ import {
 import { formatIpv4, formatIpv6, type HeaderOffsets, type Packet } from '../../net/index.ts';
 import type { OvsDatapath } from './ovs-datapath.ts';
 import type { Buffers } from './plain.ts';
+import { asOvsPort, type OvsPort } from './port-number.ts';
 import type { Vport } from './vport.ts';
 
 /** A frame on its way out. */
@@ -66,7 +67,7 @@ class FrameExplainer implements FlowHooks {
     this.#engine = new ActionEngine(this, { ...buffers, hashSeed: [low, high], connections: this.#connections });
   }
 
-  run(number: number): void {
+  run(number: OvsPort): void {
     const key = new FlowKey();
     key.begin(number);
     const extraction = extract(this.#packet, key);
@@ -129,7 +130,7 @@ class FrameExplainer implements FlowHooks {
     const { name } = this.#datapath;
     const match = formatFlowKey(key.words, shownMask(key));
     this.lines.push(`${where}no flow matches ${match}`);
-    if (!this.#datapath.isHeard(key.inPort)) {
+    if (!this.#datapath.isHeard(asOvsPort(key.inPort))) {
       this.lines.push('no program listens for what matches no flow');
       this.drop = Drop.UPCALL_LOST;
       return;
@@ -139,7 +140,7 @@ class FrameExplainer implements FlowHooks {
     this.lines.push(`an upcall to ovs-vswitchd, which decides by its OpenFlow rules${ask}`);
   }
 
-  output(packet: Packet, number: number): void {
+  output(packet: Packet, number: OvsPort): void {
     const port = this.#datapath.ports.get(number);
     if (port === undefined) {
       this.lines.push(`output to port ${number}, which does not exist`);
@@ -229,7 +230,7 @@ function shownMask(key: FlowKey): Uint32Array {
 export function explainFrame(
   datapath: OvsDatapath,
   packet: Packet,
-  number: number,
+  number: OvsPort,
   buffers: Buffers,
 ): FrameExplanation {
   const explainer = new FrameExplainer(datapath, packet, buffers);

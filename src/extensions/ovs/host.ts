@@ -1,7 +1,7 @@
 /** What the extension needs from outside: devices and the time. The daemon hands it in; tests do with memory. */
 import type { Connections } from '../../connections/index.ts';
 import type { FlowRegistry } from '../../flow/index.ts';
-import type { AdapterCounters, Batch, Packet } from '../../net/index.ts';
+import type { AdapterCounters, Batch, Packet, PortId } from '../../net/index.ts';
 
 /** An open device. Nothing here blocks or throws. */
 export interface OvsDevice {
@@ -10,7 +10,7 @@ export interface OvsDevice {
   /** Optional: its name now, when that can change; else it is the one that it was opened by. */
   readonly name?: string;
   /** Optional: the switch's number of the port that it is. */
-  readonly portId?: number;
+  readonly portId?: PortId;
   /** Optional: the kernel's id for the network namespace that it is in; null for that of the datapath. */
   readonly namespaceId?: number | null;
   /** What it takes as it is: bits of net/'s Offload. */
@@ -49,13 +49,13 @@ export interface OvsHost {
   /** Optional: packets of a flow were carried elsewhere. */
   carried?(flow: CarriedFlow, packets: number, bytes: number): void;
   /** Optional: a packet of this port of the switch was to go to a program, for which as many of the port wait as may. */
-  upcallRefused?(portId: number): void;
+  upcallRefused?(portId: PortId): void;
   /**
    * Optional: a packet that was carried elsewhere goes on here.
    * @param portId the switch's port that it came in by; -1 for none
    * @param run is called once, and sends it on or drops it
    */
-  resume?(portId: number, run: () => void): void;
+  resume?(portId: PortId | -1, run: () => void): void;
   /** Optional: a packet, or a copy of one, was dropped, for a reason of flow/'s Drop. {@link ended} follows. */
   dropped?(reason: number): void;
   /**
@@ -64,17 +64,17 @@ export interface OvsHost {
    * @param executedPortId for a packet that a program has handed in, or that was carried elsewhere before: the switch's port that it belongs to, -1 for none. Left out for
    *   packets that came in
    */
-  ended?(reason: number, executedPortId?: number): void;
+  ended?(reason: number, executedPortId?: PortId | -1): void;
 }
 
 /** Where packets went that were carried elsewhere. */
 export interface CarriedFlow {
   /** The switch's port that they came in at; -1 when there is none now, and for a flow of several ports. */
-  readonly sourcePortId: number;
+  readonly sourcePortId: PortId | -1;
   /** Whether they are counted as having come in with this flow: they were not looked up before. */
   readonly isFirst: boolean;
   /** The switch's ports that they went to; -1 for one that is gone. */
-  readonly outputs: readonly number[];
+  readonly outputs: readonly (PortId | -1)[];
   /** They were looked up again, and what became of them is told with the flow that they fell to. */
   readonly isSentOn: boolean;
   /** Why they went nowhere, a reason of flow/'s Drop; 0 when they did not. */

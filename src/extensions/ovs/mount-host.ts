@@ -2,14 +2,14 @@
  * What the mounted extension needs of its surroundings besides the switch: a socket for programs, and ports of the switch by
  * name. The daemon hands it in as the service `ovs` of the switch's host services.
  */
-import type { AdapterCounters } from '../../net/index.ts';
+import type { AdapterCounters, PortId } from '../../net/index.ts';
 import type { Connection, PseudoDeviceTransport } from './device/connection.ts';
 import type { DeviceKind } from './host.ts';
 
 /** A port of the switch that Open vSwitch uses. */
 export interface OvsSwitchPort {
   /** The switch's number of it. */
-  readonly portId: number;
+  readonly portId: PortId;
   /** The kernel's number of the device behind it; 0 when there is none. */
   readonly interfaceIndex: number;
   /** Seen from the switch: received came in through it. */
@@ -35,7 +35,7 @@ export interface OvsSurroundings {
    */
   open(kind: DeviceKind, name: string, onGone: () => void): OvsSwitchPort;
   /** Optional: a packet of this port was lost on its way to a program, as more of the port wait there than may. To be told to people, and seldom. */
-  upcallRefused?(portId: number): void;
+  upcallRefused?(portId: PortId): void;
 }
 
 /**

@@ -1,12 +1,12 @@
 /** A port of the switch as a device of the datapath: what comes in goes to its vport, what goes out becomes a destination. */
-import { type AdapterCounters, type Batch, Offload, type Packet } from '../../net/index.ts';
+import { type AdapterCounters, type Batch, Offload, type Packet, type PortId } from '../../net/index.ts';
 import type { OvsDevice } from './host.ts';
 import type { OvsSwitchPort } from './mount-host.ts';
 
 /** Who takes packets for ports. */
 export interface PortTransmitter {
   /** @returns false when the packet cannot go there */
-  forward(packet: Packet, portId: number): boolean;
+  forward(packet: Packet, portId: PortId): boolean;
   flush(): void;
   closed(port: MountedPort): void;
 }
@@ -17,7 +17,7 @@ export class MountedPort implements OvsDevice {
   readonly offloads = Offload.ALL;
   /** Packets of the switch are held by the list that they came in, and those of the datapath when they are originated. */
   readonly holds = true;
-  readonly portId: number;
+  readonly portId: PortId;
   readonly #port: OvsSwitchPort;
   readonly #transmitter: PortTransmitter;
   #open = true;

@@ -9,7 +9,18 @@ import {
   Word,
   writeResumeRecord,
 } from '../../flow/index.ts';
-import { Batch, Checksum, Gso, MemoryAdapter, newCounters, PacketPool, Sink } from '../../net/index.ts';
+import {
+  Batch,
+  Checksum,
+  Gso,
+  MemoryAdapter,
+  newCounters,
+  PacketPool,
+  type PortId,
+  Sink,
+  toKeyPort,
+  toPortId,
+} from '../../net/index.ts';
 import { createSwitch, type JsonValue, type TraceStep, type VirtualSwitch } from '../../switch/index.ts';
 import type { PseudoDeviceTransport } from './device/connection.ts';
 import { OvsErrno, OvsError, type OvsSurroundings, type OvsSwitchPort, ovsExtension } from './index.ts';
@@ -50,7 +61,7 @@ class Lab {
     for (let port = 1; port <= ports; port += 1) this.command('add-if', { datapath: 'dp', port: `p${port}` });
   }
 
-  addPort(name: string): number {
+  addPort(name: string): PortId {
     const adapter = new MemoryAdapter({ name, sink: Sink.KEEP });
     const portId = this.sw.createPort({ name }).result();
     this.adapters[portId] = adapter;
@@ -99,13 +110,17 @@ class Lab {
     packet.bytes.set(bytes, packet.offset);
     packet.length = bytes.length;
     const key = new FlowKey();
-    key.begin(Number(port.slice(1)));
+    key.begin(toKeyPort(Number(port.slice(1))));
     key.words[Word.RECIRC_ID] = recircId;
     key.recirculations = 1;
     const record = new Uint8Array(resumeLength(key));
     writeResumeRecord(key, record, 0);
     spoil(record);
-    this.#source?.resume?.(packet, this.sw.findPort(port) ?? -1, { bytes: record, at: 0, length: record.length });
+    this.#source?.resume?.(packet, toPortId(this.sw.findPort(port) ?? 0), {
+      bytes: record,
+      at: 0,
+      length: record.length,
+    });
     return this.#left();
   }
 

@@ -4,7 +4,7 @@
  */
 import { Connections, connectionsOf } from '../../connections/index.ts';
 import { Drop, flowRegistryOf } from '../../flow/index.ts';
-import { type Batch, ClonePool, type Packet, PacketPool } from '../../net/index.ts';
+import { type Batch, ClonePool, type Packet, PacketPool, type PortId } from '../../net/index.ts';
 import {
   DropReason,
   type ExplainedCopy,
@@ -27,6 +27,7 @@ import { type OvsConfiguration, parseOvsConfiguration } from './mount-settings.t
 import { OvsServer } from './netlink-server.ts';
 import type { OvsDatapath } from './ovs-datapath.ts';
 import type { Buffers } from './plain.ts';
+import type { OvsPort } from './port-number.ts';
 import { describeServer, type OvsStatus } from './status.ts';
 
 const BUFFERS = { packets: 4096, bufferBytes: 2304, largePackets: 128, largeBufferBytes: 66_048, clones: 4096 };
@@ -102,11 +103,11 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
     this.#forwarding.carried({ ...flow, drop }, packets, bytes);
   }
 
-  upcallRefused(portId: number): void {
+  upcallRefused(portId: PortId): void {
     this.#surroundings.upcallRefused?.(portId);
   }
 
-  resume(portId: number, run: () => void): void {
+  resume(portId: PortId | -1, run: () => void): void {
     this.#forwarding.resume(portId, run);
   }
 
@@ -119,7 +120,7 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
     this.#forwarding.dropped(reason);
   }
 
-  ended(reason: number, executedPortId?: number): void {
+  ended(reason: number, executedPortId?: PortId | -1): void {
     this.#forwarding.ended(reason, executedPortId);
   }
 
@@ -127,7 +128,7 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
     this.#forwarding.onIngress(batch, flags);
   }
 
-  forward(packet: Packet, portId: number): boolean {
+  forward(packet: Packet, portId: PortId): boolean {
     return this.#forwarding.forward(packet, portId);
   }
 
@@ -168,7 +169,7 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
   }
 
   /** The datapath and the number in it of a port of the switch; null for one that is on no bridge. */
-  #placeOf(portId: number): { datapath: OvsDatapath; number: number } | null {
+  #placeOf(portId: PortId): { datapath: OvsDatapath; number: OvsPort } | null {
     for (const datapath of this.#server.datapaths.values()) {
       for (const { device, number } of datapath.ports.values()) {
         if (device?.portId === portId) return { datapath, number };

@@ -20,13 +20,17 @@ import {
   MeterCommand,
   PacketAttribute,
   PacketCommand,
+  PORTS_MAXIMUM,
   VportAttribute,
   VportType,
 } from './abi.ts';
 import { Attributes } from './attributes.ts';
+import { runOvsCommand } from './dpctl.ts';
+import { toOvsPort } from './port-number.ts';
 import { MemoryWorld, Program, request } from './testing-memory.ts';
 import { encodeActions } from './translate/actions.ts';
 import { encodeKey } from './translate/key-encode.ts';
+import { Vport } from './vport.ts';
 
 const ACK = 4;
 const ECHO = 8;
@@ -285,3 +289,16 @@ function replay(datagrams: readonly Uint8Array[]) {
     for (const { errno } of program.request(datagram)) if (errno !== 0) errors.add(errno);
   return { world, program, errors };
 }
+
+test('where all port numbers are taken a port cannot be added, and none is', () => {
+  const { server } = new MemoryWorld();
+  const datapath = server.addDatapath('full');
+  for (let value = 1; value < PORTS_MAXIMUM; value += 1) {
+    const number = toOvsPort(value);
+    datapath.ports.set(number, new Vport(number, VportType.GRE, `t${value}`, [], null));
+  }
+  const before = datapath.ports.size;
+  const add = () => runOvsCommand(server, 'add-if', { datapath: 'full', port: 'eth1' });
+  expect(add).toThrow('all port numbers are taken');
+  expect(datapath.ports.size).toBe(before);
+});

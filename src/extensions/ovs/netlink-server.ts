@@ -19,8 +19,9 @@ import { handlePacket, PACKET_ATTRIBUTES } from './family/packet.ts';
 import { type FamilyRequest, type OvsState, parseRequest } from './family/request.ts';
 import { announceGone, handleVport, VPORT_ATTRIBUTES } from './family/vport.ts';
 import type { OvsHost } from './host.ts';
-import { LOCAL_PORT, type OvsDatapath } from './ovs-datapath.ts';
+import type { OvsDatapath } from './ovs-datapath.ts';
 import type { Buffers } from './plain.ts';
+import { LOCAL_PORT } from './port-number.ts';
 import type { Vport } from './vport.ts';
 
 const HEADER_BYTES = 16;

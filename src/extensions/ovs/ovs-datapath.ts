@@ -10,6 +10,7 @@ import {
   type FlowHooks,
   type FlowKey,
   type FlowRegistration,
+  inPortOf,
   KEY_WORDS,
   outcomeOf,
   type ResumeBytes,
@@ -17,7 +18,7 @@ import {
   UserspaceFlag,
   Word,
 } from '../../flow/index.ts';
-import type { Batch, Packet } from '../../net/index.ts';
+import { type Batch, type Packet, type PortId, toKeyPort } from '../../net/index.ts';
 import { Feature, PacketHash, PID_BY_CPU, PORTS_MAXIMUM, VportType } from './abi.ts';
 import type { PseudoDevice } from './device/pseudo-device.ts';
 import { Errno, OvsError } from './errors.ts';
@@ -25,11 +26,9 @@ import type { OvsHost } from './host.ts';
 import { Meters } from './meters.ts';
 import { Outbound } from './outbound.ts';
 import type { Buffers } from './plain.ts';
+import { asOvsPort, LOCAL_PORT, NO_PORT, type OvsPort, toOvsPort } from './port-number.ts';
 import { type EgressPort, UpcallSender, type UserspaceAction } from './upcall.ts';
 import { Vport } from './vport.ts';
-
-/** Number of the port that has the datapath's own name. */
-export const LOCAL_PORT = 0;
 
 /** What a new port is to be. */
 export interface VportRequest {
@@ -57,7 +56,7 @@ const RESUMED: Execution = { hash: null, upcallPid: 0 };
 
 export class OvsDatapath implements FlowHooks {
   readonly name: string;
-  readonly ports = new Map<number, Vport>();
+  readonly ports = new Map<OvsPort, Vport>();
   /** The same ports, for packets. */
   readonly #byNumber: (Vport | undefined)[] = [];
   readonly meters = new Meters();
@@ -79,7 +78,7 @@ export class OvsDatapath implements FlowHooks {
   readonly #onPortGone: (datapath: OvsDatapath, port: Vport) => void;
   /** Of the packet that is being executed for a program, and the port that its key names. */
   #execution: Execution | null = null;
-  #executedPort = 0;
+  #executedPort: OvsPort = LOCAL_PORT;
   readonly #upcalls: UpcallSender;
   readonly #outbound: Outbound;
   #depth = 0;
@@ -106,7 +105,7 @@ export class OvsDatapath implements FlowHooks {
         returnsWith: 'ovs',
         table: this.flows.table,
         hashSecret: this.flows.hashSecret,
-        portIdOf: (number) => this.#portIdOf(number),
+        portIdOf: (number: OvsPort) => this.#portIdOf(number),
         numberOf: (portId) => this.#numberOf(portId),
         carried: (slot, packets, bytes) => this.#carried(slot, packets, bytes),
         resume: (packet, portId, record) => this.#resume(packet, portId, record),
@@ -127,9 +126,9 @@ export class OvsDatapath implements FlowHooks {
     const actions = table.actionsOf(slot);
     const outcome = outcomeOf(actions, 0, actions.length);
     const flow = {
-      sourcePortId: isOnePort ? this.#portIdOf(this.#carriedKey[Word.IN_PORT]) : -1,
+      sourcePortId: isOnePort ? this.#portIdOf(asOvsPort(inPortOf(this.#carriedKey))) : -1,
       isFirst: this.#carriedKey[Word.RECIRC_ID] === 0,
-      outputs: (outcome?.outputs ?? []).map((number) => this.#portIdOf(number)),
+      outputs: (outcome?.outputs ?? []).map((number) => this.#portIdOf(asOvsPort(number))),
       // Of a list that leads somewhere else with each packet nothing is carried.
       isSentOn: outcome?.isSentOn ?? true,
       drop: outcome?.drop ?? 0,
@@ -137,11 +136,11 @@ export class OvsDatapath implements FlowHooks {
     this.#host.carried?.(flow, packets, bytes);
   }
 
-  #portIdOf(number: number): number {
+  #portIdOf(number: OvsPort): PortId | -1 {
     return this.ports.get(number)?.device?.portId ?? -1;
   }
 
-  #numberOf(portId: number): number {
+  #numberOf(portId: PortId): OvsPort | -1 {
     for (const port of this.ports.values()) if (port.device?.portId === portId) return port.number;
     return -1;
   }
@@ -167,14 +166,17 @@ export class OvsDatapath implements FlowHooks {
     return false;
   }
 
-  /** The lowest port number that is free, or -1. */
-  freeNumber(): number {
-    for (let number = 1; number < PORTS_MAXIMUM; number += 1) if (!this.ports.has(number)) return number;
-    return -1;
+  /** The lowest port number that is free. @throws OvsError EFBIG when none is */
+  freeNumber(): OvsPort {
+    for (let value = 1; value < PORTS_MAXIMUM; value += 1) {
+      const number = toOvsPort(value);
+      if (!this.ports.has(number)) return number;
+    }
+    throw new OvsError(Errno.EFBIG, 'all port numbers are taken');
   }
 
   /** Add a port. @throws OvsError, and then nothing has changed */
-  addPort(number: number, request: VportRequest): Vport {
+  addPort(number: OvsPort, request: VportRequest): Vport {
     if (this.ports.has(number)) throw new OvsError(Errno.EBUSY, `port ${number} is taken`);
     if (this.portNamed(request.name) !== undefined) throw new OvsError(Errno.EEXIST, `port ${request.name} exists`);
     const { type, name } = request;
@@ -212,7 +214,7 @@ export class OvsDatapath implements FlowHooks {
   }
 
   /** Take in packets of a port. Their references pass over, and the batch is empty afterwards. */
-  receive(batch: Batch, port: number): void {
+  receive(batch: Batch, port: OvsPort): void {
     this.#depth += 1;
     try {
       this.flows.receive(batch, port);
@@ -225,7 +227,7 @@ export class OvsDatapath implements FlowHooks {
   execute(packet: Packet, metadata: FlowKey, actions: Int32Array, execution: Execution): void {
     this.#depth += 1;
     this.#execution = execution;
-    this.#executedPort = metadata.inPort;
+    this.#executedPort = asOvsPort(metadata.inPort);
     try {
       this.flows.execute(packet, metadata, actions);
     } finally {
@@ -235,8 +237,9 @@ export class OvsDatapath implements FlowHooks {
   }
 
   /** Go on with a packet that was carried elsewhere; its reference passes over. */
-  #resume(packet: Packet, portId: number, record: ResumeBytes): void {
-    const number = this.#numberOf(portId);
+  #resume(packet: Packet, portId: PortId, record: ResumeBytes): void {
+    const found = this.#numberOf(portId);
+    const number = found === -1 ? NO_PORT : found;
     const run = () => {
       this.#depth += 1;
       this.#execution = RESUMED;
@@ -252,7 +255,7 @@ export class OvsDatapath implements FlowHooks {
     else this.#host.resume(portId, run);
   }
 
-  output(packet: Packet, number: number, key: FlowKey): void {
+  output(packet: Packet, number: OvsPort, key: FlowKey): void {
     const port = number < this.#byNumber.length ? this.#byNumber[number] : undefined;
     if (port === undefined) {
       this.flows.refuse(packet, Drop.PORT_MISSING);
@@ -272,7 +275,7 @@ export class OvsDatapath implements FlowHooks {
   }
 
   miss(packet: Packet, key: FlowKey): boolean {
-    const port = this.ports.get(key.words[Word.IN_PORT]);
+    const port = this.ports.get(asOvsPort(key.inPort));
     const hash = spread(key);
     let pid = this.#execution?.upcallPid ?? 0;
     if (pid === 0 && this.#dispatchesByCpu) pid = this.#pidByCpu(hash);
@@ -281,7 +284,7 @@ export class OvsDatapath implements FlowHooks {
   }
 
   /** Whether a program would hear of a packet of a port that no flow matches. */
-  isHeard(number: number): boolean {
+  isHeard(number: OvsPort): boolean {
     if (this.#dispatchesByCpu) return this.cpuPids.some((pid) => pid !== 0);
     return this.ports.get(number)?.upcallPids.some((pid) => pid !== 0) ?? false;
   }
@@ -300,7 +303,7 @@ export class OvsDatapath implements FlowHooks {
     if (this.#dispatchesByCpu || pid === PID_BY_CPU) pid = this.#execution?.upcallPid || this.#pidByCpu(hash);
     let egress: EgressPort | null = null;
     if ((words[at + Userspace.FLAGS] & UserspaceFlag.TUNNEL_PORT) !== 0) {
-      const tunnel = this.ports.get(words[at + Userspace.TUNNEL_PORT] >>> 0);
+      const tunnel = this.ports.get(asOvsPort(toKeyPort(words[at + Userspace.TUNNEL_PORT])));
       if (tunnel !== undefined && tunnel.type >= VportType.GRE) egress = { destinationPort: tunnel.destinationPort };
     }
     const sent = this.#upcall(pid, packet, key, hash, { words, at, list, lengthBytes, egress });
@@ -315,7 +318,7 @@ export class OvsDatapath implements FlowHooks {
       // Sockets of ports are waited for by epoll.
       isBundled: this.#dispatchesByCpu,
     });
-    const port = this.ports.get(key.words[Word.IN_PORT]);
+    const port = this.ports.get(asOvsPort(key.inPort));
     if (port !== undefined) {
       if (sent) port.upcallsSent += 1;
       else port.upcallsLost += 1;

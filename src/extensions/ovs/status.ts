@@ -3,13 +3,14 @@ import type { JsonValue } from '../../switch/index.ts';
 import { VportType } from './abi.ts';
 import type { OvsServer } from './netlink-server.ts';
 import type { OvsDatapath } from './ovs-datapath.ts';
+import type { OvsPort } from './port-number.ts';
 import type { Vport } from './vport.ts';
 
 const TYPE_NAMES = new Map<number, string>(Object.entries(VportType).map(([name, type]) => [type, name.toLowerCase()]));
 
 /** A port as `show` gives it. */
 export type ShownPort = {
-  readonly number: number;
+  readonly number: OvsPort;
   readonly name: string;
   readonly type: string;
   readonly udpPort?: number;

@@ -1,8 +1,9 @@
 /** A port of a datapath: its number, its kind, who hears its upcalls, and the device behind it. */
 import type { OvsDevice } from './host.ts';
+import type { OvsPort } from './port-number.ts';
 
 export class Vport {
-  readonly number: number;
+  readonly number: OvsPort;
   /** One of VportType. */
   readonly type: number;
   readonly #name: string;
@@ -23,7 +24,7 @@ export class Vport {
   unsent = 0;
 
   constructor(
-    number: number,
+    number: OvsPort,
     type: number,
     name: string,
     upcallPids: readonly number[],

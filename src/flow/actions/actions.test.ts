@@ -1,6 +1,7 @@
 /** Of each action of the table, and of lists of them inside each other: what its description says is what builder, walk, text and engine do. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { toKeyPort } from '../../net/index.ts';
 import { Drop } from '../engine/drops.ts';
 import { FlowKey } from '../key/key.ts';
 import { listWith } from '../testing/arbitraries.ts';
@@ -49,7 +50,7 @@ test.each(NAMES)('the engine knows %s, valid for the packet or not', (name) => {
   fc.assert(
     fc.property(listWith(name), ({ words }) => {
       const key = new FlowKey();
-      key.begin(1);
+      key.begin(toKeyPort(1));
       lab.datapath.execute(packetOf(frame, lab.pool), key, words);
       expect(lab.held).toBe(0);
     }),

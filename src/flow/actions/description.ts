@@ -2,6 +2,7 @@
  * What flow/ says of each action: how it lies in words, what it asks of a packet and makes of it, where it leads, how people write it,
  * how it travels in netlink, and what the engine does. Each folder here describes an action or a few that belong together; table.ts has them all.
  */
+import type { KeyPort } from '../../net/index.ts';
 import type { ActionEngine } from '../engine/engine.ts';
 import type { Scanner } from '../text/scanner.ts';
 import type { ActionBuilder } from './builder.ts';
@@ -53,7 +54,7 @@ export interface Judgement {
 /** Where lists lead, gathered action by action. */
 export interface Leads {
   /** A packet is sent to a port. */
-  output(port: number): void;
+  output(port: KeyPort): void;
   /** It goes on in another way: to be looked up again, or up to programs. */
   sentOn(): void;
   /** It ends for a reason of Drop, and with it the list. */

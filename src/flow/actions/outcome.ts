@@ -2,6 +2,7 @@
  * What becomes of every packet that a list of actions is run over, as the engine would have it: for packets that run elsewhere and
  * are only counted here.
  */
+import type { KeyPort } from '../../net/index.ts';
 import { Drop } from '../engine/drops.ts';
 import type { Leads, ListBounds } from './description.ts';
 import { eachAction } from './table.ts';
@@ -9,7 +10,7 @@ import { eachAction } from './table.ts';
 /** Where a list leads. */
 export interface Outcome {
   /** Ports that packets are sent to, in order. */
-  readonly outputs: readonly number[];
+  readonly outputs: readonly KeyPort[];
   /** They go on in another way: to be looked up again, or up to programs. */
   readonly isSentOn: boolean;
   /** Of packets that go nowhere the reason of Drop; 0 for others. */
@@ -18,7 +19,7 @@ export interface Outcome {
 
 /** A walk through a list and those in it. */
 class Walk implements Leads {
-  readonly outputs: number[] = [];
+  readonly outputs: KeyPort[] = [];
   isSentOn = false;
   drop = 0;
   isOpen = false;
@@ -29,7 +30,7 @@ class Walk implements Leads {
     this.#words = words;
   }
 
-  output(port: number): void {
+  output(port: KeyPort): void {
     this.outputs.push(port);
   }
 

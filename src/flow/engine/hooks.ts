@@ -3,7 +3,7 @@
  * handed: it calls hold, and from then on the engine copies before it changes a byte. Without a hold the packet is the hook's
  * for the call alone. A hook may change the flow table; the list that is being run stays as it was.
  */
-import type { Packet } from '../../net/index.ts';
+import type { KeyPort, Packet } from '../../net/index.ts';
 import type { FlowKey } from '../key/key.ts';
 
 /** The hooks of a datapath. */
@@ -13,7 +13,7 @@ export interface FlowHooks {
    * says so by `refuse` of the datapath, before it returns.
    * @param port as the action names it
    */
-  output(packet: Packet, port: number, key: FlowKey): void;
+  output(packet: Packet, port: KeyPort, key: FlowKey): void;
 
   /**
    * Whether {@link output} does without layers 2 to 4 of the key: of packets whose flow does nothing but one output they are not

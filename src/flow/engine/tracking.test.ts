@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { Connections } from '../../connections/index.ts';
 import { echo, end, tcp, udp, unreachable } from '../../connections/testing/frames.ts';
-import { Batch, describe, fragmentPacket, HeaderOffsets, PacketPool } from '../../net/index.ts';
+import { Batch, describe, fragmentPacket, HeaderOffsets, PacketPool, toKeyPort } from '../../net/index.ts';
 import { FlowKey } from '../key/key.ts';
 import { Word } from '../key/layout.ts';
 import { packetOf } from '../testing/frames.ts';
@@ -136,7 +136,7 @@ test('a packet that goes through a zone twice is counted once, also when it was 
   lab.track(1, 'ct(zone=1)');
   lab.receive(tcp(client, server, 'S'));
   const key = new FlowKey();
-  key.begin(1);
+  key.begin(toKeyPort(1));
   key.words[Word.CT] = 0x2100_0001;
   const { tracker } = lab.connections;
   const frame = tcp(client, server, 'S');

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { Gso, type Packet, PacketPool } from '../../net/index.ts';
+import { Gso, type Packet, PacketPool, toKeyPort } from '../../net/index.ts';
 import {
   arp,
   ethernet,
@@ -34,7 +34,7 @@ afterEach(() => {
 function extracted(bytes: readonly number[] | Uint8Array, change: (packet: Packet) => void = () => {}): Uint32Array {
   const packet = packetOf(bytes);
   change(packet);
-  key.begin(7);
+  key.begin(toKeyPort(7));
   expect(extract(packet, key)).toBe(Extraction.DONE);
   packet.release();
   return key.words;
@@ -259,7 +259,7 @@ test('more padding than a length can tell of makes the length a lie', () => {
   ]) {
     const packet = packetOf(ethernet(0x0800, ipv4(17, udp())), large);
     packet.length += padding;
-    key.begin(1);
+    key.begin(toKeyPort(1));
     extract(packet, key);
     packet.release();
     expect(key.protocol).toBe(protocol);
@@ -298,7 +298,7 @@ test('a broken NSH header and a frame shorter than Ethernet are refused', () => 
   ];
   for (const [bytes, wanted] of cases) {
     const packet = packetOf(bytes);
-    key.begin(1);
+    key.begin(toKeyPort(1));
     expect(extract(packet, key)).toBe(wanted);
     packet.release();
   }
@@ -314,7 +314,7 @@ test('802.3 frames: SNAP names an EtherType, anything else is LLC', () => {
 
 test('a packet without an Ethernet header is marked and parsed from its first byte', () => {
   const packet = packetOf(ipv4(17, udp()));
-  key.begin(1, 0x0800);
+  key.begin(toKeyPort(1), 0x0800);
   expect(extract(packet, key)).toBe(Extraction.DONE);
   packet.release();
   expect(key.words[Word.ETH_TYPE]).toBe(0x0800_0001 | Sound.NETWORK | Sound.TRANSPORT);
@@ -331,7 +331,7 @@ test('metadata, connection and tunnel survive a second extraction; begin clears 
   extract(packet, key);
   packet.release();
   expect([key.recircId, key.words[Word.CT_MARK], key.words[Word.TUNNEL_ID + 1]]).toEqual([5, 6, 7]);
-  key.begin(1);
+  key.begin(toKeyPort(1));
   expect([key.recircId, key.words[Word.CT_MARK], key.words[Word.TUNNEL_ID + 1]]).toEqual([0, 0, 0]);
 });
 
@@ -365,11 +365,11 @@ test('what lies behind the IP packet never gets into the key', () => {
       if (at < bytes.length) bytes[at] = random(2) === 0 ? random(bytes.length) : random(256);
     }
     const packet = packetOf(bytes);
-    key.begin(1);
+    key.begin(toKeyPort(1));
     if (extract(packet, key) === Extraction.DONE && key.l3End !== -1 && key.l3End < packet.length) {
       padded += 1;
       packet.bytes.fill(random(256), packet.offset + key.l3End, packet.offset + packet.length);
-      second.begin(1);
+      second.begin(toKeyPort(1));
       extract(packet, second);
       expect(second.words).toEqual(key.words);
       packet.length = key.l3End;
@@ -392,10 +392,10 @@ test('no bytes make extraction read outside the packet or throw', () => {
     const packet = packetOf(bytes);
     packet.bytes.fill(0xff, packet.offset + packet.length, packet.limit);
     // Without a new beginning what the frame before has left must be cleared.
-    if (random(2) === 0) key.begin(1);
+    if (random(2) === 0) key.begin(toKeyPort(1));
     const first = extract(packet, key);
     packet.bytes.fill(0x01, packet.offset + packet.length, packet.limit);
-    second.begin(1);
+    second.begin(toKeyPort(1));
     expect(extract(packet, second)).toBe(first);
     packet.release();
     if (

@@ -2,6 +2,7 @@
  * A flow key that is filled again for every packet, with what the words cannot say: where the headers are, whether the words
  * still describe the packet, and the tunnel that the packet is to leave through. layout.ts is the map; extract.ts fills it.
  */
+import { type KeyPort, toKeyPort } from '../../net/index.ts';
 import { KEY_WORDS, L3_MARKER, TUNNEL_WORDS, Word } from './layout.ts';
 
 export class FlowKey {
@@ -40,7 +41,7 @@ export class FlowKey {
    * Begin with a packet that has just arrived: metadata 0 but for the port, no tunnel, no connection.
    * @param l3Type EtherType of a packet that comes without an Ethernet header, 0 for frames
    */
-  begin(inPort: number, l3Type = 0): void {
+  begin(inPort: KeyPort, l3Type = 0): void {
     const words = this.words;
     words[Word.IN_PORT] = inPort;
     words[Word.RECIRC_ID] = 0;
@@ -87,8 +88,8 @@ export class FlowKey {
     return (this.words[Word.ETH_TYPE] & L3_MARKER) !== 0;
   }
 
-  get inPort(): number {
-    return this.words[Word.IN_PORT];
+  get inPort(): KeyPort {
+    return inPortOf(this.words);
   }
 
   get recircId(): number {
@@ -99,4 +100,9 @@ export class FlowKey {
   get protocol(): number {
     return this.words[Word.IP] >>> 24;
   }
+}
+
+/** The port that the words of a key say packets come in by. */
+export function inPortOf(words: Uint32Array): KeyPort {
+  return toKeyPort(words[Word.IN_PORT]);
 }

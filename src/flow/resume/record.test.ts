@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { toKeyPort } from '../../net/index.ts';
 import { Drop } from '../engine/drops.ts';
 import { FlowKey } from '../key/key.ts';
 import { TUNNEL_WORDS, Word } from '../key/layout.ts';
@@ -53,13 +54,13 @@ function recordOf(key: FlowKey): Uint8Array {
 }
 
 function read(bytes: Uint8Array, port: number, key = new FlowKey()): string | null {
-  return readResumeRecord({ bytes, at: 0, length: bytes.length }, port, key);
+  return readResumeRecord({ bytes, at: 0, length: bytes.length }, toKeyPort(port), key);
 }
 
 /** A record of port 1 that is to be looked up under id 5. */
 function small(change: (bytes: Uint8Array) => void = () => {}): Uint8Array {
   const key = new FlowKey();
-  key.begin(1);
+  key.begin(toKeyPort(1));
   key.words[Word.RECIRC_ID] = 5;
   key.recirculations = 1;
   const bytes = recordOf(key);
@@ -106,7 +107,7 @@ describe('the codec', () => {
         if (flaw !== null) {
           expect(flaw.length).toBeGreaterThan(5);
           // A key that is used again has nothing of it.
-          key.begin(3);
+          key.begin(toKeyPort(3));
           expect(key.words.subarray(Word.TUNNEL).every((each) => each === 0)).toBe(true);
           return;
         }
@@ -135,7 +136,7 @@ describe('the codec', () => {
 
   test('lengths of tunnels are held to what their options say', () => {
     const key = new FlowKey();
-    key.begin(1);
+    key.begin(toKeyPort(1));
     key.hasTunnel = true;
     key.words[Word.TUNNEL_FLAGS] = 5 << 8;
     const bytes = recordOf(key);
@@ -190,7 +191,7 @@ describe('the engine goes on', () => {
     whole.receive(FRAME);
     const changed = FRAME.with(5, 9);
     const bytes = small();
-    split.datapath.resume(packetOf(changed, split.pool), 1, { bytes, at: 0, length: bytes.length });
+    split.datapath.resume(packetOf(changed, split.pool), toKeyPort(1), { bytes, at: 0, length: bytes.length });
     expect(split.sent).toEqual(whole.sent);
     expect(split.sent.length).toBe(2);
     expect(splitEnds).toEqual(wholeEnds);
@@ -215,7 +216,7 @@ describe('the engine goes on', () => {
       },
     });
     const bytes = small((each) => new DataView(each.buffer).setUint32(resumeByteOf(Word.DP_HASH), 77));
-    made.datapath.resume(packetOf(FRAME, made.pool), 1, { bytes, at: 0, length: bytes.length });
+    made.datapath.resume(packetOf(FRAME, made.pool), toKeyPort(1), { bytes, at: 0, length: bytes.length });
     expect(
       missed.map(({ recircId, words, inPort, recirculations }) => [
         recircId,
@@ -231,7 +232,7 @@ describe('the engine goes on', () => {
     const ended: number[] = [];
     const made = lab(ended);
     const bytes = small(spoil(ResumeByte.VERSION, 9));
-    made.datapath.resume(packetOf(FRAME, made.pool), 1, { bytes, at: 0, length: bytes.length });
+    made.datapath.resume(packetOf(FRAME, made.pool), toKeyPort(1), { bytes, at: 0, length: bytes.length });
     expect(made.datapath.drops.toRecord()).toEqual({ 'resume-malformed': 1 });
     expect([ended, made.sent, made.missed, made.held]).toEqual([[Drop.RESUME_MALFORMED], [], [], 0]);
   });

@@ -11,6 +11,7 @@
  * Words that nothing is known of are 0: so are priority and mark in what programs hand up, and they have no tunnel. The position says how
  * far the actions are; there is one, before a look-up. Neighbours: datapath.ts goes on with such a packet; offload/punt writes the record as eBPF.
  */
+import type { KeyPort } from '../../net/index.ts';
 import { tunnelWords } from '../actions/set/attributes.ts';
 import { readWord, writeWord } from '../bytes.ts';
 import { MAXIMUM_RECIRCULATIONS } from '../engine/drops.ts';
@@ -87,7 +88,7 @@ export function writeResumeRecord(key: FlowKey, bytes: Uint8Array, at: number): 
  * @param port the number of the port that the packet came in by, which the record has to name
  * @returns null, or what is wrong with it: then the key is of no use
  */
-export function readResumeRecord({ bytes, at, length }: ResumeBytes, port: number, key: FlowKey): string | null {
+export function readResumeRecord({ bytes, at, length }: ResumeBytes, port: KeyPort, key: FlowKey): string | null {
   if (length < RESUME_BYTES || at < 0 || at + length > bytes.length) return 'it is cut off';
   const told = (bytes[at + ResumeByte.LENGTH] << 8) | bytes[at + ResumeByte.LENGTH + 1];
   const version = bytes[at + ResumeByte.VERSION];

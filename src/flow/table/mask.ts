@@ -4,8 +4,10 @@
  *
  *     entry:  hash | flow slot + 1 (0 empty, -1 deleted) | the flow's masked words, in the order of the mask's list
  */
+import { type KeyPort, toKeyPort } from '../../net/index.ts';
 import { KEY_WORDS, Word } from '../key/layout.ts';
 import { type HashSecret, hashMasked } from './hash.ts';
+import type { FlowSlots } from './slots.ts';
 
 /** Words of an entry before the key. */
 const ENTRY_HEAD = 2;
@@ -16,11 +18,6 @@ const DELETED = -1;
 
 /** In the place of an input port, which is any other 32-bit number: the mask does not look at the whole of it. */
 export const NO_PORT = -1;
-
-/** Told where a flow's entry has moved to. */
-export interface EntryPositions {
-  moved(slot: number, position: number): void;
-}
 
 export class FlowMask {
   /** Number of the mask in its table; free for another mask when the last flow is gone. */
@@ -105,9 +102,9 @@ export class FlowMask {
     return true;
   }
 
-  /** Add a flow whose masked key is not there yet; it and all that move are told to `positions`. */
-  insert(key: Uint32Array, slot: number, positions: EntryPositions): void {
-    if ((this.#occupied + 1) * 4 > this.#capacity * 3) this.#rebuild(positions);
+  /** Add a flow whose masked key is not there yet; it and all that move are told to `slots`. */
+  insert(key: Uint32Array, slot: number, slots: FlowSlots): void {
+    if ((this.#occupied + 1) * 4 > this.#capacity * 3) this.#rebuild(slots);
     const hash = hashMasked(key, this.index, this.values, this.count, this.#secret);
     const position = this.#freePosition(hash);
     const at = position * this.#stride;
@@ -116,7 +113,7 @@ export class FlowMask {
     for (let i = 0; i < this.count; i += 1) this.#entries[at + ENTRY_HEAD + i] = key[this.index[i]] & this.values[i];
     this.#occupied += 1;
     this.flows += 1;
-    positions.moved(slot, position);
+    slots.moved(slot, position);
   }
 
   remove(position: number): void {
@@ -133,8 +130,8 @@ export class FlowMask {
   }
 
   /** The one input port of the flow at a position; NO_PORT when the mask is open. */
-  portOf(position: number): number {
-    return this.isOpen ? NO_PORT : this.#entries[position * this.#stride + ENTRY_HEAD + this.#portPlace] >>> 0;
+  portOf(position: number): KeyPort | -1 {
+    return this.isOpen ? NO_PORT : toKeyPort(this.#entries[position * this.#stride + ENTRY_HEAD + this.#portPlace]);
   }
 
   /** Write a flow's masked key; words that the mask leaves out become 0. */
@@ -157,10 +154,10 @@ export class FlowMask {
     return position;
   }
 
-  /** Give back what the table has grown by beyond what it needs; what moves is told to `positions`. */
-  shrink(positions: EntryPositions): void {
+  /** Give back what the table has grown by beyond what it needs; what moves is told to `slots`. */
+  shrink(slots: FlowSlots): void {
     if (this.#capacity > INITIAL_CAPACITY && (this.flows + 1) * 8 <= this.#capacity) {
-      this.#rebuild(positions, INITIAL_CAPACITY);
+      this.#rebuild(slots, INITIAL_CAPACITY);
     }
   }
 
@@ -168,7 +165,7 @@ export class FlowMask {
    * A table with room for growth and without the marks of deleted entries.
    * @param least its capacity, if that is enough
    */
-  #rebuild(positions: EntryPositions, least = this.#capacity): void {
+  #rebuild(slots: FlowSlots, least = this.#capacity): void {
     const old = this.#entries;
     const oldCapacity = this.#capacity;
     const stride = this.#stride;
@@ -181,7 +178,7 @@ export class FlowMask {
       if (old[at + 1] === EMPTY || old[at + 1] === DELETED) continue;
       const to = this.#freePosition(old[at]);
       for (let i = 0; i < stride; i += 1) this.#entries[to * stride + i] = old[at + i];
-      positions.moved(old[at + 1] - 1, to);
+      slots.moved(old[at + 1] - 1, to);
     }
   }
 }

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { Gso } from '../../net/index.ts';
+import { Gso, toKeyPort } from '../../net/index.ts';
 import { Extraction, extract } from '../key/extract.ts';
 import { FlowKey } from '../key/key.ts';
 import { KEY_WORDS, TAG_PRESENT, Word } from '../key/layout.ts';
@@ -73,7 +73,7 @@ const ETHERNET_LOOKS: typeof LOOKS = [
 
 function keyFor(bytes: readonly number[], port: number, recircId = 0): FlowKey {
   const key = new FlowKey();
-  key.begin(port);
+  key.begin(toKeyPort(port));
   key.words[Word.RECIRC_ID] = recircId;
   const packet = packetOf(bytes);
   extract(packet, key);
@@ -121,7 +121,7 @@ test.each([
       const packet = packetOf(bytes);
       if (random(50) === 0) packet.gsoType = Gso.UDP;
       const slot = recent.find(packet, port, recircId);
-      key.begin(port);
+      key.begin(toKeyPort(port));
       key.words[Word.RECIRC_ID] = recircId;
       const isSound = extract(packet, key) === Extraction.DONE;
       packet.release();

@@ -25,6 +25,9 @@ export const Info = {
   NEXT: 6,
 } as const;
 
+/** Slots that a table begins with, and always has. */
+export const INITIAL_SLOTS = 64;
+
 /** Numbers of a flow in {@link FlowSlots.stats}, as a shift. */
 export const STATS_SHIFT = 3;
 export const Stats = {
@@ -38,6 +41,8 @@ export class FlowSlots {
   info: Int32Array;
   stats: Float64Array;
   capacity: number;
+  /** Slots at and above this one have never been used. */
+  highest = 0;
   #free = 0;
   /** No slot has had a flow of a later generation. */
   #latest = 0;
@@ -59,6 +64,7 @@ export class FlowSlots {
     this.info.fill(0, at, at + (1 << INFO_SHIFT));
     this.info[at + Info.GENERATION] = generation;
     if (generation > this.#latest) this.#latest = generation;
+    if (slot >= this.highest) this.highest = slot + 1;
     return slot;
   }
 
@@ -67,6 +73,16 @@ export class FlowSlots {
     this.info[at + Info.MASK] = -1;
     this.info[at + Info.NEXT] = this.#free;
     this.#free = slot;
+  }
+
+  /** The entry of a flow lies elsewhere in its mask's table. */
+  moved(slot: number, position: number): void {
+    this.info[(slot << INFO_SHIFT) + Info.POSITION] = position;
+  }
+
+  /** The last slots that are free count as never used. */
+  trim(): void {
+    while (this.highest > 0 && this.info[((this.highest - 1) << INFO_SHIFT) + Info.MASK] === -1) this.highest -= 1;
   }
 
   grow(capacity: number): void {

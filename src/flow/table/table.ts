@@ -2,31 +2,24 @@
  * The flow table: megaflows, that is masked keys with an action list each, found by the key of a packet. A look-up first asks
  * the flow cache, which goes by the hash of the connection; then the mask that answered last for that hash; then every mask that
  * the packet's input port has flows under, the busiest first. Overlapping flows are the caller's affair, as in Open vSwitch: any one that matches answers.
- * mask.ts holds the hash tables, slots.ts the statistics, heap.ts actions; engine/ runs what is found.
+ * records.ts is what is known of each flow, mask.ts holds the hash tables; engine/ runs what is found.
  */
 import type { FlowKey } from '../key/key.ts';
 import { KEY_WORDS, Word } from '../key/layout.ts';
 import { ConnectionHash } from './connection-hash.ts';
 import { FlowError, type FlowObserver, type FlowPut, type FlowTableOptions, PutMode } from './contract.ts';
 import { FlowCache } from './flow-cache.ts';
-import { collectSoon } from './garbage.ts';
 import { HashSecret } from './hash.ts';
 import { HEAP_BLOCK_MAXIMUM, WordHeap } from './heap.ts';
-import type { EntryPositions, FlowMask } from './mask.ts';
+import type { FlowMask } from './mask.ts';
 import { MaskList, type PortMasks } from './mask-list.ts';
-import { FlowSlots, INFO_SHIFT, Info, STATS_SHIFT, Stats } from './slots.ts';
-import { packSparse, SPARSE_MAXIMUM, unpackSparse } from './sparse.ts';
+import { TableMemory } from './memory.ts';
+import { FlowRecords } from './records.ts';
+import { FlowSlots, INFO_SHIFT, INITIAL_SLOTS, Info, STATS_SHIFT, Stats } from './slots.ts';
+import { packSparse, SPARSE_MAXIMUM } from './sparse.ts';
 import { UFID_MAXIMUM_BYTES, UfidIndex } from './ufid-index.ts';
 
-const INITIAL_SLOTS = 64;
-/** Memory for so many flows is never given back. */
-const SMALL_TABLE = 4096;
-/** Memory is given back when less than one part in so many is used. */
-const SPARE_SHARE = 16;
-/** How often that is looked at: after so many removals for each flow that there is room for. Looking costs a walk through all slots. */
-const REMOVALS_PER_SLOT = 1 / 16;
-
-export class FlowTable implements EntryPositions {
+export class FlowTable extends FlowRecords {
   /** Look-ups that found a flow, and that found none. */
   hits = 0;
   misses = 0;
@@ -36,31 +29,35 @@ export class FlowTable implements EntryPositions {
   masksTried = 0;
   cacheHits = 0;
 
-  readonly #secret: HashSecret;
   readonly #connections: ConnectionHash;
   readonly #masks: MaskList;
-  readonly #slots = new FlowSlots(INITIAL_SLOTS);
+  readonly #slots: FlowSlots;
   readonly #ufids: UfidIndex;
-  readonly #heap = new WordHeap();
+  readonly #heap: WordHeap;
   readonly #observers: FlowObserver[] = [];
   readonly #maximumFlows: number;
   readonly #cache: FlowCache;
+  readonly #memory: TableMemory;
   #size = 0;
-  /** Removals since it was last looked at whether memory can be given back. */
-  #removals = 0;
-  /** Slots at and above this one have never been used. */
-  #highest = 0;
   readonly #masked = new Uint32Array(KEY_WORDS);
   readonly #expanded = new Uint32Array(KEY_WORDS);
   readonly #sparse = new Int32Array(SPARSE_MAXIMUM);
 
   constructor(options: FlowTableOptions = {}) {
+    const secret = new HashSecret(options.seed);
+    const slots = new FlowSlots(INITIAL_SLOTS);
+    const masks = new MaskList(secret);
+    const ufids = new UfidIndex(INITIAL_SLOTS, secret);
+    const heap = new WordHeap();
+    super({ slots, masks, ufids, heap });
+    this.#slots = slots;
+    this.#masks = masks;
+    this.#ufids = ufids;
+    this.#heap = heap;
+    this.#connections = new ConnectionHash(secret);
     this.#maximumFlows = options.maximumFlows ?? 1_048_576;
-    this.#secret = new HashSecret(options.seed);
-    this.#connections = new ConnectionHash(this.#secret);
-    this.#masks = new MaskList(this.#secret);
-    this.#ufids = new UfidIndex(INITIAL_SLOTS, this.#secret);
     this.#cache = new FlowCache(options.cacheEntries ?? 262_144);
+    this.#memory = new TableMemory({ slots, masks, ufids, heap }, this.#cache);
   }
 
   /** Flows in the table. */
@@ -89,10 +86,7 @@ export class FlowTable implements EntryPositions {
 
   /** Bytes that the table takes, flow cache and spare room included. */
   get memoryBytes(): number {
-    let bytes = this.#cache.entries.byteLength + this.#slots.info.byteLength;
-    bytes += this.#ufids.bytes + this.#heap.words.byteLength;
-    for (const mask of this.#masks.all) bytes += mask.tableBytes;
-    return bytes;
+    return this.#memory.bytes;
   }
 
   /** @returns call to stop */
@@ -188,19 +182,6 @@ export class FlowTable implements EntryPositions {
     this.masksTried += times;
   }
 
-  /** Count a packet that a flow was found for. */
-  count(slot: number, lengthBytes: number, tcpFlags: number, nowMs: number): void {
-    const stats = this.#slots.stats;
-    const at = slot << STATS_SHIFT;
-    stats[at + Stats.PACKETS] += 1;
-    stats[at + Stats.BYTES] += lengthBytes;
-    stats[at + Stats.USED_MS] = nowMs;
-    if (tcpFlags === 0) return;
-    const flags = (slot << INFO_SHIFT) + Info.TCP_FLAGS;
-    const info = this.#slots.info;
-    if ((info[flags] | tcpFlags) !== info[flags]) info[flags] |= tcpFlags;
-  }
-
   /** Add what was counted elsewhere, such as by an offloaded copy of the flow: look-ups that found it there, too. */
   addCounts(slot: number, packets: number, bytes: number, tcpFlags: number, usedMs: number): void {
     const stats = this.#slots.stats;
@@ -252,13 +233,6 @@ export class FlowTable implements EntryPositions {
     return slot;
   }
 
-  /** Set packets, bytes, time and TCP flags back to none. */
-  clearCounts(slot: number): void {
-    const at = slot << STATS_SHIFT;
-    this.#slots.stats.fill(0, at + Stats.PACKETS, at + Stats.USED_MS + 1);
-    this.#slots.info[(slot << INFO_SHIFT) + Info.TCP_FLAGS] = 0;
-  }
-
   /** The flow without an identifier that was put with exactly this key, or -1. */
   findExact(key: Uint32Array): number {
     for (const { mask } of this.#masks.of(key[Word.IN_PORT]).trials) {
@@ -286,20 +260,30 @@ export class FlowTable implements EntryPositions {
   remove(slot: number): void {
     const failures: unknown[] = [];
     this.#tellRemoved(slot, failures);
+    this.#leaveMask(slot);
+    this.#ufids.remove(slot);
+    this.#empty(slot);
+    this.#size -= 1;
+    this.#memory.removed(1);
+    this.giveBack();
+    if (failures.length > 0) throw failures[0];
+  }
+
+  /** A flow falls under its mask no more. */
+  #leaveMask(slot: number): void {
     const mask = this.maskOf(slot);
-    const info = this.#slots.info;
+    const port = this.portOf(slot);
+    mask.remove(this.#slots.info[(slot << INFO_SHIFT) + Info.POSITION]);
+    this.#masks.flowRemoved(mask, port);
+  }
+
+  /** Give up a slot with its actions and its key. */
+  #empty(slot: number): void {
+    const { info } = this.#slots;
     const at = slot << INFO_SHIFT;
     if (info[at + Info.ACTIONS] !== 0) this.#heap.free(info[at + Info.ACTIONS]);
     if (info[at + Info.KEY] !== 0) this.#heap.free(info[at + Info.KEY]);
-    this.#ufids.remove(slot);
-    const port = mask.portOf(info[at + Info.POSITION]);
-    mask.remove(info[at + Info.POSITION]);
-    this.#masks.flowRemoved(mask, port);
     this.#slots.release(slot);
-    this.#size -= 1;
-    this.#removals += 1;
-    this.giveBack();
-    if (failures.length > 0) throw failures[0];
   }
 
   #tellRemoved(slot: number, failures: unknown[]): void {
@@ -324,29 +308,19 @@ export class FlowTable implements EntryPositions {
     for (const slot of slots) going[info[(slot << INFO_SHIFT) + Info.MASK]] += 1;
     const isWhole = this.#masks.byId.map((mask, id) => mask !== null && mask.flows === going[id]);
     for (const slot of slots) {
-      const at = slot << INFO_SHIFT;
-      if (info[at + Info.ACTIONS] !== 0) this.#heap.free(info[at + Info.ACTIONS]);
-      if (info[at + Info.KEY] !== 0) this.#heap.free(info[at + Info.KEY]);
+      if (!isWhole[info[(slot << INFO_SHIFT) + Info.MASK]]) this.#leaveMask(slot);
       this.#ufids.remove(slot);
-      if (!isWhole[info[at + Info.MASK]]) {
-        const mask = this.maskOf(slot);
-        const port = mask.portOf(info[at + Info.POSITION]);
-        mask.remove(info[at + Info.POSITION]);
-        this.#masks.flowRemoved(mask, port);
-      }
-      this.#slots.release(slot);
+      this.#empty(slot);
     }
     for (const mask of [...this.#masks.all]) if (isWhole[mask.id]) this.#masks.remove(mask);
     this.#size -= slots.length;
-    this.#removals += slots.length;
+    this.#memory.removed(slots.length);
     if (failures.length > 0) throw failures[0];
   }
 
   /** Give back memory that the flows that are left do not need, if that is worthwhile. */
   giveBack(): void {
-    const { capacity } = this.#slots;
-    if (capacity <= SMALL_TABLE || this.#removals === 0) return;
-    if (this.#size === 0 || this.#removals >= capacity * REMOVALS_PER_SLOT) this.#shrink();
+    this.#memory.giveBack(this.#size);
   }
 
   /** Remove every flow. @throws as {@link remove}, when all are removed */
@@ -359,146 +333,12 @@ export class FlowTable implements EntryPositions {
         failures.push(error);
       }
     }
-    const info = this.#slots.info;
-    for (let slot = this.next(0); slot !== -1; slot = this.next(slot + 1)) {
-      const at = slot << INFO_SHIFT;
-      if (info[at + Info.ACTIONS] !== 0) this.#heap.free(info[at + Info.ACTIONS]);
-      if (info[at + Info.KEY] !== 0) this.#heap.free(info[at + Info.KEY]);
-      this.#slots.release(slot);
-    }
+    for (let slot = this.next(0); slot !== -1; slot = this.next(slot + 1)) this.#empty(slot);
     this.#ufids.clear();
     this.#masks.clear();
     this.#size = 0;
-    if (this.#slots.capacity > SMALL_TABLE) this.#shrink();
+    this.#memory.flushed();
     if (failures.length > 0) throw failures[0];
-  }
-
-  /**
-   * Give back memory that the flows that are left do not need. While an action list runs, a later removal does it. Slots stay what they are, so
-   * room for them is given back as far as the last ones are free: all of it when no flow is left.
-   */
-  #shrink(): void {
-    if (this.#heap.isRead) return;
-    this.#removals = 0;
-    const heap = this.#heap;
-    if (this.#size * SPARE_SHARE > this.#slots.capacity && heap.usedWords * SPARE_SHARE > heap.words.length) return;
-    const before = this.memoryBytes;
-    if (this.#size === 0) this.#highest = 0;
-    if (heap.usedWords * SPARE_SHARE <= heap.words.length) heap.renew((former) => this.#moveContents(former));
-    for (const mask of this.#masks.all) mask.shrink(this);
-    while (this.#highest > 0 && !this.has(this.#highest - 1)) this.#highest -= 1;
-    let capacity = INITIAL_SLOTS;
-    while (capacity < this.#highest) capacity *= 2;
-    if (capacity * SPARE_SHARE <= this.#slots.capacity) {
-      // The cache, and whoever remembers flows until masks change, may name slots that are no more.
-      this.#cache.clear();
-      this.#masks.renew();
-      this.#slots.shrink(capacity);
-      this.#ufids.resize(capacity);
-    }
-    this.#ufids.shrink();
-    collectSoon(before - this.memoryBytes);
-  }
-
-  #moveContents(former: Int32Array): void {
-    const heap = this.#heap;
-    const info = this.#slots.info;
-    const end = this.#highest << INFO_SHIFT;
-    for (let at = 0; at < end; at += 1 << INFO_SHIFT) {
-      if (info[at + Info.MASK] === -1) continue;
-      if (info[at + Info.ACTIONS] !== 0) info[at + Info.ACTIONS] = heap.storeFrom(former, info[at + Info.ACTIONS]);
-      if (info[at + Info.KEY] !== 0) info[at + Info.KEY] = heap.storeFrom(former, info[at + Info.KEY]);
-    }
-  }
-
-  /**
-   * For dumps: the first flow at or behind a slot, or -1 when there is none before `end`. A dump that takes {@link slotEnd} once,
-   * at its beginning, ends whatever is added meanwhile; a flow that is there all the time is met exactly once, and one that
-   * comes meanwhile may be met or not.
-   */
-  next(slot: number, end: number = this.#highest): number {
-    const info = this.#slots.info;
-    const last = Math.min(end, this.#highest);
-    for (let i = slot; i < last; i += 1) if (info[(i << INFO_SHIFT) + Info.MASK] !== -1) return i;
-    return -1;
-  }
-
-  /** One behind the highest slot ever used: the end for {@link next}. */
-  get slotEnd(): number {
-    return this.#highest;
-  }
-
-  /** Whether a slot holds a flow. */
-  has(slot: number): boolean {
-    return slot >= 0 && slot < this.#highest && this.#slots.info[(slot << INFO_SHIFT) + Info.MASK] !== -1;
-  }
-
-  /** Tells the flows that use one slot in turn from each other. */
-  generationOf(slot: number): number {
-    return this.#slots.info[(slot << INFO_SHIFT) + Info.GENERATION];
-  }
-
-  /** Whether a slot holds the flow that it held when its generation was that. */
-  isStill(slot: number, generation: number): boolean {
-    const at = slot << INFO_SHIFT;
-    const info = this.#slots.info;
-    return info[at + Info.GENERATION] === generation && info[at + Info.MASK] !== -1;
-  }
-
-  /** Heap offset of a flow's action list, and 0 for the empty list; its length is the heap's lengthAt. */
-  actionsOffset(slot: number): number {
-    return this.#slots.info[(slot << INFO_SHIFT) + Info.ACTIONS];
-  }
-
-  /** A copy of a flow's action list. */
-  actionsOf(slot: number): Int32Array {
-    const offset = this.actionsOffset(slot);
-    return offset === 0 ? new Int32Array(0) : this.#heap.words.slice(offset, offset + this.#heap.lengthAt(offset));
-  }
-
-  maskOf(slot: number): FlowMask {
-    const mask = this.#masks.byId[this.#slots.info[(slot << INFO_SHIFT) + Info.MASK]];
-    if (mask === null || mask === undefined) throw new RangeError(`slot ${slot} holds no flow`);
-    return mask;
-  }
-
-  /** The one input port whose packets fall to a flow; NO_PORT of mask.ts when its mask does not look at the whole of the port. */
-  portOf(slot: number): number {
-    return this.maskOf(slot).portOf(this.#slots.info[(slot << INFO_SHIFT) + Info.POSITION]);
-  }
-
-  /** Write a flow's key: as it was given for flows without an identifier, else with the bits outside the mask 0. */
-  readKey(slot: number, into: Uint32Array): void {
-    const offset = this.#slots.info[(slot << INFO_SHIFT) + Info.KEY];
-    if (offset === 0) this.maskOf(slot).readKey(this.#slots.info[(slot << INFO_SHIFT) + Info.POSITION], into);
-    else unpackSparse(this.#heap.words, offset, into);
-  }
-
-  /** A flow's identifier in a new array, or null. */
-  ufidOf(slot: number): Uint8Array | null {
-    return this.#ufids.read(slot);
-  }
-
-  packetsOf(slot: number): number {
-    return this.#slots.stats[(slot << STATS_SHIFT) + Stats.PACKETS];
-  }
-
-  bytesOf(slot: number): number {
-    return this.#slots.stats[(slot << STATS_SHIFT) + Stats.BYTES];
-  }
-
-  /** When a packet last fell to the flow, in milliseconds of the caller's monotonic clock; 0 for never. */
-  usedMsOf(slot: number): number {
-    return this.#slots.stats[(slot << STATS_SHIFT) + Stats.USED_MS];
-  }
-
-  tcpFlagsOf(slot: number): number {
-    return this.#slots.info[(slot << INFO_SHIFT) + Info.TCP_FLAGS];
-  }
-
-  /** Called by masks when they move an entry. */
-  moved(slot: number, position: number): void {
-    this.#slots.info[(slot << INFO_SHIFT) + Info.POSITION] = position;
   }
 
   /** The flow of this mask that the masked key falls to, or -1. */
@@ -535,11 +375,10 @@ export class FlowTable implements EntryPositions {
       this.#ufids.resize(this.#slots.capacity);
       slot = this.#slots.take();
     }
-    if (slot >= this.#highest) this.#highest = slot + 1;
     const mask = this.#masks.take(flow.mask, this.#masked);
     const at = slot << INFO_SHIFT;
     this.#slots.info[at + Info.MASK] = mask.id;
-    mask.insert(this.#masked, slot, this);
+    mask.insert(this.#masked, slot, this.#slots);
     this.#masks.flowAdded(mask, this.portOf(slot));
     if (flow.actions.length > 0) {
       this.#slots.info[at + Info.ACTIONS] = this.#heap.store(flow.actions, flow.actions.length);

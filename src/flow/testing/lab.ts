@@ -1,5 +1,5 @@
 /** For tests: a datapath in memory that writes down all that leaves it. */
-import { Batch, ClonePool, type Packet, PacketPool } from '../../net/index.ts';
+import { Batch, ClonePool, type Packet, PacketPool, toKeyPort } from '../../net/index.ts';
 import { validateActions } from '../actions/validate.ts';
 import { Datapath, type DatapathOptions } from '../datapath.ts';
 import type { FlowHooks } from '../engine/hooks.ts';
@@ -94,7 +94,7 @@ export class FlowLab {
     change(packet);
     const batch = new Batch();
     batch.push(packet);
-    this.datapath.receive(batch, port, l3Type);
+    this.datapath.receive(batch, toKeyPort(port), l3Type);
   }
 
   /** Run actions over a frame under a flow that matches its port, and give back what was sent. */

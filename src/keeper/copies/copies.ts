@@ -4,7 +4,7 @@
  */
 import type { LoopHandler, Poller } from '../../host/index.ts';
 import { Clock, ClockId } from '../../host/sys/index.ts';
-import { Packet, type Region } from '../../net/index.ts';
+import { Packet, type PortId, type Region } from '../../net/index.ts';
 import { CopyChannel, cpuParts, type FrameCopy } from '../../offload/index.ts';
 import { type KeeperHost, messageOf } from '../contract.ts';
 import type { PortPrograms } from '../ports/port.ts';
@@ -22,18 +22,18 @@ export interface CopyTakers {
   /** Whether there is somebody. */
   readonly areThere: boolean;
   /** Most bytes that are wanted of frames of a port; 0 for none. @param isOut of those that go out */
-  wantedBytes(portId: number, isOut: boolean): number;
+  wantedBytes(portId: PortId, isOut: boolean): number;
   /** A frame that came in or went out. @param missingBytes how many of it are not here */
-  offer(packet: Packet, portId: number, isOut: boolean, missingBytes: number): void;
+  offer(packet: Packet, portId: PortId, isOut: boolean, missingBytes: number): void;
   /** So many were wanted, and could not be copied. */
-  lose(portId: number, isOut: boolean, packets: number): void;
+  lose(portId: PortId, isOut: boolean, packets: number): void;
   /** Whether copies can be made may be another than before: they are to ask by {@link CaptureCopies.changed}. */
   changed(): void;
 }
 
 /** What of the copies of one port is known. */
 interface CopiedPort {
-  readonly id: number;
+  readonly id: PortId;
   lostIn: number;
   lostOut: number;
 }

@@ -16,6 +16,7 @@
  */
 import type { Program } from '../../bpf/index.ts';
 import type { PuntClaim } from '../../host/index.ts';
+import type { InterfaceIndex } from '../../net/index.ts';
 import type { Attachment, ForeignProgram, Hook } from '../../offload/index.ts';
 import type { KeptPort } from '../contract.ts';
 import type { LeftPrograms, ProgramHolder } from '../left/kept.ts';
@@ -33,7 +34,7 @@ const OVERLOAD_MS = 60_000;
 
 export class PortPrograms implements Watched {
   readonly port: KeptPort;
-  readonly ifindex: number;
+  readonly ifindex: InterfaceIndex;
   /** The other end is this host itself: a TAP. What the kernel sends comes to Millrace. */
   readonly isTap: boolean;
   /** What others have set about its interface, as far as XDP depends on it. */
@@ -63,7 +64,7 @@ export class PortPrograms implements Watched {
   /** What a former process left on its interface; null when that was nothing. */
   left: LeftPrograms | null = null;
 
-  constructor(port: KeptPort, ifindex: number, isTap: boolean, holder: ProgramHolder) {
+  constructor(port: KeptPort, ifindex: InterfaceIndex, isTap: boolean, holder: ProgramHolder) {
     this.holder = holder;
     this.port = port;
     this.ifindex = ifindex;

@@ -4,7 +4,7 @@
  * interface-changes.ts is what is changed for them.
  */
 import { type PuntRecord, withRouteClient } from '../../host/index.ts';
-import type { Batch, Packet } from '../../net/index.ts';
+import type { Batch, InterfaceIndex, Packet, PortId } from '../../net/index.ts';
 import { type KeeperHost, type KeptPort, messageOf } from '../contract.ts';
 import { transientHolder } from '../left/kept.ts';
 import type { Takeover } from '../left/takeover.ts';
@@ -30,7 +30,7 @@ export class KeptPorts implements Iterable<PortPrograms> {
   readonly #takeover: Takeover;
   readonly #puntPath: PuntPath;
   readonly #tables: TableSet;
-  readonly #ports = new Map<number, PortPrograms>();
+  readonly #ports = new Map<PortId, PortPrograms>();
   readonly #upkeep: PortUpkeep;
   readonly #shares: PuntShares;
 
@@ -48,27 +48,27 @@ export class KeptPorts implements Iterable<PortPrograms> {
   }
 
   /** What the kernel does for a port of the switch, in short; null when it does nothing. */
-  summaryOf(portId: number): PortSummary | null {
+  summaryOf(portId: PortId): PortSummary | null {
     const one = this.#ports.get(portId);
     return one === undefined ? null : { hook: one.hook, reason: one.why, pending: one.awaitsXdp };
   }
 
   /** Packets of a port of the switch come up in vain. */
-  holdBack(portId: number): void {
+  holdBack(portId: PortId): void {
     this.#ports.get(portId)?.share?.holdBack(performance.now());
   }
 
   /** By the switch's number. */
-  of(portId: number): PortPrograms | undefined {
+  of(portId: PortId): PortPrograms | undefined {
     return this.#ports.get(portId);
   }
 
   /** Id of the port with an interface; -1 for none. */
-  idOf(ifindex: number): number {
+  idOf(ifindex: InterfaceIndex): PortId | -1 {
     return this.#withInterface(ifindex)?.port.id ?? -1;
   }
 
-  #withInterface(ifindex: number): PortPrograms | undefined {
+  #withInterface(ifindex: InterfaceIndex): PortPrograms | undefined {
     for (const one of this.#ports.values()) if (one.ifindex === ifindex) return one;
     return undefined;
   }
@@ -83,7 +83,7 @@ export class KeptPorts implements Iterable<PortPrograms> {
    * Put a program on a port, and take its punted packets.
    * @returns null, or why its packets must come by another way
    */
-  begin(port: KeptPort, ifindex: number): string | null {
+  begin(port: KeptPort, ifindex: InterfaceIndex): string | null {
     const one = new PortPrograms(port, ifindex, false, this.#takeover.holder);
     try {
       const base = this.#puntPath.openForPorts();
@@ -136,7 +136,7 @@ export class KeptPorts implements Iterable<PortPrograms> {
   }
 
   /** A TAP is there: its descriptor is read as ever, and programs may carry its flows past it. */
-  beginTap(port: KeptPort, ifindex: number): void {
+  beginTap(port: KeptPort, ifindex: InterfaceIndex): void {
     // It ends with the process, and its programs with it.
     const one = new PortPrograms(port, ifindex, true, transientHolder);
     port.onWorkedOff = (packets) => {
@@ -204,7 +204,7 @@ export class KeptPorts implements Iterable<PortPrograms> {
   }
 
   /** Packets that programs had handed up and that have not come. */
-  lost(ifindex: number, packets: number): void {
+  lost(ifindex: InterfaceIndex, packets: number): void {
     const one = this.#withInterface(ifindex);
     if (one === undefined) return;
     one.lostPunts += packets;

@@ -19,6 +19,7 @@ import {
   SK_BUFF,
   TC,
 } from '../../bpf/index.ts';
+import type { InterfaceIndex } from '../../net/index.ts';
 import { emitPunt, emitWithinShare, MAXIMUM_IFINDEX, type ShareWords } from '../../offload/index.ts';
 
 const Count: ShareWords = { handedUp: 0, workedOff: 1, share: 2, refused: 3 };
@@ -45,7 +46,7 @@ export class BaseProgram {
   }
 
   /** A port begins: nothing of its interface is on its way. */
-  begin(ifindex: number): void {
+  begin(ifindex: InterfaceIndex): void {
     if (ifindex > MAXIMUM_IFINDEX) return;
     const handedUp = Atomics.load(this.#counts, ifindex * COUNT_WORDS + Count.handedUp);
     Atomics.store(this.#counts, ifindex * COUNT_WORDS + Count.workedOff, handedUp);
@@ -53,12 +54,12 @@ export class BaseProgram {
   }
 
   /** A port ends. */
-  end(ifindex: number): void {
+  end(ifindex: InterfaceIndex): void {
     this.#seen.delete(ifindex);
   }
 
   /** The engine is done with packets of a port. Those that another program handed up are not in the count. */
-  workedOff(ifindex: number, packets: number): void {
+  workedOff(ifindex: InterfaceIndex, packets: number): void {
     if (ifindex > MAXIMUM_IFINDEX) return;
     const at = ifindex * COUNT_WORDS;
     const counts = this.#counts;
@@ -87,19 +88,19 @@ export class BaseProgram {
   }
 
   /** Packets that went up and are not known to have come. */
-  underWay(ifindex: number): number {
+  underWay(ifindex: InterfaceIndex): number {
     if (ifindex > MAXIMUM_IFINDEX) return 0;
     const at = ifindex * COUNT_WORDS;
     const worked = this.#counts[at + Count.workedOff];
     return Math.max(0, (Atomics.load(this.#counts, at + Count.handedUp) - worked) | 0);
   }
 
-  setShare(ifindex: number, packets: number): void {
+  setShare(ifindex: InterfaceIndex, packets: number): void {
     if (ifindex <= MAXIMUM_IFINDEX) Atomics.store(this.#counts, ifindex * COUNT_WORDS + Count.share, packets);
   }
 
   /** Packets of a port that were dropped beyond its share (32 bits). */
-  refused(ifindex: number): number {
+  refused(ifindex: InterfaceIndex): number {
     return ifindex > MAXIMUM_IFINDEX ? 0 : Atomics.load(this.#counts, ifindex * COUNT_WORDS + Count.refused);
   }
 

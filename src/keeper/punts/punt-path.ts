@@ -11,7 +11,7 @@ import {
   type PuntTrouble,
   type Timer,
 } from '../../host/index.ts';
-import { BATCH_SIZE } from '../../net/index.ts';
+import { BATCH_SIZE, type InterfaceIndex } from '../../net/index.ts';
 import type { Marks } from '../../offload/index.ts';
 import { type KeeperHost, messageOf } from '../contract.ts';
 import { puntNameOf, puntPathOf } from '../left/pin-place.ts';
@@ -158,7 +158,7 @@ export class PuntPath implements Marks {
   }
 
   /** @returns the interface that programs redirect to @throws SystemError, as openPuntChannel */
-  open(): number {
+  open(): InterfaceIndex {
     return this.#channelOf().interfaceIndex;
   }
 
@@ -169,11 +169,11 @@ export class PuntPath implements Marks {
   }
 
   /** Take the packets that come up of an interface. @throws RangeError when somebody has them already */
-  claim(ifindex: number, handler: PuntHandler): PuntClaim {
+  claim(ifindex: InterfaceIndex, handler: PuntHandler): PuntClaim {
     return this.#channelOf().claim(ifindex, handler);
   }
 
-  disclaim(ifindex: number): void {
+  disclaim(ifindex: InterfaceIndex): void {
     this.#channel?.disclaim(ifindex);
   }
 

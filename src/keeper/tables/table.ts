@@ -13,6 +13,7 @@
  * Neighbours: tables.ts keeps all of them, left/ has what was left.
  */
 import type { FlowSource } from '../../flow/index.ts';
+import type { PortId } from '../../net/index.ts';
 import {
   FlowOffload,
   type Installation,
@@ -45,7 +46,7 @@ export interface TableRoom {
   /** Where programs and tables are made. */
   readonly workshop: Workshop;
   /** Why programs cannot have a port of the switch, as the rest of a sentence that begins with it; null when that is not known. */
-  absenceOf(portId: number): string | null;
+  absenceOf(portId: PortId): string | null;
 }
 
 type State =
@@ -87,7 +88,7 @@ export class KeptTable {
       install: (installation) => this.#install(installation),
       refused: (refusal, hookIsLost) => this.#refused(refusal, hookIsLost),
       copiesRefused: ({ reason }) => copies.refused(reason),
-      masksFull: (number, masks) => this.#masksFull(source.portIdOf(number), masks),
+      masksFull: (number, masks) => this.#masksFull(number === -1 ? -1 : source.portIdOf(number), masks),
       lost: (ifindex, packets) => ports.lost(ifindex, packets),
       absence: (number) => this.#absenceOf(source.portIdOf(number)),
       mostUnderWay: MOST_UNDER_WAY,
@@ -127,7 +128,9 @@ export class KeptTable {
   }
 
   /** Why a port of the switch is not among its ports, as the rest of a sentence that begins with the port; null when that is not known. */
-  #absenceOf(portId: number): string | null {
+  #absenceOf(portId: PortId | -1): string | null {
+    // It is none of the switch's, such as a tunnel.
+    if (portId === -1) return null;
     const by = this.#room.ports.of(portId)?.source ?? null;
     if (by !== null && by !== this) return `is decided about by ${by.source.name}`;
     return this.#room.absenceOf(portId);
@@ -204,9 +207,10 @@ export class KeptTable {
 
   #recall({ ifindex, outputs, key }: LeftFlow): void {
     const { ports } = this.#room;
-    const portId = ports.idOf(ifindex);
-    const outputPortIds = (outputs ?? []).map((output) => ports.idOf(output));
-    if (portId !== -1 && !outputPortIds.includes(-1)) this.source.recall?.({ portId, outputPortIds, key });
+    const portId = ifindex === 0 ? -1 : ports.idOf(ifindex);
+    const ids = (outputs ?? []).map((output) => ports.idOf(output));
+    const outputPortIds = ids.flatMap((id) => (id === -1 ? [] : [id]));
+    if (portId !== -1 && outputPortIds.length === ids.length) this.source.recall?.({ portId, outputPortIds, key });
   }
 
   /** Whenever the process is killed, what runs is pinned: it is pinned first, and is what the next one takes up when it runs everywhere. */
@@ -256,9 +260,9 @@ export class KeptTable {
     host.log('a program was refused', { listing: refusal.listing, log: refusal.log });
   }
 
-  #masksFull(portId: number, masks: number): void {
+  #masksFull(portId: PortId | -1, masks: number): void {
     const { host } = this.#room;
-    const name = host.portOf(portId)?.name ?? '';
+    const name = portId === -1 ? '' : (host.portOf(portId)?.name ?? '');
     const whose = name === '' ? '' : `, ${masks} of them for port ${name}`;
     const what = `flows of ${this.source.name} ask for more masks than the kernel looks up${whose}`;
     host.warn(`${what}: those that carry most are there, the others in the engine`, name);

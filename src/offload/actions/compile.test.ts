@@ -11,6 +11,7 @@ import {
   validateActions,
 } from '../../flow/index.ts';
 import { listWith, validActions } from '../../flow/testing/arbitraries.ts';
+import { toInterfaceIndex } from '../../net/index.ts';
 import { compileActions } from './compile.ts';
 import type { CompileContext, OffloadHook } from './contract.ts';
 import type { Step } from './shape.ts';
@@ -23,7 +24,8 @@ const TAGGED = 'in_port(1),recirc_id(0),eth(),eth_type(0x8100),vlan(vid=5,pcp=0)
 function context(hook: OffloadHook): CompileContext {
   return {
     hook,
-    port: (number) => (number > 9 ? null : { ifindex: 100 + number, ingress: number === 9, xdp: number < 8 }),
+    port: (number) =>
+      number > 9 ? null : { ifindex: toInterfaceIndex(100 + number), ingress: number === 9, xdp: number < 8 },
   };
 }
 
@@ -198,7 +200,7 @@ test.each([
   ['push_vlan(vid=5,pcp=0)', `drop(${Drop.FLOW})`],
 ])('an output to a port whose link is down is left out: %s', (actions, steps) => {
   const given: Partial<CompileContext> = {
-    port: (number) => ({ ifindex: 100 + number, ingress: false, xdp: true, isDown: number === 3 }),
+    port: (number) => ({ ifindex: toInterfaceIndex(100 + number), ingress: false, xdp: true, isDown: number === 3 }),
   };
   const compiled = compile(ANY_IP, actions, 'tc', given);
   expect('reason' in compiled ? compiled.reason : compiled.shape.id.split(' | ')[1]).toBe(steps);
@@ -225,7 +227,7 @@ test.each(Object.keys(ACTIONS) as ActionName[])(
   (name) => {
     let carried = 0;
     const flows = fc.constantFrom(TCP, ANY_IP, TAGGED, IPV6, LABELLED);
-    const port = (number: number) => ({ ifindex: 100 + number, ingress: false, xdp: true });
+    const port = (number: number) => ({ ifindex: toInterfaceIndex(100 + number), ingress: false, xdp: true });
     fc.assert(
       fc.property(listWith(name), flows, fc.constantFrom('tc', 'xdp'), fc.boolean(), (list, flow, hook, hasEnd) => {
         const { key, mask } = parseFlowKey(flow);

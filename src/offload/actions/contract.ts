@@ -3,6 +3,7 @@
  * shape and parameters, or says why not; `emitShape` (emit.ts) writes the code of a shape, once for all flows that share it.
  */
 import type { Address, Label, MapReference } from '../../bpf/index.ts';
+import type { InterfaceIndex, KeyPort } from '../../net/index.ts';
 import type { Shape } from './shape.ts';
 
 /** Where a program hangs: "tc" is sched_cls on TCX, "xdp" is XDP. */
@@ -10,7 +11,7 @@ export type OffloadHook = 'tc' | 'xdp';
 
 /** What a port number is, for the kernel. */
 export interface OutputTarget {
-  readonly ifindex: number;
+  readonly ifindex: InterfaceIndex;
   /** Frames for it come in at the interface instead of going out (BPF_F_INGRESS): a port whose other end is the host itself. */
   readonly ingress: boolean;
   /** Whether XDP may send frames to it. */
@@ -23,9 +24,9 @@ export interface OutputTarget {
 export interface CompileContext {
   readonly hook: OffloadHook;
   /** The interface of a port; null when eBPF cannot reach it, and a flow that sends there is refused. */
-  port(number: number): OutputTarget | null;
+  port(number: KeyPort): OutputTarget | null;
   /** Why there is no interface, as the rest of a sentence that begins with the port; 'has no interface' when left out. */
-  absenceOf?(number: number): string;
+  absenceOf?(number: KeyPort): string;
   /** Whether a packet that was changed, is looked up again and not found can go on in the engine from there; false when left out. */
   readonly resumes?: boolean;
   /** Whether programs reach the table of connections; flows that track packets are refused otherwise. False when left out. */

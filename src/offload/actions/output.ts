@@ -1,6 +1,7 @@
 /** OUTPUT and TRUNC as eBPF: the packet is given away, or a copy of it is sent. */
 import { at, R0, R1, R2, R3, R6, R7, SK_BUFF, XDP } from '../../bpf/index.ts';
 import { REDIRECT_MARK } from '../../host/index.ts';
+import { toKeyPort } from '../../net/index.ts';
 import type { ListCompiler } from './compile.ts';
 import { emitLength } from './length.ts';
 import type { StepCode } from './shape.ts';
@@ -18,7 +19,7 @@ const SAFE_LIMIT_BYTES = 256;
 export function compileOutput(list: ListCompiler, words: Int32Array, at: number): boolean {
   const { context, checks } = list.all;
   const { state } = list;
-  const port = words[at + 1] >>> 0;
+  const port = toKeyPort(words[at + 1]);
   const target = context.port(port);
   if (target === null) {
     return list.refuse(`output to port ${port}, which ${context.absenceOf?.(port) ?? 'has no interface'}`);

@@ -1,4 +1,5 @@
 /** The table of all steps, and what is read off it: the ids of shapes, where their flows send packets, and whether they look them up again. */
+import { type InterfaceIndex, isInterfaceIndex } from '../../net/index.ts';
 import { length } from './check-length.ts';
 import type { OffloadHook } from './contract.ts';
 import { forget, track, translate } from './ct.ts';
@@ -72,10 +73,11 @@ function parameterWords(steps: readonly Step[]): number {
  * The interfaces that a flow sends packets to, read back from its parameters: for flows of a former process, of which nothing else is known.
  * @returns their indexes in the order of the actions; null when its steps are not those of this process
  */
-export function outputsOf(shape: Shape, parameters: ArrayLike<number>): number[] | null {
+export function outputsOf(shape: Shape, parameters: ArrayLike<number>): InterfaceIndex[] | null {
   const isKnown = shape.steps.every(({ kind }) => kind in STEPS);
   if (!isKnown || parameterWords(shape.steps) !== shape.parameterWords) return null;
-  return outputsIn(shape.steps, parameters, 0);
+  const outputs = outputsIn(shape.steps, parameters, 0);
+  return outputs.every(isInterfaceIndex) ? outputs : null;
 }
 
 function outputsIn(steps: readonly Step[], parameters: ArrayLike<number>, from: number): number[] {

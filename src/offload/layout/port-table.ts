@@ -1,5 +1,6 @@
 /** Ports as TypeScript writes them, and the counters that programs keep of each. */
 
+import { type InterfaceIndex, type KeyPort, toInterfaceIndex, toKeyPort } from '../../net/index.ts';
 import { MAXIMUM_IFINDEX, MAXIMUM_PORTS } from './limits.ts';
 import type { OffloadMaps } from './maps.ts';
 import {
@@ -35,9 +36,9 @@ export interface PortCounters {
 
 /** One port. */
 export interface PortRecord {
-  readonly ifindex: number;
-  readonly number: number;
-  readonly puntIfindex: number;
+  readonly ifindex: InterfaceIndex;
+  readonly number: KeyPort;
+  readonly puntIfindex: InterfaceIndex | 0;
   /** Or-ed {@link PortFlag}, but for ON and HELD. */
   readonly flags: number;
   /** 0 for frames of any length. */
@@ -59,10 +60,10 @@ const NAMES = [
 const IS_PORT = PortFlag.ON | PortFlag.HELD;
 
 /** Interfaces whose packets programs look at by these tables. */
-export function interfacesIn({ ports }: OffloadMaps): number[] {
-  const found: number[] = [];
+export function interfacesIn({ ports }: Pick<OffloadMaps, 'ports'>): InterfaceIndex[] {
+  const found: InterfaceIndex[] = [];
   for (let ifindex = 1; ifindex <= MAXIMUM_IFINDEX; ifindex += 1) {
-    if ((ports[ifindex * PORT_WORDS + PortWord.FLAGS] & IS_PORT) !== 0) found.push(ifindex);
+    if ((ports[ifindex * PORT_WORDS + PortWord.FLAGS] & IS_PORT) !== 0) found.push(toInterfaceIndex(ifindex));
   }
   return found;
 }
@@ -75,10 +76,10 @@ export function liftShares(maps: OffloadMaps): void {
 export class PortTable {
   readonly #maps: Pick<OffloadMaps, 'ports' | 'cpus' | 'sizes'>;
   /** Places of counters by ifindex. */
-  readonly #lanes = new Map<number, number>();
+  readonly #lanes = new Map<InterfaceIndex, number>();
   readonly #free: number[] = [];
   /** Punts that nobody has had, by ifindex, until somebody asks. */
-  readonly #lost = new Map<number, number>();
+  readonly #lost = new Map<InterfaceIndex, number>();
 
   constructor(maps: Pick<OffloadMaps, 'ports' | 'cpus' | 'sizes'>) {
     this.#maps = maps;
@@ -86,11 +87,10 @@ export class PortTable {
   }
 
   /** Take over the ports that another process has left. @returns their interfaces */
-  adopt(): number[] {
+  adopt(): InterfaceIndex[] {
     const { ports } = this.#maps;
-    for (let ifindex = 1; ifindex <= MAXIMUM_IFINDEX; ifindex += 1) {
+    for (const ifindex of interfacesIn(this.#maps)) {
       const at = ifindex * PORT_WORDS;
-      if ((ports[at + PortWord.FLAGS] & IS_PORT) === 0) continue;
       const lane = ports[at + PortWord.LANE] & (MAXIMUM_PORTS - 1);
       const place = this.#free.indexOf(lane);
       if (place === -1) continue;
@@ -103,27 +103,27 @@ export class PortTable {
   }
 
   /** The number of a port in flow keys. */
-  numberOf(ifindex: number): number {
-    return this.#maps.ports[ifindex * PORT_WORDS + PortWord.NUMBER];
+  numberOf(ifindex: InterfaceIndex): KeyPort {
+    return toKeyPort(this.#maps.ports[ifindex * PORT_WORDS + PortWord.NUMBER] >>> 0);
   }
 
   /** Interfaces that are looked at. */
-  ifindexes(): number[] {
+  ifindexes(): InterfaceIndex[] {
     return [...this.#lanes.keys()];
   }
 
   /** Whether an interface is a port. */
-  has(ifindex: number): boolean {
+  has(ifindex: InterfaceIndex): boolean {
     return this.#lanes.has(ifindex);
   }
 
   /** Whether everything goes up from a port. */
-  isHeld(ifindex: number): boolean {
+  isHeld(ifindex: InterfaceIndex): boolean {
     return (this.#maps.ports[ifindex * PORT_WORDS + PortWord.FLAGS] & PortFlag.HELD) !== 0;
   }
 
   /** From now on everything goes up from a port, or no longer. */
-  hold(ifindex: number, isHeld: boolean): void {
+  hold(ifindex: InterfaceIndex, isHeld: boolean): void {
     if (!this.#lanes.has(ifindex)) return;
     const { ports } = this.#maps;
     const at = ifindex * PORT_WORDS + PortWord.FLAGS;
@@ -135,7 +135,7 @@ export class PortTable {
    * returns.
    * @param isPassed whether that is asked of what XDP has passed on to tc, too
    */
-  isClear(ifindex: number, isPassed: boolean): boolean {
+  isClear(ifindex: InterfaceIndex, isPassed: boolean): boolean {
     // A packet that goes up from tc counts as arrived there when it is counted as handed up.
     if (isPassed && !this.hasArrived(ifindex)) return false;
     const { ports } = this.#maps;
@@ -145,7 +145,7 @@ export class PortTable {
   }
 
   /** Whether all that XDP has passed on has been counted at tc. */
-  hasArrived(ifindex: number): boolean {
+  hasArrived(ifindex: InterfaceIndex): boolean {
     const { ports } = this.#maps;
     const at = ifindex * PORT_WORDS;
     const arrived = Atomics.load(ports, at + PortWord.ARRIVED);
@@ -177,14 +177,14 @@ export class PortTable {
   }
 
   /** How long packets may be that are sent by an interface at which none is looked at; 0 for any length. */
-  setMtu(ifindex: number, mtuBytes: number): void {
+  setMtu(ifindex: InterfaceIndex, mtuBytes: number): void {
     if (!(ifindex > 0 && ifindex <= MAXIMUM_IFINDEX) || this.#lanes.has(ifindex)) return;
     const mtu = mtuBytes < ANY_LENGTH ? mtuBytes : 0;
     Atomics.store(this.#maps.ports, ifindex * PORT_WORDS + PortWord.FLAGS, mtu << MTU_SHIFT);
   }
 
   /** No packet of the interface is looked at any more. */
-  remove(ifindex: number): void {
+  remove(ifindex: InterfaceIndex): void {
     const lane = this.#lanes.get(ifindex);
     if (lane === undefined) return;
     Atomics.store(this.#maps.ports, ifindex * PORT_WORDS + PortWord.FLAGS, 0);
@@ -193,12 +193,12 @@ export class PortTable {
   }
 
   /** Packets that went up so far, as programs count them (32 bits). */
-  punted(ifindex: number): number {
+  punted(ifindex: InterfaceIndex): number {
     return Atomics.load(this.#maps.ports, ifindex * PORT_WORDS + PortWord.PUNTED);
   }
 
   /** The engine is done with some more packets of a port. Those that came before the program did are not in its count of punts. */
-  drained(ifindex: number, packets: number): void {
+  drained(ifindex: InterfaceIndex, packets: number): void {
     const { ports } = this.#maps;
     const at = ifindex * PORT_WORDS;
     const drained = (ports[at + PortWord.DRAINED] + packets) >>> 0;
@@ -207,7 +207,7 @@ export class PortTable {
   }
 
   /** One number that changes with each packet that goes up or is worked off. */
-  activity(ifindex: number): number {
+  activity(ifindex: InterfaceIndex): number {
     const { ports } = this.#maps;
     const at = ifindex * PORT_WORDS;
     const moved = Math.imul(ports[at + PortWord.PUNTED], 3) + Math.imul(ports[at + PortWord.DRAINED], 5);
@@ -215,7 +215,7 @@ export class PortTable {
   }
 
   /** Nothing moves: what has not come by now was lost. */
-  resign(ifindex: number): void {
+  resign(ifindex: InterfaceIndex): void {
     const { ports } = this.#maps;
     const at = ifindex * PORT_WORDS;
     this.resignBeyond(ifindex, 0);
@@ -225,7 +225,7 @@ export class PortTable {
   }
 
   /** Of the punts that have not come, so many may still be under way: the others were lost. */
-  resignBeyond(ifindex: number, mostUnderWay: number): void {
+  resignBeyond(ifindex: InterfaceIndex, mostUnderWay: number): void {
     const { ports } = this.#maps;
     const at = ifindex * PORT_WORDS;
     const drained = Atomics.load(ports, at + PortWord.DRAINED);
@@ -236,41 +236,41 @@ export class PortTable {
   }
 
   /** Packets that went up and are not known to have come. */
-  underWay(ifindex: number): number {
+  underWay(ifindex: InterfaceIndex): number {
     const drained = Atomics.load(this.#maps.ports, ifindex * PORT_WORDS + PortWord.DRAINED);
     return Math.max(0, (this.punted(ifindex) - drained) | 0);
   }
 
   /** Of the first so many that went up, those that are not known to have come were lost. */
-  resignTo(ifindex: number, punted: number): void {
+  resignTo(ifindex: InterfaceIndex, punted: number): void {
     if (!this.#lanes.has(ifindex)) return;
     const underWay = (this.punted(ifindex) - punted) | 0;
     this.resignBeyond(ifindex, Math.max(0, underWay));
   }
 
   /** From now on at most so many packets of a port are on their way up at a time. */
-  setShare(ifindex: number, packets: number): void {
+  setShare(ifindex: InterfaceIndex, packets: number): void {
     if (this.#lanes.has(ifindex)) Atomics.store(this.#maps.ports, ifindex * PORT_WORDS + PortWord.SHARE, packets);
   }
 
   /** Packets of a port that were dropped because as many as its share were on their way, as programs count them (32 bits). */
-  refused(ifindex: number): number {
+  refused(ifindex: InterfaceIndex): number {
     return Atomics.load(this.#maps.ports, ifindex * PORT_WORDS + PortWord.REFUSED);
   }
 
   /** Whether what goes up of a port does so by the descriptor of a TAP. */
-  isTap(ifindex: number): boolean {
+  isTap(ifindex: InterfaceIndex): boolean {
     return (this.#maps.ports[ifindex * PORT_WORDS + PortWord.FLAGS] & PortFlag.EGRESS) !== 0;
   }
 
   /** How many punts of a port were lost since this was last asked. */
-  takeLost(ifindex: number): number {
+  takeLost(ifindex: InterfaceIndex): number {
     const lost = this.#lost.get(ifindex) ?? 0;
     this.#lost.delete(ifindex);
     return lost;
   }
 
-  counters(ifindex: number): PortCounters | null {
+  counters(ifindex: InterfaceIndex): PortCounters | null {
     const lane = this.#lanes.get(ifindex);
     if (lane === undefined) return null;
     const { sizes, cpus } = this.#maps;

@@ -2,6 +2,7 @@
  * What one process tells the next of its tables, and taking over those that a former process has left working. Its entries are read back; a flow that is put again with the same mask, key
  * and actions claims its entry, counters included, and what nobody claims (left-flows.ts) is removed in the end. Programs go on meanwhile.
  */
+import type { InterfaceIndex, KeyPort } from '../../net/index.ts';
 import type { Shape } from '../actions/shape.ts';
 import type { HashSecrets } from '../layout/hash.ts';
 import { PROBES } from '../layout/limits.ts';
@@ -68,7 +69,9 @@ export function adoptEntries(
   }
   entries.adopt(used.size, maps.sizes.entries);
   for (const entry of used) hold(placement, states, entry);
-  const numbers = new Map(ports.adopt().map((ifindex): [number, number] => [ports.numberOf(ifindex), ifindex]));
+  const numbers = new Map(
+    ports.adopt().map((ifindex): [KeyPort, InterfaceIndex] => [ports.numberOf(ifindex), ifindex]),
+  );
   const left = new LeftFlows(placement, states, numbers);
   left.removeWhere(({ recirculates }) => recirculates);
   return left;

@@ -2,7 +2,7 @@
  * At which hooks a flow of the table is, or why at none. Flows for which there is no room now are tried again. Neighbours: flow-offload.ts hears
  * what happens to flows and ports, placement.ts writes entries.
  */
-import { type FlowMask, type FlowTable, KEY_WORDS, TAG_PRESENT, Word } from '../../flow/index.ts';
+import { type FlowMask, type FlowTable, inPortOf, KEY_WORDS, TAG_PRESENT, Word } from '../../flow/index.ts';
 import type { CompileContext, OffloadHook } from '../actions/contract.ts';
 import { type Absence, Lasts, never } from './absence.ts';
 import type { HookState } from './hook-state.ts';
@@ -161,7 +161,7 @@ export class FlowHooks {
     for (let i = 0; i < KEY_WORDS; i += 1) key[i] &= mask.words[i];
     const plan = this.#planOf(mask, key);
     const isOnePort = mask.words[Word.IN_PORT] === 0xffff_ffff;
-    const port = isOnePort ? ports.byNumber(key[Word.IN_PORT]) : undefined;
+    const port = isOnePort ? ports.byNumber(inPortOf(key)) : undefined;
     const unfit = this.#unfit(plan, key, isOnePort, port);
     if (unfit !== null) {
       this.#takeOut(slot);
@@ -220,7 +220,8 @@ export class FlowHooks {
       if ((key[plan.zeroIndex[i]] & plan.zeroValues[i]) !== 0) return zeroReason(plan.zeroIndex[i]);
     }
     if (!isOnePort) return this.#context.tc.ports === 0 ? NO_PORT : null;
-    if (port === undefined) return `port ${key[Word.IN_PORT]} ${this.#context.ports.absenceOf(key[Word.IN_PORT])}`;
+    const number = inPortOf(key);
+    if (port === undefined) return `port ${number} ${this.#context.ports.absenceOf(number)}`;
     return port.hook === null ? `packets of port ${port.number} go to the engine` : null;
   }
 }

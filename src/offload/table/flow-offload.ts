@@ -5,6 +5,7 @@
  */
 import { possibleCpus, tickClock } from '../../bpf/index.ts';
 import type { FlowObserver, FlowTable } from '../../flow/index.ts';
+import type { InterfaceIndex, KeyPort } from '../../net/index.ts';
 import type { CompileContext } from '../actions/contract.ts';
 import type { ConnectionReferences } from '../connections/maps.ts';
 import type { CopyMaps } from '../copies/layout.ts';
@@ -19,17 +20,19 @@ import type { Observer } from '../program/plan.ts';
 import type { Stage } from '../program/stage.ts';
 import { atOnce, type Workshop } from '../workshop/workshop.ts';
 import { adoptEntries } from './adopt.ts';
+import { CountSync } from './count-sync.ts';
+import type { OrderOptions } from './endings.ts';
 import { FlowHooks } from './flow-hooks.ts';
 import { HookState } from './hook-state.ts';
 import type { LeftFlow, LeftFlows } from './left-flows.ts';
+import { LostPunts, type LostPuntsOptions } from './lost-punts.ts';
 import { MaskShares } from './mask-shares.ts';
 import { freeNumbers } from './numbers.ts';
-import type { OrderOptions } from './order.ts';
 import { Placement } from './placement.ts';
 import { isSamePort, type OffloadPort, OffloadPorts } from './ports.ts';
 import { type Installation, Programs } from './programs.ts';
 
-export interface FlowOffloadOptions extends OrderOptions {
+export interface FlowOffloadOptions extends OrderOptions, LostPuntsOptions {
   readonly table: FlowTable;
   /** Attach and pin programs. When it throws, the former stay in use, and poll throws the same. */
   install(installation: Installation): void;
@@ -39,14 +42,10 @@ export interface FlowOffloadOptions extends OrderOptions {
   copiesRefused?(refusal: Refused): void;
   /** What was carried of a flow since it was last told. */
   carried?(slot: number, packets: number, bytes: number): void;
-  /** Packets that a port's program had handed up and that have not come: the punt channel had no room, or nobody was there. */
-  lost?(ifindex: number, packets: number): void;
   /** Flows ask for more masks than programs look up: those that carry most have a place from now on. @param port that asks for most, and how many */
-  masksFull?(port: number, masks: number): void;
-  /** Most packets that are on their way through the punt channel. Left out, what is lost is found when nothing moves on a port. */
-  readonly mostUnderWay?: number;
+  masksFull?(port: KeyPort | -1, masks: number): void;
   /** Why a port of this number was not told of, where that is known; see {@link OffloadPorts.absenceOf}. */
-  absence?(number: number): string | null;
+  absence?(number: KeyPort): string | null;
   /**
    * Whether packets that were changed and not found when they were looked up again can go on in the engine: they come up with a resume record of
    * flow/. False when left out; flows that do so are then refused.
@@ -70,14 +69,6 @@ export interface FlowOffloadOptions extends OrderOptions {
   readonly observe?: Observer;
 }
 
-/** How long nothing must move on a port until what is missing counts as lost. */
-const QUIET_MS = 20;
-/** Reading all counts takes at most one part in so many of the time, however often somebody asks. */
-const SYNC_SHARE = 8;
-/** With more flows counts are read some at a time, so many in one call of poll. */
-const SYNC_AT_ONCE = 4096;
-const SYNC_FLOWS = 512;
-
 export class FlowOffload implements FlowObserver {
   readonly table: FlowTable;
   readonly ports: OffloadPorts;
@@ -89,16 +80,10 @@ export class FlowOffload implements FlowObserver {
   readonly #portTable: PortTable;
   readonly #flows: FlowHooks;
   readonly #shares: readonly MaskShares[];
-  #quietAtMs = 0;
-  /** What was seen of each port, and how often in turn. */
-  readonly #activity = new Map<number, { readonly state: number; readonly looks: number }>();
+  readonly #lost: LostPunts;
+  readonly #counts: CountSync;
   readonly #left: LeftFlows | null;
   #refusals = 0;
-  /** When all counts were last read, and how long that took. */
-  #syncedMs = Number.NEGATIVE_INFINITY;
-  #syncTookMs = 0;
-  /** The next flow whose counts are to be read by {@link poll}; -1 for none. */
-  #syncAt = -1;
 
   /** @throws UnsupportedError, PrivilegeError, SystemError when maps cannot be made */
   constructor(options: FlowOffloadOptions) {
@@ -127,6 +112,8 @@ export class FlowOffload implements FlowObserver {
     const shapeNumbers = freeNumbers(SHAPE_NUMBERS, taken(adopt?.description.shapes));
     this.tc = new HookState('tc', maskNumbers, shapeNumbers);
     this.xdp = new HookState('xdp', maskNumbers, shapeNumbers);
+    this.#lost = new LostPunts(this.ports, this.#portTable, options);
+    this.#counts = new CountSync(this.table, this.placement, this.#states, options.nowMs);
     const programs = () => this.programs;
     const contextOf = (hook: 'tc' | 'xdp'): CompileContext => ({
       hook,
@@ -221,10 +208,9 @@ export class FlowOffload implements FlowObserver {
   }
 
   /** A port is gone, or packets of its interface are nothing to us any more. */
-  removePort(ifindex: number): void {
-    this.#tellLost(ifindex);
+  removePort(ifindex: InterfaceIndex): void {
+    this.#lost.forget(ifindex);
     this.#takeOut(ifindex);
-    this.#activity.delete(ifindex);
     const port = this.ports.remove(ifindex);
     if (port === undefined) return;
     this.#portTable.setMtu(ifindex, 0);
@@ -234,7 +220,7 @@ export class FlowOffload implements FlowObserver {
   }
 
   /** No program looks at packets of an interface any more. */
-  #takeOut(ifindex: number): void {
+  #takeOut(ifindex: InterfaceIndex): void {
     this.placement.order.removePort(ifindex);
     this.#portTable.remove(ifindex);
   }
@@ -256,27 +242,27 @@ export class FlowOffload implements FlowObserver {
   }
 
   /** The engine is done with packets of a port that programs had handed up. */
-  drained(ifindex: number, packets: number): void {
+  drained(ifindex: InterfaceIndex, packets: number): void {
     if (this.ports.get(ifindex)?.hook != null) this.#portTable.drained(ifindex, packets);
   }
 
   /** Packets of a port that programs have handed up and the engine is not known to be done with. */
-  underWay(ifindex: number): number {
+  underWay(ifindex: InterfaceIndex): number {
     return this.#portTable.has(ifindex) ? this.#portTable.underWay(ifindex) : 0;
   }
 
   /** From now on programs drop what they would hand up of a port while so many packets of it are on their way; 0 for never. */
-  setShare(ifindex: number, packets: number): void {
+  setShare(ifindex: InterfaceIndex, packets: number): void {
     this.#portTable.setShare(ifindex, packets);
   }
 
   /** Packets of a port that programs have dropped because of its share (32 bits). */
-  refusedPunts(ifindex: number): number {
+  refusedPunts(ifindex: InterfaceIndex): number {
     return this.#portTable.has(ifindex) ? this.#portTable.refused(ifindex) : 0;
   }
 
   /** Counters of a port; null for one that is not offloaded. */
-  portCounters(ifindex: number): ReturnType<PortTable['counters']> {
+  portCounters(ifindex: InterfaceIndex): ReturnType<PortTable['counters']> {
     return this.#portTable.counters(ifindex);
   }
 
@@ -325,43 +311,18 @@ export class FlowOffload implements FlowObserver {
   }
 
   statisticsWanted(slot: number): void {
-    if (slot === -1) this.#syncOften();
-    else {
-      this.placement.foldFormerOf(slot);
-      for (const state of this.#states) this.placement.syncFlow(state, slot);
-    }
-  }
-
-  /** For those who ask again and again: with many flows the counts are then as old as a few readings take. */
-  #syncOften(): void {
-    if (this.table.size > SYNC_AT_ONCE) this.syncSoon();
-    else if (this.#options.nowMs() >= this.#syncedMs + this.#syncTookMs * SYNC_SHARE) this.sync();
+    if (slot === -1) this.#counts.often();
+    else this.#counts.one(slot);
   }
 
   /** Bring packets, bytes, time and TCP flags of all flows to the flow table. */
   sync(): void {
-    const begunMs = this.#options.nowMs();
-    this.placement.foldFormer();
-    for (const state of this.#states) {
-      for (let slot = this.table.next(0); slot !== -1; slot = this.table.next(slot + 1)) {
-        this.placement.syncFlow(state, slot);
-      }
-    }
-    this.#syncedMs = this.#options.nowMs();
-    this.#syncTookMs = this.#syncedMs - begunMs;
+    this.#counts.all();
   }
 
   /** The same, little by little: {@link poll} reads some each time. */
   syncSoon(): void {
-    if (this.#syncAt === -1) this.#syncAt = 0;
-  }
-
-  #syncSome(): void {
-    for (let count = 0; this.#syncAt !== -1 && count < SYNC_FLOWS; count += 1) {
-      const slot = this.table.next(this.#syncAt);
-      if (slot !== -1) for (const state of this.#states) this.placement.syncFlow(state, slot);
-      this.#syncAt = slot === -1 ? -1 : slot + 1;
-    }
+    this.#counts.soon();
   }
 
   // Work that is due.
@@ -376,7 +337,7 @@ export class FlowOffload implements FlowObserver {
     const { order } = this.placement;
     for (const ifindex of order.heldPorts()) if (this.#hasPrograms(ifindex)) order.portBegins(ifindex);
     this.placement.poll();
-    if (nowMs >= this.#quietAtMs) this.#resign(nowMs);
+    this.#lost.poll(nowMs);
     this.#flows.recheck();
     if (this.programs.poll()) {
       order.programsChanged();
@@ -385,12 +346,12 @@ export class FlowOffload implements FlowObserver {
     // Before that there is no room.
     if (!this.programs.isGrowing) this.#flows.retry(nowMs);
     for (const shares of this.#shares) shares.poll(nowMs);
-    this.#syncSome();
+    this.#counts.poll();
     return this.#waitMs(nowMs);
   }
 
   /** Whether the programs of these tables are on a port. */
-  #hasPrograms(ifindex: number): boolean {
+  #hasPrograms(ifindex: InterfaceIndex): boolean {
     const hook = this.ports.get(ifindex)?.hook ?? null;
     return (
       this.tc.loaded !== null &&
@@ -399,33 +360,12 @@ export class FlowOffload implements FlowObserver {
   }
 
   #waitMs(nowMs: number): number {
-    if (this.#syncAt !== -1) return 0;
+    if (this.#counts.isUnderWay) return 0;
     const shares = this.#shares.map((each) => each.waitMs(nowMs));
     const waits = [this.#flows.waitMs, this.placement.waitMs, this.programs.waitMs, ...shares].filter(
       (wait) => wait >= 0,
     );
     return waits.length === 0 ? -1 : Math.min(...waits);
-  }
-
-  #resign(nowMs: number): void {
-    this.#quietAtMs = nowMs + QUIET_MS;
-    const { mostUnderWay } = this.#options;
-    for (const { ifindex, hook, tapLike } of this.ports.all()) {
-      if (hook === null) continue;
-      const state = this.#portTable.activity(ifindex);
-      const before = this.#activity.get(ifindex);
-      const looks = before?.state === state ? before.looks + 1 : 0;
-      this.#activity.set(ifindex, { state, looks });
-      // A thread that stood still itself sees no movement either, once.
-      if (looks > 1) this.#portTable.resign(ifindex);
-      else if (!tapLike && mostUnderWay !== undefined) this.#portTable.resignBeyond(ifindex, mostUnderWay);
-      this.#tellLost(ifindex);
-    }
-  }
-
-  #tellLost(ifindex: number): void {
-    const lost = this.#portTable.takeLost(ifindex);
-    if (lost > 0) this.#options.lost?.(ifindex, lost);
   }
 
   #refused(refusal: Refused): void {
@@ -467,7 +407,7 @@ export class FlowOffload implements FlowObserver {
   }
 
   /** Interfaces whose packets the tables decide about, those of the former process included. */
-  interfaces(): number[] {
+  interfaces(): InterfaceIndex[] {
     return this.#portTable.ifindexes();
   }
 
@@ -485,7 +425,7 @@ export class FlowOffload implements FlowObserver {
     return this.#left?.removeWhere(isLost) ?? 0;
   }
 
-  #dropPort(ifindex: number): void {
+  #dropPort(ifindex: InterfaceIndex): void {
     this.#takeOut(ifindex);
     this.maps.maps.devices.delete(ifindex);
   }

@@ -1,4 +1,5 @@
 /** What is known of one hook: its masks and shapes, which entry each flow has there, and the program that runs. Written by placement.ts and programs.ts. */
+import type { KeyPort } from '../../net/index.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import type { Shape } from '../actions/shape.ts';
 import { MASK_NUMBERS, SHAPE_NUMBERS } from '../layout/limits.ts';
@@ -11,7 +12,7 @@ const INITIAL_FLOWS = 64;
 /** Decides which masks may come into a program. */
 export interface MaskAdmission {
   /** @param id of a mask that has no entries, and `port` the input port of the flow that asks for it */
-  admits(id: string, port: number): boolean;
+  admits(id: string, port: KeyPort | -1): boolean;
 }
 
 /** The part of a mask's plan that programs have. */

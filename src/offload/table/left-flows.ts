@@ -3,6 +3,7 @@
  * them until they are claimed or taken out. adopt.ts reads them back.
  */
 import { KEY_WORDS, Word } from '../../flow/index.ts';
+import type { InterfaceIndex, KeyPort } from '../../net/index.ts';
 import { outputsOf, recirculates } from '../actions/steps.ts';
 import type { HookState } from './hook-state.ts';
 import type { Placement } from './placement.ts';
@@ -10,11 +11,11 @@ import type { Placement } from './placement.ts';
 /** One of them, as far as its entry tells. */
 export interface LeftFlow {
   /** Interface that its packets come in by; 0 when it is for several, or for one that is not known. */
-  readonly ifindex: number;
+  readonly ifindex: InterfaceIndex | 0;
   /** Words of the flow key; bits that its mask does not look at are 0. */
   readonly key: Uint32Array;
   /** Interfaces that its packets are sent to; null when that cannot be told. */
-  readonly outputs: readonly number[] | null;
+  readonly outputs: readonly InterfaceIndex[] | null;
   /** Its packets are looked up again under an id, or were: ids mean nothing beyond the process that gave them. */
   readonly recirculates: boolean;
 }
@@ -23,11 +24,11 @@ export class LeftFlows {
   readonly #placement: Placement;
   readonly #states: readonly HookState[];
   /** Interfaces of ports by the number that keys have. */
-  readonly #ports: ReadonlyMap<number, number>;
+  readonly #ports: ReadonlyMap<number, InterfaceIndex>;
   /** Entries below it have been taken out or claimed. */
   #cursor = 1;
 
-  constructor(placement: Placement, states: readonly HookState[], ports: ReadonlyMap<number, number>) {
+  constructor(placement: Placement, states: readonly HookState[], ports: ReadonlyMap<KeyPort, InterfaceIndex>) {
     this.#placement = placement;
     this.#states = states;
     this.#ports = ports;
@@ -76,7 +77,7 @@ export class LeftFlows {
   }
 
   /** A port has this number from now on: flows that mean another by it, or it by another, are taken out. */
-  portIs(ifindex: number, number: number): void {
+  portIs(ifindex: InterfaceIndex, number: KeyPort): void {
     if (this.isOver || this.#ports.get(number) === ifindex) return;
     if (!this.#ports.has(number) && ![...this.#ports.values()].includes(ifindex)) return;
     this.removeWhere((flow) => flow.ifindex === ifindex || flow.key[Word.IN_PORT] === number);

@@ -6,6 +6,7 @@
  * and few are exchanged at a time. flow-hooks.ts knows which flows wait for a mask, placement.ts keeps masks without a place out.
  */
 import type { FlowTable } from '../../flow/index.ts';
+import type { KeyPort } from '../../net/index.ts';
 import { MAXIMUM_MASKS } from '../layout/limits.ts';
 import type { HookState, MaskAdmission, MaskWords } from './hook-state.ts';
 import type { Numbered } from './numbers.ts';
@@ -18,8 +19,8 @@ export interface MaskSharesContext {
   consider(slot: number): void;
   /** A flow is out of the programs of a hook, and waits for its mask. */
   turnedOut(state: HookState, slot: number): void;
-  /** Masks are told apart by use from now on. @param port the number of the port that asks for most, and `masks` how many these are */
-  full?(port: number, masks: number): void;
+  /** Masks are told apart by use from now on. @param port the number of the port that asks for most, -1 for flows of any port, and `masks` how many these are */
+  full?(port: KeyPort | -1, masks: number): void;
 }
 
 /** How soon after the first mask found no place, and how often from then on, places are given away. */
@@ -43,7 +44,7 @@ const STAYS_PACKETS = 50;
 const TELL_MS = 60_000;
 
 /** What a mask has carried of each port since the last decision, and half of what it had before. */
-type Use = Map<number, number>;
+type Use = Map<KeyPort | -1, number>;
 
 /** A mask that is to leave a program, and how far its entries have been looked at. */
 interface Leaving {
@@ -65,7 +66,7 @@ export class MaskShares implements MaskAdmission {
   #tellAtMs = Number.NEGATIVE_INFINITY;
   /** Masks that may come in, and how many others each port may bring in until the next decision. */
   #chosen = new Set<string>();
-  #allowances = new Map<number, number>();
+  #allowances = new Map<KeyPort | -1, number>();
   /** The same for ports that had none then. */
   #newcomers = 0;
   #leaving: Leaving[] = [];
@@ -164,7 +165,7 @@ export class MaskShares implements MaskAdmission {
     this.#packets = new Float64Array(0);
   }
 
-  admits(id: string, port: number): boolean {
+  admits(id: string, port: KeyPort | -1): boolean {
     if (this.#chosen.has(id)) return true;
     const allowance = this.#allowances.get(port) ?? this.#newcomers;
     if (allowance <= 0) return false;
@@ -175,7 +176,7 @@ export class MaskShares implements MaskAdmission {
 
   /** The masks that are to have a place, those that come first first, as many as there are places to be given. */
   #choose(): { readonly chosen: Set<string>; readonly places: number } {
-    const byPort = new Map<number, { id: string; worth: number }[]>();
+    const byPort = new Map<KeyPort | -1, { id: string; worth: number }[]>();
     for (const [id, use] of this.#uses) {
       const isIn = this.#isIn(id);
       for (const [port, packets] of use) {
@@ -243,7 +244,7 @@ export class MaskShares implements MaskAdmission {
   #tell(): void {
     const { full } = this.#context;
     if (full === undefined) return;
-    const masks = new Map<number, number>();
+    const masks = new Map<KeyPort | -1, number>();
     for (const use of this.#uses.values()) for (const port of use.keys()) masks.set(port, (masks.get(port) ?? 0) + 1);
     const [most] = [...masks].sort(([, a], [, b]) => b - a);
     if (most !== undefined) full(...most);

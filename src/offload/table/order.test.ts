@@ -4,12 +4,13 @@
  */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { type InterfaceIndex, toInterfaceIndex, toKeyPort } from '../../net/index.ts';
 import { EntryTable } from '../layout/entry-table.ts';
 import { PortTable } from '../layout/port-table.ts';
 import { EntryWord, Order, PORT_WORDS, PortFlag, PortWord, TableSizes, WAITED } from '../layout/sizes.ts';
 import { FlowOrder } from './order.ts';
 
-const PORTS = [3, 4];
+const PORTS = [3, 4].map(toInterfaceIndex);
 const CPUS = 3;
 const ENTRY = 1;
 /** Packets that the punt path has room for. */
@@ -17,7 +18,7 @@ const ROOM = 4;
 
 interface Packet {
   readonly cpu: number;
-  readonly port: number;
+  readonly port: InterfaceIndex;
   readonly number: number;
 }
 
@@ -63,7 +64,8 @@ class Machine {
     this.table = new PortTable({ ports: this.ports, cpus, sizes } as unknown as ConstructorParameters<
       typeof PortTable
     >[0]);
-    for (const ifindex of PORTS) this.table.set({ ifindex, number: ifindex, puntIfindex: 9, flags: 0, mtuBytes: 0 });
+    for (const ifindex of PORTS)
+      this.table.set({ ifindex, number: toKeyPort(ifindex), puntIfindex: toInterfaceIndex(9), flags: 0, mtuBytes: 0 });
     this.order = new FlowOrder(this.entries, this.table, {
       nowMs: () => this.nowMs,
       programs: {
@@ -80,7 +82,7 @@ class Machine {
   }
 
   /** The port that a CPU's packets come in by: one for all where the flow is of one port. */
-  portOf(cpu: number): number {
+  portOf(cpu: number): InterfaceIndex {
     return this.isMany ? PORTS[cpu % PORTS.length] : PORTS[0];
   }
 

@@ -16,81 +16,23 @@
  * says STOPPED: packets that would have to wait are dropped until the last that went up has been worked off, which takes as long as the punt path is
  * full, and then it is carried.
  */
+import type { InterfaceIndex } from '../../net/index.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import type { EntryTable } from '../layout/entry-table.ts';
-import { REST_MS } from '../layout/entry-table.ts';
 import type { PortTable } from '../layout/port-table.ts';
 import { Order, WAITED } from '../layout/sizes.ts';
-
-/** Says of things that come and end when those of one moment have ended. */
-export interface Marks {
-  /** A mark behind all that there is now. */
-  mark(): number;
-  /** Whether all that was before a mark has ended. */
-  isPast(mark: number): boolean;
-}
-
-export interface OrderOptions {
-  /** Milliseconds of CLOCK_MONOTONIC. */
-  readonly nowMs: () => number;
-  /** Runs of programs. Left out, a second is waited. */
-  readonly programs?: Marks;
-  /** What programs have handed up on its way to the engine. Left out, what has not been drained a second later counts as lost. */
-  readonly puntPath?: Marks;
-}
-
-/** Of an entry, whether programs that run know it. */
-export interface Known {
-  readonly running: boolean;
-}
-
-/** An entry whose word is not 0, by itself. */
-interface Unsettled {
-  readonly entry: number;
-  readonly hook: OffloadHook;
-  /** Interface of the one port that it is for; 0 when it is for several. */
-  readonly ifindex: number;
-  readonly mask: Known;
-  readonly shape: Known;
-}
-
-interface Waiting extends Unsettled {
-  /** The word as it was last seen, before the programs ended that `mark` is behind. */
-  seen: number;
-  /** -1 while programs that ran when the word was seen may not have ended. */
-  mark: number;
-  /** Since when programs that know it run everywhere, and others have ended; infinite while that is not so. */
-  readyMs: number;
-  /** The word when that began. */
-  readyWord: number;
-  /** When its packets were stopped. */
-  stoppedMs: number;
-}
-
-/**
- * Entries that were put one after another, and at which no packet has waited so far: their words are as they were written. Most settle so, many at
- * a time.
- */
-interface Group {
-  readonly number: number;
-  readonly hook: OffloadHook;
-  readonly entries: number[];
-  /** Interface of the one port of each; 0 for several. */
-  readonly ifindexes: number[];
-  /** All that are among them. */
-  readonly ports: Set<number>;
-  /** Programs that had begun when the last of them was put have ended. */
-  isReady: boolean;
-  mark: number;
-}
+import { Endings, type OrderOptions, type Waiters } from './endings.ts';
+import {
+  type Group,
+  type HeldPort,
+  type Known,
+  type Pending,
+  portsOf,
+  type Unsettled,
+  type Waiting,
+} from './unsettled.ts';
 
 const RUNNING: Known = { running: true };
-
-/** A port to which programs have come, and at which everything goes up meanwhile. */
-interface HeldPort {
-  readonly ifindex: number;
-  mark: number;
-}
 
 /**
  * A flow is stopped that has waited for so long since it was ready, and with so many packets: slower ones find the engine idle between two of
@@ -113,14 +55,11 @@ function isTooFast({ readyMs, readyWord }: Waiting, word: number, mostPackets: n
   return nowMs >= readyMs + STOP_AFTER_MS && (word - readyWord) >>> 0 >= mostPackets * WAITED;
 }
 
-type Pending = Waiting | Group | HeldPort;
-type PortCount = readonly [ifindex: number, punted: number];
-
-export class FlowOrder {
+export class FlowOrder implements Waiters {
   readonly #options: OrderOptions;
   readonly #ports: PortTable;
   readonly #waiting = new Map<number, Waiting>();
-  readonly #held = new Map<number, HeldPort>();
+  readonly #held = new Map<InterfaceIndex, HeldPort>();
   #entries: EntryTable;
   /** The group of each entry that is in one, by number; 0 for none. */
   #groupOf: Uint32Array;
@@ -131,24 +70,16 @@ export class FlowOrder {
   readonly #open: Record<OffloadHook, Group | null> = { tc: null, xdp: null };
   /** Those of which programs that run do not know all yet. */
   readonly #unknown = new Set<Waiting>();
-  /** Those that wait until programs have ended. */
-  #toEnd: Pending[] = [];
-  /** Those for which programs are waited for now, and what ports had handed up before. */
-  #ending: {
-    readonly of: readonly Pending[];
-    readonly mark: number;
-    readonly counts: PortCount[];
-  } | null = null;
-  /** What ports had handed up before the punt path was marked. */
-  #handedUp: { readonly mark: number; readonly counts: readonly PortCount[] } | null = null;
+  readonly #endings: Endings;
   #turn: MapIterator<Waiting> | null = null;
   /** A port at which something was on its way in this turn. */
-  #busyPort = -1;
+  #busyPort: InterfaceIndex | -1 = -1;
 
   constructor(entries: EntryTable, ports: PortTable, options: OrderOptions) {
     this.#entries = entries;
     this.#ports = ports;
     this.#options = options;
+    this.#endings = new Endings(ports, options, this);
     this.#groupOf = new Uint32Array(entries.sizes.entries);
   }
 
@@ -156,7 +87,7 @@ export class FlowOrder {
    * An entry was published whose word says that its packets wait, and no more.
    * @param ifindex of the one port that it is for; 0 when it is for several
    */
-  add(entry: number, hook: OffloadHook, ifindex: number, mask: Known, shape: Known): void {
+  add(entry: number, hook: OffloadHook, ifindex: InterfaceIndex | 0, mask: Known, shape: Known): void {
     if (!mask.running || !shape.running) {
       this.#unknown.add(this.#alone({ entry, hook, ifindex, mask, shape }));
       return;
@@ -213,8 +144,7 @@ export class FlowOrder {
   /** The entries are in other tables from now on, which programs with these have begun to use. */
   switchTo(entries: EntryTable): void {
     this.#entries = entries;
-    this.#toEnd = this.#toEnd.filter(isPort);
-    if (this.#ending !== null) this.#ending = { ...this.#ending, of: this.#ending.of.filter(isPort) };
+    this.#endings.forgetEntries();
     for (const one of this.#waiting.values()) {
       if (this.#unknown.has(one)) continue;
       one.readyMs = Number.POSITIVE_INFINITY;
@@ -229,26 +159,26 @@ export class FlowOrder {
   }
 
   /** Everything goes up from a port, until what went up of it uncounted has been worked off. Say with {@link portBegins} when programs that count are there. */
-  holdPort(ifindex: number): void {
+  holdPort(ifindex: InterfaceIndex): void {
     this.#ports.hold(ifindex, true);
     this.#held.set(ifindex, { ifindex, mark: Number.NaN });
   }
 
   /** Interfaces that are held and wait for {@link portBegins}. */
-  *heldPorts(): Generator<number> {
+  *heldPorts(): Generator<InterfaceIndex> {
     for (const { ifindex, mark } of this.#held.values()) if (Number.isNaN(mark)) yield ifindex;
   }
 
   /** Programs that count what goes up are on a port that is held. */
-  portBegins(ifindex: number): void {
+  portBegins(ifindex: InterfaceIndex): void {
     const port = this.#held.get(ifindex);
     if (port === undefined) return;
     port.mark = -1;
-    this.#toEnd.push(port);
+    this.#endings.add(port);
   }
 
   /** A port is gone. */
-  removePort(ifindex: number): void {
+  removePort(ifindex: InterfaceIndex): void {
     this.#held.delete(ifindex);
   }
 
@@ -275,14 +205,13 @@ export class FlowOrder {
   /** Settle what can be settled. */
   poll(): void {
     if (this.#waiting.size + this.#groups.size + this.#held.size === 0) {
-      this.#toEnd = [];
+      this.#endings.clear();
       return;
     }
     const nowMs = this.#options.nowMs();
-    this.#end(nowMs);
-    this.#resign();
+    this.#endings.poll();
     for (const port of this.#held.values()) {
-      if (port.mark >= 0 && this.#isPast(this.#options.puntPath, port.mark)) {
+      if (this.#isPast(port)) {
         this.#held.delete(port.ifindex);
         this.#ports.hold(port.ifindex, false);
       }
@@ -304,66 +233,35 @@ export class FlowOrder {
   #look(one: Waiting): void {
     one.seen = this.#entries.orderOf(one.entry);
     one.mark = -1;
-    this.#toEnd.push(one);
+    this.#endings.add(one);
   }
 
-  #isThere(one: Pending): boolean {
+  isThere(one: Pending): boolean {
     if ('entries' in one) return this.#groups.has(one);
     return 'entry' in one ? this.#waiting.get(one.entry) === one : this.#held.get(one.ifindex) === one;
   }
 
-  /** Go on with those for which programs have ended, and wait for the next. */
-  #end(nowMs: number): void {
-    if (this.#ending !== null && this.#isPast(this.#options.programs, this.#ending.mark)) {
-      const { of, counts } = this.#ending;
-      this.#ending = null;
-      this.#ended(of, nowMs);
-      if (this.#options.puntPath !== undefined) this.#handedUp ??= { mark: this.#mark(this.#options.puntPath), counts };
-    }
-    if (this.#ending !== null) return;
+  /** Groups are added to until a round begins. */
+  joining(): Group[] {
+    const groups: Group[] = [];
     for (const hook of ['tc', 'xdp'] as const) {
       const group = this.#open[hook];
-      if (group === null) continue;
+      if (group !== null) groups.push(group);
       this.#open[hook] = null;
-      this.#toEnd.push(group);
     }
-    if (this.#toEnd.length === 0) return;
-    const of: Pending[] = [];
-    const others: Pending[] = [];
-    for (const one of this.#toEnd) {
-      // What XDP has passed on is in the punt path only after tc has met it.
-      if (this.#isThere(one)) (this.#hasArrived(one) ? of : others).push(one);
-    }
-    this.#toEnd = others;
-    if (of.length === 0) return;
-    const counts = this.#counts();
-    this.#ending = { of, mark: this.#mark(this.#options.programs), counts };
+    return groups;
   }
 
-  #ended(those: readonly Pending[], nowMs: number): void {
-    const mark = this.#mark(this.#options.puntPath);
-    for (const one of those) {
-      if (!this.#isThere(one)) continue;
-      let isFirst = false;
-      if ('entries' in one) {
-        isFirst = !one.isReady;
-        one.isReady = true;
-      } else if ('entry' in one) {
-        isFirst = one.readyMs === Number.POSITIVE_INFINITY;
-        if (isFirst) this.#begin(one, nowMs);
-      }
-      // What has missed at XDP until now may still have to come to tc.
-      if (isFirst && 'hook' in one && one.hook === 'xdp') this.#toEnd.push(one);
-      else one.mark = mark;
-    }
+  programsEnded(one: Waiting | Group): boolean {
+    const isFirst = 'entries' in one ? !one.isReady : one.readyMs === Number.POSITIVE_INFINITY;
+    if ('entries' in one) one.isReady = true;
+    else if (isFirst) this.#begin(one, this.#options.nowMs());
+    return isFirst;
   }
 
-  #mark(marks: Marks | undefined): number {
-    return marks?.mark() ?? this.#options.nowMs() + REST_MS;
-  }
-
-  #isPast(marks: Marks | undefined, mark: number): boolean {
-    return marks?.isPast(mark) ?? this.#options.nowMs() >= mark;
+  /** Whether what was on its way up when programs had ended has been worked off. */
+  #isPast({ mark }: Pending): boolean {
+    return mark >= 0 && this.#endings.isPast(mark);
   }
 
   #begin(one: Waiting, nowMs: number): void {
@@ -371,39 +269,13 @@ export class FlowOrder {
     one.readyWord = this.#entries.orderOf(one.entry);
   }
 
-  #hasArrived(one: Pending): boolean {
-    if (isPort(one) || one.hook === 'tc') return true;
-    return this.#portsOf(one).every((ifindex) => this.#ports.hasArrived(ifindex));
-  }
-
-  #portsOf(one: Waiting | Group): readonly number[] {
-    if ('entries' in one) return one.ports.has(0) ? this.#ports.ifindexes() : [...one.ports];
-    return one.ifindex === 0 ? this.#ports.ifindexes() : [one.ifindex];
-  }
-
   /** The descriptor of a TAP is another punt path. */
   #hasTap(one: Waiting | Group): boolean {
-    return this.#portsOf(one).some((ifindex) => this.#ports.isTap(ifindex));
-  }
-
-  /** What ports have handed up that is not known to have come. */
-  #counts(): PortCount[] {
-    if (this.#handedUp !== null) return [];
-    const unclear = this.#ports
-      .ifindexes()
-      .filter((ifindex) => !this.#ports.isTap(ifindex) && !this.#ports.isClear(ifindex, false));
-    return unclear.map((ifindex) => [ifindex, this.#ports.punted(ifindex)]);
-  }
-
-  /** The punt path has been emptied of what was handed up at some moment: what has not come was lost. */
-  #resign(): void {
-    if (this.#handedUp === null || !this.#isPast(this.#options.puntPath, this.#handedUp.mark)) return;
-    for (const [ifindex, punted] of this.#handedUp.counts) this.#ports.resignTo(ifindex, punted);
-    this.#handedUp = null;
+    return portsOf(one, this.#ports).some((ifindex) => this.#ports.isTap(ifindex));
   }
 
   #examine(one: Waiting, nowMs: number): void {
-    const isPast = one.mark >= 0 && this.#isPast(this.#options.puntPath, one.mark);
+    const isPast = this.#isPast(one);
     // With many entries that wait behind one busy port this is all that is done.
     if (!isPast && one.stoppedMs < 0 && one.ifindex === this.#busyPort) return;
     const word = this.#entries.orderOf(one.entry);
@@ -421,8 +293,8 @@ export class FlowOrder {
   /** Settle the entries of a group, if that can be: those at which a packet has waited go on alone. */
   #examineGroup(group: Group, nowMs: number): void {
     const { hook } = group;
-    const isPast = group.mark >= 0 && this.#isPast(this.#options.puntPath, group.mark);
-    const isClear = this.#portsOf(group).every((ifindex) => this.#ports.isClear(ifindex, hook === 'xdp'));
+    const isPast = this.#isPast(group);
+    const isClear = portsOf(group, this.#ports).every((ifindex) => this.#ports.isClear(ifindex, hook === 'xdp'));
     if (!isPast && !isClear) return;
     const maySettle = isClear || !this.#hasTap(group);
     this.#disband(group, (entry, ifindex) => {
@@ -435,7 +307,7 @@ export class FlowOrder {
   }
 
   /** The group is no more; its entries, but those that are gone, are handed over. */
-  #disband(group: Group, take: (entry: number, ifindex: number) => void): void {
+  #disband(group: Group, take: (entry: number, ifindex: InterfaceIndex | 0) => void): void {
     const { number, hook, entries, ifindexes } = group;
     this.#groups.delete(group);
     if (this.#open[hook] === group) this.#open[hook] = null;
@@ -458,7 +330,7 @@ export class FlowOrder {
   /** Whether nothing is on its way at the ports of an entry. */
   #isClear(one: Waiting): boolean {
     const isXdp = one.hook === 'xdp';
-    if (one.ifindex === 0) return this.#portsOf(one).every((ifindex) => this.#ports.isClear(ifindex, isXdp));
+    if (one.ifindex === 0) return portsOf(one, this.#ports).every((ifindex) => this.#ports.isClear(ifindex, isXdp));
     if (this.#ports.isClear(one.ifindex, isXdp)) return true;
     this.#busyPort = one.ifindex;
     return false;
@@ -491,8 +363,4 @@ export class FlowOrder {
       if (this.#entries.changeOrder(entry, word, to(word) >>> 0)) return;
     }
   }
-}
-
-function isPort(one: Pending): one is HeldPort {
-  return !('entry' in one || 'entries' in one);
 }

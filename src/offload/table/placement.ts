@@ -3,6 +3,7 @@
  * beyond what programs and tables have is asked for, and got by programs.ts.
  */
 import type { FlowMask, FlowTable } from '../../flow/index.ts';
+import type { InterfaceIndex } from '../../net/index.ts';
 import { compileActions } from '../actions/compile.ts';
 import type { CompileContext } from '../actions/contract.ts';
 import type { Shape } from '../actions/shape.ts';
@@ -11,11 +12,12 @@ import { CountDelta, type MappedTables } from '../layout/mapped-tables.ts';
 import type { PortTable } from '../layout/port-table.ts';
 import { Order } from '../layout/sizes.ts';
 import { type Absence, never, noRoom, WAITS_FOR_TABLES } from './absence.ts';
+import type { OrderOptions } from './endings.ts';
 import { FormerTables } from './former-tables.ts';
 import { HookState, type MaskWords } from './hook-state.ts';
 import type { MaskPlan } from './mask-plan.ts';
 import type { Numbered } from './numbers.ts';
-import { FlowOrder, type OrderOptions } from './order.ts';
+import { FlowOrder } from './order.ts';
 
 /** Larger tables, if any number is above what there is. */
 export interface WantedRoom {
@@ -33,7 +35,7 @@ export interface FlowToPlace {
   readonly maskedKey: Uint32Array;
   readonly actions: Int32Array;
   /** Interface of the one port that the flow is for; 0 when it is for several. */
-  readonly ifindex: number;
+  readonly ifindex: InterfaceIndex | 0;
 }
 
 /** How long after it was replaced an entry is read once more, in milliseconds. */

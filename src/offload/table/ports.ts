@@ -1,17 +1,18 @@
 /** The ports of a datapath as the offload knows them: which interface a number means, what is received there, what can be sent there. */
+import type { InterfaceIndex, KeyPort } from '../../net/index.ts';
 import type { OffloadHook, OutputTarget } from '../actions/contract.ts';
 
 /** A port. */
 export interface OffloadPort {
-  readonly ifindex: number;
+  readonly ifindex: InterfaceIndex;
   /** Its number in flow keys and outputs. */
-  readonly number: number;
+  readonly number: KeyPort;
   /** Where its packets come to programs; null for a port that only the engine receives from. A port at XDP has both programs. */
   readonly hook: OffloadHook | null;
   /** A TAP whose descriptor Millrace holds: the program at tc sits on the kernel's side, where it sends, and frames for it come in there. */
   readonly tapLike: boolean;
   /** Interface of the punt channel in the port's namespace; 0 to pass packets on, as TAPs want it. */
-  readonly puntIfindex: number;
+  readonly puntIfindex: InterfaceIndex | 0;
   /** What is too long for it (mtu.ts of net/) is not sent here but goes up, unless it is a super-packet. Any length when left out, or 0. */
   readonly mtuBytes?: number;
   /** Whether packets can be sent to it by a redirect. */
@@ -23,17 +24,17 @@ export interface OffloadPort {
 }
 
 export class OffloadPorts {
-  readonly #byIfindex = new Map<number, OffloadPort>();
-  readonly #byNumber = new Map<number, OffloadPort>();
-  readonly #absence: (number: number) => string | null;
+  readonly #byIfindex = new Map<InterfaceIndex, OffloadPort>();
+  readonly #byNumber = new Map<KeyPort, OffloadPort>();
+  readonly #absence: (number: KeyPort) => string | null;
 
   /** @param absence what is known of a port that is not here, as of {@link absenceOf} */
-  constructor(absence: (number: number) => string | null = () => null) {
+  constructor(absence: (number: KeyPort) => string | null = () => null) {
     this.#absence = absence;
   }
 
   /** Why a port is not here, as the rest of a sentence that begins with it. */
-  absenceOf(number: number): string {
+  absenceOf(number: KeyPort): string {
     return this.#absence(number) ?? 'has no interface';
   }
 
@@ -45,7 +46,7 @@ export class OffloadPorts {
     return before;
   }
 
-  remove(ifindex: number): OffloadPort | undefined {
+  remove(ifindex: InterfaceIndex): OffloadPort | undefined {
     const port = this.#byIfindex.get(ifindex);
     if (port === undefined) return undefined;
     this.#byIfindex.delete(ifindex);
@@ -53,11 +54,11 @@ export class OffloadPorts {
     return port;
   }
 
-  get(ifindex: number): OffloadPort | undefined {
+  get(ifindex: InterfaceIndex): OffloadPort | undefined {
     return this.#byIfindex.get(ifindex);
   }
 
-  byNumber(number: number): OffloadPort | undefined {
+  byNumber(number: KeyPort): OffloadPort | undefined {
     return this.#byNumber.get(number);
   }
 
@@ -66,7 +67,7 @@ export class OffloadPorts {
   }
 
   /** What an output to a number is for the kernel. */
-  target(number: number): OutputTarget | null {
+  target(number: KeyPort): OutputTarget | null {
     const port = this.#byNumber.get(number);
     if (port === undefined || !port.output) return null;
     return { ifindex: port.ifindex, ingress: port.tapLike, xdp: port.xdpOutput, isDown: port.isDown === true };

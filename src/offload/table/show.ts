@@ -1,5 +1,6 @@
 /** What `millrace offload show` tells of one flow table: programs, masks with hits, ports, and flows that are not offloaded. Plain data. */
 import type { FlowTable } from '../../flow/index.ts';
+import type { InterfaceIndex, KeyPort } from '../../net/index.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import type { MappedTables } from '../layout/mapped-tables.ts';
 import type { PortCounters } from '../layout/port-table.ts';
@@ -27,8 +28,8 @@ export interface ShownHook {
 }
 
 export interface ShownPort extends PortCounters {
-  readonly ifindex: number;
-  readonly number: number;
+  readonly ifindex: InterfaceIndex;
+  readonly number: KeyPort;
   readonly hook: OffloadHook;
 }
 

@@ -3,7 +3,7 @@
  * through the generated program. What is sent, dropped or recirculated must be the same; what is punted says nothing and is counted.
  */
 import { Datapath, Drop, FlowKey, formatActions, KEY_WORDS, Word } from '../../flow/index.ts';
-import { ClonePool, PacketPool } from '../../net/index.ts';
+import { ClonePool, PacketPool, toInterfaceIndex, toKeyPort } from '../../net/index.ts';
 import { compileActions } from '../actions/compile.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import { ActionsProgram, type CompiledFlow, Verdict } from './actions-program.ts';
@@ -102,7 +102,9 @@ export class ActionsDifferential {
         hook,
         hashSecret: this.#datapath.hashSecret,
         port: (number) =>
-          number > OUTPUT_PORTS ? null : { ifindex: this.#ifindexes[number - 1], ingress: number === 2, xdp: true },
+          number > OUTPUT_PORTS
+            ? null
+            : { ifindex: toInterfaceIndex(this.#ifindexes[number - 1]), ingress: number === 2, xdp: true },
       });
       if ('reason' in compiled) {
         tally.refused += 1;
@@ -142,7 +144,7 @@ export class ActionsDifferential {
     const outcome: Outcome = { sent: [], drops: [], recircId: 0, hash: 0 };
     this.#outcome = outcome;
     const metadata = new FlowKey();
-    metadata.begin(1);
+    metadata.begin(toKeyPort(1));
     this.#datapath.execute(packetOf(bytes), metadata, flow.actions);
     const expected = this.#describe(program.hook, outcome);
     const found =

@@ -22,6 +22,7 @@ import {
 } from '../../bpf/index.ts';
 import { type FlowTable, KEY_WORDS, RESUME_BYTES } from '../../flow/index.ts';
 import { RECORD_MARK } from '../../host/index.ts';
+import { toInterfaceIndex } from '../../net/index.ts';
 import { compileActions } from '../actions/compile.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import { network16 } from '../actions/order.ts';
@@ -112,7 +113,10 @@ export class GeneratedCarrier implements Carrier {
         hashSecret,
         resumes: true,
         connections: connections !== undefined,
-        port: (port) => (port > ifindexes.length ? null : { ifindex: ifindexes[port - 1], ingress: false, xdp: true }),
+        port: (port) =>
+          port > ifindexes.length
+            ? null
+            : { ifindex: toInterfaceIndex(ifindexes[port - 1]), ingress: false, xdp: true },
       });
       if ('reason' in compiled) {
         this.refusals.push(compiled.reason);

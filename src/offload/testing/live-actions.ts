@@ -4,7 +4,18 @@
  */
 import { attachTcx } from '../../bpf/index.ts';
 import { Datapath, FlowKey, formatActions } from '../../flow/index.ts';
-import { type Adapter, Batch, Checksum, ClonePool, Gso, type Packet, PacketPool, TagAction } from '../../net/index.ts';
+import {
+  type Adapter,
+  Batch,
+  Checksum,
+  ClonePool,
+  Gso,
+  type Packet,
+  PacketPool,
+  TagAction,
+  toInterfaceIndex,
+  toKeyPort,
+} from '../../net/index.ts';
 import { compileActions } from '../actions/compile.ts';
 import { ActionsProgram, type CompiledFlow, Verdict } from './actions-program.ts';
 import { type ActionsTally, Divergence } from './actions-rounds.ts';
@@ -80,7 +91,9 @@ export class LiveActions {
       const compiled = compileActions(flow.actions, flow.key, flow.mask, {
         hook: 'tc',
         port: (number) =>
-          number > OUTPUT_PORTS ? null : { ifindex: this.#outputs[number - 1].ifindex, ingress: false, xdp: false },
+          number > OUTPUT_PORTS
+            ? null
+            : { ifindex: toInterfaceIndex(this.#outputs[number - 1].ifindex), ingress: false, xdp: false },
       });
       if (!('reason' in compiled)) candidates.push({ kind, flow, compiled });
     }
@@ -141,7 +154,7 @@ export class LiveActions {
     const packet = packetOf(bytes);
     this.#offloads(packet, kind);
     const metadata = new FlowKey();
-    metadata.begin(1);
+    metadata.begin(toKeyPort(1));
     this.#datapath.execute(packet, metadata, flow.actions);
     // Each port keeps its order; between ports there is none.
     const expected = this.#expected.sort((a, b) => Number.parseInt(a, 10) - Number.parseInt(b, 10));

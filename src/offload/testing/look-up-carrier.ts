@@ -3,6 +3,7 @@
  * whole tables, and that the rounds themselves find what they should, with no part of the generated look-up in it.
  */
 import { type FlowTable, KEY_WORDS, Word } from '../../flow/index.ts';
+import { toInterfaceIndex } from '../../net/index.ts';
 import { compileActions } from '../actions/compile.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import { ActionsProgram, type CompiledFlow, Verdict } from './actions-program.ts';
@@ -42,7 +43,9 @@ export class LookUpCarrier implements Carrier {
           hook,
           hashSecret,
           port: (port) =>
-            port > ifindexes.length ? null : { ifindex: ifindexes[port - 1], ingress: false, xdp: true },
+            port > ifindexes.length
+              ? null
+              : { ifindex: toInterfaceIndex(ifindexes[port - 1]), ingress: false, xdp: true },
         },
       );
       if ('reason' in compiled) continue;

@@ -1,6 +1,6 @@
 /** Frames as packets of the engine, and the flow keys that it sees in them. Neighbour: frames.ts makes frames. */
 import { extract, FlowKey, Word } from '../../flow/index.ts';
-import { HeaderOffsets, Malformed, type Packet, PacketPool } from '../../net/index.ts';
+import { HeaderOffsets, Malformed, type Packet, PacketPool, toKeyPort } from '../../net/index.ts';
 
 const pool = new PacketPool({ packets: 64, bufferBytes: 8192 });
 
@@ -28,7 +28,7 @@ export function packetOf(frame: readonly number[] | Uint8Array): Packet {
 /** The key of a frame that has come in at a port. */
 export function keyOf(frame: readonly number[], port: number): FlowKey {
   const key = new FlowKey();
-  key.begin(port);
+  key.begin(toKeyPort(port));
   const packet = packetOf(frame);
   extract(packet, key);
   packet.release();

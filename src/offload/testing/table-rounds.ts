@@ -5,7 +5,7 @@
  */
 import type { Connections } from '../../connections/index.ts';
 import { Datapath, dropName, FlowTable, formatActions, KEY_WORDS, outcomeOf, PutMode, Word } from '../../flow/index.ts';
-import { Batch, ClonePool, HeaderOffsets, Malformed, malformedName, PacketPool } from '../../net/index.ts';
+import { Batch, ClonePool, HeaderOffsets, Malformed, malformedName, PacketPool, toKeyPort } from '../../net/index.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import { Divergence } from './actions-rounds.ts';
 import { hostileFrame, randomFrame } from './frames.ts';
@@ -111,13 +111,13 @@ export class EngineSide {
   run(frame: readonly number[], port: number): void {
     this.#begin();
     this.#batch.push(packetOf(frame));
-    this.datapath.receive(this.#batch, port);
+    this.datapath.receive(this.#batch, toKeyPort(port));
   }
 
   /** Go on with what a program has handed up. */
   resume(frame: Uint8Array, port: number, record: Uint8Array): void {
     this.#begin();
-    this.datapath.resume(packetOf(frame), port, { bytes: record, at: 0, length: record.length });
+    this.datapath.resume(packetOf(frame), toKeyPort(port), { bytes: record, at: 0, length: record.length });
   }
 
   #begin(): void {

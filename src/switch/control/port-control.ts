@@ -3,6 +3,7 @@
  * come back. Deletion waits for references and for packets on their way. Neighbours: oid/miniport.ts carries OIDs out,
  * property-control.ts does the same for properties, control.ts is what they share.
  */
+import type { PortId } from '../../net/index.ts';
 import type { NicOptions, PortOptions } from '../api.ts';
 import { RuleError, SwitchError } from '../errors.ts';
 import { MAX_NIC_INDEX, MAX_PORT_ID, type NicParameters } from '../oid/oid.ts';
@@ -22,7 +23,7 @@ export class PortControl {
     this.#control = control;
   }
 
-  createPort(options: PortOptions): Operation<number> {
+  createPort(options: PortOptions): Operation<PortId> {
     return this.#control.attempt(() => {
       const ports = this.#control.core.ports;
       const portId = options.portId ?? lowestFree(ports);
@@ -48,8 +49,8 @@ export class PortControl {
           return;
         }
         port.ready = true;
-        this.#control.event({ type: 'port', portId, state: 'created' });
-        done.resolve(portId);
+        this.#control.event({ type: 'port', portId: port.portId, state: 'created' });
+        done.resolve(port.portId);
       });
     });
   }
@@ -88,7 +89,7 @@ export class PortControl {
         throw new RuleError(26, `port ${port.name} is torn down before its NICs are deleted`);
       }
       port.state = 'tearing-down';
-      this.#control.event({ type: 'port', portId, state: 'tearing-down' });
+      this.#control.event({ type: 'port', portId: port.portId, state: 'tearing-down' });
       return this.#control.issue({ kind: 'PORT_TEARDOWN', port: port.parameters() }, settle);
     });
   }
@@ -109,7 +110,7 @@ export class PortControl {
             core.ports[portId] = null;
             core.macTable.flush({ portId, includeStatic: true });
             this.#control.refreshPolicies(portId);
-            this.#control.event({ type: 'port', portId, state: 'deleted' });
+            this.#control.event({ type: 'port', portId: port.portId, state: 'deleted' });
             if (error !== null) done.reject(error);
             else done.resolve(undefined);
           }),
@@ -156,7 +157,7 @@ export class PortControl {
           return;
         }
         nic.ready = true;
-        this.#control.event({ type: 'nic', portId, nicIndex, state: 'created' });
+        this.#control.event({ type: 'nic', portId: port.portId, nicIndex, state: 'created' });
         done.resolve(undefined);
       });
     });
@@ -238,7 +239,7 @@ export class PortControl {
             port.nics[nicIndex] = null;
             core.refreshPorts(portId);
             if (!port.reachable) core.macTable.flush({ portId });
-            this.#control.event({ type: 'nic', portId, nicIndex, state: 'deleted' });
+            this.#control.event({ type: 'nic', portId: port.portId, nicIndex, state: 'deleted' });
             if (error !== null) done.reject(error);
             else done.resolve(undefined);
           }),

@@ -2,6 +2,7 @@
  * A port: state, NICs, properties with their compiled form, references, counters and drops. Neighbours: ports are kept
  * and moved through their states by port-control.ts; policies/compile.ts turns properties into {@link PortPolicy}.
  */
+import { type PortId, toPortId } from '../../net/index.ts';
 import type { PortCounters, PortInfo } from '../api.ts';
 import { MAX_DROP_REASONS } from '../drop-reason.ts';
 import type { PortParameters, PortState, PortType } from '../oid/oid.ts';
@@ -11,7 +12,7 @@ import type { PortProperty } from './properties.ts';
 
 /** One port of the switch. */
 export class Port {
-  readonly portId: number;
+  readonly portId: PortId;
   readonly type: PortType;
   readonly external: boolean;
   name: string;
@@ -42,7 +43,7 @@ export class Port {
   transmitDropped = 0;
 
   constructor(portId: number, name: string, type: PortType) {
-    this.portId = portId;
+    this.portId = toPortId(portId);
     this.name = name;
     this.type = type;
     this.external = type === 'external';

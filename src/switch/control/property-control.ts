@@ -61,7 +61,7 @@ export class PropertyControl {
         }
         port.properties.set(key, property);
         this.#control.refreshPolicies(portId);
-        this.#control.event({ type: 'property', portId, property, removed: false });
+        this.#control.event({ type: 'property', portId: port.portId, property, removed: false });
         done.resolve(undefined);
       });
     });
@@ -83,7 +83,7 @@ export class PropertyControl {
         port.properties.delete(key);
         this.#apply(port, this.#compile(port, null));
         this.#control.refreshPolicies(portId);
-        this.#control.event({ type: 'property', portId, property, removed: true });
+        this.#control.event({ type: 'property', portId: port.portId, property, removed: true });
         done.resolve(undefined);
       });
     });

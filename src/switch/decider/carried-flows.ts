@@ -10,6 +10,9 @@ import {
   DecisionError,
   type ObservedPorts,
   type PlacedDecider,
+  portIn,
+  portNumber,
+  sourceIn,
 } from '../../decide/index.ts';
 import {
   Extraction,
@@ -18,11 +21,12 @@ import {
   type FlowRegistration,
   type FlowRegistry,
   type FlowSource,
+  inPortOf,
   KEY_WORDS,
   type RecalledFlow,
   Word,
 } from '../../flow/index.ts';
-import type { Packet } from '../../net/index.ts';
+import type { Packet, PortId } from '../../net/index.ts';
 import type { JsonValue } from '../control/properties.ts';
 import type { ExtensionHandle, TimerHandle } from '../extension.ts';
 import { ContextFlag, contextOf } from '../path/context.ts';
@@ -77,7 +81,7 @@ export class CarriedFlows implements ForwardedPackets {
   readonly #refused = new Uint32Array(REFUSED);
   #refusedSinceMs = 0;
   /** Whether ports are open, as far as that was asked since something changed. */
-  readonly #open = new Map<number, boolean>();
+  readonly #open = new Map<PortId, boolean>();
   /** Deciders that stand by themselves, as they are asked here. */
   readonly #standing = new WeakMap<StackedDecider, StackedDecider>();
   readonly #turns: Turns;
@@ -114,6 +118,11 @@ export class CarriedFlows implements ForwardedPackets {
   /** The table of decisions; null while the extension's own is offered. */
   get flows(): DecidedFlows | null {
     return this.#offered?.decided.flows ?? null;
+  }
+
+  /** The port that packets of the present key come in by. */
+  get presentPort(): PortId {
+    return portIn(sourceIn(this.present));
   }
 
   /** Ports, policies or the stack may have changed. */
@@ -167,7 +176,7 @@ export class CarriedFlows implements ForwardedPackets {
     const registration = registry.register({
       ...decided.source(`${own.name} with policies`),
       ...(returnsWith === undefined ? {} : { returnsWith }),
-      numberOf: (portId) => (this.#isDecided && own.numberOf(portId) !== -1 ? portId : -1),
+      numberOf: (portId) => (this.#isDecided && own.numberOf(portId) !== -1 ? portNumber(portId, 0) : -1),
       isOpen: (portId) => handle.shortcuts.isOpen(portId),
       carried: (slot, packets, bytes) => {
         decided.carried(slot, packets, bytes);
@@ -237,13 +246,13 @@ export class CarriedFlows implements ForwardedPackets {
     if (flows === null || context.origin !== 0 || context.sourceNicIndex !== 0 || context.etherType < 0x0600) return;
     if ((context.flags & ~ContextFlag.REPORTED) !== ContextFlag.SOURCE_SET || !this.#isCarried(sourcePortId)) return;
     const key = this.#key;
-    key.begin(sourcePortId);
+    key.begin(portNumber(sourcePortId, 0));
     if (extract(packet, key) !== Extraction.DONE || flows.table.match(key.words) !== -1) return;
     this.#decide(flows, key.words, null);
   }
 
   /** Whether packets of a port may be carried elsewhere. */
-  #isCarried(portId: number): boolean {
+  #isCarried(portId: PortId): boolean {
     let isOpen = this.#open.get(portId);
     if (isOpen === undefined) {
       const { handle, own } = this.#options;
@@ -262,9 +271,9 @@ export class CarriedFlows implements ForwardedPackets {
     const key = this.present;
     own.table.readKey(slot, key);
     if (key[Word.RECIRC_ID] !== 0) return;
-    const portId = own.portIdOf(key[Word.IN_PORT]);
+    const portId = own.portIdOf(inPortOf(key));
     if (portId === -1 || !this.#isCarried(portId)) return;
-    key[Word.IN_PORT] = portId;
+    key[Word.IN_PORT] = portNumber(portId, 0);
     this.#decide(flows, key, mask);
   }
 
@@ -272,7 +281,7 @@ export class CarriedFlows implements ForwardedPackets {
   #recall(flows: DecidedFlows, { portId, key, outputPortIds }: RecalledFlow): void {
     if (!this.#options.ports.has(portId)) return;
     this.present.set(key);
-    this.present[Word.IN_PORT] = portId;
+    this.present[Word.IN_PORT] = portNumber(portId, 0);
     this.#decide(flows, this.present, null, outputPortIds);
   }
 
@@ -284,7 +293,7 @@ export class CarriedFlows implements ForwardedPackets {
     flows: DecidedFlows,
     key: Uint32Array,
     within: Uint32Array | null,
-    ranTo: readonly number[] | null = null,
+    ranTo: readonly PortId[] | null = null,
   ): void {
     const place = within === null ? this.#refusedPlace(key) : -1;
     if (place !== -1 && this.#refused[place & (REFUSED - 1)] === place) return;

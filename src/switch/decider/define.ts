@@ -10,6 +10,7 @@ import type {
   ObservedPorts,
   PacketView,
 } from '../../decide/index.ts';
+import type { PortId } from '../../net/index.ts';
 import type { JsonValue } from '../control/properties.ts';
 import type { DropReason } from '../drop-reason.ts';
 import type {
@@ -32,7 +33,7 @@ export interface DeciderHandle {
   /** Ports that something is connected to. */
   readonly ports: Pick<ObservedPorts, 'named' | 'nameOf' | 'has' | 'others' | 'all'>;
   /** All ports by name, those too that nothing is connected to. Not observed: {@link DeciderExtension.portsChanged} tells when it is another. */
-  portIds(): ReadonlyMap<string, number>;
+  portIds(): ReadonlyMap<string, PortId>;
   /**
    * The VLAN that the switch holds a packet in, by the policies of its port, also when its frame has no tag; 0 for none, from 4096 on a virtual subnet. Looks at the
    * id of the tag, and rests on the policies.

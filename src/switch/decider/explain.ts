@@ -1,7 +1,7 @@
 /** What a trace says of a decision: what was looked at, by whom, what it rests on, what extensions say themselves, and where the packet goes. */
-import { type DecisionRecord, nicIn, portIn, portNumber } from '../../decide/index.ts';
+import { type DecisionRecord, nicIn, type PortNumber, portIn, portNumber } from '../../decide/index.ts';
 import { Datapath, type DatapathOptions, Extraction, extract, FlowKey, formatActions } from '../../flow/index.ts';
-import type { Packet } from '../../net/index.ts';
+import type { Packet, PortId } from '../../net/index.ts';
 import { DropReason } from '../drop-reason.ts';
 import type { ExplainedCopy, ExplainedDestination, Explanation, StandardPolicies } from '../extension.ts';
 import type { ForwardingContext } from '../path/context.ts';
@@ -43,12 +43,12 @@ export function explainForwarding(
   if (drop !== undefined) return { lines, drop };
   const destinations: ExplainedDestination[] = [];
   const copies: ExplainedCopy[] = [];
-  const destinationOf = (portId: number, nic: number): ExplainedDestination => ({
+  const destinationOf = (portId: PortId, nic: number): ExplainedDestination => ({
     portId,
     nicIndex: policies.destinationNic(portId, nic),
     flags: policies.destinationFlags(portId),
   });
-  const output = (sent: Packet, number: number): void => {
+  const output = (sent: Packet, number: PortNumber): void => {
     const destination = destinationOf(portIn(number), nicIn(number));
     if (sent === packet) destinations.push(destination);
     else copies.push({ frame: Buffer.from(sent.frame()).toString('hex'), destinations: [destination] });

@@ -2,13 +2,20 @@
  * A filtering decider that stands in the stack by itself, because who forwards does not decide it along: packets come through its handlers, and what it
  * decided about them before is found in flows of its own.
  */
-import { DecidedFlows, type KeptDecision, ObservedPorts, type PlacedDecider, portNumber } from '../../decide/index.ts';
+import {
+  DecidedFlows,
+  type KeptDecision,
+  ObservedPorts,
+  type PlacedDecider,
+  type PortNumber,
+  portNumber,
+} from '../../decide/index.ts';
 import { Datapath, Drop, dropName, Extraction, extract, FlowKey, RecentFlows, Word } from '../../flow/index.ts';
-import { Batch, ClonePool, type Packet, PacketPool } from '../../net/index.ts';
+import { Batch, ClonePool, type Packet, PacketPool, type PortId, toPortId } from '../../net/index.ts';
 import type { JsonValue } from '../control/properties.ts';
 import { DropReason, type DropReasonCode } from '../drop-reason.ts';
 import type { Explanation, Extension, ExtensionHandle } from '../extension.ts';
-import type { OidRequest, Status } from '../oid/oid.ts';
+import { DEFAULT_PORT_ID, type OidRequest, type Status } from '../oid/oid.ts';
 import { ContextFlag, contextOf, type ForwardingContext } from '../path/context.ts';
 import type { DeciderExtension, DeciderHandle } from './define.ts';
 import { describeDecision } from './explain.ts';
@@ -18,7 +25,7 @@ import { Turns } from './turns.ts';
 const BUFFERS = { packets: 256, bufferBytes: 2304, largePackets: 16, largeBufferBytes: 66_048, clones: 64 };
 
 /** The only port there is for what a filter lets pass. */
-const ON = 1;
+const ON = toPortId(1);
 
 /** Stands where the forwarding extension does: whatever comes so far goes on. */
 const PASSES: PlacedDecider = {
@@ -58,7 +65,7 @@ export class FilteringDecider implements Extension {
   readonly #key = new FlowKey();
   readonly #spare: Work[] = [];
   #work = new Work();
-  #outputPort = 0;
+  #outputPort: PortId = DEFAULT_PORT_ID;
   readonly #turns: Turns;
 
   constructor(handle: ExtensionHandle, make: (handle: DeciderHandle) => DeciderExtension) {
@@ -187,7 +194,7 @@ export class FilteringDecider implements Extension {
   }
 
   /** A packet passes as it is, or goes through the datapath. @param place in its list; @param number where it came from */
-  #enter(packet: Packet, place: number, number: number, nowMs: number): void {
+  #enter(packet: Packet, place: number, number: PortNumber, nowMs: number): void {
     const work = this.#work;
     if (this.#datapath.glance(packet, number) === 1) {
       this.#datapath.take(packet, nowMs);
@@ -263,14 +270,14 @@ export class FilteringDecider implements Extension {
     const context = contextOf(packet);
     for (let index = 0; index < context.numDestinations; index += 1) {
       if (context.isExcluded(index)) continue;
-      const record = this.#recordOfOutput(packet, sourceOf(context), context.destinationPorts[index], nowMs);
+      const record = this.#recordOfOutput(packet, sourceOf(context), context.destinationPort(index), nowMs);
       if (record?.drop == null) continue;
       this.#handle.excludeDestination(packet, index, this.#reasonOf(record));
     }
   }
 
   /** What is decided about a packet that is to leave through a port. */
-  #recordOfOutput(packet: Packet, source: number, portId: number, nowMs: number): KeptDecision | null {
+  #recordOfOutput(packet: Packet, source: PortNumber, portId: PortId, nowMs: number): KeptDecision | null {
     const { table } = this.#outputs;
     let decided: number | Int32Array = this.#recentOutputs.find(packet, source, portId);
     if (decided === -1) decided = this.#lookUpOutput(packet, source, portId);
@@ -281,7 +288,7 @@ export class FilteringDecider implements Extension {
   }
 
   /** @returns the slot of its flow; -1 for one whose headers make no key; or what is decided about it alone */
-  #lookUpOutput(packet: Packet, source: number, portId: number): number | Int32Array {
+  #lookUpOutput(packet: Packet, source: PortNumber, portId: PortId): number | Int32Array {
     const key = this.#key;
     key.begin(source);
     key.words[Word.RECIRC_ID] = portId;
@@ -298,9 +305,9 @@ export class FilteringDecider implements Extension {
   explain(packet: Packet, context: ForwardingContext): Explanation {
     const isUp = (context.flags & ContextFlag.EGRESS) !== 0;
     const lines: string[] = [];
-    const excluded: { portId: number; reason: DropReasonCode }[] = [];
+    const excluded: { portId: PortId; reason: DropReasonCode }[] = [];
     const places = isUp
-      ? Array.from(context.destinationPorts.subarray(0, context.numDestinations))
+      ? Array.from({ length: context.numDestinations }, (_, index) => context.destinationPort(index))
       : [context.sourcePortId];
     for (const portId of places) {
       const key = new FlowKey();
@@ -342,6 +349,6 @@ export class FilteringDecider implements Extension {
 }
 
 /** Where a packet came from, as keys have it. */
-function sourceOf({ sourcePortId, sourceNicIndex }: ForwardingContext): number {
+function sourceOf({ sourcePortId, sourceNicIndex }: ForwardingContext): PortNumber {
   return portNumber(sourcePortId, sourceNicIndex);
 }

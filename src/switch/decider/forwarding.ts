@@ -2,7 +2,7 @@
  * A forwarding decider in the stack: its decisions are kept as flows, which the engine runs here. What filtering deciders right above it decide is decided along, in one
  * pass, so that they need not see the packets. What runs in the kernel is carried-flows.ts's affair.
  */
-import { type KeptDecision, nicIn, portIn, portNumber } from '../../decide/index.ts';
+import { type KeptDecision, nicIn, type PortNumber, portIn, portNumber } from '../../decide/index.ts';
 import { Datapath, Drop, flowRegistryOf, type RecalledFlow, Word } from '../../flow/index.ts';
 import { type Batch, ClonePool, type Packet, PacketPool } from '../../net/index.ts';
 import type { JsonValue } from '../control/properties.ts';
@@ -62,7 +62,7 @@ export class ForwardingDecider implements Extension {
       hooks: {
         outputIgnoresKey: true,
         isPlain: (slot) => !flows.hasExcluded(slot),
-        output: (packet, number) => {
+        output: (packet, number: PortNumber) => {
           if (!this.#forwarding.forward(packet, portIn(number), nicIn(number)))
             this.#datapath.refuse(packet, Drop.OUTPUT_REFUSED);
         },
@@ -196,7 +196,7 @@ export class ForwardingDecider implements Extension {
   #recall({ portId, key, outputPortIds }: RecalledFlow): void {
     if (!this.#place.ports.has(portId)) return;
     const present = key.slice();
-    present[Word.IN_PORT] = portId;
+    present[Word.IN_PORT] = portNumber(portId, 0);
     this.#decided.flows.recall(present, null, outputPortIds);
   }
 

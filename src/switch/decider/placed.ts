@@ -2,6 +2,7 @@
  * A decider in the stack: its handle, counters and drop reasons, and the ports that it sees. What both halves of the adapter have in common.
  */
 import { DeciderState, FlowCounter, ObservedPorts, type PlacedDecider } from '../../decide/index.ts';
+import type { PortId } from '../../net/index.ts';
 import { DropReason, type DropReasonCode } from '../drop-reason.ts';
 import type { Counter, ExtensionHandle } from '../extension.ts';
 import type { OidRequest, Status } from '../oid/oid.ts';
@@ -40,8 +41,8 @@ export class DeciderPlace implements StackedDecider {
   readonly #reasons = new Map<string, DropReasonCode>();
   readonly #texts = new Map<string, string>();
   /** Connected NICs, by port. */
-  readonly #nics = new Map<number, Set<number>>();
-  readonly #names = new Map<number, string>();
+  readonly #nics = new Map<PortId, Set<number>>();
+  readonly #names = new Map<PortId, string>();
   #settleOwn: () => void = () => {};
   #settleAlong: (() => void) | null = null;
 
@@ -154,14 +155,14 @@ export class DeciderPlace implements StackedDecider {
     this.decider.portsChanged?.();
   }
 
-  #connected(portId: number, nicIndex: number): void {
+  #connected(portId: PortId, nicIndex: number): void {
     const nics = this.#nics.get(portId) ?? new Set();
     nics.add(nicIndex);
     this.#nics.set(portId, nics);
     this.ports.set(portId, this.#names.get(portId) ?? String(portId));
   }
 
-  #disconnected(portId: number, nicIndex: number): void {
+  #disconnected(portId: PortId, nicIndex: number): void {
     const nics = this.#nics.get(portId);
     nics?.delete(nicIndex);
     if (nics?.size !== 0) return;

@@ -3,15 +3,20 @@
  * carried elsewhere, and what is said of it to people. Neighbours: forwarding.ts keeps those of packets that come through the switch, carried-flows.ts those that everybody has a say in.
  */
 import {
+  asPortNumber,
   type DecidedDrop,
   DecidedFlows,
   type DecidedFlowsLimits,
   type KeptDecision,
+  nicIn,
   type ObservedPorts,
   type PlacedDecider,
+  type PortNumber,
   portIn,
+  portNumber,
 } from '../../decide/index.ts';
 import { Drop, type FlowSource, outcomeOf } from '../../flow/index.ts';
+import type { PortId } from '../../net/index.ts';
 import type { JsonValue } from '../control/properties.ts';
 import { DropReason, type DropReasonCode } from '../drop-reason.ts';
 import type { ExtensionHandle } from '../extension.ts';
@@ -72,9 +77,9 @@ export class StackedFlows {
   }
 
   /** The port that packets were to leave by which are dropped because of that; -1 for another reason, and for a port that is not there. */
-  portOf(drop: DecidedDrop | null | undefined): number {
+  portOf(drop: DecidedDrop | null | undefined): PortId | -1 {
     const portId = drop?.portId ?? -1;
-    return this.ports.has(portId) ? portId : -1;
+    return portId !== -1 && this.ports.has(portId) ? portId : -1;
   }
 
   /** Copies that do not leave are counted where they were to leave. */
@@ -94,8 +99,11 @@ export class StackedFlows {
     return {
       name,
       table: flows.table,
-      portIdOf: (number) => (ports.has(number) ? number : -1),
-      numberOf: (portId) => (ports.has(portId) ? portId : -1),
+      portIdOf: (number: PortNumber) => {
+        const portId = portIn(number);
+        return nicIn(number) === 0 && ports.has(portId) ? portId : -1;
+      },
+      numberOf: (portId) => (ports.has(portId) ? portNumber(portId, 0) : -1),
       describe: (slot) => {
         const { deciders = [], drop = null } = flows.recordOf(slot) ?? {};
         return { deciders, drop: drop === null ? null : `${drop.by}:${drop.reason}` };
@@ -111,14 +119,14 @@ export class StackedFlows {
     const forwarding = this.#forwarding();
     const record = flows.recordOf(slot);
     const actions = flows.table.actionsOf(slot);
-    const outputs = outcomeOf(actions, 0, actions.length)?.outputs ?? [];
-    const sourcePortId = portIn(flows.table.portOf(slot));
+    const outputs = (outcomeOf(actions, 0, actions.length)?.outputs ?? []).map((port) => portIn(asPortNumber(port)));
+    const source = flows.table.portOf(slot);
     flows.settle(slot);
     this.countExcluded(record, packets);
     const dropPortId = this.portOf(record?.drop);
     forwarding.carried(
       {
-        sourcePortId,
+        sourcePortId: source === -1 ? -1 : portIn(asPortNumber(source)),
         isFirst: true,
         outputs,
         isSentOn: false,

@@ -2,10 +2,11 @@
  * OIDs: the control requests that travel down the extension stack, from the protocol edge to the miniport edge.
  * Plain types; oid-path.ts moves them, miniport.ts carries them out.
  */
+import { type PortId, toPortId } from '../../net/index.ts';
 import type { JsonValue, PortProperty, PortPropertyType, SwitchProperty } from '../control/properties.ts';
 
 /** The source port of packets that nobody's NIC sent: trusted, bypasses policies. */
-export const DEFAULT_PORT_ID = 0;
+export const DEFAULT_PORT_ID = toPortId(0);
 /** The adapter of a port itself, as opposed to a physical adapter under the external port. */
 export const DEFAULT_NIC_INDEX = 0;
 /** Physical adapters under the external port are 1 to this. */
@@ -30,14 +31,14 @@ export type PortState = 'created' | 'tearing-down' | 'deleted';
 export type NicState = 'created' | 'connected' | 'disconnected' | 'deleted';
 
 export interface PortParameters {
-  readonly portId: number;
+  readonly portId: PortId;
   readonly name: string;
   readonly type: PortType;
   readonly state: PortState;
 }
 
 export interface NicParameters {
-  readonly portId: number;
+  readonly portId: PortId;
   readonly nicIndex: number;
   readonly name: string;
   /** Six bytes. */

@@ -5,8 +5,9 @@
  * Destinations are three parallel arrays. Committed ones are [0, numDestinations); the room behind them, up to
  * numDestinations + numAvailable, is for filling.
  */
-import type { Packet } from '../../net/index.ts';
+import type { Packet, PortId } from '../../net/index.ts';
 import type { Port } from '../control/port.ts';
+import { DEFAULT_PORT_ID } from '../oid/oid.ts';
 
 /** Bits of a destination. */
 export const DestinationFlag = {
@@ -70,7 +71,7 @@ export class ForwardingContext {
   packet: Packet | null = null;
 
   /** 0 is the default port: trusted, bypasses policies. */
-  sourcePortId = 0;
+  sourcePortId: PortId = DEFAULT_PORT_ID;
   sourceNicIndex = 0;
   /** Bits of {@link ContextFlag}. */
   flags = 0;
@@ -141,6 +142,11 @@ export class ForwardingContext {
 
   constructor() {
     Object.seal(this);
+  }
+
+  /** The port of a destination. */
+  destinationPort(index: number): PortId {
+    return this.destinationPorts[index] as PortId;
   }
 
   isExcluded(index: number): boolean {
@@ -238,7 +244,7 @@ export class ContextPool {
     context.seenHolder = 0;
     context.isKept = false;
     context.free = true;
-    context.sourcePortId = 0;
+    context.sourcePortId = DEFAULT_PORT_ID;
     context.sourceNicIndex = 0;
     context.flags = 0;
     context.vlan = 0;

@@ -202,7 +202,7 @@ export class SwitchCore {
         this.#refuseOne(port, reason, packet);
         continue;
       }
-      context.sourcePortId = portId;
+      context.sourcePortId = port.portId;
       context.sourceNicIndex = nicIndex;
       context.sourcePort = port;
       context.flags = ContextFlag.SOURCE_SET;

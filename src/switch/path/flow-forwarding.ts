@@ -3,22 +3,20 @@
  * changes goes on as it is, whatever the number of its outputs; changed copies, and what else the datapath sends, are originated here. Each packet counts once: what
  * became of it is told by the datapath in the order in which packets were taken.
  */
-import { nicIn, portIn, portNumber } from '../../decide/index.ts';
+import { asPortNumber, nicIn, type PortNumber, portIn, portNumber } from '../../decide/index.ts';
 import { type Datapath, Drop, dropName } from '../../flow/index.ts';
-import { Batch, type Packet } from '../../net/index.ts';
+import { Batch, type Packet, type PortId } from '../../net/index.ts';
 import { DropReason, type DropReasonCode } from '../drop-reason.ts';
 import { RuleError } from '../errors.ts';
 import type { ExtensionHandle } from '../extension.ts';
+import { DEFAULT_PORT_ID } from '../oid/oid.ts';
 import { ContextFlag, contextOf, type ForwardingContext, PacketFlag } from './context.ts';
-
-/** The port that has the counts of packets whose port is gone. */
-const NO_PORT = 0;
 
 /** What is forwarded through. */
 export interface FlowForwarder {
-  hasPort(portId: number): boolean;
+  hasPort(portId: PortId): boolean;
   /** Take packets of a port that it has. Their references pass over. @param nicIndex of the NIC behind it that they came from */
-  receive(batch: Batch, portId: number, nicIndex: number): void;
+  receive(batch: Batch, portId: PortId, nicIndex: number): void;
   /**
    * Optional: the datapath, when packets whose flow is known at once, and only sends them as they are, need not go through it. Its ports are numbered as those of decisions
    * (portNumber of decide/).
@@ -29,7 +27,7 @@ export interface FlowForwarder {
   /** The reason of the datapath's own drops, where the forwarder knows better; else one is made of the name. @param drop of Drop of flow/ */
   reasonOf?(drop: number): DropReasonCode | undefined;
   /** The port that the present packet was to leave by, when the datapath's own drop is because of that; else -1. */
-  dropPort?(drop: number): number;
+  dropPort?(drop: number): PortId | -1;
   /** Sentence of a drop reason that is made of a name, such as `upcall lost`. */
   describe(name: string): string;
 }
@@ -37,17 +35,17 @@ export interface FlowForwarder {
 /** Packets that a flow has carried elsewhere, and what became of each. */
 export interface CarriedPackets {
   /** Where they came in; -1 when that is not known. */
-  readonly sourcePortId: number;
+  readonly sourcePortId: PortId | -1;
   /** False for recirculated packets, which have come in before. */
   readonly isFirst: boolean;
   /** Ports that they were sent to; -1 for one that is not there. */
-  readonly outputs: readonly number[];
+  readonly outputs: readonly (PortId | -1)[];
   /** They go on elsewhere, where their end is counted. */
   readonly isSentOn: boolean;
   /** Why they were dropped, when they were sent nowhere. */
   readonly drop: DropReasonCode;
   /** The port that they were to leave by, when they were dropped because of that. */
-  readonly dropPortId?: number;
+  readonly dropPortId?: PortId;
 }
 
 /** Looks at packets once they have been forwarded or dropped; it may do nothing to them. They have their contexts still. */
@@ -71,9 +69,9 @@ export class FlowForwarding {
   readonly #refusals: number[] = [];
   /** Why the switch does not take an output, and the port, when it is because of that. */
   #verdict: number = DropReason.NONE;
-  #verdictPort = -1;
+  #verdictPort: PortId | -1 = -1;
   readonly #lookers: ForwardedPackets[] = [];
-  #sourcePortId = 0;
+  #sourcePortId: PortId = DEFAULT_PORT_ID;
   #sourceNicIndex = 0;
   #nowMs = 0;
 
@@ -94,13 +92,13 @@ export class FlowForwarding {
   }
 
   /** Told by the datapath. What it dropped but the packet itself were copies. */
-  ended(reason: number, executedPortId?: number): void {
+  ended(reason: number, executedPortId?: PortId | -1): void {
     const refusals = this.#refusals;
     const isTaken = executedPortId === undefined;
     // What a program hands in came in before, and was counted then.
     const fate = reason !== 0 && isTaken ? (refusals.pop() ?? refusalOf(this.reasonOf(reason), -1)) : DropReason.NONE;
     if (isTaken) this.#fates.push(fate);
-    const portId = isTaken ? this.#sourcePortId : Math.max(executedPortId, NO_PORT);
+    const portId = executedPortId === undefined ? this.#sourcePortId : counted(executedPortId);
     for (const each of refusals) {
       const refusedPort = refusedPortIn(each);
       this.#handle.shortcuts.droppedCopies(refusedPort === -1 ? portId : refusedPort, reasonIn(each), 1);
@@ -112,9 +110,9 @@ export class FlowForwarding {
   carried(flow: CarriedPackets, packets: number, bytes: number): void {
     const { sourcePortId, isFirst, outputs, isSentOn, drop, dropPortId } = flow;
     const { shortcuts } = this.#handle;
-    const source = Math.max(sourcePortId, NO_PORT);
+    const source = counted(sourcePortId);
     if (isFirst) shortcuts.arrived(source, packets, bytes);
-    const reached = outputs.filter((portId) => portId !== -1);
+    const reached = outputs.flatMap((portId) => (portId === -1 ? [] : [portId]));
     let missing = (outputs.length - reached.length) * packets;
     if (isSentOn) for (const portId of reached) shortcuts.carriedCopies(portId, packets, bytes);
     else if (reached.length > 0) shortcuts.delivered(reached, packets, bytes);
@@ -130,14 +128,14 @@ export class FlowForwarding {
    * @param portId where it came in; -1 when that is not known
    * @param run has the datapath go on with it; what it leads to is told by {@link ended}, as of a packet that is executed
    */
-  resume(portId: number, run: () => void): void {
+  resume(portId: PortId | -1, run: () => void): void {
     this.#handle.shortcuts.takenUp(1);
-    this.#sourcePortId = Math.max(portId, NO_PORT);
+    this.#sourcePortId = counted(portId);
     this.#sourceNicIndex = 0;
     try {
       run();
     } finally {
-      this.#sourcePortId = 0;
+      this.#sourcePortId = DEFAULT_PORT_ID;
     }
   }
 
@@ -197,7 +195,7 @@ export class FlowForwarding {
     try {
       if (work.count !== 0) this.#forwarder.receive(work, source.sourcePortId, source.sourceNicIndex);
     } finally {
-      this.#sourcePortId = 0;
+      this.#sourcePortId = DEFAULT_PORT_ID;
       this.#sourceNicIndex = 0;
     }
     if (quickly !== 0) quick?.took(quickly);
@@ -206,17 +204,17 @@ export class FlowForwarding {
   }
 
   /** Give a packet its destinations without the datapath, if that is all that there is to do. */
-  #sendQuickly(packet: Packet, number: number, quick: Datapath): boolean {
+  #sendQuickly(packet: Packet, number: PortNumber, quick: Datapath): boolean {
     const outputs = quick.glance(packet, number);
     if (outputs === 0) return false;
     const handle = this.#handle;
     if (outputs !== 1) {
       const { policies } = handle;
       for (let i = 1; i < outputs; i += 1)
-        if (policies.egressVerdict(packet, portIn(quick.outputAt(i))) !== DropReason.NONE) return false;
+        if (policies.egressVerdict(packet, portIn(asPortNumber(quick.outputAt(i)))) !== DropReason.NONE) return false;
     }
     for (let i = 0; i < outputs; i += 1) {
-      const output = quick.outputAt(i);
+      const output = asPortNumber(quick.outputAt(i));
       // The others are let out, so that it is the first of all when it is not.
       if (handle.addAllowedDestination(packet, portIn(output), nicIn(output)) !== DropReason.NONE) return false;
     }
@@ -280,7 +278,7 @@ export class FlowForwarding {
    * @param nicIndex of the NIC behind the port, where it has several
    * @returns false when it cannot go there: the datapath then counts it as refused
    */
-  forward(packet: Packet, portId: number, nicIndex = 0): boolean {
+  forward(packet: Packet, portId: PortId, nicIndex = 0): boolean {
     if (packet.attachment === null && !this.#originate(packet)) return false;
     const verdict = this.#handle.addAllowedDestination(packet, portId, nicIndex);
     if (verdict === DropReason.NONE) return true;
@@ -297,7 +295,7 @@ export class FlowForwarding {
       this.#verdict = DropReason.NO_CONTEXT;
       return false;
     }
-    if (this.#sourcePortId !== 0) handle.setSource(packet, this.#sourcePortId, this.#sourceNicIndex);
+    if (this.#sourcePortId !== DEFAULT_PORT_ID) handle.setSource(packet, this.#sourcePortId, this.#sourceNicIndex);
     const { flags, verdict: malformed } = contextOf(packet);
     if ((flags & ContextFlag.MALFORMED) !== 0) {
       handle.freeContext(packet);
@@ -348,8 +346,13 @@ export class FlowForwarding {
   }
 }
 
+/** The port that has the counts of packets, also of those whose port is gone. */
+function counted(portId: PortId | -1): PortId {
+  return portId === -1 ? DEFAULT_PORT_ID : portId;
+}
+
 /** A reason with the port that a packet was to leave by, or -1, in one number: reasons are less than 256. */
-function refusalOf(reason: number, portId: number): number {
+function refusalOf(reason: number, portId: PortId | -1): number {
   return ((portId + 1) << 8) | reason;
 }
 
@@ -357,8 +360,8 @@ function reasonIn(refusal: number): number {
   return refusal & 0xff;
 }
 
-function refusedPortIn(refusal: number): number {
-  return (refusal >>> 8) - 1;
+function refusedPortIn(refusal: number): PortId | -1 {
+  return ((refusal >>> 8) - 1) as PortId | -1;
 }
 
 function sameSource(a: ForwardingContext, b: ForwardingContext): boolean {

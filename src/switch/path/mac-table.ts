@@ -12,6 +12,7 @@
  * for the longest time. So whoever fills the table with addresses pushes out its own, and who speaks is always learned. Used by
  * native-forwarding.ts and by the learning extension.
  */
+import { type PortId, toPortId } from '../../net/index.ts';
 
 const USED = 0x4000_0000;
 const STATIC = 0x0100_0000;
@@ -211,12 +212,12 @@ export class MacTable {
   }
 
   /** The port that has most learned addresses; 0 when there are none. */
-  get fullestPort(): number {
+  get fullestPort(): PortId {
     let fullest = 0;
     for (let port = 1; port < this.#perPort.length; port += 1) {
       if (this.#perPort[port] > this.countOf(fullest)) fullest = port;
     }
-    return fullest;
+    return toPortId(fullest);
   }
 
   /** Note that an address was seen at a port some time ago, if it is known there. */

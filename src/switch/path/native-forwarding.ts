@@ -4,6 +4,7 @@
  */
 import { isLinkLocalControl, type Packet } from '../../net/index.ts';
 import { DropReason } from '../drop-reason.ts';
+import { DEFAULT_PORT_ID } from '../oid/oid.ts';
 import { egressVlanVerdict } from '../policies/vlan.ts';
 import { type ForwardingContext, NO_RANK } from './context.ts';
 import type { SwitchCore } from './core.ts';
@@ -13,7 +14,7 @@ import { addDestinationTo, floodTo } from './destinations.ts';
 export const Route = { DROP: 0, ONE: 1, FLOOD: 2 } as const;
 
 /** The last answer of {@link routeNatively}; one instance, read at once. */
-export const route = { kind: 0, reason: 0, dropPortId: 0, portId: 0, nicIndex: 0 };
+export const route = { kind: 0, reason: 0, dropPortId: DEFAULT_PORT_ID, portId: 0, nicIndex: 0 };
 
 /** Decide about one packet; the answer is in {@link route}. */
 export function routeNatively(core: SwitchCore, packet: Packet, context: ForwardingContext, learn: boolean): void {
@@ -63,7 +64,7 @@ export function routeNatively(core: SwitchCore, packet: Packet, context: Forward
   const verdict = egressVlanVerdict(context, port.policy);
   if (verdict !== DropReason.NONE) {
     route.reason = verdict;
-    route.dropPortId = portId;
+    route.dropPortId = port.portId;
     return;
   }
   route.kind = Route.ONE;

@@ -1,6 +1,6 @@
 /** What extensions can ask about packets that are carried elsewhere, and count for them. shortcut.ts and carried.ts answer. */
 import type { ObservedPorts, PacketView } from '../../decide/index.ts';
-import type { Packet } from '../../net/index.ts';
+import type { Packet, PortId } from '../../net/index.ts';
 import type { StackedDecider } from '../decider/placed.ts';
 import type { DropReasonCode } from '../drop-reason.ts';
 
@@ -32,7 +32,7 @@ export interface Shortcuts {
    * Whether what comes in or goes out through a port may be carried elsewhere: no other extension has to see it but such whose decisions are known
    * ({@link decidersOfCarried}), and no mirror shows it. The answer holds until {@link watch} tells.
    */
-  isOpen(portId: number): boolean;
+  isOpen(portId: PortId): boolean;
   /** Whether nobody looks at what comes in or goes out through the ports that are open: no policy, no decider. Until {@link watch} tells. */
   isPlain(): boolean;
   /**
@@ -61,17 +61,17 @@ export interface Shortcuts {
    */
   watch(listener: (portId: number, alsoOut: boolean) => void): () => void;
   /** Count copies that left, of packets that are counted. */
-  carriedCopies(portId: number, packets: number, bytes: number): void;
+  carriedCopies(portId: PortId, packets: number, bytes: number): void;
   /** Count packets that came in elsewhere; their end is counted by {@link delivered} or {@link dropped}. */
-  arrived(portId: number, packets: number, bytes: number): void;
+  arrived(portId: PortId, packets: number, bytes: number): void;
   /** Count the end of packets that arrived: they were sent to ports. Where a port's link is down its copies are counted as dropped. */
-  delivered(portIds: readonly number[], packets: number, bytes: number): void;
+  delivered(portIds: readonly PortId[], packets: number, bytes: number): void;
   /** Count the end of packets that arrived: they were dropped. @param portId where they came in; 0 when that is not known */
-  dropped(portId: number, reason: DropReasonCode, packets: number): void;
+  dropped(portId: PortId, reason: DropReasonCode, packets: number): void;
   /** Count packets that arrived and go on here: what is made of them is originated, or dropped as {@link droppedCopies}. */
   takenUp(packets: number): void;
   /** Count copies that were dropped, of packets that are counted. @param portId where these came in; 0 when that is not known */
-  droppedCopies(portId: number, reason: DropReasonCode, packets: number): void;
+  droppedCopies(portId: PortId, reason: DropReasonCode, packets: number): void;
   /**
    * Of an extension with `passByPort`: what it has answered no longer holds.
    * @param portId the port, when that concerns only packets that come in or go out there; left out: all

@@ -4,7 +4,7 @@
  */
 
 import type { ObservedPorts } from '../../decide/index.ts';
-import { type Batch, type ClonePool, type Packet, type PacketPool, TagAction } from '../../net/index.ts';
+import { type Batch, type ClonePool, type Packet, type PacketPool, type PortId, TagAction } from '../../net/index.ts';
 import type { SwitchEvent } from '../api.ts';
 import type { JsonValue } from '../control/properties.ts';
 import * as references from '../control/references.ts';
@@ -121,7 +121,7 @@ class BoundShortcuts implements Shortcuts {
     return () => void core.dropWatchers.delete(watcher);
   }
 
-  isOpen(portId: number): boolean {
+  isOpen(portId: PortId): boolean {
     return isOpenPort(this.#core, this.#slot, portId);
   }
 
@@ -175,19 +175,19 @@ class BoundShortcuts implements Shortcuts {
     return () => void core.pathWatchers.delete(watcher);
   }
 
-  carriedCopies(portId: number, packets: number, bytes: number): void {
+  carriedCopies(portId: PortId, packets: number, bytes: number): void {
     countCarriedCopies(this.#core, portId, packets, bytes);
   }
 
-  arrived(portId: number, packets: number, bytes: number): void {
+  arrived(portId: PortId, packets: number, bytes: number): void {
     countArrival(this.#core, portId, packets, bytes);
   }
 
-  delivered(portIds: readonly number[], packets: number, bytes: number): void {
+  delivered(portIds: readonly PortId[], packets: number, bytes: number): void {
     countDelivered(this.#core, portIds, packets, bytes);
   }
 
-  dropped(portId: number, reason: number, packets: number): void {
+  dropped(portId: PortId, reason: number, packets: number): void {
     countDropped(this.#core, portId, reason, packets);
   }
 
@@ -195,7 +195,7 @@ class BoundShortcuts implements Shortcuts {
     this.#core.consumed += packets;
   }
 
-  droppedCopies(portId: number, reason: number, packets: number): void {
+  droppedCopies(portId: PortId, reason: number, packets: number): void {
     countDroppedCopies(this.#core, portId, reason, packets);
   }
 

@@ -13,7 +13,8 @@ import {
 import { counters, u32At } from '../attributes.ts';
 import type { PseudoDevice } from '../device/pseudo-device.ts';
 import { Errno, OvsError } from '../errors.ts';
-import { LOCAL_PORT, OvsDatapath } from '../ovs-datapath.ts';
+import { OvsDatapath } from '../ovs-datapath.ts';
+import { LOCAL_PORT } from '../port-number.ts';
 import { announce, announceUnasked } from './notify.ts';
 import { type FamilyRequest, type OvsState, unsupported } from './request.ts';
 

@@ -16,6 +16,7 @@ import {
   VportType,
 } from '../abi.ts';
 import { Attributes, u16At, u32At } from '../attributes.ts';
+import { toOvsPort } from '../port-number.ts';
 import { type Answer, MemoryWorld, Program, request } from '../testing-memory.ts';
 
 const ACK = 4;
@@ -146,7 +147,7 @@ test('a port keeps type and options; its sockets change', () => {
   expect(set((writer) => writer.u32(V.IFINDEX, 4))).toBe(95);
   expect(set((writer) => writer.bytes(V.UPCALL_PID, new Uint8Array(6)))).toBe(22);
   expect(set((writer) => writer.bytes(V.UPCALL_PID, new Uint8Array(Uint32Array.of(1, 2).buffer)))).toBe(0);
-  expect(world.server.datapaths.get(10)?.ports.get(1)?.upcallPids).toEqual([1, 2]);
+  expect(world.server.datapaths.get(10)?.ports.get(toOvsPort(1))?.upcallPids).toEqual([1, 2]);
 });
 
 test('a tunnel needs its UDP port, which no other of its kind has, and remembers group policies', () => {

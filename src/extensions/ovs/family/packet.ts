@@ -4,7 +4,7 @@ import { ETHERNET_BYTES } from '../../../net/index.ts';
 import { PacketAttribute as A, PacketCommand } from '../abi.ts';
 import { eachNested, u16At, u32At } from '../attributes.ts';
 import { Errno, OvsError } from '../errors.ts';
-import { LOCAL_PORT } from '../ovs-datapath.ts';
+import { asOvsPort, LOCAL_PORT } from '../port-number.ts';
 import { decodeActions } from '../translate/actions.ts';
 import { decodeMetadata } from '../translate/key-decode.ts';
 import { datapathOf, type FamilyRequest, unsupported } from './request.ts';
@@ -47,7 +47,7 @@ export function handlePacket(request: FamilyRequest): void {
     checkTuple(key, metadata);
     const actions = decodeActions(list, metadata.words);
     const datapath = datapathOf(request);
-    if (!datapath.ports.has(metadata.words[Word.IN_PORT]) && !datapath.ports.has(LOCAL_PORT)) {
+    if (!datapath.ports.has(asOvsPort(metadata.inPort)) && !datapath.ports.has(LOCAL_PORT)) {
       throw new OvsError(Errno.ENODEV, 'no input port');
     }
     isOurs = false;

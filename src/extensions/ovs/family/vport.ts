@@ -7,7 +7,6 @@ import {
   Feature,
   Group,
   NAME_MAXIMUM_BYTES,
-  PORTS_MAXIMUM,
   UpcallStatistic,
   VportType,
 } from '../abi.ts';
@@ -15,7 +14,8 @@ import { Attributes, beginNest, counters, u16At } from '../attributes.ts';
 import type { PseudoDevice } from '../device/pseudo-device.ts';
 import type { ObjectHeader } from '../device/reply.ts';
 import { Errno, OvsError } from '../errors.ts';
-import { LOCAL_PORT, type OvsDatapath } from '../ovs-datapath.ts';
+import type { OvsDatapath } from '../ovs-datapath.ts';
+import { LOCAL_PORT, toOvsPort } from '../port-number.ts';
 import type { Vport } from '../vport.ts';
 import { readPids } from './datapath.ts';
 import { announce, announceUnasked } from './notify.ts';
@@ -79,9 +79,9 @@ function create(request: FamilyRequest): void {
   if (name === null || type === null || pids === null)
     throw new OvsError(Errno.EINVAL, 'name, type or socket is missing');
   // 0 is the local port's number, and stands for any.
-  const number = attributes.u32(A.PORT_NO) ?? 0;
+  const asked = attributes.u32(A.PORT_NO) ?? 0;
   if (attributes.has(A.IFINDEX)) throw new OvsError(Errno.EOPNOTSUPP, 'the kernel chooses the index');
-  if (number >= PORTS_MAXIMUM) throw new OvsError(Errno.EFBIG, `port ${number}`);
+  const number = toOvsPort(asked);
   const datapath = datapathOf(request);
   if (number !== 0 && datapath.ports.has(number)) throw new OvsError(Errno.EBUSY, `port ${number} is taken`);
   if (type < VportType.NETDEV || type > VportType.GENEVE) throw new OvsError(Errno.EAFNOSUPPORT, `port type ${type}`);
@@ -91,7 +91,6 @@ function create(request: FamilyRequest): void {
     }
   }
   const chosen = number !== 0 ? number : datapath.freeNumber();
-  if (chosen < 0) throw new OvsError(Errno.EFBIG, 'all port numbers are taken');
   const tunnel = readTunnelOptions(attributes, type);
   for (const other of state.datapaths.values()) {
     if (tunnel.destinationPort !== 0 && other.hasTunnel(type, tunnel.destinationPort)) {
@@ -148,9 +147,9 @@ function find(request: FamilyRequest): { datapath: OvsDatapath; port: Vport } {
     }
     throw new OvsError(Errno.ENODEV, `no port ${name}`);
   }
-  const number = attributes.u32(A.PORT_NO);
-  if (number === null) throw new OvsError(Errno.EINVAL, 'neither name nor number');
-  if (number >= PORTS_MAXIMUM) throw new OvsError(Errno.EFBIG, `port ${number}`);
+  const asked = attributes.u32(A.PORT_NO);
+  if (asked === null) throw new OvsError(Errno.EINVAL, 'neither name nor number');
+  const number = toOvsPort(asked);
   const datapath = datapathOf(request);
   const port = datapath.ports.get(number);
   if (port === undefined) throw new OvsError(Errno.ENODEV, `no port ${number}`);

@@ -8,6 +8,7 @@ import { EtherType } from '../../../net/index.ts';
 import { PORTS_MAXIMUM } from '../abi.ts';
 import { be16At, be32At, eachNested, u32At } from '../attributes.ts';
 import { Errno, OvsError } from '../errors.ts';
+import { NO_PORT } from '../port-number.ts';
 import { paddingIsZero, writeStructure } from './key-attribute.ts';
 import { isConnection, isNest, KeyAttributes } from './key-attributes.ts';
 import { checkKey, checkMask } from './match-rules.ts';
@@ -112,7 +113,7 @@ function decodeRest(attributes: KeyAttributes, words: Uint32Array, key: Uint32Ar
     words[Word.ETH_TYPE] |= 0xff;
     return;
   }
-  if (!attributes.has(KeyAttribute.IN_PORT)) words[Word.IN_PORT] = PORTS_MAXIMUM;
+  if (!attributes.has(KeyAttribute.IN_PORT)) words[Word.IN_PORT] = NO_PORT;
   if (!hasType) words[Word.ETH_TYPE] = EtherType.LLC << 16;
   else if (!attributes.has(KeyAttribute.ETHERNET)) words[Word.ETH_TYPE] |= L3_MARKER;
 }

@@ -11,8 +11,8 @@ import {
 } from '../../../flow/index.ts';
 import { EtherType, Fragment, Icmpv6Type, IpProtocol } from '../../../net/index.ts';
 import type { MessageWriter } from '../../../netlink/index.ts';
-import { PORTS_MAXIMUM } from '../abi.ts';
 import { beginNest } from '../attributes.ts';
+import { NO_PORT } from '../port-number.ts';
 import { readStructure } from './key-attribute.ts';
 import { encodeNshKey } from './nsh.ts';
 import { encodeTunnel } from './tunnel.ts';
@@ -30,7 +30,7 @@ export function encodeKey(writer: MessageWriter, attribute: number, key: Uint32A
   put(writer, KeyAttribute.PRIORITY, output);
   // A mask has it for packets without a tunnel as well: that there is none counts.
   if (output[Word.TUNNEL_IP] >>> 24 !== 0) encodeTunnel(writer, KeyAttribute.TUNNEL, key, output);
-  if (key[Word.IN_PORT] !== PORTS_MAXIMUM) put(writer, KeyAttribute.IN_PORT, output);
+  if (key[Word.IN_PORT] !== NO_PORT) put(writer, KeyAttribute.IN_PORT, output);
   else if (isMask) writer.u32(KeyAttribute.IN_PORT, 0xffff_ffff);
   put(writer, KeyAttribute.SKB_MARK, output);
   encodeConnection(writer, key, output);

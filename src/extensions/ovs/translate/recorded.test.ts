@@ -4,11 +4,12 @@
  */
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { formatActions, formatFlowKey, KEY_WORDS, parseActions, Word } from '../../../flow/index.ts';
+import { formatActions, formatFlowKey, inPortOf, KEY_WORDS, parseActions, Word } from '../../../flow/index.ts';
 import { Batch } from '../../../net/index.ts';
 import { MessageWriter } from '../../../netlink/index.ts';
 import { Command, Family, FlowAttribute, VportAttribute, VportType } from '../abi.ts';
 import { Attributes, eachNested } from '../attributes.ts';
+import { asOvsPort } from '../port-number.ts';
 import { MemoryWorld, Program, request } from '../testing-memory.ts';
 import { decodeActions, encodeActions } from './actions.ts';
 import { type DecodedMatch, decodeKey, decodeMatch } from './key-decode.ts';
@@ -129,7 +130,7 @@ test.each(TAKEN.filter(([, { frame }]) => frame !== null))('%s: its frame falls 
   packet.length = frame.length;
   const batch = new Batch();
   batch.push(packet);
-  datapath.receive(batch, key[Word.IN_PORT]);
+  datapath.receive(batch, asOvsPort(inPortOf(key)));
   expect(datapath.flows.table.hits).toBe(1);
 });
 

@@ -1,5 +1,5 @@
 /** OUTPUT: send the packet to a port; and TRUNC: the next output, or what is told to userspace next, is cut off behind so many bytes. */
-import { Checksum, Gso } from '../../../net/index.ts';
+import { Checksum, Gso, toKeyPort } from '../../../net/index.ts';
 import { Drop } from '../../engine/drops.ts';
 import type { ActionEngine } from '../../engine/engine.ts';
 import { type ActionDescription, leadsNowhere, numberText } from '../description.ts';
@@ -19,7 +19,7 @@ export const output: ActionDescription<typeof Action.OUTPUT> = {
     const port = its.words[at + 1] >>> 0;
     return port < its.portLimit ? null : `port ${port} is not less than ${its.portLimit}`;
   },
-  leads: (to, words, at) => to.output(words[at + 1] >>> 0),
+  leads: (to, words, at) => to.output(toKeyPort(words[at + 1])),
   // A number without a name or parentheses.
   text: {
     name: '',
@@ -51,7 +51,7 @@ export const trunc: ActionDescription<typeof Action.TRUNC> = {
 
 /** What comes behind a trunc action is a shorter packet over the same bytes. */
 export function runOutput(engine: ActionEngine, words: Int32Array, at: number): boolean {
-  const port = words[at + 1] >>> 0;
+  const port = toKeyPort(words[at + 1]);
   const packet = engine.packet;
   const limit = engine.limit;
   engine.limit = WHOLE;
