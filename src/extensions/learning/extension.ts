@@ -13,9 +13,11 @@ import {
   type FlowCounter,
   type JsonValue,
   Learned,
+  nicIn,
   type ObservedMap,
   type ObservedValue,
   type PacketView,
+  portIn,
   runCommand,
 } from '../../switch/index.ts';
 import { AddressAnchors } from './address-anchors.ts';
@@ -147,7 +149,7 @@ class Learning implements DeciderExtension {
     this.#anchors.read(vlan, destination);
     const found = this.#database.table.lookup(vlan, destination.high, destination.low, this.#nowSeconds());
     if (found === 0) return false;
-    const portId = found & 0xffff;
+    const portId = portIn(found);
     const name = this.#database.nameOf(portId);
     decision.note(() => `destination ${packet.ethernet.destination} is behind port ${name} in VLAN ${vlan}`);
     if (portId === inPort) {
@@ -158,7 +160,7 @@ class Learning implements DeciderExtension {
       decision.note(() => 'its NIC is not connected');
       return false;
     }
-    decision.output(portId, found >>> 16);
+    decision.output(portId, nicIn(found));
     return true;
   }
 

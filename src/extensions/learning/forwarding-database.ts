@@ -5,7 +5,7 @@
  */
 import { isDeepStrictEqual } from 'node:util';
 import { type PortId, parseMac } from '../../net/index.ts';
-import { MAX_PORT_ID, type MacEntry, MacTable } from '../../switch/index.ts';
+import { MAX_PORT_ID, type MacEntry, MacTable, portIn } from '../../switch/index.ts';
 import { type LearningConfiguration, parseLearningConfiguration, type StaticEntry } from './configuration.ts';
 
 /** Bits of {@link ForwardingDatabase.portFlags}. */
@@ -118,7 +118,8 @@ export class ForwardingDatabase {
     for (const entry of this.#static.values()) {
       if (entry.port !== name) continue;
       const { high, low } = macKey(parseMac(entry.mac));
-      if ((this.table.lookup(entry.vlan, high, low, 0) & 0xffff) === portId) this.table.remove(entry.vlan, high, low);
+      const found = this.table.lookup(entry.vlan, high, low, 0);
+      if (found !== 0 && portIn(found) === portId) this.table.remove(entry.vlan, high, low);
     }
   }
 

@@ -72,10 +72,6 @@ export class Port {
     return sum;
   }
 
-  nicAt(nicIndex: number): Nic | null {
-    return this.nics[nicIndex] ?? null;
-  }
-
   counters(): PortCounters {
     let dropped = 0;
     for (const count of this.drops) dropped += count;

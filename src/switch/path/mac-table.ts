@@ -12,6 +12,7 @@
  * for the longest time. So whoever fills the table with addresses pushes out its own, and who speaks is always learned. Used by
  * native-forwarding.ts and by the learning extension.
  */
+import type { PortNumber } from '../../decide/index.ts';
 import { type PortId, toPortId } from '../../net/index.ts';
 
 const USED = 0x4000_0000;
@@ -122,14 +123,14 @@ export class MacTable {
 
   /**
    * Where an address is.
-   * @returns port id in the low 16 bits, NIC index in the next 8; 0 when it is not known
+   * @returns port and NIC; 0 when it is not known
    */
-  lookup(vlan: number, macHigh: number, macLow: number, nowSeconds: number): number {
+  lookup(vlan: number, macHigh: number, macLow: number, nowSeconds: number): PortNumber | 0 {
     const at = this.#find((vlan << 16) | macHigh, macLow);
     if (at < 0) return 0;
     const value = this.#table[at + 2];
     if ((value & STATIC) === 0 && this.#expired(this.#table[at + 3], nowSeconds)) return 0;
-    return value & 0xff_ffff;
+    return (value & 0xff_ffff) as PortNumber;
   }
 
   /**

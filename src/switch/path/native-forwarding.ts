@@ -2,6 +2,7 @@
  * The switch's own forwarding: MAC learning within the forwarding domain, with the standard policies enforced. It runs when no
  * forwarding extension is enabled, and for packets that are natively forwarded.
  */
+import { nicIn, portIn } from '../../decide/index.ts';
 import { isLinkLocalControl, type Packet } from '../../net/index.ts';
 import { DropReason } from '../drop-reason.ts';
 import { DEFAULT_PORT_ID } from '../oid/oid.ts';
@@ -51,13 +52,12 @@ export function routeNatively(core: SwitchCore, packet: Packet, context: Forward
     return;
   }
   const found = table.lookup(vlan, high, low, now);
-  const portId = found & 0xffff;
-  const port = portId === 0 ? null : core.ports[portId];
-  if (!port?.reachable) {
+  const port = found === 0 ? null : core.ports[portIn(found)];
+  if (found === 0 || !port?.reachable) {
     route.kind = Route.FLOOD;
     return;
   }
-  if (portId === context.sourcePortId) {
+  if (port.portId === context.sourcePortId) {
     route.reason = DropReason.DESTINATION_IS_SOURCE;
     return;
   }
@@ -68,8 +68,8 @@ export function routeNatively(core: SwitchCore, packet: Packet, context: Forward
     return;
   }
   route.kind = Route.ONE;
-  route.portId = portId;
-  const nicIndex = found >>> 16;
+  route.portId = port.portId;
+  const nicIndex = nicIn(found);
   route.nicIndex = port.external && port.nics[nicIndex]?.connected ? nicIndex : 0;
 }
 
