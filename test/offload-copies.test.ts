@@ -314,3 +314,19 @@ test('at tc a packet that is changed and looked up again is copied once as it ca
   changed.set([2, 0, 0, 0, 0, 0xb, 2, 0, 0, 0, 0, 0xa]);
   expect(bench.taken()).toEqual([`in 1 ${hex(frame())}`, `out 2 ${hex(changed)}`]);
 });
+
+test('at XDP a packet that is changed and looked up again goes up as it came while copies are wanted, and is shown by nobody twice', () => {
+  const bench = new Bench('xdp', 1 << 20, OTHER);
+  bench.put(UDP, 'set(eth(dst=02:00:00:00:00:0b)),recirc(0x7)');
+  const second = 'recirc_id(0x7),in_port(1),eth(),eth_type(0x0800),ipv4(frag=no)';
+  expect(bench.run(frame())).toBe(bench.up);
+  bench.put(second, '2');
+  expect(bench.run(frame())).toBe(bench.sent);
+  bench.copying();
+  bench.channel.want(LOOPBACK, WHOLE, 0);
+  bench.channel.want(OTHER, 0, WHOLE);
+  expect(bench.run(frame())).toBe(bench.up);
+  expect(bench.taken()).toEqual([]);
+  expect(bench.offload.setCopies(null)).toBe(true);
+  expect(bench.run(frame())).toBe(bench.sent);
+});

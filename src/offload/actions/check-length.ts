@@ -47,14 +47,14 @@ export const length: StepCode<LengthStep> = {
     const limit = writer.next();
     emitLength(b, writer.isTc);
     b.load(R2, 'u32', limit);
-    const { changed, shown, layer3Valid, layer3Moved, window, windowLoaded, hashed } = writer;
+    const { changed, shown, kept, layer3Valid, layer3Moved, window, windowLoaded, hashed } = writer;
     b.if(
       R1,
       '>',
       R2,
       () => writer.steps(step.longer),
       () => {
-        Object.assign(writer, { changed, shown, layer3Valid, layer3Moved, window, windowLoaded, hashed });
+        Object.assign(writer, { changed, shown, kept, layer3Valid, layer3Moved, window, windowLoaded, hashed });
         writer.steps(step.otherwise);
       },
     );

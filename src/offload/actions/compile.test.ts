@@ -12,6 +12,7 @@ import {
 } from '../../flow/index.ts';
 import { listWith, validActions } from '../../flow/testing/arbitraries.ts';
 import { toInterfaceIndex } from '../../net/index.ts';
+import { TrackRequest } from '../connections/request.ts';
 import { compileActions } from './compile.ts';
 import type { CompileContext, OffloadHook } from './contract.ts';
 import type { Step } from './shape.ts';
@@ -119,13 +120,23 @@ test('a changed packet is looked up again at tc, where the engine can go on with
   expect(compiled.shape.id).toBe('tc need resume | ethernet(fm-) hash0(ipv4) recirc');
   expect(shape(TCP, 'recirc(0x5)').shape.checks.resumes).toBe(false);
   for (const [actions, hook, why] of [
-    ['set(eth(dst=02:00:00:00:00:01)),recirc(0x5)', 'xdp', 'recirculation of a changed packet'],
+    ['set(eth(dst=02:00:00:00:00:01)),push_vlan(vid=5,pcp=0),recirc(0x5)', 'xdp', 'recirculation of a changed packet'],
     ['set(eth(dst=02:00:00:00:00:01)),hash(hash_l4(3)),recirc(0x5)', 'tc', 'hash of a changed packet'],
     ['set(skb_mark(0x1)),recirc(0x5)', 'tc', 'recirculation of a packet with a mark or a priority'],
     ['set(eth(dst=02:00:00:00:00:01)),2,recirc(0x5)', 'tc', 'recirculation behind an output'],
   ] as const) {
     expect(compile(TCP, actions, hook, resumes)).toEqual({ reason: why });
   }
+});
+
+test('XDP looks a changed packet up again where the change can be undone: bytes that stay in their places', () => {
+  const list = 'set(eth(dst=02:00:00:00:00:01)),dec_ttl(le_1()),set(tcp(src=1,dst=2)),recirc(0x5)';
+  expect(shape(TCP, list, 'xdp').shape.id).toBe(
+    'xdp need l3=40,plain4=-1,ttl4>1,undo | ethernet(fm-) dec_ttl4 tcp4(f) recirc',
+  );
+  expect(shape(TCP, 'recirc(0x5)', 'xdp').shape.checks.undoes).toBe(false);
+  expect(shape(TCP, 'set(eth(dst=02:00:00:00:00:01)),2', 'xdp').shape.checks.undoes).toBe(false);
+  expect(reason(TAGGED, 'pop_vlan,recirc(0x5)', 'xdp')).toBe('recirculation of a changed packet');
 });
 
 const CONNECTIONS = { connections: true, resumes: true };
@@ -145,10 +156,21 @@ test.each([
   ['tc', 'ct(commit)', 'tc need l3=20 | track() drop(5)'],
   ['xdp', 'ct(zone=5),recirc(0x1)', 'xdp need l3=20 | track() recirc'],
   ['xdp', 'ct(commit,nat(src=10.0.0.9)),2', 'xdp need l3=20 | track() translate output'],
-  ['xdp', 'ct(zone=5,nat),recirc(0x1)', 'recirculation of a changed packet'],
+  ['xdp', 'ct(zone=5,nat),recirc(0x1)', 'xdp need l3=20,undo | track() translate recirc'],
+  ['xdp', 'push_vlan(vid=5,pcp=0),ct(zone=5),recirc(0x1)', 'ct of a packet that was changed'],
   ['tc', 'set(tcp(src=1,dst=2)),ct(zone=5),2', 'ct of a packet that was changed'],
   ['tc', '2,ct(zone=5),3', 'ct behind an output'],
-  ['tc', 'ct(zone=5),ct(zone=6),3', 'ct twice before a recirculation'],
+  // Several are tracked in turn, then comes what they and the steps between them change.
+  ['tc', 'ct(zone=5),ct(zone=6),3', 'tc need l3=20 | track()() output'],
+  ['xdp', 'ct(zone=5),ct_clear,ct(zone=6),ct_clear,3', 'xdp need l3=20 | track()() ct_clear output'],
+  [
+    'tc',
+    'ct(commit,zone=1,mark=0x1/0xf,nat(src=10.0.0.9)),set(eth(dst=02:00:00:00:00:01)),ct(zone=2,nat),recirc(0x1)',
+    'tc need l3=20,resume | track(mark)() translate ethernet(fm-) recirc',
+  ],
+  ['tc', 'ct(zone=5),set(tcp(src=1,dst=2)),ct(zone=6),3', 'ct of a packet that was changed'],
+  ['tc', `${'ct(zone=5),'.repeat(4)}3`, 'tc need l3=20 | track()()()() output'],
+  ['tc', `${'ct(zone=5),'.repeat(5)}3`, 'more than 4 ct before a recirculation'],
 ] as const)('connections at %s: %s is %s', (hook, actions, expected) => {
   const compiled = compile(TCP, actions, hook, CONNECTIONS);
   expect('reason' in compiled ? compiled.reason : compiled.shape.id).toBe(expected);
@@ -158,6 +180,23 @@ test('a flow that tracks has zone and request, and what mark and label are to be
   const compiled = compile(TCP, 'ct(commit,zone=5,mark=0x1/0xf,label=0x2/0xff,nat),2', 'tc', CONNECTIONS);
   if ('reason' in compiled) throw new Error(compiled.reason);
   expect([...compiled.parameters]).toEqual([0x0005_0003, 1, 15, 0, 0, 0, 2, 0, 0, 0, 255, 102, 0]);
+});
+
+test('of several ct each has its parameters in turn, and those behind the first say what they go on from', () => {
+  const list =
+    'set(eth(src=02:00:00:00:00:01)),ct(zone=5),ct(commit,zone=6,mark=0x1/0xf,nat),ct_clear,ct(zone=7,nat),2';
+  const compiled = compile(TCP, list, 'tc', CONNECTIONS);
+  if ('reason' in compiled) throw new Error(compiled.reason);
+  const { LIBERAL, GOES_ON, TRANSLATES, ANEW, BEHIND } = TrackRequest;
+  expect([...compiled.parameters.subarray(0, 5)]).toEqual([
+    0x0005_0000 | LIBERAL,
+    0x0006_0000 | LIBERAL | GOES_ON | TRANSLATES,
+    1,
+    15,
+    0x0007_0000 | LIBERAL | TRANSLATES | ANEW | BEHIND,
+  ]);
+  expect(compiled.parameters).toHaveLength(compiled.shape.parameterWords);
+  expect(outputsOf(compiled.shape, compiled.parameters)).toEqual([102]);
 });
 
 test.each([

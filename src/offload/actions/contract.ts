@@ -38,6 +38,16 @@ export interface CompileContext {
 /** What became of an action list. The parameters are as many words as the shape says. */
 export type Compiled = { readonly shape: Shape; readonly parameters: Uint32Array } | { readonly reason: string };
 
+/** Where a ct that is to be tracked has its parameters. */
+export interface TrackPlaces {
+  /** Zone 16, bits of TrackRequest 16. */
+  readonly request: Address;
+  /** Value and mask that the connection's mark has already, else the packet goes up; null for none. */
+  readonly mark: Address | null;
+  /** Four words of value, then four of mask, in the same way. */
+  readonly label: Address | null;
+}
+
 /**
  * What the generator has ready when the code of a shape begins: R6 is the context, R7 the address of the entry's first parameter
  * word, a map value; R8 and R9 are the shape's own. Every path ends with a return, a jump, or one of the functions given here.
@@ -67,16 +77,19 @@ export interface EmitContext {
   recirculate?(changed: boolean): void;
   /** Write a check whether the packet, changed and looked up again, could still go up from its port. R6 to R9 must stay. */
   mustResume?(otherwise: Label): void;
+  /** Write code that keeps the packet's headers before they are changed, for a packet that may have to go up as it came. XDP alone. R6 to R9 must stay. */
+  keepHeaders?(): void;
   /**
-   * Write code that tracks the packet, which has not changed since it was looked up; it goes to `punt` when the engine is to do it. R6 to R9 must stay, and so
-   * must the packet.
-   * @param request zone 16, bits of TrackRequest 16
-   * @param mark value and mask that the connection's mark has already, else the packet goes up; null for none
-   * @param label four words of value, then four of mask, in the same way
+   * Write code that tracks the packet, which has not changed since it was looked up, by one ct after the other; it goes to `punt` when the engine is to do it.
+   * R6 to R9 must stay, and so must the packet.
    */
-  track?(request: Address, mark: Address | null, label: Address | null): void;
-  /** Write code that translates the packet as tracking has told. R6 to R9 must stay. @param failed where it goes when that cannot be */
-  translate?(failed: Label): void;
+  track?(requests: readonly TrackPlaces[]): void;
+  /**
+   * Write code that translates the packet as tracking has told. R6 to R9 must stay.
+   * @param failed where it goes when that cannot be
+   * @param keeps whether headers are kept first, of packets that are translated
+   */
+  translate?(failed: Label, keeps: boolean): void;
   /** Write code that forgets what tracking has told. R6 to R9 must stay. */
   forget?(): void;
   /** While copies are wanted: code that shows the packet as it came in. R6 to R9 must stay, and so must the packet. */

@@ -16,6 +16,10 @@ class StepWriter extends ShapeWriter {
         this.shown = true;
         this.emit.copyIn?.();
       }
+      if (this.shape.checks.undoes && !this.kept && leavesTrace && code.keepsHeaders !== true) {
+        this.kept = true;
+        this.emit.keepHeaders?.();
+      }
       code.emit(this, step);
       this.changed ||= leavesTrace;
     }

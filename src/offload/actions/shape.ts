@@ -58,6 +58,8 @@ export interface StepCode<S extends Step = Step> {
   parameters(step: S, inside: (steps: readonly Step[]) => number): number;
   /** Whether a packet may still be handed up behind it, as if it had just come, always or at a hook. False when left out. */
   readonly leavesNoTrace?: boolean | OffloadHook;
+  /** Whether it keeps the headers itself that it is about to change, where they are kept at all: it changes some packets alone. False when left out. */
+  readonly keepsHeaders?: boolean;
   /** What has to be found out before copies are shown to captures. */
   check?(writer: ShapeWriter, step: S): void;
   emit(writer: ShapeWriter, step: S): void;
@@ -88,8 +90,10 @@ export interface Checks {
   single: boolean;
   /** Layer 3 begins right behind an Ethernet header without tags. */
   layer3At14: boolean;
-  /** The packet may be changed and then looked up again: if it is not found it must be able to go up as it is. */
+  /** tc: the packet may be changed and then looked up again: if it is not found it must be able to go up as it is. */
   resumes: boolean;
+  /** XDP: the same, and if it is not found it is made what it was, and goes up as it came. */
+  undoes: boolean;
 }
 
 /** Checks that nothing fails. */
@@ -106,6 +110,7 @@ export function noChecks(): Checks {
     single: false,
     layer3At14: false,
     resumes: false,
+    undoes: false,
   };
 }
 

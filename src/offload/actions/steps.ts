@@ -61,6 +61,7 @@ export function shapeId(hook: OffloadHook, checks: Checks, steps: readonly Step[
   if (checks.single) needs.push('single');
   if (checks.layer3At14) needs.push('l3@14');
   if (checks.resumes) needs.push('resume');
+  if (checks.undoes) needs.push('undo');
   return `${hook}${needs.length === 0 ? '' : ` need ${needs.join(',')}`} | ${stepNames(steps)}`;
 }
 

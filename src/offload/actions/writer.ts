@@ -24,6 +24,8 @@ export abstract class ShapeWriter {
   changed = false;
   /** Whether a copy was made of the packet as it came in, if any is wanted. */
   shown = false;
+  /** Whether its headers were kept, where they are. */
+  kept = false;
   /** xdp: whether R8 is a checked address; it is lost when the packet's start moves. */
   layer3Valid = false;
   /** xdp: how far layer 3 has moved. */

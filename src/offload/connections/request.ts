@@ -12,6 +12,8 @@ export const TrackRequest = {
   GOES_ON: 8,
   /** What is told already does not count. */
   ANEW: 16,
+  /** A ct before it, in the same pass, may have told of a translation that the packet's bytes do not have yet: its tuple is the translated one. */
+  BEHIND: 32,
 } as const;
 
 export const TrackResult = {

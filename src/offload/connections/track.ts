@@ -92,6 +92,7 @@ function track(code: ConnectionCode): void {
   emitNowMs(code);
   b.store('u32', slots.now, R0);
   readTuple(code, slots, up);
+  takeTranslation(code, slots);
   code.note('the keyed hash of the tuple');
   emitTupleHash(code, slots);
   emitFind(code, slots, up);
@@ -192,6 +193,50 @@ function readTuple(code: ConnectionCode, slots: TrackSlots, up: Label): void {
   b.add(R8, R0);
   b.add(R8, IPV4_BYTES);
   b.needBytes(R8, R3, TRANSPORT_BYTES, R0, up);
+}
+
+/** Behind a ct that translates: addresses in the key and the slot of the ports become those that it has told. */
+function takeTranslation({ b, key, note }: ConnectionCode, slots: TrackSlots): void {
+  note('as a ct before it in this pass translates it');
+  const target = (word: number) => ofTracked(TrackedWord.TARGET + word, R7);
+  const take = (keyWord: number, tupleWord: number) => {
+    b.load(R1, 'u32', target(tupleWord));
+    b.store('u32', key(keyWord, R7), R1);
+  };
+  b.block((leave) => {
+    b.load(R1, 'u32', slots.request);
+    b.and(R1, TrackRequest.BEHIND);
+    b.jumpIf(R1, '==', 0, leave);
+    b.load(R1, 'u32', ofTracked(TrackedWord.TRANSLATES, R7));
+    b.jumpIf(R1, '==', 0, leave);
+    b.load(R3, 'u32', target(TupleWord.PORTS));
+    protocolOf(b, slots, R1);
+    b.block((hasPorts) => {
+      b.jumpIf(R1, '==', IpProtocol.TCP, hasPorts);
+      b.jumpIf(R1, '==', IpProtocol.UDP, hasPorts);
+      // Of an echo the identifier is translated; type and code are the packet's own.
+      b.shr(R3, 16);
+      b.shl(R3, 16);
+      b.load(R2, 'u32', slots.ports);
+      b.and(R2, 0xffff);
+      b.or(R3, R2);
+    });
+    b.store('u32', slots.ports, R3);
+    b.load(R1, 'u32', slots.kind);
+    b.and(R1, Kind.IPV6);
+    b.if(
+      R1,
+      '!=',
+      0,
+      () => {
+        for (let i = 0; i < 8; i += 1) take(Word.IPV6_SOURCE + i, TupleWord.SOURCE + i);
+      },
+      () => {
+        take(Word.IPV4_SOURCE, TupleWord.SOURCE);
+        take(Word.IPV4_DESTINATION, TupleWord.DESTINATION);
+      },
+    );
+  });
 }
 
 /** Goes on with connections that were answered, that no helper watches, and that have not expired. The slot of the status is filled. */
@@ -336,9 +381,12 @@ function copyWords({ b }: ConnectionCode, base: Register, from: number, to: numb
 /** The tuple that the packet is to have: the inverse of the other direction's. The state in R0 gets its bits; R1 is the direction. Uses R1 to R4. */
 function translation(code: ConnectionCode, slots: TrackSlots): void {
   const { b } = code;
-  b.store('u32', ofTracked(TrackedWord.TRANSLATES, R7), 0);
+  b.load(R2, 'u32', slots.request);
+  b.block((stays) => {
+    b.jumpIf(R2, '&', TrackRequest.BEHIND, stays);
+    b.store('u32', ofTracked(TrackedWord.TRANSLATES, R7), 0);
+  });
   b.block((leave) => {
-    b.load(R2, 'u32', slots.request);
     b.and(R2, TrackRequest.TRANSLATES);
     b.jumpIf(R2, '==', 0, leave);
     b.load(R2, 'u32', slots.status);

@@ -13,7 +13,8 @@
  *     cache      two words for each place, the newer first, by the hash of all words that any mask looks at:
  *                upper bits of the hash | position of the mask in the program | entry
  *     ports      by ifindex, see PortWord
- *     cpus       by CPU: scratch, the words of the key, drops by reason, what tracking has told, then counters of ports, see CpuByte and LaneByte
+ *     cpus       by CPU: scratch, the words of the key, drops by reason, what tracking has told, counters of ports, and what a packet was before; see
+ *                CpuByte and LaneByte
  */
 import { MAXIMUM_ENTRIES, MAXIMUM_IFINDEX, MAXIMUM_PORTS, PROBES } from './limits.ts';
 
@@ -113,7 +114,14 @@ export const CpuByte = {
   /** What tracking has told of the packet: see {@link TrackedWord}. */
   TRACKED: 896,
   LANES: 1024,
+  /** What was told of the connection before a pass whose packet may still go up: the words of the key. */
+  TOLD_BEFORE: 66_560,
+  /** XDP: the first {@link KEPT_BYTES} of a packet as it came, if CHANGED says that they are not what they were. */
+  HEADERS: 66_624,
 } as const;
+
+/** Bytes of a packet in {@link CpuByte.HEADERS}, at most: all that actions change without moving what lies behind. */
+export const KEPT_BYTES = 128;
 
 /** Words of {@link CpuByte.TRACKED}. */
 export const TrackedWord = {
@@ -143,7 +151,9 @@ export const LANE_BYTES = 64;
 /** A power of two, so that a CPU's part is found by a shift. */
 export const CPU_BYTES = 1 << 17;
 
-if (CpuByte.LANES + MAXIMUM_PORTS * LANE_BYTES > CPU_BYTES) throw new RangeError('counters of ports need more room');
+if (CpuByte.LANES + MAXIMUM_PORTS * LANE_BYTES > CpuByte.TOLD_BEFORE) {
+  throw new RangeError('counters of ports need more room');
+}
 
 /** What the sizes of all tables follow from. */
 export interface TableShape {

@@ -9,7 +9,6 @@ import {
   R1,
   R2,
   R3,
-  R4,
   R5,
   R6,
   R7,
@@ -19,16 +18,11 @@ import {
   type Slot,
   XDP_MD,
 } from '../../bpf/index.ts';
-import { Word } from '../../flow/index.ts';
 import { MTU_ALLOWANCE_BYTES } from '../../net/index.ts';
 import type { EmitContext } from '../actions/contract.ts';
 import { emitShape } from '../actions/emit.ts';
 import { emitLength } from '../actions/length.ts';
-import { forgetConnection, ofTracked } from '../connections/code.ts';
-import { TrackRequest, TrackResult } from '../connections/request.ts';
-import { connectionCode } from '../connections/stage.ts';
-import { emitTrackFunction, TRACK_KEY } from '../connections/track.ts';
-import { emitTranslateFunction, TranslateResult } from '../connections/translate.ts';
+import { TRACK_KEY } from '../connections/track.ts';
 import { CopyFlag } from '../copies/layout.ts';
 import { emitCopyFunction } from '../copies/stage.ts';
 import { MAXIMUM_IFINDEX, MAXIMUM_RECIRCULATIONS } from '../layout/limits.ts';
@@ -42,12 +36,13 @@ import {
   PORT_WORDS,
   PortFlag,
   PortWord,
-  TrackedWord,
 } from '../layout/sizes.ts';
 import { drop } from './end.ts';
 import { Found, ResumeSlot } from './facts.ts';
 import { type ProgramPlan, resumes, shapeBits, tracks } from './plan.ts';
 import type { Stage } from './stage.ts';
+import { connectionCalls } from './tracking.ts';
+import { keepHeaders, restoreHeaders } from './undo.ts';
 import type { ProgramWriter } from './writer.ts';
 
 /** No Ethernet device of Linux has a smaller one (ETH_MIN_MTU). */
@@ -93,6 +88,7 @@ function dispatch(writer: ProgramWriter): void {
     devices: plan.maps.maps.devices,
     recirculate: (changed) => recirculate(writer, changed),
     mustResume: (otherwise) => mustResume(writer, otherwise),
+    keepHeaders: () => keepHeaders(writer),
     ...copyCalls(writer),
     ...connectionCalls(writer),
     ...(observe === undefined ? {} : { observe: (ifindex) => observe.emit(b, ifindex) }),
@@ -103,6 +99,11 @@ function dispatch(writer: ProgramWriter): void {
       number,
       () => {
         writer.note(`shape ${number}: ${shape.id}`);
+        if (shape.checks.undoes && plan.copies !== undefined) {
+          writer.note('it may go up as it came, and would be shown twice: all of them do while copies are wanted');
+          b.jump(writer.puntAfterHit);
+          return;
+        }
         parametersOf(writer, shape.parameterWords);
         if (shape.keyWords.length > 0) writer.cpu(R5);
         for (const word of shape.keyWords) {
@@ -202,69 +203,6 @@ function copyCalls(writer: ProgramWriter): Pick<EmitContext, 'copyIn' | 'copyOut
   };
 }
 
-/** The calls for connections, in programs that know some. */
-function connectionCalls(writer: ProgramWriter): Pick<EmitContext, 'track' | 'translate' | 'forget'> {
-  const { b, plan, puntAfterHit } = writer;
-  const { connections } = plan;
-  const forget = () => {
-    writer.cpu(R1);
-    forgetConnection(b, R1);
-  };
-  if (connections === undefined) {
-    // Flows that a former process has left may track packets, and there is no table any more: the engine does it.
-    const track = () => {
-      b.mov(R0, TrackResult.UP);
-      b.jumpIf(R0, '!=', TrackResult.TRACKED, puntAfterHit);
-    };
-    return { track, translate: () => {}, forget };
-  }
-  const code = connectionCode(writer, connections);
-  // Functions that nothing calls are no valid code.
-  let track: FunctionRef | null = null;
-  let translate: FunctionRef | null = null;
-  /** Words of the connection, by R1, have their values already. */
-  const has = (keyWord: number, values: Address, count: number) => {
-    for (let i = 0; i < count; i += 1) {
-      b.load(R2, 'u32', ofTracked(TrackedWord.KEY + keyWord - Word.CT + i, R1));
-      b.load(R3, 'u32', at(values.base, values.offset + (count + i) * 4));
-      b.and(R2, R3);
-      b.load(R3, 'u32', at(values.base, values.offset + i * 4));
-      b.jumpIf(R2, '!=', R3, puntAfterHit);
-    }
-  };
-  return {
-    track: (request, mark, label) => {
-      writer.note('the connection');
-      track ??= emitTrackFunction(code);
-      b.load(R4, 'u32', request);
-      b.mov(R5, R4);
-      b.and(R5, 0xffff);
-      if (writer.again) b.or(R5, TrackRequest.GOES_ON);
-      b.shr(R4, 16);
-      writer.cpu(R2);
-      b.load(R3, 'u32', writer.layer3);
-      b.callLocal(track, R6, R2, R3, R4, R5);
-      b.jumpIf(R0, '!=', TrackResult.TRACKED, puntAfterHit);
-      if (mark !== null || label !== null) writer.cpu(R1);
-      if (mark !== null) has(Word.CT_MARK, mark, 1);
-      if (label !== null) has(Word.CT_LABEL, label, 4);
-    },
-    translate: (failed) => {
-      writer.note('translate it');
-      translate ??= emitTranslateFunction(code);
-      const function_ = translate;
-      writer.cpu(R2);
-      b.load(R1, 'u32', ofTracked(TrackedWord.TRANSLATES, R2));
-      b.if(R1, '!=', 0, () => {
-        b.load(R3, 'u32', writer.layer3);
-        b.callLocal(function_, R6, R2, R3);
-        b.jumpIf(R0, '!=', TranslateResult.DONE, failed);
-      });
-    },
-    forget,
-  };
-}
-
 /** A packet that is changed and not found behind that goes up by the punt channel, and not by a TAP. Uses R1 and R2. */
 function mustResume(writer: ProgramWriter, otherwise: Label): void {
   const { b } = writer;
@@ -290,9 +228,10 @@ function recirculate(writer: ProgramWriter, changed: boolean): void {
   if (writer.resumes && (changed || !writer.again)) b.store('u32', at(R7, CpuByte.CHANGED), changed ? 1 : 0);
   b.load(R1, 'u32', writer.slot(Found.COUNTED));
   const goesOn = b.label('the engine goes on');
+  const mustGoOn = changed && writer.isTc;
   if (writer.again) {
     b.load(R2, 'u32', writer.slot(Found.DEPTH));
-    b.jumpIf(R2, '>=', MAXIMUM_RECIRCULATIONS, changed ? goesOn : writer.puntAfterHit);
+    b.jumpIf(R2, '>=', MAXIMUM_RECIRCULATIONS, mustGoOn ? goesOn : writer.puntAfterHit);
     b.mov(R3, R2);
     b.shl(R3, 2);
     b.add(R3, R7);
@@ -304,8 +243,10 @@ function recirculate(writer: ProgramWriter, changed: boolean): void {
     b.store('u32', at(R7, CpuByte.DEPTH), 1);
   }
   b.call('tail_call', R6, tailCalls, 0);
-  if (!changed) {
+  if (!mustGoOn) {
     writer.note('not possible (any more): the engine does all of it');
+    // In the other program what goes up is restored wherever that is found out.
+    if (changed && !writer.again) restoreHeaders(writer);
     b.jump(writer.puntAfterHit);
     return;
   }

@@ -11,6 +11,7 @@ import { Found, ResumeSlot } from './facts.ts';
 import { type ProgramPlan, tracks } from './plan.ts';
 import { countArrival, countCarried } from './port.ts';
 import type { Stage } from './stage.ts';
+import { restoreHeaders } from './undo.ts';
 import type { ProgramWriter } from './writer.ts';
 
 const SHARE_WORDS: ShareWords = {
@@ -60,9 +61,11 @@ export const announceStage: Stage = {
     b.load(R7, 'u64', writer.slot(Found.PORT));
     b.mov(R1, 1);
     b.atomic('add', 'u32', at(R7, (writer.isTc ? PortWord.PUNTED : PortWord.PASSED) * 4), R1);
-    if (writer.announced.uses === 0) return;
-    b.place(writer.announced);
-    if (writer.again && writer.resumes) ifChanged(writer, writer.resumeAnnounced);
+    if (writer.announced.uses > 0) {
+      b.place(writer.announced);
+      if (writer.again && writer.resumes) ifChanged(writer, writer.resumeAnnounced);
+    }
+    if (writer.again && writer.undoes) restoreHeaders(writer);
   },
 };
 

@@ -86,6 +86,11 @@ export function resumes({ shapes }: Pick<ProgramPlan, 'shapes'>): boolean {
   return shapes.some(({ shape }) => shape.checks.resumes);
 }
 
+/** XDP: whether packets may be changed before they are looked up again: then they become what they were when they are not found. */
+export function undoes({ shapes }: Pick<ProgramPlan, 'shapes'>): boolean {
+  return shapes.some(({ shape }) => shape.checks.undoes);
+}
+
 /** Whether packets are tracked, so that what is told of their connections goes with them from look-up to look-up. */
 export function tracks({ shapes }: Pick<ProgramPlan, 'shapes'>): boolean {
   return shapes.some(({ shape }) => has(shape.steps, 'track'));

@@ -73,6 +73,11 @@ export const freshStage: Stage = {
       writer.cpu(R1);
       forgetConnection(writer.b, R1);
     }
+    if (writer.undoes) {
+      writer.note('it is as it came');
+      writer.cpu(R1);
+      writer.b.store('u32', at(R1, CpuByte.CHANGED), 0);
+    }
     if (!writer.isTc || !writer.needs.setsMetadata) return;
     writer.note('mark and priority are 0 until an action sets them');
     // They are the engine's to give: a packet that comes in has none.

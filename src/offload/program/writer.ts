@@ -21,7 +21,7 @@ import { Word } from '../../flow/index.ts';
 import { MAXIMUM_PORTS } from '../layout/limits.ts';
 import { CPU_BYTES, CpuByte, DROP_REASONS, LANE_BYTES } from '../layout/sizes.ts';
 import { Found } from './facts.ts';
-import { Needs, type ProgramPlan, programName, resumes } from './plan.ts';
+import { Needs, type ProgramPlan, programName, resumes, undoes } from './plan.ts';
 import type { ArrangedStage, Fact } from './stage.ts';
 
 export class ProgramWriter {
@@ -73,6 +73,11 @@ export class ProgramWriter {
   /** Whether packets may be changed before they are looked up again. */
   get resumes(): boolean {
     return resumes(this.plan);
+  }
+
+  /** The same at XDP, where they are made what they were before they go up. */
+  get undoes(): boolean {
+    return undoes(this.plan);
   }
 
   /** Say in listings what follows. */

@@ -188,6 +188,9 @@ export class GeneratedCarrier implements Carrier {
       return { verdict: 'resumed', sent, resumed: { frame, record: this.#recordOf(run, frame) } };
     }
     const verdict = RESULTS[this.#hook].get(run.result) ?? 'lost';
+    if (this.#hook === 'xdp' && verdict === 'punted' && !Buffer.from(run.data).equals(frame)) {
+      throw new Error(`XDP passes ${Buffer.from(run.data).toString('hex')} on, not the frame as it came`);
+    }
     // Sent, but by no output: that is the punt path.
     if (verdict === 'sent' && sent.length === 0) return PUNTED;
     // All that there was to send went as copies.

@@ -48,7 +48,8 @@ export class LookUpCarrier implements Carrier {
               : { ifindex: toInterfaceIndex(ifindexes[port - 1]), ingress: false, xdp: true },
         },
       );
-      if ('reason' in compiled) continue;
+      // Each look-up here is of the frame as it came.
+      if ('reason' in compiled || compiled.shape.checks.undoes) continue;
       this.#numbers.set(slot, flows.length);
       flows.push(compiled);
     }
