@@ -938,6 +938,32 @@ test('tables that another version left are refused with a reason', () => {
   });
 });
 
+test('flows whose packets are looked up again are at tc beside XDP, and tc carries what XDP passes on', () => {
+  const bench = new Bench('xdp', { resumes: true });
+  const own = { ifindex: LOOPBACK, number: toKeyPort(1), puntIfindex: toInterfaceIndex(LOOPBACK + 1) };
+  bench.offload.setPort({ ...own, hook: 'xdp', tapLike: false, output: true, xdpOutput: true });
+  const first = bench.put(UDP, 'set(eth(dst=02:00:00:00:00:07)),recirc(0x1)');
+  const second = bench.put(UDP.replace('recirc_id(0)', 'recirc_id(0x1)'), 'recirc(0x2)');
+  // XDP does not set marks.
+  const third = bench.put(UDP.replace('recirc_id(0)', 'recirc_id(0x2)'), 'set(skb_mark(0x1)),1');
+  bench.settle();
+  expect(bench.offload.reasons().size).toBe(0);
+  expect(bench.run(frame())).toBe(bench.up);
+  const programs = bench.installations.flatMap((one) => one.programs);
+  const context = new Uint8Array(192);
+  new DataView(context.buffer).setUint32(SK_BUFF.ifindex, LOOPBACK, true);
+  const run = programs.findLast(({ hook }) => hook === 'tc')?.program.run({ data: frame(), context });
+  expect(run?.result).toBe(TC.REDIRECT);
+  bench.offload.sync();
+  expect([first, second, third].map((slot) => bench.table.packetsOf(slot))).toEqual([1, 1, 1]);
+  // With the last one at XDP, tc has nothing to do.
+  bench.put(UDP.replace('recirc_id(0)', 'recirc_id(0x2)'), '1');
+  bench.settle();
+  expect(bench.run(frame())).toBe(bench.sent);
+  bench.offload.sync();
+  expect([first, second, third].map((slot) => bench.table.packetsOf(slot))).toEqual([2, 2, 2]);
+});
+
 test('a hook without ports leaves its program with its tables, and gets another when a port comes back', () => {
   const bench = new Bench('xdp', { initialEntries: 16, maximumEntries: 4096 });
   const port = {

@@ -2,7 +2,7 @@
  * At which hooks a flow of the table is, or why at none. Flows for which there is no room now are tried again. Neighbours: flow-offload.ts hears
  * what happens to flows and ports, placement.ts writes entries.
  */
-import { type FlowMask, type FlowTable, inPortOf, KEY_WORDS, TAG_PRESENT, Word } from '../../flow/index.ts';
+import { type FlowMask, type FlowTable, inPortOf, KEY_WORDS, outcomeOf, TAG_PRESENT, Word } from '../../flow/index.ts';
 import type { CompileContext, OffloadHook } from '../actions/contract.ts';
 import { type Absence, Lasts, never } from './absence.ts';
 import type { HookState } from './hook-state.ts';
@@ -176,8 +176,8 @@ export class FlowHooks {
       return atXdp;
     }
     if (atXdp?.lasts === Lasts.ROOM && !xdp.waiting.has(slot)) this.#parked.add(slot);
-    // What XDP passes on comes to tc.
-    const isAtTc = isOnePort ? port?.hook === 'tc' || atXdp !== null : tc.ports > 0;
+    // What XDP passes on comes to tc, as it came: so does a packet that some later look-up at XDP does not find.
+    const isAtTc = isOnePort ? port?.hook === 'tc' || atXdp !== null || isOfChain(flow) : tc.ports > 0;
     const atTc = isAtTc ? this.#place(tc, flow) : this.#takeOutAt(tc, slot);
     if ((isAtXdp && atXdp === null) || (isAtTc && atTc === null)) return null;
     return (isAtTc ? atTc : atXdp) ?? never(NO_PORT);
@@ -224,4 +224,9 @@ export class FlowHooks {
     if (port === undefined) return `port ${number} ${this.#context.ports.absenceOf(number)}`;
     return port.hook === null ? `packets of port ${port.number} go to the engine` : null;
   }
+}
+
+/** Whether packets of a flow are looked up again, or were before. */
+function isOfChain({ maskedKey, actions }: FlowToPlace): boolean {
+  return maskedKey[Word.RECIRC_ID] !== 0 || outcomeOf(actions, 0, actions.length)?.isSentOn !== false;
 }
