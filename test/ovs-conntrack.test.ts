@@ -163,6 +163,54 @@ describe.runIf(hasOpenVSwitch()).each(['off', 'require'] as const)('with offload
     }
   });
 
+  test.runIf(offload === 'require').each([
+    ['tc', 15],
+    ['xdp', 17],
+  ] as const)(
+    'at %s the kernel carries several ct of one list, and a translation before another look-up',
+    async (hook, zone) => {
+      const ports = ['a', 'b'];
+      const shown = (name: string) =>
+        lab.world.json<OffloadInfo>('offload', 'show').ports.find(({ port }) => port === name);
+      for (const name of ports) {
+        lab.world.completesChecksums(name, hook === 'xdp');
+        lab.world.ok('port', 'set', name, `offload=${hook}`);
+      }
+      await until(`the ports are at ${hook}`, () => ports.every((name) => shown(name)?.hook === hook));
+      lab.rules(
+        `priority=10,ip,in_port=a,actions=ct(commit,zone=${zone}),ct(commit,zone=${zone + 1},nat(src=10.0.0.100:5000-5001)),output:b`,
+        `priority=10,ip,in_port=b,ct_state=-trk,actions=ct(zone=${zone + 1},nat,table=1)`,
+        `table=1,ip,ct_state=+trk+est,ct_zone=${zone + 1},actions=ct(zone=${zone},table=2)`,
+        'table=2,ip,ct_state=+trk+est,actions=output:a',
+      );
+      const [out] = (await say('a', [udp(inside, outside)], 1)).b;
+      const answer = udp(outside, end('10.0.0.100', Number(/:(\d+) >/.exec(out)?.[1])));
+      // What XDP passes on it has not carried.
+      const carried = (name: string) => {
+        const port = shown(name);
+        return port === undefined ? 0 : port.carriedPackets - port.passedPackets;
+      };
+      for (const [name, frame, to, wanted] of [
+        ['b', answer, 'a', '10.0.0.2:80 > 10.0.0.1:1000'],
+        ['a', udp(inside, outside), 'b', out],
+      ] as const) {
+        await until(
+          `the kernel carries what comes in at ${name}`,
+          async () => {
+            const before = carried(name);
+            expect((await say(name, Array(5).fill(frame), 5))[to]).toEqual(Array(5).fill(wanted));
+            return carried(name) >= before + 5;
+          },
+          60_000,
+        );
+      }
+      for (const name of ports) {
+        lab.world.ok('port', 'set', name, 'offload=tc');
+        lab.world.completesChecksums(name, false);
+      }
+    },
+  );
+
   test('errors about translated packets come back as their sender knows them', async () => {
     lab.rules(...SNAT.map((rule) => rule.replaceAll('zone=4', 'zone=5')));
     const [out] = (await say('a', [udp(inside, outside, 'some payload')], 1)).b;
