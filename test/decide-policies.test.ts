@@ -91,7 +91,7 @@ extensions:
   - { name: cable, module: ${CABLE}, config: { ends: [trunk, leaf] } }
 `);
   const inKernel = () =>
-    flows().filter(({ table, reason, drop }) => table === 'cable with policies' && reason === null && drop === null);
+    flows().filter(({ table, reason, drop }) => table === 'cable' && reason === null && drop === null);
   await until('both ways are in the kernel', () => {
     sendTagged(5001, 3);
     send(3);

@@ -109,6 +109,8 @@ export class Carrier implements FlowRegistry {
   /** Tables that are offered. */
   readonly #sources = new Set<FlowSource>();
   carriedPackets = 0;
+  /** It takes no packet: all come up. */
+  isAway = false;
   readonly #clock: Clock;
   readonly #mtuBytes: (portId: number) => number;
   readonly #pending = new Map<FlowSource, Map<number, Pending>>();
@@ -170,6 +172,7 @@ export class Carrier implements FlowRegistry {
 
   /** What leaves by a flow, or null when there is none for the packet. */
   carry(packet: Packet, portId: PortId): readonly Left[] | null {
+    if (this.isAway) return null;
     const source = [...this.#sources].find((one) => one.numberOf(portId) !== -1);
     if (source === undefined || !isOpen(source, portId)) return null;
     const number = source.numberOf(portId);

@@ -106,7 +106,6 @@ class CarriedMegaflows {
       own,
       forwarder: this.#decider(handle.name),
       ports: handle.shortcuts.ports,
-      recalls: false,
       asking: () => {
         this.#present = null;
       },

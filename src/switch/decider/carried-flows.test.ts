@@ -167,33 +167,13 @@ test('what keeps state for each packet has its packets come up, and says why', (
   }
   expect(pair.carried).toBe(0);
   expect(pair.quick.sw.extensionStatus('hub')).toMatchObject({
-    carried: {
-      reasons: {
-        'port policies: the addresses of its port are counted': expect.any(Number),
-        'port policies: the bandwidth of a port is limited': expect.any(Number),
-      },
+    reasons: {
+      'port policies: the addresses of its port are counted': expect.any(Number),
+      'port policies: the bandwidth of a port is limited': expect.any(Number),
     },
   });
   const apart = pair.carrier.source?.apart?.() ?? {};
   expect(apart['port policies: the bandwidth of a port is limited']).toBeGreaterThan(0);
-});
-
-test('while nothing looks at any port, flows are those of who forwards, and again when nothing does any more', () => {
-  const pair = twins(hub());
-  const carried = () => (pair.quick.sw.extensionStatus('hub') as { carried: unknown }).carried;
-  pair.send(1, frame('10.0.0.1'));
-  expect(carried()).toBeNull();
-  set(pair, 2, { type: 'guard', dhcp: true, router: false });
-  expect(carried()).toMatchObject({ deciders: ['port policies', 'hub'] });
-  // No policy has a say about what comes from port 1, and its flow need not wait for a packet.
-  expect(pair.flows).toBe(1);
-  expect(pair.send(1, frame('10.0.0.1'))).toEqual([2, 3, 4]);
-  expect(pair.carried).toBe(1);
-  unset(pair, 2, 'guard');
-  expect(carried()).toBeNull();
-  expect(pair.send(1, frame('10.0.0.1'))).toEqual([2, 3, 4]);
-  expect(pair.carried).toBe(2);
-  pair.compare();
 });
 
 test('packets of mirrored ports, and of ports that somebody with handlers looks at, come up', () => {

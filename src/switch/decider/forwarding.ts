@@ -1,24 +1,26 @@
 /**
- * A forwarding decider in the stack: its decisions are kept as flows, which the engine runs here. What filtering deciders right above it decide is decided along, in one
- * pass, so that they need not see the packets. What runs in the kernel is carried-flows.ts's affair.
+ * A forwarding decider in the stack: its decisions are kept as flows. What filtering deciders right above it decide is decided along, in one pass, so that they need not see the packets.
+ *
+ * Where there is somebody who runs flows elsewhere, such as the kernel, these are offered from the beginning (carried-decisions.ts), in one table for good: policies of ports and deciders that
+ * stand by themselves have a say in it, and when one of them changes, the flows end that rest on it, and no others. As long as they have nothing to say the flows run here as well. When they
+ * do, packets that come through the switch have been judged by them before they come here: then flows of their own run here, without the others' say, until nobody has anything to say any more.
  */
-import { type KeptDecision, nicIn, type PortNumber, portIn, portNumber } from '../../decide/index.ts';
-import { Datapath, Drop, flowRegistryOf, type RecalledFlow, Word } from '../../flow/index.ts';
-import { type Batch, ClonePool, type Packet, PacketPool } from '../../net/index.ts';
+import { portNumber } from '../../decide/index.ts';
+import { flowRegistryOf } from '../../flow/index.ts';
+import type { Batch, Packet } from '../../net/index.ts';
 import type { JsonValue } from '../control/properties.ts';
 import { DropReason } from '../drop-reason.ts';
 import type { Explanation, Extension, ExtensionHandle } from '../extension.ts';
 import type { OidRequest, Status } from '../oid/oid.ts';
 import type { ForwardingContext } from '../path/context.ts';
 import { FlowForwarding } from '../path/flow-forwarding.ts';
-import { CarriedFlows } from './carried-flows.ts';
+import { CarriedDecisions } from './carried-decisions.ts';
 import type { DeciderExtension, DeciderHandle } from './define.ts';
 import { explainForwarding } from './explain.ts';
+import { ForwardingBuffers, ForwardingEngine } from './forwarding-engine.ts';
 import { DeciderPlace, type StackedDecider } from './placed.ts';
 import { StackedFlows } from './stacked-flows.ts';
 import { Turns } from './turns.ts';
-
-const BUFFERS = { packets: 1024, bufferBytes: 2304, largePackets: 32, largeBufferBytes: 66_048, clones: 1024 };
 
 export class ForwardingDecider implements Extension {
   /** Of a forwarding extension: what stands right above it need not see packets. */
@@ -26,65 +28,64 @@ export class ForwardingDecider implements Extension {
   readonly reconfigure?: (configuration: unknown) => void;
   readonly #handle: ExtensionHandle;
   readonly #place: DeciderPlace;
+  /** All that is decided; offered, when there is somebody who takes it. */
   readonly #decided: StackedFlows;
-  readonly #datapath: Datapath;
   readonly #forwarding: FlowForwarding;
   readonly #turns: Turns;
-  readonly #buffers = {
-    pool: new PacketPool({ packets: BUFFERS.packets, bufferBytes: BUFFERS.bufferBytes }),
-    largePool: new PacketPool({ packets: BUFFERS.largePackets, bufferBytes: BUFFERS.largeBufferBytes }),
-    clones: new ClonePool(BUFFERS.clones),
-  };
+  readonly #buffers = new ForwardingBuffers();
+  /** Runs what is offered. */
+  readonly #shared: ForwardingEngine;
+  /** Runs what is decided without those who have judged packets before they come here; null while nobody has. */
+  #apart: ForwardingEngine | null = null;
+  /** The one of the two that runs packets now. */
+  #engine: ForwardingEngine;
   #along: readonly StackedDecider[] = [];
-  #offered: CarriedFlows | null = null;
+  #carried: CarriedDecisions | null = null;
   #unwatch: (() => void) | null = null;
 
   constructor(handle: ExtensionHandle, make: (handle: DeciderHandle) => DeciderExtension) {
     this.#handle = handle;
-    this.#place = new DeciderPlace(handle, 'forwarding', make, () => this.#decided.settle());
-    this.#decided = new StackedFlows(handle, this.#place.ports, () => this.#forwarding);
-    const { flows } = this.#decided;
+    // What is offered beside it is settled by the switch.
+    this.#place = new DeciderPlace(handle, 'forwarding', make, () => this.#engine.decided.settle());
     const { decider } = this.#place;
     if (decider.reconfigure !== undefined)
       this.reconfigure = (given) => {
         decider.reconfigure?.(given);
         this.#bound();
       };
-    this.#turns = new Turns(handle, (nowMs) => {
-      decider.turn?.(nowMs);
-      flows.advance();
-    });
-    this.#datapath = new Datapath({
-      table: flows.table,
-      countsTcpFlags: false,
-      nowMs: () => handle.host.nowMs(),
-      ...this.#buffers,
-      hooks: {
-        outputIgnoresKey: true,
-        isPlain: (slot) => !flows.hasExcluded(slot),
-        output: (packet, number: PortNumber) => {
-          if (!this.#forwarding.forward(packet, portIn(number), nicIn(number)))
-            this.#datapath.refuse(packet, Drop.OUTPUT_REFUSED);
-        },
-        decide: (packet, key) => flows.decide(key, () => packet.frame()),
-        dropped: (_, reason) => this.#forwarding.dropped(reason),
-        ended: (reason) => {
-          this.#decided.countExcluded(this.#record(), 1);
-          this.#forwarding.ended(reason);
-        },
-      },
-    });
     this.#forwarding = new FlowForwarding(handle, {
       hasPort: () => true,
       receive: (batch, portId, nicIndex) => {
-        this.#datapath.receive(batch, portNumber(portId, nicIndex));
+        this.#engine.datapath.receive(batch, portNumber(portId, nicIndex));
         this.#forwarding.flush();
       },
-      quick: this.#datapath,
+      quick: () => this.#engine.datapath,
       unknownPort: DropReason.UNKNOWN_PORT,
-      reasonOf: (drop) => (drop === Drop.FLOW ? this.#decided.reasonOf(this.#record()?.drop) : undefined),
-      dropPort: (drop) => (drop === Drop.FLOW ? this.#decided.portOf(this.#record()?.drop) : -1),
+      reasonOf: (drop) => this.#engine.reasonOf(drop),
+      dropPort: (drop) => this.#engine.dropPort(drop),
       describe: (name) => `What ${handle.name} decided could not be done: ${name}.`,
+    });
+    this.#decided = this.#newFlows();
+    this.#shared = this.#run(this.#decided);
+    this.#engine = this.#shared;
+    this.#turns = new Turns(handle, (nowMs) => {
+      decider.turn?.(nowMs);
+      this.#decided.flows.advance();
+      this.#apart?.decided.flows.advance();
+    });
+  }
+
+  #newFlows(): StackedFlows {
+    return new StackedFlows(this.#handle, this.#place.ports, () => this.#forwarding);
+  }
+
+  #run(decided: StackedFlows, like?: ForwardingEngine): ForwardingEngine {
+    return new ForwardingEngine({
+      decided,
+      forwarding: this.#forwarding,
+      buffers: this.#buffers,
+      nowMs: () => this.#handle.host.nowMs(),
+      ...(like === undefined ? {} : { like }),
     });
   }
 
@@ -94,11 +95,9 @@ export class ForwardingDecider implements Extension {
 
   restart(): void {
     this.#place.learnPorts();
-    this.#lookAlong();
+    this.#look();
     this.#unwatch ??= this.#handle.shortcuts.watch((_portId, alsoOut) => {
-      if (!alsoOut) return;
-      this.#lookAlong();
-      this.#offered?.changed();
+      if (alsoOut) this.#look();
     });
     this.#bound();
     this.#turns.start();
@@ -113,61 +112,80 @@ export class ForwardingDecider implements Extension {
     this.#unwatch = null;
     this.#turns.stop();
     this.#decided.flows.close();
+    this.#beTogether();
     this.#beAlong([]);
-    this.#endOffer();
+    this.#carried?.close();
+    this.#carried = null;
     this.#place.decider.detach?.();
   }
 
   /** The decider says how many flows there may be, and whether any elsewhere. */
   #bound(): void {
-    const limits = this.#place.decider.flowLimits?.();
-    if (limits?.maximumFlows === 0) this.#endOffer();
-    else {
-      this.#decided.flows.limit(limits ?? {});
-      this.#offered?.limit(limits ?? {});
-      this.#offered ??= this.#offer();
+    const limits = this.#place.decider.flowLimits?.() ?? {};
+    if (limits.maximumFlows === 0) {
+      this.#carried?.close();
+      this.#carried = null;
+    } else {
+      this.#decided.flows.limit(limits);
+      this.#apart?.decided.flows.limit(limits);
+      this.#carried ??= this.#offer();
     }
+    this.#look();
   }
 
-  #offer(): CarriedFlows | null {
-    const { host, name } = this.#handle;
-    const registry = flowRegistryOf(host.services);
+  #offer(): CarriedDecisions | null {
+    const handle = this.#handle;
+    const registry = flowRegistryOf(handle.host.services);
     // What headers say counts only where those that lie are handed up.
     if (registry?.strict !== true) return null;
-    const offered = new CarriedFlows({
-      handle: this.#handle,
+    return new CarriedDecisions({
+      handle,
       registry,
       forwarding: this.#forwarding,
-      ports: this.#place.ports,
+      decided: this.#decided,
       forwarder: this.#place,
+      offer: { name: handle.name, hashSecret: this.#shared.datapath.hashSecret },
       recalls: true,
-      limits: this.#place.decider.flowLimits?.() ?? {},
-      own: {
-        ...this.#decided.source(name),
-        hashSecret: this.#datapath.hashSecret,
-        recall: (flow) => this.#recall(flow),
-      },
+      hasPort: (portId) => this.#place.ports.has(portId),
     });
-    offered.start();
-    return offered;
   }
 
-  #endOffer(): void {
-    this.#offered?.close();
-    this.#offered = null;
-  }
-
-  /** Who is decided along may have changed: then every decision is another. */
-  #lookAlong(): void {
-    const along = this.#handle.shortcuts.decidersAbove();
-    this.#decided.decideBy([...along, this.#place]);
+  /** Ports, policies or the stack may have changed: who is decided along, and who has a say elsewhere. */
+  #look(): void {
+    const { shortcuts } = this.#handle;
+    const along = shortcuts.decidersAbove();
+    const here = [...along, this.#place];
+    if (this.#carried === null) this.#decided.decideBy(here);
+    else this.#carried.changed();
+    if (this.#carried === null || shortcuts.isPlain()) this.#beTogether();
+    else this.#beApart(this.#carried, here);
     this.#beAlong(along);
+  }
+
+  /** What is offered runs here as well. */
+  #beTogether(): void {
+    this.#carried?.unwatch();
+    this.#engine = this.#shared;
+    this.#apart?.decided.flows.close();
+    this.#apart = null;
+  }
+
+  /** Others judge packets before they come here. @param deciders who is asked about them then, from the top of the stack */
+  #beApart(carried: CarriedDecisions, deciders: readonly StackedDecider[]): void {
+    if (this.#apart === null) {
+      const decided = this.#newFlows();
+      decided.flows.limit(this.#place.decider.flowLimits?.() ?? {});
+      this.#apart = this.#run(decided, this.#shared);
+    }
+    this.#apart.decided.decideBy(deciders);
+    this.#engine = this.#apart;
+    carried.watch();
   }
 
   #beAlong(along: readonly StackedDecider[]): void {
     for (const each of this.#along) each.settledBy(null);
     this.#along = along;
-    for (const each of along) each.settledBy(() => this.#decided.settle());
+    for (const each of along) each.settledBy(() => this.#engine.decided.settle());
   }
 
   countersWanted(): void {
@@ -176,7 +194,7 @@ export class ForwardingDecider implements Extension {
 
   onOidComplete(request: OidRequest, status: Status): void {
     this.#place.note(request, status);
-    this.#offered?.changed();
+    this.#carried?.changed();
   }
 
   onIngress(batch: Batch, flags: number): void {
@@ -185,32 +203,25 @@ export class ForwardingDecider implements Extension {
     this.#forwarding.onIngress(batch, flags, nowMs);
   }
 
-  /** What was decided about the present packet. */
-  #record(): KeptDecision | null {
-    const { slot } = this.#datapath;
-    const { flows } = this.#decided;
-    return slot === -1 ? flows.onlyRecord : flows.recordOf(slot);
-  }
-
-  /** A flow from before a restart still runs: when it would be decided so again, it goes on. */
-  #recall({ portId, key, outputPortIds }: RecalledFlow): void {
-    if (!this.#place.ports.has(portId)) return;
-    const present = key.slice();
-    present[Word.IN_PORT] = portNumber(portId, 0);
-    this.#decided.flows.recall(present, null, outputPortIds);
-  }
-
   explain(packet: Packet, context: ForwardingContext): Explanation {
-    return explainForwarding(packet, context, this.#decided, this.#handle.policies, this.#buffers);
+    // What policies of ports say is told by the switch itself.
+    const decided = this.#newFlows();
+    decided.decideBy([...this.#along, this.#place]);
+    try {
+      return explainForwarding(packet, context, decided, this.#handle.policies, this.#buffers);
+    } finally {
+      decided.flows.close();
+    }
   }
 
   status(): JsonValue {
     const { decider } = this.#place;
     if (decider.showsStatusAlone === true) return decider.status?.() ?? null;
     return {
+      deciders: this.#decided.names,
       ...this.#decided.status(),
       decidedAlong: this.#along.map(({ placed }) => placed.name),
-      carried: this.#offered?.status() ?? null,
+      apart: this.#apart?.decided.status() ?? null,
       ...(decider.status === undefined ? {} : { state: decider.status() }),
     };
   }

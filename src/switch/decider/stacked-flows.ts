@@ -1,12 +1,11 @@
 /**
  * Decisions of deciders in a stack that are kept as flows, in the switch's terms: whose drop it is and where it counts, what packets count as that such a flow
- * carried elsewhere, and what is said of it to people. Neighbours: forwarding.ts keeps those of packets that come through the switch, carried-flows.ts those that everybody has a say in.
+ * carried elsewhere, and what is said of it to people. Neighbours: forwarding.ts keeps those of a forwarding decider, carried-decisions.ts those that everybody has a say in.
  */
 import {
   asPortNumber,
   type DecidedDrop,
   DecidedFlows,
-  type DecidedFlowsLimits,
   type KeptDecision,
   nicIn,
   type ObservedPorts,
@@ -36,12 +35,7 @@ export class StackedFlows {
   #placed: readonly PlacedDecider[] = [];
 
   /** @param forwarding counts what was carried */
-  constructor(
-    handle: ExtensionHandle,
-    ports: ObservedPorts,
-    forwarding: () => FlowForwarding,
-    limits: DecidedFlowsLimits = {},
-  ) {
+  constructor(handle: ExtensionHandle, ports: ObservedPorts, forwarding: () => FlowForwarding) {
     this.#handle = handle;
     this.ports = ports;
     this.#forwarding = forwarding;
@@ -50,7 +44,6 @@ export class StackedFlows {
       deciders: () => this.#placed,
       nowMs: () => handle.host.nowMs(),
       newPerSecond: NEW_PER_SECOND,
-      ...limits,
     });
   }
 

@@ -368,6 +368,10 @@ export class SwitchCore {
   pathChanged(portId = 0, alsoOut = true): void {
     // A learned address that is no longer bound ends by itself what rests on it.
     if (alsoOut) this.#policies?.changed(portId);
+    this.#tellPath(portId, alsoOut);
+  }
+
+  #tellPath(portId: number, alsoOut: boolean): void {
     for (const watcher of this.pathWatchers) watcher(portId, alsoOut);
   }
 
@@ -393,7 +397,6 @@ export class SwitchCore {
    * @param portId the port that was changed, when that changes nothing for packets between others; 0: it may
    */
   refreshPorts(portId: number): void {
-    // A mirror and a team are more than one port's affair.
     const hadMonitor = this.anyMonitor;
     const hadTeam = this.anyTeam;
     this.anyTeam = false;
@@ -416,8 +419,10 @@ export class SwitchCore {
     }
     if (this.monitorPorts.length === 0) this.anyMonitor = false;
     this.#policies?.portsChanged();
-    const concernsAll = hadMonitor !== this.anyMonitor || hadTeam || this.anyTeam;
-    this.pathChanged(concernsAll ? 0 : portId);
+    // A team is more than one port's affair. A mirror is for those who ask which packets may go past it; it decides nothing.
+    const concerned = hadTeam || this.anyTeam ? 0 : portId;
+    this.#policies?.changed(concerned);
+    this.#tellPath(hadMonitor === this.anyMonitor ? concerned : 0, true);
   }
 }
 

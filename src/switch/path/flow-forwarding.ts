@@ -21,7 +21,7 @@ export interface FlowForwarder {
    * Optional: the datapath, when packets whose flow is known at once, and only sends them as they are, need not go through it. Its ports are numbered as those of decisions
    * (portNumber of decide/).
    */
-  readonly quick?: Datapath;
+  quick?(): Datapath;
   /** Why packets of ports that it does not have are dropped. */
   readonly unknownPort: DropReasonCode;
   /** The reason of the datapath's own drops, where the forwarder knows better; else one is made of the name. @param drop of Drop of flow/ */
@@ -176,7 +176,7 @@ export class FlowForwarding {
     this.#sourcePortId = source.sourcePortId;
     this.#sourceNicIndex = source.sourceNicIndex;
     const work = this.#work;
-    const { quick } = this.#forwarder;
+    const quick = this.#forwarder.quick?.();
     const number = portNumber(source.sourcePortId, source.sourceNicIndex);
     let quickly = 0;
     for (let i = from; i < end; i += 1) {

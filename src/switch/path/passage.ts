@@ -33,7 +33,7 @@ export interface Shortcuts {
    * ({@link decidersOfCarried}), and no mirror shows it. The answer holds until {@link watch} tells.
    */
   isOpen(portId: PortId): boolean;
-  /** Whether nobody looks at what comes in or goes out through the ports that are open: no policy, no decider. Until {@link watch} tells. */
+  /** Whether nobody has a say about what comes in or goes out through ports but who forwards, and what it decides along: no port has a policy, no decider stands by itself. Until {@link watch} tells. */
   isPlain(): boolean;
   /**
    * Forwarding: all that have a say about packets which it forwards by ports that are open, each from the top of the stack. Until {@link watch} tells.

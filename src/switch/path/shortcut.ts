@@ -23,7 +23,7 @@ export function isOpenPort(core: SwitchCore, asking: Slot, portId: number): bool
 /** See Shortcuts.isPlain. */
 export function isPlainSwitch(core: SwitchCore, asking: Slot): boolean {
   if (otherSlots(core, asking).some(isDecider)) return false;
-  return !core.reachablePorts.some((port) => isLookedAt(port) && isOpenPort(core, asking, port.portId));
+  return core.ports.every((port) => port === null || !isLookedAt(port));
 }
 
 /** See Shortcuts.decidersOfCarried. */
