@@ -4,13 +4,13 @@
  */
 import { ActionBuilder, TAG_PRESENT, Word } from '../flow/index.ts';
 import { EtherType, type KeyPort, type PortId, TagAction } from '../net/index.ts';
-import type { FlowCounter } from './counter.ts';
-import { DecisionError } from './errors.ts';
+import { FlowCounter } from './counter.ts';
+import { DecisionError, mustBeFunction, mustBeText, shown } from './errors.ts';
 import { followActions } from './follow.ts';
 import { WaitingOutputs } from './outputs.ts';
 import type { PacketState } from './packet-state.ts';
 import { tagValue } from './packet-view.ts';
-import { portIn, portNumber } from './port-number.ts';
+import { isNicIndex, isPortId, MOST_NIC_INDEX, MOST_PORT_ID, portIn, portNumber } from './port-number.ts';
 import type { DecidedDrop, DecisionRecord } from './record.ts';
 import { ArpRewrite, EthernetRewrite, IpRewrite, PendingSets, PortsRewrite, VlanRewrite } from './rewrites.ts';
 import { withoutReading } from './state/observed.ts';
@@ -49,6 +49,19 @@ export interface FollowedFlow {
   portIdOf(number: KeyPort): PortId | -1;
 }
 
+/** Check the reason of a drop and what is said of it once and for all. @throws DecisionError @param by whose they are */
+export function checkDropText(by: string, reason: unknown, text: unknown): void {
+  checkDrop(by, reason, undefined);
+  mustBeText(text, `${by}: what ${shown(reason)} means`);
+}
+
+/** Check the reason of a drop and its sentence. @throws DecisionError @param by whose they are */
+export function checkDrop(by: string, reason: unknown, why: unknown): void {
+  if (typeof reason !== 'string' || !/^[A-Z0-9_]{1,64}$/.test(reason))
+    throw new DecisionError(`${by}: ${shown(reason)} is no name of a reason: capitals, digits and _`);
+  if (why !== undefined) mustBeFunction(why, `${by}: the sentence of a drop`);
+}
+
 /** What one pass has come to so far. Internal to the room. */
 export interface DecisionSoFar {
   readonly actions: Int32Array;
@@ -85,6 +98,8 @@ export class Decision {
   #endsInMs = Number.POSITIVE_INFINITY;
   #everyPacket: string | null = null;
   #mayAct = false;
+  /** Nothing can be said about the packet any more. */
+  #isMade = true;
   /** Internal: whether something was done because the packet came. */
   hasActed = false;
   /** Internal: where such packets went before a restart, when that is why it is decided about them again. */
@@ -120,6 +135,7 @@ export class Decision {
     this.#endsInMs = Number.POSITIVE_INFINITY;
     this.#everyPacket = null;
     this.#mayAct = mayAct;
+    this.#isMade = false;
     this.hasActed = false;
     this.#notes = [];
   }
@@ -129,6 +145,11 @@ export class Decision {
     this.#by = by;
     this.#mayForward = mayForward;
     this.#state.marks.by = by;
+  }
+
+  /** Internal: nothing is said about the packet any more, whoever kept this object. */
+  close(): void {
+    this.#isMade = true;
   }
 
   /** Internal: what all have said; nothing is said afterwards. */
@@ -165,10 +186,12 @@ export class Decision {
    * Send the packet, as it is now, through a port. Without such a port it is not sent there.
    * @param port its number, as of {@link ObservedPorts.named} or `packet.inPort`
    * @param nic index of the NIC behind it, as `packet.inNic`, where a port has several; while that one is not connected, whichever is
-   * @throws DecisionError in an extension that does not forward
+   * @throws DecisionError in an extension that does not forward; for what can be no port or NIC
    */
   output(port: number, nic = 0): void {
     this.#mustForward('output');
+    if (!isPortId(port)) throw this.#error(`output to ${shown(port)}: a port is a number from 0 to ${MOST_PORT_ID}`);
+    if (!isNicIndex(nic)) throw this.#error(`output to NIC ${shown(nic)}: an index is 0 to ${MOST_NIC_INDEX}`);
     // Where there is no such port nothing is sent, and what is told of it goes by that number.
     this.#send(port as PortId, nic, this.#ports.has(port));
   }
@@ -180,6 +203,7 @@ export class Decision {
    */
   flood(isMeant?: (port: PortId) => boolean): number {
     this.#mustForward('flood');
+    if (isMeant !== undefined) mustBeFunction(isMeant, `${this.#by}: what chooses the ports of a flood`);
     const inPort = portIn(this.#state.lookAtPort());
     let meant = 0;
     for (const portId of this.#ports.others(inPort)) {
@@ -190,7 +214,17 @@ export class Decision {
     return meant;
   }
 
+  #error(text: string): DecisionError {
+    return new DecisionError(`${this.#by}: ${text}`);
+  }
+
+  /** @throws DecisionError when the decision is made already */
+  #mustBeOpen(): void {
+    if (this.#isMade) throw this.#error('it said something about a packet after the decision was made');
+  }
+
   #mustForward(what: string): void {
+    this.#mustBeOpen();
     if (!this.#mayForward) throw new DecisionError(`${this.#by} filters: it cannot ${what}`);
   }
 
@@ -249,14 +283,15 @@ export class Decision {
    * @param why a sentence for people, made only when somebody asks
    */
   drop(reason: string, why?: () => string): void {
-    if (!/^[A-Z0-9_]{1,64}$/.test(reason))
-      throw new DecisionError(`"${reason}" is no name of a reason: capitals, digits and _`);
+    this.#mustBeOpen();
+    checkDrop(this.#by, reason, why);
     this.#drop ??= { by: this.#by, reason };
     if (why !== undefined) this.note(why);
   }
 
   /** Let each packet of this decision count into a counter of `handle.counter`. */
   count(counter: FlowCounter): void {
+    this.#checkCounter(counter);
     this.#step();
     if (!this.#counters.includes(counter)) this.#counters.push(counter);
   }
@@ -266,21 +301,30 @@ export class Decision {
     if (this.#drop === null && this.#state.isChanged) this.everyPacket(reason);
   }
 
+  #checkCounter(counter: unknown): void {
+    if (counter instanceof FlowCounter) return;
+    throw this.#error(`it counts into ${shown(counter)}: a counter is one of handle.counter`);
+  }
+
   /** Internal: as {@link count}, for each copy of a packet. */
   countCopy(counter: FlowCounter): void {
+    this.#checkCounter(counter);
     this.#step();
     this.#counters.push(counter);
   }
 
   /** Say something to people who trace a packet. The sentence is made only when somebody asks. */
   note(text: () => string): void {
+    mustBeFunction(text, `${this.#by}: what is noted`);
     this.#step();
     this.#notes.push({ by: this.#by, text });
   }
 
   /** The decision holds no longer than this. The shortest of several counts. @param ms milliseconds from now, more than 0 */
   until(ms: number): void {
-    if (!(ms > 0)) throw new DecisionError(`a decision cannot hold for ${ms} milliseconds`);
+    this.#mustBeOpen();
+    if (!(typeof ms === 'number' && ms > 0))
+      throw this.#error(`a decision cannot hold for ${shown(ms)} milliseconds: they are more than 0`);
     this.#endsInMs = Math.min(this.#endsInMs, ms);
   }
 
@@ -289,6 +333,7 @@ export class Decision {
    * restart. When it changes what was read before, the packet is decided about once more.
    */
   effect(run: () => void): void {
+    mustBeFunction(run, `${this.#by}: an effect`);
     this.#step();
     if (!this.#mayAct) return;
     this.hasActed = true;
@@ -300,12 +345,14 @@ export class Decision {
    * @param run is given the ports that they went to
    */
   recall(run: (ranTo: readonly PortId[]) => void): void {
+    mustBeFunction(run, `${this.#by}: what recalls`);
     const { ranTo } = this;
     if (ranTo !== null) withoutReading(() => run(ranTo));
   }
 
   /** Packets like this one have to be decided about one by one. @param reason for people, such as "it counts to ten" */
   everyPacket(reason: string): void {
+    mustBeText(reason, `${this.#by}: the reason to decide about every packet`);
     this.#everyPacket ??= this.#by === '' ? reason : `${this.#by}: ${reason}`;
   }
 
@@ -359,11 +406,13 @@ export class Decision {
   }
 
   /** Put a VLAN tag before all others. */
-  pushVlan({ id, priority = 0, tpid = EtherType.VLAN }: NewTag): void {
+  pushVlan(tag: NewTag): void {
+    if (typeof tag !== 'object' || tag === null) throw this.#error(`${shown(tag)} is no VLAN tag: it has an id`);
+    const { id, priority = 0, tpid = EtherType.VLAN } = tag;
     const isTag =
       Number.isInteger(id) && id >= 0 && id <= 4095 && Number.isInteger(priority) && priority >= 0 && priority <= 7;
     if (!isTag || (tpid !== EtherType.VLAN && tpid !== EtherType.SERVICE_VLAN))
-      throw new DecisionError(`there is no VLAN tag of id ${id}, priority ${priority} and TPID ${tpid}`);
+      throw this.#error(`there is no VLAN tag of id ${shown(id)}, priority ${shown(priority)} and TPID ${shown(tpid)}`);
     this.#step();
     this.#writeChanges();
     const value = tagValue(tpid, id, priority);
@@ -395,7 +444,9 @@ export class Decision {
    */
   sample(probability: number, within: (decision: Decision) => void): void {
     this.#mustForward('sample');
-    if (!(probability >= 0 && probability <= 1)) throw new DecisionError(`${probability} is no probability`);
+    if (!(typeof probability === 'number' && probability >= 0 && probability <= 1))
+      throw this.#error(`${shown(probability)} is no probability: 0 to 1`);
+    mustBeFunction(within, `${this.#by}: what is sampled`);
     this.#step();
     this.#writeChanges();
     const outer = this.#builder;
@@ -417,6 +468,7 @@ export class Decision {
   }
 
   #step(): void {
+    this.#mustBeOpen();
     this.#steps += 1;
     if (this.#steps > MOST_STEPS)
       throw new DecisionError(`${this.#by} says more than ${MOST_STEPS} things about one packet`);

@@ -3,7 +3,7 @@
  * that are always wanted whole are plain numbers of packet-view.ts.
  */
 import { formatIpv4, formatIpv6, formatMac, parseIpv4Into, parseIpv6Into, parseMacInto } from '../net/index.ts';
-import { DecisionError } from './errors.ts';
+import { DecisionError, shown } from './errors.ts';
 import type { PacketState } from './packet-state.ts';
 
 /** What values of a field look like. */
@@ -61,7 +61,7 @@ function readValue(kind: FieldKind, value: string | number | Uint8Array): FieldV
     bytes[0] = value >> 8;
     bytes[1] = value;
   } else if (typeof value !== 'string') {
-    isRead = value.length === bytes.length;
+    isRead = value instanceof Uint8Array && value.length === bytes.length;
     if (isRead) bytes.set(value);
   } else {
     const slash = value.indexOf('/');
@@ -69,8 +69,7 @@ function readValue(kind: FieldKind, value: string | number | Uint8Array): FieldV
     if (slash !== -1) bits = /^\d{1,3}$/.test(value.slice(slash + 1)) ? Number(value.slice(slash + 1)) : -1;
     isRead = bits >= 0 && bits <= width && readText(kind, text, bytes);
   }
-  if (!isRead)
-    throw new DecisionError(`${typeof value === 'object' ? `${value.length} bytes` : value} is no ${NAMES[kind]}`);
+  if (!isRead) throw new DecisionError(`${typeof value === 'string' ? value : shown(value)} is no ${NAMES[kind]}`);
   const words: number[] = [];
   for (let i = 0; i < bits; i += 32) {
     const at = i >> 3;
@@ -185,10 +184,22 @@ export class Field {
     return bits;
   }
 
+  #error(text: string): DecisionError {
+    return new DecisionError(`${this.#state.marks.by}: ${text}`);
+  }
+
+  #value(value: string | number | Uint8Array): FieldValue {
+    try {
+      return fieldValue(this.kind, value);
+    } catch (error) {
+      throw error instanceof DecisionError ? this.#error(error.message) : error;
+    }
+  }
+
   /** Set it. @throws DecisionError for what is no value of it */
   set(value: string | number | Uint8Array): void {
-    const wanted = fieldValue(this.kind, value);
-    if (wanted.bits !== this.width) throw new DecisionError(`${this.name} cannot be set to a prefix`);
+    const wanted = this.#value(value);
+    if (wanted.bits !== this.width) throw this.#error(`${this.name} cannot be set to a prefix`);
     let taken = 0;
     for (const { word, bits, above, size } of this.#parts) {
       const beyond = (taken & 31) + size - 32;
@@ -204,15 +215,14 @@ export class Field {
 
   /** Whether it has this value; `within` for prefixes. Marks it whole, or up to the first bit that differs. */
   is(value: string | number | Uint8Array): boolean {
-    const wanted = fieldValue(this.kind, value);
-    if (wanted.bits !== this.width)
-      throw new DecisionError(`${value} is a prefix: ask whether ${this.name} is within it`);
+    const wanted = this.#value(value);
+    if (wanted.bits !== this.width) throw this.#error(`${value} is a prefix: ask whether ${this.name} is within it`);
     return this.#begins(wanted);
   }
 
   /** Whether it lies in a prefix such as `10.0.0.0/8`. Marks the prefix, or up to the first bit that differs. */
   within(prefix: string): boolean {
-    return this.#begins(fieldValue(this.kind, prefix));
+    return this.#begins(this.#value(prefix));
   }
 
   #begins(wanted: FieldValue): boolean {
@@ -230,8 +240,8 @@ export class Field {
 
   /** Whether it lies between two values, both included. Marks the high bits that settle it. */
   between(lowest: string | number | Uint8Array, highest: string | number | Uint8Array): boolean {
-    const low = fieldValue(this.kind, lowest);
-    const high = fieldValue(this.kind, highest);
+    const low = this.#value(lowest);
+    const high = this.#value(highest);
     const words = this.peek();
     // As long as all bits are those of a bound, the next bit decides whether it is beyond it; not where the rest of the bound lets everything in.
     const lowEnd = lastBitOf(low.words, this.width, 1) + 1;

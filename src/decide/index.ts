@@ -2,8 +2,8 @@
 export { FlowCounter } from './counter.ts';
 export { DecidedFlows, type DecidedFlowsLimits, type KeptDecision } from './decided-flows.ts';
 export type { Decider, OutputDecision, PlacedDecider } from './decider.ts';
-export { Decision, type NewTag } from './decision.ts';
-export { DecisionError } from './errors.ts';
+export { checkDropText, Decision, type NewTag } from './decision.ts';
+export { DecisionError, shown } from './errors.ts';
 export { Field, type FieldKind } from './field.ts';
 export {
   ArpView,

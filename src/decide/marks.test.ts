@@ -4,6 +4,7 @@ import { Sound, TAG_PRESENT, Word } from '../flow/index.ts';
 import { arp, ethernet, icmp, ipv4, ipv6, packetOf, tcp, udp } from '../flow/testing/frames.ts';
 import { toPortId } from '../net/index.ts';
 import { keyOf } from '../offload/testing/packets.ts';
+import type { OutputDecision } from './decider.ts';
 import type { Decision } from './decision.ts';
 import type { PacketView } from './packet-view.ts';
 import { Pass, PassKind } from './pass.ts';
@@ -24,6 +25,11 @@ function decide(
 ): DecisionRecord {
   const placed = { name: 'it', type: 'forwarding', decider: { decide: ask } } as const;
   return new Pass(ports).run(keyOf(frame, 1).words, [placed], kind);
+}
+
+/** What a decider in JavaScript may give in the place of what is asked for. */
+function foreign(value: unknown): never {
+  return value as never;
 }
 
 /** The words that were looked at, besides port and recirculation. */
@@ -261,8 +267,92 @@ test.each<[string, readonly number[], (packet: PacketView, decision: Decision) =
     },
     'dscp cannot be 64: it is 0 to 63',
   ],
+  ['a port that is no number', frame, (_, decision) => decision.output(Number.NaN), 'it: output to NaN: a port is'],
+  ['a port below zero', frame, (_, decision) => decision.output(-1), 'it: output to -1'],
+  ['half a port', frame, (_, decision) => decision.output(1.5), 'it: output to 1.5'],
+  ['a port beyond all', frame, (_, decision) => decision.output(2 ** 53), 'it: output to 9007199254740992'],
+  ['a port as text', frame, (_, decision) => decision.output(foreign('1')), 'it: output to "1"'],
+  ['a port that was not found', frame, (_, decision) => decision.output(foreign(null)), 'it: output to null'],
+  ['a NIC that is none', frame, (_, decision) => decision.output(1, 256), 'it: output to NIC 256'],
+  ['a flood to no function', frame, (_, decision) => decision.flood(foreign([1])), 'it: what chooses'],
+  ['a reason that is a number', frame, (_, decision) => decision.drop(foreign(7)), 'it: 7 is no name of a reason'],
+  ['a reason that is none', frame, (_, decision) => decision.drop(foreign(undefined)), 'it: undefined is no name'],
+  ['a sentence that is no function', frame, (_, decision) => decision.drop('NO', foreign('no')), 'it: the sentence'],
+  [
+    'a counter that is none',
+    frame,
+    (_, decision) => decision.count(foreign({ add: 1 })),
+    'it: it counts into an object',
+  ],
+  ['a note that is a text', frame, (_, decision) => decision.note(foreign('so')), 'it: what is noted is a function'],
+  ['a time that is a text', frame, (_, decision) => decision.until(foreign('5')), 'it: a decision cannot hold for "5"'],
+  [
+    'a time that is no number',
+    frame,
+    (_, decision) => decision.until(Number.NaN),
+    'it: a decision cannot hold for NaN',
+  ],
+  ['an effect that is none', frame, (_, decision) => decision.effect(foreign(null)), 'it: an effect is a function'],
+  ['what recalls and does not', frame, (_, decision) => decision.recall(foreign(1)), 'it: what recalls is a function'],
+  ['a reason that is an object', frame, (_, decision) => decision.everyPacket(foreign({})), 'it: the reason to decide'],
+  ['no tag', frame, (_, decision) => decision.pushVlan(foreign(undefined)), 'it: undefined is no VLAN tag'],
+  [
+    'a tag with half an id',
+    frame,
+    (_, decision) => decision.pushVlan({ id: 1.5 }),
+    'it: there is no VLAN tag of id 1.5',
+  ],
+  ['a chance as text', frame, (_, decision) => decision.sample(foreign('1'), () => {}), 'it: "1" is no probability'],
+  ['a sample of nothing', frame, (_, decision) => decision.sample(1, foreign(0)), 'it: what is sampled'],
+  ['an address that is an object', frame, (view) => view.ipv4?.source.is(foreign({})), 'it: an object is no IPv4'],
+  ['flags that are none', frame, (view) => view.tcp?.hasFlags(foreign(undefined)), 'undefined are no TCP flags'],
+  ['a promise', frame, async () => {}, 'it decides with a promise'],
 ])('%s is refused with a sentence', (_, bytes, act, text) => {
   expect(() => decide(bytes, act)).toThrow(text);
+});
+
+test('a decision that somebody has kept takes nothing more', () => {
+  const kept: Decision[] = [];
+  decide(frame, (_, decision) => {
+    kept.push(decision);
+    decision.output(1);
+  });
+  for (const late of [
+    () => kept[0].output(2),
+    () => kept[0].drop('LATE'),
+    () => kept[0].until(5),
+    () => kept[0].note(() => ''),
+  ]) {
+    expect(late).toThrow('it: it said something about a packet after the decision was made');
+  }
+});
+
+test('of a port that refuses a packet the reason is checked, too', () => {
+  const placed = [
+    {
+      name: 'guard',
+      type: 'filtering',
+      decider: { decideOutput: (_p: PacketView, _id: number, o: OutputDecision) => o.drop('no good') },
+    },
+    { name: 'it', type: 'forwarding', decider: { decide: (_p: PacketView, decision: Decision) => decision.output(2) } },
+  ] as const;
+  const run = () => new Pass(ports).run(keyOf(frame, 1).words, placed, PassKind.RECALL);
+  expect(run).toThrow('guard: "no good" is no name of a reason');
+});
+
+test('a note that cannot be made spoils no trace', () => {
+  const { trace } = decide(
+    frame,
+    (_, decision) => {
+      decision.note(() => {
+        throw new Error('no');
+      });
+      decision.note(foreign(() => 7));
+      decision.output(1);
+    },
+    PassKind.TRACE,
+  );
+  expect(trace?.notes.map(({ text }) => text)).toEqual(['its note cannot be read: making it has failed', '7']);
 });
 
 test('the frame is at hand for who asks', () => {

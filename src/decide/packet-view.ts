@@ -5,6 +5,7 @@
  */
 import { TAG_PRESENT, Word } from '../flow/index.ts';
 import { EtherType, Fragment, IpProtocol, type PortId } from '../net/index.ts';
+import { DecisionError, shown } from './errors.ts';
 import { Field } from './field.ts';
 import type { PacketState } from './packet-state.ts';
 import { nicIn, portIn } from './port-number.ts';
@@ -164,6 +165,8 @@ export class TcpView extends PortsView {
 
   /** Those of some flags that are set. Looks at these alone. @param flags bits as in {@link flags} */
   hasFlags(flags: number): number {
+    if (!(Number.isInteger(flags) && flags >= 0 && flags <= 0xfff))
+      throw new DecisionError(`${shown(flags)} are no TCP flags: they are bits from 0 to 0xfff`);
     this.#state.marks.note(`tcp.flags/${flags.toString(16)}`, 12, 12);
     return this.#state.look(Word.TCP_FLAGS, (flags & 0xfff) << 16) >>> 16;
   }

@@ -5,8 +5,8 @@
 import { KEY_WORDS, validateActions, Word } from '../flow/index.ts';
 import { type PortId, TagAction, toPortId } from '../net/index.ts';
 import { callDecider, type OutputDecision, type PlacedDecider } from './decider.ts';
-import { Decision } from './decision.ts';
-import { DecisionError } from './errors.ts';
+import { checkDrop, Decision } from './decision.ts';
+import { DecisionError, shown } from './errors.ts';
 import { PacketState } from './packet-state.ts';
 import { PacketView } from './packet-view.ts';
 import { PORT_NUMBERS, portIn, sourceIn } from './port-number.ts';
@@ -29,6 +29,22 @@ const MOST_PASSES = 3;
 
 /** Forwarding deciders that said nothing. */
 const NOT_FORWARDED: Omit<DecidedDrop, 'by'> = { reason: 'NOT_FORWARDED' };
+
+/** A decision is made when its function returns: what comes later is about no packet. @throws DecisionError for a promise */
+function mustBeDone(name: string, returned: unknown): void {
+  if (returned instanceof Promise)
+    throw new DecisionError(`${name} decides with a promise: what it has to say comes too late`);
+}
+
+/** A note as its decider words it. */
+function textOf(note: () => string): string {
+  try {
+    const text: unknown = note();
+    return typeof text === 'string' ? text : shown(text);
+  } catch {
+    return 'its note cannot be read: making it has failed';
+  }
+}
 
 function forwarderOf(deciders: readonly PlacedDecider[]): string {
   return deciders.find(({ type }) => type === 'forwarding')?.name ?? '';
@@ -80,6 +96,7 @@ export class Pass {
       }
       return record;
     } finally {
+      this.#decision.close();
       this.#isUnderWay = false;
     }
   }
@@ -127,7 +144,7 @@ export class Pass {
           ? {
               looks: state.marks.looks ?? [],
               restsOn: this.reading.names(),
-              notes: notes.map(({ by, text }) => ({ by, text: text() })),
+              notes: notes.map(({ by, text }) => ({ by, text: textOf(text) })),
             }
           : null,
     };
@@ -153,7 +170,7 @@ export class Pass {
       if (decider.decide === undefined || placed.concerns?.(this.#inPort, null) === false) continue;
       this.#asked.add(name);
       this.#decision.turn(name, type === 'forwarding');
-      callDecider(placed, 'decide', () => decider.decide?.(this.#view, this.#decision));
+      callDecider(placed, 'decide', () => mustBeDone(name, decider.decide?.(this.#view, this.#decision)));
       if (this.#decision.isDropped || type === 'forwarding') return;
     }
   }
@@ -168,10 +185,10 @@ export class Pass {
       if (decider.decideOutput === undefined || placed.concerns?.(this.#inPort, portId) === false) continue;
       this.#asked.add(name);
       this.#decision.turn(name, false);
-      const output = this.#outputDecision((reason) => {
+      const output = this.#outputDecision(name, (reason) => {
         refusal ??= { by: name, reason };
       });
-      callDecider(placed, 'decideOutput', () => decider.decideOutput?.(this.#view, portId, output));
+      callDecider(placed, 'decideOutput', () => mustBeDone(name, decider.decideOutput?.(this.#view, portId, output)));
     }
     this.#decision.turn(forwarder, true);
     return refusal;
@@ -184,16 +201,17 @@ export class Pass {
     const tag = tagger.tagOf?.(
       this.#view,
       portId,
-      this.#outputDecision(() => {}),
+      this.#outputDecision(tagger.name, () => {}),
     );
     this.#decision.turn(forwarder, true);
     return tag ?? TagAction.KEEP;
   }
 
-  #outputDecision(drop: (reason: string) => void): OutputDecision {
+  #outputDecision(by: string, drop: (reason: string) => void): OutputDecision {
     const decision = this.#decision;
     return {
       drop: (reason, why) => {
+        checkDrop(by, reason, why);
         drop(reason);
         if (why !== undefined) decision.note(why);
       },

@@ -14,7 +14,11 @@ export type PortNumber = KeyPortOf<'decisions'>;
 /** All numbers are less. */
 export const PORT_NUMBERS = 1 << 24;
 
-/** @param nicIndex 0 to 255 */
+/** Highest number of a port, and highest index of a NIC. */
+export const MOST_PORT_ID = 0xffff;
+export const MOST_NIC_INDEX = 0xff;
+
+/** @param nicIndex 0 to {@link MOST_NIC_INDEX} */
 export function portNumber(portId: PortId, nicIndex: number): PortNumber {
   return ((nicIndex << 16) | portId) as PortNumber;
 }
@@ -35,4 +39,14 @@ export function portIn(number: PortNumber): PortId {
 
 export function nicIn(number: PortNumber): number {
   return (number >>> 16) & 0xff;
+}
+
+/** Whether a value can be the number of a port. */
+export function isPortId(value: unknown): boolean {
+  return Number.isInteger(value) && (value as number) >= 0 && (value as number) <= MOST_PORT_ID;
+}
+
+/** Whether a value can be the index of a NIC. */
+export function isNicIndex(value: unknown): boolean {
+  return Number.isInteger(value) && (value as number) >= 0 && (value as number) <= MOST_NIC_INDEX;
 }

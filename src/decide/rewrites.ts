@@ -3,7 +3,7 @@
  */
 import { type ActionBuilder, KEY_WORDS, KeyAttribute, setLayout, TAG_PRESENT, Word } from '../flow/index.ts';
 import { EtherType, IpProtocol } from '../net/index.ts';
-import { DecisionError } from './errors.ts';
+import { DecisionError, shown } from './errors.ts';
 import type { Field } from './field.ts';
 import type { PacketState } from './packet-state.ts';
 import { ArpView, EthernetView, IpView, PortsView } from './packet-view.ts';
@@ -95,7 +95,7 @@ class Rewrite {
 
   protected setNumber(name: string, bits: number, shift: number, maximum: number, value: number): void {
     if (!Number.isInteger(value) || value < 0 || value > maximum)
-      throw new DecisionError(`${name} cannot be ${value}: it is 0 to ${maximum}`);
+      throw new DecisionError(`${this.state.marks.by}: ${name} cannot be ${shown(value)}: it is 0 to ${maximum}`);
     this.state.set(Word.IP, bits, value << shift);
     this.sets.add(Word.IP, bits);
   }
@@ -214,7 +214,9 @@ export class VlanRewrite extends Rewrite {
 
   #set(name: string, bits: number, value: number, maximum: number, shift: number): void {
     if (!Number.isInteger(value) || value < 0 || value > maximum)
-      throw new DecisionError(`the ${name} of a VLAN tag cannot be ${value}: it is 0 to ${maximum}`);
+      throw new DecisionError(
+        `${this.state.marks.by}: the ${name} of a VLAN tag cannot be ${shown(value)}: it is 0 to ${maximum}`,
+      );
     this.state.setTag(0, bits, value << shift);
     this.sets.addTag();
   }

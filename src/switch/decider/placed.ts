@@ -1,7 +1,15 @@
 /**
  * A decider in the stack: its handle, counters and drop reasons, and the ports that it sees. What both halves of the adapter have in common.
  */
-import { DeciderState, FlowCounter, ObservedPorts, type PlacedDecider } from '../../decide/index.ts';
+import {
+  checkDropText,
+  DeciderState,
+  DecisionError,
+  FlowCounter,
+  ObservedPorts,
+  type PlacedDecider,
+  shown,
+} from '../../decide/index.ts';
 import type { PortId } from '../../net/index.ts';
 import { DropReason, type DropReasonCode } from '../drop-reason.ts';
 import type { Counter, ExtensionHandle } from '../extension.ts';
@@ -66,7 +74,7 @@ export class DeciderPlace implements StackedDecider {
       tally: (name) => new FlowCounter(name, () => {}),
       settle: () => this.settle(),
       dropReason: (name, text) => this.#nameReason(name, text),
-      dropsAs: (name) => void this.#reasons.set(name, DropReason[name]),
+      dropsAs: (name) => this.#dropsAs(name),
       setTimer: (delayMs, callback) => handle.setTimer(delayMs, callback),
     };
     this.decider = make(given);
@@ -96,8 +104,15 @@ export class DeciderPlace implements StackedDecider {
     this.#settleAlong = settle;
   }
 
-  /** @returns whether it has a number of its own */
+  #dropsAs(name: keyof typeof DropReason): void {
+    if (!Object.hasOwn(DropReason, name))
+      throw new DecisionError(`${this.#handle.name}: the switch has no drop reason ${shown(name)}`);
+    this.#reasons.set(name, DropReason[name]);
+  }
+
+  /** @returns whether it has a number of its own @throws DecisionError for what is no name of a reason, or no text */
   #nameReason(reason: string, text: string): boolean {
+    checkDropText(this.#handle.name, reason, text);
     this.#texts.set(reason, text);
     return this.reasonOf(reason) !== DropReason.EXTENSION_FILTER;
   }
