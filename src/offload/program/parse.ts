@@ -5,7 +5,7 @@
  */
 import { at, type Label, R0, R1, R2, R3, R5, R6, R7, R8, R9, SK_BUFF } from '../../bpf/index.ts';
 import { TAG_PRESENT, Word } from '../../flow/index.ts';
-import { EtherType } from '../../net/index.ts';
+import { EtherType, MAXIMUM_TAGS } from '../../net/index.ts';
 import { network16 } from '../actions/order.ts';
 import { Found } from './facts.ts';
 import { parseNetwork } from './parse-network.ts';
@@ -15,6 +15,8 @@ import type { ProgramWriter } from './writer.ts';
 /** The most that parsing looks at: Ethernet, two tags, IPv6, TCP; and without layer 3. */
 const PARSED_BYTES = 14 + 8 + 40 + 20;
 const PARSED_LINK_BYTES = 14 + 8;
+/** A frame of so many bytes ends within none of the tags that the switch reads. */
+const LONGEST_TAGS_BYTES = 14 + 4 * MAXIMUM_TAGS;
 /** What it looks at behind an Ethernet header without a tag behind it. */
 const PARSED_OF = [
   [EtherType.IPV4, 14 + 20 + 20],
@@ -43,6 +45,7 @@ function parse(writer: ProgramWriter): void {
     writer.note('the packet: an Ethernet header must be there');
     bounds(writer, false);
     b.needBytes(R7, R8, 14, R1, writer.punt);
+    puntCutTags(writer);
     return;
   }
   writer.note('the packet: Ethernet');
@@ -53,7 +56,10 @@ function parse(writer: ProgramWriter): void {
     b.loadNetwork(R1, 'u32', at(R7, i * 4));
     writer.setKey(Word.MAC + i, R1);
   }
-  if (!tags) return;
+  if (!tags) {
+    puntCutTags(writer);
+    return;
+  }
   b.load(R0, 'u16', at(R7, 12));
   b.mov(R9, 14);
   parseTags(writer, network);
@@ -124,14 +130,41 @@ function parseTags(writer: ProgramWriter, network: boolean): void {
           writer.setKey(Word.VLAN, R1);
         }
         oneTag(writer, Word.INNER_VLAN, 14, done);
-        if (network) noTag(writer);
+        behindTags(writer, network);
         b.jump(done);
       });
     }
     oneTag(writer, Word.VLAN, 14, done);
     oneTag(writer, Word.INNER_VLAN, 18, done);
-    if (network) noTag(writer);
+    behindTags(writer, network);
   });
+}
+
+/** R0 is the EtherType behind two tags. */
+function behindTags(writer: ProgramWriter, network: boolean): void {
+  if (network) noTag(writer);
+  else unlessLong(writer, () => noTag(writer));
+}
+
+/** Nobody looks at tags: a frame that may end within one is for the switch to drop. Uses R0 and R1. */
+function puntCutTags(writer: ProgramWriter): void {
+  const { b } = writer;
+  unlessLong(writer, () => {
+    writer.note('a short frame: it may end within a tag');
+    b.load(R0, 'u16', at(R7, 12));
+    noTag(writer);
+  });
+}
+
+/** Do something with a frame that is shorter than one with as many tags as the switch reads. Uses R1. */
+function unlessLong(writer: ProgramWriter, emit: () => void): void {
+  const { b } = writer;
+  if (writer.isTc) b.load(R1, 'u32', at(R6, SK_BUFF.len));
+  else {
+    b.mov(R1, R8);
+    b.sub(R1, R7);
+  }
+  b.if(R1, '<', LONGEST_TAGS_BYTES, emit);
 }
 
 function noTag(writer: ProgramWriter): void {

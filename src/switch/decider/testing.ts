@@ -4,14 +4,12 @@ import { DropReason } from '../drop-reason.ts';
 import { readFrame } from '../path/classify.ts';
 import { ForwardingContext } from '../path/context.ts';
 
-/** Whether the switch lets a frame in at all: not when a tag is cut off, or of VLAN 4095, which is nobody's. */
+/** Whether the switch lets a frame in at all: not when a tag is cut off. */
 export function isAdmitted(bytes: readonly number[]): boolean {
   if (bytes.length > 1500) return false;
   const memory = Uint8Array.from(bytes);
   const packet = new Packet({ recycle: () => {} }, new Region(memory.buffer), 0);
   packet.length = memory.length;
   packet.limit = memory.length;
-  const context = new ForwardingContext();
-  const isWhole = readFrame(context, packet) === DropReason.NONE;
-  return isWhole && (context.tagTci === -1 || (context.tagTci & 0xfff) !== 0xfff);
+  return readFrame(new ForwardingContext(), packet) === DropReason.NONE;
 }

@@ -53,6 +53,15 @@ test('access ports of one VLAN hear each other untagged; a trunk hears them tagg
   expect(bench.reached()).toEqual([]);
 });
 
+test('VLAN 4095 is one like others where a port has no VLAN policy, and in no list', () => {
+  const bench = withPorts(null, null, trunk(0));
+  bench.receive(1, frame({ tags: [4095] }));
+  expect(wire(bench, 2).map(tagOf)).toEqual([4095]);
+  expect(wire(bench, 3)).toEqual([]);
+  bench.receive(3, frame({ from: mac(3), tags: [4095] }));
+  expect(bench.drops(3)).toEqual({ VLAN_NOT_ALLOWED: 1 });
+});
+
 test('addresses are learned per VLAN', () => {
   const bench = withPorts(access(5), access(6), trunk(0), access(5));
   bench.receive(1, frame({ from: mac(1) }));

@@ -55,7 +55,7 @@ export function assignVlan(context: ForwardingContext, policy: PortPolicy, priva
     case VlanMode.TRANSPARENT:
       context.vlan = tag;
       if (privateVlans.size !== 0 && tag !== 0) enterSecondary(context, tag, privateVlans);
-      return tag === 4095 ? DropReason.VLAN_NOT_ALLOWED : DropReason.NONE;
+      return DropReason.NONE;
     case VlanMode.TRUNK: {
       const vlan = tag === 0 ? policy.vlanId : tag;
       context.vlan = vlan;
