@@ -27,6 +27,7 @@ import {
 } from '../src/bpf/index.ts';
 import { createMap } from '../src/bpf/map/handle.ts';
 import { BpfFileSystem } from './support/bpf-fs.ts';
+import { TakenDescriptors } from './support/index.ts';
 
 function refusal(write: (a: Assembler) => void): VerifierError {
   const a = new Assembler('refused');
@@ -260,4 +261,28 @@ test('jiffies become the nanoseconds of CLOCK_MONOTONIC, without a step into the
     program.close();
     told.close();
   }
+});
+
+test('want of descriptors is no refusal of the verifier, and no feature that the kernel lacks: it is told, and passes', () => {
+  const b = new ProgramBuilder('plain');
+  b.return(XDP.PASS);
+  const attempts = [() => loadProgram({ type: 'xdp', code: b }).close(), () => requireProgramType('sock_ops')];
+  const thrown: unknown[] = [];
+  const taken = new TakenDescriptors();
+  try {
+    for (const attempt of attempts) {
+      try {
+        attempt();
+      } catch (error) {
+        thrown.push(error);
+      }
+    }
+  } finally {
+    taken.end();
+  }
+  expect(thrown.map((error) => [error instanceof VerifierError, Object(error).code])).toEqual([
+    [false, 'EMFILE'],
+    [false, 'EMFILE'],
+  ]);
+  for (const attempt of attempts) attempt();
 });

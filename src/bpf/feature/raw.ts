@@ -2,11 +2,11 @@
  * The bare probes: make the smallest thing of a kind, and see whether the kernel knows the kind. They stand on bpf(2) alone, so
  * that loader and maps may ask them why something was refused. Neighbour: feature/probe.ts is the face for users.
  */
-import { closeDescriptor, NativeBlock } from '../../host/sys/index.ts';
+import { closeDescriptor, NativeBlock, SystemError } from '../../host/sys/index.ts';
 import { Assembler } from '../asm/assembler.ts';
 import { encode } from '../asm/encode.ts';
 import { R0 } from '../asm/operands.ts';
-import { Attributes, blockOf, blockOfString, bpf, Errno } from '../sys/bpf.ts';
+import { Attributes, blockOf, blockOfString, bpf, Errno, takeShortage } from '../sys/bpf.ts';
 import { COMMAND, LOAD_FLAG, MAP_FLAG } from '../uapi/commands.ts';
 import type { HelperName } from '../uapi/helpers.ts';
 import { ATTACH_TYPE, MAP_TYPE, type MapType, PROGRAM_TYPE, type ProgramType } from '../uapi/kinds.ts';
@@ -14,11 +14,17 @@ import { ATTACH_TYPE, MAP_TYPE, type MapType, PROGRAM_TYPE, type ProgramType } f
 const LOG_BYTES = 1 << 16;
 const known = new Map<string, boolean>();
 
-/** Ask once, and keep the answer for the life of the process. */
+/**
+ * Ask once, and keep the answer for the life of the process.
+ * @throws SystemError when nobody can tell, as the process lacks descriptors or memory
+ */
 export function cached(key: string, ask: () => boolean): boolean {
   let answer = known.get(key);
   if (answer === undefined) {
+    takeShortage();
     answer = ask();
+    const errno = takeShortage();
+    if (errno !== 0) throw new SystemError('bpf', errno, `ask the kernel for ${key}`);
     known.set(key, answer);
   }
   return answer;

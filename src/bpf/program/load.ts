@@ -3,7 +3,7 @@
  * asked again with one, in a buffer that grows until the log fits.
  * Neighbours: program/load-tries.ts says when to try again, program/program.ts is the handle, program/verifier.ts reads logs, btf/ names functions and lines.
  */
-import { FileDescriptor, NativeBlock } from '../../host/sys/index.ts';
+import { FileDescriptor, isShortage, NativeBlock } from '../../host/sys/index.ts';
 import type { FunctionStart } from '../asm/emitter.ts';
 import { encode, SLOT_BYTES, slotStarts } from '../asm/encode.ts';
 import type { Instruction } from '../asm/instruction.ts';
@@ -78,7 +78,7 @@ const LINE_INFO_BYTES = 16;
  * @throws VerifierError when the kernel refuses it, with the instruction, its registers and its source line
  * @throws PrivilegeError without the capabilities
  * @throws UnsupportedError when the kernel does not have the program type
- * @throws SystemError for any other failure
+ * @throws SystemError for any other failure, such as EMFILE when the process can open nothing more
  */
 export function loadProgram(spec: ProgramSpec): Program {
   spec.code.checkComplete();
@@ -124,6 +124,8 @@ function explain(spec: ProgramSpec, name: string, attributes: Attributes, first:
     new FileDescriptor(result).close();
     return failure(COMMAND.PROG_LOAD, first, doing);
   }
+  // The verifier has taken it, and written its log, before the kernel looks for a descriptor.
+  if (isShortage(-result)) return failure(COMMAND.PROG_LOAD, result, doing);
   if (log !== '') return new VerifierError(name, spec.type, spec.code.instructions, log, -result);
   const absent = result === -Errno.EINVAL || result === -Errno.EOPNOTSUPP || result === -Errno.ENOTSUPP;
   if (absent && !haveProgramType(spec.type)) {

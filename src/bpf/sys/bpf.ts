@@ -3,7 +3,7 @@
  * in this room goes through here. Neighbours: host/sys binds libc and owns memory and descriptors; errors.ts has the classes.
  */
 import { constants, endianness, release } from 'node:os';
-import { bindLibc, lastErrno, NativeBlock, SystemError } from '../../host/sys/index.ts';
+import { bindLibc, isShortage, lastErrno, NativeBlock, SystemError } from '../../host/sys/index.ts';
 import { NoInterfaceError, PrivilegeError, UnsupportedError } from '../errors.ts';
 import { commandName } from '../uapi/commands.ts';
 
@@ -59,6 +59,22 @@ export function kernelRelease(): string {
 const numbers = callNumbers[process.arch];
 const bpfNumber = endianness() === 'LE' && numbers !== undefined ? numbers.bpf : -1;
 
+/** The error number of the last call that failed for want of descriptors or memory; 0 for none. */
+let shortage = 0;
+
+/** The error number of a call that failed for want of descriptors or memory since this was last asked; 0 for none. */
+export function takeShortage(): number {
+  const errno = shortage;
+  shortage = 0;
+  return errno;
+}
+
+function noteFailure(): number {
+  const errno = lastErrno();
+  if (isShortage(errno)) shortage = errno;
+  return -errno;
+}
+
 /**
  * One call of bpf(2).
  * @param attributes union bpf_attr, zeroed beyond what the command uses
@@ -68,7 +84,7 @@ const bpfNumber = endianness() === 'LE' && numbers !== undefined ? numbers.bpf :
 export function bpf(command: number, attributes: Attributes, sizeBytes: number): number {
   if (bpfNumber < 0) architecture();
   const result = syscall(bpfNumber, command, attributes.address, sizeBytes, 0, 0);
-  attributes.result = result < 0 ? -lastErrno() : result;
+  attributes.result = result < 0 ? noteFailure() : result;
   return attributes.result;
 }
 

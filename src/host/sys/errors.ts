@@ -49,6 +49,11 @@ export function isDescriptorShortage(errno: number): boolean {
   return errno === Errno.EMFILE || errno === Errno.ENFILE;
 }
 
+/** Whether a call failed for want of descriptors or memory at present: the same may do later. */
+export function isShortage(errno: number): boolean {
+  return isDescriptorShortage(errno) || errno === Errno.ENOMEM;
+}
+
 /** The symbolic name of an errno, such as 'ENODEV'; 'E123' for one that this platform has no name for. */
 export function errnoName(errno: number): string {
   return nameByErrno.get(errno) ?? `E${errno}`;
@@ -130,6 +135,11 @@ export class SystemError extends Error {
     this.code = code;
     this.advice = advice;
   }
+}
+
+/** Whether something was thrown for a reason that passes, as of {@link isShortage}. */
+export function comesOfShortage(thrown: unknown): boolean {
+  return thrown instanceof SystemError && isShortage(thrown.errno);
 }
 
 /** The kernel's table changed during each of the attempts to read it whole: of what was read, something may be missing, or there twice. */

@@ -3,7 +3,16 @@ export { rawBpf } from './bpf.ts';
 export { Clock, ClockId } from './clock.ts';
 export { duplicate, FileDescriptor, openDescriptors } from './descriptor.ts';
 export { Epoll, EpollEvent } from './epoll.ts';
-export { adviceFor, DumpInterruptedError, Errno, errnoName, isDescriptorShortage, SystemError } from './errors.ts';
+export {
+  adviceFor,
+  comesOfShortage,
+  DumpInterruptedError,
+  Errno,
+  errnoName,
+  isDescriptorShortage,
+  isShortage,
+  SystemError,
+} from './errors.ts';
 export {
   eventfd,
   ioctl,

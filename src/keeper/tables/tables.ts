@@ -3,9 +3,10 @@
  * and change as its flows ask for them. Neighbours: table.ts is one table, ports/ has the ports that they decide about.
  */
 import type { FlowRegistration, FlowRegistry, FlowSource } from '../../flow/index.ts';
-import type { Timer } from '../../host/index.ts';
+import { comesOfShortage, type Timer } from '../../host/index.ts';
 import { startWorkshop, type WorkshopAside } from '../../offload/index.ts';
 import { messageOf } from '../contract.ts';
+import { Condition } from '../ports/condition.ts';
 import { KeptTable, type TableRoom } from './table.ts';
 import type { TableSet } from './table-set.ts';
 
@@ -13,10 +14,15 @@ import type { TableSet } from './table-set.ts';
 const POLL_MS = 1;
 const PAUSE_MS = 500;
 
+/** How often a table is tried again that could not be opened for want of descriptors or memory. */
+const REOPEN_MS = 1_000;
+
 /** Whether flows are to run in the kernel. */
 export interface OffloadSwitch {
   /** @throws KeeperError when they must and cannot */
   isOn(): boolean;
+  /** Whether it is off for want of what may be there later. */
+  readonly isOffForNow: boolean;
   /** Whether they must. */
   readonly isRequired: boolean;
   /** A table is gone: with it may go what a former process left. */
@@ -31,6 +37,11 @@ export class KeptTables implements FlowRegistry {
   /** Wakes the loop when tables have something to do, and when that is. */
   #due: Timer | null = null;
   #dueMs = 0;
+  /** Tables that could not be opened, and may be later; their sources, and when to try again. */
+  readonly #unopened = new Set<FlowSource>();
+  #reopenMs = 0;
+  /** What keeps tables from being stepped or opened, when that was last tried. */
+  readonly #troubles = new WeakMap<FlowSource, Condition>();
   /** Makes programs and tables on a thread of its own; null before the first table needs some. */
   #workshop: WorkshopAside | null = null;
 
@@ -50,6 +61,7 @@ export class KeptTables implements FlowRegistry {
       close: () => {
         const table = offered.get(source) ?? null;
         if (table !== null) this.#close(source, table);
+        this.#unopened.delete(source);
         offered.delete(source);
       },
     };
@@ -58,6 +70,7 @@ export class KeptTables implements FlowRegistry {
   /** Offload was switched on or off. @throws KeeperError when it is required and impossible */
   switched(isOff: boolean): void {
     for (const [source, table] of this.#set.offered) {
+      if (isOff) this.#unopened.delete(source);
       if (isOff && table !== null) this.#close(source, table);
       else if (!isOff && table === null) this.#open(source);
     }
@@ -66,7 +79,10 @@ export class KeptTables implements FlowRegistry {
   #open(source: FlowSource): void {
     const { host, puntPath, ports } = this.#room;
     try {
-      if (!this.#switch.isOn()) return;
+      if (!this.#switch.isOn()) {
+        if (this.#switch.isOffForNow) this.#openLater(source);
+        return;
+      }
       puntPath.open();
       this.#workshop ??= startWorkshop((message) => host.warn(message));
       const table = this.#make(source, { ...this.#room, workshop: this.#workshop });
@@ -74,10 +90,46 @@ export class KeptTables implements FlowRegistry {
       this.#set.offered.set(source, table);
       host.takers.changed();
       ports.assign();
+      if (this.#unopened.delete(source))
+        host.log('flows run in the kernel, as it has room now', { table: source.name });
+      this.#see(source, null);
     } catch (error) {
       if (this.#switch.isRequired) throw error;
-      host.warn(`flows of ${source.name} stay in the engine: ${messageOf(error)}`);
+      const passes = comesOfShortage(error);
+      if (passes) this.#openLater(source);
+      const until = passes ? 'for now' : 'from now on';
+      this.#see(source, `flows of ${source.name} stay in the engine ${until}: ${messageOf(error)}`);
     }
+  }
+
+  /** Whether tables of a source are still to be opened. */
+  isToOpen(name: string): boolean {
+    for (const source of this.#unopened) if (source.name === name) return true;
+    return false;
+  }
+
+  #openLater(source: FlowSource): void {
+    this.#unopened.add(source);
+    this.#reopenMs = this.#room.host.nowMs() + REOPEN_MS;
+  }
+
+  /** Say what is wrong with a table, once. @param trouble null for nothing */
+  #see(source: FlowSource, trouble: string | null): void {
+    const { host } = this.#room;
+    let condition = this.#troubles.get(source);
+    if (condition === undefined) {
+      if (trouble === null) return;
+      condition = new Condition();
+      this.#troubles.set(source, condition);
+    }
+    if (condition.see(trouble, host.nowMs()) && trouble !== null) host.warn(trouble);
+  }
+
+  /** Try tables again that could not be opened. */
+  #reopen(nowMs: number): void {
+    if (this.#unopened.size === 0 || nowMs < this.#reopenMs) return;
+    this.#reopenMs = nowMs + REOPEN_MS;
+    for (const source of [...this.#unopened]) if (this.#set.offered.get(source) === null) this.#open(source);
   }
 
   /** A table as the former process left it, if that can be read. */
@@ -87,6 +139,10 @@ export class KeptTables implements FlowRegistry {
       try {
         return new KeptTable(source, left, room);
       } catch (error) {
+        if (comesOfShortage(error)) {
+          room.takeover.returnTables(left);
+          throw error;
+        }
         left.maps.close();
         room.host.warn(`flows of ${source.name} that were left in the kernel end: ${messageOf(error)}`);
       }
@@ -144,7 +200,8 @@ export class KeptTables implements FlowRegistry {
       return 0;
     }
     this.#polledMs = nowMs;
-    let waitMs = -1;
+    this.#reopen(nowMs);
+    let waitMs = this.#unopened.size === 0 ? -1 : Math.max(0, this.#reopenMs - nowMs);
     for (const table of this.#set.running()) {
       const wait = this.#step(table);
       if (wait >= 0 && (waitMs < 0 || wait < waitMs)) waitMs = wait;
@@ -166,10 +223,13 @@ export class KeptTables implements FlowRegistry {
   }
 
   #step(table: KeptTable): number {
+    const { source } = table;
     try {
-      return table.step();
+      const waitMs = table.step();
+      this.#see(source, null);
+      return waitMs;
     } catch (error) {
-      this.#room.host.warn(`flows of ${table.source.name}: ${messageOf(error)}`);
+      this.#see(source, `flows of ${source.name}: ${messageOf(error)}`);
       return PAUSE_MS;
     }
   }

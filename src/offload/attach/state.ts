@@ -16,7 +16,7 @@
 import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { BpfError, Link, type MapHandle, Program, type ProgramType, unpin } from '../../bpf/index.ts';
-import { isBpfFileSystem, isOwnFolder, lookAt, mountAt, SystemError } from '../../host/index.ts';
+import { comesOfShortage, isBpfFileSystem, isOwnFolder, lookAt, mountAt, SystemError } from '../../host/index.ts';
 import { Attachment, type AttachRequest, type AttachResult, attach, HOOKS, type Hook, LINK_TYPE } from './hook.ts';
 import { type Json, Manifest, type ManifestContent } from './manifest.ts';
 
@@ -369,6 +369,8 @@ function inspect(
   try {
     manifest = Manifest.open(join(options.folder, 'manifest'));
   } catch (error) {
+    // What cannot be looked at now is no reason to remove it.
+    if (comesOfShortage(error)) throw error;
     return { reason: `it has no manifest (${error instanceof Error ? error.message : error})` };
   }
   const content = manifest.read();
@@ -387,12 +389,13 @@ function inspect(
   return { manifest, content };
 }
 
-/** @returns undefined for something that is no link of ours */
+/** @returns undefined for something that is no link of ours @throws SystemError for want of descriptors or memory */
 function openLink(path: string, place: Place | undefined): Link | undefined {
   if (place === undefined) return undefined;
   try {
     return Link.open(path, LINK_TYPE[place.hook]);
   } catch (error) {
+    if (comesOfShortage(error)) throw error;
     if (error instanceof BpfError || (error instanceof Error && 'errno' in error)) return undefined;
     throw error;
   }

@@ -33,7 +33,7 @@ const all: OffloadSupport = { tc: yes, xdp: yes, pinning: yes, redirectPeer: yes
 describe('the setting and what is possible decide', () => {
   test('everything possible: on, without a word', () => {
     for (const setting of ['auto', 'require'] as const) {
-      expect(decideOffload(setting, all)).toEqual({ on: true, message: null, refuse: false });
+      expect(decideOffload(setting, all)).toEqual({ on: true, message: null, refuse: false, passes: false });
     }
   });
 
@@ -41,8 +41,8 @@ describe('the setting and what is possible decide', () => {
     for (const missing of ['tc', 'redirectPeer'] as const) {
       const support = { ...all, [missing]: no };
       const message = 'flows cannot be offloaded: because';
-      expect(decideOffload('auto', support)).toEqual({ on: false, message, refuse: false });
-      expect(decideOffload('require', support)).toEqual({ on: false, message, refuse: true });
+      expect(decideOffload('auto', support)).toEqual({ on: false, message, refuse: false, passes: false });
+      expect(decideOffload('require', support)).toEqual({ on: false, message, refuse: true, passes: false });
     }
   });
 
@@ -51,6 +51,7 @@ describe('the setting and what is possible decide', () => {
       on: true,
       message: 'ports cannot use xdp: because; a restart interrupts offloaded flows: because',
       refuse: false,
+      passes: false,
     });
   });
 
@@ -59,7 +60,7 @@ describe('the setting and what is possible decide', () => {
     const anySupport = fc.record({ tc: anyAbility, xdp: anyAbility, pinning: anyAbility, redirectPeer: anyAbility });
     fc.assert(
       fc.property(anySupport, (support) => {
-        expect(decideOffload('off', support)).toEqual({ on: false, message: null, refuse: false });
+        expect(decideOffload('off', support)).toEqual({ on: false, message: null, refuse: false, passes: false });
         expect(decideOffload('auto', support).refuse).toBe(false);
         const required = decideOffload('require', support);
         expect(required.on).toBe(!required.refuse);

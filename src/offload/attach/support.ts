@@ -16,10 +16,18 @@ import {
   UnsupportedError,
   u64,
 } from '../../bpf/index.ts';
+import { comesOfShortage } from '../../host/index.ts';
 import { checkPinFolder, PinningError } from './state.ts';
 
 /** Whether one thing is possible; if not, one sentence says what is missing. */
-export type Ability = { readonly possible: true } | { readonly possible: false; readonly reason: string };
+export type Ability =
+  | { readonly possible: true }
+  | {
+      readonly possible: false;
+      readonly reason: string;
+      /** It was not possible for want of descriptors or memory: later it may be. */
+      readonly passes?: boolean;
+    };
 
 /** What is possible. */
 export interface OffloadSupport {
@@ -79,6 +87,8 @@ export interface OffloadDecision {
   readonly message: string | null;
   /** Do not start. */
   readonly refuse: boolean;
+  /** What is missing may be there later: ask again. */
+  readonly passes: boolean;
 }
 
 /** What must be there for offloading at all, and what is lost without it. */
@@ -91,15 +101,17 @@ const NEEDED = [
 
 /** Decide by the setting and what is possible. */
 export function decideOffload(setting: OffloadSetting, support: OffloadSupport): OffloadDecision {
-  if (setting === 'off') return { on: false, message: null, refuse: false };
+  if (setting === 'off') return { on: false, message: null, refuse: false, passes: false };
   const sentences: string[] = [];
+  let passes = false;
   for (const [name, essential, loss] of NEEDED) {
     const ability = support[name];
     if (ability.possible) continue;
     sentences.push(`${loss}: ${ability.reason}`);
-    if (essential) return { on: false, message: sentences[0], refuse: setting === 'require' };
+    passes ||= ability.passes === true;
+    if (essential) return { on: false, message: sentences[0], refuse: setting === 'require', passes };
   }
-  return { on: true, message: sentences.length === 0 ? null : sentences.join('; '), refuse: false };
+  return { on: true, message: sentences.length === 0 ? null : sentences.join('; '), refuse: false, passes };
 }
 
 function ability(attempt: () => void): Ability {
@@ -111,7 +123,9 @@ function ability(attempt: () => void): Ability {
     if (error instanceof UnsupportedError || error instanceof PinningError) {
       return { possible: false, reason: error.message };
     }
-    return { possible: false, reason: `eBPF does not work here: ${error instanceof Error ? error.message : error}` };
+    const reason = error instanceof Error ? error.message : `${error}`;
+    if (comesOfShortage(error)) return { possible: false, reason, passes: true };
+    return { possible: false, reason: `eBPF does not work here: ${reason}` };
   }
 }
 
