@@ -25,7 +25,7 @@ export { CopyChannel, type FrameCopy } from './copies/channel.ts';
 export type { CopyMaps } from './copies/layout.ts';
 export { MAXIMUM_IFINDEX } from './layout/limits.ts';
 export { type Description, type MapSet, OffloadMaps, tablesLayout } from './layout/maps.ts';
-export { interfacesIn, liftShares } from './layout/port-table.ts';
+export { interfacesIn, liftShares, takeCount } from './layout/port-table.ts';
 export { drop as emitDrop } from './program/end.ts';
 export { Found } from './program/facts.ts';
 export type { LoadedProgram, Refused } from './program/load.ts';

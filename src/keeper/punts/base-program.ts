@@ -20,7 +20,7 @@ import {
   TC,
 } from '../../bpf/index.ts';
 import type { InterfaceIndex } from '../../net/index.ts';
-import { emitPunt, emitWithinShare, MAXIMUM_IFINDEX, type ShareWords } from '../../offload/index.ts';
+import { emitPunt, emitWithinShare, MAXIMUM_IFINDEX, type ShareWords, takeCount } from '../../offload/index.ts';
 
 const Count: ShareWords = { handedUp: 0, workedOff: 1, share: 2, refused: 3 };
 const COUNT_WORDS = 4;
@@ -99,9 +99,9 @@ export class BaseProgram {
     if (ifindex <= MAXIMUM_IFINDEX) Atomics.store(this.#counts, ifindex * COUNT_WORDS + Count.share, packets);
   }
 
-  /** Packets of a port that were dropped beyond its share (32 bits). */
-  refused(ifindex: InterfaceIndex): number {
-    return ifindex > MAXIMUM_IFINDEX ? 0 : Atomics.load(this.#counts, ifindex * COUNT_WORDS + Count.refused);
+  /** Packets of a port that were dropped beyond its share, since this was last asked. */
+  takeRefused(ifindex: InterfaceIndex): number {
+    return ifindex > MAXIMUM_IFINDEX ? 0 : takeCount(this.#counts, ifindex * COUNT_WORDS + Count.refused);
   }
 
   close(): void {

@@ -9,8 +9,6 @@ import type { PuntCounts } from './punt-shares.ts';
 export class PortPunts implements PuntCounts {
   readonly #one: PortPrograms;
   readonly #puntPath: PuntPath;
-  #refusedByTable = 0;
-  #refusedByBase = 0;
 
   constructor(one: PortPrograms, puntPath: PuntPath) {
     this.#one = one;
@@ -24,12 +22,7 @@ export class PortPunts implements PuntCounts {
 
   takeRefused(): number {
     const { source, ifindex } = this.#one;
-    const byTable = source?.flows.refusedPunts(ifindex) ?? 0;
-    const byBase = this.#puntPath.base?.refused(ifindex) ?? 0;
-    const refused = grown(this.#refusedByTable, byTable) + grown(this.#refusedByBase, byBase);
-    this.#refusedByTable = byTable;
-    this.#refusedByBase = byBase;
-    return refused;
+    return (source?.flows.takeRefusedPunts(ifindex) ?? 0) + (this.#puntPath.base?.takeRefused(ifindex) ?? 0);
   }
 
   setShare(packets: number): void {
@@ -37,10 +30,4 @@ export class PortPunts implements PuntCounts {
     source?.flows.setShare(ifindex, packets);
     this.#puntPath.base?.setShare(ifindex, packets);
   }
-}
-
-/** By how much a count has grown that begins anew with each table. */
-function grown(before: number, now: number): number {
-  const more = (now - before) | 0;
-  return more >= 0 ? more : now >>> 0;
 }

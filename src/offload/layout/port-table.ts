@@ -73,6 +73,11 @@ export function liftShares(maps: OffloadMaps): void {
   for (const ifindex of interfacesIn(maps)) Atomics.store(maps.ports, ifindex * PORT_WORDS + PortWord.SHARE, 0);
 }
 
+/** What a program has counted in a word since this was last asked. */
+export function takeCount(words: Int32Array | Uint32Array, at: number): number {
+  return Atomics.load(words, at) === 0 ? 0 : Atomics.exchange(words, at, 0) >>> 0;
+}
+
 export class PortTable {
   readonly #maps: Pick<OffloadMaps, 'ports' | 'cpus' | 'sizes'>;
   /** Places of counters by ifindex. */
@@ -96,8 +101,10 @@ export class PortTable {
       if (place === -1) continue;
       this.#free.splice(place, 1);
       this.#lanes.set(ifindex, lane);
-      // Whatever waited for the former process is gone, and what came while there was none.
+      // Whatever waited for the former process is gone, and what came while there was none: nobody worked anything off then, so no port had too much.
       this.resign(ifindex);
+      const refused = this.takeRefused(ifindex);
+      if (refused > 0) this.#lost.set(ifindex, (this.#lost.get(ifindex) ?? 0) + refused);
     }
     return [...this.#lanes.keys()];
   }
@@ -253,9 +260,9 @@ export class PortTable {
     if (this.#lanes.has(ifindex)) Atomics.store(this.#maps.ports, ifindex * PORT_WORDS + PortWord.SHARE, packets);
   }
 
-  /** Packets of a port that were dropped because as many as its share were on their way, as programs count them (32 bits). */
-  refused(ifindex: InterfaceIndex): number {
-    return Atomics.load(this.#maps.ports, ifindex * PORT_WORDS + PortWord.REFUSED);
+  /** Packets of a port that programs have dropped because as many as its share were on their way, since this was last asked. */
+  takeRefused(ifindex: InterfaceIndex): number {
+    return takeCount(this.#maps.ports, ifindex * PORT_WORDS + PortWord.REFUSED);
   }
 
   /** Whether what goes up of a port does so by the descriptor of a TAP. */

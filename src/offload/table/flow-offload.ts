@@ -225,6 +225,11 @@ export class FlowOffload implements FlowObserver {
     this.#portTable.remove(ifindex);
   }
 
+  /** Why ports are not here is another reason now, which flows of theirs are to tell. */
+  absencesChanged(): void {
+    if (this.#flows.reasons.size > 0) this.#flows.recheckAll();
+  }
+
   #countPorts(): void {
     const hooks = [...this.ports.all()].map(({ hook }) => hook);
     const count = {
@@ -256,9 +261,9 @@ export class FlowOffload implements FlowObserver {
     this.#portTable.setShare(ifindex, packets);
   }
 
-  /** Packets of a port that programs have dropped because of its share (32 bits). */
-  refusedPunts(ifindex: InterfaceIndex): number {
-    return this.#portTable.has(ifindex) ? this.#portTable.refused(ifindex) : 0;
+  /** Packets of a port that programs have dropped because of its share, since this was last asked. */
+  takeRefusedPunts(ifindex: InterfaceIndex): number {
+    return this.#portTable.has(ifindex) ? this.#portTable.takeRefused(ifindex) : 0;
   }
 
   /** Counters of a port; null for one that is not offloaded. */
