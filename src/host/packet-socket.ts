@@ -83,8 +83,8 @@ export interface PacketSocketOptions {
   transmitSlots?: number;
   /** Receive frames for other MAC addresses, too; true by default. */
   promiscuous?: boolean;
-  /** Set a device up that is down, and down again in the end; true by default. */
-  bringUp?: boolean;
+  /** Set a device up that is down, and down again in the end, unless somebody else has set it down meanwhile; 'for good': and leave it up. True by default. */
+  bringUp?: boolean | 'for good';
   /** Keep the kernel's stack off the device; true by default. 'tc-filter' does it as on kernels before 6.6. */
   isolate?: boolean | 'tc-filter';
 }
@@ -159,7 +159,7 @@ export class PacketSocket implements PortAdapter, SenderListener {
           : this.#own(isolate(this.interfaceIndex, this.interfaceName, options.isolate !== 'tc-filter'));
       this.isolation = this.#isolation?.means ?? 'none';
       if (this.#isolation !== null) this.warnings.push(...this.#isolation.warnings);
-      if (options.bringUp !== false) this.#bringUp();
+      if (options.bringUp !== false) this.#bringUp(options.bringUp === 'for good');
       this.#bind(receive !== null, options.promiscuous ?? true, doing);
       this.refresh();
     } catch (error) {
@@ -239,6 +239,8 @@ export class PacketSocket implements PortAdapter, SenderListener {
       this.interfaceName = this.#control.nameOf(this.interfaceIndex);
       const flags = this.#control.flags(this.interfaceName);
       this.state = (flags & DeviceFlag.UP) !== 0 ? 'up' : 'down';
+      // Who has set it down decides from now on whether it is up.
+      if (this.state === 'down') this.#broughtUp = false;
       this.carrier = this.state === 'up' && this.#control.carrier(this.interfaceName);
       this.mtuBytes = this.#control.mtuBytes(this.interfaceName);
       if (this.#ringSender !== null) this.#ringSender.mtuBytes = this.mtuBytes;
@@ -353,10 +355,10 @@ export class PacketSocket implements PortAdapter, SenderListener {
     hurried(() => setOption(this.#socket.number, Socket.SOL_PACKET, option, request, 16, what));
   }
 
-  #bringUp(): void {
+  #bringUp(forGood: boolean): void {
     if ((this.#control.flags(this.interfaceName) & DeviceFlag.UP) !== 0) return;
     this.#control.setUp(this.interfaceName, true);
-    this.#broughtUp = true;
+    this.#broughtUp = !forGood;
   }
 
   #bind(receives: boolean, promiscuous: boolean, doing: string): void {

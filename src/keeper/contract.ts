@@ -27,6 +27,8 @@ export interface KeptPort {
   readonly nicMtuBytes: number;
   /** Its NIC is known to have no link. */
   readonly isLinkDown: boolean;
+  /** Its interface has come while the port waited for it: it is set up for the port, and whoever has made it is taken to want that. */
+  readonly isNewcomer: boolean;
   /** Set by the keeper: told how many packets of its own descriptor the switch is done with. */
   onWorkedOff: ((packets: number) => void) | null;
   /** Packets that have come up go into the switch; it is done with them when this returns. */

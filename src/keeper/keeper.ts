@@ -83,16 +83,21 @@ export class OffloadKeeper implements FlowRegistry, OffloadSwitch {
     this.#decision = null;
     try {
       if (mode === 'require') this.#decide();
+      this.#tables.switched(mode === 'off');
     } catch (error) {
       this.#mode = before;
       this.#decision = null;
+      this.#tables.switched(before === 'off');
       throw error;
     }
-    this.#tables.switched(mode === 'off');
   }
 
   isOn(): boolean {
     return this.#mode !== 'off' && this.#decide();
+  }
+
+  get isOffForNow(): boolean {
+    return this.#mode !== 'off' && this.#decision?.on === false && this.#decision.passes;
   }
 
   get isRequired(): boolean {
@@ -101,7 +106,8 @@ export class OffloadKeeper implements FlowRegistry, OffloadSwitch {
 
   /** Whether flows can run in the kernel, now that somebody wants it. @throws KeeperError when it is required and impossible */
   #decide(): boolean {
-    if (this.#decision === null) {
+    if (this.#decision === null || this.#decision.passes) {
+      const said = this.#decision?.message ?? null;
       const base = offloadSupport();
       const isPossible = base.tc.possible && base.redirectPeer.possible && this.#mode !== 'off';
       const support = isPossible ? { ...base, pinning: this.#takeover.prepare() } : base;
@@ -109,7 +115,7 @@ export class OffloadKeeper implements FlowRegistry, OffloadSwitch {
       const { message, refuse } = this.#decision;
       if (refuse)
         throw new KeeperError('failed', `offload is required: ${message}`, 'set offload to auto to run without');
-      if (message !== null) this.#host.warn(message);
+      if (message !== null && message !== said) this.#host.warn(message);
     }
     return this.#decision.on;
   }
@@ -143,6 +149,7 @@ export class OffloadKeeper implements FlowRegistry, OffloadSwitch {
       return true;
     }
     this.#refusals.set(port.id, reason);
+    for (const { flows } of this.#running.running()) flows.absencesChanged();
     this.#host.warn(`port ${port.name} is not offloaded: ${reason}`);
     if (this.#mode !== 'require') return false;
     throw new KeeperError('failed', `port ${port.name} cannot be offloaded: ${reason}`);
@@ -178,12 +185,12 @@ export class OffloadKeeper implements FlowRegistry, OffloadSwitch {
     this.#ports.end(port);
   }
 
-  /** Why a port has no programs, as the rest of a sentence that begins with it; null when nothing keeps it from having some. */
+  /** Why a port has no programs, as the rest of a sentence that begins with it; null for one that the switch does not have. */
   #absenceOf(portId: PortId): string | null {
     const port = this.#host.portOf(portId);
     if (port === undefined) return null;
     const reason = this.#reasonOf(port);
-    return reason === null ? null : `is not offloaded: ${reason}`;
+    return reason === null ? 'has no programs yet' : `is not offloaded: ${reason}`;
   }
 
   #reasonOf({ id, wishes }: KeptPort): string | null {
@@ -217,8 +224,12 @@ export class OffloadKeeper implements FlowRegistry, OffloadSwitch {
   }
 
   #dropStale(): void {
-    const isOff = this.#mode === 'off' || this.#decision?.on === false;
-    this.#takeover.dropStale(isOff, (ifindex) => this.#running.isTaken(ifindex));
+    const isOff = this.#mode === 'off' || (this.#decision?.on === false && !this.isOffForNow);
+    this.#takeover.dropStale({
+      isOff,
+      isTaken: (ifindex) => this.#running.isTaken(ifindex),
+      isAwaited: (name) => this.#tables.isToOpen(name),
+    });
   }
 
   /** End, and leave flows in the kernel for the next process. */

@@ -8,6 +8,7 @@
  * What was left and is not taken up yet goes on working. takeover.ts decides what becomes of it.
  */
 import { join } from 'node:path';
+import { comesOfShortage } from '../../host/index.ts';
 import {
   type Attachment,
   type AttachRequest,
@@ -25,7 +26,7 @@ import {
   tablesLayout,
 } from '../../offload/index.ts';
 import { messageOf } from '../contract.ts';
-import { addressOf, CHANGES, InterfaceChanges } from '../ports/interface-changes.ts';
+import { addressOf, InterfaceChanges, tryEach } from '../ports/interface-changes.ts';
 import { type LinksData, ownNamespace, readLinksData, takeBackLeft, writeLinksData } from './links-manifest.ts';
 import { LINKS, tableFolderOf, tableFolders } from './pin-place.ts';
 
@@ -102,8 +103,13 @@ export class KeptState implements ProgramHolder {
     if (adoption.state !== null && told?.namespace === ownNamespace()) {
       this.#links = adoption.state;
       this.changes = new InterfaceChanges(() => this.#note(), told.changes);
-      this.#adoptLinks(told);
-      this.#adoptTables();
+      try {
+        this.#adoptTables();
+        this.#adoptLinks(told);
+      } catch (error) {
+        this.close();
+        throw error;
+      }
       this.hasLeft = this.#programs.size + this.#tables.size > 0;
       return;
     }
@@ -155,6 +161,8 @@ export class KeptState implements ProgramHolder {
         const reason = this.#adoptTable(join(this.folder, entry));
         if (reason !== null) this.refusals.push(reason);
       } catch (error) {
+        // What cannot be looked at now is no reason to remove it.
+        if (comesOfShortage(error)) throw error;
         this.refusals.push(`what was pinned in ${join(this.folder, entry)} is not taken up: ${messageOf(error)}`);
         removeOffloadState(join(this.folder, entry));
       }
@@ -175,7 +183,7 @@ export class KeptState implements ProgramHolder {
     return null;
   }
 
-  /** @returns why they cannot be opened */
+  /** @returns why they cannot be opened @throws SystemError for want of descriptors or memory */
   #openTables(told: TableData, state: OffloadState): string | null {
     try {
       const opened = OffloadMaps.open((name) => state.openMap(name, (path) => path), cpuParts());
@@ -185,6 +193,7 @@ export class KeptState implements ProgramHolder {
       this.#tables.set(told.name, { ...told, ...opened, interfaces: new Set(interfacesIn(opened.maps)) });
       return null;
     } catch (error) {
+      if (comesOfShortage(error)) throw error;
       return messageOf(error);
     }
   }
@@ -231,26 +240,39 @@ export class KeptState implements ProgramHolder {
     return left;
   }
 
+  /** Put back tables that were taken and not used. */
+  returnTables(left: LeftTables): void {
+    this.#tables.set(left.name, left);
+  }
+
   /** The source that took tables up has ended and may come again: they wait for it. */
   giveBackTables({ name, returnsWith }: LeftTables): void {
     const state = this.#states.get(name);
     if (state === undefined) return;
-    const why = this.#openTables({ name, returnsWith }, state);
+    let why: string | null;
+    try {
+      why = this.#openTables({ name, returnsWith }, state);
+    } catch (error) {
+      why = messageOf(error);
+    }
     if (why === null) return;
     this.refusals.push(why);
     this.removeTables(name);
   }
 
   /**
-   * Take programs that nobody takes up off their interface, and change back what was changed for them.
+   * Take programs that nobody takes up off their interface, and change back what was changed for them. The interface is changed back first: until it is,
+   * its programs keep the kernel's own stack off it.
    * @param isPort the interface is a port that goes without programs: it stays up until all is removed
+   * @throws SystemError; what is not done then is to be tried again
    */
   dropPrograms(ifindex: number, isPort: boolean): void {
-    const left = this.takePrograms(ifindex);
+    const left = this.programsOf(ifindex);
     if (left === null) return;
-    for (const change of CHANGES) if (!(isPort && change === 'up')) this.changes.takeBack(ifindex, change);
+    this.changes.takeAllBack(ifindex, (change) => !(isPort && change === 'up'));
     if (left.xdp !== undefined) this.detach(left.xdp);
     if (left.tc !== undefined) this.detach(left.tc);
+    this.#programs.delete(ifindex);
   }
 
   // What runs.
@@ -366,11 +388,20 @@ export class KeptState implements ProgramHolder {
     this.#states.clear();
   }
 
-  /** Take everything off the interfaces, change back what was changed about them, and remove the pins. */
+  /**
+   * Take everything off the interfaces, change back what was changed about them, and remove the pins.
+   * @throws SystemError when an interface cannot be changed back: that one's programs stay, with the note of it, and all others go
+   */
   removeAll(): void {
-    for (const ifindex of this.changes.interfaces) {
-      this.changes.takeAllBack(ifindex);
-      this.remains.push(...this.changes.seek(ifindex));
+    try {
+      tryEach(this.changes.interfaces, (ifindex) => {
+        this.changes.takeAllBack(ifindex);
+        this.remains.push(...this.changes.seek(ifindex));
+      });
+    } catch (error) {
+      const unchanged = new Set(this.changes.interfaces);
+      for (const one of this.#links.attachments) if (!unchanged.has(one.ifindex)) this.detach(one);
+      throw error;
     }
     this.remains.push(...this.changes.seekLost());
     for (const { maps } of this.#tables.values()) maps.close();

@@ -67,7 +67,7 @@ export function readLinksData(data: Json): LinksData | null {
 export function takeBackLeft(folder: string): string[] {
   const told = readLinksData(leftData(folder));
   if (told === null || told.changes.length === 0) return [];
-  const takeBack = () => told.changes.flatMap(takeBackNoted);
+  const takeBack = () => takeBackNoted(told.changes);
   if (told.namespace === ownNamespace()) return takeBack();
   // Gone with all its interfaces, where it is not found.
   const namespace = NetworkNamespace.find(told.namespace);

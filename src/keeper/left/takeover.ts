@@ -5,7 +5,7 @@
  * Neighbours: kept.ts is what there is; ports/ and tables/ have those of this process, and a table settles its own flows.
  */
 import type { FlowSource } from '../../flow/index.ts';
-import type { Timer } from '../../host/index.ts';
+import { comesOfShortage, type Timer } from '../../host/index.ts';
 import type { Ability, Attachment, Installation, LoadedProgram } from '../../offload/index.ts';
 import { type KeeperHost, messageOf } from '../contract.ts';
 import { Condition } from '../ports/condition.ts';
@@ -30,6 +30,16 @@ const PINS_MS = 1_000;
 const GO_ON =
   'the flows that the daemon before left in the kernel go on: the next `millrace up` takes them up, `millrace down` ends them';
 
+/** What is being taken up of what was left. */
+export interface TakenUp {
+  /** Nothing is to run in the kernel. */
+  readonly isOff: boolean;
+  /** Whether tables that were taken up decide about an interface. */
+  isTaken(ifindex: number): boolean;
+  /** Whether a source has come whose tables could not be opened so far. */
+  isAwaited(name: string): boolean;
+}
+
 export class Takeover {
   #kept: KeptState | null = null;
   #started = false;
@@ -44,6 +54,8 @@ export class Takeover {
   readonly #pinWatch: Timer;
   /** Why pins that somebody has removed are not back, when that was last tried. */
   readonly #pinTrouble = new Condition();
+  /** Why programs that nobody has taken up are still on an interface, by its index. */
+  readonly #dropTrouble = new Map<number, Condition>();
 
   constructor(host: KeeperHost) {
     this.#host = host;
@@ -78,7 +90,7 @@ export class Takeover {
       if (this.#kept === null) this.#open(makePins(this.#host.identity));
       return { possible: true };
     } catch (error) {
-      return { possible: false, reason: messageOf(error) };
+      return { possible: false, reason: messageOf(error), passes: comesOfShortage(error) };
     }
   }
 
@@ -108,8 +120,12 @@ export class Takeover {
   giveBack(left: LeftPrograms): void {
     const { ifindex } = left;
     this.#parked.restore((attachment) => attachment.ifindex === ifindex);
-    this.changes.takeOwnBack(ifindex);
     this.#kept?.giveBack(left);
+    try {
+      this.changes.takeOwnBack(ifindex);
+    } catch (error) {
+      this.#host.warn(`an interface of the former process is not what it was: ${messageOf(error)}`);
+    }
   }
 
   /** Whether tables of the former process that were not taken up yet decide about an interface. */
@@ -147,6 +163,15 @@ export class Takeover {
     }
   }
 
+  /** An interface has no link. */
+  lostLink(ifindex: number): void {
+    try {
+      this.changes.lostLink(ifindex);
+    } catch (error) {
+      this.#host.warn(`an interface that was set down may be set down once more in the end: ${messageOf(error)}`);
+    }
+  }
+
   // Tables.
 
   /** The tables that a source had before; from now on they are the caller's. */
@@ -179,6 +204,11 @@ export class Takeover {
       if (programs.tc !== null && tc !== undefined) this.#parked.replace(tc, programs.tc.program);
       if (programs.xdp !== null && xdp !== undefined) this.#parked.replace(xdp, programs.xdp.program);
     }
+  }
+
+  /** They were not used, and wait for their source to come again. */
+  returnTables(left: LeftTables): void {
+    this.#kept?.returnTables(left);
   }
 
   giveBackTables(left: LeftTables): void {
@@ -225,17 +255,14 @@ export class Takeover {
     return this.#started;
   }
 
-  /**
-   * Take off what nobody is going to take up.
-   * @param isOff nothing is to run in the kernel
-   * @param isTaken whether tables that were taken up decide about an interface
-   */
-  dropStale(isOff: boolean, isTaken: (ifindex: number) => boolean): void {
+  /** Take off what nobody is going to take up. */
+  dropStale({ isOff, isTaken, isAwaited }: TakenUp): void {
     const kept = this.#kept;
     if (kept === null || !this.#started) return;
     for (const { name, returnsWith } of [...kept.tables]) {
       // The extension itself may be asked for a little later.
       const isEarly = this.#host.nowMs() < this.#startedMs + GRACE_MS;
+      if (isAwaited(name)) continue;
       if (!isOff && returnsWith !== null && (isEarly || this.#host.extensionRuns(returnsWith))) continue;
       this.#host.log('flows of the former process end, as nobody has them now', { table: name });
       kept.removeTables(name);
@@ -245,9 +272,19 @@ export class Takeover {
     }
   }
 
-  /** Take programs off an interface that nobody has taken up. */
+  /** Take programs off an interface that nobody has taken up. What fails is said, and tried again with {@link dropStale}. */
   dropPrograms(ifindex: number): void {
-    this.#kept?.dropPrograms(ifindex, this.#silenced.has(ifindex));
+    let trouble: string | null = null;
+    try {
+      this.#kept?.dropPrograms(ifindex, this.#silenced.has(ifindex));
+    } catch (error) {
+      trouble = messageOf(error);
+    }
+    const condition = this.#dropTrouble.get(ifindex) ?? new Condition();
+    if (trouble === null) this.#dropTrouble.delete(ifindex);
+    else this.#dropTrouble.set(ifindex, condition);
+    if (!condition.see(trouble, this.#host.nowMs()) || trouble === null) return;
+    this.#host.warn(`programs of the former process stay on interface ${ifindex} for now: ${trouble}`);
   }
 
   /** The start has failed: what was left is what it was before. */

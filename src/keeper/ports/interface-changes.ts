@@ -95,6 +95,16 @@ export class InterfaceChanges {
     return remains;
   }
 
+  /** Change something about an interface for good: nobody changes it back. @throws Error with the reason when it cannot be */
+  makeForGood(ifindex: number, change: Change): void {
+    if (!MEANS[change].isSo(ifindex)) MEANS[change].make(ifindex);
+  }
+
+  /** An interface has no link: where somebody has set it down, it is theirs to set up and down from now on. @throws SystemError */
+  lostLink(ifindex: number): void {
+    if (this.#made.get(ifindex)?.changes.has('up') === true && !MEANS.up.isSo(ifindex)) this.#forget(ifindex, 'up');
+  }
+
   /**
    * Change something back. What was not changed is no error; of an interface that is not here it stays noted until {@link gone} tells where it is.
    * @throws SystemError; it stays noted then
@@ -181,15 +191,19 @@ export class InterfaceChanges {
     if (this.#made.get(ifindex)?.changes.has(change) === true) this.#forget(ifindex, change);
   }
 
-  /** Change everything about an interface back. @throws SystemError */
-  takeAllBack(ifindex: number): void {
-    for (const change of CHANGES) this.takeBack(ifindex, change);
+  /**
+   * Change back what was changed about an interface.
+   * @param which of all changes; left out, all
+   * @throws SystemError when all is tried; what could not be changed back stays noted
+   */
+  takeAllBack(ifindex: number, which: (change: Change) => boolean = () => true): void {
+    tryEach(CHANGES.filter(which), (change) => this.takeBack(ifindex, change));
   }
 
-  /** Change back what this process has changed, so that what a former one did remains. @throws SystemError */
+  /** Change back what this process has changed, so that what a former one did remains. @throws as {@link takeAllBack} */
   takeOwnBack(ifindex: number): void {
     const made = this.#made.get(ifindex);
-    for (const change of CHANGES) if (made?.changes.get(change) === true) this.takeBack(ifindex, change);
+    this.takeAllBack(ifindex, (change) => made?.changes.get(change) === true);
   }
 
   /** The interface may have another MAC address now. */
@@ -219,13 +233,29 @@ export function addressOf(ifindex: number): string | null {
 /**
  * Change back what somebody has noted, here or where the interface is now.
  * @returns what remains changed, a sentence each
- * @throws SystemError
+ * @throws SystemError when all is tried
  */
-export function takeBackNoted(noted: NotedChanges): string[] {
-  const { ifindex, address, changes } = noted;
-  if (addressOf(ifindex) !== address) return takeBackElsewhere(noted);
-  for (const change of changes) takeBackHere(ifindex, change);
-  return [];
+export function takeBackNoted(notes: readonly NotedChanges[]): string[] {
+  const remains: string[] = [];
+  tryEach(notes, (noted) => {
+    const { ifindex, address, changes } = noted;
+    if (addressOf(ifindex) !== address) remains.push(...takeBackElsewhere(noted));
+    else tryEach(changes, (change) => takeBackHere(ifindex, change));
+  });
+  return remains;
+}
+
+/** Do something with each, whatever becomes of the others. @throws what the first that failed has thrown, when all are tried */
+export function tryEach<T>(things: Iterable<T>, act: (thing: T) => void): void {
+  const thrown: unknown[] = [];
+  for (const thing of things) {
+    try {
+      act(thing);
+    } catch (error) {
+      thrown.push(error);
+    }
+  }
+  if (thrown.length > 0) throw thrown[0];
 }
 
 /** Change something back at an interface of this network namespace. @throws SystemError */

@@ -107,6 +107,7 @@ export class KeptPorts implements Iterable<PortPrograms> {
     if (one.asksForXdp) this.#upkeep.see(one, true);
     if (one.wanted !== 'xdp' && one.xdp !== null) this.#stopTakenXdp(one);
     this.#assign(one);
+    this.#sayAbsences(one.source);
     this.#upkeep.sayXdp(one);
     return null;
   }
@@ -145,6 +146,7 @@ export class KeptPorts implements Iterable<PortPrograms> {
     this.#ports.set(port.id, one);
     this.onChanged();
     this.#assign(one);
+    this.#sayAbsences(one.source);
   }
 
   /** The port's NIC has other properties. */
@@ -153,6 +155,7 @@ export class KeptPorts implements Iterable<PortPrograms> {
     if (one === undefined) return;
     this.#assign(one);
     this.#takeover.readdress(one.ifindex);
+    if (port.isLinkDown) this.#takeover.lostLink(one.ifindex);
   }
 
   /** Something was said of a device with this index, in whichever network namespace; -1 for any device. */
@@ -174,8 +177,10 @@ export class KeptPorts implements Iterable<PortPrograms> {
       this.#takeover.giveBack(one.left);
       return;
     }
-    one.source?.flows.removePort(one.ifindex);
+    const { source } = one;
+    source?.flows.removePort(one.ifindex);
     this.#letGo(one);
+    this.#sayAbsences(source);
     this.onChanged();
   }
 
@@ -271,7 +276,8 @@ export class KeptPorts implements Iterable<PortPrograms> {
     for (const change of CHANGES) {
       if (!one.needs(change, folder !== null)) continue;
       try {
-        for (const remains of changes.make(one.ifindex, change)) this.#host.warn(remains);
+        if (change === 'up' && one.port.isNewcomer) changes.makeForGood(one.ifindex, change);
+        else for (const remains of changes.make(one.ifindex, change)) this.#host.warn(remains);
       } catch (error) {
         // What XDP lacks is said with all the rest of it.
         if (change === 'gro') continue;
@@ -283,7 +289,12 @@ export class KeptPorts implements Iterable<PortPrograms> {
 
   #changeBack(one: PortPrograms): void {
     const { changes, folder } = this.#takeover;
-    for (const change of CHANGES) if (!one.needs(change, folder !== null)) changes.takeBack(one.ifindex, change);
+    try {
+      changes.takeAllBack(one.ifindex, (change) => !one.needs(change, folder !== null));
+    } catch (error) {
+      // It stays noted, and is changed back when the port ends.
+      this.#host.warn(`port ${one.port.name}: ${messageOf(error)}`, one.port.name);
+    }
   }
 
   #letGo(one: PortPrograms): void {
@@ -313,5 +324,11 @@ export class KeptPorts implements Iterable<PortPrograms> {
     if (before !== null && before !== wanted) before.flows.removePort(one.ifindex);
     wanted?.setPort(one);
     if (isOther && one.isOpen) this.#upkeep.putPrograms(one);
+    if (before !== wanted) this.#sayAbsences(wanted);
+  }
+
+  /** A port is not among those of some tables for another reason than before. @param but a table that knows by itself */
+  #sayAbsences(but: KeptTable | null): void {
+    for (const table of this.#tables.running()) if (table !== but) table.flows.absencesChanged();
   }
 }

@@ -45,7 +45,7 @@ export interface TableRoom {
   readonly copies: CaptureCopies;
   /** Where programs and tables are made. */
   readonly workshop: Workshop;
-  /** Why programs cannot have a port of the switch, as the rest of a sentence that begins with it; null when that is not known. */
+  /** Why programs do not have a port of the switch, as the rest of a sentence that begins with it; null when that is not known. */
   absenceOf(portId: PortId): string | null;
 }
 
