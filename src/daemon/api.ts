@@ -63,6 +63,14 @@ export interface AddressBinding {
   expiresInSeconds: number | null;
 }
 
+/** What a rule of a port's access control has matched. */
+export interface AclCount {
+  /** As it is in force: its direction is `in` or `out`. */
+  rule: Record<string, unknown>;
+  packets: number;
+  bytes: number;
+}
+
 export interface DropCount {
   port: string;
   /** Stable name of the reason, such as ACL_DENIED. */
@@ -322,7 +330,7 @@ export interface Api {
   'config.diff': { params: { file: string; text: string }; result: ApplyResult };
   'config.show': { params: Record<never, never>; result: Record<string, unknown> };
   'port.list': { params: Record<never, never>; result: PortInfo[] };
-  'port.show': { params: { name: string }; result: PortInfo & { dropReasons: DropCount[] } };
+  'port.show': { params: { name: string }; result: PortInfo & { dropReasons: DropCount[]; aclCounts: AclCount[] } };
   'port.add': { params: { name: string; port: Record<string, unknown> }; result: PortInfo };
   'port.del': { params: { name: string }; result: null };
   /** Sections of the port to replace; null removes one. */

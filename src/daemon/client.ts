@@ -87,7 +87,7 @@ const FIELDS: { readonly [M in MethodName]?: readonly (keyof Api[M]['result'])[]
   shutdown: ['pid'],
   'config.apply': ['steps'],
   'config.diff': ['steps'],
-  'port.show': ['name', 'kind', 'state', 'counters', 'dropReasons'],
+  'port.show': ['name', 'kind', 'state', 'counters', 'dropReasons', 'aclCounts'],
   'port.add': ['name', 'state'],
   'port.set': ['name', 'state'],
   'extension.show': ['name'],

@@ -277,7 +277,10 @@ test('rule 38: feature status is answered by the extension that has the feature,
   expect(bench.sw.featureStatus('macTable').result()).toMatchObject({ capacity: 16_384, entries: 0 });
   bench.sw.setPortProperty(1, { type: 'acl', rules: [{ direction: 'in', action: 'meter' }] }).result();
   bench.receive(1, frame());
-  expect(bench.sw.featureStatus('acl', 1).result()).toEqual({ in: [{ packets: 1, bytes: 60 }], out: [] });
+  expect(bench.sw.featureStatus('acl', 1).result()).toEqual({
+    in: [{ rule: { direction: 'in', action: 'meter' }, packets: 1, bytes: 60 }],
+    out: [],
+  });
   expect(() => bench.sw.featureStatus('nothing').result()).toThrow('NOT_SUPPORTED');
   expect(() => bench.sw.featureStatus('acl', 9).result()).toThrow('there is no port 9');
 });

@@ -1,7 +1,7 @@
 /** `millrace port`: the ports of the switch. */
 import { resolve } from 'node:path';
 import { Command } from 'commander';
-import { loadConfigTools, type PortInfo } from '../../daemon/client.ts';
+import { type AclCount, loadConfigTools, type PortInfo } from '../../daemon/client.ts';
 import type { Cli } from '../cli.ts';
 import { CliError } from '../exit.ts';
 import { count } from '../format.ts';
@@ -119,8 +119,19 @@ async function showPort(cli: Cli, name: string): Promise<void> {
       .split('\n')
       .map((line) => `  ${line}\n`)
       .join('');
-    return `${lines}${drops}${bound}settings\n${settings}`;
+    return `${lines}${drops}${aclText(port.aclCounts)}${bound}settings\n${settings}`;
   });
+}
+
+/** What rules of access control have matched, in the order in which they are tried. */
+function aclText(counts: readonly AclCount[]): string {
+  if (counts.length === 0) return '';
+  const lines = counts.map(({ rule, packets, bytes }) => {
+    const { direction, action, ...fields } = rule;
+    const what = Object.entries(fields).map(([name, value]) => ` ${name}=${value}`);
+    return `  ${direction} ${action}${what.join('')}: ${count(packets)} packets, ${count(bytes)} bytes\n`;
+  });
+  return `access control\n${lines.join('')}`;
 }
 
 /** The addresses that are bound to a port, one a line. */

@@ -194,7 +194,11 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
   });
   add('port.show', name, async ({ name: wanted }) => {
     const info = await portInfo(wanted);
-    return { ...info, dropReasons: await thread.call('drops', { port: wanted }) };
+    return {
+      ...info,
+      dropReasons: await thread.call('drops', { port: wanted }),
+      aclCounts: await thread.call('acl-counts', { port: wanted }),
+    };
   });
   add('port.add', z.strictObject({ name: nameSchema, port: settings }), async ({ name: wanted, port }) => {
     const checked = checkPort(wanted, port);

@@ -35,6 +35,7 @@ export interface AclSubject {
 }
 
 class CompiledRule implements AclHits {
+  readonly given: AclRule;
   readonly action: AclRule['action'];
   readonly localMac: Uint8Array | null;
   readonly remoteMac: Uint8Array | null;
@@ -50,6 +51,7 @@ class CompiledRule implements AclHits {
   readonly counter: FlowCounter = new HitCounter(this);
 
   constructor(rule: AclRule) {
+    this.given = rule;
     this.action = rule.action;
     this.localMac = rule.localMac === undefined ? null : parseMac(rule.localMac);
     this.remoteMac = rule.remoteMac === undefined ? null : parseMac(rule.remoteMac);
@@ -161,9 +163,9 @@ export class AclTable {
     return this.#rules.some((rule) => rule.needsIp);
   }
 
-  /** Hits and bytes of each rule, in the order they are tried. */
-  hits(): { readonly packets: number; readonly bytes: number }[] {
-    return this.#rules.map((rule) => ({ packets: rule.hits, bytes: rule.hitBytes }));
+  /** Each rule as it was given, with its hits and their bytes, in the order in which rules are tried. */
+  hits(): { readonly rule: AclRule; readonly packets: number; readonly bytes: number }[] {
+    return this.#rules.map((rule) => ({ rule: rule.given, packets: rule.hits, bytes: rule.hitBytes }));
   }
 }
 
