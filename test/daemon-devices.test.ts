@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { DaemonEvent, PortInfo } from '../src/daemon/client.ts';
+import type { DaemonEvent, OffloadInfo, PortInfo } from '../src/daemon/client.ts';
 import { must, run, until, World } from './daemon-world.ts';
 
 let world: World;
@@ -162,6 +162,33 @@ test('a port that cannot be opened again, as somebody has taken its interface, s
   must('ip', '-n', world.middle, 'link', 'set', 'dev', 'a', 'nomaster');
   await until('the port is back', () => state('a') === 'up');
   await until('packets pass again', () => world.pings('a', '10.9.0.2', 1));
+});
+
+test('when one port cannot follow another mode of offload, all stay as they were, which is said', async () => {
+  for (const [i, name] of ['a', 'b', 'c'].entries()) world.host(name, `10.9.0.${i + 1}/24`);
+  const ports = 'ports: { a: { kind: netdev }, b: { kind: netdev }, c: { kind: netdev } }';
+  world.up(`${ports}\n`);
+  expect(world.pings('a', '10.9.0.2')).toBe(true);
+  must('ip', '-n', world.middle, 'link', 'add', 'br0', 'type', 'bridge');
+  must('ip', '-n', world.middle, 'link', 'set', 'dev', 'b', 'master', 'br0');
+  const refused = world.millrace('up', '-f', world.file('off.yaml', `${ports}\noffload: off\n`));
+  expect(refused.code).not.toBe(0);
+  expect(refused.stderr).toContain(
+    'port b: the interface b belongs to br0 already; offload is auto, as it was, but for',
+  );
+  const { mode, ports: carried } = world.json<OffloadInfo>('offload', 'show');
+  expect([
+    mode,
+    carried
+      .filter(({ hook }) => hook === 'tc')
+      .map(({ port }) => port)
+      .sort(),
+  ]).toEqual(['auto', ['a', 'c']]);
+  must('ip', '-n', world.middle, 'link', 'set', 'dev', 'b', 'nomaster');
+  await until('the port is back', () => state('b') === 'up');
+  await until('packets pass again', () => world.pings('a', '10.9.0.2', 1));
+  world.ok('up', '-f', world.file('off.yaml', `${ports}\noffload: off\n`));
+  expect(world.json<OffloadInfo>('offload', 'show').mode).toBe('off');
 });
 
 test('another daemon cannot take over an interface that is a port already', () => {

@@ -2,7 +2,9 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { queryNetdev } from '../src/bpf/index.ts';
 import type { PortInfo, TraceResult } from '../src/daemon/client.ts';
+import { NetworkNamespace } from '../src/host/index.ts';
 import { must, run, until, World } from './daemon-world.ts';
 import { buildShim, hasOpenVSwitch } from './ovs-world.ts';
 
@@ -253,6 +255,41 @@ here('ovs-vswitchd that runs on something else is left alone, and said', () => {
   expect(outcome.code).toBe(4);
   expect(outcome.stderr).toMatch(/ovs-vswitchd \(pid \d+\) runs on another Millrace/);
 });
+
+/** Names of the programs on an interface. */
+function programsOf(netdev: string): string[] {
+  const middle = NetworkNamespace.byName(world.middle);
+  try {
+    const { xdp, tcx } = middle.run(() => queryNetdev(netdev));
+    const all = [xdp, ...(tcx?.ingress.programs ?? []), ...(tcx?.egress.programs ?? [])];
+    return all.flatMap((program) => (program === undefined ? [] : [program.name]));
+  } finally {
+    middle.close();
+  }
+}
+
+here(
+  'right after the daemon was killed, stop ends the programs and says what goes on; down finds all that it left',
+  async () => {
+    const journal = () => {
+      const { ports } = JSON.parse(readFileSync(`${world.socket}.lock`, 'utf8').split('\n')[0]) as {
+        ports: { name: string }[];
+      };
+      return ports.map(({ name }) => name).sort();
+    };
+    await until('the journal names ports of Open vSwitch', () => journal().includes('a') && journal().includes('br0'));
+    process.kill(world.pid(), 'SIGKILL');
+    expect(world.ok('ovs', 'stop', '--keep-flows')).toBe(
+      'Ended ovs-vswitchd and ovsdb-server.\nNo daemon serves the datapath: what was left in the kernel goes on until the next `millrace ovs start` or `millrace up`; `millrace down` removes it.\n',
+    );
+    expect(programsOf('a').length).toBeGreaterThan(0);
+    expect(world.ok('ovs', 'stop')).toBe('Nothing was running.\n');
+    world.ok('down');
+    expect([...programsOf('a'), ...programsOf('b')]).toEqual([]);
+    expect(start()).toContain('Bridges: br0');
+    await until('the bridge forwards again', () => world.pings('a', '10.8.0.2', 3), 60_000);
+  },
+);
 
 here('stop ends the programs and takes their ports away; down leaves the machine as it was', () => {
   expect(appctl('version')).toContain('ovs-vswitchd');

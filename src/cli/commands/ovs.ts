@@ -7,7 +7,7 @@ import type { Cli } from '../cli.ts';
 import { CliError } from '../exit.ts';
 import { dpctlCommand } from '../ovs/dpctl.ts';
 import { findProgram, ovsFolders, runningProgram, shimEnvironment } from '../ovs/programs.ts';
-import { checkStart, startPrograms, stopPrograms } from '../ovs/start.ts';
+import { checkStart, type Stopped, startPrograms, stopPrograms } from '../ovs/start.ts';
 import { findRunning } from '../running.ts';
 
 const DEFAULT_PSEUDO_DEVICE = '/run/millrace/ovs-netlink.sock';
@@ -45,6 +45,15 @@ async function runningPseudoDevice(cli: Cli): Promise<string> {
   }
 }
 
+/** What `stop` has done, and what becomes of flows that it could not take away. */
+function stoppedText({ ended, hadDatapath }: Stopped, keepFlows: boolean): string {
+  if (ended.length === 0) return 'Nothing was running.\n';
+  const done = `Ended ${ended.join(' and ')}.\n`;
+  if (hadDatapath) return done;
+  const cause = keepFlows ? '' : ', so that nothing was taken away';
+  return `${done}No daemon serves the datapath${cause}: what was left in the kernel goes on until the next \`millrace ovs start\` or \`millrace up\`; \`millrace down\` removes it.\n`;
+}
+
 /** `millrace ovs ...` */
 export function ovsCommand(cli: Cli): Command {
   const ovs = new Command('ovs').description("Open vSwitch's own programs on a Millrace datapath");
@@ -78,8 +87,10 @@ export function ovsCommand(cli: Cli): Command {
     .option('--keep-flows', 'leave the datapath with its ports and flows as it is: traffic goes on')
     .description('end ovs-vswitchd and ovsdb-server; the daemon stays')
     .action(async (options: { keepFlows?: boolean }) => {
-      const ended = await stopPrograms(options.keepFlows === true);
-      cli.print({ ended }, () => (ended.length === 0 ? 'Nothing was running.\n' : `Ended ${ended.join(' and ')}.\n`));
+      // One that was killed just now seems to be there for a moment.
+      await findRunning(cli, cli.socketPath);
+      const stopped = await stopPrograms(options.keepFlows === true);
+      cli.print(stopped, () => stoppedText(stopped, options.keepFlows === true));
     });
 
   ovs

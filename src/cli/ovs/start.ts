@@ -1,5 +1,6 @@
 /** Starting and stopping Open vSwitch's own programs on a Millrace datapath. Neighbour: programs.ts knows where they are. */
 import { existsSync, mkdirSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { CliError } from '../exit.ts';
 import {
@@ -152,10 +153,18 @@ function startDatabase(
   return started.pid;
 }
 
-/** End both programs. @param keepFlows leave datapath, ports and flows as they are @returns what was ended */
-export async function stopPrograms(keepFlows: boolean): Promise<string[]> {
+/** What was ended. */
+export interface Stopped {
+  readonly ended: readonly string[];
+  /** Whether a daemon served the datapath of ovs-vswitchd: else that could take nothing away. */
+  readonly hadDatapath: boolean;
+}
+
+/** End both programs. @param keepFlows leave datapath, ports and flows as they are */
+export async function stopPrograms(keepFlows: boolean): Promise<Stopped> {
   const folders = ovsFolders();
   const steps: string[] = [];
+  let hadDatapath = true;
   const vswitchd = runningProgram('ovs-vswitchd', folders);
   if (vswitchd !== null) {
     if (vswitchd.socket === null) {
@@ -164,10 +173,11 @@ export async function stopPrograms(keepFlows: boolean): Promise<string[]> {
     }
     const { pid, socket } = vswitchd;
     const appctl = programOf(requirePrograms(['ovs-appctl']), 'ovs-appctl');
+    hadDatapath = await isServed(socket);
     await end('ovs-vswitchd', pid, () => {
       try {
         // Without its datapath it waits for that, and does not answer.
-        if (!existsSync(socket)) throw new CliError('FAILED', `there is no ${socket}`);
+        if (!hadDatapath) throw new CliError('FAILED', `nobody serves ${socket}`);
         run(appctl, ['-t', 'ovs-vswitchd', '--timeout=10', 'exit', ...(keepFlows ? [] : ['--cleanup'])]);
       } catch (error) {
         if (!(error instanceof CliError) || !isAlive(pid)) throw error;
@@ -181,7 +191,20 @@ export async function stopPrograms(keepFlows: boolean): Promise<string[]> {
     await end('ovsdb-server', database.pid, () => process.kill(database.pid, 'SIGTERM'));
     steps.push('ovsdb-server');
   }
-  return steps;
+  return { ended: steps, hadDatapath };
+}
+
+/** Whether somebody listens on a pseudo device, which is a socket of another type than is asked with. */
+async function isServed(path: string): Promise<boolean> {
+  const code = await new Promise<string>((resolve) => {
+    const probe = connect(path);
+    probe.once('error', (error) => resolve('code' in error ? String(error.code) : ''));
+    probe.once('connect', () => {
+      probe.destroy();
+      resolve('');
+    });
+  });
+  return code !== 'ECONNREFUSED' && code !== 'ENOENT';
 }
 
 /** Ask a process to end, and wait until it has. @throws CliError when it does not */

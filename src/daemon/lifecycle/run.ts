@@ -25,6 +25,7 @@ import { keepFiles } from './keep-files.ts';
 import { cleanUpAfter, removeUnder } from './leftovers.ts';
 import { DaemonLock } from './lock.ts';
 import { createLogger, type Logger, type LogLevel } from './log.ts';
+import { type JournalPort, PortJournal } from './port-journal.ts';
 import { afterTrouble, type Renewal, renew, takeRenewal } from './renewal.ts';
 import { ThreadWatch, type Trouble } from './thread-watch.ts';
 
@@ -92,32 +93,32 @@ async function serve(
   const startedAt = renewal?.startedAt ?? new Date();
   // What a killed daemon has left on is not the machine's own.
   const unhurried = isUnhurried() || lock.leftBehind?.unhurried === true;
-  const write = (running: Config) =>
+  const write = (ports: readonly JournalPort[]) =>
     lock.write({
       pid: process.pid,
       startedAt: startedAt.toISOString(),
       namespace: ownNamespace(),
       unhurried,
-      ports: [...running.ports].map(([name, port]) => ({ name, kind: port.kind, device: port.device })),
+      ports: [...ports],
     });
-  const problem = write(emptyConfig());
+  const problem = write([]);
   if (problem !== null) throw new Failure('failed', problem, 'make room there, or choose another path with --socket');
-  const journal = (running: Config) => {
-    const why = write(running);
+  const journal = new PortJournal((ports) => {
+    const why = write(ports);
     if (why !== null)
       log.warn({ err: why }, 'should this daemon be killed, the next one will not know its present ports');
-  };
+  });
   if (renewal === null && lock.leftBehind !== null) cleanUpAfter(lock.leftBehind, log);
   const events = new EventLog();
   for (const event of renewal?.events ?? []) events.push(event);
-  const announcements = new Announcements(log, events);
+  const announcements = new Announcements(log, events, journal);
   const thread = await DatapathThread.start(
     (message) => announcements.take(message),
     options.socketPath,
     renewal !== null,
   );
   const captures = new CaptureBroker(thread);
-  const control = new Control(thread, events, journal);
+  const control = new Control(thread, events, (running) => journal.runs(running));
   const watch = new ThreadWatch(thread, config.daemon.watchdogSeconds * 1000, () => [
     ...config.extensions,
     ...control.running.extensions,
@@ -217,6 +218,7 @@ async function serve(
     throw new Failure(kind, `${message}; ${fate}`, hint);
   } finally {
     watch.stop();
+    journal.close();
     leaveFiles();
     stopping.release();
     unwatch();
@@ -319,16 +321,21 @@ const FAULTS = ['uncaughtException', 'unhandledRejection'] as const;
 class Announcements {
   readonly #log: Logger;
   readonly #events: EventLog;
+  readonly #journal: PortJournal;
 
-  constructor(log: Logger, events: EventLog) {
+  constructor(log: Logger, events: EventLog, journal: PortJournal) {
     this.#log = log;
     this.#events = events;
+    this.#journal = journal;
   }
 
   take(message: Announcement): void {
     switch (message.type) {
       case 'log':
         this.#log[message.level](message.fields, message.message);
+        break;
+      case 'user-port':
+        this.#journal.changed(message.port);
         break;
       case 'event':
         this.#events.push(message.event);

@@ -61,7 +61,12 @@ export function ringSlots(rings: number): number {
  * @param receiveSlots of its ring when its section does not say; null when its frames come in through a program, and the interface is set up for that
  * @throws Failure, SystemError, RangeError
  */
-export function openNetdev(name: string, port: PortOf<'netdev'>, receiveSlots: number | null): PortAdapter {
+export function openNetdev(
+  name: string,
+  port: PortOf<'netdev'>,
+  receiveSlots: number | null,
+  isNewcomer: boolean,
+): PortAdapter {
   const { device, ring } = port;
   withRouteClient((client) => {
     const link = client.findLink(device);
@@ -80,7 +85,7 @@ export function openNetdev(name: string, port: PortOf<'netdev'>, receiveSlots: n
     interfaceName: device,
     name,
     receive: receiveSlots !== null,
-    bringUp: receiveSlots !== null,
+    bringUp: receiveSlots !== null && (isNewcomer ? 'for good' : true),
     receiveSlots: ring?.receiveSlots ?? receiveSlots ?? FULL_SLOTS,
     ...(ring?.transmit === undefined ? {} : { transmit: ring.transmit }),
     ...(ring?.transmitSlots === undefined ? {} : { transmitSlots: ring.transmitSlots }),

@@ -3,6 +3,7 @@
  * datapath also speaks on its own: logs and events. Plain data only, as it is cloned on its way.
  */
 import type {
+  AclCount,
   ConnectionChanges,
   ConnectionFilterParams,
   ConnectionLimits,
@@ -66,6 +67,7 @@ export interface DatapathCalls {
   'extension-status': { params: { name: string }; result: unknown };
   'extension-command': { params: { name: string; command: string; args: unknown }; result: unknown };
   drops: { params: { port: string | null }; result: DropCount[] };
+  'acl-counts': { params: { port: string }; result: AclCount[] };
   trace: { params: { port: string; frame: Uint8Array }; result: TraceResult };
   inject: { params: { port: string; frame: Uint8Array }; result: null };
   'offload-show': { params: null; result: OffloadInfo };
@@ -102,6 +104,14 @@ export interface CallMessage {
   params: unknown;
 }
 
+/** A port that an extension has added, for the journal. */
+export interface UserPort {
+  readonly name: string;
+  readonly kind: string;
+  readonly device: string;
+  readonly isThere: boolean;
+}
+
 /** What the datapath thread sends up. */
 export type UpMessage =
   | { type: 'ready'; wakeDescriptor: number }
@@ -112,4 +122,6 @@ export type UpMessage =
   | { type: 'reply'; id: number; result: unknown }
   | { type: 'failure'; id: number; kind: FailureKind; message: string; hint: string | null }
   | { type: 'event'; event: DaemonEvent }
+  /** A port that an extension has added has come or gone. */
+  | { type: 'user-port'; port: UserPort }
   | { type: 'log'; level: 'debug' | 'info' | 'warn' | 'error'; message: string; fields: Record<string, unknown> };

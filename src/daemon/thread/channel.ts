@@ -100,12 +100,14 @@ export class DatapathThread {
    * @param announce told what the thread says on its own
    * @param identity path that names this daemon among others
    * @param follows whether this process follows another of the same daemon
-   * @throws Error when it does not come up
+   * @param timeoutMs how long it may take
+   * @throws Error when it does not come up: then it is ended
    */
   static async start(
     announce: (message: Announcement) => void,
     identity: string,
     follows: boolean,
+    timeoutMs = START_TIMEOUT_MS,
   ): Promise<DatapathThread> {
     const { port1, port2 } = new MessageChannel();
     const pulse = newPulse();
@@ -120,7 +122,10 @@ export class DatapathThread {
     });
     const thread = new DatapathThread(worker, port1, pulse, graces, announce);
     await new Promise<void>((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error('the datapath thread did not start')), START_TIMEOUT_MS);
+      const timer = setTimeout(() => {
+        thread.#discard();
+        reject(new Error(`the datapath thread did not start within ${timeoutMs / 1000} s`));
+      }, timeoutMs);
       port1.on('message', (message: UpMessage) => {
         if (message.type === 'ready') {
           thread.#wakeDescriptor = message.wakeDescriptor;
@@ -134,6 +139,15 @@ export class DatapathThread {
       });
     });
     return thread;
+  }
+
+  /** Nobody has it: it ends as soon as it can, and keeps nothing alive until then. */
+  #discard(): void {
+    this.#stopping = true;
+    this.#port.removeAllListeners('message');
+    this.#port.close();
+    this.#worker.unref();
+    void this.#worker.terminate();
   }
 
   /** What the thread is at. */

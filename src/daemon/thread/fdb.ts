@@ -46,7 +46,7 @@ export class ForwardingDatabase {
       maximum: this.#maximum,
       ...extension.config,
       ports: { ...(extension.config.ports as object | undefined), ...ports },
-      static: this.#static,
+      static: withStatic(extension.config.static, this.#static),
     };
   }
 
@@ -128,4 +128,10 @@ export class ForwardingDatabase {
     const advice = `millrace port set ${fullest.port} learning.limit=N bounds them`;
     return { subject: fullest.port, message: `${fullTableText(maximum, fullest.port, fullest.addresses)}; ${advice}` };
   }
+}
+
+/** Static entries of the extension's own settings, and those of `fdb`, which win where both name an address. What is no list is for the extension to refuse. */
+function withStatic(own: unknown, entries: readonly StaticAddress[]): unknown {
+  if (own === undefined) return entries;
+  return Array.isArray(own) ? [...(own as unknown[]), ...entries] : own;
 }

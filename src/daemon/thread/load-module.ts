@@ -2,23 +2,12 @@
  * Loading a user's extension module, TypeScript or JavaScript. Modules import `millrace/net`, `millrace/switch` and the other rooms and get the very
  * modules that this process runs on, so that classes are the same on both sides.
  */
-import * as bpf from '../../bpf/index.ts';
-import * as connections from '../../connections/index.ts';
-import * as flow from '../../flow/index.ts';
-import * as host from '../../host/index.ts';
-import * as net from '../../net/index.ts';
-import * as netlink from '../../netlink/index.ts';
 import type { ExtensionFactory } from '../../switch/index.ts';
-import * as virtualSwitch from '../../switch/index.ts';
-import { messageOf } from '../../switch/index.ts';
+import { messageOf, TYPE_ORDER } from '../../switch/index.ts';
 import { Failure } from '../rpc/failure.ts';
 import { ModuleGraph } from './modules/graph.ts';
 import { placeText, SourceError, type SourceFiles } from './modules/places.ts';
-
-/** The rooms that package.json exports. */
-const ROOMS: ReadonlyMap<string, object> = new Map(
-  Object.entries({ net, netlink, host, bpf, switch: virtualSwitch, flow, connections }),
-);
+import { ROOMS } from './modules/rooms.ts';
 
 /** A user's extension. */
 export interface LoadedExtension {
@@ -34,8 +23,8 @@ function whatIsWrong(value: unknown): string | null {
   if (typeof descriptor !== 'object' || descriptor === null) return 'its default export has no "descriptor"';
   const { name, type, version } = descriptor as Record<string, unknown>;
   if (typeof name !== 'string' || name === '') return 'its descriptor has no "name"';
-  if (typeof type !== 'string' || !virtualSwitch.TYPE_ORDER.some((one) => one === type))
-    return `its descriptor's "type" is not ${virtualSwitch.TYPE_ORDER.join(', ')}`;
+  if (typeof type !== 'string' || !TYPE_ORDER.some((one) => one === type))
+    return `its descriptor's "type" is not ${TYPE_ORDER.join(', ')}`;
   if (typeof version !== 'string') return 'its descriptor has no "version"';
   if (typeof create !== 'function') return 'its default export has no "create" function';
   if (parseConfiguration !== undefined && typeof parseConfiguration !== 'function')

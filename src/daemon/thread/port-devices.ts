@@ -58,7 +58,7 @@ export class PortDevices {
   /** Open the adapter of a new port; null when it waits for its interface. @throws Failure */
   openFirst(name: string, config: Port, up: boolean): Adapter | null {
     if (config.kind === 'netdev' && config.wait === true && !interfaceExists(config.device)) return null;
-    return this.#open(name, config, up);
+    return this.#open(name, config, up, false);
   }
 
   /** Make the NIC, connect it and let packets in. */
@@ -110,7 +110,7 @@ export class PortDevices {
     }
     // It was opened to send alone.
     adapter.close();
-    port.start(openNetdev(port.name, config, this.#ringSlots()));
+    port.start(openNetdev(port.name, config, this.#ringSlots(), port.isNewcomer));
   }
 
   /** Whether its packets are to come through a program. @throws KeeperError when they must and cannot */
@@ -153,26 +153,28 @@ export class PortDevices {
     });
   }
 
-  /** Open the adapter of a port again: how its packets come in has changed. A port that cannot be opened is tried again, as others are. */
-  reopen(port: DatapathPort): Operation<null> | null {
+  /**
+   * Open the adapter of a port again: how its packets come in has changed. A port that cannot be opened is tried again, as others are.
+   * @throws Failure, SystemError, KeeperError; the port is failed then
+   */
+  reopen(port: DatapathPort): void {
     const { adapter, config } = port;
     if (config.kind === 'tap' && adapter !== null) {
       this.#offload.end(port);
       this.#startTap(port, adapter);
     }
-    if (adapter === null || config.kind !== 'netdev') return null;
+    if (adapter === null || config.kind !== 'netdev') return;
     port.lastMac = formatMac(adapter.macAddress, 0);
     this.stop(port);
     let opened: Adapter | null = null;
     try {
-      opened = this.#open(port.name, config);
+      opened = this.#open(port.name, config, true, port.isNewcomer);
       this.#start(port, opened);
     } catch (error) {
       this.#detach(port, 'failed', failureOf(error).message);
       opened?.close();
       throw error;
     }
-    return null;
   }
 
   /** See how the device of a port is. What the kernel does not tell at present, as when there is no descriptor left, is asked again. */
@@ -227,10 +229,11 @@ export class PortDevices {
   #reattach(port: DatapathPort): void {
     let adapter: Adapter;
     const { config, lastMac } = port;
+    if (port.state === 'missing') port.isNewcomer = true;
     try {
       // A TAP that is made anew keeps its address, so that its neighbours need not ask again.
       const again = config.kind === 'tap' && lastMac !== null ? { ...config, mac: config.mac ?? lastMac } : config;
-      adapter = this.#open(port.name, again);
+      adapter = this.#open(port.name, again, true, port.isNewcomer);
     } catch (error) {
       this.#states.set(port, 'failed', failureOf(error).message);
       return;
@@ -254,10 +257,11 @@ export class PortDevices {
     this.#stations.round();
   }
 
-  #open(name: string, config: Port, up = true): Adapter {
+  /** @param isNewcomer see DatapathPort.isNewcomer */
+  #open(name: string, config: Port, up: boolean, isNewcomer: boolean): Adapter {
     switch (config.kind) {
       case 'netdev':
-        return openNetdev(name, config, this.#takes(config) ? null : this.#ringSlots());
+        return openNetdev(name, config, this.#takes(config) ? null : this.#ringSlots(), isNewcomer);
       case 'tap':
         return openTapPort(name, config, up);
       case 'memory':

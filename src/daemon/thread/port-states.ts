@@ -15,6 +15,8 @@ export interface PortsListener {
   onWarning(port: string, message: string): void;
   /** The link of a port went down, or its device away: what is known about who is behind it is void. */
   onLost(port: DatapathPort): void;
+  /** A port that was made for a user, not by the configuration, has come or gone. */
+  onUserPort(port: DatapathPort, isThere: boolean): void;
 }
 
 export class PortStates {

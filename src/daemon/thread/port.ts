@@ -43,6 +43,8 @@ export class DatapathPort implements LoopHandler, Poller, KeptPort {
   isUnseen = false;
   /** Its NIC is known to have no link. */
   isLinkDown = false;
+  /** Its interface has come while the port waited for it. */
+  isNewcomer = false;
   /** The extension that uses the port under a name of its own, such as Open vSwitch; null for none. */
   user: PortUser | null = null;
   /** It was made for its user, not by the configuration: it goes with its device. */

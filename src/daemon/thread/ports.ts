@@ -10,6 +10,7 @@ import type { PortCounters, PortInfo } from '../api.ts';
 import type { OffloadMode, Port } from '../config/model.ts';
 import { propertiesOf } from '../config/policies.ts';
 import { Failure } from '../rpc/failure.ts';
+import { failureOf } from './failures.ts';
 import { KeptSettings } from './kept-settings.ts';
 import { renameForOvs } from './ovs-name.ts';
 import { DatapathPort, type PortUser } from './port.ts';
@@ -72,6 +73,7 @@ export class DatapathPorts {
    */
   add(name: string, asked: Port, user: PortUser | null = null): Operation<null> {
     const config = user === null ? asked : this.#settings.for(name, asked);
+    const listener = this.#listener;
     let adapter: Adapter | null = null;
     let port: DatapathPort | null = null;
     let stations: FoundStations | null = null;
@@ -89,6 +91,7 @@ export class DatapathPorts {
           port.stations = stations;
           port.user = user;
           port.ownedByUser = user !== null;
+          if (port.ownedByUser) listener.onUserPort(port, true);
         });
         return created;
       },
@@ -122,8 +125,7 @@ export class DatapathPorts {
         return this.#switch.removePort(port.id);
       },
       () => {
-        this.#ports.delete(name);
-        this.#byId.delete(port.id);
+        this.#drop(port);
         return null;
       },
     ]);
@@ -148,7 +150,8 @@ export class DatapathPorts {
         () => {
           port.config = to.config;
           port.stations = to.stations;
-          return offloadOf(from.config) === offloadOf(to.config) ? null : this.devices.reopen(port);
+          if (offloadOf(from.config) !== offloadOf(to.config)) this.devices.reopen(port);
+          return null;
         },
         () => {
           if (!port.attached) this.devices.reexamine(port);
@@ -168,22 +171,49 @@ export class DatapathPorts {
     for (const [name, port] of settings) this.#settings.set(name, port);
   }
 
-  /** Change whether flows run in the kernel; ports whose packets then come by another way are opened anew. */
+  /**
+   * Change whether flows run in the kernel; ports whose packets then come by another way are opened anew. When one of them cannot be, all go back to how they were.
+   * @throws KeeperError when offload is required and impossible: then nothing has changed; Failure
+   */
   setOffload(mode: OffloadMode): Operation<null> {
     const before = this.#offload.mode;
     if (mode === before) return sequence([]);
     this.#offload.setMode(mode);
-    const reopened = this.#reopenAll();
-    reopened.whenSettled((operation) => {
-      if (operation.error === null) return;
-      this.#offload.setMode(before);
-      this.#reopenAll().whenSettled(() => this.devices.retry());
-    });
-    return reopened;
+    const reopened: DatapathPort[] = [];
+    for (const port of this.#ports.values()) {
+      reopened.push(port);
+      try {
+        this.devices.reopen(port);
+      } catch (error) {
+        const { kind, message, hint } = failureOf(error);
+        const lost = this.#goBack(before, reopened);
+        const end = lost.length === 0 ? '' : `, but for what could not be put back: ${lost.join('; ')}`;
+        throw new Failure(kind, `port ${port.name}: ${message}; offload is ${before}, as it was${end}`, hint);
+      }
+    }
+    return sequence([]);
   }
 
-  #reopenAll(): Operation<null> {
-    return sequence([...this.#ports.values()].map((port) => () => this.devices.reopen(port)));
+  /** Ports go back to another mode of offload. @returns what could not be put back, and is tried again */
+  #goBack(mode: OffloadMode, ports: readonly DatapathPort[]): string[] {
+    const lost: string[] = [];
+    const attempt = (what: string, act: () => void) => {
+      try {
+        act();
+      } catch (error) {
+        lost.push(`${what}: ${failureOf(error).message}`);
+      }
+    };
+    attempt('flows', () => this.#offload.setMode(mode));
+    for (const port of ports) {
+      attempt(`port ${port.name}`, () => {
+        if (port.adapter !== null) this.devices.reopen(port);
+        else if (port.state === 'failed') this.devices.reexamine(port);
+        if (port.adapter === null && port.state === 'failed')
+          throw new Failure('failed', port.reason ?? 'it is not there');
+      });
+    }
+    return lost;
   }
 
   list(): PortInfo[] {
@@ -245,9 +275,14 @@ export class DatapathPorts {
 
   #forget(port: DatapathPort): void {
     this.devices.stop(port);
+    this.#drop(port);
+    this.#switch.removePort(port.id);
+  }
+
+  #drop(port: DatapathPort): void {
     this.#ports.delete(port.name);
     this.#byId.delete(port.id);
-    this.#switch.removePort(port.id);
+    if (port.ownedByUser) this.#listener.onUserPort(port, false);
   }
 }
 

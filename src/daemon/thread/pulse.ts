@@ -9,6 +9,7 @@
  */
 import type { EntryRecord } from '../../switch/index.ts';
 import { followContinuations } from './continuations.ts';
+import { ownClasses } from './modules/rooms.ts';
 import { SharedObjects } from './shared-objects.ts';
 
 const WORDS = 3;
@@ -113,7 +114,7 @@ export class Pulse implements EntryRecord {
   /** Load code of a user's under the name of its extension. @throws what it throws; Error when it has changed what all code shares */
   load<T>(name: string, load: () => T): T {
     if (this.#shared === null) {
-      this.#shared = new SharedObjects();
+      this.#shared = new SharedObjects(ownClasses());
       this.#lastContinued = followContinuations(this.record, (by) => this.#lookAfter(by));
     }
     // What is found now others have done.

@@ -20,7 +20,7 @@ import {
   type SwitchEvent,
   type VirtualSwitch,
 } from '../../switch/index.ts';
-import type { DaemonEvent, DropCount, PortCounters } from '../api.ts';
+import type { AclCount, DaemonEvent, DropCount, PortCounters } from '../api.ts';
 import type { Operation as ConfigOperation } from '../config/diff.ts';
 import { CAPTURER, OPEN_VSWITCH } from '../extensions.ts';
 import type { CallMessage, DatapathCall, DatapathCalls, DatapathSummary, UpMessage } from './calls.ts';
@@ -112,6 +112,8 @@ export class RunningSwitch {
       onState: (port, message) => this.#event('port-state', port.name, message),
       onWarning: (port, message) => this.#event('warning', port, `port ${port}: ${message}`),
       onLost: (port) => this.#fdb.forgetPort(port.name),
+      onUserPort: ({ name, config: { kind, device } }, isThere) =>
+        up({ type: 'user-port', port: { name, kind, device, isThere } }),
     });
     const builtins = new Map(
       [learningExtension, filterExtension, captureExtension(hub), ovsExtension].map(
@@ -240,6 +242,7 @@ export class RunningSwitch {
       'extension-status': ({ name }) => this.#stack.status(name),
       'extension-command': ({ name, command, args }) => this.#stack.command(name, command, args as JsonValue),
       drops: ({ port }) => this.#drops(port),
+      'acl-counts': ({ port }) => this.#aclCounts(port),
       trace: ({ port, frame }) => {
         const packet = this.#frames.make(frame);
         try {
@@ -389,6 +392,14 @@ export class RunningSwitch {
     return named.flatMap(({ name, id }) =>
       this.#switch.drops(id).map((drop) => ({ port: name, reason: drop.name, text: drop.text, packets: drop.packets })),
     );
+  }
+
+  /** What the rules of a port have matched; nothing while an extension holds up the question. */
+  #aclCounts(name: string): AclCount[] {
+    const asked = this.#switch.featureStatus('acl', this.#ports.get(name).id);
+    if (asked.state === 'pending') return [];
+    const { in: inbound, out: outbound } = asked.result() as unknown as Readonly<Record<'in' | 'out', AclCount[]>>;
+    return [...inbound, ...outbound];
   }
 
   #onSwitchEvent(event: SwitchEvent): void {

@@ -1,5 +1,8 @@
 import { EventEmitter } from 'node:events';
 import { expect, test } from 'vitest';
+import { Decision, FlowCounter } from '../../decide/index.ts';
+import { Batch, Packet } from '../../net/index.ts';
+import { ownClasses } from './modules/rooms.ts';
 import { SharedObjects } from './shared-objects.ts';
 
 const changes: Readonly<Record<string, () => void>> = {
@@ -62,6 +65,23 @@ for (const [what, change] of Object.entries(quietChanges)) {
     expect(shared.repair()).toBeNull();
   });
 }
+
+test('methods of the switch that were changed, and what was added to its classes, are found, named and put back', () => {
+  const shared = new SharedObjects(ownClasses());
+  expect(shared.repair()).toBeNull();
+  const { release } = Packet.prototype;
+  Packet.prototype.release = () => {};
+  expect(shared.repair()).toContain('Packet.prototype.release');
+  expect(Packet.prototype.release).toBe(release);
+  Object.assign(Batch.prototype, { evil: 1 });
+  expect(shared.repair()).toContain('Batch.prototype.evil, which all code of the switch shares; it was put back');
+  expect('evil' in Batch.prototype).toBe(false);
+  Reflect.set(FlowCounter, 'total', 1);
+  Reflect.deleteProperty(Decision.prototype, 'drop');
+  expect(shared.repair()).toMatch(/Decision\.prototype\.drop|FlowCounter\.total/);
+  expect([Object.hasOwn(FlowCounter, 'total'), 'drop' in Decision.prototype]).toEqual([false, true]);
+  expect(shared.repair()).toBeNull();
+});
 
 test("what Node sets, and what anybody may set, is nobody's fault", () => {
   const shared = new SharedObjects();

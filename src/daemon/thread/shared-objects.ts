@@ -1,5 +1,5 @@
 /**
- * What all code of a thread shares: global names, and the methods of arrays, maps, texts. A user's extension that changes them changes the switch. Freezing
+ * What all code of a thread shares: global names, the methods of arrays, maps, texts, and the switch's own classes (modules/rooms.ts). A user's extension that changes them changes the switch. Freezing
  * them costs half of the packets per second, so they are compared with what they were; the comparison is of constants, which the compiler folds. What
  * cannot be put back, because it was frozen or cannot be configured any more, counts from then on as what it was, so that it is told once.
  */
@@ -134,12 +134,17 @@ function methodsOf<T extends object, K extends keyof T>(object: T, names: readon
 
 /** Compares what is shared with what it was when this was made, and puts it back. */
 export class SharedObjects {
-  readonly #were = everythingShared().map(([name, object]) => recordOf(name, object));
+  readonly #were: readonly SharedRecord[];
   /** Global names that mean what they did, or can be made to; null for others. */
   readonly #globals: (keyof typeof GLOBALS | null)[] = Object.keys(GLOBALS) as (keyof typeof GLOBALS)[];
   #lasts = false;
   /** Something has changed for good, which the quick look would find again and again. */
   #isBeyond = false;
+
+  /** @param more by name, what is looked at beside what the language and Node share: classes of the switch */
+  constructor(more: readonly (readonly [string, object])[] = []) {
+    this.#were = [...everythingShared(), ...more].map(([name, object]) => recordOf(name, object));
+  }
 
   /** Whether something of what was told last could not be put back. */
   get lasts(): boolean {
