@@ -502,6 +502,19 @@ describe.each(HOOKS)('at %s', (hook) => {
     expect(showOffload(bench.offload)).toMatchObject({ flows: 5, offloadedFlows: 0 });
   });
 
+  test('why a port is not there is said as it is now', () => {
+    let why: string | null = 'has no programs yet';
+    const bench = new Bench(hook, { absence: () => why });
+    const from = bench.put('in_port(9),eth()', '1');
+    const to = bench.put('in_port(1),eth(),eth_type(0x0800),ipv4(dst=10.0.0.9)', '9');
+    const reasons = () => [from, to].map((slot) => bench.offload.reasonOf(slot));
+    expect(reasons()).toEqual(['port 9 has no programs yet', 'output to port 9, which has no programs yet']);
+    why = 'is decided about by ovs';
+    bench.offload.absencesChanged();
+    bench.settle();
+    expect(reasons()).toEqual(['port 9 is decided about by ovs', 'output to port 9, which is decided about by ovs']);
+  });
+
   test.each(['in_port(1)', 'in_port(1),eth(dst=02:00:00:00:00:02)', 'in_port(1),eth_type(0x8100)'])(
     'a frame that may end within a tag goes up, though %s looks at none of it',
     (flow) => {

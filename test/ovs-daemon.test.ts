@@ -16,7 +16,7 @@ const before = { ...process.env };
 beforeAll(() => {
   if (!hasOpenVSwitch()) return;
   buildShim();
-  world = new World();
+  world = new World({ outlives: true });
   for (const name of ['OVS_RUNDIR', 'OVS_DBDIR', 'OVS_LOGDIR']) process.env[name] = world.folder;
   world.host('a', '10.8.0.1/24');
   world.host('b', '10.8.0.2/24');
