@@ -72,21 +72,24 @@ test('programs whose interface cannot be changed back stay with it, and go when 
   expect(seen(host)).toEqual({ isUp: false, programs: [] });
 });
 
-test('what was left is not removed because nothing can be opened at present', () => {
+test('what was left is not removed because nothing, or little, can be opened at present', () => {
   const [host] = lab.hosts(1);
   host.ip('link add p type ifb');
   const { folder, ifindex } = left(host);
   host.inside(() => {
-    let thrown: unknown = null;
-    const taken = new TakenDescriptors();
-    try {
-      new KeptState(folder).close();
-    } catch (error) {
-      thrown = error;
-    } finally {
-      taken.end();
+    for (let spared = 0; spared < 8; spared += 1) {
+      let thrown: unknown = null;
+      const taken = new TakenDescriptors();
+      taken.spare(spared);
+      try {
+        new KeptState(folder).close();
+      } catch (error) {
+        thrown = error;
+      } finally {
+        taken.end();
+      }
+      if (spared === 0) expect(thrown).toMatchObject({ code: 'EMFILE' });
     }
-    expect(thrown).toMatchObject({ code: 'EMFILE' });
     const kept = new KeptState(folder);
     expect([...kept.programs].map((one) => one.ifindex)).toEqual([ifindex]);
     kept.removeAll();
