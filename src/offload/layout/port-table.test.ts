@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { toInterfaceIndex, toKeyPort } from '../../net/index.ts';
 import { MAXIMUM_IFINDEX } from './limits.ts';
 import { PortTable } from './port-table.ts';
 import { PORT_WORDS, PortWord, TableSizes } from './sizes.ts';
@@ -12,15 +13,16 @@ function tableOver(ports: Int32Array): PortTable {
 test('what programs dropped while no process worked packets off was lost, and is no sign of a port that has too much', () => {
   const ports = new Int32Array((MAXIMUM_IFINDEX + 1) * PORT_WORDS);
   const former = tableOver(ports);
-  former.set({ ifindex: 7, number: 1, puntIfindex: 9, flags: 0, mtuBytes: 0 });
-  const at = 7 * PORT_WORDS;
+  const ifindex = toInterfaceIndex(7);
+  former.set({ ifindex, number: toKeyPort(1), puntIfindex: toInterfaceIndex(9), flags: 0, mtuBytes: 0 });
+  const at = ifindex * PORT_WORDS;
   ports[at + PortWord.REFUSED] = 5;
-  expect([former.takeRefused(7), former.takeRefused(7)]).toEqual([5, 0]);
+  expect([former.takeRefused(ifindex), former.takeRefused(ifindex)]).toEqual([5, 0]);
   ports[at + PortWord.PUNTED] += 3;
   ports[at + PortWord.REFUSED] += 40;
   const next = tableOver(ports);
   expect(next.adopt()).toEqual([7]);
-  expect([next.takeRefused(7), next.takeLost(7), next.takeLost(7)]).toEqual([0, 43, 0]);
+  expect([next.takeRefused(ifindex), next.takeLost(ifindex), next.takeLost(ifindex)]).toEqual([0, 43, 0]);
   ports[at + PortWord.REFUSED] += 2;
-  expect(next.takeRefused(7)).toBe(2);
+  expect(next.takeRefused(ifindex)).toBe(2);
 });
