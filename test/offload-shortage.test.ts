@@ -8,8 +8,12 @@ import { must, until, World } from './daemon-world.ts';
 let world: World;
 beforeEach(() => {
   world = new World();
-  world.host('a', '10.7.0.1/24');
-  world.host('b', '10.7.0.2/24');
+  for (const [i, name] of ['a', 'b'].entries()) {
+    // Nothing is sent before it is asked for: no flow wants a program too early.
+    const quiet = 'for each in all default; do echo 1 > /proc/sys/net/ipv6/conf/$each/disable_ipv6; done';
+    must('ip', 'netns', 'exec', world.namespace(name), 'sh', '-c', quiet);
+    world.host(name, `10.7.0.${i + 1}/24`);
+  }
 });
 afterEach(() => world.end());
 

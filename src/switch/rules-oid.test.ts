@@ -278,7 +278,7 @@ test('rule 38: feature status is answered by the extension that has the feature,
   bench.sw.setPortProperty(1, { type: 'acl', rules: [{ direction: 'in', action: 'meter' }] }).result();
   bench.receive(1, frame());
   expect(bench.sw.featureStatus('acl', 1).result()).toEqual({
-    in: [{ rule: { direction: 'in', action: 'meter' }, packets: 1, bytes: 60 }],
+    in: [{ rule: expect.objectContaining({ direction: 'in', action: 'meter' }), packets: 1, bytes: 60 }],
     out: [],
   });
   expect(() => bench.sw.featureStatus('nothing').result()).toThrow('NOT_SUPPORTED');
