@@ -10,6 +10,8 @@ import type { OffloadFigures } from './offload.ts';
 import type { OvsFigures } from './ovs.ts';
 import { deliveredOf, type PeerResult, USUAL_FLOWS } from './report.ts';
 import type { StallFigures, Work } from './stalls.ts';
+import type { Kind } from './tracked/creation.ts';
+import type { TrackedFigures } from './tracked/index.ts';
 
 /** One figure. */
 export interface Figure {
@@ -41,6 +43,7 @@ export interface Measurements {
   flow: FlowFigures | null;
   decide: DecideBench | null;
   connections: ConnectionBench | null;
+  tracked: TrackedFigures | null;
 }
 
 const thousands = (n: number) => Math.round(n).toLocaleString('en');
@@ -83,6 +86,7 @@ export function figures(m: Measurements): Figure[] {
     ...offloadFigures(m.peers, m.offload),
     ...stallFigures(m.stalls),
     ...roomFigures(m),
+    ...trackedFigures(m.tracked),
     ...connectionFigures(m.connections),
   ];
 }
@@ -268,7 +272,77 @@ function roomFigures(m: Measurements): Figure[] {
   return all;
 }
 
-/** Connections in memory. What others' trackers do is measured end to end, and stands in docs/performance.md. */
+const KIND_TEXT: Readonly<Record<Kind, string>> = {
+  udp: 'datagrams',
+  tcp: 'SYNs',
+  'udp-nat': 'datagrams, translated',
+  'tcp-nat': 'SYNs, translated',
+};
+
+/** Connections end to end. */
+function trackedFigures(m: TrackedFigures | null): Figure[] {
+  if (m === null) return [];
+  const { perSecond } = m.creation;
+  const all: Figure[] = [];
+  for (const kind of ['udp', 'tcp', 'udp-nat', 'tcp-nat'] as const) {
+    const what = `New connections of ${KIND_TEXT[kind]}`;
+    for (const id of ['millrace', 'millrace-tc']) {
+      const how = id === 'millrace' ? '' : ', offload tc';
+      all.push(...ratio(`${what}${how}, to OVS userspace`, perSecond[id]?.[kind], perSecond.ovs?.[kind], 1));
+    }
+    const rates = Object.entries(perSecond).flatMap(([id, rates]) => {
+      const rate = rates[kind];
+      return rate === undefined ? [] : [`${id} ${thousands(rate)}`];
+    });
+    if (rates.length > 0) all.push(told(`${what}, a second`, rates.join(', ')));
+  }
+  const of = (id: string) => m.established.find((peer) => peer.id === id);
+  const small = (id: string) => deliveredOf(of(id), USUAL_FLOWS);
+  all.push(
+    ...ratio(
+      'Established, offload tc: TCP, to the same without ct',
+      of('ct-tc')?.tcpOneBps,
+      of('plain-tc')?.tcpOneBps,
+      0.95,
+    ),
+    ...ratio('Established, offload tc: small packets, to the same without ct', small('ct-tc'), small('plain-tc'), 0.8),
+    ...ratio(
+      'Established, offload xdp: small packets, to the same without ct',
+      small('ct-xdp'),
+      small('plain-xdp'),
+      0.7,
+    ),
+    ...ratio(
+      'Established, engine: TCP, to the same without ct',
+      of('ct-off')?.tcpOneBps,
+      of('plain-off')?.tcpOneBps,
+      0.8,
+    ),
+  );
+  const [engine, without] = [small('ct-off'), small('plain-off')];
+  if (engine !== undefined && without !== undefined) {
+    all.push(told('Established, engine: small packets, to the same without ct', `${(engine / without).toFixed(2)} x`));
+  }
+  for (const [id, many] of Object.entries(m.million.many)) {
+    const what = `${thousands(many.connections)} connections, ${id}`;
+    const aim = (name: string, value: number, wanted: number) =>
+      id === 'ovs' ? told(name, `${value.toFixed(2)} s`) : below(name, value, wanted, 's');
+    if (many.bytesPerConnection !== undefined) {
+      all.push(below(`${what}: memory of each in the kernel`, many.bytesPerConnection, 193, 'bytes', 1));
+    }
+    all.push(aim(`${what}: ovs-appctl dpctl/dump-conntrack`, many.dumpSeconds, 5));
+    if (many.listSeconds !== undefined)
+      all.push(told(`${what}: millrace connections list`, `${many.listSeconds.toFixed(2)} s`));
+    all.push(aim(`ovs-appctl dpctl/flush-conntrack of a zone of 100,000, ${id}`, many.zoneAloneSeconds, 1));
+    all.push(told(`The same among all, ${id}`, `${many.zoneAmongAllSeconds.toFixed(2)} s`));
+    if (many.flushSeconds !== undefined) {
+      all.push(below(`millrace connections flush of a zone of 100,000 among all, ${id}`, many.flushSeconds, 1, 's'));
+    }
+  }
+  return [...all, ...missing(m.creation.notAvailable), ...missing(m.million.notAvailable)];
+}
+
+/** Connections in memory. */
 function connectionFigures(m: ConnectionBench | null): Figure[] {
   if (m === null) return [];
   const million = (rate: number) => `${(rate / 1e6).toFixed(2)} M/s`;

@@ -23,6 +23,7 @@ import { byFlows, figureTable, notes, sideBySide } from './report.ts';
 import { progress, run } from './shell.ts';
 import { benchStalls } from './stalls.ts';
 import { median } from './statistics.ts';
+import { benchTracked } from './tracked/index.ts';
 
 interface Options {
   rounds: number;
@@ -69,8 +70,9 @@ async function measure(selection: Selection, options: Options): Promise<Measurem
     bpf: selection.has('bpf') ? alone<BpfFigures>('bpf', [compiled('libraries.js'), 'bpf']) : null,
     decide: selection.has('decide') ? alone<DecideBench>('decide', [compiled('libraries.js'), 'decide']) : null,
     connections: selection.has('connections')
-      ? alone<ConnectionBench>('connections', [compiled('libraries.js'), 'connections'])
+      ? alone<ConnectionBench>('connections in memory', [compiled('libraries.js'), 'connections'])
       : null,
+    tracked: selection.has('connections') ? await benchTracked(options) : null,
     flow: selection.has('flow') ? alone<FlowFigures>('flow', [compiled('libraries.js'), 'flow']) : null,
   };
 }
@@ -94,6 +96,8 @@ async function main(options: Options): Promise<void> {
   process.stdout.write(`${machine}; medians of ${options.rounds} rounds of ${options.seconds} s\n`);
   const { peers } = measurements;
   if (peers.length > 0) process.stdout.write(`${sideBySide(peers)}\n${byFlows(peers)}${notes(peers)}`);
+  const established = measurements.tracked?.established ?? [];
+  if (established.length > 0) process.stdout.write(`${sideBySide(established)}\n${notes(established)}`);
   process.stdout.write(`${figureTable(reached)}\n`);
   if (typeof options.json === 'string') writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`);
 }

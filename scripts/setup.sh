@@ -16,7 +16,7 @@ node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.ex
 needed=(ip:iproute2 ping:iputils-ping iperf3:iperf3)
 case $purpose in
   test) needed+=(nft:nftables tcpdump:tcpdump tshark:tshark ethtool:ethtool python3:python3 ovs-vswitchd:openvswitch-switch cc:gcc) ;;
-  bench) needed+=(ethtool:ethtool sysctl:procps sockperf:sockperf ovs-vswitchd:openvswitch-switch cc:gcc) ;;
+  bench) needed+=(ethtool:ethtool sysctl:procps nft:nftables conntrack:conntrack sockperf:sockperf ovs-vswitchd:openvswitch-switch cc:gcc) ;;
   conformance) needed+=(ovs-vswitchd:openvswitch-switch cc:gcc) ;;
 esac
 # Open vSwitch's own system tests, and the programs and modules that they use; `npm test` runs a few of them.

@@ -225,6 +225,22 @@ test('tcpdump at the far end reads the pushed tag', async () => {
   expect(await tcpdump.result()).toMatch(/ethertype 802\.1Q \(0x8100\).*vlan 291, p 3/);
 });
 
+test.each(['sendmmsg', 'ring'] as const)(
+  'taps on a port see what it receives and what it sends by %s',
+  async (transmit) => {
+    const { near, port, farEnd } = portAndFarEnd({ transmit });
+    const tcpdump = near.start('tcpdump', ['-i', 'port', '-e', '-nn', '-l', 'ether', 'proto', '0x88b5']);
+    await tcpdump.printed(/listening/);
+    source.send(port, [testFrame(100, 1)]);
+    source.send(farEnd, [testFrame(200, 2)]);
+    expect(await collect(farEnd, 1, isTestFrame)).toEqual([testFrame(100, 1)]);
+    // Of its own frames the port hears nothing.
+    expect(await collect(port, 1, isTestFrame)).toEqual([testFrame(200, 2)]);
+    await tcpdump.printed(/length 100:[\s\S]*length 200:|length 200:[\s\S]*length 100:/);
+    await tcpdump.stop();
+  },
+);
+
 test('a full ring loses frames with a count, and goes on', async () => {
   const { port, farEnd } = portAndFarEnd({ receiveSlots: 30 });
   for (let round = 0; round < 2; round += 1) {

@@ -39,8 +39,9 @@ export class DaemonUnderTest {
   /**
    * Start it with ports sa and sb.
    * @param options.brain what forwards; for `ovs` the ports are there for datapaths to take by name
+   * @param options.connections that there is room for; the daemon's default when not given
    */
-  start(hosts: TwoHosts, options: { brain: 'learning' | 'ovs'; hook: OffloadHook }): void {
+  start(hosts: TwoHosts, options: { brain: 'learning' | 'ovs'; hook: OffloadHook; connections?: number }): void {
     this.#hosts = hosts;
     this.#directory = mkdtempSync(join(tmpdir(), 'millrace-bench-'));
     const config = join(this.#directory, 'millrace.yaml');
@@ -55,6 +56,7 @@ export class DaemonUnderTest {
       ports: { sa: port('sa'), sb: port('sb') },
       extensions: [options.brain === 'ovs' ? ovs : 'learning'],
       offload: options.hook === 'off' ? 'off' : 'require',
+      ...(options.connections === undefined ? {} : { connections: { maximum: options.connections } }),
     };
     writeFileSync(config, `${JSON.stringify(content)}\n`);
     try {
@@ -86,6 +88,12 @@ export class DaemonUnderTest {
     );
   }
 
+  /** OpenFlow rules of br0, in place of those that are there. */
+  rules(rules: readonly string[]): void {
+    this.inside('ovs-ofctl', 'del-flows', 'br0');
+    for (const rule of rules) this.inside('ovs-ofctl', 'add-flow', 'br0', rule);
+  }
+
   /** Path of ovs-vswitchd's control socket. */
   get control(): string {
     return this.file(`ovs-vswitchd.${readFileSync(this.file('ovs-vswitchd.pid'), 'utf8').trim()}.ctl`);
@@ -111,9 +119,14 @@ export class DaemonUnderTest {
     return `millrace ${version} on Node.js ${process.versions.node}`;
   }
 
+  /** Program and arguments of a command to this daemon, for a shell. */
+  commandLine(...args: string[]): [program: string, ...args: string[]] {
+    return [process.execPath, millrace, '--socket', this.socket, ...args];
+  }
+
   /** A command to this daemon. @returns what it printed */
   millrace(...args: string[]): string {
-    return this.inside(process.execPath, millrace, '--socket', this.socket, ...args);
+    return this.inside(...this.commandLine(...args));
   }
 
   /** A program in the daemon's namespace, with Open vSwitch's folders where this daemon's are. @returns what it printed */

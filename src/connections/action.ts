@@ -1,6 +1,6 @@
 /** What is asked of tracking and what it answers: the request of one place in a program of flows, made once, and the state of one packet, filled again for each. */
 import { ConnectionEvent } from './events.ts';
-import { TUPLE_WORDS } from './layout.ts';
+import { POLICIES, Settings, TUPLE_WORDS } from './layout.ts';
 import { NatRange, type NatSettings, type NatTarget } from './nat.ts';
 
 /** Bits of a packet's connection state: OVS_CS_F_* (linux/openvswitch.h). */
@@ -92,7 +92,7 @@ export class ConnectionAction {
   constructor(request: ConnectionRequest) {
     const { zone = 0, policy = 0, events = ConnectionEvent.ALL } = request;
     if (!Number.isInteger(zone) || zone < 0 || zone > 0xffff) throw new RangeError(`${zone} is no zone`);
-    if (!Number.isInteger(policy) || policy < 0 || policy > 0xff) throw new RangeError(`${policy} is no policy`);
+    if (!Number.isInteger(policy) || policy < 0 || policy >= POLICIES) throw new RangeError(`${policy} is no policy`);
     this.zone = zone;
     this.isForced = request.force ?? false;
     this.isCommitted = this.isForced || (request.commit ?? false);
@@ -107,7 +107,7 @@ export class ConnectionAction {
     this.nat = natSettings(request);
     this.helper = request.helper === undefined ? Helper.NONE : request.helper === 'ftp' ? Helper.FTP : Helper.TFTP;
     // The upper half word: events beyond it have no bit in Linux either.
-    this.settings = ((events & 0xffff) << 16) | policy;
+    this.settings = ((events & 0xffff) << Settings.EVENTS_SHIFT) | policy;
   }
 }
 

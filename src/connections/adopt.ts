@@ -4,7 +4,7 @@
  */
 import { IpProtocol } from '../net/index.ts';
 import type { IndexTable } from './index-table.ts';
-import { Kind, RecordWord, STATE_MASK, Status, TIMEOUT_SHIFT, tupleWord } from './layout.ts';
+import { Kind, RecordWord, Settings, STATE_MASK, Status, TIMEOUT_SHIFT, tupleWord } from './layout.ts';
 import type { ConnectionTable } from './table.ts';
 import { LONGEST_MS } from './time-outs.ts';
 import { Tuple } from './tuple.ts';
@@ -65,7 +65,7 @@ function isSound(table: ConnectionTable, record: number): boolean {
   if ((kind & 0xff & ~Kind.MASK) !== 0) return false;
   const status = records[at + RecordWord.STATUS];
   if ((status & ~Status.MASK) !== 0 || (status & Status.CONFIRMED) === 0) return false;
-  if (!table.timeOuts.has(records[at + RecordWord.SETTINGS] & 0xff)) return false;
+  if (!table.timeOuts.has(records[at + RecordWord.SETTINGS] & Settings.POLICY)) return false;
   const state = records[at + RecordWord.STATE];
   if (state >>> TIMEOUT_SHIFT >= 32 || (state & STATE_MASK) > lastState((kind >>> 8) & 0xff)) return false;
   if (((table.nowMs() - records[at + RecordWord.LAST_SEEN]) | 0) < -CLOCK_SLACK_MS) return false;

@@ -2,7 +2,7 @@
  * What happens to connections, told to whoever asks: in batches, as copies of the records, so that a connection may be gone when its events are read. Without a listener nothing is
  * copied.
  */
-import { RECORD_WORDS, RecordWord } from './layout.ts';
+import { RECORD_WORDS, RecordWord, Settings } from './layout.ts';
 
 /** Bits of events: 1 << IPCT_* of Linux (linux/netfilter/nf_conntrack_common.h), as an action's event mask has them. */
 export const ConnectionEvent = {
@@ -55,7 +55,7 @@ export class EventQueue {
   /** Note events of a connection that the listener is to be told. */
   add(records: Int32Array, at: number, bits: number, reason: number): void {
     if (this.#listener === null) return;
-    const wanted = bits & ((records[at + RecordWord.SETTINGS] >>> 16) | this.#always);
+    const wanted = bits & ((records[at + RecordWord.SETTINGS] >>> Settings.EVENTS_SHIFT) | this.#always);
     if (wanted === 0) return;
     const batch = this.#batch;
     const place = batch.count;

@@ -48,6 +48,7 @@ export {
   plainMemory,
   RECORD_WORDS,
   RecordWord,
+  Settings,
   STATE_MASK,
   Status,
   TAG_SHIFT,

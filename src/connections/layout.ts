@@ -11,7 +11,7 @@
 
 /** 'MCON', the first word of every control array. */
 export const LAYOUT_MAGIC = 0x4d43_4f4e;
-export const LAYOUT_VERSION = 1;
+export const LAYOUT_VERSION = 2;
 
 /** Words of the control array. */
 export const ControlWord = {
@@ -31,18 +31,28 @@ export const ControlWord = {
   /** From here on, {@link POLICIES} rows of {@link POLICY_WORDS}. */
   POLICIES: 16,
   /** Behind them, {@link ADJUSTMENTS} rows of {@link ADJUSTMENT_WORDS}. */
-  ADJUSTMENTS: 16 + 256 * 40,
+  ADJUSTMENTS: 16 + 4096 * 40,
+  /** Behind these, {@link LIMIT_WORDS}: how many connections zones may have (limits.ts). */
+  LIMITS: 16 + 4096 * 40 + 1024 * 8,
 } as const;
 
-/** Time-out policies; number 0 holds the defaults. The places above count on these two. */
-export const POLICIES = 256;
+/** Time-out policies, as many as a settings word can name; number 0 holds the defaults. The places above count on these two. */
+export const POLICIES = 4096;
 /** Time-outs of a policy in milliseconds, 31 of them, what it is for, then its name in UTF-8, up to 32 bytes. */
 export const POLICY_WORDS = 40;
 export const POLICY_NAME = 32;
 /** Rows for connections whose sequence numbers a helper has shifted (related/adjustments.ts). */
 export const ADJUSTMENTS = 1024;
 export const ADJUSTMENT_WORDS = 8;
-export const CONTROL_WORDS = ControlWord.ADJUSTMENTS + ADJUSTMENTS * ADJUSTMENT_WORDS;
+
+/**
+ * Words of limits: the default of all zones, the limit of each zone, and a bit for each zone that has one of its own.
+ *
+ *     | default | zone 0 | ... | zone 65535 | bits of zones 0 to 31, the lowest first | ...
+ */
+export const ZONES = 0x1_0000;
+export const LIMIT_WORDS = 1 + ZONES + ZONES / 32;
+export const CONTROL_WORDS = ControlWord.LIMITS + LIMIT_WORDS;
 
 /** Words of a bucket of the index. A programs' look-up reads two buckets. */
 export const BUCKET_WORDS = 8;
@@ -58,7 +68,7 @@ export const RECORD_WORDS = 44;
  * word                                          who writes: engine alone (E), programs as well (P)
  *  +----------------------------------------+
  *  0 | zone 16 | protocol 8 | Kind 8        |  E
- *  1 | events 16 | helper 8 | policy 8      |  E
+ *  1 | events 16 | helper 4 | policy 12     |  E
  *  2 | Status bits                          |  E
  *  3 | last packet: ms of the monotonic     |  P
  *    | clock, modulo 2^32                   |
@@ -99,6 +109,9 @@ export const RecordWord = {
   PORT: 30,
   PROTOCOL: 31,
 } as const;
+
+/** Parts of the settings word, the policy in its lowest bits. */
+export const Settings = { POLICY: 0xfff, HELPER: 0xf, HELPER_SHIFT: 12, EVENTS_SHIFT: 16 } as const;
 
 /** Words of a tuple: ports, source, destination. */
 export const TUPLE_WORDS = 9;

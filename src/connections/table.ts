@@ -25,6 +25,7 @@ import {
   POLICY_WORDS,
   RECORD_WORDS,
   RecordWord,
+  Settings,
   Status,
   TAG_SHIFT,
   TIMEOUT_SHIFT,
@@ -239,7 +240,7 @@ export class ConnectionTable {
   leftMs(record: number, now: number): number {
     const { records } = this;
     const at = record * RECORD_WORDS;
-    const policy = records[at + RecordWord.SETTINGS] & 0xff;
+    const policy = records[at + RecordWord.SETTINGS] & Settings.POLICY;
     const place = (records[at + RecordWord.STATE] >>> TIMEOUT_SHIFT) & 0xff;
     const timeOut = this.control[ControlWord.POLICIES + policy * POLICY_WORDS + place];
     return timeOut - ((now - records[at + RecordWord.LAST_SEEN]) | 0);
@@ -397,7 +398,7 @@ export class ConnectionTable {
     const isUnreplied = (records[at + RecordWord.STATUS] & Status.SEEN_REPLY) === 0;
     this.zones.remove(records[at] >>> 16, isUnreplied);
     this.ports.remove(records[at + RecordWord.PORT], isUnreplied);
-    this.timeOuts.use(records[at + RecordWord.SETTINGS] & 0xff, -1);
+    this.timeOuts.use(records[at + RecordWord.SETTINGS] & Settings.POLICY, -1);
     Atomics.store(records, at, 0);
     this.#used -= 1;
     this.#free(record, now);
@@ -464,7 +465,7 @@ export class ConnectionTable {
     const isUnreplied = (records[at + RecordWord.STATUS] & Status.SEEN_REPLY) === 0;
     this.zones.add(records[at] >>> 16, isUnreplied);
     this.ports.add(records[at + RecordWord.PORT], isUnreplied);
-    this.timeOuts.use(records[at + RecordWord.SETTINGS] & 0xff, 1);
+    this.timeOuts.use(records[at + RecordWord.SETTINGS] & Settings.POLICY, 1);
   }
 
   #free(record: number, now: number): void {

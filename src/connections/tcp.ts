@@ -2,7 +2,7 @@
  * TCP: what a segment does to its connection. States by tcp-state.ts, windows by tcp-window.ts; here is what lies between: SYNs into a connection that only one side remembers, resets that
  * may be forged, connections that begin anew, and how long each lasts. The rules are those of Linux's nf_conntrack, RFC 5961 and RFC 9293.
  */
-import { Direction, RecordWord, STATE_MASK, Status, TIMEOUT_SHIFT } from './layout.ts';
+import { Direction, RecordWord, Settings, STATE_MASK, Status, TIMEOUT_SHIFT } from './layout.ts';
 import { Outcome } from './outcome.ts';
 import type { TcpSegment } from './tcp-segment.ts';
 import { areTcpFlagsValid, nextTcpState, TcpKind, TcpState } from './tcp-state.ts';
@@ -182,7 +182,7 @@ function settle(
       records[at + RecordWord.STATE] = newState | (records[at + RecordWord.STATE] & ~STATE_MASK);
       return Outcome.ACCEPTED;
     }
-    const policy = records[at + RecordWord.SETTINGS] & 0xff;
+    const policy = records[at + RecordWord.SETTINGS] & Settings.POLICY;
     const isLong = timeOuts.get(policy, place) > timeOuts.get(policy, TimeOut.TCP_UNACKNOWLEDGED);
     if (newState === TcpState.ESTABLISHED && isLong) place = TimeOut.TCP_UNACKNOWLEDGED;
   } else if (
@@ -198,7 +198,7 @@ function settle(
 }
 
 function timeOutPlace(records: Int32Array, at: number, kind: number, state: number, timeOuts: TimeOutPolicies): number {
-  const policy = records[at + RecordWord.SETTINGS] & 0xff;
+  const policy = records[at + RecordWord.SETTINGS] & Settings.POLICY;
   const ofState = timeOuts.get(policy, TimeOut.TCP + state);
   const last = records[at + TcpWord.LAST];
   const isShorter = ofState > timeOuts.get(policy, TimeOut.TCP_RETRANSMITTED);
@@ -341,7 +341,7 @@ function shorten(
     return;
   }
   const state = records[at + RecordWord.STATE];
-  const policy = records[at + RecordWord.SETTINGS] & 0xff;
+  const policy = records[at + RecordWord.SETTINGS] & Settings.POLICY;
   const left =
     timeOuts.get(policy, (state >>> TIMEOUT_SHIFT) & 0xff) - ((now - records[at + RecordWord.LAST_SEEN]) | 0);
   if (left <= timeOuts.get(policy, TimeOut.TCP_UNACKNOWLEDGED)) return;

@@ -213,16 +213,17 @@ export class TimeOutPolicies {
   }
 
   #free(): number {
-    for (let policy = 1; policy < POLICIES; policy += 1) {
-      if (!this.has(policy)) return policy;
-      if (this.#users[policy] === 0 && this.#control[this.#at(policy) + POLICY_NAME] === REMOVED) return policy;
+    const control = this.#control;
+    for (let policy = 1, at = this.#at(1) + POLICY_NAME; policy < POLICIES; policy += 1, at += POLICY_WORDS) {
+      const word = control[at];
+      if (word === 0 || (word === REMOVED && this.#users[policy] === 0)) return policy;
     }
     return 0;
   }
 
   #readName(policy: number): string {
     const at = this.#at(policy) + POLICY_NAME;
-    if (this.#control[at] === REMOVED) return '';
+    if (this.#control[at] === 0 || this.#control[at] === REMOVED) return '';
     const bytes = new Uint8Array(this.#control.slice(at, at + NAME_BYTES / 4).buffer);
     const end = bytes.indexOf(0);
     return new TextDecoder().decode(bytes.subarray(0, end === -1 ? NAME_BYTES : end));

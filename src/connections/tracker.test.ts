@@ -4,12 +4,14 @@ import { expect, test } from 'vitest';
 import { finishSum, pseudoHeaderSum4, pseudoHeaderSum6, type SctpChunk, sumBytes } from '../net/index.ts';
 import { fuzzRounds, mutate, randomNumbers } from '../net/wire/testing.ts';
 import { ConnectionAction, Tracked } from './action.ts';
+import { describeConnection } from './describe.ts';
 import { ConnectionEvent, type EventBatch } from './events.ts';
-import { RECORD_WORDS, RecordWord } from './layout.ts';
+import { POLICIES, plainMemory, RECORD_WORDS, RecordWord } from './layout.ts';
 import { SCTP_STATE_NAMES } from './sctp.ts';
 import { ConnectionTable, Removal } from './table.ts';
 import { echo, end, generic, sctp, tcp, udp, unreachable } from './testing/frames.ts';
 import { Lab, packetOf } from './testing/lab.ts';
+import { Tracker } from './tracker.ts';
 
 const commit = { commit: true };
 const ENDS = [
@@ -236,8 +238,40 @@ test('policies that cannot be are refused in words', () => {
   expect(() => timeOuts.define('x', { constructor: { name: 1 } })).toThrow(/no time-out constructor.name/);
   expect(() => timeOuts.define('x', { tcp: { close: -1 } })).toThrow(/whole number of milliseconds/);
   expect(timeOuts.names()).toEqual([]);
-  for (let i = 0; i < 255; i += 1) timeOuts.define(`p${i}`, {});
-  expect(() => timeOuts.define('one more', {})).toThrow(/255 time-out policies already/);
+  for (let i = 1; i < POLICIES; i += 1) timeOuts.define(`p${i}`, {});
+  expect(() => timeOuts.define('one more', {})).toThrow(/4095 time-out policies already/);
+});
+
+test('a policy of any number is held beside a helper and the events of a connection', () => {
+  const lab = new Lab();
+  const { timeOuts } = lab.table;
+  const numbers = Array.from({ length: 4095 }, (_, i) =>
+    timeOuts.define(`p${i}`, { tcp: { syn_sent: (i + 1) * 10 } }),
+  );
+  expect(new Set(numbers).size).toBe(4095);
+  const policy = numbers[4000];
+  const [a, b] = [end('10.0.0.1', 4000), end('10.0.0.2', 21)];
+  lab.send(tcp(a, b, 'S'), { commit: true, policy, helper: 'ftp', events: ConnectionEvent.DESTROY });
+  expect([lab.leftSeconds(1), timeOuts.users(policy)]).toEqual([40.01, 1]);
+  expect(describeConnection(lab.table, 1)).toMatchObject({ helper: 'ftp' });
+  lab.table.flush();
+  expect(timeOuts.users(policy)).toBe(0);
+});
+
+test('limits of zones are there for the next process, as they were set', () => {
+  const memory = plainMemory(10);
+  const table = ConnectionTable.format(memory, 10, [1, 2], { nowMs: () => 1 });
+  const { limits } = new Tracker({ table });
+  limits.default = 7;
+  for (const zone of [0, 31, 32, 0xffff]) limits.set(zone, zone);
+  limits.set(5, 0xffff_ffff);
+  limits.set(6, 1);
+  limits.remove(6);
+  const next = new Tracker({ table: ConnectionTable.adopt(memory, { nowMs: () => 2 }).table }).limits;
+  expect([next.default, next.zones()]).toEqual([7, [0, 5, 31, 32, 0xffff]]);
+  expect([0, 5, 6, 31, 0xffff].map((zone) => next.of(zone))).toEqual([0, 0xffff_ffff, 7, 31, 0xffff]);
+  expect(() => next.set(0x1_0000, 1)).toThrow(/no zone/);
+  expect(() => next.set(1, 2 ** 32)).toThrow(/no number of connections/);
 });
 
 test('events come in batches, in order, as the action asks, and say why a connection ended', () => {
@@ -292,7 +326,7 @@ test('packets that cannot be tracked are invalid, and it is said why', () => {
 
 test('requests that cannot be are refused in words', () => {
   expect(() => new ConnectionAction({ zone: 65_536 })).toThrow(/no zone/);
-  expect(() => new ConnectionAction({ policy: 256 })).toThrow(/no policy/);
+  expect(() => new ConnectionAction({ policy: 4096 })).toThrow(/no policy/);
   expect(() => new ConnectionAction({ nat: { source: { addresses: ['10.0.0.1', '10.0.0.1'] } } })).toThrow(/committed/);
   const nat = (source: object) => () => new ConnectionAction({ commit: true, nat: { source } });
   expect(nat({ addresses: ['10.0.0.2', '10.0.0.1'] })).toThrow(/ends before it begins/);

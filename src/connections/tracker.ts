@@ -6,7 +6,7 @@ import { type HeaderOffsets, IpProtocol, type Packet } from '../net/index.ts';
 import { type ConnectionAction, ConnectionState, Refusal, type Tracked } from './action.ts';
 import { Admission } from './admission.ts';
 import { ConnectionEvent, EventQueue } from './events.ts';
-import { Direction, RECORD_WORDS, RecordWord, STATE_MASK, Status, tupleWord } from './layout.ts';
+import { Direction, RECORD_WORDS, RecordWord, Settings, STATE_MASK, Status, tupleWord } from './layout.ts';
 import { ZoneLimits } from './limits.ts';
 import { NatChooser } from './nat.ts';
 import { Outcome } from './outcome.ts';
@@ -64,7 +64,7 @@ export class Tracker {
   constructor(settings: TrackerSettings) {
     this.table = settings.table;
     this.admission = new Admission(settings.table);
-    this.limits = new ZoneLimits(settings.table.zones);
+    this.limits = new ZoneLimits(settings.table.control, settings.table.zones);
     this.#tcp = { isLiberal: settings.isLiberal ?? false, isLoose: settings.isLoose ?? true };
     this.#verifies = settings.verifiesChecksums ?? true;
     this.#nat = new NatChooser(settings.table, settings.random ?? Math.random);
@@ -358,14 +358,16 @@ export class Tracker {
     records.set(reply.words, at + RecordWord.REPLY);
     const nat = this.#other.invert(reply) ? changedEnds(tuple, this.#other) : 0;
     records[at + RecordWord.STATUS] = Status.CONFIRMED | nat;
-    const policy = action.settings & 0xff;
-    records[at + RecordWord.SETTINGS] = table.timeOuts.has(policy) ? action.settings : action.settings & ~0xff;
+    const policy = action.settings & Settings.POLICY;
+    records[at + RecordWord.SETTINGS] = table.timeOuts.has(policy)
+      ? action.settings
+      : action.settings & ~Settings.POLICY;
     records[at + RecordWord.PORT] = port;
     records[at + RecordWord.MARK] = tracked.mark;
     records.set(tracked.label, at + RecordWord.LABEL);
     this.#mark(action, at);
     if (Helpers.fits(action.helper, headers.ipProtocol)) {
-      records[at + RecordWord.SETTINGS] |= action.helper << 8;
+      records[at + RecordWord.SETTINGS] |= action.helper << Settings.HELPER_SHIFT;
       records[at + RecordWord.STATUS] |= Status.HELPER;
       this.hasHelpers = true;
     }

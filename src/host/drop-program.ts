@@ -1,6 +1,6 @@
 /**
  * The eBPF programs that keep the kernel off a port, for isolation.ts and tc-filter.ts: one drops everything, the other, for the way
- * out, all but what Millrace's own programs redirect.
+ * out, all but what Millrace's own programs redirect and what its socket sends.
  */
 import type { FileDescriptor } from './sys/index.ts';
 import { instructions, loadTcProgram } from './tc-program.ts';
@@ -16,8 +16,15 @@ const TC_ACT_SHOT = 2;
  */
 export const REDIRECT_MARK = 0x4d72;
 
+/**
+ * The mark (SO_MARK) of the socket of a port: what it sends has it in `mark`, which the same program takes off. A socket has no say
+ * about `tc_index`.
+ */
+export const SEND_MARK = 0x4d72_0001;
+
 const TC_NEXT = -1;
-/** Offset of tc_index in struct __sk_buff. */
+/** Offsets of mark and tc_index in struct __sk_buff. */
+const MARK = 8;
 export const TC_INDEX = 44;
 
 const dropAll = instructions(
@@ -25,11 +32,15 @@ const dropAll = instructions(
   [0x95, 0x00, 0, 0], //            exit
 );
 const dropUnmarked = instructions(
-  [0x61, 0x12, TC_INDEX, 0], //     r2 = *(u32 *)(r1 + tc_index)
-  [0x55, 0x02, 4, REDIRECT_MARK], // if r2 != mark goto +4
-  [0xb7, 0x02, 0, 0], //            r2 = 0
-  [0x63, 0x21, TC_INDEX, 0], //     *(u32 *)(r1 + tc_index) = r2
+  [0xb7, 0x03, 0, 0], //            r3 = 0
   [0xb7, 0x00, 0, TC_NEXT], //      r0 = TC_NEXT
+  [0x61, 0x12, TC_INDEX, 0], //     r2 = *(u32 *)(r1 + tc_index)
+  [0x55, 0x02, 2, REDIRECT_MARK], // if r2 != REDIRECT_MARK goto +2
+  [0x63, 0x31, TC_INDEX, 0], //     *(u32 *)(r1 + tc_index) = r3
+  [0x95, 0x00, 0, 0], //            exit
+  [0x61, 0x12, MARK, 0], //         r2 = *(u32 *)(r1 + mark)
+  [0x55, 0x02, 2, SEND_MARK], //    if r2 != SEND_MARK goto +2
+  [0x63, 0x31, MARK, 0], //         *(u32 *)(r1 + mark) = r3
   [0x95, 0x00, 0, 0], //            exit
   [0xb7, 0x00, 0, TC_ACT_SHOT], //  r0 = TC_ACT_SHOT
   [0x95, 0x00, 0, 0], //            exit
@@ -37,11 +48,11 @@ const dropUnmarked = instructions(
 
 /**
  * Load a program.
- * @param passRedirected whether packets that Millrace's programs redirect may pass: for the way out
+ * @param passesOwn whether packets that Millrace's programs redirect, and that its socket sends, may pass: for the way out
  * @returns its descriptor
  * @throws SystemError: EPERM without CAP_BPF and CAP_NET_ADMIN in the initial user namespace, ENOSYS without bpf(2)
  */
-export function loadDropProgram(passRedirected = false): FileDescriptor {
-  const code = passRedirected ? dropUnmarked : dropAll;
+export function loadDropProgram(passesOwn = false): FileDescriptor {
+  const code = passesOwn ? dropUnmarked : dropAll;
   return loadTcProgram(DROP_PROGRAM_NAME, code, 'the program that keeps the kernel off a port');
 }

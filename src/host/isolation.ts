@@ -3,9 +3,10 @@
  * TCP on the port's addresses beside us, and send packets of its own out of it.
  *
  * The means is an eBPF program that drops everything (drop-program.ts) at both traffic-control hooks of the device. Packet sockets see
- * frames before the ingress hook, and sends with PACKET_QDISC_BYPASS skip the egress hook; what Millrace's own programs redirect carries a
- * mark that the egress hook knows. So exactly the kernel's share is dropped.
- * It is attached by TCX links (tcx.ts), which vanish with the process, or where there are none by filters (tc-filter.ts).
+ * frames before the ingress hook; what the port's own socket sends, and what Millrace's programs redirect, carries a mark that the
+ * program at the egress hook knows. So exactly the kernel's share is dropped.
+ * It is attached by TCX links (tcx.ts), which vanish with the process, or where there are none by filters (tc-filter.ts), which know no
+ * marks: there the socket sends past the egress hook (PACKET_QDISC_BYPASS).
  *
  * Whoever may attach programs may take ours off, and the kernel tells nobody: `holds` asks, `putBack` mends it.
  *

@@ -4,11 +4,12 @@
  * and partial checksums through. While the adapter is open the kernel's own stack is kept off the device (isolation.ts).
  *
  * Open it in the network namespace of the device (namespace.ts); afterwards it works from any.
- * As sends bypass the queueing disciplines, tcpdump on the device shows what Millrace receives there but not what it sends.
+ * What it sends goes through the device's queueing disciplines and past its taps, as the bridge's frames do: tcpdump there shows both directions.
  */
 import { release } from 'node:os';
 import { type Batch, type InterfaceIndex, Offload, type Packet, type RefusalListener } from '../net/index.ts';
 import { checkDeviceName, DeviceControl, DeviceFlag, HardwareType } from './device.ts';
+import { SEND_MARK } from './drop-program.ts';
 import { type Isolation, type IsolationMeans, isolate } from './isolation.ts';
 import { LongFrameSender } from './long-frames.ts';
 import { ReceiveRing, type RingGeometry } from './packet-rx-ring.ts';
@@ -158,6 +159,7 @@ export class PacketSocket implements PortAdapter, SenderListener {
           ? null
           : this.#own(isolate(this.interfaceIndex, this.interfaceName, options.isolate !== 'tc-filter'));
       this.isolation = this.#isolation?.means ?? 'none';
+      this.#passIsolation(doing);
       if (this.#isolation !== null) this.warnings.push(...this.#isolation.warnings);
       if (options.bringUp !== false) this.#bringUp(options.bringUp === 'for good');
       this.#bind(receive !== null, options.promiscuous ?? true, doing);
@@ -325,7 +327,6 @@ export class PacketSocket implements PortAdapter, SenderListener {
     set(Option.VERSION, TPACKET_V2);
     set(Option.VNET_HDR, 1);
     set(Option.RESERVE, RESERVE_BYTES);
-    set(Option.QDISC_BYPASS, 1);
     // Linux 4.20; older kernels would hand us our own frames, which a switch must not see.
     set(Option.IGNORE_OUTGOING, 1);
     if (originalDevice) set(Option.ORIGINAL_DEVICE, 1);
@@ -334,6 +335,13 @@ export class PacketSocket implements PortAdapter, SenderListener {
     }
     // Skip frames that are not acceptable, rather than stop at them. Only before there is a ring.
     if (hasTransmitRing) set(Option.LOSS, 1);
+  }
+
+  /** Let what is sent pass the programs that keep the kernel off; filters let nothing pass, so the socket sends past them, unseen by taps. */
+  #passIsolation(doing: string): void {
+    const fd = this.#socket.number;
+    if (this.isolation === 'tcx') setNumberOption(fd, Socket.SOL_SOCKET, Socket.SO_MARK, SEND_MARK, doing);
+    else if (this.isolation === 'tc-filter') setNumberOption(fd, Socket.SOL_PACKET, Option.QDISC_BYPASS, 1, doing);
   }
 
   #makeRings(receive: RingGeometry | null, transmit: RingGeometry | null, doing: string): Mapping | null {

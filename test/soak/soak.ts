@@ -302,7 +302,7 @@ export function soak(options: SoakOptions): Promise<SoakResult> {
 }
 
 /** What has grown, a line each. */
-export function grown({ findings }: SoakResult): string[] {
+export function grown({ findings }: Pick<SoakResult, 'findings'>): string[] {
   return findings.flatMap(({ of, lines }) =>
     lines
       .filter(({ hasGrown }) => hasGrown)

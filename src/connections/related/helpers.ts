@@ -2,7 +2,7 @@
 import { type HeaderOffsets, IpProtocol, type Packet } from '../../net/index.ts';
 import { Helper, Refusal } from '../action.ts';
 import { word } from '../bytes.ts';
-import { Direction, RecordWord, Status, tupleWord } from '../layout.ts';
+import { Direction, RecordWord, Settings, Status, tupleWord } from '../layout.ts';
 import type { ConnectionTable } from '../table.ts';
 import { Tuple, TupleWord } from '../tuple.ts';
 import { Adjustments } from './adjustments.ts';
@@ -49,7 +49,7 @@ export class Helpers {
   inspect(packet: Packet, headers: HeaderOffsets, record: number, direction: number): number {
     const { records } = this.#table;
     const at = this.#table.at(record);
-    const helper = (records[at + RecordWord.SETTINGS] >>> 8) & 0xff;
+    const helper = (records[at + RecordWord.SETTINGS] >>> Settings.HELPER_SHIFT) & Settings.HELPER;
     let refusal: number = Refusal.NONE;
     if (helper === Helper.TFTP) this.#tftp(packet, headers, record, direction);
     else if (helper === Helper.FTP && headers.payloadOffset < headers.l3End) {

@@ -209,6 +209,34 @@ test('what a program says of a packet that it executes is in the upcalls that co
   expect(attributesOf(plain).required(P.HASH)).not.toEqual(hash);
 });
 
+test('what is executed with an MRU over IPv6 leaves in fragments with an identification of its own for each packet', () => {
+  const { world, control } = ready();
+  const bytes = new Uint8Array(54 + 8 + 3000);
+  const view = new DataView(bytes.buffer);
+  bytes.set([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0x86, 0xdd, 0x60]);
+  view.setUint16(18, bytes.length - 54);
+  bytes.set([17, 64], 20);
+  view.setUint16(58, bytes.length - 54);
+  const { key } = parseFlowKey('in_port(1),eth(),eth_type(0x86dd),ipv6(proto=17,frag=no),udp()');
+  const identifications = Array.from({ length: 8 }, () => {
+    control.request(
+      request(Family.PACKET, PacketCommand.EXECUTE, ACK, 10, (writer) => {
+        writer.bytes(P.PACKET, bytes);
+        encodeKey(writer, P.KEY, key, key);
+        encodeActions(writer, P.ACTIONS, parseActions('2'));
+        writer.u16(P.MRU, 1400);
+      }),
+    );
+    const sent = world.devices.get('eth2')?.sent.splice(0) ?? [];
+    expect(sent.map((each) => each.length > 62 && each.length <= 1414 && each[20])).toEqual([44, 44, 44]);
+    const own = new Set(sent.map((each) => Buffer.from(each).readUInt32BE(58)));
+    expect(own.size).toBe(1);
+    return [...own][0];
+  });
+  expect(new Set(identifications).size).toBe(identifications.length);
+  expect(world.pool.available).toBe(world.pool.capacity);
+});
+
 test('with a socket list for each port, a connection keeps its socket and connections spread over them', () => {
   const { world, programs } = ready({ sockets: 4 });
   for (let round = 0; round < 2; round += 1) {

@@ -51,6 +51,7 @@ export const Socket = {
   SO_PEERCRED: 17,
   SO_SNDBUFFORCE: 32,
   SO_RCVBUFFORCE: 33,
+  SO_MARK: 36,
   SOL_PACKET: 263,
   SOL_NETLINK: 270,
   MSG_PEEK: 0x2,

@@ -29,6 +29,7 @@ import {
   OptionShift,
   POLICY_WORDS,
   RecordWord,
+  Settings,
   Side,
   SideFlag,
   STATE_MASK,
@@ -393,7 +394,7 @@ function settled({ b, maps }: ConnectionCode, slots: TrackSlots): void {
 
   // R4: the row of the policy, less the place of the first.
   b.load(R1, 'u32', ofRecord(RecordWord.SETTINGS));
-  b.and(R1, 0xff);
+  b.and(R1, Settings.POLICY);
   b.mul(R1, POLICY_WORDS * 4);
   b.loadMapValue(R4, maps.control);
   b.add(R4, R1);

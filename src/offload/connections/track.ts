@@ -31,6 +31,7 @@ import {
   POLICY_WORDS,
   RecordWord,
   repliedTimeOut,
+  Settings,
   SideFlag,
   STREAM_AT,
   Status,
@@ -248,7 +249,7 @@ function isUsual({ b, maps, note }: ConnectionCode, slots: TrackSlots, up: Label
   b.and(R1, Status.SEEN_REPLY);
   b.jumpIf(R1, '==', 0, up);
   b.load(R1, 'u32', ofRecord(RecordWord.SETTINGS));
-  b.and(R1, 0xff);
+  b.and(R1, Settings.POLICY);
   b.mul(R1, POLICY_WORDS * 4);
   b.loadMapValue(R2, maps.control);
   b.add(R2, R1);

@@ -4,6 +4,7 @@ import {
   Direction,
   HELPER_NAMES,
   RecordWord,
+  Settings,
   STATE_MASK,
   Status,
   TcpWord,
@@ -64,7 +65,7 @@ export function writeConnection(
     const first = table.at(parent);
     writeTuple(writer, Cta.TUPLE_MASTER, records[first], records, first + RecordWord.ORIGINAL);
   }
-  const helper = HELPER_NAMES[(records[at + RecordWord.SETTINGS] >>> 8) & 0xff];
+  const helper = HELPER_NAMES[(records[at + RecordWord.SETTINGS] >>> Settings.HELPER_SHIFT) & Settings.HELPER];
   if ((status & Status.HELPER) !== 0 && helper !== undefined) {
     const nest = writer.beginNested(Cta.HELPER);
     writer.string(CTA_HELPER_NAME, helper);

@@ -524,10 +524,10 @@ test.each<[string, number, number, Write]>([
   expect(new Netfilter().errno(type, write)).toBe(errno);
 });
 
-test('there is room for 255 policies', () => {
+test('there is room for 4,095 policies', () => {
   const netfilter = new Netfilter();
-  const errnos = Array.from({ length: 256 }, (_, i) => netfilter.errno(0x800, timeOut(`p${i}`, AF_INET, 17)));
-  expect([errnos.slice(0, 255).every((errno) => errno === 0), errnos[255]]).toEqual([true, ENOMEM]);
+  const errnos = Array.from({ length: 4096 }, (_, i) => netfilter.errno(0x800, timeOut(`p${i}`, AF_INET, 17)));
+  expect([errnos.slice(0, 4095).every((errno) => errno === 0), errnos[4095]]).toEqual([true, ENOMEM]);
 });
 
 test('statistics count what tracking has done', () => {
