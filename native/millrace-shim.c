@@ -438,34 +438,6 @@ static void take_frames(struct shim_socket *s, char *bytes, size_t length, struc
 }
 
 /*
- * What netfilter is asked is often one of very many requests, each of which waits for the answer to the one before: a flush of a zone
- * deletes its connections so. To sleep and be woken takes several times as long as the answer, so a read looks for it some times first,
- * where there is another processor for the daemon.
- */
-#define LOOKS 64
-
-static int looks_first(const struct shim_socket *s)
-{
-    static int processors;
-    if (processors == 0) {
-        processors = (int) sysconf(_SC_NPROCESSORS_ONLN);
-    }
-    return s->kind == KIND_NETFILTER && processors > 1;
-}
-
-/* Read from the daemon, as recv does. */
-static ssize_t read_answer(int fd, const struct shim_socket *s, void *to, size_t length)
-{
-    for (int look = 0; looks_first(s) && look < LOOKS; look++) {
-        ssize_t n = raw_recv(fd, to, length, MSG_DONTWAIT);
-        if (n >= 0 || errno != EAGAIN) {
-            return n;
-        }
-    }
-    return raw_recv(fd, to, length, 0);
-}
-
-/*
  * Wait for a "done"; datagrams on the way are queued. The socket's lock is held.
  * Returns 0, or -1 with errno: the daemon's, or ECONNRESET when the daemon is gone.
  */
@@ -478,7 +450,7 @@ static int await_done(int fd, struct shim_socket *s)
         return -1;
     }
     while (!verdict.done) {
-        ssize_t n = read_answer(fd, s, buffer, FRAME_MAX);
+        ssize_t n = raw_recv(fd, buffer, FRAME_MAX, 0);
         if (n < 0 && errno == EINTR) {
             continue;
         }
