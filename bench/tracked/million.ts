@@ -81,7 +81,7 @@ class Million {
     const zoneAloneSeconds = this.#flushZone();
     for (let port = FIRST_PORT; (await firewall.connections()) < MANY; port += 1) {
       await this.#send(port, Math.min(SOURCE_PORTS, MANY - (await firewall.connections()) + 100));
-      if (port === FIRST_PORT + 30)
+      if (port === FIRST_PORT + 100)
         throw new Error(`${await firewall.connections()} of ${MANY} connections came about`);
     }
     const dumpSeconds = this.#list('ovs-appctl', ['-t', firewall.control, 'dpctl/dump-conntrack']);
@@ -96,7 +96,8 @@ class Million {
   /** A hundred thousand in the other zone. */
   async #fillZone(): Promise<void> {
     const before = await this.#firewall.connections();
-    for (let turn = 0; turn < 10; turn += 1) {
+    // What is lost on the way comes again, to another address.
+    for (let turn = 0; turn < 50; turn += 1) {
       const left = IN_ZONE - ((await this.#firewall.connections()) - before);
       if (left <= 0) return;
       await this.#send(PORT_OF_OTHER_ZONE, Math.min(left, SOURCE_PORTS), turn);

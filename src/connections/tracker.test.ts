@@ -245,9 +245,7 @@ test('policies that cannot be are refused in words', () => {
 test('a policy of any number is held beside a helper and the events of a connection', () => {
   const lab = new Lab();
   const { timeOuts } = lab.table;
-  const numbers = Array.from({ length: 4095 }, (_, i) =>
-    timeOuts.define(`p${i}`, { tcp: { syn_sent: (i + 1) * 10 } }),
-  );
+  const numbers = Array.from({ length: 4095 }, (_, i) => timeOuts.define(`p${i}`, { tcp: { syn_sent: (i + 1) * 10 } }));
   expect(new Set(numbers).size).toBe(4095);
   const policy = numbers[4000];
   const [a, b] = [end('10.0.0.1', 4000), end('10.0.0.2', 21)];
