@@ -20,11 +20,11 @@ test('a daemon under traffic, with everything coming and going, kills among it, 
 test.runIf(hasOpenVSwitch())(
   'short connections through 16 zones, closed and reset by either side, leave nothing',
   async () => {
-    const options = { seconds: 8, isAlone: false, offload: 'require', say: () => undefined } as const;
+    const options = { seconds: 5, isAlone: false, offload: 'require', say: () => undefined } as const;
     const { done, wrong, findings } = await soakConnections(options);
     expect(wrong).toEqual([]);
     expect(grown({ findings: [{ of: 'the daemon', lines: findings }] })).toEqual([]);
-    expect(done).toBeGreaterThan(100);
+    expect(done).toBeGreaterThan(50);
   },
   300_000,
 );
