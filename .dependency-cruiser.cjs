@@ -9,7 +9,7 @@ const rooms = {
   bpf: ['host', 'netlink'],
   flow: ['connections', 'net'],
   decide: ['flow', 'net'],
-  switch: ['decide', 'flow', 'net'],
+  switch: ['decide', 'flow', 'connections', 'net'],
   tables: ['net'],
   connections: ['net'],
   offload: ['bpf', 'host', 'flow', 'tables', 'connections', 'net'],

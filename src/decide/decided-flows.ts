@@ -34,6 +34,8 @@ export interface DecidedFlowsOptions extends DecidedFlowsLimits {
   readonly deciders: () => readonly PlacedDecider[];
   /** Milliseconds of the clock that the table's times are of. */
   readonly nowMs: () => number;
+  /** Whether packets whose connections decisions ask for are tracked where flows run, and looked up again. Left out: they are not. */
+  readonly tracks?: () => boolean;
 }
 
 /** What was decided, and why some of it is not kept. */
@@ -68,7 +70,7 @@ const CLEARED_AT_ONCE = 4096;
 const CLEARED_FOR_ONE = 4;
 
 /** What is kept of a record besides the flow. */
-export type KeptDecision = Pick<DecisionRecord, 'drop' | 'excluded' | 'counters' | 'deciders'>;
+export type KeptDecision = Pick<DecisionRecord, 'drop' | 'excluded' | 'counters' | 'deciders' | 'tracks'>;
 
 /** What is known of a flow without looking at it. Bits. */
 const Kept = { COUNTS: 1, EXCLUDES: 2 } as const;
@@ -78,6 +80,7 @@ class KeptFlow implements Dependent, KeptDecision {
   readonly excluded: DecisionRecord['excluded'];
   readonly counters: DecisionRecord['counters'];
   readonly deciders: DecisionRecord['deciders'];
+  readonly tracks: boolean;
   readonly slot: number;
   readonly port: PortFlows;
   readonly ofMask: MaskFlows;
@@ -104,6 +107,7 @@ class KeptFlow implements Dependent, KeptDecision {
     this.excluded = record.excluded;
     this.counters = record.counters;
     this.deciders = record.deciders;
+    this.tracks = record.tracks;
     this.slot = slot;
     this.port = port;
     this.ofMask = ofMask;
@@ -160,7 +164,7 @@ export class DecidedFlows implements DependentGroup {
     this.#newPerSecond = options.newPerSecond === undefined ? null : byKind(options.newPerSecond);
     this.limit(options);
     this.table = new FlowTable();
-    this.#pass = new Pass(options.ports);
+    this.#pass = new Pass(options.ports, options.tracks);
     this.table.observe({
       flowAdded: () => {},
       flowModified: () => {},

@@ -2,8 +2,9 @@
  * What a decider says about a packet. Everything is carried out in the order in which it is said: an output sends the packet as it has been changed
  * until then. Neighbours: rewrites.ts has the fields that can be set, pass.ts hands decisions to deciders and makes a record of them.
  */
-import { ActionBuilder, TAG_PRESENT, Word } from '../flow/index.ts';
+import { ActionBuilder, CtFlag, TAG_PRESENT, Word } from '../flow/index.ts';
 import { EtherType, type KeyPort, type PortId, TagAction } from '../net/index.ts';
+import { SWITCH_ZONE, TRACKED_RECIRCULATION } from './connection.ts';
 import { FlowCounter } from './counter.ts';
 import { DecisionError, mustBeFunction, mustBeText, shown } from './errors.ts';
 import { followActions } from './follow.ts';
@@ -71,6 +72,7 @@ export interface DecisionSoFar {
   readonly endsInMs: number;
   readonly everyPacket: string | null;
   readonly notes: readonly { readonly by: string; readonly text: () => string }[];
+  readonly tracks: boolean;
 }
 
 export class Decision {
@@ -100,6 +102,9 @@ export class Decision {
   #mayAct = false;
   /** Nothing can be said about the packet any more. */
   #isMade = true;
+  #mayTrack = false;
+  /** Somebody asks for the connection, which is not known: it is tracked, and then all is decided anew. */
+  #tracks = false;
   /** Internal: whether something was done because the packet came. */
   hasActed = false;
   /** Internal: where such packets went before a restart, when that is why it is decided about them again. */
@@ -118,10 +123,15 @@ export class Decision {
     this.#transport = new PortsRewrite(state, this.#sets);
     this.#vlan = new VlanRewrite(state, this.#sets);
     state.onBeyondFlows = (reason) => this.everyPacket(reason);
+    state.onUntracked = () => {
+      if (!this.#mayTrack || this.#drop !== null) return;
+      this.#tracks = true;
+      state.marks.settle();
+    };
   }
 
   /** Internal: begin anew. */
-  begin(judge: OutputJudge | null, tag: OutputTag | null, mayAct: boolean): void {
+  begin(judge: OutputJudge | null, tag: OutputTag | null, mayAct: boolean, mayTrack: boolean): void {
     this.#builder = new ActionBuilder();
     this.#sets.clear();
     this.#waiting.clear();
@@ -136,6 +146,8 @@ export class Decision {
     this.#everyPacket = null;
     this.#mayAct = mayAct;
     this.#isMade = false;
+    this.#mayTrack = mayTrack;
+    this.#tracks = false;
     this.hasActed = false;
     this.#notes = [];
   }
@@ -154,6 +166,7 @@ export class Decision {
 
   /** Internal: what all have said; nothing is said afterwards. */
   soFar(): DecisionSoFar {
+    if (this.#tracks) return this.#tracking();
     const isSent = this.#outputs > 0 && this.#drop === null;
     if (isSent) this.#waiting.flush(this.#builder, true);
     const excluded = this.#drop === null ? this.#excluded : [];
@@ -166,7 +179,19 @@ export class Decision {
       endsInMs: this.#endsInMs,
       everyPacket: this.#everyPacket,
       notes: this.#notes,
+      tracks: false,
     };
+  }
+
+  /** The packet is tracked, and looked up again as one whose connection is known: what was said so far was said without knowing it. */
+  #tracking(): DecisionSoFar {
+    const actions = new ActionBuilder()
+      .ct({ flags: CtFlag.ZONE, zone: SWITCH_ZONE })
+      .recirc(TRACKED_RECIRCULATION)
+      .finish();
+    const everyPacket = this.#everyPacket;
+    const endsInMs = this.#endsInMs;
+    return { actions, drop: null, excluded: [], counters: [], endsInMs, everyPacket, notes: [], tracks: true };
   }
 
   /** Take out the copy that stands for a packet of which none leaves: one that has a port, if any has. */
@@ -180,6 +205,11 @@ export class Decision {
   /** Whether it has been dropped: nothing that is said afterwards counts. */
   get isDropped(): boolean {
     return this.#drop !== null;
+  }
+
+  /** Internal: whether nobody need be asked any more. */
+  get isOver(): boolean {
+    return this.#drop !== null || this.#tracks;
   }
 
   /**
@@ -335,7 +365,7 @@ export class Decision {
   effect(run: () => void): void {
     mustBeFunction(run, `${this.#by}: an effect`);
     this.#step();
-    if (!this.#mayAct) return;
+    if (!this.#mayAct || this.#tracks) return;
     this.hasActed = true;
     withoutReading(run);
   }
@@ -353,6 +383,8 @@ export class Decision {
   /** Packets like this one have to be decided about one by one. @param reason for people, such as "it counts to ten" */
   everyPacket(reason: string): void {
     mustBeText(reason, `${this.#by}: the reason to decide about every packet`);
+    // What is said of a packet whose connection is not known does not count.
+    if (this.#tracks) return;
     this.#everyPacket ??= this.#by === '' ? reason : `${this.#by}: ${reason}`;
   }
 

@@ -1,4 +1,13 @@
 /** decide/: the contract of deciders, what they look at, what they say, what it rests on, and the flows that are kept of it. The only door of this room. */
+export {
+  CONNECTION_STATES,
+  type ConnectionStateName,
+  ConnectionView,
+  connectionStateOf,
+  connectionWord,
+  SWITCH_ZONE,
+  TRACKED_RECIRCULATION,
+} from './connection.ts';
 export { FlowCounter } from './counter.ts';
 export { DecidedFlows, type DecidedFlowsLimits, type KeptDecision } from './decided-flows.ts';
 export type { Decider, OutputDecision, PlacedDecider } from './decider.ts';

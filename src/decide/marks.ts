@@ -22,17 +22,24 @@ export class Marks {
   by = '';
   /** Every look in its order while somebody wants to know; else null. */
   looks: Look[] | null = null;
+  #isSettled = false;
 
   /** Begin anew. @param isTraced whether every look is to be kept */
   begin(isTraced: boolean): void {
     this.mask.fill(0);
     this.by = '';
     this.looks = isTraced ? [] : null;
+    this.#isSettled = false;
+  }
+
+  /** What follows rests on no more than what was looked at until now. */
+  settle(): void {
+    this.#isSettled = true;
   }
 
   /** Bits of a word were looked at. */
   add(word: number, bits: number): void {
-    this.mask[word] |= bits;
+    if (!this.#isSettled) this.mask[word] |= bits;
   }
 
   /** Say it for people, once for the same look. */

@@ -34,6 +34,8 @@ export class PacketState {
   #leastTtl = TTL_BITS;
   /** Called when a decision looks at what no flow can hold. */
   onBeyondFlows: (reason: string) => void = () => {};
+  /** Called when a decision asks for the connection of a packet that was not tracked. */
+  onUntracked: () => void = () => {};
 
   /** Begin with the key of a packet. */
   begin(key: Uint32Array, isTraced: boolean): void {

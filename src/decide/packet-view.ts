@@ -5,6 +5,7 @@
  */
 import { TAG_PRESENT, Word } from '../flow/index.ts';
 import { EtherType, Fragment, IpProtocol, type PortId } from '../net/index.ts';
+import { ConnectionView } from './connection.ts';
 import { DecisionError, shown } from './errors.ts';
 import { Field } from './field.ts';
 import type { PacketState } from './packet-state.ts';
@@ -233,6 +234,7 @@ export class PacketView {
   readonly #udp: PortsView;
   readonly #sctp: PortsView;
   readonly #icmp: IcmpView;
+  readonly #connection: ConnectionView;
   #frame: (() => Uint8Array) | null = null;
 
   /** Internal: decisions make it. */
@@ -248,6 +250,7 @@ export class PacketView {
     this.#udp = new PortsView(state, 'udp');
     this.#sctp = new PortsView(state, 'sctp');
     this.#icmp = new IcmpView(state);
+    this.#connection = new ConnectionView(state);
   }
 
   /** Internal: another packet; `frame` gives its bytes, null when it has none. */
@@ -312,6 +315,17 @@ export class PacketView {
 
   get icmpv6(): IcmpView | null {
     return this.#state.isIcmp(EtherType.IPV6) ? this.#icmp : null;
+  }
+
+  /**
+   * What is known of its connection. Null for what is not IP, for a packet whose IP header cannot be read, and where nobody has packets tracked
+   * (`handle.trackConnections`). Looks at the EtherType, and of the connection at what is read.
+   */
+  get connection(): ConnectionView | null {
+    if (!this.#state.isIp()) return null;
+    if (this.#connection.isTracked) return this.#connection;
+    this.#state.onUntracked();
+    return null;
   }
 
   /**

@@ -56,6 +56,7 @@ export class Pass {
   readonly #state = new PacketState();
   readonly #view: PacketView;
   readonly #decision: Decision;
+  readonly #tracks: () => boolean;
   readonly #masked = new Uint32Array(KEY_WORDS);
   /** Names of deciders that had a say. */
   readonly #asked = new Set<string>();
@@ -63,7 +64,9 @@ export class Pass {
   #inPort: PortId = toPortId(0);
   #lastAsked: readonly string[] = [];
 
-  constructor(ports: ObservedPorts) {
+  /** @param tracks whether packets whose connections decisions ask for can be tracked where they run, and looked up again */
+  constructor(ports: ObservedPorts, tracks: () => boolean = () => false) {
+    this.#tracks = tracks;
     this.#view = new PacketView(this.#state);
     this.#decision = new Decision(this.#state, ports);
   }
@@ -120,11 +123,12 @@ export class Pass {
       (portId) => this.#judgeOutput(portId, deciders),
       tagger === undefined ? null : (portId) => this.#tagOf(portId, tagger),
       kind === PassKind.TRANSLATE,
+      this.#tracks(),
     );
     this.reading.clear();
     this.#asked.clear();
     whileReading(this.reading, () => this.#ask(deciders));
-    const { actions, drop, excluded, counters, endsInMs, everyPacket, notes } = decision.soFar();
+    const { actions, drop, excluded, counters, endsInMs, everyPacket, notes, tracks } = decision.soFar();
     const { mask } = state.marks;
     for (let i = 0; i < KEY_WORDS; i += 1) this.#masked[i] = key[i] & mask[i];
     const flaw = validateActions(actions, this.#masked, { portLimit: PORT_NUMBERS });
@@ -139,6 +143,7 @@ export class Pass {
       deciders: this.#namesOfAsked(deciders),
       endsInMs,
       everyPacket,
+      tracks,
       trace:
         kind === PassKind.TRACE
           ? {
@@ -171,7 +176,7 @@ export class Pass {
       this.#asked.add(name);
       this.#decision.turn(name, type === 'forwarding');
       callDecider(placed, 'decide', () => mustBeDone(name, decider.decide?.(this.#view, this.#decision)));
-      if (this.#decision.isDropped || type === 'forwarding') return;
+      if (this.#decision.isOver || type === 'forwarding') return;
     }
   }
 

@@ -40,6 +40,8 @@ export interface DecisionRecord {
   readonly endsInMs: number;
   /** Why each packet has to be decided about by itself; null when it need not. */
   readonly everyPacket: string | null;
+  /** Packets are tracked, and looked up again with what is known of their connections; nothing else was decided. */
+  readonly tracks: boolean;
   /** Null unless it was asked for. */
   readonly trace: DecisionTrace | null;
 }

@@ -43,6 +43,19 @@ test('a packet that no flow matches goes to the miss hook; one nobody takes is l
   expect([lab.held, deaf.held]).toEqual([0, 0]);
 });
 
+test('packets that are alike but for what is known of their connections fall to flows of their own', () => {
+  let connection = 0;
+  const lab = new FlowLab({ outputIgnoresKey: true, connectionOf: () => connection });
+  lab.flow(`${IP},ct_state(-trk)`, '2');
+  lab.flow(`${IP},ct_state(+trk+new)`, '3');
+  lab.flow(`${IP},ct_state(+trk-new)`, '4');
+  for (const state of [0, 0, 0x21, 0x22, 0x21, 0, 0x22]) {
+    connection = state << 24;
+    lab.receive(frame);
+  }
+  expect(lab.sent.map(({ port }) => port)).toEqual([2, 2, 3, 4, 3, 2, 4]);
+});
+
 test('a hit counts packet, bytes, time and TCP flags', () => {
   const lab = new FlowLab();
   const slot = lab.flow(IP, '2');

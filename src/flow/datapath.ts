@@ -117,7 +117,9 @@ export class Datapath {
         const packet = batch.packets[i];
         i += 1;
         if (!isFresh) key.begin(port, l3Type);
-        if (entered) isFresh = this.#take(packet, key, nowMs, l3Type === 0);
+        const connection = this.#hooks.connectionOf?.(packet) ?? 0;
+        key.words[Word.CT] = connection;
+        if (entered) isFresh = this.#take(packet, key, nowMs, l3Type === 0 && connection === 0);
         else this.#engine.discard(packet, Drop.REENTRY_LIMIT);
       }
     } finally {

@@ -47,6 +47,11 @@ export interface FlowSource {
    * @param portId the switch's port that it came in by
    */
   resume?(packet: Packet, portId: PortId, record: ResumeBytes): void;
+  /**
+   * In the place of {@link resume}: what ran elsewhere has changed no byte of such a packet and told nothing about it, so that it comes in anew as a packet that ran nowhere. For a
+   * table whose flows do no more before a look-up than to track packets.
+   */
+  readonly beginsAnew?: boolean;
   /** Told what was carried elsewhere by a flow since it was last told. */
   carried?(slot: number, packets: number, bytes: number): void;
   /** Told after a restart of each flow that still runs; what the source does not put anew ends, and its packets come up. */

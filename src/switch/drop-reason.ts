@@ -46,6 +46,7 @@ export const DropReason = {
   SOURCE_NOT_BOUND: 38,
   CLAIM_NOT_BOUND: 39,
   EXTENSION_FULL: 40,
+  CONNECTIONS_FULL: 41,
 } as const;
 
 /** A number of {@link DropReason}, or one that `DropReasons.register` gave out. */
@@ -102,6 +103,7 @@ const TEXTS: Readonly<Record<keyof typeof DropReason, string>> = {
   NIC_QUEUE_FULL: 'The queue of the interface that the packet was to leave by is full.',
   EXTENSION_OTHER: 'An extension dropped the packet for a reason of its own.',
   NOT_JUDGEABLE: 'A policy of the port looks into frames, and this one is packed in a way that hides what it carries.',
+  CONNECTIONS_FULL: 'The packet begins a connection, and there is no room for another of its port.',
   SOURCE_NOT_BOUND: 'The source IP address is not bound to the port and its MAC address.',
   CLAIM_NOT_BOUND:
     'An address that the packet claims in ARP, neighbour discovery or DHCP is not bound to the port, or not its own.',

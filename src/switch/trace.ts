@@ -2,6 +2,7 @@
  * Trace: what would happen to a frame, step by step, with nothing forwarded, learned or counted. It asks the same judges as the
  * core does, and extensions for their explanation.
  */
+import { connectionStateOf } from '../decide/index.ts';
 import { Packet, type PortId, Region } from '../net/index.ts';
 import type { TraceStep } from './api.ts';
 import type { Port } from './control/port.ts';
@@ -15,6 +16,7 @@ import { destinationNic, isTooLong } from './path/egress.ts';
 import { watched } from './path/guard.ts';
 import { isNvgre } from './path/ingress.ts';
 import { Route, route, routeNatively } from './path/native-forwarding.ts';
+import type { PacketConnections } from './path/tracking.ts';
 import { plainJson } from './plain-json.ts';
 import { egressPolicyVerdict, ingressPolicyVerdict } from './policies/builtin.ts';
 import { VlanMode } from './policies/port-policy.ts';
@@ -33,6 +35,8 @@ class Tracer {
   readonly #packet: Packet;
   readonly #context = new ForwardingContext();
   readonly #slots: readonly Slot[];
+  /** Copies of connections; null while nothing was tracked. */
+  #connections: PacketConnections | null = null;
 
   constructor(core: SwitchCore, slots: readonly Slot[], packet: Packet, steps: TraceStep[] = []) {
     this.steps = steps;
@@ -79,6 +83,18 @@ class Tracer {
     context.flags = ContextFlag.SOURCE_SET;
     const nic = port?.nics[nicIndex];
     if (port && nic) judgeSource(context, this.#packet, port.policy, nic, this.#core.privateVlans);
+    if ((this.#core.tracksAll || port?.policy.tracks === true) && context.verdict === DropReason.NONE)
+      this.#track('ingress');
+  }
+
+  /** Find out what is known of the packet's connection. */
+  #track(stage: string): void {
+    const context = this.#context;
+    this.#connections ??= this.#core.connections.preview();
+    this.#connections.track(this.#packet, context);
+    if (context.connection === 0) return;
+    const state = connectionStateOf(context.connection);
+    this.#say(stage, state === null ? 'it belongs to no connection' : `its connection is ${state}`);
   }
 
   #say(stage: string, text: string): void {
@@ -253,6 +269,7 @@ class Tracer {
     const context = this.#context;
     const flags = context.destinationFlags[index];
     const nic = destinationNic(port, context.destinationNics[index], this.#packet);
+    if (port.policy.tracks && context.connection === 0) this.#track('egress');
     let reason = excluded;
     if (reason === DropReason.NONE && port.policy.hasEgressPolicy && (flags & DestinationFlag.MIRROR) === 0) {
       if (port.policy.vlanMode === VlanMode.TRUNK) reason = egressVlanVerdict(context, port.policy);

@@ -46,6 +46,14 @@ test('an ACL rule without direction holds in both, and protocol names become num
   ]);
 });
 
+test('an ACL rule names states of connections, and nothing else in their place', () => {
+  expect(properties('acl: [{ action: allow, direction: in, state: [new, established] }]')).toEqual([
+    { type: 'acl', rules: [{ action: 'allow', direction: 'in', state: ['new', 'established'] }] },
+  ]);
+  for (const state of ['[]', '[old]', 'new', '[new, new]'])
+    expect(() => properties(`acl: [{ action: allow, state: ${state} }]`)).toThrow(/state/);
+});
+
 test('both guards are one property, mirroring another', () => {
   expect(properties('dhcpGuard: true, mirror: source')).toEqual([
     { type: 'guard', dhcp: true, router: false },

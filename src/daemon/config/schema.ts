@@ -5,6 +5,7 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
 import { DEFAULT_CONNECTIONS, MAXIMUM_CAPACITY } from '../../connections/index.ts';
+import { CONNECTION_STATES } from '../../decide/index.ts';
 import { PROTOCOL_NAMES } from '../../net/index.ts';
 
 const NAME = /^(?!__)[A-Za-z0-9_][A-Za-z0-9_.:-]{0,62}$/;
@@ -114,6 +115,7 @@ const security = z
   );
 
 const protocolError = `must be one of ${PROTOCOL_NAMES.join(', ')}, or a protocol number from 0 to 255`;
+const stateError = `must be a list of one or more of ${CONNECTION_STATES.join(', ')}`;
 const aclRule = z.strictObject({
   direction: z
     .enum(['in', 'out', 'both'], { error: 'must be in, out or both' })
@@ -130,6 +132,13 @@ const aclRule = z.strictObject({
   protocol: z.union([z.enum(PROTOCOL_NAMES), z.int().min(0).max(255)], { error: protocolError }).optional(),
   localPort: integer(0, 65535).optional().describe("TCP, UDP or SCTP port on the port's side"),
   remotePort: integer(0, 65535).optional().describe('TCP, UDP or SCTP port on the other side'),
+  state: z
+    .array(z.enum(CONNECTION_STATES, { error: stateError }), { error: stateError })
+    .min(1, { error: stateError })
+    .max(CONNECTION_STATES.length, { error: stateError })
+    .refine((states) => new Set(states).size === states.length, { error: 'names a state twice' })
+    .optional()
+    .describe('what the packet is to its connection: one of these; then the packet is IP'),
 });
 
 const bindingError = 'must be an IP address or prefix, or a mapping with "ip" and "mac"';

@@ -56,7 +56,9 @@ class Filter implements DeciderExtension {
     this.#reasons = new RuleReasons(handle);
     this.#dropped = handle.counter('dropped');
     this.#excluded = handle.counter('excluded');
-    this.#list = handle.state.value('rules', new RuleList(configuration, handle, this.#reasons, null));
+    const list = new RuleList(configuration, handle, this.#reasons, null);
+    this.#list = handle.state.value('rules', list);
+    handle.trackConnections(list.table.tracks);
     this.#naming = handle.state.map('rules that name port');
   }
 
@@ -75,11 +77,17 @@ class Filter implements DeciderExtension {
   #apply(packet: PacketView, direction: 0 | 1, portId: number, decision: OutputDecision): void {
     const list = this.#list.get();
     const { table } = list;
+    // All packets are tracked as soon as one rule asks: an answer is known for one only when its question was seen.
+    const connection = table.tracks ? packet.connection : null;
     if (!table.judges[direction]) return;
     this.#naming.get(portId);
     const judge = this.#judge;
     judge.ask(table, packet, direction, portId, (reason) => decision.everyPacket(reason));
     const where = direction === Direction.IN ? 'in' : `out to port ${portId}`;
+    if (connection !== null) {
+      const { state } = connection;
+      decision.note(() => (state === null ? 'it belongs to no connection' : `its connection is ${state}`));
+    }
     for (const number of judge.matched) {
       const { name, action } = table.configuration.rules[number];
       decision.count(list.counters[number]);
@@ -109,7 +117,11 @@ class Filter implements DeciderExtension {
 
   /** A new list of rules, of which those that stay the same keep their counters. */
   replace(configuration: FilterConfiguration): void {
-    this.#list.set(new RuleList(configuration, this.#handle, this.#reasons, this.#list.get()));
+    const list = new RuleList(configuration, this.#handle, this.#reasons, this.#list.get());
+    // Packets are tracked before rules ask for it, and for as long as they do.
+    if (list.table.tracks) this.#handle.trackConnections(true);
+    this.#list.set(list);
+    if (!list.table.tracks) this.#handle.trackConnections(false);
   }
 
   status(): FilterStatus {

@@ -13,7 +13,7 @@ import {
   TransportShape,
 } from '../../net/index.ts';
 import type { Field, PacketView, PortsView } from '../../switch/index.ts';
-import { Fact } from './rule.ts';
+import { Fact, stateBit } from './rule.ts';
 import { Judgement, type RuleTable } from './rule-table.ts';
 
 type Ip = NonNullable<PacketView['ip']>;
@@ -59,6 +59,7 @@ export class Judge extends Judgement {
     const facts = table.factsOf(direction, portId);
     const { words } = this;
     if ((facts & Fact.VLAN) !== 0) words[FieldIndex.VLAN] = this.#vlanOf(packet);
+    if ((facts & Fact.STATE) !== 0) words[FieldIndex.CONNECTION] = stateBit(packet.connection?.state ?? null);
     const reason = this.#read(packet, facts, table.flags[direction]);
     if (reason !== null) {
       onlyThis(reason);

@@ -5,6 +5,7 @@
  *
  *     rule:  [ index of the next rule, number of the rule, tests ... ]     a 0 instead of the index ends the list
  *     test:  [ operation << 8 | field, count or mask, low, high | value, ... ]
+ *            [ ANY_BIT << 8 | field, mask, 0 ]                              one of the bits is set
  *
  * Walking a list tells which rules match, and which bits of the packet made it so: packets that agree in these are judged alike.
  * Neighbours: rule.ts says which shapes a rule can match, fields.ts of net/ holds the words tested, judge.ts fills them and asks.
@@ -30,6 +31,7 @@ export const NO_RULE = -1;
 const RANGE = 0;
 const RANGES = 1;
 const BITS = 2;
+const ANY_BIT = 3;
 
 const COUNT_ACTION = 2;
 const ACTIONS = { allow: 0, drop: 1, count: COUNT_ACTION } as const;
@@ -55,6 +57,8 @@ export class RuleTable {
   readonly needs: readonly [number, number];
   /** Whether judging is of any use, by direction: there is a rule, or the default is to drop. */
   readonly judges: readonly [boolean, boolean];
+  /** Whether any rule goes by connections. */
+  readonly tracks: boolean;
   /** TCP flags that rules look at, by direction. */
   readonly flags: readonly [number, number];
   readonly #actions: Uint8Array;
@@ -80,6 +84,7 @@ export class RuleTable {
       configuration.default === 'drop' || rules.some((rule) => applies(rule, Direction.IN)),
       configuration.default === 'drop' || rules.some((rule) => applies(rule, Direction.OUT)),
     ];
+    this.tracks = rules.some(({ state }) => state !== null);
     this.flags = [flagsOf(rules, Direction.IN), flagsOf(rules, Direction.OUT)];
     this.resolvePorts(portIds);
   }
@@ -198,6 +203,9 @@ function matches(code: Int32Array, words: Int32Array, looked: Int32Array, at: nu
       const high = code[test + 2];
       looked[field] |= settling(field, value, low, high);
       if (value < low || value > high) return false;
+    } else if (operation === ANY_BIT) {
+      // What made it so is marked with the packet's kind.
+      if ((value & code[test + 1]) === 0) return false;
     } else {
       const mask = code[test + 1];
       const differing = (value & mask) ^ code[test + 2];
@@ -285,6 +293,7 @@ function emitRule(rule: FilterRule, number: number, shape: number, code: number[
   // A shape with a transport implies the protocol, one with IP the EtherType.
   if (transportOf(shape) === TransportShape.PROTOCOL) emitRanges(rule.protocol, Field.PROTOCOL, code);
   if (!isIp(shape)) emitRanges(rule.etherType, Field.ETHER_TYPE, code);
+  if (rule.state !== null) code.push((ANY_BIT << 8) | Field.CONNECTION, rule.state, 0);
   if (rule.fragment === true) code.push((RANGE << 8) | Field.FRAGMENT, 1, 2);
   if (rule.fragment === false) code.push((RANGE << 8) | Field.FRAGMENT, 0, 0);
   emitRanges(rule.vlan, Field.VLAN, code);

@@ -14,7 +14,7 @@ import {
   shapesWith,
   TransportShape,
 } from '../../net/index.ts';
-import type { JsonValue } from '../../switch/index.ts';
+import { CONNECTION_STATES, type ConnectionStateName, type JsonValue } from '../../switch/index.ts';
 
 export type RuleAction = 'allow' | 'drop' | 'count';
 
@@ -51,6 +51,8 @@ export interface FilterRule {
   readonly tcpFlags: FlagTest | null;
   readonly fragment: boolean | null;
   readonly icmpType: readonly NumberRange[] | null;
+  /** States of connections, bits of {@link stateBit}. */
+  readonly state: number | null;
   /** The rule as it was written. */
   readonly given: { readonly [key: string]: JsonValue };
 }
@@ -60,6 +62,17 @@ export interface FilterConfiguration {
   readonly default: 'allow' | 'drop';
   readonly rules: readonly FilterRule[];
 }
+
+/** The bit of a state in a set of them; 0 for a packet that has none. */
+export function stateBit(state: ConnectionStateName | null): number {
+  return state === null ? 0 : 1 << CONNECTION_STATES.indexOf(state);
+}
+
+/** ICMPv6 types that belong to no connection: multicast listeners, router and neighbour discovery. */
+const APART: readonly NumberRange[] = [
+  { low: 130, high: 136 },
+  { low: 143, high: 143 },
+];
 
 /** Whether a number is in one of the ranges. */
 export function inRanges(ranges: readonly NumberRange[], value: number): boolean {
@@ -82,6 +95,7 @@ const SHAPING = [
   'destinationPort',
   'tcpFlags',
   'icmpType',
+  'state',
 ] as const satisfies readonly (keyof FilterRule)[];
 
 type ShapingField = (typeof SHAPING)[number];
@@ -115,6 +129,8 @@ function shapesOfField(rule: FilterRule, field: ShapingField): number {
       return rule.tcpFlags === null ? ALL_SHAPES : shapesWith(TransportShape.TCP);
     case 'icmpType':
       return rule.icmpType === null ? ALL_SHAPES : shapesWith(TransportShape.ICMP);
+    case 'state':
+      return rule.state === null ? ALL_SHAPES : IP_SHAPES;
   }
 }
 
@@ -151,6 +167,8 @@ export const Fact = {
   /** Which protocol such packets are of, or more. */
   TRANSPORT4: 512,
   TRANSPORT6: 1024,
+  /** The state of connections. */
+  STATE: 2048,
 } as const;
 
 /** @returns bits of {@link Fact} */
@@ -159,7 +177,7 @@ export function factsOf(rule: FilterRule): number {
   let facts = isGiven('vlan', Fact.VLAN) | isGiven('etherType', Fact.ETHER_TYPE) | isGiven('fragment', Fact.FRAGMENT);
   facts |= isGiven('sourceMac', Fact.MAC) | isGiven('destinationMac', Fact.MAC);
   facts |= isGiven('sourceIp', Fact.ADDRESSES) | isGiven('destinationIp', Fact.ADDRESSES);
-  facts |= isGiven('tcpFlags', Fact.TCP_FLAGS) | isGiven('icmpType', Fact.ICMP);
+  facts |= isGiven('tcpFlags', Fact.TCP_FLAGS) | isGiven('icmpType', Fact.ICMP) | isGiven('state', Fact.STATE);
   if (SHAPING.every((field) => field === 'etherType' || rule[field] === null)) return facts;
   const shapes = shapesOfRule(rule);
   for (const [all, network, transport] of [
@@ -181,5 +199,14 @@ export function contradiction(rule: FilterRule): readonly [string, string] | nul
       }
     }
   }
-  return null;
+  return stateContradiction(rule);
+}
+
+/** What has no connection, or an invalid one, is in no other state. */
+function stateContradiction({ state, fragment, icmpType, protocol }: FilterRule): readonly [string, string] | null {
+  if (state === null) return null;
+  if (fragment === true && (state & stateBit('invalid')) === 0) return ['fragment', 'state'];
+  const isV6 = protocol?.every(({ low, high }) => low === IpProtocol.ICMPV6 && high === low);
+  const isApart = isV6 && icmpType?.every(({ low, high }) => APART.some((one) => low >= one.low && high <= one.high));
+  return isApart === true ? ['icmpType', 'state'] : null;
 }

@@ -48,6 +48,13 @@ test.each([
   [{ ...rule, protocol: 'icmp', sourcePort: 1 }, 'can never match: sourcePort contradicts protocol'],
   [{ ...rule, etherType: 'arp', protocol: 'tcp' }, 'can never match: protocol contradicts etherType'],
   [{ ...rule, tcpFlags: 'syn', icmpType: 8 }, 'can never match: icmpType contradicts tcpFlags'],
+  [{ ...rule, state: 'new' }, 'state: must be a list of new, established, related, invalid'],
+  [{ ...rule, state: [] }, 'state: must name at least one of new, established, related, invalid'],
+  [{ ...rule, state: ['old'] }, 'state[0]: is no state; there are new, established, related, invalid'],
+  [{ ...rule, state: ['new', 'new'] }, 'state: names a state twice'],
+  [{ ...rule, etherType: 'arp', state: ['new'] }, 'can never match: state contradicts etherType'],
+  [{ ...rule, fragment: 'yes', state: ['new'] }, 'can never match: state contradicts fragment'],
+  [{ ...rule, protocol: 'icmpv6', icmpType: '133-136', state: ['new'] }, 'can never match: state contradicts icmpType'],
 ])('the mistake in rule %# is named with the rule and the key', (given, sentence) => {
   const issues = issuesOf({ rules: [given] });
   expect(issues).toHaveLength(1);

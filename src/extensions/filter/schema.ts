@@ -12,7 +12,15 @@ import {
   protocolNumber,
   unsignedNumber,
 } from '../../net/index.ts';
-import { contradiction, type FilterConfiguration, type FilterRule, type FlagTest, type NumberRange } from './rule.ts';
+import { CONNECTION_STATES } from '../../switch/index.ts';
+import {
+  contradiction,
+  type FilterConfiguration,
+  type FilterRule,
+  type FlagTest,
+  type NumberRange,
+  stateBit,
+} from './rule.ts';
 
 const MAXIMUM_RULES = 1024;
 const MAXIMUM_LIST = 64;
@@ -131,6 +139,14 @@ const ruleFields = {
     .transform((value) => value === true || value === 'yes')
     .optional(),
   icmpType: numbers('an ICMP type from 0 to 255 or a range', 255),
+  state: z
+    .array(z.enum(CONNECTION_STATES, { error: `is no state; there are ${CONNECTION_STATES.join(', ')}` }), {
+      error: `must be a list of ${CONNECTION_STATES.join(', ')}`,
+    })
+    .min(1, { error: `must name at least one of ${CONNECTION_STATES.join(', ')}` })
+    .refine((states) => new Set(states).size === states.length, { error: 'names a state twice' })
+    .transform((states) => states.reduce((bits, state) => bits | stateBit(state), 0))
+    .optional(),
 };
 
 const ruleSchema = z.strictObject(ruleFields, { error: 'must be a mapping with the keys of a rule' });
@@ -185,6 +201,7 @@ function readRule(given: unknown, index: number, issues: string[]): FilterRule |
     tcpFlags: fields.tcpFlags ?? null,
     fragment: fields.fragment ?? null,
     icmpType: fields.icmpType ?? null,
+    state: fields.state ?? null,
     given: JSON.parse(JSON.stringify(given)),
   };
   const clash = contradiction(rule);

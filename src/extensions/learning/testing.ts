@@ -5,6 +5,9 @@
  */
 import { expect } from 'vitest';
 import {
+  Action,
+  actionType,
+  Ct,
   Datapath,
   Drop,
   extract,
@@ -41,6 +44,14 @@ import {
 export interface Left {
   readonly port: number;
   readonly bytes: string;
+}
+
+/** Connections of a switch, and how those know them who run flows: KnownConnections of flow/testing/. */
+export interface Tracking {
+  readonly connections: unknown;
+  /** @returns the state of a packet that they go on with; 0 for one that comes up */
+  track(packet: Packet, zone: number): number;
+  list(): readonly string[];
 }
 
 interface Pending {
@@ -118,8 +129,10 @@ export class Carrier implements FlowRegistry {
   readonly #headers = new HeaderOffsets();
   readonly #sent: Left[] = [];
   readonly #datapath: Datapath;
+  readonly #tracking: Tracking | null;
 
-  constructor(clock: Clock, mtuBytes: (portId: number) => number, strict: boolean) {
+  constructor(clock: Clock, mtuBytes: (portId: number) => number, strict: boolean, tracking: Tracking | null) {
+    this.#tracking = tracking;
     this.strict = strict;
     this.#clock = clock;
     this.#mtuBytes = mtuBytes;
@@ -180,7 +193,8 @@ export class Carrier implements FlowRegistry {
     const key = this.#key;
     key.begin(number);
     if (extract(packet, key) !== 0 || !this.#isSound(packet, portId)) return null;
-    const slot = source.table.match(key.words);
+    const first = source.table.match(key.words);
+    const slot = first === -1 ? -1 : this.#trackedSlot(source, packet, first);
     if (slot === -1) return null;
     const isDeep = source.table.maskOf(slot).words[Word.IP] !== 0;
     if (isDeep) expect(this.strict).toBe(true);
@@ -197,15 +211,35 @@ export class Carrier implements FlowRegistry {
     this.#datapath.execute(packet, key, actions);
     // Whose time is up comes up.
     if (drops.of(Drop.TIME_EXCEEDED) !== before) return null;
+    for (const each of new Set([first, slot])) this.#count(source, each, packet.length);
+    this.carriedPackets += 1;
+    return [...this.#sent];
+  }
+
+  #count(source: FlowSource, slot: number, bytes: number): void {
     const all = this.#pending.get(source) ?? new Map<number, Pending>();
     this.#pending.set(source, all);
     const pending = all.get(slot) ?? { packets: 0, bytes: 0, usedMs: 0 };
     all.set(slot, pending);
     pending.packets += 1;
-    pending.bytes += packet.length;
+    pending.bytes += bytes;
     pending.usedMs = this.#clock.nowMs;
-    this.carriedPackets += 1;
-    return [...this.#sent];
+  }
+
+  /** The flow that packets of a flow fall to, if that has them tracked and looked up again; else that flow. @returns -1 for a packet that comes up */
+  #trackedSlot(source: FlowSource, packet: Packet, slot: number): number {
+    const actions = source.table.actionsOf(slot);
+    if (actions.length === 0 || actionType(actions[0]) !== Action.CT) return slot;
+    expect(source.beginsAnew).toBe(true);
+    const state = this.#tracking?.track(packet, actions[Ct.ZONE]) ?? 0;
+    if (state === 0) return -1;
+    const { words } = this.#key;
+    words[Word.CT] = (state << 24) | actions[Ct.ZONE];
+    words[Word.RECIRC_ID] = actions[actions.length - 1];
+    const found = source.table.match(words);
+    // A packet that has come so far counts where it was tracked, and comes in anew.
+    if (found === -1) this.#count(source, slot, packet.length);
+    return found;
   }
 
   /** Frames that are too long for a port come up, and so do those for a port that is not open. */
@@ -237,18 +271,24 @@ function leaving(port: number, packet: Packet): Left {
   return { port, bytes: `${Buffer.from(packet.frame()).toString('hex')}${meta} ${gsoType}` };
 }
 
+/** Makes what {@link Tracking} is of one switch, by its clock. */
+export type MakeTracking = (nowMs: () => number) => Tracking;
+
 /** A switch of the pair. */
 class Side {
   readonly clock = new Clock();
   readonly pool = new PacketPool({ packets: 64, bufferBytes: 4096, headroomBytes: 128 });
   readonly left: Left[] = [];
   readonly sw: VirtualSwitch;
+  readonly tracking: Tracking | null;
   /** What its extensions find beside it; others may be added before these are enabled. */
   readonly services: Record<string, unknown>;
 
-  constructor(services: Record<string, unknown>, options: Partial<SwitchOptions>) {
+  constructor(services: Record<string, unknown>, options: Partial<SwitchOptions>, track: MakeTracking | null) {
     this.services = services;
     const { clock } = this;
+    this.tracking = track === null ? null : track(() => clock.nowMs);
+    if (this.tracking !== null) services.connections = this.tracking.connections;
     const host = {
       nowMs: () => clock.nowMs,
       log: () => {},
@@ -289,11 +329,14 @@ export class Twins {
   carried = 0;
   dropped = 0;
 
-  /** @param strict the carrier looks at headers closely */
-  constructor(options: Partial<SwitchOptions> = {}, strict = true) {
-    this.plain = new Side({}, options);
-    this.quick = new Side({}, options);
-    this.carrier = new Carrier(this.quick.clock, (portId) => this.#mtuOf(portId), strict);
+  /**
+   * @param strict the carrier looks at headers closely
+   * @param track left out, nobody tracks packets but the switches themselves
+   */
+  constructor(options: Partial<SwitchOptions> = {}, strict = true, track: MakeTracking | null = null) {
+    this.plain = new Side({}, options, track);
+    this.quick = new Side({}, options, track);
+    this.carrier = new Carrier(this.quick.clock, (portId) => this.#mtuOf(portId), strict, this.quick.tracking);
     this.quick.services.flows = this.carrier;
   }
 
@@ -413,5 +456,6 @@ export class Twins {
       filter: sw.extensions().some((one) => one.name === 'filter') ? sw.extensionStatus('filter') : null,
     });
     expect(view(this.quick.sw)).toEqual(view(this.plain.sw));
+    expect(this.quick.tracking?.list()).toEqual(this.plain.tracking?.list());
   }
 }

@@ -2,6 +2,8 @@
 import { expect, test, vi } from 'vitest';
 import { RandomState, randomDecider } from '../../decide/testing/random-decider.ts';
 import { ethernet, fuzzRounds, ipv4, tcp, udp } from '../../flow/testing/frames.ts';
+import { ACK, SYN, segment } from '../../flow/testing/talk.ts';
+import { KnownConnections } from '../../flow/testing/tracking.ts';
 import { newCounters, toPortId } from '../../net/index.ts';
 import { type FrameKind, hostileFrame, randomFrame, randomKind } from '../../offload/testing/frames.ts';
 import { RandomSource, runSeed } from '../../offload/testing/random.ts';
@@ -21,7 +23,7 @@ const frame = (source: string, port = 80) =>
 
 /** A datapath with ports 1 to 4, which have these numbers in it and in the switch. */
 class Bridge {
-  readonly pair = new Twins();
+  readonly pair = new Twins({}, true, (nowMs) => new KnownConnections(nowMs));
 
   constructor(...filters: ExtensionFactory[]) {
     const { pair } = this;
@@ -102,6 +104,29 @@ const wall = (): ExtensionFactory =>
       };
     },
   });
+
+test('rules of a port that go by connections: megaflows carry what is established, and count it', () => {
+  const bridge = new Bridge();
+  const { pair } = bridge;
+  for (const [from, to] of [
+    [1, 2],
+    [2, 1],
+  ])
+    bridge.flow(`recirc_id(0),ct_state(-trk),in_port(${from}),eth(),eth_type(0x0800),ipv4()`, String(to));
+  const known = { direction: 'out', action: 'allow', state: ['established', 'related'] };
+  bridge.set(1, { type: 'acl', rules: [known, { direction: 'out', action: 'deny', remoteIp: '0.0.0.0/0' }] });
+  expect(pair.send(2, segment(2, 1, SYN, [4000, 80]))).toEqual([]);
+  expect(pair.send(1, segment(1, 2, SYN, [4000, 80]))).toEqual([2]);
+  expect(pair.send(2, segment(2, 1, SYN | ACK, [80, 4000]))).toEqual([1]);
+  const before = pair.carried;
+  for (let i = 0; i < 4; i += 1) {
+    expect(pair.send(1, segment(1, 2, ACK, [4000, 80]))).toEqual([2]);
+    expect(pair.send(2, segment(2, 1, ACK, [80, 4000]))).toEqual([1]);
+  }
+  expect(pair.carried - before).toBeGreaterThanOrEqual(6);
+  expect(pair.send(2, segment(2, 1, SYN, [4000, 81]))).toEqual([]);
+  bridge.compare();
+});
 
 test('where nothing looks, megaflows are offered at the put, and else as decisions', () => {
   const bridge = new Bridge();

@@ -164,6 +164,9 @@ class CarriedMegaflows {
   #match(): number {
     const key = this.#key;
     key.set(this.carried.present);
+    // That the switch has tracked it for rules of its own is nothing to Open vSwitch.
+    key[Word.RECIRC_ID] = 0;
+    key.fill(0, Word.CT, Word.L2);
     key[Word.IN_PORT] = this.#numbers.of(this.carried.presentPort);
     return this.#own.table.match(key);
   }

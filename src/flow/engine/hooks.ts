@@ -21,6 +21,12 @@ export interface FlowHooks {
    */
   readonly outputIgnoresKey?: boolean;
 
+  /**
+   * What is known of the connection of a packet that comes in, as the key has it in its first connection word; 0 for nothing. Left out, nothing is known of any. Whoever asks for `glance`
+   * does so only for packets of which nothing is known.
+   */
+  connectionOf?(packet: Packet): number;
+
   /** Whether a packet of a flow is through when it has been sent: nothing is to be told of it. Asked for what `glance` of the datapath tells; left out, it is. */
   isPlain?(slot: number): boolean;
 

@@ -4,7 +4,7 @@
  * interface-changes.ts is what is changed for them.
  */
 import { type PuntRecord, withRouteClient } from '../../host/index.ts';
-import type { Batch, InterfaceIndex, Packet, PortId } from '../../net/index.ts';
+import { Batch, type InterfaceIndex, type Packet, type PortId } from '../../net/index.ts';
 import { type KeeperHost, type KeptPort, messageOf } from '../contract.ts';
 import { transientHolder } from '../left/kept.ts';
 import type { Takeover } from '../left/takeover.ts';
@@ -33,6 +33,8 @@ export class KeptPorts implements Iterable<PortPrograms> {
   readonly #ports = new Map<PortId, PortPrograms>();
   readonly #upkeep: PortUpkeep;
   readonly #shares: PuntShares;
+  /** Used for one packet at a time. */
+  readonly #anew = new Batch();
 
   constructor(host: KeeperHost, takeover: Takeover, puntPath: PuntPath, tables: TableSet) {
     this.#host = host;
@@ -263,7 +265,10 @@ export class KeptPorts implements Iterable<PortPrograms> {
   #resumed(one: PortPrograms, packet: Packet, record: PuntRecord): void {
     const { source } = one;
     const beganMs = performance.now();
-    if (source?.source.resume === undefined) {
+    if (source?.source.beginsAnew === true) {
+      this.#anew.push(packet);
+      one.port.receive(this.#anew);
+    } else if (source?.source.resume === undefined) {
       packet.release();
       this.lost(one.ifindex, 1);
     } else source.source.resume(packet, one.port.id, record);

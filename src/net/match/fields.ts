@@ -25,9 +25,11 @@ export const Field = {
   /** One of Fragment. */
   FRAGMENT: 18,
   ICMP_TYPE: 19,
+  /** Nothing that a packet's bytes tell: whoever knows its connection fills it in. */
+  CONNECTION: 20,
 } as const;
 
-const FIELD_COUNT = 20;
+const FIELD_COUNT = 21;
 
 /** What lies below the transport: which words mean something. */
 export const NetworkShape = {

@@ -2,6 +2,7 @@
  * Port and switch properties: the policies that a switch administrator sets. Plain data, checked by property-check.ts and
  * compiled for the core by policies/.
  */
+import type { ConnectionStateName } from '../../decide/index.ts';
 
 /** Plain JSON. */
 export type JsonValue = null | boolean | number | string | readonly JsonValue[] | { readonly [key: string]: JsonValue };
@@ -104,6 +105,8 @@ export interface AclRule {
   /** TCP, UDP or SCTP port. A port in a rule never matches a fragment that carries no ports. */
   readonly localPort?: number;
   readonly remotePort?: number;
+  /** States of connections, each once, at least one: the packet is IP, and to its connection one of these. */
+  readonly state?: readonly ConnectionStateName[];
 }
 
 /** Access control of a port. No rule matches: the packet passes. */

@@ -2,6 +2,7 @@
  * Properties from outside are checked here, field by field, before anything else sees them. Every complaint names the field
  * and what it should be.
  */
+import { CONNECTION_STATES, type ConnectionStateName } from '../../decide/index.ts';
 import { formatMac, parseMacInto } from '../../net/index.ts';
 import { SwitchError } from '../errors.ts';
 import type {
@@ -259,6 +260,7 @@ function readAclRule(value: unknown, index: number): AclRule {
   const protocol = reader.get('protocol') === undefined ? undefined : reader.integer('protocol', 0, 255);
   const localPort = reader.get('localPort') === undefined ? undefined : reader.integer('localPort', 0, 65_535);
   const remotePort = reader.get('remotePort') === undefined ? undefined : reader.integer('remotePort', 0, 65_535);
+  const state = reader.get('state') === undefined ? undefined : readStates(reader);
   const rule: AclRule = {
     direction: reader.choice('direction', ['in', 'out']),
     action: reader.choice('action', ['allow', 'deny', 'meter']),
@@ -270,9 +272,21 @@ function readAclRule(value: unknown, index: number): AclRule {
     ...(protocol === undefined ? {} : { protocol }),
     ...(localPort === undefined ? {} : { localPort }),
     ...(remotePort === undefined ? {} : { remotePort }),
+    ...(state === undefined ? {} : { state }),
   };
   reader.done();
   return rule;
+}
+
+function readStates(reader: Reader): ConnectionStateName[] {
+  const states = reader.list('state', CONNECTION_STATES.length).map((value, index) => {
+    const found = CONNECTION_STATES.find((state) => state === value);
+    if (found === undefined) throw bad(reader.at(`state[${index}]`), `one of ${CONNECTION_STATES.join(', ')}`);
+    return found;
+  });
+  if (states.length === 0 || new Set(states).size !== states.length)
+    throw bad(reader.at('state'), `a list of one or more of ${CONNECTION_STATES.join(', ')}, each once`);
+  return states;
 }
 
 /** A copy of a value that is plain JSON. */

@@ -4,8 +4,9 @@
  * the decisions that it makes itself. Packets that come through the switch are judged there as ever, so that each is counted once; those like them are decided about here meanwhile.
  * One table has all ports, as programs send only to ports of their own table. Neighbours: ../policies/port-policies.ts; forwarding.ts and carried-flows.ts offer such a table.
  */
-import { DecisionError, type PlacedDecider, portNumber } from '../../decide/index.ts';
+import { DecisionError, type PlacedDecider, portNumber, TRACKED_RECIRCULATION } from '../../decide/index.ts';
 import {
+  CtState,
   Extraction,
   extract,
   FlowKey,
@@ -65,6 +66,7 @@ export class CarriedDecisions implements ForwardedPackets {
   /** Deciders that stand by themselves, as they are asked here. */
   readonly #standing = new WeakMap<StackedDecider, StackedDecider>();
   #stopWatching: (() => void) | null = null;
+  #wasTracking = false;
 
   /** Offers them from now on. */
   constructor(options: CarriedDecisionsOptions) {
@@ -72,9 +74,16 @@ export class CarriedDecisions implements ForwardedPackets {
     this.decided = options.decided;
     this.#present = options.present ?? new Uint32Array(KEY_WORDS);
     this.#ask();
+    const source = this.decided.source(options.offer.name);
+    const carried = options.offer.carried ?? source.carried;
     this.#registration = options.registry.register({
-      ...this.decided.source(options.offer.name),
+      ...source,
       ...options.offer,
+      beginsAnew: true,
+      carried: (slot, packets, bytes) => {
+        // Where packets are only tracked they count by the flow that they fall to next, or come up and are counted here.
+        if (this.decided.flows.recordOf(slot)?.tracks !== true) carried?.(slot, packets, bytes);
+      },
       isOpen: (portId) => options.handle.shortcuts.isOpen(portId),
       ...(options.recalls ? { recall: (flow) => this.#recall(flow) } : {}),
     });
@@ -91,6 +100,10 @@ export class CarriedDecisions implements ForwardedPackets {
     const { handle, forwarder } = this.#options;
     this.#open.clear();
     this.#refused.fill(0);
+    const isTracking = handle.shortcuts.isTracking();
+    // What was decided of packets whose connection is not known holds only as long as nobody tracks them.
+    if (isTracking !== this.#wasTracking) this.decided.flows.flush();
+    this.#wasTracking = isTracking;
     const { standing, below } = handle.shortcuts.decidersOfCarried();
     // From the top of the stack.
     this.decided.decideBy([...standing.map((each) => this.#asStanding(each)), ...below, forwarder]);
@@ -137,7 +150,7 @@ export class CarriedDecisions implements ForwardedPackets {
 
   /** A packet has come through the switch: those like it need not. */
   saw(packet: Packet): void {
-    const { table } = this.decided.flows;
+    const { flows } = this.decided;
     const context = contextOf(packet);
     const { sourcePortId } = context;
     // What an extension made or changed says nothing about what comes from a NIC; below is an 802.3 length, which may lie.
@@ -145,8 +158,20 @@ export class CarriedDecisions implements ForwardedPackets {
     if ((context.flags & ~ContextFlag.REPORTED) !== ContextFlag.SOURCE_SET || !this.isCarried(sourcePortId)) return;
     const key = this.#key;
     key.begin(portNumber(sourcePortId, 0));
-    if (extract(packet, key) !== Extraction.DONE || table.match(key.words) !== -1) return;
-    this.decide(key.words, null);
+    if (extract(packet, key) !== Extraction.DONE) return;
+    let slot = flows.table.match(key.words);
+    if (slot === -1) slot = this.decide(key.words, null);
+    if (slot !== -1 && flows.recordOf(slot)?.tracks === true) this.#sawTracked(packet);
+  }
+
+  /** Packets like this one are tracked first. Only those of established connections are looked up again then: all others come up. */
+  #sawTracked(packet: Packet): void {
+    const { words } = this.#key;
+    const connection = this.#options.handle.shortcuts.connectionOf(packet);
+    if (((connection >>> 24) & CtState.ESTABLISHED) === 0) return;
+    words[Word.CT] = connection;
+    words[Word.RECIRC_ID] = TRACKED_RECIRCULATION;
+    if (this.decided.flows.table.match(words) === -1) this.decide(words, null);
   }
 
   /** Whether packets of a port may be carried elsewhere. */
@@ -172,11 +197,12 @@ export class CarriedDecisions implements ForwardedPackets {
    * Decide about packets with a key, whose input port is the switch's.
    * @param within keep it only when no more is looked at than this; null: in any case
    * @param ranTo where such packets went before a restart, when that is why; else null
+   * @returns the slot of the flow; -1 when none is kept
    */
-  decide(key: Uint32Array, within: Uint32Array | null, ranTo: readonly PortId[] | null = null): void {
+  decide(key: Uint32Array, within: Uint32Array | null, ranTo: readonly PortId[] | null = null): number {
     const { handle, offer, asking, kept } = this.#options;
     const place = within === null ? this.#refusedPlace(key) : -1;
-    if (place !== -1 && this.#refused[place & (REFUSED - 1)] === place) return;
+    if (place !== -1 && this.#refused[place & (REFUSED - 1)] === place) return -1;
     if (key !== this.#present) this.#present.set(key);
     let slot = -1;
     asking?.();
@@ -188,6 +214,7 @@ export class CarriedDecisions implements ForwardedPackets {
     }
     if (slot !== -1) kept?.(slot);
     else if (place !== -1) this.#refused[place & (REFUSED - 1)] = place;
+    return slot;
   }
 
   /** A number that stands for a key among those that were not kept lately. Two that share it wait for each other, and no longer than that. */

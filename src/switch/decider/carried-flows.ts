@@ -107,7 +107,12 @@ export class CarriedFlows {
 
   #begin(): void {
     const { handle, own, ports, registry, forwarder, forwarding, asking, kept } = this.#options;
-    const decided = new StackedFlows(handle, ports, () => forwarding);
+    const decided = new StackedFlows(
+      handle,
+      ports,
+      () => forwarding,
+      () => handle.shortcuts.isTracking(),
+    );
     const { returnsWith } = own;
     const hasPort = (portId: PortId) => own.numberOf(portId) !== -1;
     const decisions = new CarriedDecisions({
@@ -181,7 +186,8 @@ export class CarriedFlows {
     if (decisions === undefined || mask[Word.IN_PORT] !== 0xffff_ffff || mask[Word.RECIRC_ID] !== 0xffff_ffff) return;
     const key = this.present;
     own.table.readKey(slot, key);
-    if (key[Word.RECIRC_ID] !== 0) return;
+    // What rests on a connection waits for a packet whose connection is known.
+    if (key[Word.RECIRC_ID] !== 0 || key[Word.CT] !== 0) return;
     const portId = own.portIdOf(inPortOf(key));
     if (portId === -1 || !decisions.isCarried(portId)) return;
     key[Word.IN_PORT] = portNumber(portId, 0);

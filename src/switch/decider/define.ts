@@ -44,6 +44,11 @@ export interface DeciderHandle {
    * to these. Looks at the id of the tag, and rests on the policies of all ports.
    */
   leavesBy(packet: PacketView, portId: number): boolean;
+  /**
+   * Have the connections of all IP packets of the switch tracked, or no longer: `packet.connection` says what is known then. Connections are kept when the packet that begins one
+   * goes out. To be said before decisions read it; it ends with the extension.
+   */
+  trackConnections(isWanted: boolean): void;
   /** A counter for decisions to move, shown with the extension; the same name gives the same counter. */
   counter(name: string): FlowCounter;
   /** A counter that is not shown, as for one of many rules. Call {@link settle} before reading such. */

@@ -1,6 +1,6 @@
 /** What a trace says of a decision: what was looked at, by whom, what it rests on, what extensions say themselves, and where the packet goes. */
 import { type DecisionRecord, nicIn, type PortNumber, portIn, portNumber } from '../../decide/index.ts';
-import { Datapath, type DatapathOptions, Extraction, extract, FlowKey, formatActions } from '../../flow/index.ts';
+import { Datapath, type DatapathOptions, Extraction, extract, FlowKey, formatActions, Word } from '../../flow/index.ts';
 import type { Packet, PortId } from '../../net/index.ts';
 import { DropReason } from '../drop-reason.ts';
 import type { ExplainedCopy, ExplainedDestination, Explanation, StandardPolicies } from '../extension.ts';
@@ -35,6 +35,7 @@ export function explainForwarding(
   if (context.verdict !== DropReason.NONE) return { lines: [], drop: context.verdict };
   const key = new FlowKey();
   key.begin(portNumber(context.sourcePortId, context.sourceNicIndex));
+  key.words[Word.CT] = context.connection;
   if (extract(packet, key) !== Extraction.DONE) return { lines: ['its headers make no key'] };
   const record = decided.flows.trace(key.words, () => packet.frame());
   const lines = describeDecision(record);

@@ -20,6 +20,7 @@ import { ContextFlag, contextOf, type ForwardingContext } from '../path/context.
 import type { DeciderExtension, DeciderHandle } from './define.ts';
 import { describeDecision } from './explain.ts';
 import { DeciderPlace } from './placed.ts';
+import { connectionOf } from './stacked-flows.ts';
 import { Turns } from './turns.ts';
 
 const BUFFERS = { packets: 256, bufferBytes: 2304, largePackets: 16, largeBufferBytes: 66_048, clones: 64 };
@@ -102,6 +103,7 @@ export class FilteringDecider implements Extension {
       clones: new ClonePool(BUFFERS.clones),
       hooks: {
         outputIgnoresKey: true,
+        connectionOf,
         output: (packet) => {
           this.#work.result = packet;
           // The list has a reference of its own to the packet itself.
@@ -196,7 +198,7 @@ export class FilteringDecider implements Extension {
   /** A packet passes as it is, or goes through the datapath. @param place in its list; @param number where it came from */
   #enter(packet: Packet, place: number, number: PortNumber, nowMs: number): void {
     const work = this.#work;
-    if (this.#datapath.glance(packet, number) === 1) {
+    if (contextOf(packet).connection === 0 && this.#datapath.glance(packet, number) === 1) {
       this.#datapath.take(packet, nowMs);
       this.#datapath.took(1);
       work.results[place] = packet;
@@ -279,8 +281,10 @@ export class FilteringDecider implements Extension {
   /** What is decided about a packet that is to leave through a port. */
   #recordOfOutput(packet: Packet, source: PortNumber, portId: PortId, nowMs: number): KeptDecision | null {
     const { table } = this.#outputs;
-    let decided: number | Int32Array = this.#recentOutputs.find(packet, source, portId);
-    if (decided === -1) decided = this.#lookUpOutput(packet, source, portId);
+    // Those that came lately are known by their bytes, which do not tell of connections.
+    const isPlain = contextOf(packet).connection === 0;
+    let decided: number | Int32Array = isPlain ? this.#recentOutputs.find(packet, source, portId) : -1;
+    if (decided === -1) decided = this.#lookUpOutput(packet, source, portId, isPlain);
     if (typeof decided !== 'number') return this.#outputs.onlyRecord;
     if (decided === -1) return null;
     table.count(decided, packet.length, 0, nowMs);
@@ -288,14 +292,15 @@ export class FilteringDecider implements Extension {
   }
 
   /** @returns the slot of its flow; -1 for one whose headers make no key; or what is decided about it alone */
-  #lookUpOutput(packet: Packet, source: PortNumber, portId: PortId): number | Int32Array {
+  #lookUpOutput(packet: Packet, source: PortNumber, portId: PortId, isPlain: boolean): number | Int32Array {
     const key = this.#key;
     key.begin(source);
     key.words[Word.RECIRC_ID] = portId;
+    key.words[Word.CT] = connectionOf(packet);
     if (extract(packet, key) !== Extraction.DONE) return -1;
     const found = this.#outputs.table.lookup(key);
     if (found !== -1) {
-      this.#recentOutputs.remember(found);
+      if (isPlain) this.#recentOutputs.remember(found);
       return found;
     }
     this.#outputPort = portId;
@@ -312,6 +317,7 @@ export class FilteringDecider implements Extension {
     for (const portId of places) {
       const key = new FlowKey();
       key.begin(sourceOf(context));
+      key.words[Word.CT] = context.connection;
       if (isUp) key.words[Word.RECIRC_ID] = portId;
       if (extract(packet, key) !== Extraction.DONE) return { lines: ['its headers make no key'] };
       this.#outputPort = portId;

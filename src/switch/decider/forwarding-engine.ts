@@ -7,7 +7,7 @@ import { Datapath, Drop } from '../../flow/index.ts';
 import { ClonePool, PacketPool, type PortId } from '../../net/index.ts';
 import type { DropReasonCode } from '../drop-reason.ts';
 import type { FlowForwarding } from '../path/flow-forwarding.ts';
-import type { StackedFlows } from './stacked-flows.ts';
+import { connectionOf, type StackedFlows } from './stacked-flows.ts';
 
 const BUFFERS = { packets: 1024, bufferBytes: 2304, largePackets: 32, largeBufferBytes: 66_048, clones: 1024 };
 
@@ -46,6 +46,7 @@ export class ForwardingEngine {
       ...(secret === undefined ? {} : { hashSeed: [secret.low, secret.high] }),
       hooks: {
         outputIgnoresKey: true,
+        connectionOf,
         isPlain: (slot) => !flows.hasExcluded(slot),
         output: (packet, port) => {
           const number = asPortNumber(port);

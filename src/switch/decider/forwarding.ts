@@ -65,7 +65,8 @@ export class ForwardingDecider implements Extension {
       dropPort: (drop) => this.#engine.dropPort(drop),
       describe: (name) => `What ${handle.name} decided could not be done: ${name}.`,
     });
-    this.#decided = this.#newFlows();
+    // Elsewhere nobody has tracked packets before.
+    this.#decided = this.#newFlows(() => this.#carried !== null && handle.shortcuts.isTracking());
     this.#shared = this.#run(this.#decided);
     this.#engine = this.#shared;
     this.#turns = new Turns(handle, (nowMs) => {
@@ -75,8 +76,8 @@ export class ForwardingDecider implements Extension {
     });
   }
 
-  #newFlows(): StackedFlows {
-    return new StackedFlows(this.#handle, this.#place.ports, () => this.#forwarding);
+  #newFlows(tracks?: () => boolean): StackedFlows {
+    return new StackedFlows(this.#handle, this.#place.ports, () => this.#forwarding, tracks);
   }
 
   #run(decided: StackedFlows, like?: ForwardingEngine): ForwardingEngine {

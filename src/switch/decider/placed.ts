@@ -70,6 +70,7 @@ export class DeciderPlace implements StackedDecider {
       portIds: () => new Map(Array.from(this.#names, ([portId, name]) => [name, portId])),
       vlanOf: (packet) => handle.shortcuts.domains.vlanOf(packet),
       leavesBy: (packet, portId) => handle.shortcuts.domains.leavesBy(packet, portId),
+      trackConnections: (isWanted) => handle.shortcuts.trackConnections(isWanted),
       counter: (name) => this.#counter(name),
       tally: (name) => new FlowCounter(name, () => {}),
       settle: () => this.settle(),

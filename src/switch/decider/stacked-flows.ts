@@ -15,10 +15,11 @@ import {
   portNumber,
 } from '../../decide/index.ts';
 import { Drop, type FlowSource, outcomeOf } from '../../flow/index.ts';
-import type { PortId } from '../../net/index.ts';
+import type { Packet, PortId } from '../../net/index.ts';
 import type { JsonValue } from '../control/properties.ts';
 import { DropReason, type DropReasonCode } from '../drop-reason.ts';
 import type { ExtensionHandle } from '../extension.ts';
+import { contextOf } from '../path/context.ts';
 import type { FlowForwarding } from '../path/flow-forwarding.ts';
 import type { StackedDecider } from './placed.ts';
 
@@ -34,8 +35,11 @@ export class StackedFlows {
   #deciders: readonly StackedDecider[] = [];
   #placed: readonly PlacedDecider[] = [];
 
-  /** @param forwarding counts what was carried */
-  constructor(handle: ExtensionHandle, ports: ObservedPorts, forwarding: () => FlowForwarding) {
+  /**
+   * @param forwarding counts what was carried
+   * @param tracks of flows that run elsewhere: whether packets are tracked there for decisions that go by connections
+   */
+  constructor(handle: ExtensionHandle, ports: ObservedPorts, forwarding: () => FlowForwarding, tracks?: () => boolean) {
     this.#handle = handle;
     this.ports = ports;
     this.#forwarding = forwarding;
@@ -44,6 +48,7 @@ export class StackedFlows {
       deciders: () => this.#placed,
       nowMs: () => handle.host.nowMs(),
       newPerSecond: NEW_PER_SECOND,
+      ...(tracks === undefined ? {} : { tracks }),
     });
   }
 
@@ -141,6 +146,11 @@ export class StackedFlows {
   get names(): string[] {
     return this.#placed.map(({ name }) => name);
   }
+}
+
+/** What the switch knows of the connection of a packet, for the key of its flow. */
+export function connectionOf(packet: Packet): number {
+  return packet.attachment === null ? 0 : contextOf(packet).connection;
 }
 
 function isSame(some: readonly StackedDecider[], others: readonly StackedDecider[]): boolean {

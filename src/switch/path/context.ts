@@ -97,6 +97,8 @@ export class ForwardingContext {
   payloadOffset = 14;
   /** What the standard policies of the source port say: a DropReason, NONE to pass. */
   verdict = 0;
+  /** What is known of its connection, as in the key of a flow (connectionWord of decide/); 0 while it was not tracked. */
+  connection = 0;
 
   numDestinations = 0;
   numAvailable = FIRST_DESTINATIONS;
@@ -253,6 +255,7 @@ export class ContextPool {
     context.priority = 0;
     context.tagTci = -1;
     context.verdict = 0;
+    context.connection = 0;
     context.numDestinations = 0;
     context.numAvailable = context.destinationPorts.length;
     context.sourcePort = null;

@@ -25,6 +25,7 @@ import { ingressFrom } from './ingress.ts';
 import { Keeping } from './keeping.ts';
 import { MacTable } from './mac-table.ts';
 import type { RefusedFrames } from './refused.ts';
+import { type PacketConnections, packetConnections } from './tracking.ts';
 
 /** What the core is told when it is made; see SwitchOptions. */
 export interface DatapathOptions {
@@ -73,6 +74,10 @@ export class SwitchCore {
   anyTeam = false;
   monitorPorts: Port[] = [];
   anyExternal = false;
+  /** Extensions have all packets tracked; ports that want it for theirs say so in their policies. */
+  tracksAll = false;
+  #chain: readonly Slot[] = [];
+  #connections: PacketConnections | null = null;
 
   /** Traffic is let in. */
   active = false;
@@ -137,6 +142,25 @@ export class SwitchCore {
   get policies(): PortPolicies {
     this.#policies ??= new PortPolicies(this);
     return this.#policies;
+  }
+
+  /** The connections of packets. */
+  get connections(): PacketConnections {
+    this.#connections ??= packetConnections(this.host);
+    return this.#connections;
+  }
+
+  /** Whether packets of some port, or all, are tracked. */
+  get tracks(): boolean {
+    return this.tracksAll || this.ports.some((port) => port?.policy.tracks === true);
+  }
+
+  /** Extensions may have changed their minds about whether packets are tracked. */
+  refreshTracking(): void {
+    const tracksAll = this.#chain.some(({ tracks }) => tracks);
+    if (tracksAll === this.tracksAll) return;
+    this.tracksAll = tracksAll;
+    this.pathChanged();
   }
 
   /** Counters of deciders or rules are about to be read: what was counted elsewhere is brought. */
@@ -211,6 +235,9 @@ export class SwitchCore {
         judgeSource(context, packet, policy, nic, this.privateVlans);
         this.host.log('info', `port ${port.name} belongs to ${policy.macs.list(nic)[0]}, which sent first`);
       }
+      // A packet with the address of another is not to move that one's connections.
+      if ((this.tracksAll || policy.tracks) && context.verdict === DropReason.NONE)
+        this.connections.track(packet, context);
       packets[kept] = packet;
       kept += 1;
     }
@@ -266,6 +293,7 @@ export class SwitchCore {
         completePackets(this, done);
         done.count = 0;
       }
+      this.#connections?.settle();
     }
     this.depth -= 1;
     if (this.depth === 0 && this.waiters !== null) this.waiters();
@@ -377,6 +405,8 @@ export class SwitchCore {
 
   /** Recompute the arrays that hot code walks, from all flowing slots in order from the top. */
   setChain(slots: readonly Slot[]): void {
+    this.#chain = slots;
+    this.tracksAll = slots.some(({ tracks }) => tracks);
     const along = slotsDecidedAlong(slots);
     this.decidedAlong = along.map((slot) => stackedDecider(this, slot));
     this.ingressSlots = slots.filter((slot) => slot.hasIngress && !slot.forwarding && !along.includes(slot));

@@ -16,6 +16,7 @@ import { addDestinationTo, hasDestination } from './destinations.ts';
 import { refusePromise } from './guard.ts';
 import { spareFull } from './keeping.ts';
 import { forwardNatively } from './native-forwarding.ts';
+import { BEGINS } from './tracking.ts';
 import { hashBatch } from './verify.ts';
 
 /** Turn packets around: from here on their destinations are final. DESTINATION_GROUP from below forwarding ends here. */
@@ -81,6 +82,7 @@ function addMirrors(core: SwitchCore, context: ForwardingContext): void {
 
 /** What lies above forwarding: the built-in egress policy, then the extensions. */
 export function egressAboveForwarding(core: SwitchCore, batch: Batch, flags: number): void {
+  if (core.tracksAll) trackOriginated(core, batch);
   if (core.anyEgressPolicy) applyEgressPolicy(core, batch);
   egressFrom(core, 0, batch, flags);
 }
@@ -147,6 +149,15 @@ function excludeUnsent(core: SwitchCore, context: ForwardingContext, index: numb
   port.transmitDropped += 1;
 }
 
+/** What did not come from a NIC, or has changed on its way, is tracked as it is now. */
+function trackOriginated(core: SwitchCore, batch: Batch): void {
+  for (let i = 0; i < batch.count; i += 1) {
+    const packet = batch.packets[i];
+    const context = packet.attachment as ForwardingContext;
+    if (context.connection === 0) core.connections.track(packet, context);
+  }
+}
+
 function applyEgressPolicy(core: SwitchCore, batch: Batch): void {
   const packets = batch.packets;
   const ports = core.ports;
@@ -157,6 +168,7 @@ function applyEgressPolicy(core: SwitchCore, batch: Batch): void {
       const port = ports[context.destinationPorts[d]];
       if (!port?.policy.hasEgressPolicy) continue;
       if ((context.destinationFlags[d] & (DestinationFlag.EXCLUDED | DestinationFlag.MIRROR)) !== 0) continue;
+      if (port.policy.tracks && context.connection === 0) core.connections.track(packet, context);
       let reason: number = DropReason.NONE;
       if (port.policy.vlanMode === VlanMode.TRUNK) reason = egressVlanVerdict(context, port.policy);
       if (reason === DropReason.NONE) reason = egressPolicyVerdict(packet, port.policy, core.nowMs, true);
@@ -181,6 +193,19 @@ export function isTooLong(packet: Packet, nic: Nic): boolean {
   return nic.mtuBytes !== 0 && exceedsMtu(packet, nic.mtuBytes);
 }
 
+/** The connection that a packet begins is kept, if the packet leaves. Without room for it no copy does. */
+function keepConnection(core: SwitchCore, packet: Packet, context: ForwardingContext): void {
+  let leaves = false;
+  for (let d = 0; d < context.numDestinations; d += 1)
+    if ((context.destinationFlags[d] & (DestinationFlag.EXCLUDED | DestinationFlag.MIRROR)) === 0) leaves = true;
+  if (!leaves || core.connections.keep(packet, context)) return;
+  for (let d = 0; d < context.numDestinations; d += 1) {
+    const port = core.ports[context.destinationPorts[d]];
+    const isLeft = (context.destinationFlags[d] & (DestinationFlag.EXCLUDED | DestinationFlag.MIRROR)) === 0;
+    if (port && isLeft) excludeCopy(core, context, d, port, DropReason.CONNECTIONS_FULL);
+  }
+}
+
 /** Hand every copy to its NIC; the packets are done then. */
 function deliver(core: SwitchCore, batch: Batch): void {
   const packets = batch.packets;
@@ -193,6 +218,7 @@ function deliver(core: SwitchCore, batch: Batch): void {
     const destinations = context.numDestinations;
     context.holder = 0;
     context.egressTop = -1;
+    if ((context.connection & BEGINS) !== 0) keepConnection(core, packet, context);
     let copies = 0;
     for (let d = 0; d < destinations; d += 1) {
       const flags = context.destinationFlags[d];

@@ -181,9 +181,10 @@ export class FlowForwarding {
     let quickly = 0;
     for (let i = from; i < end; i += 1) {
       const packet = packets[i];
-      const { verdict, flags } = contextOf(packet);
+      const { verdict, flags, connection } = contextOf(packet);
       if (verdict !== DropReason.NONE || (flags & ContextFlag.NATIVE_FORWARDING) !== 0) continue;
-      if (quick !== undefined && this.#sendQuickly(packet, number, quick)) {
+      // Of a packet whose connection is known the bytes do not tell the flow.
+      if (quick !== undefined && connection === 0 && this.#sendQuickly(packet, number, quick)) {
         quickly += 1;
         continue;
       }

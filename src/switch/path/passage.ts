@@ -60,6 +60,15 @@ export interface Shortcuts {
    * @returns call to stop
    */
   watch(listener: (portId: number, alsoOut: boolean) => void): () => void;
+  /**
+   * Have the connections of all IP packets of the switch tracked, or no longer for this extension: what is known stands in `connection` of a packet that is decided about. It ends with the
+   * extension.
+   */
+  trackConnections(isWanted: boolean): void;
+  /** Whether packets are tracked, of some port or all. */
+  isTracking(): boolean;
+  /** Forwarding: what is known of the connection of a packet that comes in, as in the key of a flow. It is tracked if it was not. */
+  connectionOf(packet: Packet): number;
   /** Count copies that left, of packets that are counted. */
   carriedCopies(portId: PortId, packets: number, bytes: number): void;
   /** Count packets that came in elsewhere; their end is counted by {@link delivered} or {@link dropped}. */

@@ -22,7 +22,8 @@ export function isOpenPort(core: SwitchCore, asking: Slot, portId: number): bool
 
 /** See Shortcuts.isPlain. */
 export function isPlainSwitch(core: SwitchCore, asking: Slot): boolean {
-  if (otherSlots(core, asking).some(isDecider)) return false;
+  // What is tracked is decided about in two steps, in a table of decisions.
+  if (core.tracksAll || otherSlots(core, asking).some(isDecider)) return false;
   return core.ports.every((port) => port === null || !isLookedAt(port));
 }
 

@@ -15,6 +15,7 @@ import { addDestinationTo } from './destinations.ts';
 import { countNoArrival, egressAboveForwarding, egressFrom, miniportEdge } from './egress.ts';
 import { checkBatch, claim, claimAll, claimToPass, heldContext, isWhole, unclaim } from './handoff.ts';
 import { ingressFrom } from './ingress.ts';
+import { BEGINS } from './tracking.ts';
 import { verifyBatch } from './verify.ts';
 
 /** The promises of list flags hold. */
@@ -134,7 +135,13 @@ export function consumePackets(core: SwitchCore, slot: Slot, batch: Batch): void
   if (slot.capturing) throw new RuleError(4, `${slot.name} ends a packet`);
   checkBatch(slot, batch);
   for (let i = 0; i < batch.count; i += 1) heldContext(slot, batch.packets[i]);
-  for (let i = 0; i < batch.count; i += 1) contextOf(batch.packets[i]).flags |= ContextFlag.CLONED;
+  for (let i = 0; i < batch.count; i += 1) {
+    const packet = batch.packets[i];
+    const context = contextOf(packet);
+    context.flags |= ContextFlag.CLONED;
+    // What goes on in its place may be of another connection: answers come back to this one.
+    if ((context.connection & BEGINS) !== 0) core.connections.keep(packet, context);
+  }
   endPackets(core, slot, batch, false);
 }
 

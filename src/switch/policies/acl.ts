@@ -2,10 +2,11 @@
  * Access control of a port: rules on MAC and IP addresses, protocol and ports, compiled to integers and tried in order of
  * weight. Part of the built-in ingress and egress policies. What a rule matches is said once, for packets and for decisions (decide-acl.ts) alike.
  */
-import { FlowCounter } from '../../decide/index.ts';
+import { type ConnectionStateName, connectionStateOf, FlowCounter } from '../../decide/index.ts';
 import { Fragment, HeaderOffsets, Packet, parseIpv4Into, parseIpv6Into, parseMac, Region } from '../../net/index.ts';
 import type { AclRule } from '../control/properties.ts';
 import { SwitchError } from '../errors.ts';
+import { contextOf } from '../path/context.ts';
 import { messageOf } from '../thrown.ts';
 
 /** What a table says about a packet. */
@@ -30,6 +31,8 @@ export interface AclSubject {
   addressIn(isSource: boolean, prefix: IpPrefix): boolean;
   /** Whether it has a transport header that is known here: not a later fragment. */
   hasTransport(): boolean;
+  /** What it is to its connection; null when it has none. */
+  connectionState(): ConnectionStateName | null;
   /** Of TCP, UDP and SCTP; 0 for ICMP. */
   portIs(isSource: boolean, port: number): boolean;
 }
@@ -44,6 +47,7 @@ class CompiledRule implements AclHits {
   readonly protocol: number;
   readonly localPort: number;
   readonly remotePort: number;
+  readonly states: ReadonlySet<ConnectionStateName> | null;
   readonly needsIp: boolean;
   hits = 0;
   hitBytes = 0;
@@ -60,7 +64,9 @@ class CompiledRule implements AclHits {
     this.protocol = rule.protocol ?? -1;
     this.localPort = rule.localPort ?? -1;
     this.remotePort = rule.remotePort ?? -1;
+    this.states = rule.state === undefined ? null : new Set(rule.state);
     this.needsIp =
+      this.states !== null ||
       this.localIp !== null ||
       this.remoteIp !== null ||
       this.protocol !== -1 ||
@@ -163,6 +169,11 @@ export class AclTable {
     return this.#rules.some((rule) => rule.needsIp);
   }
 
+  /** Whether any rule goes by connections. */
+  get tracks(): boolean {
+    return this.#rules.some((rule) => rule.states !== null);
+  }
+
   /** Each rule as it was given, with its hits and their bytes, in the order in which rules are tried. */
   hits(): { readonly rule: AclRule; readonly packets: number; readonly bytes: number }[] {
     return this.#rules.map((rule) => ({ rule: rule.given, packets: rule.hits, bytes: rule.hitBytes }));
@@ -175,6 +186,7 @@ function matches(rule: CompiledRule, subject: AclSubject, inbound: boolean): boo
   if (rule.remoteMac !== null && !subject.macIs(!inbound, rule.remoteMac)) return false;
   if (!rule.needsIp) return true;
   if (!subject.isIp()) return false;
+  if (rule.states !== null && !isIn(rule.states, subject.connectionState())) return false;
   if (rule.protocol !== -1 && !subject.protocolIs(rule.protocol)) return false;
   if (rule.localIp !== null && !subject.addressIn(inbound, rule.localIp)) return false;
   if (rule.remoteIp !== null && !subject.addressIn(!inbound, rule.remoteIp)) return false;
@@ -182,6 +194,10 @@ function matches(rule: CompiledRule, subject: AclSubject, inbound: boolean): boo
   if (!subject.hasTransport()) return false;
   if (rule.localPort !== -1 && !subject.portIs(inbound, rule.localPort)) return false;
   return rule.remotePort === -1 || subject.portIs(!inbound, rule.remotePort);
+}
+
+function isIn(states: ReadonlySet<ConnectionStateName>, state: ConnectionStateName | null): boolean {
+  return state !== null && states.has(state);
 }
 
 /** A packet whose headers have been read. */
@@ -211,6 +227,10 @@ class PresentPacket implements AclSubject {
 
   hasTransport(): boolean {
     return this.headers.fragment !== Fragment.LATER && this.headers.payloadOffset !== -1;
+  }
+
+  connectionState(): ConnectionStateName | null {
+    return this.packet.attachment === null ? null : connectionStateOf(contextOf(this.packet).connection);
   }
 
   portIs(isSource: boolean, port: number): boolean {

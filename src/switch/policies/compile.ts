@@ -124,7 +124,9 @@ export function compilePolicy(
     policy.vlans = routing;
     policy.hasRoutingDomains = true;
   }
+  policy.tracks = policy.aclIn?.tracks === true || policy.aclOut?.tracks === true;
   policy.hasIngressPolicy =
+    policy.tracks ||
     policy.binding !== null ||
     policy.aclIn !== null ||
     policy.dhcpGuard ||
@@ -137,6 +139,7 @@ export function compilePolicy(
     policy.addressLimit !== null ||
     policy.aclIn?.looksInside === true;
   policy.hasEgressPolicy =
+    policy.tracks ||
     policy.binding?.learns === true ||
     policy.aclOut !== null ||
     policy.rateLimit !== null ||

@@ -1,5 +1,5 @@
 /** A packet that is decided about, as rules of access control ask about it: acl.ts says what they match. Each question marks what its answer needs. */
-import type { PacketView } from '../../decide/index.ts';
+import type { ConnectionStateName, PacketView } from '../../decide/index.ts';
 import type { AclSubject, IpPrefix } from './acl.ts';
 
 export class DecidedPacket implements AclSubject {
@@ -31,6 +31,10 @@ export class DecidedPacket implements AclSubject {
   hasTransport(): boolean {
     const { ip, tcp, udp, sctp, icmp, icmpv6 } = this.#packet;
     return ip?.fragment !== 'later' && (tcp ?? udp ?? sctp ?? icmp ?? icmpv6) !== null;
+  }
+
+  connectionState(): ConnectionStateName | null {
+    return this.#packet.connection?.state ?? null;
   }
 
   portIs(isSource: boolean, port: number): boolean {

@@ -119,6 +119,18 @@ test('access control: a rule with ports does not match later fragments, and head
   expect(bench.drops(1)).toEqual({ BAD_LENGTH: 1 });
 });
 
+test('access control: states of connections are checked before anything is changed', () => {
+  const bench = new Bench();
+  bench.port(1);
+  const set = (state: unknown) =>
+    bench.sw.setPortProperty(1, { type: 'acl', rules: [{ direction: 'in', action: 'deny', state }] }).result();
+  expect(() => set(['old'])).toThrow('rules[0].state[0]');
+  expect(() => set([])).toThrow('a list of one or more of new, established, related, invalid, each once');
+  expect(() => set(['new', 'new'])).toThrow('each once');
+  expect(() => set('new')).toThrow('rules[0].state');
+  set(['invalid']);
+});
+
 test('access control towards a port leaves the other copies alone', () => {
   const bench = new Bench();
   for (const portId of [1, 2, 3]) bench.port(portId);

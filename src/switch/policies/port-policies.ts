@@ -151,6 +151,8 @@ export class PortPolicies implements StackedDecider {
   /** @returns false when it is dropped, or judged by itself */
   #passesIn(packet: PacketView, source: Port, decision: Decision): boolean {
     const { policy } = source;
+    // Asked first: when it is not known, all is decided anew once it is.
+    if (policy.tracks) noteConnection(packet, decision);
     if (!canJudge(packet, policy.looksInside, decision)) return false;
     if (policy.dhcpGuard && isServerMessage(packet)) decision.drop('DHCP_GUARD');
     else if (policy.routerGuard && isRouterMessage(packet)) decision.drop('ROUTER_GUARD');
@@ -208,6 +210,7 @@ export class PortPolicies implements StackedDecider {
       return;
     }
     const { aclOut, binding, rateLimit } = policy;
+    if (policy.tracks) noteConnection(packet, decision);
     if (aclOut !== null) {
       if (!canJudge(packet, aclOut.looksInside, decision)) return;
       if (aclOut.denies(new DecidedPacket(packet), (counter) => decision.count(counter))) {
@@ -258,6 +261,12 @@ export class PortPolicies implements StackedDecider {
     decision.everyPacket('its tag is replaced, and a flow key does not hold all of it');
     return TagAction.KEEP;
   }
+}
+
+/** Look at the connection of a packet. All packets of a port are tracked as soon as one rule asks: an answer is known for one only when its question was seen. */
+function noteConnection(packet: PacketView, decision: Pick<OutputDecision, 'note'>): void {
+  const state = packet.connection?.state ?? null;
+  if (state !== null) decision.note(() => `its connection is ${state}`);
 }
 
 /** Whether policies of a port look at packets that come in or go out by it. */

@@ -90,6 +90,8 @@ export class PortPolicy {
   routerGuard = false;
   aclIn: AclTable | null = null;
   aclOut: AclTable | null = null;
+  /** A rule of either goes by connections: all packets of the port are tracked, in both directions. */
+  tracks = false;
   addressLimit: AddressLimit | null = null;
   binding: AddressBinding | null = null;
   rateLimit: RateLimiter | null = null;

@@ -175,6 +175,21 @@ class BoundShortcuts implements Shortcuts {
     return () => void core.pathWatchers.delete(watcher);
   }
 
+  trackConnections(isWanted: boolean): void {
+    this.#slot.tracks = isWanted;
+    this.#core.refreshTracking();
+  }
+
+  isTracking(): boolean {
+    return this.#core.tracks;
+  }
+
+  connectionOf(packet: Packet): number {
+    const context = packet.attachment as ForwardingContext;
+    if (context.connection === 0) this.#core.connections.track(packet, context);
+    return context.connection;
+  }
+
   carriedCopies(portId: PortId, packets: number, bytes: number): void {
     countCarriedCopies(this.#core, portId, packets, bytes);
   }

@@ -53,6 +53,9 @@ export class Slot {
   /** Number under which the switch writes down that it runs; see HostServices.entered. */
   readonly entry: number;
 
+  /** Whether it wants packets to be tracked; see Shortcuts.trackConnections. */
+  tracks = false;
+
   /** What it decides, behind the guard; null while nobody has asked. */
   stacked: StackedDecider | null = null;
 

@@ -1,0 +1,65 @@
+/**
+ * What deciders see of a packet's connection. Tracking fills in the connection word of its key (flow/'s Word.CT); the names of states are those of nftables.
+ * Neighbours: packet-view.ts reads it; whoever owns packets has them tracked, in a zone of the switch's own.
+ */
+import { CtState, Word } from '../flow/index.ts';
+import type { PacketState } from './packet-state.ts';
+
+/** What a packet can be to its connection. */
+export const CONNECTION_STATES = ['new', 'established', 'related', 'invalid'] as const;
+
+export type ConnectionStateName = (typeof CONNECTION_STATES)[number];
+
+/** The zone of connections that a switch tracks for its own rules: the last one. */
+export const SWITCH_ZONE = 0xffff;
+
+/** Where packets are looked up again when they have been tracked for a decision elsewhere, such as in the kernel. */
+export const TRACKED_RECIRCULATION = 1;
+
+/** The connection word's bits that tell the state, and the one that says that it was tracked. */
+const STATE_BITS =
+  (CtState.NEW | CtState.ESTABLISHED | CtState.RELATED | CtState.INVALID | CtState.TRACKED) * 0x100_0000;
+const TRACKED_BIT = CtState.TRACKED * 0x100_0000;
+const REPLY_BIT = CtState.REPLY * 0x100_0000;
+
+/** The connection word of a key for a packet that was tracked in the switch's zone. @param state bits of CtState */
+export function connectionWord(state: number): number {
+  return ((state << 24) | SWITCH_ZONE) >>> 0;
+}
+
+/** The state that a connection word tells; null for one that was not tracked, and for what belongs to no connection. */
+export function connectionStateOf(word: number): ConnectionStateName | null {
+  const state = word >>> 24;
+  if ((state & CtState.TRACKED) === 0) return null;
+  if ((state & CtState.INVALID) !== 0) return 'invalid';
+  // Of a connection that another has announced only the beginning is related.
+  if ((state & CtState.ESTABLISHED) !== 0) return 'established';
+  if ((state & CtState.RELATED) !== 0) return 'related';
+  return (state & CtState.NEW) !== 0 ? 'new' : null;
+}
+
+/** The connection of a packet that is decided about. */
+export class ConnectionView {
+  readonly #state: PacketState;
+
+  constructor(state: PacketState) {
+    this.#state = state;
+  }
+
+  /** Whether the packet was tracked. Looks at one bit. */
+  get isTracked(): boolean {
+    return this.#state.look(Word.CT, TRACKED_BIT) !== 0;
+  }
+
+  /** Null for what belongs to no connection, such as neighbour discovery. */
+  get state(): ConnectionStateName | null {
+    this.#state.marks.note('connection.state', 5, 5);
+    return connectionStateOf(this.#state.look(Word.CT, STATE_BITS) >>> 0);
+  }
+
+  /** Whether it goes against the direction in which the connection was begun. */
+  get isReply(): boolean {
+    this.#state.marks.note('connection.isReply', 1, 1);
+    return this.#state.look(Word.CT, REPLY_BIT) !== 0;
+  }
+}
