@@ -150,6 +150,26 @@ test('only resets with the sequence number that is expected next end an establis
   expect([pair.state, pair.seconds]).toEqual(['CLOSE', 10]);
 });
 
+test('a reset behind all that its side has sent ends a liberal connection, though the other side has spoken since', () => {
+  for (const liberal of [false, true]) {
+    const pair = new Pair();
+    pair.open();
+    const near = { sequence: pair.clientNext, acknowledgment: pair.serverNext };
+    expect(pair.lab.send(tcp(client, server, '.', near), { liberal }).state).toBe('est|trk');
+    pair.fromClient('P.', 'question');
+    // It acknowledges nothing new: the reset and this have crossed.
+    const crossed = { acknowledgment: pair.clientNext - 'question'.length };
+    pair.fromServer('P.', 'greeting', crossed);
+    for (let guess = 0; guess < 2; guess += 1) {
+      expect(pair.fromClient('R', '', { sequence: pair.clientNext + 100 })).toBe('est|trk');
+      expect(pair.state).toBe('ESTABLISHED');
+      pair.fromServer('.', '', crossed);
+    }
+    expect(pair.fromClient('R', '', { sequence: pair.clientNext })).toBe('est|trk');
+    expect(pair.state).toBe(liberal ? 'CLOSE' : 'ESTABLISHED');
+  }
+});
+
 test('a connection between the same ends begins anew after the old one was closed', () => {
   const pair = new Pair();
   pair.open();

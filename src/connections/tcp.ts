@@ -141,7 +141,9 @@ export function advanceTcp(
     const judged = judgeReset(records, at, direction, segment, oldState);
     if (judged === Reset.FORGED) return Outcome.INVALID;
     if (judged === Reset.DOUBTFUL) newState = oldState;
-    isChecked = judged === Reset.ANY;
+    // Nothing is learned of a liberal connection from one that may be forged: the next one would be judged by it.
+    const isLiberal = (flagsOf(records, at, direction) & SideFlag.LIBERAL) !== 0;
+    isChecked = judged === Reset.ANY || (judged === Reset.DOUBTFUL && isLiberal);
   }
 
   if (!isChecked) {
@@ -305,6 +307,9 @@ function judgeReset(records: Int32Array, at: number, direction: number, segment:
   // Right behind the data that the same side has just sent.
   const isBehindData = kind === TcpKind.ACK && lastDirection(last) === direction;
   if (isBehindData && sequence === records[at + TcpWord.LAST_END]) return Reset.RIGHT;
+  // Where programs track as well the reset has come another way, and the other side may have spoken since.
+  const isLiberal = (flagsOf(records, at, direction) & SideFlag.LIBERAL) !== 0;
+  if (isLiberal && sequence === records[sideAt(at, direction) + Side.END]) return Reset.RIGHT;
   // It may be right or not: the other side will challenge it (RFC 5961), and the answer tells.
   return Reset.DOUBTFUL;
 }
