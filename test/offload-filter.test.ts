@@ -56,10 +56,13 @@ test('flows by TCP ports run in the kernel, and what a rule denies never arrives
   await serve(5001);
   await serve(5002);
   expect(client(5001, '-n', '50M').code).toBe(0);
+  // On a busy machine much of it has gone before programs for it are there.
+  const carried = () => show().ports.find(({ port }) => port === 'a')?.carriedBytes ?? 0;
+  const before = carried();
+  await until('it is served again', () => client(5001, '-n', '50M').code === 0);
+  expect(carried() - before).toBeGreaterThan(45e6);
 
   const info = show();
-  const a = info.ports.find(({ port }) => port === 'a');
-  expect(a?.carriedBytes).toBeGreaterThan(45e6);
   const [table] = info.tables;
   expect(table.flowsInKernel).toBe(table.flows);
   expect(table.flowsInKernel).toBeGreaterThan(0);

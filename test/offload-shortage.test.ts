@@ -23,8 +23,16 @@ test('programs that could not be loaded for want of descriptors are no fault of 
   const usual = /Max open files\s+(\d+)/.exec(readFileSync(`/proc/${pid}/limits`, 'utf8'))?.[1];
   const limit = (most: string) => must('prlimit', '--pid', pid, `--nofile=${most}:`);
   const said = () => world.log().match(/flows of learning: .*EMFILE/g)?.length ?? 0;
-  const open = new Set(readdirSync(`/proc/${pid}/fd`).map(Number));
-  const free = Array.from({ length: open.size + 20 }, (_, fd) => fd).filter((fd) => !open.has(fd));
+  // What it needs to begin is given back first: programs would be loaded with that.
+  let open = '';
+  await until('it opens and closes nothing any more', async () => {
+    const before = open;
+    await sleep(500);
+    open = readdirSync(`/proc/${pid}/fd`).join(' ');
+    return open === before;
+  });
+  const isOpen = new Set(open.split(' ').map(Number));
+  const free = Array.from({ length: isOpen.size + 20 }, (_, fd) => fd).filter((fd) => !isOpen.has(fd));
   // With each descriptor more it gets a step further.
   for (let spared = 0; spared < 12; spared += 1) {
     limit(String(free[spared]));
