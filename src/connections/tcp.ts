@@ -142,12 +142,11 @@ export function advanceTcp(
     if (judged === Reset.FORGED) return Outcome.INVALID;
     if (judged === Reset.DOUBTFUL) newState = oldState;
     // Nothing is learned of a liberal connection from one that may be forged: the next one would be judged by it.
-    const isLiberal = (flagsOf(records, at, direction) & SideFlag.LIBERAL) !== 0;
-    isChecked = judged === Reset.ANY || (judged === Reset.DOUBTFUL && isLiberal);
+    isChecked = judged === Reset.ANY || (judged === Reset.DOUBTFUL && isLiberalSide(records, at, direction));
   }
 
   if (!isChecked) {
-    const isLiberal = settings.isLiberal || (flagsOf(records, at, direction) & SideFlag.LIBERAL) !== 0;
+    const isLiberal = settings.isLiberal || isLiberalSide(records, at, direction);
     // A SYN-ACK to a SYN that was ignored finds the connection as that SYN would have left it.
     const result = checkWindow(records, at, direction, segment, known, isLiberal, ackShift);
     if (result === InWindow.IGNORED) return Outcome.ACCEPTED;
@@ -157,6 +156,11 @@ export function advanceTcp(
     }
   }
   return settle(records, at, direction, kind, known, newState, timeOuts, now);
+}
+
+/** Whether segments of a side belong to the connection though they are out of window. */
+function isLiberalSide(records: Int32Array, at: number, direction: number): boolean {
+  return (flagsOf(records, at, direction) & SideFlag.LIBERAL) !== 0;
 }
 
 /** The segment is one of the connection: its state and how long it may last now. */
@@ -308,8 +312,8 @@ function judgeReset(records: Int32Array, at: number, direction: number, segment:
   const isBehindData = kind === TcpKind.ACK && lastDirection(last) === direction;
   if (isBehindData && sequence === records[at + TcpWord.LAST_END]) return Reset.RIGHT;
   // Where programs track as well the reset has come another way, and the other side may have spoken since.
-  const isLiberal = (flagsOf(records, at, direction) & SideFlag.LIBERAL) !== 0;
-  if (isLiberal && sequence === records[sideAt(at, direction) + Side.END]) return Reset.RIGHT;
+  const isBehindAll = sequence === records[sideAt(at, direction) + Side.END];
+  if (isBehindAll && isLiberalSide(records, at, direction)) return Reset.RIGHT;
   // It may be right or not: the other side will challenge it (RFC 5961), and the answer tells.
   return Reset.DOUBTFUL;
 }
