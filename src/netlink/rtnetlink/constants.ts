@@ -15,6 +15,8 @@ export const Rtm = {
   NEWNEIGH: 28,
   DELNEIGH: 29,
   GETNEIGH: 30,
+  NEWRULE: 32,
+  DELRULE: 33,
   NEWQDISC: 36,
   DELQDISC: 37,
   GETQDISC: 38,
@@ -23,6 +25,8 @@ export const Rtm = {
   GETTFILTER: 46,
   NEWNSID: 88,
   GETNSID: 90,
+  NEWNEXTHOP: 104,
+  DELNEXTHOP: 105,
   NEWLINKPROP: 108,
   DELLINKPROP: 109,
 } as const;
@@ -34,8 +38,11 @@ export const RtnlGroup = {
   TC: 4,
   IPV4_IFADDR: 5,
   IPV4_ROUTE: 7,
+  IPV4_RULE: 8,
   IPV6_IFADDR: 9,
   IPV6_ROUTE: 11,
+  IPV6_RULE: 19,
+  NEXTHOP: 32,
 } as const;
 
 /** Address families. */

@@ -3,7 +3,16 @@ import { NlmFlag } from '../constants.ts';
 import { NetlinkError } from '../error.ts';
 import type { Request } from '../transaction.ts';
 import { type InterfaceAddress, writeAddress } from './address.ts';
-import { AddressFamily, NeighbourState, RouteProtocol, RouteScope, RouteTable, RouteType, Rtm } from './constants.ts';
+import {
+  AddressFamily,
+  NeighbourFlag,
+  NeighbourState,
+  RouteProtocol,
+  RouteScope,
+  RouteTable,
+  RouteType,
+  Rtm,
+} from './constants.ts';
 import { type Neighbour, writeNeighbour } from './neighbour.ts';
 import { type Route, writeRoute } from './route.ts';
 import { Clsact, DIRECT_ACTION, filterInfo, writeFilter, writeQdisc } from './traffic.ts';
@@ -95,6 +104,33 @@ export function dumpNeighbours(options: { family?: number; index?: number } = {}
   };
 }
 
+/** Ask for one neighbour. */
+export function getNeighbour(index: number, destination: Uint8Array): Request {
+  return {
+    type: Rtm.GETNEIGH,
+    flags: 0,
+    doing: `look up a neighbour of interface ${index}`,
+    write: (writer) => writeNeighbour(writer, { family: familyOf(destination), index, destination }),
+  };
+}
+
+/**
+ * Have the kernel find out about a neighbour as if it sent a packet there, without one: one that is missing or has failed is resolved, one that is stale is
+ * probed after a while. Nothing is left behind but an ordinary entry, which goes when nobody uses it.
+ *
+ * The kernel takes the permanence from an entry that is named in this way (neigh_update, NEIGH_UPDATE_F_USE), so do not name such a one.
+ * @param isNew there is no entry: fail with EEXIST when there is one after all
+ */
+export function useNeighbour(index: number, destination: Uint8Array, isNew: boolean): Request {
+  return {
+    type: Rtm.NEWNEIGH,
+    flags: NlmFlag.CREATE | (isNew ? NlmFlag.EXCL : 0),
+    doing: `resolve a neighbour of interface ${index}`,
+    write: (writer) =>
+      writeNeighbour(writer, { family: familyOf(destination), index, destination, flags: NeighbourFlag.USE }),
+  };
+}
+
 /** A route to be added: unicast, static, in the main table and of universal scope unless it says otherwise. */
 export type NewRoute = Partial<Route> & { family: number };
 
@@ -138,17 +174,43 @@ export function dumpRoutes(options: { family?: number; table?: number } = {}): R
   };
 }
 
-/** Ask how the kernel would route to an address. */
-export function getRoute(destination: Uint8Array): Request {
+/** What of a packet, besides its destination, decides about its route. */
+export type RouteSelection = Pick<
+  Partial<Route>,
+  'source' | 'mark' | 'outputIndex' | 'ipProtocol' | 'sourcePort' | 'destinationPort'
+> & {
+  /** The whole octet; the kernel wants its two lowest bits, which are those of ECN, to be 0. */
+  readonly typeOfService?: number;
+};
+
+/** Ask how the kernel would route a packet of its own to an address. @throws NetlinkError for addresses of two families */
+export function getRoute(destination: Uint8Array, selection: RouteSelection = {}): Request {
   const family = familyOf(destination);
   const destinationPrefixLength = destination.length * 8;
+  const { source, typeOfService = 0, ...rest } = selection;
+  if (source !== undefined && familyOf(source) !== family) {
+    throw new NetlinkError('source and destination are addresses of two families', { path: ['source'] });
+  }
+  const sourcePrefixLength = source === undefined ? 0 : source.length * 8;
   return {
     type: Rtm.GETROUTE,
     flags: 0,
     doing: 'look up a route',
-    write: (writer) => writeRoute(writer, { family, destination, destinationPrefixLength }),
+    write: (writer) =>
+      writeRoute(writer, {
+        ...rest,
+        family,
+        destination,
+        destinationPrefixLength,
+        source,
+        sourcePrefixLength,
+        typeOfService: typeOfService & DSCP_BITS,
+      }),
   };
 }
+
+/** The bits of a type of service that are not ECN's. */
+const DSCP_BITS = 0xfc;
 
 /** Add the clsact discipline, which gives an interface places for filters at ingress and egress. */
 export function addClsact(index: number): Request {

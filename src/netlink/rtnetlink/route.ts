@@ -1,6 +1,6 @@
 /** Routes (struct rtmsg and RTA_*). next-hops.ts has the list of next hops of a multipath route. */
 import { readU32, writeU32 } from '../bytes.ts';
-import { binary, nested, u8, u16, u32 } from '../fields.ts';
+import { be16, binary, nested, u8, u16, u32 } from '../fields.ts';
 import type { Message } from '../message.ts';
 import { policy, type ValuesOf } from '../policy.ts';
 import { checkUnsigned, type MessageWriter } from '../writer.ts';
@@ -97,6 +97,11 @@ const routePolicy = policy({
   encapsulationType: [21, u16()],
   encapsulation: [22, binary()],
   expiresSeconds: [23, u32()],
+  /** In requests: whose packet it is, and its protocol and ports; rules may go by them. */
+  userId: [25, u32()],
+  ipProtocol: [27, u8()],
+  sourcePort: [28, be16()],
+  destinationPort: [29, be16()],
   nexthopId: [30, u32()],
 });
 

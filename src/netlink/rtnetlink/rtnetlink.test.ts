@@ -12,7 +12,7 @@ import { Rtm } from './constants.ts';
 import { parseRouteEvent } from './event.ts';
 import { type Link, parseLink, writeLink } from './link.ts';
 import { parseNeighbour, writeNeighbour } from './neighbour.ts';
-import { addAddress, addNeighbour, addRoute, getRoute } from './requests.ts';
+import { addAddress, addNeighbour, addRoute, getNeighbour, getRoute, useNeighbour } from './requests.ts';
 import { getLink, newBridge, newDummy, newVeth, newVlan, setLink } from './requests-link.ts';
 import { parseRoute, writeRoute } from './route.ts';
 import { filterInfo, parseFilter, splitFilterInfo, writeFilter } from './traffic.ts';
@@ -231,6 +231,33 @@ test('addresses, neighbours, routes and filters are read back as they were writt
       expect(parseFilter(message((writer) => writeFilter(writer, four)))).toEqual(present(four));
     }),
   );
+});
+
+test('a question for a route says what rules go by, without the bits of ECN; one for a neighbour says nothing else', () => {
+  const destination = Uint8Array.of(192, 0, 2, 1);
+  const selection = { mark: 7, outputIndex: 3, typeOfService: 0x13, ipProtocol: 17, destinationPort: 4789 };
+  expect(parseRoute(requested(getRoute(destination, { ...selection, source: destination })))).toMatchObject({
+    ...selection,
+    family: 2,
+    destination,
+    source: destination,
+    destinationPrefixLength: 32,
+    sourcePrefixLength: 32,
+    typeOfService: 0x10,
+    table: 0,
+    protocol: 0,
+    scope: 0,
+    type: 0,
+  });
+  expect(() => getRoute(destination, { source: new Uint8Array(16) })).toThrow('two families');
+  const asked = { family: 10, index: 4, destination: new Uint8Array(16), state: 0 };
+  expect(parseNeighbour(requested(getNeighbour(4, new Uint8Array(16))))).toEqual({ ...asked, flags: 0, type: 0 });
+  for (const isNew of [true, false]) {
+    const wish = requested(useNeighbour(4, new Uint8Array(16), isNew));
+    expect(parseNeighbour(wish)).toEqual({ ...asked, flags: 1, type: 0 });
+    // NLM_F_EXCL: an entry that is there after all stays as it is.
+    expect((wish.flags & 0x200) !== 0).toBe(isNew);
+  }
 });
 
 test('priority and protocol of a filter share a word, the protocol in network order', () => {
