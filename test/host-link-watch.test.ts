@@ -110,6 +110,23 @@ test('it wakes an event loop, and can be polled from Node', async () => {
   stop();
 });
 
+test('on an event loop, which takes the error of a socket that overflows, the difference is reported as well', () => {
+  const [a] = lab.hosts(1);
+  withinVeths(a, 3);
+  const watch = watchIn(a, { receiveBufferBytes: 4096 });
+  const seen: string[] = [];
+  const loop = lab.own(new EventLoop({ busyPollUs: 0 }));
+  loop.add(watch.fileDescriptor, {
+    onReady: () => void seen.push(...words(watch.process())),
+    onError: () => void seen.push(...words(watch.lost())),
+  });
+  for (let i = 0; i < 40; i += 1) a.ip(`link set v0 mtu ${1300 + i}`);
+  a.ip('link delete v1');
+  while (loop.poll(0));
+  expect(seen).toContain('removed v1');
+  expect(watch.byName('v0')?.mtuBytes).toBe(1339);
+});
+
 test('the client makes, changes, finds and deletes links, and passes on what the kernel says of mistakes', () => {
   const [a, b] = lab.hosts(2);
   a.inside(() =>

@@ -2,7 +2,7 @@
  * The link watch: follows the network devices of a namespace over rtnetlink. It starts with a full look and then reads
  * notifications; when those were lost it looks again and reports the difference, so that its users never miss a change for good.
  *
- * On an event loop, add `fileDescriptor` and call `process` when it is readable. On Node's main thread, whose own loop cannot wait on
+ * On an event loop, add `fileDescriptor`, call `process` when it is readable and `lost` when it reports an error. On Node's main thread, whose own loop cannot wait on
  * such a descriptor, use {@link pollLinks}.
  */
 import {
@@ -115,12 +115,22 @@ export class LinkWatch {
         const lost = error instanceof SystemError && error.errno === Errno.ENOBUFS;
         // A notification that cannot be read is as good as lost.
         if (!lost && !(error instanceof NetlinkError)) throw error;
-        this.#discard();
-        this.#elsewhere = true;
-        this.#heard(-1);
-        events.push(...this.#lookAgain());
+        events.push(...this.lost());
       }
     }
+  }
+
+  /**
+   * Notifications were lost: look again. An event loop says so as an error of the descriptor, which it has cleared, so that {@link process} does not meet with it.
+   * @returns the difference that they made
+   * @throws SystemError
+   */
+  lost(): LinkEvent[] {
+    if (this.#closed) return [];
+    this.#discard();
+    this.#elsewhere = true;
+    this.#heard(-1);
+    return this.#lookAgain();
   }
 
   #tell(messages: readonly Message[]): void {
