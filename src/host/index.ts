@@ -61,6 +61,7 @@ export {
 } from './seqpacket-server.ts';
 export { bindSocketFile, isAbandonedSocket, type SocketFile, socketFileAt } from './socket-file.ts';
 export * from './sys/index.ts';
+export { type HostTablesOptions, type LinuxTables, openHostTables, type TablesReport } from './tables/index.ts';
 export { openTap, Tap, type TapOptions } from './tap.ts';
 export { TimeShare } from './time-share.ts';
 export { Timer, type TimerHandler, Timers } from './timers.ts';

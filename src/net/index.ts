@@ -69,6 +69,20 @@ export { crc32c, sctpChecksum } from './crc32c.ts';
 export { describe, type Layer, layerText } from './describe.ts';
 export type { LayerValue } from './describe-fields.ts';
 export { Fragment, HeaderOffsets, MAXIMUM_TAGS, Malformed, malformedName } from './dissect.ts';
+export {
+  type FollowedPath,
+  type HostPath,
+  type HostTables,
+  type HostTablesService,
+  hostTablesOf,
+  type LocalAddress,
+  type LocalAddresses,
+  PATH_STATE_TEXTS,
+  type PathFollower,
+  PathQuery,
+  PathState,
+  type PathTaker,
+} from './host-tables.ts';
 export { isLinkLocalControl } from './link-local.ts';
 export { FilterExpression } from './match/expression.ts';
 export { FilterExpressionError } from './match/expression-parser.ts';

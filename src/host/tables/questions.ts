@@ -1,0 +1,116 @@
+/**
+ * Questions to the kernel with one answer each: a route, a link, a neighbour, or the wish that a neighbour be resolved. The kernel works on a request within the
+ * call that sends it, so that its answer mostly waits when that returns, and is given at once; one that comes later is given when the socket is readable.
+ *
+ * Looking up routes takes no lock of the kernel's that others could hold for long: RTM_GETROUTE is RTNL_FLAG_DOIT_UNLOCKED for both families, and so is RTM_GETNEIGH
+ * since Linux 6.17. Asking for a neighbour to be resolved (RTM_NEWNEIGH) takes the lock of all interfaces.
+ */
+import {
+  type Message,
+  MessageWriter,
+  NlmFlag,
+  Nlmsg,
+  parseError,
+  parseMessages,
+  type Request,
+} from '../../netlink/index.ts';
+import { Errno, SystemError } from '../sys/index.ts';
+import { isOverflow, type TablesSocket } from './socket.ts';
+
+/**
+ * Takes an answer.
+ * @param errno 0, or why there is none
+ * @param message what was asked for; null for an error, and for a wish that was granted
+ */
+export type TakeAnswer = (errno: number, message: Message | null) => void;
+
+/** Whether there is no answer for a reason that passes: what was asked may be asked again. */
+export function passes(errno: number): boolean {
+  return errno === Errno.ENOBUFS || errno === Errno.ENOMEM || errno === Errno.EAGAIN || errno === Errno.EINTR;
+}
+
+/** Types of rtnetlink come in fours: new, delete, get, set. */
+const KIND_BITS = 3;
+const GET = 2;
+
+export class KernelQuestions {
+  /** How many were asked. */
+  asked = 0;
+  readonly #socket: TablesSocket;
+  readonly #writer = new MessageWriter();
+  readonly #open = new Map<number, TakeAnswer>();
+  #sequence = 0;
+
+  constructor(socket: TablesSocket) {
+    this.#socket = socket;
+  }
+
+  get fileDescriptor(): number {
+    return this.#socket.fileDescriptor;
+  }
+
+  /** Questions without an answer yet. */
+  get waiting(): number {
+    return this.#open.size;
+  }
+
+  /** Ask. The answer may come before this returns. */
+  ask(request: Request, take: TakeAnswer): void {
+    this.#sequence = (this.#sequence + 1) >>> 0;
+    this.asked += 1;
+    // What was asked for is an answer by itself; a wish needs to be acknowledged.
+    const wantsAnswer = (request.type & KIND_BITS) === GET ? 0 : NlmFlag.ACK;
+    this.#writer.reset();
+    this.#writer.begin(request.type, request.flags | NlmFlag.REQUEST | wantsAnswer, this.#sequence);
+    request.write(this.#writer);
+    this.#writer.end();
+    this.#open.set(this.#sequence, take);
+    try {
+      this.#socket.send(this.#writer.view());
+    } catch (error) {
+      this.#open.delete(this.#sequence);
+      if (!(error instanceof SystemError)) throw error;
+      take(error.errno, null);
+      return;
+    }
+    this.process();
+  }
+
+  /** Give the answers that have come. @throws SystemError when the socket does not work; NetlinkError for an answer that is malformed */
+  process(): void {
+    const answers: { readonly take: TakeAnswer; readonly errno: number; readonly message: Message | null }[] = [];
+    try {
+      for (let datagram = this.#socket.receive(); datagram !== null; datagram = this.#socket.receive()) {
+        for (const message of parseMessages(datagram)) {
+          const take = this.#open.get(message.sequence);
+          if (take === undefined) continue;
+          this.#open.delete(message.sequence);
+          const isError = message.type === Nlmsg.ERROR;
+          // Who takes an answer may ask on, and then the datagram is another.
+          answers.push({
+            take,
+            errno: isError ? parseError(message).errno : 0,
+            message: isError ? null : { ...message, bytes: message.bytes.slice() },
+          });
+        }
+      }
+    } catch (error) {
+      if (!isOverflow(error)) throw error;
+      this.lost();
+    }
+    for (const { take, errno, message } of answers) take(errno, message);
+  }
+
+  /** Answers may have been lost: nobody waits for any longer. */
+  lost(): void {
+    const takes = [...this.#open.values()];
+    this.#open.clear();
+    for (const take of takes) take(Errno.ENOBUFS, null);
+  }
+
+  /** Closing twice is harmless. No answer is given afterwards. */
+  close(): void {
+    this.#open.clear();
+    this.#socket.close();
+  }
+}
