@@ -2,6 +2,7 @@
 import type { AttackFigures } from './attack.ts';
 import type { ConnectionBench } from './connections.ts';
 import type { DecideBench } from './decide.ts';
+import type { HostTablesBench } from './host-tables.ts';
 import type { InMemoryResult } from './in-memory.ts';
 import type { LatencyFigures } from './latency.ts';
 import type { BpfFigures, FlowFigures } from './libraries.ts';
@@ -41,6 +42,7 @@ export interface Measurements {
   idle: Idle | null;
   bpf: BpfFigures | null;
   flow: FlowFigures | null;
+  tables: HostTablesBench | null;
   decide: DecideBench | null;
   connections: ConnectionBench | null;
   tracked: TrackedFigures | null;
@@ -269,7 +271,20 @@ function roomFigures(m: Measurements): Figure[] {
     all.push(below('End of a flow after a change, among 100,000, p50', decide.endOfOneP50Us, 100, 'us', 0));
     all.push(below(`End of ${ended} flows that rest on one address`, decide.endOfManyMs, 20, 'ms', 1));
   }
+  if (m.tables !== null) all.push(...tableFigures(m.tables));
   return all;
+}
+
+/** The host's tables. */
+function tableFigures(tables: HostTablesBench): Figure[] {
+  const routes = thousands(tables.burstRoutes);
+  return [
+    below("Look-up in the host's tables, 1,000 destinations, IPv4", tables.lookupNs, 150, 'ns', 0),
+    below("Look-up in the host's tables, 1,000 destinations, IPv6", tables.lookupIpv6Ns, 150, 'ns', 0),
+    below('A new path, asked of Linux, p50', tables.newPathP50Us, 200, 'us', 0),
+    below(`${routes} changed routes beside packets: of the thread's time`, tables.burstMs, 200, 'ms', 0),
+    below(`${routes} changed routes beside packets: the longest pause`, tables.burstLongestMs, 10, 'ms', 1),
+  ];
 }
 
 const KIND_TEXT: Readonly<Record<Kind, string>> = {

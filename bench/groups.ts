@@ -20,6 +20,7 @@ export const GROUPS = {
   memory: 'the engine with the learning extension, in memory',
   bpf: 'the eBPF library: generator, mapped reads, batches, loading',
   flow: 'the flow table in memory',
+  tables: "the host's tables: look-ups, new paths, and a burst of 20,000 routes",
   decide: 'decisions in memory: how many a second, and how soon flows end with what they rest on',
   connections:
     "connections: new ones a second beside OVS's userspace datapath and nftables, established ones beside traffic without any, a million of them; the table in memory by itself",

@@ -14,6 +14,7 @@ import type { DecideBench } from './decide.ts';
 import { figures, type Measurements, type ModuleFigures } from './figures.ts';
 import { measureForwarding } from './forward.ts';
 import { helpOnNames, Selection } from './groups.ts';
+import type { HostTablesBench } from './host-tables.ts';
 import type { InMemoryResult } from './in-memory.ts';
 import { benchLatency } from './latency.ts';
 import type { BpfFigures, FlowFigures } from './libraries.ts';
@@ -68,6 +69,7 @@ async function measure(selection: Selection, options: Options): Promise<Measurem
       : null,
     module: selection.has('memory') ? besideModule(options.rounds) : null,
     bpf: selection.has('bpf') ? alone<BpfFigures>('bpf', [compiled('libraries.js'), 'bpf']) : null,
+    tables: selection.has('tables') ? alone<HostTablesBench>('tables', [compiled('libraries.js'), 'tables']) : null,
     decide: selection.has('decide') ? alone<DecideBench>('decide', [compiled('libraries.js'), 'decide']) : null,
     connections: selection.has('connections')
       ? alone<ConnectionBench>('connections in memory', [compiled('libraries.js'), 'connections'])

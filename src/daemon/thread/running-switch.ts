@@ -8,7 +8,7 @@ import { filterExtension } from '../../extensions/filter/index.ts';
 import { learningExtension } from '../../extensions/learning/index.ts';
 import { ovsExtension } from '../../extensions/ovs/index.ts';
 import type { FlowSource } from '../../flow/index.ts';
-import { closeLeftTaps, type EventLoop, LinkWatch } from '../../host/index.ts';
+import { closeLeftTaps, type EventLoop, type LinkEvent, LinkWatch } from '../../host/index.ts';
 import { OffloadKeeper } from '../../keeper/index.ts';
 import { Batch, newCounters } from '../../net/index.ts';
 import {
@@ -31,6 +31,7 @@ import { MappedConnections } from './connection-store.ts';
 import { failureOf } from './failures.ts';
 import { ForwardingDatabase, fullTableText } from './fdb.ts';
 import type { GracePeriods } from './grace-periods.ts';
+import { SwitchHostTables } from './host-tables.ts';
 import { ovsSurroundings } from './ovs.ts';
 import { DatapathPorts } from './ports.ts';
 import type { Pulse } from './pulse.ts';
@@ -63,6 +64,7 @@ export class RunningSwitch {
   readonly #connections: Connections;
   readonly #store: MappedConnections;
   readonly #tracked: TrackedConnections;
+  readonly #hostTables: SwitchHostTables;
   readonly #switch: VirtualSwitch;
   readonly #offload: OffloadKeeper;
   readonly #ports: DatapathPorts;
@@ -90,6 +92,7 @@ export class RunningSwitch {
     );
     this.#connections = new Connections({ nowMs: monotonicMs, store: this.#store });
     this.#tracked = new TrackedConnections(this.#connections, monotonicMs);
+    this.#hostTables = new SwitchHostTables(loop, (message) => this.#event('warning', '', message));
     this.#switch = createSwitch({ name: 'default', host: this.#hostServices() });
     this.#switch.onEvent((event) => this.#onSwitchEvent(event));
     this.#switch.activate();
@@ -131,17 +134,18 @@ export class RunningSwitch {
     };
     this.#links = new LinkWatch({ elsewhere: true, heard });
     loop.add(this.#links.fileDescriptor, {
-      onReady: () => {
-        const events = this.#links.process();
-        for (const event of events) {
-          if (event.type === 'removed') this.#offload.gone(event.link.index, event.movedTo);
-        }
-        if (events.length > 0) this.#ports.devices.reexamineAll();
-        if (this.#links.takeElsewhere()) this.#ports.devices.reexamineElsewhere();
-        this.#ports.devices.followStations();
-      },
-      onError: () => this.#ports.devices.reexamineAll(),
+      onReady: () => this.#onLinks(this.#links.process()),
+      onError: () => this.#onLinks(this.#links.lost()),
     });
+  }
+
+  #onLinks(events: readonly LinkEvent[]): void {
+    for (const event of events) {
+      if (event.type === 'removed') this.#offload.gone(event.link.index, event.movedTo);
+    }
+    if (events.length > 0) this.#ports.devices.reexamineAll();
+    if (this.#links.takeElsewhere()) this.#ports.devices.reexamineElsewhere();
+    this.#ports.devices.followStations();
   }
 
   #adoptConnections(store: MappedConnections): void {
@@ -225,6 +229,7 @@ export class RunningSwitch {
     this.#links.close();
     this.#ports.close();
     this.#switch.close();
+    this.#hostTables.close();
     this.#connections.close(leaves);
     if (!leaves) this.#offload.close();
   }
@@ -469,6 +474,7 @@ export class RunningSwitch {
           (portId) => this.#offload.holdBack(portId),
         ),
         connections: this.#connections,
+        hostTables: this.#hostTables,
         // Programs hand up what HeaderOffsets finds malformed.
         flows: { strict: true, register: (source: FlowSource) => this.#offload.register(source) },
       },
