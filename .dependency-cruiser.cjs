@@ -9,6 +9,7 @@ const rooms = {
   bpf: ['host', 'netlink'],
   flow: ['connections', 'net'],
   decide: ['flow', 'net'],
+  tunnels: ['flow', 'net'],
   switch: ['decide', 'flow', 'connections', 'net'],
   tables: ['net'],
   connections: ['net'],

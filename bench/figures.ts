@@ -13,6 +13,7 @@ import { deliveredOf, type PeerResult, USUAL_FLOWS } from './report.ts';
 import type { StallFigures, Work } from './stalls.ts';
 import type { Kind } from './tracked/creation.ts';
 import type { TrackedFigures } from './tracked/index.ts';
+import type { TunnelFigures } from './tunnels.ts';
 
 /** One figure. */
 export interface Figure {
@@ -46,6 +47,7 @@ export interface Measurements {
   decide: DecideBench | null;
   connections: ConnectionBench | null;
   tracked: TrackedFigures | null;
+  tunnels: Readonly<Record<string, TunnelFigures>> | null;
 }
 
 const thousands = (n: number) => Math.round(n).toLocaleString('en');
@@ -90,6 +92,7 @@ export function figures(m: Measurements): Figure[] {
     ...roomFigures(m),
     ...trackedFigures(m.tracked),
     ...connectionFigures(m.connections),
+    ...tunnelFigures(m.tunnels),
   ];
 }
 
@@ -390,4 +393,15 @@ function connectionFigures(m: ConnectionBench | null): Figure[] {
       ];
     }),
   ];
+}
+
+/** Tunnels in memory. */
+function tunnelFigures(m: Measurements['tunnels']): Figure[] {
+  const million = (rate: number) => (rate / 1e6).toFixed(2);
+  return Object.entries(m ?? {}).map(([title, { encapsulatedPerSecond, decapsulatedPerSecond, bothPerSecond }]) =>
+    told(
+      `${title}: packets in, out, in and out`,
+      `${million(encapsulatedPerSecond)}, ${million(decapsulatedPerSecond)}, ${million(bothPerSecond)} M/s`,
+    ),
+  );
 }

@@ -24,6 +24,7 @@ export const GROUPS = {
   decide: 'decisions in memory: how many a second, and how soon flows end with what they rest on',
   connections:
     "connections: new ones a second beside OVS's userspace datapath and nftables, established ones beside traffic without any, a million of them; the table in memory by itself",
+  tunnels: 'packets in memory into VXLAN, Geneve and GRE and out of them, over IPv4 and IPv6',
 } as const;
 
 /** The name of a group. */

@@ -1,13 +1,14 @@
 /**
  * The figures of the libraries, each room in a process of its own so that one's compiled code is not the other's:
  *
- *     node dist-bench/bench/libraries.js bpf|flow|decide|connections|tables      prints JSON
+ *     node dist-bench/bench/libraries.js bpf|flow|decide|connections|tables|tunnels      prints JSON
  */
 import { benchBatchUpdate, benchGenerator, benchLoad, benchMappedReads } from './bpf.ts';
 import { benchConnections } from './connections.ts';
 import { benchDecisions } from './decide.ts';
 import { benchFlows, type FlowBench } from './flow.ts';
 import { benchHostTables } from './host-tables.ts';
+import { benchTunnels } from './tunnels.ts';
 
 /** Figures of bpf/. */
 export interface BpfFigures {
@@ -42,4 +43,5 @@ else if (room === 'flow') process.stdout.write(`${JSON.stringify(flow())}\n`);
 else if (room === 'decide') process.stdout.write(`${JSON.stringify(benchDecisions())}\n`);
 else if (room === 'connections') process.stdout.write(`${JSON.stringify(benchConnections())}\n`);
 else if (room === 'tables') process.stdout.write(`${JSON.stringify(benchHostTables())}\n`);
-else throw new Error('name the room: bpf, flow, decide, connections or tables');
+else if (room === 'tunnels') process.stdout.write(`${JSON.stringify(benchTunnels())}\n`);
+else throw new Error('name the room: bpf, flow, decide, connections, tables or tunnels');

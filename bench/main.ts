@@ -25,6 +25,7 @@ import { progress, run } from './shell.ts';
 import { benchStalls } from './stalls.ts';
 import { median } from './statistics.ts';
 import { benchTracked } from './tracked/index.ts';
+import type { TunnelFigures } from './tunnels.ts';
 
 interface Options {
   rounds: number;
@@ -75,6 +76,9 @@ async function measure(selection: Selection, options: Options): Promise<Measurem
       ? alone<ConnectionBench>('connections in memory', [compiled('libraries.js'), 'connections'])
       : null,
     tracked: selection.has('connections') ? await benchTracked(options) : null,
+    tunnels: selection.has('tunnels')
+      ? alone<Record<string, TunnelFigures>>('tunnels in memory', [compiled('libraries.js'), 'tunnels'])
+      : null,
     flow: selection.has('flow') ? alone<FlowFigures>('flow', [compiled('libraries.js'), 'flow']) : null,
   };
 }

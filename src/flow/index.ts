@@ -91,6 +91,7 @@ export {
   type RecalledFlow,
 } from './source.ts';
 export { FlowError, type FlowObserver, type FlowPut, type FlowTableOptions, PutMode } from './table/contract.ts';
+export { HashSecret, hashWords } from './table/hash.ts';
 export type { FlowMask } from './table/mask.ts';
 export { RecentFlows } from './table/recent-flows.ts';
 export { FlowTable } from './table/table.ts';

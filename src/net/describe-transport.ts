@@ -55,17 +55,19 @@ export function udp(span: Span, offset: number): Decoded {
   // The length counts the whole datagram, of which the first fragment holds the beginning only.
   const parsed = isFirstFragment ? udpOfFragment(span, offset) : Udp.parse(bytes, offset, span.end);
   const checksum = u16(bytes, offset + 6);
+  let next = 'payload';
+  if (!isFirstFragment && parsed.destinationPort === VXLAN_PORT) next = 'vxlan';
+  else if (!isFirstFragment && parsed.destinationPort === GENEVE_PORT) next = 'geneve';
   let state: Record<string, LayerValue> = { checksum, checksumState: 'unverified' };
   if (!isFirstFragment) {
     const view = new UdpView();
     view.over(bytes, offset, span.end);
     span.end = view.payloadEnd;
-    const isNone = checksum === 0 && span.ip?.version === 4 && span.partialAt !== offset;
+    // Tunnels may do without over IPv6, too (RFC 6935).
+    const mayBeNone = span.ip?.version === 4 || next !== 'payload';
+    const isNone = checksum === 0 && mayBeNone && span.partialAt !== offset;
     state = isNone ? { checksum, checksumState: 'none' } : pseudoChecksumFields(span, offset, checksum, IpProtocol.UDP);
   }
-  let next = 'payload';
-  if (!isFirstFragment && parsed.destinationPort === VXLAN_PORT) next = 'vxlan';
-  else if (!isFirstFragment && parsed.destinationPort === GENEVE_PORT) next = 'geneve';
   return { fields: { ...fieldsOf(parsed), ...state }, payloadOffset: offset + 8, next };
 }
 

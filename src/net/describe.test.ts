@@ -458,3 +458,12 @@ test('mutated frames are described without an exception, as JSON, and agree with
     if (problem !== '') expect.fail(`${problem}: ${Buffer.from(frame).toString('hex')}`);
   }
 }, 60_000);
+
+test('a tunnel over IPv6 may have no UDP checksum, all others must have one (RFC 6935)', () => {
+  const stateTo = (port: number) => {
+    const frame = composeFrame([ethernet(EtherType.IPV6), ipv6(IpProtocol.UDP), udp(port)], new Uint8Array(30));
+    frame.fill(0, 60, 62);
+    return describe(frame)[2].fields.checksumState;
+  };
+  expect([4789, 6081, 53].map(stateTo)).toEqual(['none', 'none', 'bad']);
+});

@@ -165,6 +165,20 @@ test.each([
   expect(parse(hex)).toBe(malformed);
 });
 
+test('a packet without an Ethernet header is read as behind one', () => {
+  const pool = new PacketPool({ packets: 1, bufferBytes: 256 });
+  const packet = pool.allocate();
+  if (packet === null) throw new Error('the pool is empty');
+  const bytes = Buffer.from(`${IPV4}${TCP}`, 'hex');
+  packet.bytes.set(bytes, packet.offset);
+  packet.length = bytes.length;
+  expect(headers.parseLayer3(packet, EtherType.IPV4)).toBe(Malformed.NOTHING);
+  expect(headers).toMatchObject({ l3Offset: 0, l3End: 40, l4Offset: 20, payloadOffset: 40, destinationPort: 80 });
+  expect(headers.parseLayer3(packet, EtherType.IPV6)).toBe(Malformed.IPV6_VERSION);
+  expect(headers.parseLayer3(packet, 0x88b5)).toBe(Malformed.NOTHING);
+  expect(headers).toMatchObject({ ipVersion: 0, etherType: 0x88b5, l3End: 40, l4Offset: -1 });
+});
+
 test('every way to be malformed has a name', () => {
   expect(malformedName(Malformed.IPV4_TOTAL_LENGTH)).toBe('ipv4-total-length');
   expect(malformedName(99)).toBe('malformed-99');

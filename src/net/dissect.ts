@@ -132,6 +132,19 @@ export class HeaderOffsets {
     return this.malformed;
   }
 
+  /**
+   * As {@link parse}, for a packet that begins with layer 3.
+   * @param etherType what it is
+   */
+  parseLayer3(packet: Packet, etherType: number): number {
+    this.#reset();
+    this.etherType = etherType;
+    this.l3Offset = 0;
+    this.l3End = packet.length;
+    this.malformed = this.#network(packet.bytes, packet.offset, 0, packet.length);
+    return this.malformed;
+  }
+
   #reset(): void {
     this.tagCount = 0;
     this.outerTpid = 0;
@@ -182,6 +195,11 @@ export class HeaderOffsets {
     this.etherType = type;
     this.l3Offset = at;
     this.l3End = end;
+    return this.#network(bytes, start, at, end);
+  }
+
+  #network(bytes: Uint8Array, start: number, at: number, end: number): number {
+    const type = this.etherType;
     if (type === EtherType.IPV4) return this.#ipv4(bytes, start, at, end);
     if (type === EtherType.IPV6) return this.#ipv6(bytes, start, at, end);
     if (type === EtherType.ARP) return arp(bytes, start + at, end - at);
