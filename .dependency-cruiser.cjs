@@ -18,7 +18,7 @@ const rooms = {
   'extensions/learning': ['switch', 'flow', 'net'],
   'extensions/capture': ['switch', 'flow', 'net'],
   'extensions/filter': ['switch', 'flow', 'net'],
-  'extensions/ovs': ['switch', 'flow', 'connections', 'netlink', 'net'],
+  'extensions/ovs': ['switch', 'flow', 'connections', 'tunnels', 'netlink', 'net'],
   daemon: [
     'net',
     'netlink',

@@ -37,6 +37,8 @@ export interface FlowSource {
   numberOf(portId: PortId): KeyPort | -1;
   /** Whether the packets of a port may go past whatever else looks at them; left out, the flows themselves say so. */
   isOpen?(portId: PortId): boolean;
+  /** Whether flows that run elsewhere may send to a port. Left out, they may; where they may not, whoever offers the table looks at what goes there. */
+  takesOutput?(portId: PortId): boolean;
   /** Whose decision a flow is. Left out, all flows are the decisions of the one that offers the table. */
   describe?(slot: number): FlowDescription;
   /** Packets that it decided about one by one, and keeps no flow for, by the reason. Left out by a source that does no such thing. */

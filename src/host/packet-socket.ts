@@ -88,6 +88,8 @@ export interface PacketSocketOptions {
   bringUp?: boolean | 'for good';
   /** Keep the kernel's stack off the device; true by default. 'tc-filter' does it as on kernels before 6.6. */
   isolate?: boolean | 'tc-filter';
+  /** Refuse a device that is another one's port, of the switch or of a bridge; true by default. False for one that only sends beside others. */
+  sole?: boolean;
 }
 
 /**
@@ -137,8 +139,9 @@ export class PacketSocket implements PortAdapter, SenderListener {
       this.#socket = this.#own(socket(Socket.AF_PACKET, Socket.RAW, 0, doing));
       this.#control = new DeviceControl(this.#socket.number);
       this.interfaceIndex = this.#control.indexOf(this.interfaceName);
-      this.#refuseUnsuitable();
-      this.#own(lockPort(this.interfaceIndex, this.interfaceName));
+      const { sole = true } = options;
+      this.#refuseUnsuitable(sole);
+      if (sole) this.#own(lockPort(this.interfaceIndex, this.interfaceName));
 
       const receive = options.receive === false ? null : geometry(options.receiveSlots ?? 128, 'receiveSlots');
       const transmit = options.transmit === 'ring' ? geometry(options.transmitSlots ?? 64, 'transmitSlots') : null;
@@ -300,7 +303,7 @@ export class PacketSocket implements PortAdapter, SenderListener {
     return resource;
   }
 
-  #refuseUnsuitable(): void {
+  #refuseUnsuitable(sole: boolean): void {
     const name = this.interfaceName;
     const { type } = this.#control.hardwareAddress(name);
     if (type === HardwareType.LOOPBACK) {
@@ -309,6 +312,7 @@ export class PacketSocket implements PortAdapter, SenderListener {
     if (type !== HardwareType.ETHERNET) {
       throw new RangeError(`${name} is no Ethernet interface (hardware type ${type}), and a port has to be one`);
     }
+    if (!sole) return;
     withRouteClient((client) => {
       const masterIndex = client.link(this.interfaceIndex).masterIndex ?? 0;
       if (masterIndex === 0) return;

@@ -17,6 +17,7 @@ import { OPEN_VSWITCH } from '../extensions.ts';
 import { Failure, type FailureKind } from '../rpc/failure.ts';
 import { Seldom } from '../seldom.ts';
 import { monotonicMs } from './clock.ts';
+import { openInterfaceSender } from './interface-sender.ts';
 import type { DatapathPort, PortUser } from './port.ts';
 import type { DatapathPorts } from './ports.ts';
 
@@ -67,6 +68,8 @@ export function ovsSurroundings(
       }
     },
     open: (kind, name, onGone) => openPort(ports(), kind, name, { name: OPEN_VSWITCH, onGone }),
+    openInterface: openInterfaceSender,
+    warn,
     upcallRefused(portId) {
       const port = ports().withId(portId);
       if (port === undefined) return;

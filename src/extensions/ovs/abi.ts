@@ -63,7 +63,7 @@ export const VportAttribute = {
 /** Attributes inside of VportAttribute.UPCALL_STATS. */
 export const UpcallStatistic = { SUCCESS: 0, FAIL: 1 } as const;
 
-export const VportType = { NETDEV: 1, INTERNAL: 2, GRE: 3, VXLAN: 4, GENEVE: 5 } as const;
+export const VportType = { NETDEV: 1, INTERNAL: 2, GRE: 3, VXLAN: 4, GENEVE: 5, STT: 106 } as const;
 
 export const FlowAttribute = {
   KEY: 1,

@@ -42,6 +42,8 @@ export interface FrameExplanation {
   readonly outputs: readonly ExplainedOutput[];
   /** Whether ovs-vswitchd would get it. */
   readonly handedUp: boolean;
+  /** Whether it, or a copy, would go through a tunnel. */
+  readonly isSentByTunnel: boolean;
   /** Why it, or a copy, would end here, as one of Drop; 0 for not at all. */
   readonly drop: number;
 }
@@ -53,6 +55,7 @@ class FrameExplainer implements FlowHooks {
   readonly lines: string[] = [];
   readonly outputs: ExplainedOutput[] = [];
   handedUp = false;
+  isSentByTunnel = false;
   drop = 0;
   readonly #datapath: OvsDatapath;
   readonly #packet: Packet;
@@ -140,7 +143,7 @@ class FrameExplainer implements FlowHooks {
     this.lines.push(`an upcall to ovs-vswitchd, which decides by its OpenFlow rules${ask}`);
   }
 
-  output(packet: Packet, number: OvsPort): void {
+  output(packet: Packet, number: OvsPort, key: FlowKey): void {
     const port = this.#datapath.ports.get(number);
     if (port === undefined) {
       this.lines.push(`output to port ${number}, which does not exist`);
@@ -148,8 +151,10 @@ class FrameExplainer implements FlowHooks {
       return;
     }
     if (port.device === null) {
-      this.lines.push(`output to ${port.name} (port ${number}), a tunnel: nothing is sent through tunnels`);
-      this.drop = Drop.TUNNEL_UNAVAILABLE;
+      const { text, drop } = this.#datapath.explainTunnel(port, key);
+      this.lines.push(`output to ${port.name} (port ${number}), a tunnel: ${text}`);
+      if (drop === 0) this.isSentByTunnel = true;
+      else this.drop = drop;
       return;
     }
     const isChanged = packet !== this.#packet;

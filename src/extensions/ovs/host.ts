@@ -2,6 +2,7 @@
 import type { Connections } from '../../connections/index.ts';
 import type { FlowRegistry } from '../../flow/index.ts';
 import type { AdapterCounters, Batch, Packet, PortId } from '../../net/index.ts';
+import type { TunnelSurroundings } from './tunnel/tunnels.ts';
 
 /** An open device. Nothing here blocks or throws. */
 export interface OvsDevice {
@@ -46,6 +47,8 @@ export interface OvsHost {
   readonly connections: Connections;
   /** Optional: takes the flow tables of datapaths, to run their flows elsewhere; null for nobody. */
   readonly flows?: FlowRegistry | null;
+  /** Optional: what packets need that go through tunnels; null or left out, none do. */
+  readonly tunnels?: TunnelSurroundings | null;
   /** Optional: packets of a flow were carried elsewhere. */
   carried?(flow: CarriedFlow, packets: number, bytes: number): void;
   /** Optional: a packet of this port of the switch was to go to a program, for which as many of the port wait as may. */

@@ -4,7 +4,7 @@
  */
 import type { AdapterCounters, PortId } from '../../net/index.ts';
 import type { Connection, PseudoDeviceTransport } from './device/connection.ts';
-import type { DeviceKind } from './host.ts';
+import type { DeviceKind, OvsDevice } from './host.ts';
 
 /** A port of the switch that Open vSwitch uses. */
 export interface OvsSwitchPort {
@@ -34,6 +34,12 @@ export interface OvsSurroundings {
    * @throws OvsError with the errno that openvswitch.ko would give: ENODEV, EBUSY, EEXIST
    */
   open(kind: DeviceKind, name: string, onGone: () => void): OvsSwitchPort;
+  /**
+   * Optional: a way to send by an interface of the host that is no port of the switch; null when frames cannot be sent there. Left out, tunnels have their ends at ports.
+   */
+  openInterface?(interfaceIndex: number): OvsDevice | null;
+  /** Optional: something that people should know. */
+  warn?(message: string): void;
   /** Optional: a packet of this port was lost on its way to a program, as more of the port wait there than may. To be told to people, and seldom. */
   upcallRefused?(portId: PortId): void;
 }

@@ -4,7 +4,7 @@
  */
 import { Connections, connectionsOf } from '../../connections/index.ts';
 import { Drop, flowRegistryOf } from '../../flow/index.ts';
-import { type Batch, ClonePool, type Packet, PacketPool, type PortId } from '../../net/index.ts';
+import { type Batch, ClonePool, hostTablesOf, type Packet, PacketPool, type PortId } from '../../net/index.ts';
 import {
   DropReason,
   type ExplainedCopy,
@@ -29,6 +29,7 @@ import type { OvsDatapath } from './ovs-datapath.ts';
 import type { Buffers } from './plain.ts';
 import type { OvsPort } from './port-number.ts';
 import { describeServer, type OvsStatus } from './status.ts';
+import type { TunnelSurroundings } from './tunnel/tunnels.ts';
 
 const BUFFERS = { packets: 4096, bufferBytes: 2304, largePackets: 128, largeBufferBytes: 66_048, clones: 4096 };
 
@@ -40,6 +41,7 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
   readonly #server: OvsServer;
   readonly connections: Connections;
   readonly flows: OfferedDatapaths | null;
+  readonly tunnels: TunnelSurroundings | null;
   /** By the switch's port number. */
   readonly #ports: (MountedPort | undefined)[] = [];
   readonly #noVport: number;
@@ -59,6 +61,8 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
       largePool: new PacketPool({ packets: BUFFERS.largePackets, bufferBytes: BUFFERS.largeBufferBytes }),
       clones: new ClonePool(BUFFERS.clones),
     };
+    const hostTables = hostTablesOf(services);
+    this.tunnels = hostTables === null ? null : this.#tunnelsBy(() => hostTables.tables());
     this.#server = new OvsServer(this, this.#buffers);
     this.#forwarding = new FlowForwarding(handle, {
       hasPort: (portId) => this.#ports[portId] !== undefined,
@@ -68,6 +72,15 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
     });
     const registry = flowRegistryOf(handle.host.services);
     this.flows = registry === null ? null : new OfferedDatapaths(handle, registry, this.#forwarding);
+  }
+
+  #tunnelsBy(tables: TunnelSurroundings['tables']): TunnelSurroundings {
+    const surroundings = this.#surroundings;
+    return {
+      tables,
+      openInterface: (interfaceIndex) => surroundings.openInterface?.(interfaceIndex) ?? null,
+      warn: (message) => surroundings.warn?.(message),
+    };
   }
 
   restart(): void {
@@ -141,7 +154,7 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
     const place = this.#placeOf(context.sourcePortId);
     if (place === null) return { lines: [], drop: this.#noVport };
     const { datapath, number } = place;
-    const { lines, outputs, handedUp, drop } = explainFrame(datapath, packet, number, this.#buffers);
+    const { lines, outputs, handedUp, isSentByTunnel, drop } = explainFrame(datapath, packet, number, this.#buffers);
     const destinations: ExplainedDestination[] = [];
     const excluded: { portId: number; reason: number }[] = [];
     const copies: ExplainedCopy[] = [];
@@ -157,13 +170,13 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
       } else addCopy(copies, changed, destination);
     }
     const where = `port ${number} of the datapath ${datapath.name}`;
-    const isAlone = outputs.length === 0 && !handedUp;
+    const isAlone = outputs.length === 0 && !handedUp && !isSentByTunnel;
     return {
       lines: [where, ...lines],
       destinations,
       excluded,
       copies,
-      ...(handedUp ? { handedTo: 'ovs-vswitchd' } : {}),
+      ...(handedUp ? { handedTo: 'ovs-vswitchd' } : isSentByTunnel ? { handedTo: 'a tunnel' } : {}),
       ...(isAlone && drop !== 0 ? { drop: this.#forwarding.reasonOf(drop) } : {}),
     };
   }

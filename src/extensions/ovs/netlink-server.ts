@@ -22,6 +22,7 @@ import type { OvsHost } from './host.ts';
 import type { OvsDatapath } from './ovs-datapath.ts';
 import type { Buffers } from './plain.ts';
 import { LOCAL_PORT } from './port-number.ts';
+import { Tunnels } from './tunnel/tunnels.ts';
 import type { Vport } from './vport.ts';
 
 const HEADER_BYTES = 16;
@@ -52,12 +53,14 @@ export class OvsServer {
 
   constructor(host: OvsHost, buffers: Buffers) {
     this.device = new PseudoDevice((connection, datagram) => this.#datagram(connection, datagram));
+    const { tunnels = null } = host;
     this.#state = {
       datapaths: this.datapaths,
       device: this.device,
       host,
       buffers,
       connections: host.connections,
+      tunnels: tunnels === null ? null : new Tunnels(tunnels, this.datapaths, buffers, () => host.nowMs()),
       onPortGone: (datapath, port) => this.#portGone(datapath, port),
     };
   }
@@ -79,6 +82,7 @@ export class OvsServer {
   close(): void {
     for (const datapath of this.datapaths.values()) datapath.close();
     this.datapaths.clear();
+    this.#state.tunnels?.close();
   }
 
   /** The device of a port has vanished, and with the local port's its datapath. */

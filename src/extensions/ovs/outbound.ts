@@ -14,12 +14,18 @@ import {
 } from '../../net/index.ts';
 import type { OvsDevice } from './host.ts';
 import { type Buffers, plainPackets } from './plain.ts';
-import type { Vport } from './vport.ts';
+
+/** What packets leave by: a port, or an interface that is none. */
+export interface Exit {
+  readonly device: OvsDevice | null;
+  /** Whether packets that were sent through it wait for a flush of the device. */
+  isWaiting: boolean;
+}
 
 export class Outbound {
   readonly #buffers: Buffers;
   /** Ports with packets that wait for a flush. */
-  readonly #ports: Vport[] = [];
+  readonly #ports: Exit[] = [];
   #count = 0;
   /** Packets that devices want unchanged until then. */
   readonly #held = new Batch();
@@ -36,7 +42,7 @@ export class Outbound {
    * @param device that of the port
    * @returns 0, or a reason of flow/'s Drop: the device does not take the packet, or its offloads, and software could not finish these
    */
-  send(port: Vport, device: OvsDevice, packet: Packet): number {
+  send(port: Exit, device: OvsDevice, packet: Packet): number {
     if (!port.isWaiting) {
       port.isWaiting = true;
       this.#ports[this.#count] = port;
@@ -65,21 +71,10 @@ export class Outbound {
    * Send a packet that was put together from fragments, in pieces no larger than these; otherwise as {@link send}.
    * @param key of the packet
    */
-  sendInPieces(port: Vport, device: OvsDevice, packet: Packet, key: FlowKey): number {
-    const { largestFragmentBytes, identification } = key;
+  sendInPieces(port: Exit, device: OvsDevice, packet: Packet, key: FlowKey): number {
     const fragments = this.#fragments;
-    const headers = this.#headers;
-    headers.parse(packet);
-    const { pool, largePool } = this.#buffers;
-    const isLarge = headers.l3Offset + largestFragmentBytes > pool.maxFrameBytes;
-    const from = isLarge ? largePool : pool;
-    const result = fragmentPacket(packet, headers, largestFragmentBytes, identification, from, fragments);
-    if (result === SegmentResult.NOTHING_CLAIMED) return this.send(port, device, packet);
-    if (result !== SegmentResult.DONE) {
-      // What other actions have cut short is small enough as it is.
-      const isSmall = packet.length <= headers.l3Offset + largestFragmentBytes;
-      return isSmall ? this.send(port, device, packet) : Drop.FRAGMENTATION_IMPOSSIBLE;
-    }
+    const refused = cutAsItCame(packet, key, this.#headers, this.#buffers, fragments);
+    if (refused !== 0) return refused;
     let refusal = 0;
     for (let i = 0; i < fragments.count; i += 1) {
       const result = this.send(port, device, fragments.packets[i]);
@@ -99,4 +94,31 @@ export class Outbound {
     }
     this.#held.releaseAll();
   }
+}
+
+/**
+ * Append a packet that was put together from fragments in pieces no larger than these; itself, when it is as small.
+ * @param packet is only read
+ * @param headers to be used
+ * @param out each piece with one reference that passes to the caller
+ * @returns 0 or a reason of flow/'s Drop, and then nothing was appended
+ */
+export function cutAsItCame(
+  packet: Packet,
+  key: FlowKey,
+  headers: HeaderOffsets,
+  { pool, largePool }: Buffers,
+  out: Batch,
+): number {
+  const { largestFragmentBytes, identification } = key;
+  headers.parse(packet);
+  const isLarge = headers.l3Offset + largestFragmentBytes > pool.maxFrameBytes;
+  const result = fragmentPacket(packet, headers, largestFragmentBytes, identification, isLarge ? largePool : pool, out);
+  if (result === SegmentResult.DONE) return 0;
+  // What other actions have cut short is small enough as it is.
+  const isSmall = packet.length <= headers.l3Offset + largestFragmentBytes;
+  if (result !== SegmentResult.NOTHING_CLAIMED && !isSmall) return Drop.FRAGMENTATION_IMPOSSIBLE;
+  packet.hold();
+  out.push(packet);
+  return 0;
 }

@@ -22,11 +22,12 @@ import { type Batch, type Packet, type PortId, toKeyPort } from '../../net/index
 import { Feature, PacketHash, PID_BY_CPU, PORTS_MAXIMUM, VportType } from './abi.ts';
 import type { PseudoDevice } from './device/pseudo-device.ts';
 import { Errno, OvsError } from './errors.ts';
-import type { OvsHost } from './host.ts';
+import type { OvsDevice, OvsHost } from './host.ts';
 import { Meters } from './meters.ts';
 import { Outbound } from './outbound.ts';
 import type { Buffers } from './plain.ts';
 import { asOvsPort, LOCAL_PORT, NO_PORT, type OvsPort, toOvsPort } from './port-number.ts';
+import { isTunnelType, NOT_TUNNELLED, type TunnelledDatapath, type Tunnels } from './tunnel/tunnels.ts';
 import { type EgressPort, UpcallSender, type UserspaceAction } from './upcall.ts';
 import { Vport } from './vport.ts';
 
@@ -51,10 +52,10 @@ export interface Execution {
   readonly isProbe?: boolean;
 }
 
-/** A packet that was carried elsewhere goes the usual way, but was counted where it came in. */
+/** A packet that was carried elsewhere, or came through a tunnel, goes the usual way, but was counted where it came in. */
 const RESUMED: Execution = { hash: null, upcallPid: 0 };
 
-export class OvsDatapath implements FlowHooks {
+export class OvsDatapath implements FlowHooks, TunnelledDatapath {
   readonly name: string;
   readonly ports = new Map<OvsPort, Vport>();
   /** The same ports, for packets. */
@@ -76,6 +77,7 @@ export class OvsDatapath implements FlowHooks {
   readonly #registration: FlowRegistration | null;
   readonly #carriedKey = new Uint32Array(KEY_WORDS);
   readonly #onPortGone: (datapath: OvsDatapath, port: Vport) => void;
+  readonly #tunnels: Tunnels | null;
   /** Of the packet that is being executed for a program, and the port that its key names. */
   #execution: Execution | null = null;
   #executedPort: OvsPort = LOCAL_PORT;
@@ -83,18 +85,23 @@ export class OvsDatapath implements FlowHooks {
   readonly #outbound: Outbound;
   #depth = 0;
 
-  /** @param onPortGone told when a port's device has vanished; is to remove the port, or for the local port the datapath */
+  /**
+   * @param onPortGone told when a port's device has vanished; is to remove the port, or for the local port the datapath
+   * @param tunnels of all datapaths; null where nothing can be sent through tunnels
+   */
   constructor(
     name: string,
     host: OvsHost,
     device: PseudoDevice,
     buffers: Buffers,
     onPortGone: (datapath: OvsDatapath, port: Vport) => void,
+    tunnels: Tunnels | null,
   ) {
     this.name = name;
     this.#host = host;
     this.#device = device;
     this.#onPortGone = onPortGone;
+    this.#tunnels = tunnels;
     this.#upcalls = new UpcallSender(device, buffers);
     this.#outbound = new Outbound(buffers);
     const { connections } = host;
@@ -106,6 +113,7 @@ export class OvsDatapath implements FlowHooks {
         table: this.flows.table,
         hashSecret: this.flows.hashSecret,
         portIdOf: (number: OvsPort) => this.#portIdOf(number),
+        takesOutput: (portId) => this.#takesOutput(portId),
         numberOf: (portId) => this.#numberOf(portId),
         carried: (slot, packets, bytes) => this.#carried(slot, packets, bytes),
         resume: (packet, portId, record) => this.#resume(packet, portId, record),
@@ -138,6 +146,14 @@ export class OvsDatapath implements FlowHooks {
 
   #portIdOf(number: OvsPort): PortId | -1 {
     return this.ports.get(number)?.device?.portId ?? -1;
+  }
+
+  /** Flows that run elsewhere may not send where frames have to be looked at for those of tunnels. */
+  #takesOutput(portId: PortId): boolean {
+    const tunnels = this.#tunnels;
+    if (tunnels === null || !tunnels.hasPorts) return true;
+    for (const port of this.ports.values()) if (port.device?.portId === portId) return !tunnels.isEndpoint(port);
+    return true;
   }
 
   #numberOf(portId: PortId): OvsPort | -1 {
@@ -193,6 +209,7 @@ export class OvsDatapath implements FlowHooks {
     this.ports.set(number, port);
     this.#byNumber[number] = port;
     if (number === LOCAL_PORT) this.interfaceIndex = device?.interfaceIndex ?? 0;
+    if (isTunnelType(type)) this.#tunnels?.add(this, port);
     this.#registration?.portsChanged();
     return port;
   }
@@ -201,7 +218,10 @@ export class OvsDatapath implements FlowHooks {
     this.ports.delete(port.number);
     this.#byNumber[port.number] = undefined;
     this.#registration?.portsChanged();
-    if (port.device === null) return;
+    if (port.device === null) {
+      this.#tunnels?.remove(port);
+      return;
+    }
     this.#outbound.flush();
     port.device.close();
   }
@@ -240,19 +260,25 @@ export class OvsDatapath implements FlowHooks {
   #resume(packet: Packet, portId: PortId, record: ResumeBytes): void {
     const found = this.#numberOf(portId);
     const number = found === -1 ? NO_PORT : found;
-    const run = () => {
-      this.#depth += 1;
-      this.#execution = RESUMED;
-      this.#executedPort = number;
-      try {
-        this.flows.resume(packet, number, record);
-      } finally {
-        this.#execution = null;
-        this.#leave();
-      }
-    };
+    const run = () => this.#beside(number, () => this.flows.resume(packet, number, record));
     if (this.#host.resume === undefined) run();
     else this.#host.resume(portId, run);
+  }
+
+  /** Do something with a packet that does not count as one that comes in, maybe within what is done with another. */
+  #beside(number: OvsPort, run: () => void): void {
+    const execution = this.#execution;
+    const executedPort = this.#executedPort;
+    this.#depth += 1;
+    this.#execution = RESUMED;
+    this.#executedPort = number;
+    try {
+      run();
+    } finally {
+      this.#execution = execution;
+      this.#executedPort = executedPort;
+      this.#leave();
+    }
   }
 
   output(packet: Packet, number: OvsPort, key: FlowKey): void {
@@ -261,17 +287,44 @@ export class OvsDatapath implements FlowHooks {
       this.flows.refuse(packet, Drop.PORT_MISSING);
       return;
     }
-    const device = port.device;
-    const isWhole = key.largestFragmentBytes === 0;
     const refusal =
-      device === null
-        ? Drop.TUNNEL_UNAVAILABLE
-        : isWhole
-          ? this.#outbound.send(port, device, packet)
-          : this.#outbound.sendInPieces(port, device, packet, key);
+      port.device === null ? this.#intoTunnel(packet, port, key) : this.#out(packet, port, port.device, key);
     if (refusal === 0) return;
     port.unsent += 1;
     this.flows.refuse(packet, refusal);
+  }
+
+  #intoTunnel(packet: Packet, port: Vport, key: FlowKey): number {
+    return this.#tunnels === null ? Drop.TUNNEL_UNAVAILABLE : this.#tunnels.send(packet, port, key);
+  }
+
+  #out(packet: Packet, port: Vport, device: OvsDevice, key: FlowKey): number {
+    if (port.type === VportType.INTERNAL && this.#tunnels?.hasPorts === true) {
+      const taken = this.#tunnels.take(packet);
+      if (taken !== NOT_TUNNELLED) return taken;
+    }
+    if (key.largestFragmentBytes === 0) return this.#outbound.send(port, device, packet);
+    return this.#outbound.sendInPieces(port, device, packet, key);
+  }
+
+  /** What a packet with this key meets at the way into a tunnel: nothing is sent or asked for that is not known. */
+  explainTunnel(port: Vport, key: FlowKey): { readonly text: string; readonly drop: number } {
+    return (
+      this.#tunnels?.explain(port, key) ?? { text: 'nothing is sent through tunnels', drop: Drop.TUNNEL_UNAVAILABLE }
+    );
+  }
+
+  receiveTunnelled(packet: Packet, number: OvsPort, tunnel: Uint32Array | null, l3Type: number): void {
+    this.#beside(number, () => this.flows.receiveOne(packet, number, tunnel, l3Type));
+  }
+
+  sendBy(port: Vport, device: OvsDevice, packet: Packet): number {
+    return this.#outbound.send(port, device, packet);
+  }
+
+  droppedLater(reason: number): void {
+    this.#host.dropped?.(reason);
+    this.#host.ended?.(reason, -1);
   }
 
   miss(packet: Packet, key: FlowKey): boolean {
@@ -355,6 +408,7 @@ export class OvsDatapath implements FlowHooks {
     this.#depth -= 1;
     if (this.#depth > 0) return;
     this.#outbound.flush();
+    this.#tunnels?.flush();
     this.#device.sendUpcalls();
   }
 }

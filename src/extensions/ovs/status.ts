@@ -41,16 +41,16 @@ export type OvsStatus = {
 };
 
 function describePort(port: Vport): ShownPort {
-  const counted = port.device?.counters;
+  const { receivedPackets, receivedBytes, transmittedPackets, transmittedBytes } = port.counters;
   return {
     number: port.number,
     name: port.name,
     type: TYPE_NAMES.get(port.type) ?? `type ${port.type}`,
     ...(port.destinationPort === 0 ? {} : { udpPort: port.destinationPort }),
-    receivedPackets: counted?.receivedPackets ?? 0,
-    receivedBytes: counted?.receivedBytes ?? 0,
-    transmittedPackets: counted?.transmittedPackets ?? 0,
-    transmittedBytes: counted?.transmittedBytes ?? 0,
+    receivedPackets,
+    receivedBytes,
+    transmittedPackets,
+    transmittedBytes,
     unsent: port.unsent,
     upcalls: { sent: port.upcallsSent, lost: port.upcallsLost },
   };

@@ -10,6 +10,7 @@ import { PART_MAXIMUM_BYTES } from './device/dump.ts';
 import { Errno, OvsError } from './errors.ts';
 import type { DeviceKind, OvsDevice } from './host.ts';
 import { OvsServer } from './netlink-server.ts';
+import type { TunnelSurroundings } from './tunnel/tunnels.ts';
 
 /** A device that keeps what was sent. */
 export class MemoryDevice implements OvsDevice {
@@ -155,12 +156,19 @@ export class MemoryWorld {
   readonly offered: string[] = [];
   readonly connections: Connections;
   nowMs = 1000;
+  /** Reasons of flow/'s Drop, as they were told. */
+  readonly dropped: number[] = [];
 
   /**
    * @param firstIndex interface index of the first device
    * @param indexes those of devices with certain names
+   * @param tunnels what tunnels are to have
    */
-  constructor(firstIndex = 10, indexes: Readonly<Record<string, number>> = {}) {
+  constructor(
+    firstIndex = 10,
+    indexes: Readonly<Record<string, number>> = {},
+    tunnels: TunnelSurroundings | null = null,
+  ) {
     let index = firstIndex;
     this.connections = new Connections({ nowMs: () => this.nowMs, maximum: 1000 });
     const open = (_kind: DeviceKind, name: string, receive: (batch: Batch) => void, onGone: () => void): OvsDevice => {
@@ -176,7 +184,14 @@ export class MemoryWorld {
       return { portsChanged: () => {}, close: () => void offered.splice(offered.indexOf(name), 1) };
     };
     this.server = new OvsServer(
-      { nowMs: () => this.nowMs, connections: this.connections, open, flows: { register } },
+      {
+        nowMs: () => this.nowMs,
+        connections: this.connections,
+        open,
+        flows: { register },
+        tunnels,
+        dropped: (reason) => void this.dropped.push(reason),
+      },
       { pool: this.pool, largePool: this.largePool, clones: new ClonePool(64) },
     );
   }

@@ -1,4 +1,5 @@
 /** A port of a datapath: its number, its kind, who hears its upcalls, and the device behind it. */
+import { type AdapterCounters, newCounters } from '../../net/index.ts';
 import type { OvsDevice } from './host.ts';
 import type { OvsPort } from './port-number.ts';
 
@@ -11,7 +12,7 @@ export class Vport {
   upcallPids: readonly number[];
   /** Null for tunnels. */
   readonly device: OvsDevice | null;
-  /** UDP port of a tunnel; 0 for others. */
+  /** UDP port of a tunnel, TCP port of one of STT; 0 for others. */
   readonly destinationPort: number;
   /** Whether a VXLAN tunnel carries group policies. */
   readonly groupPolicy: boolean;
@@ -20,8 +21,10 @@ export class Vport {
   upcallsLost = 0;
   /** Whether packets that were sent through it wait for a flush of the device. */
   isWaiting = false;
-  /** Packets that could not go out through it: those of a tunnel, as nobody encapsulates, and those that its device does not take. */
+  /** Packets that could not go out through it. */
   unsent = 0;
+  /** Of a tunnel: packets as they are inside. */
+  readonly tunnelCounters: AdapterCounters = newCounters();
 
   constructor(
     number: OvsPort,
@@ -39,6 +42,11 @@ export class Vport {
     this.device = device;
     this.destinationPort = destinationPort;
     this.groupPolicy = groupPolicy;
+  }
+
+  /** Seen from the datapath: received came in through it. */
+  get counters(): AdapterCounters {
+    return this.device?.counters ?? this.tunnelCounters;
   }
 
   /** The device's present name: devices may be renamed. */

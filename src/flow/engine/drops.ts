@@ -36,7 +36,7 @@ export const Drop = {
   REENTRY_LIMIT: 17,
   /** An output to a port that does not exist. */
   PORT_MISSING: 18,
-  /** An output to a tunnel, where nobody encapsulates. */
+  /** An output to a tunnel of a kind that nobody encapsulates for, or where the host's routes cannot be asked. */
   TUNNEL_UNAVAILABLE: 19,
   /** The device of an output does not take the packet's offloads, and software could not finish them. */
   OFFLOAD_UNFINISHED: 20,
@@ -62,6 +62,42 @@ export const Drop = {
   FRAGMENT_TOO_MANY: 30,
   /** A packet that was put together from fragments cannot be sent on in pieces as small. */
   FRAGMENTATION_IMPOSSIBLE: 31,
+  /** An output to a tunnel without a word about where its other end is. */
+  TUNNEL_KEY_MISSING: 32,
+  /** The other end of a tunnel is an address that cannot be one, or of no family. */
+  TUNNEL_BAD_KEY: 33,
+  /** The host has no route to the other end of a tunnel, or one that says no. */
+  TUNNEL_NO_ROUTE: 34,
+  /** The address that a tunnel's packet is to come from is none of the host's. */
+  TUNNEL_NO_SOURCE: 35,
+  /** The next hop on the way to the other end does not answer. */
+  TUNNEL_NO_NEIGHBOUR: 36,
+  /** The interface by which a tunnel's packet is to leave is down. */
+  TUNNEL_LINK_DOWN: 37,
+  /** The interface by which a tunnel's packet is to leave cannot be sent to. */
+  TUNNEL_NO_INTERFACE: 38,
+  /** More packets wait for their way, or more ways are in use, than may. */
+  TUNNEL_NO_ROOM: 39,
+  /** The other end of a tunnel is this host. */
+  TUNNEL_TO_ITSELF: 40,
+  /** With a tunnel's headers it is longer than the path takes, and may not be cut. */
+  TUNNEL_TOO_BIG: 41,
+  /** Lengths in a tunnel's headers contradict the packet. */
+  TUNNEL_BAD_LENGTH: 42,
+  TUNNEL_BAD_CHECKSUM: 43,
+  /** Flags, a version or reserved bits of a tunnel's header that may not be. */
+  TUNNEL_BAD_FLAGS: 44,
+  /** Geneve options whose lengths do not add up. */
+  TUNNEL_MALFORMED_OPTION: 45,
+  TUNNEL_UNKNOWN_CRITICAL_OPTION: 46,
+  /** What is inside is nothing that the tunnel carries. */
+  TUNNEL_UNKNOWN_PROTOCOL: 47,
+  /** Congestion was marked on the way of a packet that knows no such mark. */
+  TUNNEL_CONGESTION: 48,
+  /** A tunnel's packet comes from an address that no host has. */
+  TUNNEL_BAD_SOURCE: 49,
+  /** A segment of STT that contradicts others. */
+  TUNNEL_BAD_SEGMENT: 50,
 } as const;
 
 /** Times that one packet may pass the table again. ovs-vswitchd's own translation ends after 64 resubmissions. */

@@ -151,7 +151,7 @@ export class KeptTable {
       tapLike: one.isTap,
       mtuBytes: one.port.nicMtuBytes,
       puntIfindex: one.isTap ? 0 : this.#room.puntPath.open(),
-      output: isOpen,
+      output: isOpen && this.source.takesOutput?.(one.port.id) !== false,
       xdpOutput: isOpen && one.xdpOutput,
       isDown: one.port.isLinkDown,
     });

@@ -115,7 +115,8 @@ function create(request: FamilyRequest): void {
 
 /** A new datapath with its local port. @throws OvsError what the host says of its local port, and then nothing is left */
 export function makeDatapath(state: OvsState, name: string, upcallPids: readonly number[]): OvsDatapath {
-  const datapath = new OvsDatapath(name, state.host, state.device, state.buffers, state.onPortGone);
+  const { host, device, buffers, onPortGone, tunnels } = state;
+  const datapath = new OvsDatapath(name, host, device, buffers, onPortGone, tunnels);
   try {
     datapath.addPort(LOCAL_PORT, { type: VportType.INTERNAL, name, upcallPids, destinationPort: 0 });
   } catch (error) {

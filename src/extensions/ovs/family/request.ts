@@ -8,6 +8,7 @@ import { Errno, OvsError } from '../errors.ts';
 import type { OvsHost } from '../host.ts';
 import type { OvsDatapath } from '../ovs-datapath.ts';
 import type { Buffers } from '../plain.ts';
+import type { Tunnels } from '../tunnel/tunnels.ts';
 import type { Vport } from '../vport.ts';
 
 /** Everything that requests can reach. */
@@ -18,6 +19,7 @@ export interface OvsState {
   readonly host: OvsHost;
   readonly buffers: Buffers;
   readonly connections: Connections;
+  readonly tunnels: Tunnels | null;
   /** For new datapaths: a port's device has vanished. */
   readonly onPortGone: (datapath: OvsDatapath, port: Vport) => void;
 }

@@ -16,6 +16,7 @@ import type { ObjectHeader } from '../device/reply.ts';
 import { Errno, OvsError } from '../errors.ts';
 import type { OvsDatapath } from '../ovs-datapath.ts';
 import { LOCAL_PORT, toOvsPort } from '../port-number.ts';
+import { isTunnelType } from '../tunnel/tunnels.ts';
 import type { Vport } from '../vport.ts';
 import { readPids } from './datapath.ts';
 import { announce, announceUnasked } from './notify.ts';
@@ -84,7 +85,9 @@ function create(request: FamilyRequest): void {
   const number = toOvsPort(asked);
   const datapath = datapathOf(request);
   if (number !== 0 && datapath.ports.has(number)) throw new OvsError(Errno.EBUSY, `port ${number} is taken`);
-  if (type < VportType.NETDEV || type > VportType.GENEVE) throw new OvsError(Errno.EAFNOSUPPORT, `port type ${type}`);
+  if (type !== VportType.NETDEV && type !== VportType.INTERNAL && !isTunnelType(type)) {
+    throw new OvsError(Errno.EAFNOSUPPORT, `port type ${type}`);
+  }
   for (const other of state.datapaths.values()) {
     if (other.portNamed(name) !== undefined) {
       throw new OvsError(type === VportType.NETDEV ? Errno.EBUSY : Errno.EEXIST, `${name} is a port already`);
@@ -93,8 +96,8 @@ function create(request: FamilyRequest): void {
   const chosen = number !== 0 ? number : datapath.freeNumber();
   const tunnel = readTunnelOptions(attributes, type);
   for (const other of state.datapaths.values()) {
-    if (tunnel.destinationPort !== 0 && other.hasTunnel(type, tunnel.destinationPort)) {
-      throw new OvsError(Errno.EEXIST, `UDP port ${tunnel.destinationPort} has its tunnel already`);
+    if (isTunnelType(type) && other.hasTunnel(type, tunnel.destinationPort)) {
+      throw new OvsError(Errno.EEXIST, `port ${tunnel.destinationPort} has its tunnel already`);
     }
   }
   const port = datapath.addPort(chosen, {
@@ -108,11 +111,11 @@ function create(request: FamilyRequest): void {
 
 /** @throws OvsError EINVAL */
 function readTunnelOptions(attributes: Attributes, type: number): { destinationPort: number; groupPolicy: boolean } {
-  if (type !== VportType.VXLAN && type !== VportType.GENEVE) return { destinationPort: 0, groupPolicy: false };
+  if (!isTunnelType(type) || type === VportType.GRE) return { destinationPort: 0, groupPolicy: false };
   const content = attributes.required(A.OPTIONS);
   const options = new Attributes(content, 0, content.length, 2);
   const port = options.required(TUNNEL_PORT);
-  if (port.length !== 2) throw new OvsError(Errno.EINVAL, 'UDP port of a tunnel');
+  if (port.length !== 2) throw new OvsError(Errno.EINVAL, 'transport port of a tunnel');
   const extension = type === VportType.VXLAN ? options.content(TUNNEL_EXTENSION) : null;
   let groupPolicy = false;
   if (extension !== null) {
@@ -179,18 +182,18 @@ function writeVport(writer: MessageWriter, datapath: OvsDatapath, port: Vport): 
   if (index !== 0) writer.u32(A.IFINDEX, index);
   const namespace = device?.namespaceId ?? null;
   if (namespace !== null) writer.s32(A.NETNSID, namespace);
-  const counted = device?.counters;
+  const counted = port.counters;
   writer.bytes(
     A.STATS,
     counters(
-      counted?.receivedPackets ?? 0,
-      counted?.transmittedPackets ?? 0,
-      counted?.receivedBytes ?? 0,
-      counted?.transmittedBytes ?? 0,
+      counted.receivedPackets,
+      counted.transmittedPackets,
+      counted.receivedBytes,
+      counted.transmittedBytes,
       0,
       0,
-      counted?.receiveDropped ?? 0,
-      (counted?.transmitDropped ?? 0) + port.unsent,
+      counted.receiveDropped,
+      counted.transmitDropped + port.unsent,
     ),
   );
   const upcalls = beginNest(writer, A.UPCALL_STATS);
