@@ -69,6 +69,33 @@ describe.runIf(hasOpenVSwitch()).each(['off', 'require'] as const)('with offload
 
   const [inside, outside] = [end('10.0.0.1', 1000), end('10.0.0.2', 80)];
 
+  /**
+   * Wait until what is said between inside and outside is carried by the kernel, each way.
+   * @param out how what inside says arrives at b, with another source
+   * @param carried how many packets the kernel has carried that came in by a port
+   */
+  async function isCarriedBothWays(out: string, carried: (name: string) => number): Promise<void> {
+    const answer = udp(outside, end('10.0.0.100', Number(/:(\d+) >/.exec(out)?.[1])));
+    for (const [name, frame, to, wanted] of [
+      ['b', answer, 'a', '10.0.0.2:80 > 10.0.0.1:1000'],
+      ['a', udp(inside, outside), 'b', out],
+    ] as const) {
+      await until(
+        `the kernel carries what comes in at ${name}`,
+        async () => {
+          const before = carried(name);
+          expect((await say(name, Array(5).fill(frame), 5))[to]).toEqual(Array(5).fill(wanted));
+          return carried(name) >= before + 5;
+        },
+        60_000,
+      );
+    }
+  }
+
+  /** A port, as `offload show` has it. */
+  const shown = (name: string) =>
+    lab.world.json<OffloadInfo>('offload', 'show').ports.find(({ port }) => port === name);
+
   test('ovs-vswitchd finds all that there is of connection tracking', () => {
     const features = lab.appctl('dpif/show-dp-features', 'br0');
     const ours = features.split('\n').filter((line) => /CT |Conntrack/i.test(line));
@@ -144,23 +171,7 @@ describe.runIf(hasOpenVSwitch()).each(['off', 'require'] as const)('with offload
   test.runIf(offload === 'require')('what is established is carried by the kernel, translated both ways', async () => {
     lab.rules(...SNAT.map((rule) => rule.replaceAll('zone=4', 'zone=14')));
     const [out] = (await say('a', [udp(inside, outside)], 1)).b;
-    const answer = udp(outside, end('10.0.0.100', Number(/:(\d+) >/.exec(out)?.[1])));
-    const carried = (name: string) =>
-      lab.world.json<OffloadInfo>('offload', 'show').ports.find(({ port }) => port === name)?.carriedPackets ?? 0;
-    for (const [name, frame, to, wanted] of [
-      ['b', answer, 'a', '10.0.0.2:80 > 10.0.0.1:1000'],
-      ['a', udp(inside, outside), 'b', out],
-    ] as const) {
-      await until(
-        `the kernel carries what comes in at ${name}`,
-        async () => {
-          const before = carried(name);
-          expect((await say(name, Array(5).fill(frame), 5))[to]).toEqual(Array(5).fill(wanted));
-          return carried(name) >= before + 5;
-        },
-        60_000,
-      );
-    }
+    await isCarriedBothWays(out, (name) => shown(name)?.carriedPackets ?? 0);
   });
 
   test.runIf(offload === 'require').each([
@@ -170,8 +181,6 @@ describe.runIf(hasOpenVSwitch()).each(['off', 'require'] as const)('with offload
     'at %s the kernel carries several ct of one list, and a translation before another look-up',
     async (hook, zone) => {
       const ports = ['a', 'b'];
-      const shown = (name: string) =>
-        lab.world.json<OffloadInfo>('offload', 'show').ports.find(({ port }) => port === name);
       for (const name of ports) {
         lab.world.completesChecksums(name, hook === 'xdp');
         lab.world.ok('port', 'set', name, `offload=${hook}`);
@@ -184,26 +193,11 @@ describe.runIf(hasOpenVSwitch()).each(['off', 'require'] as const)('with offload
         'table=2,ip,ct_state=+trk+est,actions=output:a',
       );
       const [out] = (await say('a', [udp(inside, outside)], 1)).b;
-      const answer = udp(outside, end('10.0.0.100', Number(/:(\d+) >/.exec(out)?.[1])));
       // What XDP passes on it has not carried.
-      const carried = (name: string) => {
+      await isCarriedBothWays(out, (name) => {
         const port = shown(name);
         return port === undefined ? 0 : port.carriedPackets - port.passedPackets;
-      };
-      for (const [name, frame, to, wanted] of [
-        ['b', answer, 'a', '10.0.0.2:80 > 10.0.0.1:1000'],
-        ['a', udp(inside, outside), 'b', out],
-      ] as const) {
-        await until(
-          `the kernel carries what comes in at ${name}`,
-          async () => {
-            const before = carried(name);
-            expect((await say(name, Array(5).fill(frame), 5))[to]).toEqual(Array(5).fill(wanted));
-            return carried(name) >= before + 5;
-          },
-          60_000,
-        );
-      }
+      });
       for (const name of ports) {
         lab.world.ok('port', 'set', name, 'offload=tc');
         lab.world.completesChecksums(name, false);

@@ -3,8 +3,8 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { KEY_WORDS, Word } from '../../flow/index.ts';
 import { Gso, type Packet, toPortId } from '../../net/index.ts';
+import { Twins } from '../../switch/decider/testing/twins.ts';
 import { learningExtension } from '../learning/index.ts';
-import { Twins } from '../learning/testing.ts';
 import { filterExtension } from './index.ts';
 
 const HOSTS = [1, 2, 3] as const;
@@ -199,7 +199,7 @@ test('what access control excludes on its way up the filter counts on its way do
   const count = { name: 'tcp', action: 'count', protocol: 'tcp' };
   const pair = twins({ rules: [count, { name: 'no-dns', action: 'drop', protocol: 'udp', direction: 'out' }] });
   const rules = [{ direction: 'out' as const, action: 'deny' as const, protocol: 6 }];
-  pair.both((sw) => sw.setPortProperty(2, { type: 'acl', rules }).result());
+  pair.set(2, { type: 'acl', rules });
   talk(pair, [contents[0], contents[8]]);
   // TCP to host 2, and UDP to everybody.
   expect(pair.dropFlows).toBe(2 + 6);
@@ -266,9 +266,9 @@ test('whatever the rules, a filter with flows judges and counts as one without',
       .constantFrom<readonly ['in' | 'out', number]>(['in', 22], ['in', 80], ['out', 22], ['out', 2000])
       .map(([direction, remotePort]) => (pair: Twins) => {
         const rules = [{ direction, action: 'deny' as const, protocol: 6, remotePort }];
-        pair.both((sw) => sw.setPortProperty(2, { type: 'acl', rules }).result());
+        pair.set(2, { type: 'acl', rules });
       }),
-    fc.constant((pair: Twins) => pair.both((sw) => sw.deletePortProperty(2, 'acl').result())),
+    fc.constant((pair: Twins) => pair.unset(2, 'acl')),
     fc.integer({ min: 500, max: 15_000 }).map((ms) => (pair: Twins) => pair.advance(ms)),
   );
   fc.assert(

@@ -16,10 +16,10 @@ import {
 } from '../../flow/testing/talk.ts';
 import { KnownConnections } from '../../flow/testing/tracking.ts';
 import { fuzzRounds } from '../../net/wire/testing.ts';
+import { Twins } from '../../switch/decider/testing/twins.ts';
 import type { ExtensionFactory } from '../../switch/index.ts';
 import { extension, passing } from '../../switch/testing.ts';
 import { learningExtension } from '../learning/index.ts';
-import { Twins } from '../learning/testing.ts';
 import { filterExtension } from './index.ts';
 
 /** Host n is behind port n, and has the address 10.0.0.n. */

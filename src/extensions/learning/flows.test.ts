@@ -3,10 +3,10 @@ import fc from 'fast-check';
 import { expect, test, vi } from 'vitest';
 import { type FlowSource, formatFlow, KEY_WORDS, Word } from '../../flow/index.ts';
 import { toPortId } from '../../net/index.ts';
+import { Twins } from '../../switch/decider/testing/twins.ts';
 import { createSwitch, type ExtensionFactory, type ExtensionHandle, type VirtualSwitch } from '../../switch/index.ts';
 import { Bench, passing, TestHost } from '../../switch/testing.ts';
 import { learningExtension } from './index.ts';
-import { Twins } from './testing.ts';
 
 /** A pair of switches with ports 1 to `ports` and the learning extension. */
 function twins(ports: number, configuration: unknown = {}): Twins {
@@ -165,7 +165,7 @@ test('what judges between ports ends the flows of all when it changes: mirrors, 
   for (const [name, property] of Object.entries(events)) {
     const pair = twins(3);
     acquaint(pair, [1, 1], [2, 2]);
-    pair.both((sw) => sw.setPortProperty(3, property).result());
+    pair.set(3, property);
     expect(pair.flows, name).toBe(0);
     acquaint(pair, [1, 1], [2, 2]);
     expect(pair.unicastFlows, name).toBe(2);
@@ -375,12 +375,12 @@ test('access control of a port drops in flows, on the way in and on the way out'
     ],
   });
   const web = ipv4(6, tcp(80));
-  pair.both((sw) => sw.setPortProperty(1, acl('in')).result());
+  pair.set(1, acl('in'));
   for (let i = 0; i < 4; i += 1) expect(pair.send(1, frame(1, 2, web))).toEqual([]);
   expect([pair.flows, pair.dropFlows, pair.dropped]).toEqual([1, 1, 3]);
   pair.compare();
-  pair.both((sw) => sw.deletePortProperty(1, 'acl').result());
-  pair.both((sw) => sw.setPortProperty(2, acl('out')).result());
+  pair.unset(1, 'acl');
+  pair.set(2, acl('out'));
   expect(pair.flows).toBe(0);
   acquaint(pair, [1, 1], [2, 2], web);
   for (let i = 0; i < 4; i += 1) expect(pair.send(1, frame(1, 2, web))).toEqual([]);
@@ -397,7 +397,7 @@ test('access control of a port drops in flows, on the way in and on the way out'
 
 test('answers of DHCP servers to a port that learns from them come up, and nothing else', () => {
   const pair = twins(3);
-  pair.both((sw) => sw.setPortProperty(1, { type: 'binding', addresses: [{ ip: '0.0.0.0/0' }], dhcp: true }).result());
+  pair.set(1, { type: 'binding', addresses: [{ ip: '0.0.0.0/0' }], dhcp: true });
   const [answer, other] = [68, 99].map((to) => ipv4(17, [0, to - 1, 0, to, 0, 12, 0, 0, 0, 0, 0, 0]));
   acquaint(pair, [1, 1], [2, 2], other);
   for (let i = 0; i < 4; i += 1) pair.send(2, frame(2, 1, answer));
@@ -409,7 +409,7 @@ test('answers of DHCP servers to a port that learns from them come up, and nothi
 
 test('a learned address that goes takes the flows of what comes in at its port, and no others', () => {
   const pair = twins(3);
-  pair.both((sw) => sw.setPortProperty(1, { type: 'binding', nd: true, limit: 1 }).result());
+  pair.set(1, { type: 'binding', nd: true, limit: 1 });
   const address = (last: number) => [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last];
   const v6 = (source: readonly number[], next: number, payload: readonly number[], to = address(9)) => ({
     type: 0x86dd,
@@ -450,8 +450,8 @@ test('what is mirrored comes up, and so does GRE from the external port, of whic
   }
   // From inside all of IPv4, from outside TCP alone.
   expect(pair.unicastFlows).toBe(2);
-  pair.both((sw) => sw.setPortProperty(2, { type: 'monitor', mode: 'source' }).result());
-  pair.both((sw) => sw.setPortProperty(3, { type: 'monitor', mode: 'destination' }).result());
+  pair.set(2, { type: 'monitor', mode: 'source' });
+  pair.set(3, { type: 'monitor', mode: 'destination' });
   acquaint(pair, [1, 1], [2, 2]);
   const { carried } = pair;
   for (let i = 0; i < 3; i += 1) expect(pair.send(1, frame(1, 2))).toEqual([2, 3]);
@@ -461,7 +461,7 @@ test('what is mirrored comes up, and so does GRE from the external port, of whic
 
 test('a second tag is told from none, and an address beyond the limit of its port stays unknown', () => {
   const pair = twins(2, { ports: { p1: { limit: 1 } } });
-  pair.both((sw) => sw.setPortProperty(1, { type: 'vlan', mode: 'access', vlanId: 5 }).result());
+  pair.set(1, { type: 'vlan', mode: 'access', vlanId: 5 });
   acquaint(pair, [1, 1], [2, 2], { tags: [5] });
   for (let i = 0; i < 3; i += 1) {
     expect(pair.send(1, frame(1, 2, { tags: [5] }))).toEqual([2]);
@@ -658,18 +658,10 @@ const changing = fc.oneof(
   fc.integer({ min: 100, max: 9000 }).map((ms) => order(`advance ${ms}`, (pair) => pair.advance(ms))),
   fc
     .tuple(port, fc.constantFrom(...properties))
-    .map(([at, property]) =>
-      order(`property ${at} ${JSON.stringify(property)}`, (pair) =>
-        pair.both((sw) => sw.setPortProperty(at, property).result()),
-      ),
-    ),
+    .map(([at, property]) => order(`property ${at} ${JSON.stringify(property)}`, (pair) => pair.set(at, property))),
   fc
     .tuple(port, fc.constantFrom(...properties))
-    .map(([at, { type }]) =>
-      order(`no property ${at} ${type}`, (pair) =>
-        pair.both((sw) => sw.deletePortProperty(at, type as 'vlan').result()),
-      ),
-    ),
+    .map(([at, { type }]) => order(`no property ${at} ${type}`, (pair) => pair.unset(at, type as 'vlan'))),
   fc
     .tuple(port, host, fc.constantFrom(0, 5, 6))
     .map(([at, number, vlan]) =>

@@ -8,10 +8,10 @@ import { newCounters, toPortId } from '../../net/index.ts';
 import { type FrameKind, hostileFrame, randomFrame, randomKind } from '../../offload/testing/frames.ts';
 import { RandomSource, runSeed } from '../../offload/testing/random.ts';
 import type { PortPropertyType } from '../../switch/control/properties.ts';
-import { isAdmitted } from '../../switch/decider/testing.ts';
+import { isAdmitted } from '../../switch/decider/testing/admitted.ts';
+import { Twins } from '../../switch/decider/testing/twins.ts';
 import { defineDecider, type ExtensionFactory, type JsonValue } from '../../switch/index.ts';
 import { randomProperty, settle } from '../../switch/policies/testing.ts';
-import { Twins } from '../learning/testing.ts';
 import { OvsErrno, OvsError, type OvsSurroundings, ovsExtension } from './index.ts';
 
 const PORTS = [1, 2, 3, 4];
@@ -55,11 +55,11 @@ class Bridge {
   }
 
   set(portId: number, property: object): void {
-    this.pair.both((sw) => sw.setPortProperty(portId, property).result());
+    this.pair.set(portId, property);
   }
 
   unset(portId: number, type: PortPropertyType): void {
-    this.pair.both((sw) => sw.deletePortProperty(portId, type).result());
+    this.pair.unset(portId, type);
   }
 
   /** Both sides count alike: ports, extensions, megaflows and rules. */

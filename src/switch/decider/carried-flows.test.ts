@@ -1,7 +1,6 @@
 /** Flows of ports with policies: what is carried elsewhere is judged, tagged and counted as what comes through the switch. */
 import { expect, test } from 'vitest';
 import { RandomState, randomDecider } from '../../decide/testing/random-decider.ts';
-import { Twins } from '../../extensions/learning/testing.ts';
 import { ethernet, fuzzRounds, ipv4, tcp, udp } from '../../flow/testing/frames.ts';
 import { type FrameKind, hostileFrame, randomFrame, randomKind } from '../../offload/testing/frames.ts';
 import { RandomSource, runSeed } from '../../offload/testing/random.ts';
@@ -10,7 +9,8 @@ import type { ExtensionFactory } from '../extension.ts';
 import { randomProperty, settle } from '../policies/testing.ts';
 import { extension, passing } from '../testing.ts';
 import { defineDecider } from './define.ts';
-import { isAdmitted } from './testing.ts';
+import { isAdmitted } from './testing/admitted.ts';
+import { type Twins, twins } from './testing/twins.ts';
 
 const PORTS = [1, 2, 3, 4];
 
@@ -23,21 +23,6 @@ const hub = (): ExtensionFactory =>
     descriptor: { name: 'hub', type: 'forwarding', version: '1.0.0' },
     create: () => ({ decide: (_, decision) => decision.flood() }),
   });
-
-function twins(...factories: ExtensionFactory[]): Twins {
-  const pair = new Twins();
-  for (const factory of factories) pair.enable(factory);
-  for (const port of PORTS) pair.addPort(port);
-  return pair;
-}
-
-function set(pair: Twins, portId: number, property: object): void {
-  pair.both((sw) => sw.setPortProperty(portId, property).result());
-}
-
-function unset(pair: Twins, portId: number, type: PortPropertyType): void {
-  pair.both((sw) => sw.deletePortProperty(portId, type).result());
-}
 
 /** Rules and how often they were hit, on both sides. */
 function hits(pair: Twins, portId: number, bytes = true, where = ''): unknown {
@@ -61,7 +46,7 @@ function drops(pair: Twins): (string | null | undefined)[] {
 
 test('denied packets are dropped elsewhere and counted at their port, rules with them', () => {
   const pair = twins(hub());
-  set(pair, 1, {
+  pair.set(1, {
     type: 'acl',
     rules: [
       { direction: 'in', action: 'meter' },
@@ -82,14 +67,14 @@ test('denied packets are dropped elsewhere and counted at their port, rules with
 test('a change of rules ends what rests on them, and no flow of another port', () => {
   const pair = twins(hub());
   const acl = (port: number) => ({ type: 'acl', rules: [{ direction: 'in', action: 'deny', remotePort: port }] });
-  set(pair, 1, acl(80));
-  set(pair, 2, acl(80));
+  pair.set(1, acl(80));
+  pair.set(2, acl(80));
   for (const port of [1, 2]) {
     expect(pair.send(port, frame('10.0.0.1', 80))).toEqual([]);
     expect(pair.send(port, frame('10.0.0.1', 81))).toEqual(PORTS.filter((other) => other !== port));
   }
   expect(pair.flows).toBe(4);
-  set(pair, 1, acl(81));
+  pair.set(1, acl(81));
   // One of the flows from port 2 goes to port 1, whose rules are others now; that which goes nowhere does not rest on it.
   expect(pair.flows).toBe(1);
   expect(pair.send(1, frame('10.0.0.1', 80))).toEqual([2, 3, 4]);
@@ -99,9 +84,9 @@ test('a change of rules ends what rests on them, and no flow of another port', (
 
 test('who refuses an output counts it, also when no other output is left', () => {
   const pair = twins(hub());
-  set(pair, 2, { type: 'acl', rules: [{ direction: 'out', action: 'deny', localPort: 22 }] });
-  set(pair, 3, { type: 'vlan', mode: 'access', vlanId: 7 });
-  set(pair, 4, { type: 'vlan', mode: 'access', vlanId: 7 });
+  pair.set(2, { type: 'acl', rules: [{ direction: 'out', action: 'deny', localPort: 22 }] });
+  pair.set(3, { type: 'vlan', mode: 'access', vlanId: 7 });
+  pair.set(4, { type: 'vlan', mode: 'access', vlanId: 7 });
   for (let i = 0; i < 3; i += 1) expect(pair.send(1, frame('10.0.0.1', 22))).toEqual([]);
   expect(pair.carried).toBe(2);
   pair.compare();
@@ -111,10 +96,10 @@ test('who refuses an output counts it, also when no other output is left', () =>
 
 test('tags are put in and taken out on the way, for each port as its policy says', () => {
   const pair = twins(hub());
-  set(pair, 1, { type: 'vlan', mode: 'access', vlanId: 5 });
-  set(pair, 2, { type: 'vlan', mode: 'access', vlanId: 5 });
-  set(pair, 3, { type: 'vlan', mode: 'trunk', nativeVlanId: 9 });
-  set(pair, 4, { type: 'vlan', mode: 'trunk', nativeVlanId: 5 });
+  pair.set(1, { type: 'vlan', mode: 'access', vlanId: 5 });
+  pair.set(2, { type: 'vlan', mode: 'access', vlanId: 5 });
+  pair.set(3, { type: 'vlan', mode: 'trunk', nativeVlanId: 9 });
+  pair.set(4, { type: 'vlan', mode: 'trunk', nativeVlanId: 5 });
   for (let i = 0; i < 2; i += 1) expect(pair.send(1, frame('10.0.0.1'))).toEqual([2, 3, 4]);
   const tagged = Uint8Array.from([
     ...frame('10.0.0.1').subarray(0, 12),
@@ -131,8 +116,8 @@ test('tags are put in and taken out on the way, for each port as its policy says
 
 test('guards, and sources that are not who they say they are', () => {
   const pair = twins(hub());
-  set(pair, 1, { type: 'guard', dhcp: true, router: true });
-  set(pair, 2, { type: 'security', macAddresses: ['02:00:00:00:00:09'] });
+  pair.set(1, { type: 'guard', dhcp: true, router: true });
+  pair.set(2, { type: 'security', macAddresses: ['02:00:00:00:00:09'] });
   const offer = Uint8Array.from(ethernet(0x0800, ipv4(17, udp({ src: 67, dst: 68 }))));
   for (let i = 0; i < 2; i += 1) {
     expect(pair.send(1, offer)).toEqual([]);
@@ -145,13 +130,13 @@ test('guards, and sources that are not who they say they are', () => {
 
 test('an address that is not bound is refused until it is, and what a server gave ends with it', () => {
   const pair = twins(hub());
-  set(pair, 1, { type: 'binding', addresses: [{ ip: '10.0.0.0/24' }], dhcp: true, nd: false });
+  pair.set(1, { type: 'binding', addresses: [{ ip: '10.0.0.0/24' }], dhcp: true, nd: false });
   for (let i = 0; i < 2; i += 1) {
     expect(pair.send(1, frame('10.0.0.1'))).toEqual([2, 3, 4]);
     expect(pair.send(1, frame('10.9.0.1'))).toEqual([]);
   }
   expect(pair.carried).toBe(2);
-  set(pair, 1, { type: 'binding', addresses: [{ ip: '10.9.0.0/24' }], dhcp: true, nd: false });
+  pair.set(1, { type: 'binding', addresses: [{ ip: '10.9.0.0/24' }], dhcp: true, nd: false });
   expect(pair.send(1, frame('10.0.0.1'))).toEqual([]);
   expect(pair.send(1, frame('10.9.0.1'))).toEqual([2, 3, 4]);
   pair.compare();
@@ -159,8 +144,8 @@ test('an address that is not bound is refused until it is, and what a server gav
 
 test('what keeps state for each packet has its packets come up, and says why', () => {
   const pair = twins(hub());
-  set(pair, 1, { type: 'security', allowMacSpoofing: true, dynamicIpAddressLimit: 3 });
-  set(pair, 4, { type: 'qos', maxRateBps: 1e12, burstBytes: 1e9 });
+  pair.set(1, { type: 'security', allowMacSpoofing: true, dynamicIpAddressLimit: 3 });
+  pair.set(4, { type: 'qos', maxRateBps: 1e12, burstBytes: 1e9 });
   for (let i = 0; i < 3; i += 1) {
     pair.send(1, frame('10.0.0.1'));
     pair.send(2, frame('10.0.0.1'));
@@ -178,14 +163,14 @@ test('what keeps state for each packet has its packets come up, and says why', (
 
 test('packets of mirrored ports, and of ports that somebody with handlers looks at, come up', () => {
   const pair = twins(hub());
-  set(pair, 1, { type: 'guard', dhcp: true, router: false });
-  set(pair, 1, { type: 'monitor', mode: 'source' });
-  set(pair, 4, { type: 'monitor', mode: 'destination' });
+  pair.set(1, { type: 'guard', dhcp: true, router: false });
+  pair.set(1, { type: 'monitor', mode: 'source' });
+  pair.set(4, { type: 'monitor', mode: 'destination' });
   for (let i = 0; i < 2; i += 1) {
     pair.send(1, frame('10.0.0.1'));
     pair.send(2, frame('10.0.0.1'));
   }
-  unset(pair, 1, 'monitor');
+  pair.unset(1, 'monitor');
   pair.enable(extension('watcher', 'filtering', (handle) => passing(handle)).factory);
   for (let i = 0; i < 2; i += 1) pair.send(1, frame('10.0.0.1'));
   expect(pair.carried).toBe(0);
@@ -215,8 +200,8 @@ test('whatever ports want and deciders decide, and whatever changes, what is car
       const portId = source.pick(PORTS);
       const { type, property } = randomProperty(source);
       try {
-        if (property === null) unset(pair, portId, type as PortPropertyType);
-        else set(pair, portId, property);
+        if (property === null) pair.unset(portId, type as PortPropertyType);
+        else pair.set(portId, property);
       } catch {
         // Two that contradict each other, or one that is not there: refused on both sides.
       }

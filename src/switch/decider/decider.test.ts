@@ -2,7 +2,6 @@
 import { expect, test } from 'vitest';
 import { RandomState, randomDecider } from '../../decide/testing/random-decider.ts';
 import { learningExtension } from '../../extensions/learning/index.ts';
-import { Twins } from '../../extensions/learning/testing.ts';
 import type { FlowRegistry, FlowSource } from '../../flow/index.ts';
 import { ethernet, fuzzRounds, ipv4, tcp, udp } from '../../flow/testing/frames.ts';
 import { type FrameKind, hostileFrame, randomFrame, randomKind } from '../../offload/testing/frames.ts';
@@ -11,7 +10,8 @@ import type { VirtualSwitch } from '../api.ts';
 import type { ExtensionFactory } from '../extension.ts';
 import { Bench, extension, passing } from '../testing.ts';
 import { type DeciderHandle, defineDecider } from './define.ts';
-import { isAdmitted } from './testing.ts';
+import { isAdmitted } from './testing/admitted.ts';
+import { type Twins, twins } from './testing/twins.ts';
 
 const frame = (source: string, port = 80) =>
   Uint8Array.from(ethernet(0x0800, ipv4(6, tcp({ dst: port }), { src: source })));
@@ -66,13 +66,6 @@ function compare(pair: Twins): void {
 
 /** Hands on all that it is handed. */
 const watcher = extension('watcher', 'filtering', (handle) => passing(handle));
-
-function twins(...factories: ExtensionFactory[]): Twins {
-  const pair = new Twins();
-  for (const factory of factories) pair.enable(factory);
-  for (let port = 1; port <= 4; port += 1) pair.addPort(port);
-  return pair;
-}
 
 test('a filter above a forwarding decider is decided along, and its list changes what runs', () => {
   const pair = twins(wall(), hub());

@@ -1,7 +1,6 @@
 /** Flows of a forwarding decider are in one table from the beginning: policies and filters that come and go change those that rest on them, and no others. */
 import { expect, test } from 'vitest';
 import { RandomState, randomDecider } from '../../decide/testing/random-decider.ts';
-import { Twins } from '../../extensions/learning/testing.ts';
 import type { FlowSource } from '../../flow/index.ts';
 import { ethernet, fuzzRounds, ipv4, tcp } from '../../flow/testing/frames.ts';
 import { type FrameKind, hostileFrame, randomFrame, randomKind } from '../../offload/testing/frames.ts';
@@ -11,7 +10,8 @@ import type { ExtensionFactory } from '../extension.ts';
 import { randomProperty, settle } from '../policies/testing.ts';
 import { extension, passing } from '../testing.ts';
 import { defineDecider } from './define.ts';
-import { isAdmitted } from './testing.ts';
+import { isAdmitted } from './testing/admitted.ts';
+import { Twins, twins } from './testing/twins.ts';
 
 const PORTS = [1, 2, 3, 4];
 
@@ -24,21 +24,6 @@ const cables = (): ExtensionFactory =>
     descriptor: { name: 'cables', type: 'forwarding', version: '1.0.0' },
     create: () => ({ decide: ({ inPort }, decision) => decision.output(((inPort - 1) ^ 1) + 1) }),
   });
-
-function twins(...factories: ExtensionFactory[]): Twins {
-  const pair = new Twins();
-  for (const factory of factories) pair.enable(factory);
-  for (const port of PORTS) pair.addPort(port);
-  return pair;
-}
-
-function set(pair: Twins, portId: number, property: object): void {
-  pair.both((sw) => sw.setPortProperty(portId, property).result());
-}
-
-function unset(pair: Twins, portId: number, type: PortPropertyType): void {
-  pair.both((sw) => sw.deletePortProperty(portId, type).result());
-}
 
 const sourceOf = (pair: Twins): FlowSource => {
   const { source } = pair.carrier;
@@ -69,13 +54,13 @@ test('the first policy ends the flows of its port and those that go out there, a
     expect(pair.send(port, frame('10.0.0.1'))).toHaveLength(1);
     return pair.carried - before;
   };
-  set(pair, 3, { type: 'acl', rules: [{ direction: 'in', action: 'deny', remotePort: 22 }] });
+  pair.set(3, { type: 'acl', rules: [{ direction: 'in', action: 'deny', remotePort: 22 }] });
   expect(ends.sort()).toEqual([3, 4]);
   // Those of the others have not come up once.
   expect([1, 2, 1, 2].map(carriedOf)).toEqual([1, 1, 1, 1]);
   expect([3, 4, 3, 4].map(carriedOf)).toEqual([0, 0, 1, 1]);
   ends.length = 0;
-  unset(pair, 3, 'acl');
+  pair.unset(3, 'acl');
   expect(ends.sort()).toEqual([3, 4]);
   expect([1, 2, 1, 2].map(carriedOf)).toEqual([1, 1, 1, 1]);
   expect([3, 4, 3, 4].map(carriedOf)).toEqual([0, 0, 1, 1]);
@@ -88,10 +73,10 @@ test('the first mirror of all has packets of its port come up, and ends no flow 
   const pair = twins(cables());
   for (const port of PORTS) pair.send(port, frame('10.0.0.1'));
   const ends = endsOf(pair);
-  set(pair, 4, { type: 'monitor', mode: 'destination' });
-  set(pair, 3, { type: 'monitor', mode: 'source' });
-  unset(pair, 3, 'monitor');
-  set(pair, 3, { type: 'monitor', mode: 'source' });
+  pair.set(4, { type: 'monitor', mode: 'destination' });
+  pair.set(3, { type: 'monitor', mode: 'source' });
+  pair.unset(3, 'monitor');
+  pair.set(3, { type: 'monitor', mode: 'source' });
   expect(ends.filter((port) => port !== 3 && port !== 4)).toEqual([]);
   const before = pair.carried;
   for (const port of [1, 2, 3]) pair.send(port, frame('10.0.0.1'));
@@ -108,12 +93,12 @@ test('while nothing looks at any port the flows that are offered run here as wel
   pair.send(1, frame('10.0.0.1'));
   expect(status()).toMatchObject({ flows: 1, decisions: 1, apart: null });
   expect(source.table.packetsOf(source.table.next(0))).toBe(1);
-  set(pair, 3, { type: 'guard', dhcp: true, router: false });
+  pair.set(3, { type: 'guard', dhcp: true, router: false });
   expect(status()).toMatchObject({ deciders: ['port policies', 'cables'], flows: 1, apart: { flows: 0 } });
   // It is judged here before it comes to the forwarder, and with all that is looked at in the flow that is offered.
   pair.send(3, frame('10.0.0.1'));
   expect(status()).toMatchObject({ flows: 2, apart: { flows: 1 } });
-  unset(pair, 3, 'guard');
+  pair.unset(3, 'guard');
   expect(status()).toMatchObject({ flows: 1, apart: null });
   pair.compare();
 });
@@ -142,7 +127,7 @@ test('a policy of a port that nothing is connected to yet holds when something i
   for (const port of [1, 3, 4]) pair.addPort(port);
   pair.both((sw) => sw.createPort({ portId: 2, name: 'p2' }).result());
   expect(pair.send(1, frame('10.0.0.1', 22))).toEqual([]);
-  set(pair, 2, { type: 'acl', rules: [{ direction: 'out', action: 'deny', localPort: 22 }] });
+  pair.set(2, { type: 'acl', rules: [{ direction: 'out', action: 'deny', localPort: 22 }] });
   pair.both((sw, side) => {
     sw.createNic(2, { name: 'n2', backend: side.nic(2) }).result();
     sw.connectNic(2).result();
@@ -194,8 +179,8 @@ test('whatever policies, filters and state come and go, what is carried and what
       const portId = source.pick(PORTS);
       const { type, property } = randomProperty(source);
       try {
-        if (property === null) unset(pair, portId, type as PortPropertyType);
-        else set(pair, portId, property);
+        if (property === null) pair.unset(portId, type as PortPropertyType);
+        else pair.set(portId, property);
       } catch {
         // Two that contradict each other, or one that is not there: refused on both sides.
       }
@@ -204,7 +189,7 @@ test('whatever policies, filters and state come and go, what is carried and what
       for (const portId of PORTS)
         for (const type of ['isolation', 'vlan', 'security', 'acl', 'guard', 'binding', 'qos'] as const)
           try {
-            unset(pair, portId, type);
+            pair.unset(portId, type);
           } catch {
             // It has none.
           }

@@ -1,12 +1,12 @@
 /** Flows that go by connections: packets are tracked where they run, and what they carry is judged and counted as what comes through the switch. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { Twins } from '../../extensions/learning/testing.ts';
 import { fuzzRounds } from '../../flow/testing/frames.ts';
 import { ACK, datagram, frameFor, ruleStates, SYN, saying, segment } from '../../flow/testing/talk.ts';
 import { KnownConnections } from '../../flow/testing/tracking.ts';
 import { Bench } from '../testing.ts';
 import { defineDecider } from './define.ts';
+import { Twins } from './testing/twins.ts';
 
 const PORTS = [1, 2, 3];
 
@@ -31,7 +31,7 @@ function twins(): Twins {
 }
 
 function setAcl(pair: Twins, portId: number, rules: readonly object[]): void {
-  pair.both((sw) => sw.setPortProperty(portId, { type: 'acl', rules }).result());
+  pair.set(portId, { type: 'acl', rules });
 }
 
 /** The guest behind port 1 may begin, and others may only answer. */

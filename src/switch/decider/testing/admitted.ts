@@ -1,8 +1,8 @@
 /** For tests only: frames that a switch lets in. */
-import { Packet, Region } from '../../net/index.ts';
-import { DropReason } from '../drop-reason.ts';
-import { readFrame } from '../path/classify.ts';
-import { ForwardingContext } from '../path/context.ts';
+import { Packet, Region } from '../../../net/index.ts';
+import { DropReason } from '../../drop-reason.ts';
+import { readFrame } from '../../path/classify.ts';
+import { ForwardingContext } from '../../path/context.ts';
 
 /** Whether the switch lets a frame in at all: not when a tag is cut off. */
 export function isAdmitted(bytes: readonly number[]): boolean {

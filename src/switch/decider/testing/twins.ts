@@ -1,5 +1,5 @@
 /**
- * For this room's tests and the filter's: two switches that get the same packets and the same orders. One has nobody who runs flows;
+ * For tests of deciders and of extensions: two switches that get the same packets and the same orders. One has nobody who runs flows;
  * the other has a carrier that takes every packet for which there is a flow, as a kernel would, and tells of it only when asked.
  * What leaves must be the same, byte for byte.
  */
@@ -19,7 +19,7 @@ import {
   KEY_WORDS,
   outcomeOf,
   Word,
-} from '../../flow/index.ts';
+} from '../../../flow/index.ts';
 import {
   applyTagAction,
   Batch,
@@ -31,14 +31,15 @@ import {
   PacketPool,
   type PortId,
   toPortId,
-} from '../../net/index.ts';
+} from '../../../net/index.ts';
 import {
   createSwitch,
   type ExtensionFactory,
   type NicBackend,
+  type PortPropertyType,
   type SwitchOptions,
   type VirtualSwitch,
-} from '../../switch/index.ts';
+} from '../../index.ts';
 
 /** One frame that left a port, with its offload metadata. */
 export interface Left {
@@ -373,6 +374,15 @@ export class Twins {
     });
   }
 
+  /** A port has a property from now on. */
+  set(portId: number, property: object): void {
+    this.both((sw) => sw.setPortProperty(portId, property).result());
+  }
+
+  unset(portId: number, type: PortPropertyType): void {
+    this.both((sw) => sw.deletePortProperty(portId, type).result());
+  }
+
   /** A frame comes in at both; what leaves must be the same. @returns the ports it left through */
   send(portId: number, bytes: Uint8Array, change: (packet: Packet) => void = () => {}): number[] {
     const [plain, packet] = [this.plain, this.quick].map(({ pool }) => filled(pool, bytes));
@@ -458,4 +468,12 @@ export class Twins {
     expect(view(this.quick.sw)).toEqual(view(this.plain.sw));
     expect(this.quick.tracking?.list()).toEqual(this.plain.tracking?.list());
   }
+}
+
+/** Twins with ports 1 to 4. @param factories extensions, each on top of its kind */
+export function twins(...factories: ExtensionFactory[]): Twins {
+  const pair = new Twins();
+  for (const factory of factories) pair.enable(factory);
+  for (let port = 1; port <= 4; port += 1) pair.addPort(port);
+  return pair;
 }
