@@ -2,6 +2,7 @@
 import type { Connections } from '../../connections/index.ts';
 import type { FlowRegistry } from '../../flow/index.ts';
 import type { AdapterCounters, Batch, Packet, PortId } from '../../net/index.ts';
+import type { CarriedPackets } from '../../switch/index.ts';
 import type { TunnelSurroundings } from './tunnel/tunnels.ts';
 
 /** An open device. Nothing here blocks or throws. */
@@ -50,7 +51,7 @@ export interface OvsHost {
   /** Optional: what packets need that go through tunnels; null or left out, none do. */
   readonly tunnels?: TunnelSurroundings | null;
   /** Optional: packets of a flow were carried elsewhere. */
-  carried?(flow: CarriedFlow, packets: number, bytes: number): void;
+  carried?(flow: CarriedPackets, packets: number, bytes: number): void;
   /** Optional: a packet of this port of the switch was to go to a program, for which as many of the port wait as may. */
   upcallRefused?(portId: PortId): void;
   /**
@@ -68,18 +69,4 @@ export interface OvsHost {
    *   packets that came in
    */
   ended?(reason: number, executedPortId?: PortId | -1): void;
-}
-
-/** Where packets went that were carried elsewhere. */
-export interface CarriedFlow {
-  /** The switch's port that they came in at; -1 when there is none now, and for a flow of several ports. */
-  readonly sourcePortId: PortId | -1;
-  /** Whether they are counted as having come in with this flow: they were not looked up before. */
-  readonly isFirst: boolean;
-  /** The switch's ports that they went to; -1 for one that is gone. */
-  readonly outputs: readonly (PortId | -1)[];
-  /** They were looked up again, and what became of them is told with the flow that they fell to. */
-  readonly isSentOn: boolean;
-  /** Why they went nowhere, a reason of flow/'s Drop; 0 when they did not. */
-  readonly drop: number;
 }

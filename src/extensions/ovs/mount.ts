@@ -3,9 +3,10 @@
  * port, as FlowForwarding of the switch does it. Neighbours: mount-port.ts is a port, mount-host.ts what the daemon gives.
  */
 import { Connections, connectionsOf } from '../../connections/index.ts';
-import { Drop, flowRegistryOf } from '../../flow/index.ts';
+import { flowRegistryOf } from '../../flow/index.ts';
 import { type Batch, ClonePool, hostTablesOf, type Packet, PacketPool, type PortId } from '../../net/index.ts';
 import {
+  type CarriedPackets,
   DropReason,
   type ExplainedCopy,
   type ExplainedDestination,
@@ -20,7 +21,7 @@ import {
 import { OfferedDatapaths } from './carried-megaflows.ts';
 import { runOvsCommand } from './dpctl.ts';
 import { explainFrame } from './explain.ts';
-import type { CarriedFlow, DeviceKind, OvsDevice, OvsHost } from './host.ts';
+import type { DeviceKind, OvsDevice, OvsHost } from './host.ts';
 import { type OvsSurroundings, surroundingsOf } from './mount-host.ts';
 import { MountedPort, type PortTransmitter } from './mount-port.ts';
 import { type OvsConfiguration, parseOvsConfiguration } from './mount-settings.ts';
@@ -111,9 +112,8 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
   }
 
   /** Told by the datapath: packets of a flow went another way. */
-  carried(flow: CarriedFlow, packets: number, bytes: number): void {
-    const drop = this.#forwarding.reasonOf(flow.drop || Drop.PORT_MISSING);
-    this.#forwarding.carried({ ...flow, drop }, packets, bytes);
+  carried(flow: CarriedPackets, packets: number, bytes: number): void {
+    this.#forwarding.carried(flow, packets, bytes);
   }
 
   upcallRefused(portId: PortId): void {

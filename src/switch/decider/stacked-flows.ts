@@ -17,7 +17,7 @@ import {
 import { Drop, type FlowSource, outcomeOf } from '../../flow/index.ts';
 import type { Packet, PortId } from '../../net/index.ts';
 import type { JsonValue } from '../control/properties.ts';
-import { DropReason, type DropReasonCode } from '../drop-reason.ts';
+import type { DropReasonCode } from '../drop-reason.ts';
 import type { ExtensionHandle } from '../extension.ts';
 import { contextOf } from '../path/context.ts';
 import type { FlowForwarding } from '../path/flow-forwarding.ts';
@@ -114,7 +114,6 @@ export class StackedFlows {
   /** Packets of a flow went another way: they count as if they had come through the switch. */
   carried(slot: number, packets: number, bytes: number): void {
     const { flows } = this;
-    const forwarding = this.#forwarding();
     const record = flows.recordOf(slot);
     const actions = flows.table.actionsOf(slot);
     const outputs = (outcomeOf(actions, 0, actions.length)?.outputs ?? []).map((port) => portIn(asPortNumber(port)));
@@ -122,13 +121,15 @@ export class StackedFlows {
     flows.settle(slot);
     this.countExcluded(record, packets);
     const dropPortId = this.portOf(record?.drop);
-    forwarding.carried(
+    const reason = this.reasonOf(record?.drop);
+    this.#forwarding().carried(
       {
         sourcePortId: source === -1 ? -1 : portIn(asPortNumber(source)),
         isFirst: true,
         outputs,
         isSentOn: false,
-        drop: outputs.length > 0 ? DropReason.NONE : (this.reasonOf(record?.drop) ?? forwarding.reasonOf(Drop.FLOW)),
+        drop: outputs.length > 0 ? 0 : Drop.FLOW,
+        ...(reason === undefined ? {} : { reason }),
         ...(dropPortId === -1 ? {} : { dropPortId }),
       },
       packets,

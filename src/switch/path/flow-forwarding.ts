@@ -42,8 +42,10 @@ export interface CarriedPackets {
   readonly outputs: readonly (PortId | -1)[];
   /** They go on elsewhere, where their end is counted. */
   readonly isSentOn: boolean;
-  /** Why they were dropped, when they were sent nowhere. */
-  readonly drop: DropReasonCode;
+  /** Why they were dropped, when they were sent nowhere: a reason of flow/'s Drop; 0 when ports that they were sent to are not there. */
+  readonly drop: number;
+  /** The switch's reason for it, when that is known better than {@link FlowForwarding.reasonOf} does. */
+  readonly reason?: DropReasonCode;
   /** The port that they were to leave by, when they were dropped because of that. */
   readonly dropPortId?: PortId;
 }
@@ -108,7 +110,7 @@ export class FlowForwarding {
 
   /** Packets of a flow went another way: they are the switch's packets all the same. */
   carried(flow: CarriedPackets, packets: number, bytes: number): void {
-    const { sourcePortId, isFirst, outputs, isSentOn, drop, dropPortId } = flow;
+    const { sourcePortId, isFirst, outputs, isSentOn, drop, reason, dropPortId } = flow;
     const { shortcuts } = this.#handle;
     const source = counted(sourcePortId);
     if (isFirst) shortcuts.arrived(source, packets, bytes);
@@ -117,7 +119,7 @@ export class FlowForwarding {
     if (isSentOn) for (const portId of reached) shortcuts.carriedCopies(portId, packets, bytes);
     else if (reached.length > 0) shortcuts.delivered(reached, packets, bytes);
     else {
-      shortcuts.dropped(dropPortId ?? source, drop, packets);
+      shortcuts.dropped(dropPortId ?? source, reason ?? this.reasonOf(drop || Drop.PORT_MISSING), packets);
       if (missing > 0) missing -= packets;
     }
     if (missing > 0) shortcuts.droppedCopies(source, this.reasonOf(Drop.PORT_MISSING), missing);
