@@ -2,7 +2,7 @@
  * What decisions rest on of the address table: entries, by address, be they there or not. An entry that decisions rest on is looked at when it would age: packets of these
  * decisions may have been counted elsewhere, and make it younger; otherwise it goes, and with it what rests on it. Neighbour: extension.ts decides.
  */
-import { formatMac } from '../../net/index.ts';
+import { formatMac, macBytes } from '../../net/index.ts';
 import { Anchor, FlowCounter } from '../../switch/index.ts';
 import type { ForwardingDatabase, MacKey } from './forwarding-database.ts';
 
@@ -51,8 +51,7 @@ class AddressAnchor extends Anchor {
 
   override get name(): string {
     const { domain, high, low } = this;
-    const bytes = Uint8Array.of(high >> 8, high & 255, low >>> 24, (low >> 16) & 255, (low >> 8) & 255, low & 255);
-    return `address ${formatMac(bytes)}${domain === 0 ? '' : ` in VLAN ${domain}`}`;
+    return `address ${formatMac(macBytes(high, low))}${domain === 0 ? '' : ` in VLAN ${domain}`}`;
   }
 
   protected override freed(): void {

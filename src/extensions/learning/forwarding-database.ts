@@ -4,7 +4,7 @@
  * Neighbours: extension.ts forwards by it, commands.ts shows and changes it.
  */
 import { isDeepStrictEqual } from 'node:util';
-import { type PortId, parseMac } from '../../net/index.ts';
+import { macHighAt, macLowAt, type PortId, parseMac } from '../../net/index.ts';
 import { MAX_PORT_ID, type MacEntry, MacTable, portIn } from '../../switch/index.ts';
 import { type LearningConfiguration, parseLearningConfiguration, type StaticEntry } from './configuration.ts';
 
@@ -24,10 +24,7 @@ export interface MacKey {
 
 /** Six bytes as two integers. */
 export function macKey(bytes: Uint8Array): MacKey {
-  return {
-    high: (bytes[0] << 8) | bytes[1],
-    low: (bytes[2] << 24) | (bytes[3] << 16) | (bytes[4] << 8) | bytes[5],
-  };
+  return { high: macHighAt(bytes, 0), low: macLowAt(bytes, 0) };
 }
 
 /** The table and its settings. */

@@ -3,7 +3,7 @@
  * with one address; a flood of them must not cost memory, so they go round in a ring of integers. Ports are kept by the names that they had then: the
  * number of one that has gone is given to the next.
  */
-import { formatMac } from '../../net/index.ts';
+import { formatMac, macBytes } from '../../net/index.ts';
 
 const RING = 32;
 const WORDS = 4;
@@ -45,10 +45,9 @@ export class Moves {
     for (let i = this.total - 1; i >= 0 && i >= this.total - RING; i -= 1) {
       const place = i % RING;
       const [vlan, high, low, second] = this.#ring.subarray(place * WORDS, (place + 1) * WORDS);
-      const mac = Uint8Array.of(high >> 8, high & 255, low >>> 24, (low >> 16) & 255, (low >> 8) & 255, low & 255);
       moves.push({
         vlan,
-        mac: formatMac(mac),
+        mac: formatMac(macBytes(high, low)),
         from: this.#from[place],
         to: this.#to[place],
         secondsAgo: Math.max(0, nowSeconds - second),

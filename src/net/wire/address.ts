@@ -12,6 +12,21 @@ export function formatMac(bytes: Uint8Array, offset = 0): string {
   return text;
 }
 
+/** The first two bytes of a MAC address, as tables keep it in two integers; {@link macLowAt} has the other. */
+export function macHighAt(bytes: Uint8Array, at: number): number {
+  return (bytes[at] << 8) | bytes[at + 1];
+}
+
+/** The last four bytes of a MAC address, signed. @param at where the address begins */
+export function macLowAt(bytes: Uint8Array, at: number): number {
+  return (bytes[at + 2] << 24) | (bytes[at + 3] << 16) | (bytes[at + 4] << 8) | bytes[at + 5];
+}
+
+/** The six bytes of a MAC address of two integers. */
+export function macBytes(high: number, low: number): Uint8Array {
+  return Uint8Array.of(high >>> 8, high, low >>> 24, low >>> 16, low >>> 8, low);
+}
+
 /** `192.0.2.1`. */
 export function formatIpv4(bytes: Uint8Array, offset = 0): string {
   return `${bytes[offset]}.${bytes[offset + 1]}.${bytes[offset + 2]}.${bytes[offset + 3]}`;

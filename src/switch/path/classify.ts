@@ -3,7 +3,7 @@
  * forwarding domain and priority, and with the verdict of the standard policies of the source port. Runs whenever the
  * source of a packet is set.
  */
-import { Checksum, Gso, MAXIMUM_TAGS, type Packet } from '../../net/index.ts';
+import { Checksum, Gso, MAXIMUM_TAGS, macHighAt, macLowAt, type Packet } from '../../net/index.ts';
 import type { Nic } from '../control/nic.ts';
 import { DropReason } from '../drop-reason.ts';
 import type { PortPolicy } from '../policies/port-policy.ts';
@@ -78,8 +78,8 @@ export function judgeSource(
   if (policy.checkSourceMac && verdict === DropReason.NONE) {
     const bytes = packet.bytes;
     const at = packet.offset;
-    const high = (bytes[at + 6] << 8) | bytes[at + 7];
-    const low = (bytes[at + 8] << 24) | (bytes[at + 9] << 16) | (bytes[at + 10] << 8) | bytes[at + 11];
+    const high = macHighAt(bytes, at + 6);
+    const low = macLowAt(bytes, at + 6);
     const own = policy.macs.owns(nic, high, low) && (high | low) !== 0;
     if (!own && !(policy.allowTeaming && policy.isTeamMac(high, low))) verdict = DropReason.MAC_SPOOFED;
   }

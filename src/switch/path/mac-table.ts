@@ -13,7 +13,7 @@
  * native-forwarding.ts and by the learning extension.
  */
 import type { PortNumber } from '../../decide/index.ts';
-import { type PortId, toPortId } from '../../net/index.ts';
+import { macBytes, type PortId, toPortId } from '../../net/index.ts';
 
 const USED = 0x4000_0000;
 const STATIC = 0x0100_0000;
@@ -326,11 +326,9 @@ export class MacTable {
       if (value === 0) continue;
       const isStatic = (value & STATIC) !== 0;
       if (!isStatic && this.#expired(table[at + 3], nowSeconds)) continue;
-      const high = table[at] & 0xffff;
-      const low = table[at + 1];
       found.push({
         vlan: table[at] >>> 16,
-        macAddress: Uint8Array.of(high >> 8, high & 255, low >>> 24, (low >> 16) & 255, (low >> 8) & 255, low & 255),
+        macAddress: macBytes(table[at] & 0xffff, table[at + 1]),
         portId: value & 0xffff,
         nicIndex: (value >> 16) & 0xff,
         isStatic,

@@ -3,7 +3,7 @@
  * forwarding extension is enabled, and for packets that are natively forwarded.
  */
 import { nicIn, portIn } from '../../decide/index.ts';
-import { isLinkLocalControl, type Packet } from '../../net/index.ts';
+import { isLinkLocalControl, macHighAt, macLowAt, type Packet } from '../../net/index.ts';
 import { DropReason } from '../drop-reason.ts';
 import { DEFAULT_PORT_ID } from '../oid/oid.ts';
 import { egressVlanVerdict } from '../policies/vlan.ts';
@@ -25,8 +25,8 @@ export function routeNatively(core: SwitchCore, packet: Packet, context: Forward
   route.dropPortId = context.sourcePortId;
   route.reason = context.verdict;
   if (context.verdict !== DropReason.NONE) return;
-  const sourceHigh = (bytes[at + 6] << 8) | bytes[at + 7];
-  const sourceLow = (bytes[at + 8] << 24) | (bytes[at + 9] << 16) | (bytes[at + 10] << 8) | bytes[at + 11];
+  const sourceHigh = macHighAt(bytes, at + 6);
+  const sourceLow = macLowAt(bytes, at + 6);
   if ((sourceHigh & 0x0100) !== 0 || (sourceHigh | sourceLow) === 0) {
     route.reason = DropReason.INVALID_SOURCE_MAC;
     return;
@@ -37,7 +37,7 @@ export function routeNatively(core: SwitchCore, packet: Packet, context: Forward
   if (learn && context.sourcePortId !== 0) {
     table.learn(vlan, sourceHigh, sourceLow, context.sourcePortId, context.sourceNicIndex, now);
   }
-  const high = (bytes[at] << 8) | bytes[at + 1];
+  const high = macHighAt(bytes, at);
   if ((high & 0x0100) !== 0) {
     if (high === 0x0180 && !core.options.forwardLinkLocal && isLinkLocalControl(packet)) {
       route.reason = DropReason.LINK_LOCAL_CONTROL;
@@ -46,7 +46,7 @@ export function routeNatively(core: SwitchCore, packet: Packet, context: Forward
     route.kind = Route.FLOOD;
     return;
   }
-  const low = (bytes[at + 2] << 24) | (bytes[at + 3] << 16) | (bytes[at + 4] << 8) | bytes[at + 5];
+  const low = macLowAt(bytes, at);
   if (high === sourceHigh && low === sourceLow) {
     route.reason = DropReason.DESTINATION_IS_SOURCE;
     return;

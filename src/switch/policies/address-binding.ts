@@ -3,7 +3,7 @@
  * judges packets by them, binding-learn.ts finds them out.
  */
 import { Anchor, FlowCounter } from '../../decide/index.ts';
-import { formatIpv4, formatIpv6, parseMac } from '../../net/index.ts';
+import { formatIpv4, formatIpv6, formatMac, macHighAt, macLowAt, parseMac } from '../../net/index.ts';
 import type { BindingProperty } from '../control/properties.ts';
 import { type IpPrefix, parseIpPrefix, prefixMatches } from './acl.ts';
 import { Exchanges } from './dhcp-exchanges.ts';
@@ -401,8 +401,7 @@ export class AddressBinding {
     const fixed = this.fixed.map(
       ({ text, mac }): BindingInfo => ({
         address: text,
-        mac:
-          mac === null ? null : macText((mac[0] << 8) | mac[1], new DataView(mac.buffer, mac.byteOffset).getInt32(2)),
+        mac: mac === null ? null : formatMac(mac),
         origin: 'fixed',
         vlan: null,
         expiresInSeconds: null,
@@ -431,8 +430,7 @@ export function holdingAt(bytes: Uint8Array, at: number, version: number, vlan: 
   } else {
     address.set(bytes.subarray(at, at + 16));
   }
-  const view = new DataView(bytes.buffer, bytes.byteOffset);
-  return { address, vlan, macHigh: view.getUint16(macAt), macLow: view.getInt32(macAt + 2) };
+  return { address, vlan, macHigh: macHighAt(bytes, macAt), macLow: macLowAt(bytes, macAt) };
 }
 
 /** Where to look for an address. @param lastAt where its last byte lies */
@@ -463,9 +461,5 @@ function sameBytes(bytes: Uint8Array, at: number, wanted: Uint8Array): boolean {
 }
 
 function sameMac(bytes: Uint8Array, at: number, { macHigh, macLow }: Holding): boolean {
-  const high = (bytes[at] << 8) | bytes[at + 1];
-  return (
-    high === macHigh &&
-    ((bytes[at + 2] << 24) | (bytes[at + 3] << 16) | (bytes[at + 4] << 8) | bytes[at + 5]) === macLow
-  );
+  return macHighAt(bytes, at) === macHigh && macLowAt(bytes, at) === macLow;
 }

@@ -1,5 +1,5 @@
 /** The MAC addresses of who is behind a port: those that may be sources where spoofing is not allowed. */
-import { formatMac, type Packet, parseMac } from '../../net/index.ts';
+import { formatMac, macBytes, macHighAt, macLowAt, type Packet, parseMac } from '../../net/index.ts';
 
 /** How long a link may be lost until somebody else may be behind it: longer than a host takes to set its interface down and up, shorter than to change a cable. */
 const LINK_LOST_MS = 1_000;
@@ -102,13 +102,8 @@ export function macText(high: number, low: number): string {
   return formatMac(macBytes(high, low));
 }
 
-function macBytes(high: number, low: number): Uint8Array {
-  return Uint8Array.of(high >>> 8, high, low >>> 24, low >>> 16, low >>> 8, low);
-}
-
 function wordsAt(bytes: Uint8Array, at: number): [number, number] {
-  const high = (bytes[at] << 8) | bytes[at + 1];
-  return [high, (bytes[at + 2] << 24) | (bytes[at + 3] << 16) | (bytes[at + 4] << 8) | bytes[at + 5]];
+  return [macHighAt(bytes, at), macLowAt(bytes, at)];
 }
 
 /** Of ports that nobody was named for. */
