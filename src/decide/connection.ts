@@ -10,6 +10,9 @@ export const CONNECTION_STATES = ['new', 'established', 'related', 'invalid'] as
 
 export type ConnectionStateName = (typeof CONNECTION_STATES)[number];
 
+/** ICMPv6 messages that belong to no connection: multicast listeners, router and neighbour discovery. As in Linux they are not invalid. */
+export const ICMPV6_APART: ReadonlySet<number> = new Set([130, 131, 132, 133, 134, 135, 136, 143]);
+
 /** The zone of connections that a switch tracks for its own rules: the last one. */
 export const SWITCH_ZONE = 0xffff;
 

@@ -5,6 +5,7 @@ export {
   ConnectionView,
   connectionStateOf,
   connectionWord,
+  ICMPV6_APART,
   SWITCH_ZONE,
   TRACKED_RECIRCULATION,
 } from './connection.ts';

@@ -18,6 +18,7 @@ export {
   FlowCounter,
   type FoundPrefix,
   type FragmentKind,
+  ICMPV6_APART,
   type IcmpView,
   type IpRewrite,
   type IpView,

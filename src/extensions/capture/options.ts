@@ -16,37 +16,26 @@ export class CaptureOptionsError extends Error {
   override readonly name = 'CaptureOptionsError';
 }
 
-/** What to record. */
-export interface CaptureOptions {
-  /** Only these ports; null or left out: all, those to come included. */
-  readonly portIds?: readonly number[] | null | undefined;
-  /** `in`: what ports send into the switch; `out`: what is delivered to them. Default both. */
-  readonly direction?: 'in' | 'out' | 'both' | undefined;
-  /** A filter expression of net/; empty or left out: everything. */
-  readonly filter?: string | undefined;
-  /** Most bytes of a frame to keep, 64 or more; left out: whole frames, super-packets included. */
-  readonly snapLengthBytes?: number | undefined;
-  /** Room for what has not been read yet. Default 4 MiB. */
-  readonly ringBytes?: number | undefined;
-}
-
-/** The same with nothing left out. */
-export interface CheckedCaptureOptions {
-  readonly portIds: readonly number[] | null;
-  readonly direction: 'in' | 'out' | 'both';
-  /** Null: everything. */
-  readonly filter: FilterExpression | null;
-  readonly snapLengthBytes: number;
-  readonly ringBytes: number;
-}
-
 const optionsSchema = z.strictObject({
-  portIds: z.array(z.int().min(1).max(MAX_PORT_ID)).min(1).max(MAX_PORT_ID).nullish(),
-  direction: z.enum(['in', 'out', 'both']).optional(),
-  filter: z.string().optional(),
-  snapLengthBytes: z.int().min(MINIMUM_SNAP_BYTES).max(MAXIMUM_SNAP_BYTES).optional(),
-  ringBytes: z.int().min(MINIMUM_RING_BYTES).max(MAXIMUM_RING_BYTES).optional(),
+  /** Only these ports; null or left out: all, those to come included. */
+  portIds: z.array(z.int().min(1).max(MAX_PORT_ID)).min(1).max(MAX_PORT_ID).nullable().default(null),
+  /** `in`: what ports send into the switch; `out`: what is delivered to them. */
+  direction: z.enum(['in', 'out', 'both']).default('both'),
+  /** A filter expression of net/; empty or left out: everything. */
+  filter: z.string().default(''),
+  /** Most bytes of a frame to keep, 64 or more; left out: whole frames, super-packets included. */
+  snapLengthBytes: z.int().min(MINIMUM_SNAP_BYTES).max(MAXIMUM_SNAP_BYTES).default(MAXIMUM_SNAP_BYTES),
+  /** Room for what has not been read yet. */
+  ringBytes: z.int().min(MINIMUM_RING_BYTES).max(MAXIMUM_RING_BYTES).default(DEFAULT_RING_BYTES),
 });
+
+/** What to record. */
+export type CaptureOptions = Readonly<z.input<typeof optionsSchema>>;
+
+/** The same with nothing left out; the filter is null for everything. */
+export type CheckedCaptureOptions = Readonly<Omit<z.output<typeof optionsSchema>, 'filter'>> & {
+  readonly filter: FilterExpression | null;
+};
 
 /**
  * Check options from outside.
@@ -58,14 +47,8 @@ export function parseCaptureOptions(value: unknown): CheckedCaptureOptions {
     const issues = checked.error.issues.map((issue) => [...issue.path.map(String), issue.message].join(': '));
     throw new CaptureOptionsError(issues.join('\n'));
   }
-  const { portIds, direction, filter, snapLengthBytes, ringBytes } = checked.data;
-  return {
-    portIds: portIds ?? null,
-    direction: direction ?? 'both',
-    filter: filter === undefined || filter.trim() === '' ? null : compile(filter),
-    snapLengthBytes: snapLengthBytes ?? MAXIMUM_SNAP_BYTES,
-    ringBytes: ringBytes ?? DEFAULT_RING_BYTES,
-  };
+  const { filter, ...rest } = checked.data;
+  return { ...rest, filter: filter.trim() === '' ? null : compile(filter) };
 }
 
 function compile(text: string): FilterExpression {

@@ -19,10 +19,9 @@ import {
 } from '../../switch/index.ts';
 import { RuleReasons } from './drop-reasons.ts';
 import { Judge } from './judge.ts';
-import type { FilterConfiguration } from './rule.ts';
 import { RuleList } from './rule-list.ts';
 import { Direction, NO_RULE } from './rule-table.ts';
-import { parseFilterConfiguration } from './schema.ts';
+import { type FilterConfiguration, parseFilterConfiguration } from './schema.ts';
 
 /** A rule as it was given, with what it has counted. */
 export type ShownRule = Readonly<Record<string, JsonValue>> & {

@@ -2,8 +2,8 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { DeciderHandle, FlowCounter } from '../../switch/index.ts';
 import { BY_DEFAULT, type RuleReasons } from './drop-reasons.ts';
-import type { FilterConfiguration } from './rule.ts';
 import { NO_RULE, RuleTable } from './rule-table.ts';
+import type { FilterConfiguration } from './schema.ts';
 
 export class RuleList {
   readonly table: RuleTable;

@@ -20,7 +20,8 @@ import {
   TransportShape,
   transportOf,
 } from '../../net/index.ts';
-import { Fact, type FilterConfiguration, type FilterRule, factsOf, type NumberRange, shapesOfRule } from './rule.ts';
+import { Fact, factsOf, type NumberRange, shapesOfRule } from './rule.ts';
+import type { FilterConfiguration, FilterRule } from './schema.ts';
 
 /** Which list of rules is asked. */
 export const Direction = { IN: 0, OUT: 1 } as const;

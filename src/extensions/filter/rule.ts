@@ -1,22 +1,18 @@
 /**
- * A filter rule as it is after checking, and which shapes of packets it can match at all. Neighbours: schema.ts reads rules from
- * configuration, rule-table.ts compiles them.
+ * Which shapes of packets a filter rule can match at all, and what it looks at. Neighbours: schema.ts reads rules from configuration, rule-table.ts compiles them.
  */
 import {
   EtherType,
   IpProtocol,
-  type MaskedMac,
   NetworkShape,
-  type Prefix,
   SHAPE_COUNT,
   shapeOf,
   shapesOver,
   shapesWith,
   TransportShape,
 } from '../../net/index.ts';
-import { CONNECTION_STATES, type ConnectionStateName, type JsonValue } from '../../switch/index.ts';
-
-export type RuleAction = 'allow' | 'drop' | 'count';
+import { CONNECTION_STATES, type ConnectionStateName, ICMPV6_APART } from '../../switch/index.ts';
+import type { FilterRule } from './schema.ts';
 
 /** Numbers from low to high, both included; a list of them matches what any of them holds. */
 export interface NumberRange {
@@ -24,55 +20,10 @@ export interface NumberRange {
   readonly high: number;
 }
 
-/** Some bits of the TCP flags byte and the values they must have. */
-export interface FlagTest {
-  readonly mask: number;
-  readonly value: number;
-}
-
-/** One rule. Fields that are null match everything; the others must all match. */
-export interface FilterRule {
-  readonly name: string;
-  readonly action: RuleAction;
-  /** `in`: from the port into the switch. */
-  readonly direction: 'in' | 'out' | 'both';
-  /** Names of ports: the source port for `in`, the destination port for `out`. */
-  readonly ports: readonly string[] | null;
-  /** The VLAN that the switch holds the packet in; 0: none. */
-  readonly vlan: readonly NumberRange[] | null;
-  readonly sourceMac: MaskedMac | null;
-  readonly destinationMac: MaskedMac | null;
-  readonly etherType: readonly NumberRange[] | null;
-  readonly sourceIp: Prefix | null;
-  readonly destinationIp: Prefix | null;
-  readonly protocol: readonly NumberRange[] | null;
-  readonly sourcePort: readonly NumberRange[] | null;
-  readonly destinationPort: readonly NumberRange[] | null;
-  readonly tcpFlags: FlagTest | null;
-  readonly fragment: boolean | null;
-  readonly icmpType: readonly NumberRange[] | null;
-  /** States of connections, bits of {@link stateBit}. */
-  readonly state: number | null;
-  /** The rule as it was written. */
-  readonly given: { readonly [key: string]: JsonValue };
-}
-
-export interface FilterConfiguration {
-  /** What happens to packets that no `allow` or `drop` rule matches. */
-  readonly default: 'allow' | 'drop';
-  readonly rules: readonly FilterRule[];
-}
-
 /** The bit of a state in a set of them; 0 for a packet that has none. */
 export function stateBit(state: ConnectionStateName | null): number {
   return state === null ? 0 : 1 << CONNECTION_STATES.indexOf(state);
 }
-
-/** ICMPv6 types that belong to no connection: multicast listeners, router and neighbour discovery. */
-const APART: readonly NumberRange[] = [
-  { low: 130, high: 136 },
-  { low: 143, high: 143 },
-];
 
 /** Whether a number is in one of the ranges. */
 export function inRanges(ranges: readonly NumberRange[], value: number): boolean {
@@ -207,6 +158,12 @@ function stateContradiction({ state, fragment, icmpType, protocol }: FilterRule)
   if (state === null) return null;
   if (fragment === true && (state & stateBit('invalid')) === 0) return ['fragment', 'state'];
   const isV6 = protocol?.every(({ low, high }) => low === IpProtocol.ICMPV6 && high === low);
-  const isApart = isV6 && icmpType?.every(({ low, high }) => APART.some((one) => low >= one.low && high <= one.high));
+  const isApart = isV6 && icmpType?.every(allApart);
   return isApart === true ? ['icmpType', 'state'] : null;
+}
+
+/** Whether all ICMPv6 messages of some types belong to no connection. */
+function allApart({ low, high }: NumberRange): boolean {
+  for (let type = low; type <= high; type += 1) if (!ICMPV6_APART.has(type)) return false;
+  return true;
 }

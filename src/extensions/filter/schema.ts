@@ -1,6 +1,6 @@
 /**
- * The filter's configuration from outside: a zod schema and its findings as sentences that name the rule. Neighbours: rule.ts
- * has the result's types; net/ reads the names and addresses.
+ * The filter's configuration from outside: a zod schema, which makes the type of a rule, and its findings as sentences that name the rule. Neighbours: rule.ts says what a rule can match; net/ reads
+ * the names and addresses.
  */
 import { z } from 'zod';
 import {
@@ -12,15 +12,8 @@ import {
   protocolNumber,
   unsignedNumber,
 } from '../../net/index.ts';
-import { CONNECTION_STATES } from '../../switch/index.ts';
-import {
-  contradiction,
-  type FilterConfiguration,
-  type FilterRule,
-  type FlagTest,
-  type NumberRange,
-  stateBit,
-} from './rule.ts';
+import { CONNECTION_STATES, type JsonValue } from '../../switch/index.ts';
+import { contradiction, type NumberRange, stateBit } from './rule.ts';
 
 const MAXIMUM_RULES = 1024;
 const MAXIMUM_LIST = 64;
@@ -50,13 +43,18 @@ function readRange(given: number | string, what: string, maximum: number, lookup
   return low > high ? `"${text}": the lower number comes first` : { low, high };
 }
 
+/** A field of a rule that may be left out: null then. */
+function orNull<Schema extends z.ZodType>(schema: Schema) {
+  return schema.optional().transform((value) => value ?? null);
+}
+
 /** A number, a name, a range as text, or a list of them. */
 function numbers(what: string, maximum: number, lookup: Lookup = (text) => unsignedNumber(text, maximum)) {
   const item = z.union([z.number(), z.string()]);
   const error = `must be ${what}, or a list of 1 to ${MAXIMUM_LIST} of them`;
-  return z
-    .union([item, z.array(item).min(1, { error }).max(MAXIMUM_LIST, { error })], { error })
-    .transform((value, context): NumberRange[] => {
+  const some = z.union([item, z.array(item).min(1, { error }).max(MAXIMUM_LIST, { error })], { error });
+  return orNull(
+    some.transform((value, context): readonly NumberRange[] => {
       const ranges: NumberRange[] = [];
       for (const given of Array.isArray(value) ? value : [value]) {
         const range = readRange(given, what, maximum, lookup);
@@ -64,21 +62,20 @@ function numbers(what: string, maximum: number, lookup: Lookup = (text) => unsig
         else ranges.push(range);
       }
       return ranges;
-    })
-    .optional();
+    }),
+  );
 }
 
 /** Text that a reader turns into something, or into a sentence that says what is wrong. */
 function parsed<T extends object>(what: string, read: (text: string) => T | string) {
-  return z
-    .string({ error: `must be ${what}` })
-    .transform((text, context): T => {
+  return orNull(
+    z.string({ error: `must be ${what}` }).transform((text, context): T => {
       const result = read(text);
       if (typeof result !== 'string') return result;
       context.addIssue({ code: 'custom', message: result });
       return z.NEVER;
-    })
-    .optional();
+    }),
+  );
 }
 
 const TCP_FLAGS: ReadonlyMap<string, number> = new Map([
@@ -91,6 +88,12 @@ const TCP_FLAGS: ReadonlyMap<string, number> = new Map([
   ['ece', 0x40],
   ['cwr', 0x80],
 ]);
+
+/** Some bits of the TCP flags byte and the values they must have. */
+interface FlagTest {
+  readonly mask: number;
+  readonly value: number;
+}
 
 /** Read `syn !ack`: flags that are set and, with "!", clear. Others may be either. */
 function readTcpFlags(text: string): FlagTest | string {
@@ -118,12 +121,16 @@ const prefix = () => parsed('an IPv4 or IPv6 address or prefix', parsePrefix);
 const ruleFields = {
   name: name.describe('unique in the list; drops are counted under it'),
   action: z.enum(['allow', 'drop', 'count'], { error: 'must be allow, drop or count' }),
-  direction: z.enum(['in', 'out', 'both'], { error: 'must be in, out or both' }).optional(),
-  ports: z
-    .array(port, { error: 'must be a list of port names' })
-    .min(1, { error: 'must name at least one port' })
-    .max(1024, { error: 'has more than 1024 names' })
-    .optional(),
+  /** `in`: from the port into the switch. */
+  direction: z.enum(['in', 'out', 'both'], { error: 'must be in, out or both' }).default('both'),
+  /** The source port for `in`, the destination port for `out`. */
+  ports: orNull(
+    z
+      .array(port, { error: 'must be a list of port names' })
+      .min(1, { error: 'must name at least one port' })
+      .max(1024, { error: 'has more than 1024 names' }),
+  ),
+  /** The one that the switch holds the packet in; 0: none. */
   vlan: numbers('a VLAN id from 0 (none) to 4094 or a range such as 10-20', 4094),
   sourceMac: mac(),
   destinationMac: mac(),
@@ -134,30 +141,45 @@ const ruleFields = {
   sourcePort: numbers('a port number from 0 to 65535 or a range such as 1024-65535', 65_535),
   destinationPort: numbers('a port number from 0 to 65535 or a range such as 1024-65535', 65_535),
   tcpFlags: parsed('TCP flags such as "syn !ack"', readTcpFlags),
-  fragment: z
-    .union([z.boolean(), z.enum(['yes', 'no'])], { error: 'must be yes or no' })
-    .transform((value) => value === true || value === 'yes')
-    .optional(),
+  fragment: orNull(
+    z
+      .union([z.boolean(), z.enum(['yes', 'no'])], { error: 'must be yes or no' })
+      .transform((value) => value === true || value === 'yes'),
+  ),
   icmpType: numbers('an ICMP type from 0 to 255 or a range', 255),
-  state: z
-    .array(z.enum(CONNECTION_STATES, { error: `is no state; there are ${CONNECTION_STATES.join(', ')}` }), {
-      error: `must be a list of ${CONNECTION_STATES.join(', ')}`,
-    })
-    .min(1, { error: `must name at least one of ${CONNECTION_STATES.join(', ')}` })
-    .refine((states) => new Set(states).size === states.length, { error: 'names a state twice' })
-    .transform((states) => states.reduce((bits, state) => bits | stateBit(state), 0))
-    .optional(),
+  /** As bits of {@link stateBit}. */
+  state: orNull(
+    z
+      .array(z.enum(CONNECTION_STATES, { error: `is no state; there are ${CONNECTION_STATES.join(', ')}` }), {
+        error: `must be a list of ${CONNECTION_STATES.join(', ')}`,
+      })
+      .min(1, { error: `must name at least one of ${CONNECTION_STATES.join(', ')}` })
+      .refine((states) => new Set(states).size === states.length, { error: 'names a state twice' })
+      .transform((states) => states.reduce((bits, state) => bits | stateBit(state), 0)),
+  ),
 };
 
 const ruleSchema = z.strictObject(ruleFields, { error: 'must be a mapping with the keys of a rule' });
 
+/** One rule. Fields that are null match everything; the others must all match. */
+export type FilterRule = Readonly<z.output<typeof ruleSchema>> & {
+  /** The rule as it was written. */
+  readonly given: { readonly [key: string]: JsonValue };
+};
+
+export interface FilterConfiguration {
+  /** What happens to packets that no `allow` or `drop` rule matches. */
+  readonly default: 'allow' | 'drop';
+  readonly rules: readonly FilterRule[];
+}
+
 const configurationSchema = z.strictObject(
   {
-    default: z.enum(['allow', 'drop'], { error: 'must be allow or drop' }).optional(),
+    default: z.enum(['allow', 'drop'], { error: 'must be allow or drop' }).default('allow'),
     rules: z
       .array(z.unknown(), { error: 'must be a list of rules' })
       .max(MAXIMUM_RULES, { error: `has more than ${MAXIMUM_RULES} rules` })
-      .optional(),
+      .default([]),
   },
   { error: 'must be a mapping with "default" and "rules"' },
 );
@@ -183,27 +205,7 @@ function readRule(given: unknown, index: number, issues: string[]): FilterRule |
     issues.push(...describe(checked.error, place, Object.keys(ruleFields)));
     return null;
   }
-  const fields = checked.data;
-  const rule: FilterRule = {
-    name: fields.name,
-    action: fields.action,
-    direction: fields.direction ?? 'both',
-    ports: fields.ports ?? null,
-    vlan: fields.vlan ?? null,
-    sourceMac: fields.sourceMac ?? null,
-    destinationMac: fields.destinationMac ?? null,
-    etherType: fields.etherType ?? null,
-    sourceIp: fields.sourceIp ?? null,
-    destinationIp: fields.destinationIp ?? null,
-    protocol: fields.protocol ?? null,
-    sourcePort: fields.sourcePort ?? null,
-    destinationPort: fields.destinationPort ?? null,
-    tcpFlags: fields.tcpFlags ?? null,
-    fragment: fields.fragment ?? null,
-    icmpType: fields.icmpType ?? null,
-    state: fields.state ?? null,
-    given: JSON.parse(JSON.stringify(given)),
-  };
+  const rule: FilterRule = { ...checked.data, given: JSON.parse(JSON.stringify(given)) };
   const clash = contradiction(rule);
   if (clash !== null) issues.push(`${place}: can never match: ${clash[1]} contradicts ${clash[0]}`);
   return rule;
@@ -220,7 +222,7 @@ export function parseFilterConfiguration(value: unknown): FilterConfiguration {
   const issues: string[] = [];
   const rules: FilterRule[] = [];
   const firstUse = new Map<string, number>();
-  (checked.data.rules ?? []).forEach((given, index) => {
+  checked.data.rules.forEach((given, index) => {
     const rule = readRule(given, index, issues);
     if (rule === null) return;
     const earlier = firstUse.get(rule.name);
@@ -229,5 +231,5 @@ export function parseFilterConfiguration(value: unknown): FilterConfiguration {
     rules.push(rule);
   });
   if (issues.length > 0) throw new FilterConfigurationError(issues);
-  return { default: checked.data.default ?? 'allow', rules };
+  return { default: checked.data.default, rules };
 }

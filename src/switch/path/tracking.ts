@@ -12,7 +12,7 @@ import {
   Tracked,
   Untracked,
 } from '../../connections/index.ts';
-import { connectionWord, SWITCH_ZONE } from '../../decide/index.ts';
+import { connectionWord, ICMPV6_APART, SWITCH_ZONE } from '../../decide/index.ts';
 import { EtherType, HeaderOffsets, IpProtocol, type Packet } from '../../net/index.ts';
 import type { HostServices } from '../extension.ts';
 import type { ForwardingContext } from './context.ts';
@@ -29,9 +29,6 @@ const TFTP_PORT = 69;
 
 /** The bit of a connection word that says that the packet begins a connection. */
 export const BEGINS = ConnectionState.NEW << 24;
-
-/** ICMPv6 messages that belong to no connection: multicast listeners, router and neighbour discovery. As in Linux they are not invalid. */
-const APART: ReadonlySet<number> = new Set([130, 131, 132, 133, 134, 135, 136, 143]);
 
 export class PacketConnections {
   readonly #connections: Connections;
@@ -54,7 +51,8 @@ export class PacketConnections {
     this.#connections.used();
     const refusal = this.#connections.tracker.track(packet, headers, LOOK, tracked, context.sourcePortId);
     let { state } = tracked;
-    const isApart = tracked.reason === Untracked.ICMP_TYPE && headers.ipVersion === 6 && APART.has(headers.icmpType);
+    const isApart =
+      tracked.reason === Untracked.ICMP_TYPE && headers.ipVersion === 6 && ICMPV6_APART.has(headers.icmpType);
     if (refusal !== Refusal.NONE) state = ConnectionState.TRACKED | ConnectionState.INVALID;
     else if (isApart) state = ConnectionState.TRACKED;
     context.connection = connectionWord(state);
