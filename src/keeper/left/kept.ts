@@ -72,9 +72,11 @@ export class KeptState implements ProgramHolder {
   readonly refusals: string[] = [];
   /** What a former process has changed and nobody could change back. */
   readonly remains: string[] = [];
+  /** Programs that were left and are not taken up yet, by interface. */
+  readonly programs = new Map<number, LeftPrograms>();
+  /** Tables that were left and are not taken up yet, by the name of their source. */
+  readonly tables = new Map<string, LeftTables>();
   readonly #links: OffloadState;
-  readonly #programs = new Map<number, LeftPrograms>();
-  readonly #tables = new Map<string, LeftTables>();
   readonly #states = new Map<string, OffloadState>();
   /** What runs of each source, to be pinned again. */
   readonly #pinned = new Map<string, Pinned>();
@@ -110,7 +112,7 @@ export class KeptState implements ProgramHolder {
         this.close();
         throw error;
       }
-      this.hasLeft = this.#programs.size + this.#tables.size > 0;
+      this.hasLeft = this.programs.size + this.tables.size > 0;
       return;
     }
     if (adoption.state !== null) {
@@ -140,14 +142,14 @@ export class KeptState implements ProgramHolder {
     for (const [ifindex, { tc, xdp }] of found) {
       // XDP alone would hand up to nobody.
       if (tc === undefined && xdp !== undefined) this.#links.detach(xdp);
-      else this.#programs.set(ifindex, { ifindex, tc, xdp });
+      else this.programs.set(ifindex, { ifindex, tc, xdp });
     }
     for (const [ifindex, address] of addresses) {
-      if (this.#programs.has(ifindex)) this.#addresses.set(ifindex, address);
+      if (this.programs.has(ifindex)) this.#addresses.set(ifindex, address);
     }
-    for (const ifindex of this.#programs.keys()) this.interfaces.add(ifindex);
+    for (const ifindex of this.programs.keys()) this.interfaces.add(ifindex);
     for (const ifindex of this.changes.interfaces) {
-      if (this.#programs.has(ifindex)) continue;
+      if (this.programs.has(ifindex)) continue;
       this.changes.takeAllBack(ifindex);
       this.remains.push(...this.changes.seek(ifindex));
     }
@@ -190,7 +192,7 @@ export class KeptState implements ProgramHolder {
       if ('reason' in opened) return opened.reason;
       // Until somebody counts what is worked off again, nothing that is handed up is refused.
       liftShares(opened.maps);
-      this.#tables.set(told.name, { ...told, ...opened, interfaces: new Set(interfacesIn(opened.maps)) });
+      this.tables.set(told.name, { ...told, ...opened, interfaces: new Set(interfacesIn(opened.maps)) });
       return null;
     } catch (error) {
       if (comesOfShortage(error)) throw error;
@@ -199,51 +201,6 @@ export class KeptState implements ProgramHolder {
   }
 
   // What was left.
-
-  /** Programs that are not taken up yet. */
-  get programs(): Iterable<LeftPrograms> {
-    return this.#programs.values();
-  }
-
-  /** Tables that are not taken up yet. */
-  get tables(): Iterable<LeftTables> {
-    return this.#tables.values();
-  }
-
-  /** Whether tables that nobody has taken up yet decide about the packets of an interface. */
-  isWaiting(ifindex: number): boolean {
-    for (const { interfaces } of this.#tables.values()) if (interfaces.has(ifindex)) return true;
-    return false;
-  }
-
-  /** Put back what was taken up. */
-  giveBack(left: LeftPrograms): void {
-    this.#programs.set(left.ifindex, left);
-  }
-
-  /** Take the programs of an interface up; null when nothing was left there. */
-  takePrograms(ifindex: number): LeftPrograms | null {
-    const left = this.#programs.get(ifindex) ?? null;
-    this.#programs.delete(ifindex);
-    return left;
-  }
-
-  /** What was left on an interface and is not taken up yet. */
-  programsOf(ifindex: number): LeftPrograms | null {
-    return this.#programs.get(ifindex) ?? null;
-  }
-
-  /** Take the tables of a source up; null when none were left. */
-  takeTables(name: string): LeftTables | null {
-    const left = this.#tables.get(name) ?? null;
-    this.#tables.delete(name);
-    return left;
-  }
-
-  /** Put back tables that were taken and not used. */
-  returnTables(left: LeftTables): void {
-    this.#tables.set(left.name, left);
-  }
 
   /** The source that took tables up has ended and may come again: they wait for it. */
   giveBackTables({ name, returnsWith }: LeftTables): void {
@@ -267,12 +224,12 @@ export class KeptState implements ProgramHolder {
    * @throws SystemError; what is not done then is to be tried again
    */
   dropPrograms(ifindex: number, isPort: boolean): void {
-    const left = this.programsOf(ifindex);
-    if (left === null) return;
+    const left = this.programs.get(ifindex);
+    if (left === undefined) return;
     this.changes.takeAllBack(ifindex, (change) => !(isPort && change === 'up'));
     if (left.xdp !== undefined) this.detach(left.xdp);
     if (left.tc !== undefined) this.detach(left.tc);
-    this.#programs.delete(ifindex);
+    this.programs.delete(ifindex);
   }
 
   // What runs.
@@ -372,7 +329,8 @@ export class KeptState implements ProgramHolder {
 
   /** Remove the tables of a source that is no more; no program uses them any longer. */
   removeTables(name: string): void {
-    this.takeTables(name)?.maps.close();
+    this.tables.get(name)?.maps.close();
+    this.tables.delete(name);
     this.#states.get(name)?.removeAll();
     this.#states.delete(name);
     this.#pinned.delete(name);
@@ -380,11 +338,11 @@ export class KeptState implements ProgramHolder {
 
   /** Let go: everything goes on working. */
   close(): void {
-    for (const { maps } of this.#tables.values()) maps.close();
+    for (const { maps } of this.tables.values()) maps.close();
     for (const state of this.#states.values()) state.close();
     this.#links.close();
-    this.#tables.clear();
-    this.#programs.clear();
+    this.tables.clear();
+    this.programs.clear();
     this.#states.clear();
   }
 
@@ -404,11 +362,11 @@ export class KeptState implements ProgramHolder {
       throw error;
     }
     this.remains.push(...this.changes.seekLost());
-    for (const { maps } of this.#tables.values()) maps.close();
+    for (const { maps } of this.tables.values()) maps.close();
     this.#links.removeAll();
     for (const state of this.#states.values()) state.removeAll();
-    this.#tables.clear();
-    this.#programs.clear();
+    this.tables.clear();
+    this.programs.clear();
     this.#states.clear();
   }
 

@@ -75,7 +75,7 @@ export class Takeover {
     for (const refusal of [...kept.refusals, ...kept.remains.splice(0)]) this.#host.warn(refusal);
     if (!kept.hasLeft) return;
     const interfaces = kept.interfaces.size;
-    const tables = [...kept.tables].map(({ name }) => name).join(', ');
+    const tables = [...kept.tables.keys()].join(', ');
     this.#host.log('flows that were left in the kernel go on', { interfaces, tables });
   }
 
@@ -113,14 +113,14 @@ export class Takeover {
 
   /** What was left on an interface; from now on it is the caller's. */
   takePrograms(ifindex: number): LeftPrograms | null {
-    return this.#kept?.takePrograms(ifindex) ?? null;
+    return takeFrom(this.#kept?.programs, ifindex);
   }
 
   /** The start has failed at a port that had taken programs up: its interface is what it was before. */
   giveBack(left: LeftPrograms): void {
     const { ifindex } = left;
     this.#parked.restore((attachment) => attachment.ifindex === ifindex);
-    this.#kept?.giveBack(left);
+    this.#kept?.programs.set(ifindex, left);
     try {
       this.changes.takeOwnBack(ifindex);
     } catch (error) {
@@ -130,13 +130,14 @@ export class Takeover {
 
   /** Whether tables of the former process that were not taken up yet decide about an interface. */
   isWaiting(ifindex: number): boolean {
-    return this.#kept?.isWaiting(ifindex) ?? false;
+    for (const { interfaces } of this.#kept?.tables.values() ?? []) if (interfaces.has(ifindex)) return true;
+    return false;
   }
 
   /** The packets of an interface shall come by another way: nothing that was left there carries them any more, nor hands them to the kernel. */
   silence(ifindex: number): void {
-    const left = this.#kept?.programsOf(ifindex) ?? null;
-    if (left === null) return;
+    const left = this.#kept?.programs.get(ifindex);
+    if (left === undefined) return;
     this.#silenced.add(ifindex);
     if (left.xdp !== undefined) this.park(left.xdp);
     if (left.tc !== undefined) this.#parked.park(left.tc);
@@ -176,7 +177,7 @@ export class Takeover {
 
   /** The tables that a source had before; from now on they are the caller's. */
   takeTables(name: string): LeftTables | null {
-    return this.#kept?.takeTables(name) ?? null;
+    return takeFrom(this.#kept?.tables, name);
   }
 
   /** Interfaces that are what they were when the former process left them. */
@@ -199,7 +200,7 @@ export class Takeover {
     { interfaces }: LeftTables,
     programs: { readonly tc: LoadedProgram | null; readonly xdp: LoadedProgram | null },
   ): void {
-    for (const { ifindex, tc, xdp } of this.#kept?.programs ?? []) {
+    for (const { ifindex, tc, xdp } of this.#kept?.programs.values() ?? []) {
       if (!interfaces.has(ifindex)) continue;
       if (programs.tc !== null && tc !== undefined) this.#parked.replace(tc, programs.tc.program);
       if (programs.xdp !== null && xdp !== undefined) this.#parked.replace(xdp, programs.xdp.program);
@@ -208,7 +209,7 @@ export class Takeover {
 
   /** They were not used, and wait for their source to come again. */
   returnTables(left: LeftTables): void {
-    this.#kept?.returnTables(left);
+    this.#kept?.tables.set(left.name, left);
   }
 
   giveBackTables(left: LeftTables): void {
@@ -259,7 +260,7 @@ export class Takeover {
   dropStale({ isOff, isTaken, isAwaited }: TakenUp): void {
     const kept = this.#kept;
     if (kept === null || !this.#started) return;
-    for (const { name, returnsWith } of [...kept.tables]) {
+    for (const { name, returnsWith } of [...kept.tables.values()]) {
       // The extension itself may be asked for a little later.
       const isEarly = this.#host.nowMs() < this.#startedMs + GRACE_MS;
       if (isAwaited(name)) continue;
@@ -267,8 +268,8 @@ export class Takeover {
       this.#host.log('flows of the former process end, as nobody has them now', { table: name });
       kept.removeTables(name);
     }
-    for (const { ifindex } of [...kept.programs]) {
-      if (!kept.isWaiting(ifindex) && !isTaken(ifindex)) this.dropPrograms(ifindex);
+    for (const { ifindex } of [...kept.programs.values()]) {
+      if (!this.isWaiting(ifindex) && !isTaken(ifindex)) this.dropPrograms(ifindex);
     }
   }
 
@@ -317,4 +318,11 @@ export class Takeover {
     this.#kept = null;
     this.#parked.close();
   }
+}
+
+/** What was left under a key, which is nobody else's then. */
+function takeFrom<Key, Left>(all: Map<Key, Left> | undefined, key: Key): Left | null {
+  const left = all?.get(key) ?? null;
+  all?.delete(key);
+  return left;
 }

@@ -15,7 +15,6 @@ test('what keeps a port from being looked after is said when it changes, and not
     port: { name: 'p' },
     upkeepTrouble: new Condition(),
     asksForXdp: false,
-    wantsNews: false,
     get isInNeed(): boolean {
       if (refusal !== null) throw new Error(refusal);
       return false;

@@ -1,19 +1,31 @@
 /**
  * Keeps the programs of ports where they belong while others change what these rest on: a program that somebody has taken off is put back, and a port goes
- * to tc when XDP does not suit it any more, and returns. Neighbours: port-watch.ts says when to look, xdp-state.ts knows whether XDP can be.
+ * to tc when XDP does not suit it any more, and returns. Others may change at any moment features, MTU and programs at a veth's other end, and the programs themselves: news of devices tell of most of it
+ * within milliseconds; a turn through all ports is the net beneath. One look at a time: at a port at XDP it asks the kernel several questions, some half a millisecond of the thread that packets
+ * wait for. Neighbour: xdp-state.ts knows whether XDP can be.
  */
-import { withRouteClient } from '../../host/index.ts';
+import { type Timer, withRouteClient } from '../../host/index.ts';
 import { type KeeperHost, messageOf } from '../contract.ts';
 import type { Takeover } from '../left/takeover.ts';
 import type { PuntPath } from '../punts/punt-path.ts';
 import type { PortPrograms } from './port.ts';
-import { PortWatch } from './port-watch.ts';
+
+/** How often each port is looked at, and how long after news, which mostly come several at once. */
+const TURN_MS = 1_000;
+const SOON_MS = 20;
+/** From one look to the next. */
+const PAUSE_MS = 10;
 
 export class PortUpkeep {
   readonly #host: KeeperHost;
   readonly #takeover: Takeover;
   readonly #puntPath: PuntPath;
-  readonly #watch: PortWatch<PortPrograms>;
+  readonly #ports: Iterable<PortPrograms>;
+  /** Ports that are to be looked at, and whether because of news; those with news come first. */
+  readonly #news = new Set<PortPrograms>();
+  readonly #turn = new Set<PortPrograms>();
+  readonly #turns: Timer;
+  #next: Timer | null = null;
   /** What was last said of what keeps each port from XDP. */
   readonly #said = new WeakMap<PortPrograms, readonly string[]>();
 
@@ -21,22 +33,56 @@ export class PortUpkeep {
     this.#host = host;
     this.#takeover = takeover;
     this.#puntPath = puntPath;
-    this.#watch = new PortWatch(host.loop, ports, (one, isNews) => this.#look(one, isNews));
+    this.#ports = ports;
+    this.#turns = host.loop.timers.every(TURN_MS, {
+      onTimer: () => {
+        for (const port of ports) this.#turn.add(port);
+        if (this.#turn.size > 0) this.#soon(0);
+      },
+    });
   }
+
+  // When to look.
 
   /** Something was said of a device with this index, in whichever network namespace; -1 for any device. */
   heard(ifindex: number): void {
-    this.#watch.heard(ifindex);
+    for (const port of this.#ports)
+      if (port.asksForXdp && (ifindex === -1 || port.rests(ifindex))) this.#news.add(port);
+    if (this.#news.size > 0) this.#soon(SOON_MS);
   }
 
   /** The port is no more. */
-  forget(one: PortPrograms): void {
-    this.#watch.forget(one);
+  forget(port: PortPrograms): void {
+    this.#news.delete(port);
+    this.#turn.delete(port);
   }
 
   close(): void {
-    this.#watch.close();
+    this.#news.clear();
+    this.#turn.clear();
+    this.#next?.cancel();
+    this.#turns.cancel();
   }
+
+  #soon(delayMs: number): void {
+    this.#next ??= this.#host.loop.timers.once(delayMs, {
+      onTimer: () => {
+        this.#next = null;
+        this.#lookAtNext();
+      },
+    });
+  }
+
+  #lookAtNext(): void {
+    const isNews = this.#news.size > 0;
+    const { value: port } = (isNews ? this.#news : this.#turn).values().next();
+    if (port === undefined) return;
+    this.forget(port);
+    this.#look(port, isNews);
+    if (this.#news.size + this.#turn.size > 0) this.#soon(PAUSE_MS);
+  }
+
+  // What to do.
 
   /** Put the programs of a port's table on it, or those that hand everything up. */
   putPrograms(one: PortPrograms): void {

@@ -24,7 +24,6 @@ import type { PuntShare } from '../punts/punt-shares.ts';
 import type { KeptTable } from '../tables/table.ts';
 import { Condition } from './condition.ts';
 import type { Change } from './interface-changes.ts';
-import type { Watched } from './port-watch.ts';
 import { XdpState } from './xdp-state.ts';
 
 export type ProgramsState = 'away' | 'left' | 'handing-up' | 'carried' | 'stripped';
@@ -32,7 +31,7 @@ export type ProgramsState = 'away' | 'left' | 'handing-up' | 'carried' | 'stripp
 /** How long a port counts as overloaded after its last packet beyond its share. */
 const OVERLOAD_MS = 60_000;
 
-export class PortPrograms implements Watched {
+export class PortPrograms {
   readonly port: KeptPort;
   readonly ifindex: InterfaceIndex;
   /** The other end is this host itself: a TAP. What the kernel sends comes to Millrace. */
@@ -142,10 +141,7 @@ export class PortPrograms implements Watched {
     return `more packets of new flows than its share: ${this.share.refused} dropped so far`;
   }
 
-  get wantsNews(): boolean {
-    return this.asksForXdp;
-  }
-
+  /** Whether it rests on an interface with this index: its own, or what that stands on, in whichever namespace. */
   rests(ifindex: number): boolean {
     return ifindex === this.ifindex || ifindex === this.linkedIndex;
   }

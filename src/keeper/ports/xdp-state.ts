@@ -1,6 +1,6 @@
 /**
  * Whether a port that is to be at XDP can be: its frames come with whole checksums, the driver takes the program, and what is redirected to it is
- * sent. All of it depends on what others set, mostly at a veth's other end, and may change at any moment: port-watch.ts has it looked at again and
+ * sent. All of it depends on what others set, mostly at a veth's other end, and may change at any moment: port-upkeep.ts has it looked at again and
  * again. Where XDP cannot be, tc does the same.
  */
 import { NoInterfaceError, newsOfPeers, xdpReception } from '../../bpf/index.ts';
