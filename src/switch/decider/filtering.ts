@@ -14,12 +14,12 @@ import { Datapath, Drop, dropName, Extraction, extract, FlowKey, RecentFlows, Wo
 import { Batch, ClonePool, type Packet, PacketPool, type PortId, toPortId } from '../../net/index.ts';
 import type { JsonValue } from '../control/properties.ts';
 import { DropReason, type DropReasonCode } from '../drop-reason.ts';
-import type { Explanation, Extension, ExtensionHandle } from '../extension.ts';
-import { DEFAULT_PORT_ID, type OidRequest, type Status } from '../oid/oid.ts';
+import type { Explanation, ExtensionHandle } from '../extension.ts';
+import { DEFAULT_PORT_ID } from '../oid/oid.ts';
 import { ContextFlag, contextOf, type ForwardingContext } from '../path/context.ts';
 import type { DeciderExtension, DeciderHandle } from './define.ts';
 import { describeDecision } from './explain.ts';
-import { DeciderPlace } from './placed.ts';
+import { DeciderAdapter, type StackedDecider } from './placed.ts';
 import { connectionOf } from './stacked-flows.ts';
 import { Turns } from './turns.ts';
 
@@ -54,11 +54,9 @@ class Work {
   readonly replaced = new Batch();
 }
 
-export class FilteringDecider implements Extension {
-  readonly decider: DeciderPlace;
-  readonly reconfigure?: (configuration: unknown) => void;
+export class FilteringDecider extends DeciderAdapter {
+  readonly decider: StackedDecider = this;
   readonly onEgress?: (batch: Batch, flags: number) => void;
-  readonly #handle: ExtensionHandle;
   readonly #flows: DecidedFlows;
   readonly #outputs: DecidedFlows;
   readonly #recentOutputs: RecentFlows;
@@ -70,26 +68,24 @@ export class FilteringDecider implements Extension {
   readonly #turns: Turns;
 
   constructor(handle: ExtensionHandle, make: (handle: DeciderHandle) => DeciderExtension) {
-    this.#handle = handle;
-    this.decider = new DeciderPlace(handle, 'filtering', make, () => this.#settle());
-    const { decider } = this.decider;
-    if (decider.reconfigure !== undefined) this.reconfigure = (given) => decider.reconfigure?.(given);
+    super(handle, 'filtering', make);
+    const { own, placed } = this;
     const ports = new ObservedPorts();
     ports.set(ON, 'on');
     const nowMs = () => handle.host.nowMs();
     const down: PlacedDecider = {
-      ...this.decider.placed,
-      decider: { decide: (packet, decision) => decider.decide?.(packet, decision) },
+      ...placed,
+      decider: { decide: (packet, decision) => own.decide?.(packet, decision) },
     };
     this.#flows = new DecidedFlows({ ports, deciders: () => [down, PASSES], nowMs });
     // What is decided about the way out is of one port each: it stands where recirculated packets have their number, which every decision looks at.
     const up: PlacedDecider = {
-      ...this.decider.placed,
-      decider: { decide: (packet, decision) => decider.decideOutput?.(packet, this.#outputPort, decision) },
+      ...placed,
+      decider: { decide: (packet, decision) => own.decideOutput?.(packet, this.#outputPort, decision) },
     };
     this.#outputs = new DecidedFlows({ ports, deciders: () => [up, PASSES], nowMs });
     this.#recentOutputs = new RecentFlows(this.#outputs.table, false);
-    if (decider.decideOutput !== undefined) this.onEgress = (batch, flags) => this.#goUp(batch, flags);
+    if (own.decideOutput !== undefined) this.onEgress = (batch, flags) => this.#goUp(batch, flags);
     this.#turns = new Turns(handle, () => {
       this.#flows.advance();
       this.#outputs.advance();
@@ -115,49 +111,33 @@ export class FilteringDecider implements Extension {
     });
   }
 
-  attach(): void {
-    this.decider.decider.attach?.();
-  }
-
   restart(): void {
-    this.decider.learnPorts();
+    this.learnPorts();
     this.#turns.start();
-  }
-
-  switchActive(): void {
-    this.decider.learnPorts();
   }
 
   detach(): void {
     this.#turns.stop();
     this.#flows.flush();
     this.#outputs.flush();
-    this.decider.decider.detach?.();
+    this.own.detach?.();
   }
 
-  #settle(): void {
+  protected override settleOwn(): void {
     this.#flows.settle();
     this.#outputs.settle();
   }
 
-  countersWanted(): void {
-    this.decider.settle();
-  }
-
-  onOidComplete(request: OidRequest, status: Status): void {
-    this.decider.note(request, status);
-  }
-
   /** Whether it has anything to say, for now. */
   #mayDecide(isOutput: boolean): boolean {
-    const { decider } = this.decider;
-    const says = isOutput ? decider.decideOutput : decider.decide;
-    return says !== undefined && decider.mayDecide?.(isOutput) !== false;
+    const { own } = this;
+    const says = isOutput ? own.decideOutput : own.decide;
+    return says !== undefined && own.mayDecide?.(isOutput) !== false;
   }
 
   onIngress(batch: Batch, flags: number): void {
     if (this.#mayDecide(false)) this.#goDown(batch);
-    if (batch.count !== 0) this.#handle.sendIngress(batch, flags);
+    if (batch.count !== 0) this.handle.sendIngress(batch, flags);
   }
 
   #goDown(batch: Batch): void {
@@ -165,7 +145,7 @@ export class FilteringDecider implements Extension {
     const before = this.#work;
     const work = this.#spare.pop() ?? new Work();
     this.#work = work;
-    const nowMs = this.#handle.host.nowMs();
+    const nowMs = this.handle.host.nowMs();
     for (let i = 0; i < count; ) {
       const number = sourceOf(contextOf(packets[i]));
       work.count = 0;
@@ -184,13 +164,13 @@ export class FilteringDecider implements Extension {
       else if (this.#originate(result, packet, work)) work.replaced.push(packet);
       else {
         result.release();
-        this.#drop(packet, this.decider.reasonOf('NOT_CARRIED_OUT'), work);
+        this.#drop(packet, this.reasonOf('NOT_CARRIED_OUT'), work);
       }
     }
     batch.count = kept;
     if (work.dropped.count !== 0) this.#finishDrops(work);
-    if (work.replaced.count !== 0) this.#handle.consumeIngress(work.replaced);
-    if (work.changed.count !== 0) this.#handle.injectIngress(work.changed, 0);
+    if (work.replaced.count !== 0) this.handle.consumeIngress(work.replaced);
+    if (work.changed.count !== 0) this.handle.injectIngress(work.changed, 0);
     work.results.fill(null, 0, count);
     this.#spare.push(work);
   }
@@ -221,18 +201,18 @@ export class FilteringDecider implements Extension {
 
   /** Why the datapath dropped the present packet. */
   #reasonOfEnd(reason: number): DropReasonCode {
-    if (reason !== Drop.FLOW) return this.decider.reasonOf(dropName(reason).toUpperCase().replaceAll('-', '_'));
+    if (reason !== Drop.FLOW) return this.reasonOf(dropName(reason).toUpperCase().replaceAll('-', '_'));
     const { slot } = this.#datapath;
-    return this.#reasonOf(slot === -1 ? this.#flows.onlyRecord : this.#flows.recordOf(slot));
+    return this.#reasonIn(slot === -1 ? this.#flows.onlyRecord : this.#flows.recordOf(slot));
   }
 
   /** Give a changed packet a context and the source of the one that it was. */
   #originate(changed: Packet, from: Packet, work: Work): boolean {
     const { sourcePortId, sourceNicIndex } = contextOf(from);
-    if (!this.#handle.allocateContext(changed)) return false;
-    this.#handle.setSource(changed, sourcePortId, sourceNicIndex);
+    if (!this.handle.allocateContext(changed)) return false;
+    this.handle.setSource(changed, sourcePortId, sourceNicIndex);
     if ((contextOf(changed).flags & ContextFlag.MALFORMED) !== 0) {
-      this.#handle.freeContext(changed);
+      this.handle.freeContext(changed);
       return false;
     }
     work.changed.push(changed);
@@ -252,19 +232,19 @@ export class FilteringDecider implements Extension {
   }
 
   #finishDrops({ dropped, droppedFor }: Work): void {
-    this.#handle.dropIngress(dropped, contextOf(dropped.packets[0]).sourcePortId, droppedFor, true);
+    this.handle.dropIngress(dropped, contextOf(dropped.packets[0]).sourcePortId, droppedFor, true);
   }
 
-  #reasonOf(record: Pick<KeptDecision, 'drop'> | null): DropReasonCode {
-    return this.decider.reasonOf(record?.drop?.reason ?? 'NOT_CARRIED_OUT');
+  #reasonIn(record: Pick<KeptDecision, 'drop'> | null): DropReasonCode {
+    return this.reasonOf(record?.drop?.reason ?? 'NOT_CARRIED_OUT');
   }
 
   #goUp(batch: Batch, flags: number): void {
     if (this.#mayDecide(true)) {
-      const nowMs = this.#handle.host.nowMs();
+      const nowMs = this.handle.host.nowMs();
       for (let i = 0; i < batch.count; i += 1) this.#judge(batch.packets[i], nowMs);
     }
-    this.#handle.indicateEgress(batch, flags);
+    this.handle.indicateEgress(batch, flags);
   }
 
   /** Exclude the ports that a packet may not leave through. */
@@ -274,7 +254,7 @@ export class FilteringDecider implements Extension {
       if (context.isExcluded(index)) continue;
       const record = this.#recordOfOutput(packet, sourceOf(context), context.destinationPort(index), nowMs);
       if (record?.drop == null) continue;
-      this.#handle.excludeDestination(packet, index, this.#reasonOf(record));
+      this.handle.excludeDestination(packet, index, this.#reasonIn(record));
     }
   }
 
@@ -324,33 +304,18 @@ export class FilteringDecider implements Extension {
       const record = (isUp ? this.#outputs : this.#flows).trace(key.words, () => packet.frame());
       lines.push(...describeDecision(record));
       if (record.drop === null) continue;
-      if (!isUp) return { lines, drop: this.#reasonOf(record) };
-      excluded.push({ portId, reason: this.#reasonOf(record) });
+      if (!isUp) return { lines, drop: this.#reasonIn(record) };
+      excluded.push({ portId, reason: this.#reasonIn(record) });
     }
     return { lines, excluded };
   }
 
-  status(): JsonValue {
-    const { counters, table } = this.#flows;
-    const { decider } = this.decider;
-    if (decider.showsStatusAlone === true) return decider.status?.() ?? null;
-    const decidedBy = this.#handle.shortcuts.decidedBy();
-    const own = decider.status === undefined ? {} : { state: decider.status() };
+  protected override flowStatus(): Record<string, JsonValue> {
+    const decidedBy = this.handle.shortcuts.decidedBy();
     // Its decisions are flows of the one that forwards.
-    if (decidedBy !== null) return { decidedBy, ...own };
-    return {
-      decidedBy,
-      flows: table.size + this.#outputs.table.size,
-      masks: table.masks.length,
-      ...counters,
-      ...own,
-    };
-  }
-
-  command(name: string, args: JsonValue): JsonValue {
-    const { decider } = this.decider;
-    if (decider.command === undefined) throw new TypeError(`${this.#handle.name} has no commands`);
-    return decider.command(name, args);
+    if (decidedBy !== null) return { decidedBy };
+    const { counters, table } = this.#flows;
+    return { decidedBy, flows: table.size + this.#outputs.table.size, masks: table.masks.length, ...counters };
   }
 }
 

@@ -10,7 +10,7 @@ import { flowRegistryOf } from '../../flow/index.ts';
 import type { Batch, Packet } from '../../net/index.ts';
 import type { JsonValue } from '../control/properties.ts';
 import { DropReason } from '../drop-reason.ts';
-import type { Explanation, Extension, ExtensionHandle } from '../extension.ts';
+import type { Explanation, ExtensionHandle } from '../extension.ts';
 import type { OidRequest, Status } from '../oid/oid.ts';
 import type { ForwardingContext } from '../path/context.ts';
 import { FlowForwarding } from '../path/flow-forwarding.ts';
@@ -18,16 +18,13 @@ import { CarriedDecisions } from './carried-decisions.ts';
 import type { DeciderExtension, DeciderHandle } from './define.ts';
 import { explainForwarding } from './explain.ts';
 import { ForwardingBuffers, ForwardingEngine } from './forwarding-engine.ts';
-import { DeciderPlace, type StackedDecider } from './placed.ts';
+import { DeciderAdapter, type StackedDecider } from './placed.ts';
 import { StackedFlows } from './stacked-flows.ts';
 import { Turns } from './turns.ts';
 
-export class ForwardingDecider implements Extension {
+export class ForwardingDecider extends DeciderAdapter {
   /** Of a forwarding extension: what stands right above it need not see packets. */
   readonly decidesAlong = true;
-  readonly reconfigure?: (configuration: unknown) => void;
-  readonly #handle: ExtensionHandle;
-  readonly #place: DeciderPlace;
   /** All that is decided; offered, when there is somebody who takes it. */
   readonly #decided: StackedFlows;
   readonly #forwarding: FlowForwarding;
@@ -44,15 +41,7 @@ export class ForwardingDecider implements Extension {
   #unwatch: (() => void) | null = null;
 
   constructor(handle: ExtensionHandle, make: (handle: DeciderHandle) => DeciderExtension) {
-    this.#handle = handle;
-    // What is offered beside it is settled by the switch.
-    this.#place = new DeciderPlace(handle, 'forwarding', make, () => this.#engine.decided.settle());
-    const { decider } = this.#place;
-    if (decider.reconfigure !== undefined)
-      this.reconfigure = (given) => {
-        decider.reconfigure?.(given);
-        this.#bound();
-      };
+    super(handle, 'forwarding', make);
     this.#forwarding = new FlowForwarding(handle, {
       hasPort: () => true,
       receive: (batch, portId, nicIndex) => {
@@ -70,14 +59,14 @@ export class ForwardingDecider implements Extension {
     this.#shared = this.#run(this.#decided);
     this.#engine = this.#shared;
     this.#turns = new Turns(handle, (nowMs) => {
-      decider.turn?.(nowMs);
+      this.own.turn?.(nowMs);
       this.#decided.flows.advance();
       this.#apart?.decided.flows.advance();
     });
   }
 
   #newFlows(tracks?: () => boolean): StackedFlows {
-    return new StackedFlows(this.#handle, this.#place.ports, () => this.#forwarding, tracks);
+    return new StackedFlows(this.handle, this.ports, () => this.#forwarding, tracks);
   }
 
   #run(decided: StackedFlows, like?: ForwardingEngine): ForwardingEngine {
@@ -85,27 +74,28 @@ export class ForwardingDecider implements Extension {
       decided,
       forwarding: this.#forwarding,
       buffers: this.#buffers,
-      nowMs: () => this.#handle.host.nowMs(),
+      nowMs: () => this.handle.host.nowMs(),
       ...(like === undefined ? {} : { like }),
     });
   }
 
-  attach(): void {
-    this.#place.decider.attach?.();
+  protected override reconfigured(): void {
+    this.#bound();
+  }
+
+  /** What is offered beside it is settled by the switch. */
+  protected override settleOwn(): void {
+    this.#engine.decided.settle();
   }
 
   restart(): void {
-    this.#place.learnPorts();
+    this.learnPorts();
     this.#look();
-    this.#unwatch ??= this.#handle.shortcuts.watch((_portId, alsoOut) => {
+    this.#unwatch ??= this.handle.shortcuts.watch((_portId, alsoOut) => {
       if (alsoOut) this.#look();
     });
     this.#bound();
     this.#turns.start();
-  }
-
-  switchActive(): void {
-    this.#place.learnPorts();
   }
 
   detach(): void {
@@ -117,12 +107,12 @@ export class ForwardingDecider implements Extension {
     this.#beAlong([]);
     this.#carried?.close();
     this.#carried = null;
-    this.#place.decider.detach?.();
+    this.own.detach?.();
   }
 
   /** The decider says how many flows there may be, and whether any elsewhere. */
   #bound(): void {
-    const limits = this.#place.decider.flowLimits?.() ?? {};
+    const limits = this.own.flowLimits?.() ?? {};
     if (limits.maximumFlows === 0) {
       this.#carried?.close();
       this.#carried = null;
@@ -135,7 +125,7 @@ export class ForwardingDecider implements Extension {
   }
 
   #offer(): CarriedDecisions | null {
-    const handle = this.#handle;
+    const handle = this.handle;
     const registry = flowRegistryOf(handle.host.services);
     // What headers say counts only where those that lie are handed up.
     if (registry?.strict !== true) return null;
@@ -144,18 +134,18 @@ export class ForwardingDecider implements Extension {
       registry,
       forwarding: this.#forwarding,
       decided: this.#decided,
-      forwarder: this.#place,
+      forwarder: this,
       offer: { name: handle.name, hashSecret: this.#shared.datapath.hashSecret },
       recalls: true,
-      hasPort: (portId) => this.#place.ports.has(portId),
+      hasPort: (portId) => this.ports.has(portId),
     });
   }
 
   /** Ports, policies or the stack may have changed: who is decided along, and who has a say elsewhere. */
   #look(): void {
-    const { shortcuts } = this.#handle;
+    const { shortcuts } = this.handle;
     const along = shortcuts.decidersAbove();
-    const here = [...along, this.#place];
+    const here = [...along, this];
     if (this.#carried === null) this.#decided.decideBy(here);
     else this.#carried.changed();
     if (this.#carried === null || shortcuts.isPlain()) this.#beTogether();
@@ -175,7 +165,7 @@ export class ForwardingDecider implements Extension {
   #beApart(carried: CarriedDecisions, deciders: readonly StackedDecider[]): void {
     if (this.#apart === null) {
       const decided = this.#newFlows();
-      decided.flows.limit(this.#place.decider.flowLimits?.() ?? {});
+      decided.flows.limit(this.own.flowLimits?.() ?? {});
       this.#apart = this.#run(decided, this.#shared);
     }
     this.#apart.decided.decideBy(deciders);
@@ -189,17 +179,13 @@ export class ForwardingDecider implements Extension {
     for (const each of along) each.settledBy(() => this.#engine.decided.settle());
   }
 
-  countersWanted(): void {
-    this.#place.settle();
-  }
-
-  onOidComplete(request: OidRequest, status: Status): void {
-    this.#place.note(request, status);
+  override onOidComplete(request: OidRequest, status: Status): void {
+    super.onOidComplete(request, status);
     this.#carried?.changed();
   }
 
   onIngress(batch: Batch, flags: number): void {
-    const nowMs = this.#handle.host.nowMs();
+    const nowMs = this.handle.host.nowMs();
     this.#turns.passed(nowMs);
     this.#forwarding.onIngress(batch, flags, nowMs);
   }
@@ -207,29 +193,20 @@ export class ForwardingDecider implements Extension {
   explain(packet: Packet, context: ForwardingContext): Explanation {
     // What policies of ports say is told by the switch itself.
     const decided = this.#newFlows();
-    decided.decideBy([...this.#along, this.#place]);
+    decided.decideBy([...this.#along, this]);
     try {
-      return explainForwarding(packet, context, decided, this.#handle.policies, this.#buffers);
+      return explainForwarding(packet, context, decided, this.handle.policies, this.#buffers);
     } finally {
       decided.flows.close();
     }
   }
 
-  status(): JsonValue {
-    const { decider } = this.#place;
-    if (decider.showsStatusAlone === true) return decider.status?.() ?? null;
+  protected override flowStatus(): Record<string, JsonValue> {
     return {
       deciders: this.#decided.names,
       ...this.#decided.status(),
       decidedAlong: this.#along.map(({ placed }) => placed.name),
       apart: this.#apart?.decided.status() ?? null,
-      ...(decider.status === undefined ? {} : { state: decider.status() }),
     };
-  }
-
-  command(name: string, args: JsonValue): JsonValue {
-    const { decider } = this.#place;
-    if (decider.command === undefined) throw new TypeError(`${this.#handle.name} has no commands`);
-    return decider.command(name, args);
   }
 }

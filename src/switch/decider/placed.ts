@@ -1,5 +1,6 @@
 /**
- * A decider in the stack: its handle, counters and drop reasons, and the ports that it sees. What both halves of the adapter have in common.
+ * A decider in the stack: its handle, counters and drop reasons, the ports that it sees, and all that an extension is but for its packets. What both halves of the adapter, filtering.ts and
+ * forwarding.ts, have in common.
  */
 import {
   checkDropText,
@@ -11,8 +12,9 @@ import {
   shown,
 } from '../../decide/index.ts';
 import type { PortId } from '../../net/index.ts';
+import type { JsonValue } from '../control/properties.ts';
 import { DropReason, type DropReasonCode } from '../drop-reason.ts';
-import type { Counter, ExtensionHandle } from '../extension.ts';
+import type { Counter, Extension, ExtensionHandle } from '../extension.ts';
 import type { OidRequest, Status } from '../oid/oid.ts';
 import type { DeciderExtension, DeciderHandle } from './define.ts';
 
@@ -40,28 +42,28 @@ class ShownCounter extends FlowCounter {
   }
 }
 
-export class DeciderPlace implements StackedDecider {
-  readonly ports = new ObservedPorts();
-  readonly decider: DeciderExtension;
+export abstract class DeciderAdapter implements StackedDecider, Extension {
   readonly placed: PlacedDecider;
-  readonly #handle: ExtensionHandle;
+  readonly reconfigure?: (configuration: unknown) => void;
+  protected readonly handle: ExtensionHandle;
+  protected readonly own: DeciderExtension;
+  protected readonly ports = new ObservedPorts();
   readonly #counters = new Map<string, FlowCounter>();
   readonly #reasons = new Map<string, DropReasonCode>();
   readonly #texts = new Map<string, string>();
   /** Connected NICs, by port. */
   readonly #nics = new Map<PortId, Set<number>>();
   readonly #names = new Map<PortId, string>();
-  #settleOwn: () => void = () => {};
+  /** While the decider is made there are no flows yet. */
+  #isMade = false;
   #settleAlong: (() => void) | null = null;
 
-  /** @param settle brings what flows of this decider have counted to its counters */
   constructor(
     handle: ExtensionHandle,
     type: 'filtering' | 'forwarding',
     make: (handle: DeciderHandle) => DeciderExtension,
-    settle: () => void,
   ) {
-    this.#handle = handle;
+    this.handle = handle;
     const given: DeciderHandle = {
       name: handle.name,
       host: handle.host,
@@ -78,17 +80,54 @@ export class DeciderPlace implements StackedDecider {
       dropsAs: (name) => this.#dropsAs(name),
       setTimer: (delayMs, callback) => handle.setTimer(delayMs, callback),
     };
-    this.decider = make(given);
-    if (typeof this.decider !== 'object' || this.decider === null) throw new TypeError('create made no decider');
-    this.placed = { name: handle.name, type, decider: this.decider };
-    // While it is made there are no flows yet.
-    this.#settleOwn = settle;
+    const own = make(given);
+    if (typeof own !== 'object' || own === null) throw new TypeError('create made no decider');
+    this.own = own;
+    this.placed = { name: handle.name, type, decider: own };
+    if (own.reconfigure !== undefined)
+      this.reconfigure = (configuration) => {
+        own.reconfigure?.(configuration);
+        this.reconfigured();
+      };
+    this.#isMade = true;
+  }
+
+  /** The decider has another configuration. */
+  protected reconfigured(): void {}
+
+  /** Bring what flows of this decider have counted to its counters. */
+  protected abstract settleOwn(): void;
+
+  /** What its flows are, for people. */
+  protected abstract flowStatus(): Record<string, JsonValue>;
+
+  attach(): void {
+    this.own.attach?.();
+  }
+
+  switchActive(): void {
+    this.learnPorts();
+  }
+
+  countersWanted(): void {
+    this.settle();
+  }
+
+  status(): JsonValue {
+    const { own } = this;
+    if (own.showsStatusAlone === true) return own.status?.() ?? null;
+    return { ...this.flowStatus(), ...(own.status === undefined ? {} : { state: own.status() }) };
+  }
+
+  command(name: string, args: JsonValue): JsonValue {
+    if (this.own.command === undefined) throw new TypeError(`${this.handle.name} has no commands`);
+    return this.own.command(name, args);
   }
 
   #counter(name: string): FlowCounter {
     let counter = this.#counters.get(name);
     if (counter === undefined) {
-      counter = new ShownCounter(name, () => this.settle(), this.#handle.counter(name));
+      counter = new ShownCounter(name, () => this.settle(), this.handle.counter(name));
       this.#counters.set(name, counter);
     }
     return counter;
@@ -96,9 +135,9 @@ export class DeciderPlace implements StackedDecider {
 
   /** Counters are about to be read. */
   settle(): void {
-    this.#settleOwn();
+    if (this.#isMade) this.settleOwn();
     this.#settleAlong?.();
-    this.#handle.shortcuts.settle();
+    this.handle.shortcuts.settle();
   }
 
   settledBy(settle: (() => void) | null): void {
@@ -107,13 +146,13 @@ export class DeciderPlace implements StackedDecider {
 
   #dropsAs(name: keyof typeof DropReason): void {
     if (!Object.hasOwn(DropReason, name))
-      throw new DecisionError(`${this.#handle.name}: the switch has no drop reason ${shown(name)}`);
+      throw new DecisionError(`${this.handle.name}: the switch has no drop reason ${shown(name)}`);
     this.#reasons.set(name, DropReason[name]);
   }
 
   /** @returns whether it has a number of its own @throws DecisionError for what is no name of a reason, or no text */
   #nameReason(reason: string, text: string): boolean {
-    checkDropText(this.#handle.name, reason, text);
+    checkDropText(this.handle.name, reason, text);
     this.#texts.set(reason, text);
     return this.reasonOf(reason) !== DropReason.EXTENSION_FILTER;
   }
@@ -121,9 +160,9 @@ export class DeciderPlace implements StackedDecider {
   reasonOf(reason: string): DropReasonCode {
     let code = this.#reasons.get(reason);
     if (code === undefined) {
-      const text = this.#texts.get(reason) ?? `The extension ${this.#handle.name} decided so.`;
+      const text = this.#texts.get(reason) ?? `The extension ${this.handle.name} decided so.`;
       try {
-        code = this.#handle.registerDropReason(reason, text);
+        code = this.handle.registerDropReason(reason, text);
       } catch (error) {
         // The switch has no number left.
         if (!(error instanceof RangeError)) throw error;
@@ -135,18 +174,17 @@ export class DeciderPlace implements StackedDecider {
   }
 
   /** Ports that were there before; later ones are told by OIDs. */
-  learnPorts(): void {
-    const handle = this.#handle;
+  protected learnPorts(): void {
+    const { handle } = this;
     if (handle.query({ kind: 'SWITCH_PARAMETERS' }).value?.active !== true) return;
     const { value: nics } = handle.query({ kind: 'NIC_ARRAY' });
     const { value: ports } = handle.query({ kind: 'PORT_ARRAY' });
     for (const { portId, name } of ports ?? []) this.#names.set(portId, name);
     for (const { portId, nicIndex, state } of nics ?? []) if (state === 'connected') this.#connected(portId, nicIndex);
-    this.decider.portsChanged?.();
+    this.own.portsChanged?.();
   }
 
-  /** An OID is done. */
-  note({ oid }: OidRequest, status: Status): void {
+  onOidComplete({ oid }: OidRequest, status: Status): void {
     if (status !== 'SUCCESS') return;
     switch (oid.kind) {
       case 'PORT_CREATE':
@@ -168,7 +206,7 @@ export class DeciderPlace implements StackedDecider {
       default:
         return;
     }
-    this.decider.portsChanged?.();
+    this.own.portsChanged?.();
   }
 
   #connected(portId: PortId, nicIndex: number): void {
