@@ -47,15 +47,8 @@ function aclRules(rules: NonNullable<Port['acl']>): AclRule[] {
     const number = typeof protocol === 'string' ? protocolNumber(protocol) : protocol;
     const common = { ...rest, ...(number === undefined ? {} : { protocol: number }) };
     const directions = direction === 'both' ? (['in', 'out'] as const) : [direction];
-    return directions.map((one): AclRule => stripUndefined({ ...common, direction: one }));
+    return directions.map((one): AclRule => ({ ...common, direction: one }));
   });
-}
-
-/** zod's optional keys may be present and undefined; the switch's may not. */
-function stripUndefined<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], undefined> } {
-  return Object.fromEntries(Object.entries(value).filter(([, item]) => item !== undefined)) as {
-    [K in keyof T]: Exclude<T[K], undefined>;
-  };
 }
 
 /** Who is behind a port. */

@@ -1,6 +1,6 @@
 /**
  * Properties of ports and of the switch: checked, compiled for trial, sent down the stack, and only then put in force.
- * Neighbours: property-check.ts reads them, policies/compile.ts compiles them.
+ * Neighbours: properties.ts checks them, policies/compile.ts compiles them.
  */
 
 import { SwitchError } from '../errors.ts';
@@ -12,8 +12,14 @@ import { errorOf } from '../thrown.ts';
 import type { Control } from './control.ts';
 import type { Operation } from './operation.ts';
 import { type Port, propertyKey } from './port.ts';
-import type { JsonValue, PortProperty, PortPropertyType, SwitchProperty } from './properties.ts';
-import { checkPortProperty, checkSwitchProperty } from './property-check.ts';
+import {
+  checkPortProperty,
+  checkSwitchProperty,
+  type JsonValue,
+  type PortProperty,
+  type PortPropertyType,
+  type SwitchProperty,
+} from './properties.ts';
 
 /** Calls about properties. */
 export class PropertyControl {
