@@ -5,7 +5,7 @@
 
 import { PORT_PROPERTY_TYPES, type PortProperty, type SwitchProperty } from '../control/properties.ts';
 import type { SwitchCore } from '../path/core.ts';
-import type { NicParameters, NicRequest, Oid, PortParameters, QueryKind, Status, SwitchParameters } from './oid.ts';
+import type { NicParameters, NicRequest, PortParameters, Status, SwitchParameters } from './oid.ts';
 import type { OidFlight } from './oid-path.ts';
 
 /** Sizes by which the room for an answer is judged, in bytes: a header, and each record of an array. */
@@ -41,11 +41,19 @@ export class Miniport {
       case 'PROPERTY_DELETE':
         return this.switchProperties.has(oid.property.propertyId) ? 'SUCCESS' : 'INVALID_PARAMETER';
       case 'SWITCH_PARAMETERS':
+        return answer(flight, this.parameters(), RecordSize.SWITCH);
       case 'PORT_ARRAY':
+        return answerList(flight, this.#ports(), RecordSize.PORT);
       case 'NIC_ARRAY':
+        return answerList(flight, this.#nics(), RecordSize.NIC);
       case 'PROPERTY_ENUM':
-      case 'PORT_PROPERTY_ENUM':
-        return this.#answer(flight, oid);
+        return answerProperties(flight, [...this.switchProperties.values()]);
+      case 'PORT_PROPERTY_ENUM': {
+        const all = this.#core.ports[oid.portId]?.properties;
+        if (all === undefined) return 'INVALID_PARAMETER';
+        const wanted = [...all.values()].filter(({ type }) => oid.type === 'all' || oid.type === type);
+        return answerProperties(flight, wanted);
+      }
       case 'FEATURE_STATUS_QUERY':
         return this.#switchFeature(flight, oid.featureId);
       case 'PORT_FEATURE_STATUS_QUERY':
@@ -66,54 +74,6 @@ export class Miniport {
     if (!nic) return 'INVALID_PARAMETER';
     nic.setState(state);
     this.#core.refreshPorts(parameters.portId);
-    return 'SUCCESS';
-  }
-
-  #answer(flight: OidFlight, oid: Extract<Oid, { kind: QueryKind }>): Status {
-    let size: number = RecordSize.HEADER;
-    let value: unknown;
-    switch (oid.kind) {
-      case 'SWITCH_PARAMETERS':
-        value = this.parameters();
-        size = RecordSize.SWITCH;
-        break;
-      case 'PORT_ARRAY': {
-        const ports = this.#ports();
-        value = ports;
-        size += ports.length * RecordSize.PORT;
-        break;
-      }
-      case 'NIC_ARRAY': {
-        const nics = this.#nics();
-        value = nics;
-        size += nics.length * RecordSize.NIC;
-        break;
-      }
-      case 'PROPERTY_ENUM': {
-        const properties = [...this.switchProperties.values()];
-        value = properties;
-        size += JSON.stringify(properties).length;
-        break;
-      }
-      case 'PORT_PROPERTY_ENUM': {
-        const port = this.#core.ports[oid.portId];
-        if (!port) return 'INVALID_PARAMETER';
-        const properties: PortProperty[] = [];
-        for (const property of port.properties.values()) {
-          if (oid.type === 'all' || property.type === oid.type) properties.push(property);
-        }
-        value = properties;
-        size += JSON.stringify(properties).length;
-        break;
-      }
-      default:
-        return 'NOT_SUPPORTED';
-    }
-    if (size > flight.capacityBytes) {
-      flight.bytesNeeded = size;
-      return 'INVALID_LENGTH';
-    }
-    flight.output = value;
     return 'SUCCESS';
   }
 
@@ -168,4 +128,22 @@ export class Miniport {
       return 'FAILURE';
     }
   }
+}
+
+/** Answer a query, if there is room for it. */
+function answer(flight: OidFlight, value: unknown, sizeBytes: number): Status {
+  if (sizeBytes > flight.capacityBytes) {
+    flight.bytesNeeded = sizeBytes;
+    return 'INVALID_LENGTH';
+  }
+  flight.output = value;
+  return 'SUCCESS';
+}
+
+function answerList(flight: OidFlight, records: readonly unknown[], recordBytes: number): Status {
+  return answer(flight, records, RecordSize.HEADER + records.length * recordBytes);
+}
+
+function answerProperties(flight: OidFlight, properties: readonly PortProperty[]): Status {
+  return answer(flight, properties, RecordSize.HEADER + JSON.stringify(properties).length);
 }

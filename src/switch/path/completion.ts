@@ -15,8 +15,8 @@ export function completePackets(core: SwitchCore, batch: Batch): void {
   const packets = batch.packets;
   if (core.returnSlots.length !== 0 || core.completeSlots.length !== 0) {
     for (let i = 0; i < batch.count; i += 1) packets[i].attachment = ownContext(core, packets[i]);
-    if (core.returnSlots.length !== 0) tellReturn(core, batch);
-    if (core.completeSlots.length !== 0) tellComplete(core, batch);
+    tell(core, batch, 'onEgressReturn');
+    tell(core, batch, 'onIngressComplete');
   }
   for (let i = 0; i < batch.count; i += 1) {
     const packet = packets[i];
@@ -95,35 +95,23 @@ export function abandonContext(core: SwitchCore, context: ForwardingContext): vo
   finish(core, packet, context);
 }
 
-function tellReturn(core: SwitchCore, batch: Batch): void {
-  for (const slot of core.returnSlots) {
+/** Tell extensions of packets that they had passed on. */
+function tell(core: SwitchCore, batch: Batch, where: 'onEgressReturn' | 'onIngressComplete'): void {
+  const isUp = where === 'onEgressReturn';
+  for (const slot of isUp ? core.returnSlots : core.completeSlots) {
     if (slot.failed) continue;
+    const { rank } = slot;
     const told = core.takeBatch();
     for (let i = 0; i < batch.count; i += 1) {
-      const context = contextOf(batch.packets[i]);
-      if (slot.rank > context.egressTop && slot.rank <= context.egressBottom) told.push(batch.packets[i]);
+      const { egressTop, egressBottom, ingressTop, ingressBottom } = contextOf(batch.packets[i]);
+      if (isUp ? rank > egressTop && rank <= egressBottom : rank >= ingressTop && rank < ingressBottom)
+        told.push(batch.packets[i]);
     }
     if (told.count !== 0) {
-      guarded(core, slot, 'onEgressReturn', () => slot.extension.onEgressReturn?.(told));
-      checkTold(core, slot, batch, 'onEgressReturn');
+      guarded(core, slot, where, () => slot.extension[where]?.(told));
+      checkTold(core, slot, batch, where);
     }
-    core.takeBack(told, slot, 'onEgressReturn');
-  }
-}
-
-function tellComplete(core: SwitchCore, batch: Batch): void {
-  for (const slot of core.completeSlots) {
-    if (slot.failed) continue;
-    const told = core.takeBatch();
-    for (let i = 0; i < batch.count; i += 1) {
-      const context = contextOf(batch.packets[i]);
-      if (slot.rank >= context.ingressTop && slot.rank < context.ingressBottom) told.push(batch.packets[i]);
-    }
-    if (told.count !== 0) {
-      guarded(core, slot, 'onIngressComplete', () => slot.extension.onIngressComplete?.(told));
-      checkTold(core, slot, batch, 'onIngressComplete');
-    }
-    core.takeBack(told, slot, 'onIngressComplete');
+    core.takeBack(told, slot, where);
   }
 }
 

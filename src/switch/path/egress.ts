@@ -9,15 +9,12 @@ import { DropReason } from '../drop-reason.ts';
 import { egressPolicyVerdict } from '../policies/builtin.ts';
 import { VlanMode } from '../policies/port-policy.ts';
 import { egressVlanVerdict, tagActionFor } from '../policies/vlan.ts';
-import type { Slot } from '../stack/slot.ts';
+import { callHandler } from './call-handler.ts';
 import { ContextFlag, DestinationFlag, type ForwardingContext, NO_RANK, PacketFlag } from './context.ts';
 import type { SwitchCore } from './core.ts';
 import { addDestinationTo, hasDestination } from './destinations.ts';
-import { refusePromise } from './guard.ts';
-import { spareFull } from './keeping.ts';
 import { forwardNatively } from './native-forwarding.ts';
 import { BEGINS } from './tracking.ts';
-import { hashBatch } from './verify.ts';
 
 /** Turn packets around: from here on their destinations are final. DESTINATION_GROUP from below forwarding ends here. */
 export function miniportEdge(core: SwitchCore, batch: Batch, flags: number): void {
@@ -50,7 +47,7 @@ export function miniportEdge(core: SwitchCore, batch: Batch, flags: number): voi
   let upFlags = flags & PacketFlag.SINGLE_SOURCE;
   if (core.egressSlots.length !== 0 || core.forwardingSlot?.hasEgress) upFlags |= destinationGroup(batch);
   const forwarding = core.forwardingSlot;
-  if (forwarding?.hasEgress) callEgress(core, forwarding, batch, upFlags);
+  if (forwarding?.hasEgress) callHandler(core, forwarding, batch, upFlags, true);
   else egressAboveForwarding(core, batch, upFlags);
 }
 
@@ -89,38 +86,8 @@ export function egressAboveForwarding(core: SwitchCore, batch: Batch, flags: num
 
 /** Hand packets to the egress handler at a position of SwitchCore.egressSlots, or to the NICs. */
 export function egressFrom(core: SwitchCore, position: number, batch: Batch, flags: number): void {
-  if (position < core.egressSlots.length) callEgress(core, core.egressSlots[position], batch, flags);
+  if (position < core.egressSlots.length) callHandler(core, core.egressSlots[position], batch, flags, true);
   else deliver(core, batch);
-}
-
-function callEgress(core: SwitchCore, slot: Slot, batch: Batch, flags: number): void {
-  if (slot.fullOf !== null) {
-    spareFull(core, slot, slot.fullOf, batch, true);
-    if (batch.count === 0) return;
-  }
-  const packets = batch.packets;
-  const count = batch.count;
-  for (let i = 0; i < count; i += 1) {
-    const context = packets[i].attachment as ForwardingContext;
-    context.holder = slot.id;
-    context.egressTop = slot.rank;
-  }
-  if (core.options.verifyData) hashBatch(batch);
-  const { entered, depth } = core;
-  const before = entered[0];
-  const lent = slot.isForeign ? core.lend(batch) : batch;
-  entered[0] = slot.entry;
-  try {
-    const result: unknown = slot.extension.onEgress?.(lent, flags);
-    if (result !== undefined) refusePromise(result, 'onEgress');
-  } catch (error) {
-    core.unwind(depth);
-    core.onFailure(slot, error, 'onEgress');
-  }
-  entered[0] = before;
-  if (lent !== batch) core.takeBack(lent, slot, 'onEgress');
-  batch.count = 0;
-  core.returned(slot, 'onEgress');
 }
 
 /** Count and exclude one copy of a packet. */

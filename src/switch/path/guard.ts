@@ -1,7 +1,7 @@
 /**
  * The guard around everything that runs for an extension. Whatever an extension throws ends here: the extension is disabled and named, and the
  * core is as deep in its work as it was before the call. The guard also writes down which extension runs, where another thread can see it.
- * The two handlers that packets pass through do the same by hand, without a closure (ingress.ts, egress.ts).
+ * call-handler.ts does the same for the two handlers that packets pass through.
  */
 
 import type { Slot } from '../stack/slot.ts';

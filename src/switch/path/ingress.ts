@@ -5,19 +5,16 @@
 import { type Batch, EtherType, IpProtocol, type Packet } from '../../net/index.ts';
 import { DropReason } from '../drop-reason.ts';
 import { ingressPolicyVerdict } from '../policies/builtin.ts';
-import type { Slot } from '../stack/slot.ts';
+import { callHandler } from './call-handler.ts';
 import { ContextFlag, type ForwardingContext, NO_RANK } from './context.ts';
 import type { SwitchCore } from './core.ts';
 import { miniportEdge } from './egress.ts';
-import { refusePromise } from './guard.ts';
-import { spareFull } from './keeping.ts';
 import { forwardNatively } from './native-forwarding.ts';
-import { hashBatch } from './verify.ts';
 
 /** Hand packets to the ingress handler at a position of SwitchCore.ingressSlots, or to what lies below them all. */
 export function ingressFrom(core: SwitchCore, position: number, batch: Batch, flags: number): void {
   if (position < core.ingressSlots.length) {
-    callIngress(core, core.ingressSlots[position], batch, flags);
+    callHandler(core, core.ingressSlots[position], batch, flags, false);
     return;
   }
   if (core.anyIngressPolicy) applyIngressPolicy(core, batch);
@@ -28,43 +25,10 @@ export function ingressFrom(core: SwitchCore, position: number, batch: Batch, fl
     forwardAll(core, batch);
     miniportEdge(core, batch, 0);
   } else if (forwarding.hasIngress) {
-    callIngress(core, forwarding, batch, flags);
+    callHandler(core, forwarding, batch, flags, false);
   } else {
     miniportEdge(core, batch, 0);
   }
-}
-
-/** Call one onIngress. What the extension does not pass on or end stays with it. */
-function callIngress(core: SwitchCore, slot: Slot, batch: Batch, flags: number): void {
-  if (slot.fullOf !== null) {
-    spareFull(core, slot, slot.fullOf, batch, false);
-    if (batch.count === 0) return;
-  }
-  const packets = batch.packets;
-  const count = batch.count;
-  const id = slot.id;
-  const rank = slot.rank;
-  for (let i = 0; i < count; i += 1) {
-    const context = packets[i].attachment as ForwardingContext;
-    context.holder = id;
-    context.ingressBottom = rank;
-  }
-  if (core.options.verifyData) hashBatch(batch);
-  const { entered, depth } = core;
-  const before = entered[0];
-  const lent = slot.isForeign ? core.lend(batch) : batch;
-  entered[0] = slot.entry;
-  try {
-    const result: unknown = slot.extension.onIngress?.(lent, flags);
-    if (result !== undefined) refusePromise(result, 'onIngress');
-  } catch (error) {
-    core.unwind(depth);
-    core.onFailure(slot, error, 'onIngress');
-  }
-  entered[0] = before;
-  if (lent !== batch) core.takeBack(lent, slot, 'onIngress');
-  batch.count = 0;
-  core.returned(slot, 'onIngress');
 }
 
 /** Access control, guards and limits of the source ports; refused packets are dropped, the rest stays in the batch. */
