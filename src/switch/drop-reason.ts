@@ -1,6 +1,6 @@
 /**
  * Why packets are dropped. Every drop is counted at a port under one of these numbers; extensions may register more
- * (see {@link DropReasons}). Neighbours: control/port.ts keeps the counts, path/core.ts and path/carried.ts add to them.
+ * (see {@link DropReasons}). Neighbours: control/port.ts keeps the counts, path/core.ts and path/shortcut.ts add to them.
  */
 
 /** The reasons that the switch and its standard policies know. The numbers are stable; one that is not here means nothing. */

@@ -11,7 +11,7 @@ import type { StackedDecider } from './decider/placed.ts';
 import type { DropReasonCode } from './drop-reason.ts';
 import type { OidAction, OidRequest, QueryKind, QueryOid, QueryResult, Status, StatusIndication } from './oid/oid.ts';
 import type { ForwardingContext } from './path/context.ts';
-import type { Shortcuts } from './path/passage.ts';
+import type { Shortcuts } from './path/shortcut.ts';
 
 export type ExtensionType = 'capturing' | 'filtering' | 'forwarding';
 /** From the top of the stack: extensions of one type stand together. */

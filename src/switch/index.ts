@@ -135,8 +135,8 @@ export {
 export { ContextFlag, contextOf, DestinationFlag, ForwardingContext, PacketFlag } from './path/context.ts';
 export { type CarriedPackets, type FlowForwarder, FlowForwarding } from './path/flow-forwarding.ts';
 export { Learned, type MacEntry, MacTable } from './path/mac-table.ts';
-export type { PacketDomains, Shortcuts } from './path/passage.ts';
 export { RefusedFrames } from './path/refused.ts';
+export type { PacketDomains, Shortcuts } from './path/shortcut.ts';
 export type { BindingInfo } from './policies/address-binding.ts';
 export { createSwitch } from './switch.ts';
 export { errorOf, messageOf } from './thrown.ts';

@@ -2,10 +2,11 @@
  * A NIC of a port: its state, its backend, and the references that hold back its deletion. Neighbours: port.ts owns
  * NICs, path/egress.ts transmits through them.
  */
-import { formatMac } from '../../net/index.ts';
+import { formatMac, macHighAt, macLowAt } from '../../net/index.ts';
 import type { NicBackend, NicInfo } from '../api.ts';
 import type { NicParameters, NicState } from '../oid/oid.ts';
 import type { Port } from './port.ts';
+import { References } from './references.ts';
 
 /** One adapter under a port. */
 export class Nic {
@@ -25,8 +26,8 @@ export class Nic {
   busy = false;
   /** For hot code: state is connected. */
   connected = false;
-  /** References of extensions, by slot id. */
-  readonly references = new Map<number, number>();
+  /** References of extensions. */
+  readonly references = new References();
   /** Its link is down: nothing is handed to it. */
   isDown = false;
   /** Has frames queued that wait for a flush. */
@@ -44,19 +45,13 @@ export class Nic {
 
   setMac(mac: Uint8Array): void {
     this.macAddress = mac;
-    this.macHigh = (mac[0] << 8) | mac[1];
-    this.macLow = (mac[2] << 24) | (mac[3] << 16) | (mac[4] << 8) | mac[5];
+    this.macHigh = macHighAt(mac, 0);
+    this.macLow = macLowAt(mac, 0);
   }
 
   setState(state: NicState): void {
     this.state = state;
     this.connected = state === 'connected';
-  }
-
-  get referenceCount(): number {
-    let sum = 0;
-    for (const count of this.references.values()) sum += count;
-    return sum;
   }
 
   parameters(): NicParameters {
@@ -77,7 +72,7 @@ export class Nic {
       macAddress: formatMac(this.macAddress),
       mtuBytes: this.mtuBytes,
       state: this.state,
-      references: this.referenceCount,
+      references: this.references.count,
     };
   }
 }

@@ -1,13 +1,12 @@
 /**
  * The life of ports and NICs: each call checks the state, sends the OID down the stack, and keeps the books when it has
- * come back. Deletion waits for references and for packets on their way. Neighbours: oid/miniport.ts carries OIDs out,
- * property-control.ts does the same for properties, control.ts is what they share.
+ * come back. Deletion waits for references and for packets on their way. Neighbour: oid/miniport.ts carries OIDs out.
  */
 import type { PortId } from '../../net/index.ts';
 import type { NicOptions, PortOptions } from '../api.ts';
 import { RuleError, SwitchError } from '../errors.ts';
-import { MAX_NIC_INDEX, MAX_PORT_ID, type NicParameters } from '../oid/oid.ts';
-import type { Control } from './control.ts';
+import { MAX_NIC_INDEX, MAX_PORT_ID, type NicState } from '../oid/oid.ts';
+import { Control } from './control.ts';
 import { Nic } from './nic.ts';
 import { Operation } from './operation.ts';
 import { Port } from './port.ts';
@@ -16,16 +15,11 @@ const MAX_NAME = 255;
 const MAX_MTU_BYTES = 65_535;
 
 /** Calls about ports and NICs. */
-export class PortControl {
-  readonly #control: Control;
-
-  constructor(control: Control) {
-    this.#control = control;
-  }
-
+export class PortControl extends Control {
   createPort(options: PortOptions): Operation<PortId> {
-    return this.#control.attempt(() => {
-      const ports = this.#control.core.ports;
+    return this.attempt(() => {
+      this.checkOpen();
+      const { ports } = this.core;
       const portId = options.portId ?? lowestFree(ports);
       const type = options.type ?? 'synthetic';
       if (!Number.isInteger(portId) || portId < 1 || portId > MAX_PORT_ID) {
@@ -40,18 +34,19 @@ export class PortControl {
       const port = new Port(portId, options.name, type);
       while (ports.length < portId) ports.push(null);
       ports[portId] = port;
-      this.#control.core.refreshPorts(portId);
-      return this.#control.issue({ kind: 'PORT_CREATE', port: port.parameters() }, (done, error) => {
-        if (error !== null) {
+      this.core.refreshPorts(portId);
+      return this.issue(
+        { kind: 'PORT_CREATE', port: port.parameters() },
+        () => {
+          port.ready = true;
+          this.event({ type: 'port', portId: port.portId, state: 'created' });
+          return port.portId;
+        },
+        () => {
           ports[portId] = null;
-          this.#control.core.refreshPorts(portId);
-          done.reject(error);
-          return;
-        }
-        port.ready = true;
-        this.#control.event({ type: 'port', portId: port.portId, state: 'created' });
-        done.resolve(port.portId);
-      });
+          this.core.refreshPorts(portId);
+        },
+      );
     });
   }
 
@@ -59,68 +54,63 @@ export class PortControl {
     if (typeof name !== 'string' || name === '' || name.length > MAX_NAME) {
       throw new SwitchError('INVALID', `a port name is a text of 1 to ${MAX_NAME} characters`);
     }
-    if (this.#control.core.ports.some((port) => port && port.portId !== 0 && port.name === name)) {
+    if (this.core.ports.some((port) => port && port.portId !== 0 && port.name === name)) {
       throw new SwitchError('EXISTS', `a port named ${name} exists`);
     }
   }
 
   updatePort(portId: number, changes: { readonly name: string }): Operation<void> {
-    return this.#control.attempt(() => {
-      const port = this.#control.livePort(portId);
+    return this.attempt(() => {
+      const port = this.livePort(portId);
       if (changes.name === port.name) return Operation.done<void>(undefined);
       this.#checkName(changes.name);
       const before = port.name;
       port.name = changes.name;
-      return this.#control.issue<void>({ kind: 'PORT_UPDATED', port: port.parameters() }, (done, error) => {
-        if (error !== null) {
-          port.name = before;
-          done.reject(error);
-        } else {
-          done.resolve(undefined);
-        }
-      });
+      const undo = () => {
+        port.name = before;
+      };
+      return this.issue({ kind: 'PORT_UPDATED', port: port.parameters() }, nothing, undo);
     });
   }
 
   teardownPort(portId: number): Operation<void> {
-    return this.#control.attempt(() => {
-      const port = this.#control.livePort(portId);
+    return this.attempt(() => {
+      const port = this.livePort(portId);
       if (port.nics.some((nic) => nic)) {
         throw new RuleError(26, `port ${port.name} is torn down before its NICs are deleted`);
       }
       port.state = 'tearing-down';
-      this.#control.event({ type: 'port', portId: port.portId, state: 'tearing-down' });
-      return this.#control.issue({ kind: 'PORT_TEARDOWN', port: port.parameters() }, settle);
+      this.event({ type: 'port', portId: port.portId, state: 'tearing-down' });
+      return this.issue({ kind: 'PORT_TEARDOWN', port: port.parameters() }, nothing);
     });
   }
 
   deletePort(portId: number): Operation<void> {
-    return this.#control.attempt(() => {
-      const { core } = this.#control;
-      const port = this.#control.anyPort(portId);
+    return this.attempt(() => {
+      const { core } = this;
+      const port = this.anyPort(portId);
       if (port.state !== 'tearing-down' || !port.ready) {
         throw new RuleError(26, `port ${port.name} is deleted before it is torn down`);
       }
       port.ready = false;
-      return this.#control.when(
-        () => port.referenceCount === 0 && port.pins === 0,
-        () =>
-          this.#control.issue<void>({ kind: 'PORT_DELETE', port: port.parameters() }, (done, error) => {
-            port.state = 'deleted';
-            core.ports[portId] = null;
-            core.macTable.flush({ portId, includeStatic: true });
-            this.#control.refreshPolicies(portId);
-            this.#control.event({ type: 'port', portId: port.portId, state: 'deleted' });
-            if (error !== null) done.reject(error);
-            else done.resolve(undefined);
-          }),
+      // It is gone whatever extensions say.
+      const gone = () => {
+        port.state = 'deleted';
+        core.ports[portId] = null;
+        core.macTable.flush({ portId, includeStatic: true });
+        this.refreshPolicies(portId);
+        this.event({ type: 'port', portId: port.portId, state: 'deleted' });
+      };
+      return this.when(
+        () => port.references.count === 0 && port.pins === 0,
+        () => this.issue({ kind: 'PORT_DELETE', port: port.parameters() }, gone, gone),
       );
     });
   }
 
   removePort(portId: number): Operation<void> {
-    return this.#control.attempt(() => {
-      const port = this.#control.anyPort(portId);
+    return this.attempt(() => {
+      const port = this.anyPort(portId);
       let operation = Operation.done<void>(undefined);
       for (const nic of port.nics) {
         if (!nic) continue;
@@ -138,8 +128,8 @@ export class PortControl {
   }
 
   createNic(portId: number, options: NicOptions): Operation<void> {
-    return this.#control.attempt(() => {
-      const port = this.#control.livePort(portId);
+    return this.attempt(() => {
+      const port = this.livePort(portId);
       const nicIndex = options.nicIndex ?? 0;
       if (!Number.isInteger(nicIndex) || nicIndex < 0 || nicIndex > MAX_NIC_INDEX) {
         throw new RuleError(30, `NIC index ${nicIndex} is not an integer from 0 to ${MAX_NIC_INDEX}`);
@@ -150,49 +140,45 @@ export class PortControl {
       const nic = new Nic(port, nicIndex, options.name, mac, checkMtu(options.mtuBytes ?? 0), options.backend);
       while (port.nics.length < nicIndex) port.nics.push(null);
       port.nics[nicIndex] = nic;
-      return this.#control.issue<void>({ kind: 'NIC_CREATE', nic: nic.parameters() }, (done, error) => {
-        if (error !== null) {
+      return this.issue(
+        { kind: 'NIC_CREATE', nic: nic.parameters() },
+        () => {
+          nic.ready = true;
+          this.event({ type: 'nic', portId: port.portId, nicIndex, state: 'created' });
+        },
+        () => {
           port.nics[nicIndex] = null;
-          done.reject(error);
-          return;
-        }
+        },
+      );
+    });
+  }
+
+  connectNic(portId: number, nicIndex = 0): Operation<void> {
+    return this.#moveNic(portId, nicIndex, 'created', 'connected');
+  }
+
+  disconnectNic(portId: number, nicIndex = 0): Operation<void> {
+    return this.#moveNic(portId, nicIndex, 'connected', 'disconnected');
+  }
+
+  #moveNic(portId: number, nicIndex: number, from: NicState, state: 'connected' | 'disconnected'): Operation<void> {
+    return this.attempt(() => {
+      const nic = this.readyNic(portId, nicIndex);
+      if (nic.state !== from) throw new RuleError(26, `NIC ${nicIndex} of port ${portId} is ${nic.state}`);
+      nic.ready = false;
+      const kind = state === 'connected' ? 'NIC_CONNECT' : 'NIC_DISCONNECT';
+      const ready = () => {
         nic.ready = true;
-        this.#control.event({ type: 'nic', portId: port.portId, nicIndex, state: 'created' });
-        done.resolve(undefined);
-      });
+      };
+      return this.issue(
+        { kind, nic: { ...nic.parameters(), state } },
+        () => {
+          ready();
+          this.event({ type: 'nic', portId: nic.port.portId, nicIndex, state: nic.state });
+        },
+        ready,
+      );
     });
-  }
-
-  connectNic(portId: number, nicIndex: number): Operation<void> {
-    return this.#control.attempt(() => {
-      const nic = this.#control.readyNic(portId, nicIndex);
-      if (nic.state !== 'created') throw new RuleError(26, `NIC ${nicIndex} of port ${portId} is ${nic.state}`);
-      nic.ready = false;
-      const parameters: NicParameters = { ...nic.parameters(), state: 'connected' };
-      return this.#control.issue({ kind: 'NIC_CONNECT', nic: parameters }, this.#nicMoved(nic));
-    });
-  }
-
-  disconnectNic(portId: number, nicIndex: number): Operation<void> {
-    return this.#control.attempt(() => {
-      const nic = this.#control.readyNic(portId, nicIndex);
-      if (!nic.connected) throw new RuleError(26, `NIC ${nicIndex} of port ${portId} is ${nic.state}`);
-      nic.ready = false;
-      const parameters: NicParameters = { ...nic.parameters(), state: 'disconnected' };
-      return this.#control.issue({ kind: 'NIC_DISCONNECT', nic: parameters }, this.#nicMoved(nic));
-    });
-  }
-
-  #nicMoved(nic: Nic): (done: Operation<void>, error: Error | null) => void {
-    return (done, error) => {
-      nic.ready = true;
-      if (error !== null) {
-        done.reject(error);
-        return;
-      }
-      this.#control.event({ type: 'nic', portId: nic.port.portId, nicIndex: nic.nicIndex, state: nic.state });
-      done.resolve(undefined);
-    };
   }
 
   updateNic(
@@ -200,58 +186,51 @@ export class PortControl {
     nicIndex: number,
     changes: { readonly name?: string; readonly mtuBytes?: number; readonly macAddress?: Uint8Array },
   ): Operation<void> {
-    return this.#control.attempt(() => {
-      const nic = this.#control.readyNic(portId, nicIndex);
+    return this.attempt(() => {
+      const nic = this.readyNic(portId, nicIndex);
       const mtuBytes = checkMtu(changes.mtuBytes ?? nic.mtuBytes);
       const mac = checkMac(changes.macAddress ?? nic.macAddress);
       nic.name = changes.name ?? nic.name;
       nic.mtuBytes = mtuBytes;
       nic.setMac(mac);
-      const { core } = this.#control;
-      core.pathChanged(core.anyTeam ? 0 : portId);
-      return this.#control.issue({ kind: 'NIC_UPDATED', nic: nic.parameters() }, settle);
+      this.core.pathChanged(this.core.anyTeam ? 0 : portId);
+      return this.issue({ kind: 'NIC_UPDATED', nic: nic.parameters() }, nothing);
     });
   }
 
   setNicLink(portId: number, nicIndex: number, isUp: boolean): void {
-    const nic = this.#control.readyNic(portId, nicIndex);
+    const nic = this.readyNic(portId, nicIndex);
     if (nic.isDown === !isUp) return;
     nic.isDown = !isUp;
-    const { port } = nic;
-    const { core } = this.#control;
-    port.policy.binding?.linkChanged(isUp);
-    if (port.policy.macs.linkChanged(isUp, core.host.nowMs())) core.pathChanged(portId);
+    const { policy } = nic.port;
+    policy.binding?.linkChanged(isUp);
+    if (policy.macs.linkChanged(isUp, this.core.host.nowMs())) this.core.pathChanged(portId);
   }
 
-  deleteNic(portId: number, nicIndex: number): Operation<void> {
-    return this.#control.attempt(() => {
-      const { core } = this.#control;
-      const nic = this.#control.readyNic(portId, nicIndex);
+  deleteNic(portId: number, nicIndex = 0): Operation<void> {
+    return this.attempt(() => {
+      const { core } = this;
+      const nic = this.readyNic(portId, nicIndex);
       const port = nic.port;
       if (nic.connected) throw new RuleError(26, `NIC ${nicIndex} of port ${portId} is deleted while it is connected`);
       if (nic.busy) throw new SwitchError('BUSY', `NIC ${nicIndex} of port ${portId} is being saved or restored`);
       nic.ready = false;
-      return this.#control.when(
-        () => nic.referenceCount === 0 && port.pins === 0,
-        () =>
-          this.#control.issue<void>({ kind: 'NIC_DELETE', nic: nic.parameters() }, (done, error) => {
-            nic.setState('deleted');
-            port.nics[nicIndex] = null;
-            core.refreshPorts(portId);
-            if (!port.reachable) core.macTable.flush({ portId });
-            this.#control.event({ type: 'nic', portId: port.portId, nicIndex, state: 'deleted' });
-            if (error !== null) done.reject(error);
-            else done.resolve(undefined);
-          }),
+      const gone = () => {
+        nic.setState('deleted');
+        port.nics[nicIndex] = null;
+        core.refreshPorts(portId);
+        if (!port.reachable) core.macTable.flush({ portId });
+        this.event({ type: 'nic', portId: port.portId, nicIndex, state: 'deleted' });
+      };
+      return this.when(
+        () => nic.references.count === 0 && port.pins === 0,
+        () => this.issue({ kind: 'NIC_DELETE', nic: nic.parameters() }, gone, gone),
       );
     });
   }
 }
 
-function settle(done: Operation<void>, error: Error | null): void {
-  if (error !== null) done.reject(error);
-  else done.resolve(undefined);
-}
+function nothing(): void {}
 
 function lowestFree(ports: readonly (Port | null)[]): number {
   for (let id = 1; id < ports.length; id += 1) if (!ports[id]) return id;

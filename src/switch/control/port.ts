@@ -9,6 +9,7 @@ import type { PortParameters, PortState, PortType } from '../oid/oid.ts';
 import { PortPolicy } from '../policies/port-policy.ts';
 import type { Nic } from './nic.ts';
 import type { PortProperty } from './properties.ts';
+import { References } from './references.ts';
 
 /** One port of the switch. */
 export class Port {
@@ -28,8 +29,8 @@ export class Port {
   /** By key: the type, or `custom:<id>`. */
   readonly properties = new Map<string, PortProperty>();
   policy = new PortPolicy();
-  /** References of extensions, by slot id. */
-  readonly references = new Map<number, number>();
+  /** References of extensions. */
+  readonly references = new References();
   /** Committed destinations and packets of this port that are on their way; they hold back deletion as references do. */
   pins = 0;
 
@@ -66,12 +67,6 @@ export class Port {
     }
   }
 
-  get referenceCount(): number {
-    let sum = 0;
-    for (const count of this.references.values()) sum += count;
-    return sum;
-  }
-
   counters(): PortCounters {
     let dropped = 0;
     for (const count of this.drops) dropped += count;
@@ -95,7 +90,7 @@ export class Port {
     for (const nic of this.nics) if (nic) nics.push(nic.info());
     return {
       ...this.parameters(),
-      references: this.referenceCount,
+      references: this.references.count,
       nics,
       properties: [...this.properties.values()],
       counters: this.counters(),

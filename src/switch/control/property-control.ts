@@ -4,14 +4,12 @@
  */
 
 import { SwitchError } from '../errors.ts';
-import type { Miniport } from '../oid/miniport.ts';
 import type { BindingHost } from '../policies/address-binding.ts';
 import { compilePolicy } from '../policies/compile.ts';
 import type { PortPolicy } from '../policies/port-policy.ts';
-import { errorOf } from '../thrown.ts';
-import type { Control } from './control.ts';
 import type { Operation } from './operation.ts';
 import { type Port, propertyKey } from './port.ts';
+import { PortControl } from './port-control.ts';
 import {
   checkPortProperty,
   checkSwitchProperty,
@@ -22,23 +20,15 @@ import {
 } from './properties.ts';
 
 /** Calls about properties. */
-export class PropertyControl {
-  readonly #control: Control;
-  readonly #miniport: Miniport;
-
-  constructor(control: Control, miniport: Miniport) {
-    this.#control = control;
-    this.#miniport = miniport;
-  }
-
+export class PropertyControl extends PortControl {
   /** What the bindings of a port need. */
   #bindingHost({ portId }: Port): BindingHost {
-    const { core } = this.#control;
+    const { core } = this;
     return {
       nowMs: () => core.host.nowMs(),
       setTimer: core.host.setTimer,
       changed: () => core.pathChanged(portId, false),
-      full: (limit) => this.#control.event({ type: 'bindings-full', portId, limit }),
+      full: (limit) => this.event({ type: 'bindings-full', portId, limit }),
       *all() {
         for (const other of core.ports) if (other?.policy.binding) yield other.policy.binding;
       },
@@ -46,51 +36,36 @@ export class PropertyControl {
   }
 
   setPortProperty(portId: number, value: unknown): Operation<void> {
-    return this.#control.attempt(() => {
-      const port = this.#control.livePort(portId);
+    return this.attempt(() => {
+      const port = this.livePort(portId);
       const property = checkPortProperty(value);
       const key = propertyKey(property);
       this.#checkPrivateVlan(port, property);
       this.#compile(port, property);
       const kind = port.properties.has(key) ? 'PORT_PROPERTY_UPDATE' : 'PORT_PROPERTY_ADD';
-      return this.#control.issue<void>({ kind, portId, property }, (done, error) => {
-        if (error !== null) {
-          done.reject(error);
-          return;
-        }
+      return this.issue({ kind, portId, property }, () => {
         // Another property may have changed while an extension pended this one, so it is compiled afresh.
-        try {
-          this.#apply(port, this.#compile(port, property));
-        } catch (conflict) {
-          done.reject(conflict instanceof Error ? conflict : errorOf(conflict));
-          return;
-        }
+        this.#apply(port, this.#compile(port, property));
         port.properties.set(key, property);
-        this.#control.refreshPolicies(portId);
-        this.#control.event({ type: 'property', portId: port.portId, property, removed: false });
-        done.resolve(undefined);
+        this.refreshPolicies(portId);
+        this.event({ type: 'property', portId: port.portId, property, removed: false });
       });
     });
   }
 
-  deletePortProperty(portId: number, type: PortPropertyType, propertyId: string | undefined): Operation<void> {
-    return this.#control.attempt(() => {
-      const port = this.#control.livePort(portId);
+  deletePortProperty(portId: number, type: PortPropertyType, propertyId?: string): Operation<void> {
+    return this.attempt(() => {
+      const port = this.livePort(portId);
       const key = type === 'custom' ? `custom:${propertyId ?? ''}` : type;
       const property = port.properties.get(key);
       if (property === undefined) {
         throw new SwitchError('NOT_FOUND', `port ${port.name} has no property ${key}`);
       }
-      return this.#control.issue<void>({ kind: 'PORT_PROPERTY_DELETE', portId, property }, (done, error) => {
-        if (error !== null) {
-          done.reject(error);
-          return;
-        }
+      return this.issue({ kind: 'PORT_PROPERTY_DELETE', portId, property }, () => {
         port.properties.delete(key);
         this.#apply(port, this.#compile(port, null));
-        this.#control.refreshPolicies(portId);
-        this.#control.event({ type: 'property', portId: port.portId, property, removed: true });
-        done.resolve(undefined);
+        this.refreshPolicies(portId);
+        this.event({ type: 'property', portId: port.portId, property, removed: true });
       });
     });
   }
@@ -107,12 +82,12 @@ export class PropertyControl {
     const properties = new Map(port.properties);
     if (property !== null) properties.set(propertyKey(property), property);
     const isTeamMac = (high: number, low: number): boolean => this.#isTeamMac(high, low);
-    return compilePolicy(properties.values(), this.#control.subnets, isTeamMac, this.#bindingHost(port), port.policy);
+    return compilePolicy(properties.values(), this.subnets, isTeamMac, this.#bindingHost(port), port.policy);
   }
 
   /** Whether a MAC address is that of a connected NIC whose port allows teaming. */
   #isTeamMac(high: number, low: number): boolean {
-    for (const port of this.#control.core.ports) {
+    for (const port of this.core.ports) {
       if (!port?.policy.allowTeaming) continue;
       for (const nic of port.nics) {
         if (nic?.connected && port.policy.macs.owns(nic, high, low) && (high | low) !== 0) return true;
@@ -124,7 +99,7 @@ export class PropertyControl {
   /** A secondary VLAN has one primary and one kind on the whole switch. */
   #checkPrivateVlan(port: Port, property: PortProperty): void {
     if (property.type !== 'vlan' || property.mode !== 'private' || property.privateMode === 'promiscuous') return;
-    for (const other of this.#control.core.ports) {
+    for (const other of this.core.ports) {
       const vlan = other === port ? undefined : other?.properties.get('vlan');
       if (vlan?.type !== 'vlan' || vlan.mode !== 'private' || vlan.privateMode === 'promiscuous') continue;
       if (vlan.secondaryVlanId !== property.secondaryVlanId) continue;
@@ -145,43 +120,34 @@ export class PropertyControl {
   }
 
   #switchProperty(kind: 'PROPERTY_ADD' | 'PROPERTY_UPDATE', value: unknown): Operation<void> {
-    return this.#control.attempt(() => {
+    return this.attempt(() => {
       const property = checkSwitchProperty(value);
-      return this.#control.issue<void>({ kind, property }, (done, error) => {
-        if (error !== null) {
-          done.reject(error);
-          return;
-        }
-        this.#miniport.switchProperties.set(property.propertyId, property);
-        done.resolve(undefined);
+      return this.issue({ kind, property }, () => {
+        this.miniport.switchProperties.set(property.propertyId, property);
       });
     });
   }
 
   deleteSwitchProperty(propertyId: string): Operation<void> {
     const known: SwitchProperty = { type: 'custom', propertyId, data: null };
-    const property = this.#miniport.switchProperties.get(propertyId) ?? known;
-    return this.#control.issue<void>({ kind: 'PROPERTY_DELETE', property }, (done, error) => {
-      if (error !== null) {
-        done.reject(error);
-        return;
-      }
-      this.#miniport.switchProperties.delete(propertyId);
-      done.resolve(undefined);
+    const property = this.miniport.switchProperties.get(propertyId) ?? known;
+    return this.issue({ kind: 'PROPERTY_DELETE', property }, () => {
+      this.miniport.switchProperties.delete(propertyId);
     });
   }
 
-  featureStatus(featureId: string, portId: number | undefined): Operation<JsonValue> {
-    return this.#control.attempt(() => {
-      if (portId !== undefined) this.#control.anyPort(portId);
+  switchProperties(): readonly SwitchProperty[] {
+    return [...this.miniport.switchProperties.values()];
+  }
+
+  featureStatus(featureId: string, portId?: number): Operation<JsonValue> {
+    return this.attempt(() => {
+      if (portId !== undefined) this.anyPort(portId);
       const oid =
         portId === undefined
           ? ({ kind: 'FEATURE_STATUS_QUERY', featureId } as const)
           : ({ kind: 'PORT_FEATURE_STATUS_QUERY', portId, featureId } as const);
-      return this.#control.issue<JsonValue>(oid, (done, error, flight) => {
-        if (error !== null) done.reject(error);
-        else done.resolve((flight.output ?? null) as JsonValue);
-      });
+      return this.issue(oid, ({ output }) => (output ?? null) as JsonValue);
     });
   }
 }

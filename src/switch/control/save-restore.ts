@@ -5,10 +5,10 @@
 
 import { SwitchError } from '../errors.ts';
 import type { Oid, SavedState } from '../oid/oid.ts';
-import type { Control } from './control.ts';
 import { statusError } from './control.ts';
 import type { Nic } from './nic.ts';
 import { Operation } from './operation.ts';
+import { PropertyControl } from './property-control.ts';
 
 /** Room for one piece at first, and what an extension may ask for. */
 const FIRST_ROOM_BYTES = 4096;
@@ -18,22 +18,15 @@ const MAX_PIECES = 256;
 const MAX_RETRIES = 8;
 
 /** Calls about saved state. */
-export class SaveRestore {
-  readonly #control: Control;
-
-  constructor(control: Control) {
-    this.#control = control;
-  }
-
-  /** See VirtualSwitch.saveNic. */
-  save(portId: number, nicIndex: number): Operation<readonly SavedState[]> {
-    return this.#control.attempt(() => {
+export class SaveRestore extends PropertyControl {
+  saveNic(portId: number, nicIndex: number): Operation<readonly SavedState[]> {
+    return this.attempt(() => {
       const nic = this.#begin(portId, nicIndex);
       const pieces: SavedState[] = [];
       const operation = new Operation<readonly SavedState[]>();
       const ask = (roomBytes: number, retries: number): void => {
         const oid: Oid = { kind: 'NIC_SAVE', portId, nicIndex };
-        this.#control.send(oid, roomBytes, (flight, status) => {
+        this.send(oid, roomBytes, (flight, status) => {
           if (status === 'BUFFER_TOO_SHORT' && flight.bytesNeeded <= MAX_ROOM_BYTES && retries < MAX_RETRIES) {
             ask(flight.bytesNeeded, retries + 1);
             return;
@@ -58,9 +51,8 @@ export class SaveRestore {
     });
   }
 
-  /** See VirtualSwitch.restoreNic. */
-  restore(portId: number, nicIndex: number, saved: readonly SavedState[]): Operation<readonly string[]> {
-    return this.#control.attempt(() => {
+  restoreNic(portId: number, nicIndex: number, saved: readonly SavedState[]): Operation<readonly string[]> {
+    return this.attempt(() => {
       if (saved.length > MAX_PIECES) {
         throw new SwitchError(
           'INVALID',
@@ -77,7 +69,7 @@ export class SaveRestore {
           return;
         }
         const oid: Oid = { kind: 'NIC_RESTORE', portId, nicIndex, saved: { ...piece, data: piece.data.slice() } };
-        this.#control.send(oid, Number.POSITIVE_INFINITY, (flight, status) => {
+        this.send(oid, Number.POSITIVE_INFINITY, (flight, status) => {
           if (status !== 'SUCCESS') {
             this.#complete('NIC_RESTORE_COMPLETE', nic, () => {
               operation.reject(
@@ -100,14 +92,14 @@ export class SaveRestore {
 
   /** One save or restore at a time for a NIC; different NICs may overlap. */
   #begin(portId: number, nicIndex: number): Nic {
-    const nic = this.#control.readyNic(portId, nicIndex);
+    const nic = this.readyNic(portId, nicIndex);
     if (nic.busy) throw new SwitchError('BUSY', `NIC ${nicIndex} of port ${portId} is being saved or restored already`);
     nic.busy = true;
     return nic;
   }
 
   #complete(kind: 'NIC_SAVE_COMPLETE' | 'NIC_RESTORE_COMPLETE', nic: Nic, then: () => void): void {
-    this.#control.send({ kind, portId: nic.port.portId, nicIndex: nic.nicIndex }, Number.POSITIVE_INFINITY, () => {
+    this.send({ kind, portId: nic.port.portId, nicIndex: nic.nicIndex }, Number.POSITIVE_INFINITY, () => {
       nic.busy = false;
       then();
     });

@@ -4,10 +4,13 @@
  * Neighbours: oid.ts has the types, miniport.ts carries OIDs out, oid-rules.ts says what an extension may do to which.
  */
 
-import type { SwitchEvent } from '../api.ts';
 import { RuleError } from '../errors.ts';
+import type { SwitchCore } from '../path/core.ts';
+import { guarded } from '../path/guard.ts';
 import type { Slot } from '../stack/slot.ts';
+import type { ExtensionStack } from '../stack/stack.ts';
 import { messageOf } from '../thrown.ts';
+import type { Miniport } from './miniport.ts';
 import type { Oid, OidAction, OidRequest, Status } from './oid.ts';
 import { checkCompletion, checkForward } from './oid-rules.ts';
 
@@ -79,29 +82,18 @@ function freeze(oid: Oid): Oid {
   return Object.freeze(oid);
 }
 
-/** What the path needs of its surroundings. */
-export interface OidSurroundings {
-  /** Flowing slots from the top. */
-  slots(): readonly Slot[];
-  /** Carry an OID out at the miniport edge. */
-  execute(flight: OidFlight): Status;
-  /** References that a slot holds on a port. */
-  portReferences(slot: Slot, portId: number): number;
-  /** Call into an extension. @returns undefined when it failed */
-  call<T>(slot: Slot, where: string, call: () => T): T | undefined;
-  event(event: SwitchEvent): void;
-  /** An OID has ended: a restart of the stack may be waiting for it. */
-  settled(): void;
-}
-
 /** Sends OIDs on their way and keeps those that are under way. */
 export class OidPath {
-  readonly #around: OidSurroundings;
+  readonly #core: SwitchCore;
+  readonly #stack: ExtensionStack;
+  readonly #miniport: Miniport;
   readonly #flights = new Set<OidFlight>();
   #sequence = 0;
 
-  constructor(around: OidSurroundings) {
-    this.#around = around;
+  constructor(core: SwitchCore, stack: ExtensionStack, miniport: Miniport) {
+    this.#core = core;
+    this.#stack = stack;
+    this.#miniport = miniport;
   }
 
   /** OIDs that have not ended. */
@@ -119,7 +111,7 @@ export class OidPath {
     capacityBytes = Number.POSITIVE_INFINITY,
     below: Slot | null = null,
   ): void {
-    const slots = this.#around.slots();
+    const slots = this.#stack.flowing();
     const route = below === null ? slots : slots.filter((slot) => slot.rank > below.rank);
     this.#sequence += 1;
     const flight = new OidFlight(oid, this.#sequence, capacityBytes, [...route], onDone);
@@ -145,16 +137,16 @@ export class OidPath {
       flight.passed.push(slot);
       flight.position += 1;
     }
-    this.#complete(flight, this.#around.execute(flight));
+    this.#complete(flight, this.#miniport.execute(flight));
   }
 
   /** Call onOid; an answer that is not allowed is reported and taken as forward. */
   #ask(slot: Slot, flight: OidFlight): OidAction {
     const oid = flight.oid;
     if (oid.kind === 'NIC_DISCONNECT') {
-      flight.referencesBefore = this.#around.portReferences(slot, oid.nic.portId);
+      flight.referencesBefore = this.#references(slot, oid.nic.portId);
     }
-    const action = this.#around.call(slot, `onOid ${oid.kind}`, () => slot.extension.onOid?.(flight)) ?? 'forward';
+    const action = guarded(this.#core, slot, `onOid ${oid.kind}`, () => slot.extension.onOid?.(flight)) ?? 'forward';
     // An extension that fails while it holds an OID has it forwarded for it; then the answer comes too late.
     if (slot.failed) return 'forward';
     if (action === 'forward' || action === 'pending') return action;
@@ -167,9 +159,14 @@ export class OidPath {
     return action;
   }
 
+  /** References that a slot holds on a port. */
+  #references(slot: Slot, portId: number): number {
+    return this.#core.ports[portId]?.references.of(slot.id) ?? 0;
+  }
+
   #misuse(slot: Slot, error: unknown): void {
     const rule = error instanceof RuleError ? error.rule : 0;
-    this.#around.event({ type: 'misuse', name: slot.name, rule, message: messageOf(error) });
+    this.#core.onEvent({ type: 'misuse', name: slot.name, rule, message: messageOf(error) });
   }
 
   #complete(flight: OidFlight, status: Status): void {
@@ -177,11 +174,14 @@ export class OidPath {
     for (let i = flight.passed.length - 1; i >= 0; i -= 1) {
       const slot = flight.passed[i];
       if (slot.failed) continue;
-      this.#around.call(slot, `onOidComplete ${flight.oid.kind}`, () => slot.extension.onOidComplete?.(flight, status));
+      guarded(this.#core, slot, `onOidComplete ${flight.oid.kind}`, () =>
+        slot.extension.onOidComplete?.(flight, status),
+      );
     }
     this.#flights.delete(flight);
     flight.onDone(flight, status);
-    this.#around.settled();
+    // A restart of the stack may be waiting for it.
+    this.#core.waiters?.();
   }
 
   /**
@@ -192,7 +192,7 @@ export class OidPath {
     const flight = this.#pended(slot, request);
     const oid = flight.oid;
     if (oid.kind === 'NIC_DISCONNECT') {
-      checkForward(slot, this.#around.portReferences(slot, oid.nic.portId), flight.referencesBefore);
+      checkForward(slot, this.#references(slot, oid.nic.portId), flight.referencesBefore);
     }
     this.#unpend(slot, flight);
     flight.clearAnswer();

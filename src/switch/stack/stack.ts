@@ -3,7 +3,7 @@
  * Restarting, Running and Pausing. Any change pauses the whole stack, waits until nobody holds packets or OIDs, and restarts it.
  * Neighbours: slot.ts is one place in it, path/core.ts walks the order, oid/oid-path.ts the OIDs.
  */
-import type { ExtensionInfo, SwitchEvent } from '../api.ts';
+import type { ExtensionInfo } from '../api.ts';
 import { Operation } from '../control/operation.ts';
 import { DropReason } from '../drop-reason.ts';
 import { RuleError, SwitchError } from '../errors.ts';
@@ -14,6 +14,7 @@ import {
   type ExtensionState,
   TYPE_ORDER,
 } from '../extension.ts';
+import type { StatusIndication } from '../oid/oid.ts';
 import type { OidPath } from '../oid/oid-path.ts';
 import { finish } from '../path/completion.ts';
 import { ContextFlag, NO_RANK } from '../path/context.ts';
@@ -44,7 +45,6 @@ interface Change {
 export class ExtensionStack {
   readonly #core: SwitchCore;
   readonly #makeHandle: (slot: Slot) => ExtensionHandle;
-  readonly #event: (event: SwitchEvent) => void;
   #oids: OidPath | null = null;
   #slots: Slot[] = [];
   #failed: Slot[] = [];
@@ -54,16 +54,15 @@ export class ExtensionStack {
   #inProgress = false;
   #pauseStartedMs = 0;
 
-  constructor(core: SwitchCore, makeHandle: (slot: Slot) => ExtensionHandle, event: (event: SwitchEvent) => void) {
+  constructor(core: SwitchCore, makeHandle: (slot: Slot) => ExtensionHandle) {
     this.#core = core;
     this.#makeHandle = makeHandle;
-    this.#event = event;
     core.onFailure = (slot, error, where) => this.fail(slot, error, where);
     core.slotOf = (id) => this.#slots.find((slot) => slot.id === id) ?? null;
     core.onFull = (slot, packets) => {
       const { name } = slot;
       const message = `it keeps ${packets} packets, as many as one may: what more comes by their ports ${slot.capturing ? 'goes past it' : 'is dropped'}`;
-      this.#event({ type: 'extension-keeps', name, packets, message });
+      this.#core.onEvent({ type: 'extension-keeps', name, packets, message });
     };
   }
 
@@ -103,30 +102,36 @@ export class ExtensionStack {
     return [...enabled, ...this.#failed.map((slot) => slot.info(-1, 0))];
   }
 
-  /** See VirtualSwitch.enableExtension. */
+  /**
+   * Send a status up; an extension may keep it, else it ends as an event of the switch.
+   * @param from the slot that makes it; null: the miniport edge
+   */
+  indicate(from: Slot | null, indication: StatusIndication): void {
+    for (const slot of this.flowing().toReversed()) {
+      if (from !== null && slot.rank >= from.rank) continue;
+      if (guarded(this.#core, slot, 'onStatus', () => slot.extension.onStatus?.(indication)) === false) return;
+    }
+    this.#core.onEvent({ type: 'status', indication });
+  }
+
+  /** See VirtualSwitch.enableExtension. @throws SwitchError, RuleError */
   enable(factory: ExtensionFactory, configuration: unknown, position: number | undefined): Operation<void> {
     let descriptor: ExtensionDescriptor;
     try {
       descriptor = readDescriptor(factory);
     } catch (error) {
-      return Operation.failed(new SwitchError('INVALID', `this is no extension: ${messageOf(error)}`));
+      throw new SwitchError('INVALID', `this is no extension: ${messageOf(error)}`);
     }
     const { name, type } = descriptor;
-    if (!TYPE_ORDER.includes(type)) {
-      return Operation.failed(new SwitchError('INVALID', `extension ${name} has the unknown type ${String(type)}`));
-    }
-    const taken = this.#slots.find((slot) => slot.name === name);
-    if (taken !== undefined) return Operation.failed(new SwitchError('EXISTS', `extension ${name} is enabled already`));
+    if (!TYPE_ORDER.includes(type))
+      throw new SwitchError('INVALID', `extension ${name} has the unknown type ${String(type)}`);
+    if (this.#slots.some((slot) => slot.name === name))
+      throw new SwitchError('EXISTS', `extension ${name} is enabled already`);
     const forwarding = this.#slots.find((slot) => slot.forwarding);
-    if (type === 'forwarding' && forwarding !== undefined) {
-      return Operation.failed(new RuleError(2, `${name} cannot be enabled besides ${forwarding.name}`));
-    }
+    if (type === 'forwarding' && forwarding !== undefined)
+      throw new RuleError(2, `${name} cannot be enabled besides ${forwarding.name}`);
     const slot = this.#newSlot(factory, descriptor);
-    try {
-      this.#instantiate(slot, configuration);
-    } catch (error) {
-      return Operation.failed(failureOf(error));
-    }
+    this.#instantiate(slot, configuration);
     return this.#change(() => {
       const again = this.#slots.some((other) => other.name === name || (other.forwarding && slot.forwarding));
       if (again) {
@@ -183,26 +188,18 @@ export class ExtensionStack {
     this.#slots = [...above, ...same, ...below];
   }
 
+  /** @throws SwitchError */
   disable(name: string): Operation<void> {
-    let slot: Slot;
-    try {
-      slot = this.find(name);
-    } catch (error) {
-      return Operation.failed(error as Error);
-    }
+    const slot = this.find(name);
     return this.#change(() => {
       this.#slots = this.#slots.filter((other) => other !== slot);
       this.#detach(slot);
     });
   }
 
+  /** @throws SwitchError */
   move(name: string, position: number): Operation<void> {
-    let slot: Slot;
-    try {
-      slot = this.find(name);
-    } catch (error) {
-      return Operation.failed(error as Error);
-    }
+    const slot = this.find(name);
     return this.#change(() => {
       if (slot.failed) throw new SwitchError('NOT_FOUND', `extension ${name} has failed meanwhile`);
       this.#slots = this.#slots.filter((other) => other !== slot);
@@ -210,22 +207,16 @@ export class ExtensionStack {
     });
   }
 
-  /** See VirtualSwitch.reconfigureExtension. */
+  /** See VirtualSwitch.reconfigureExtension. @throws SwitchError */
   reconfigure(name: string, configuration: unknown): Operation<void> {
-    let slot: Slot;
-    let checked: unknown;
-    try {
-      slot = this.find(name);
-      checked = this.#parse(slot, configuration);
-    } catch (error) {
-      return Operation.failed(failureOf(error));
-    }
+    const slot = this.find(name);
+    const checked = this.#parse(slot, configuration);
     let reconfigured = false;
     this.#call(slot, 'reconfigure', () => {
       reconfigured = slot.extension.reconfigure !== undefined;
       return slot.extension.reconfigure?.(checked);
     });
-    if (slot.failed) return Operation.failed(new SwitchError('EXTENSION', `extension ${name} failed: ${slot.failure}`));
+    if (slot.failed) throw new SwitchError('EXTENSION', `extension ${name} failed: ${slot.failure}`);
     if (reconfigured) return Operation.done<void>(undefined);
     const fresh = this.#newSlot(slot.factory, slot.descriptor);
     return this.#change(() => {
@@ -363,7 +354,7 @@ export class ExtensionStack {
     slot.keeps = slow === undefined ? null : `it has kept ${slow.packets} packets for ${slow.seconds} s`;
     if (slow === undefined || before !== null) return;
     const message = `${slot.keeps}, and is disabled when it keeps one for ${HOLD_LIMIT_SECONDS} s`;
-    this.#event({ type: 'extension-keeps', name: slot.name, packets: slow.packets, message });
+    this.#core.onEvent({ type: 'extension-keeps', name: slot.name, packets: slow.packets, message });
   }
 
   #detach(slot: Slot): void {
@@ -379,8 +370,8 @@ export class ExtensionStack {
     slot.timers.clear();
     for (const port of this.#core.ports) {
       if (!port) continue;
-      port.references.delete(slot.id);
-      for (const nic of port.nics) nic?.references.delete(slot.id);
+      port.references.forget(slot.id);
+      for (const nic of port.nics) nic?.references.forget(slot.id);
     }
   }
 
@@ -401,7 +392,7 @@ export class ExtensionStack {
     this.#call(slot, 'detach', () => slot.extension.detach?.());
     this.#forget(slot);
     this.#setState(slot, 'Detached');
-    this.#event({ type: 'extension-failed', name: slot.name, error, where, heldPackets });
+    this.#core.onEvent({ type: 'extension-failed', name: slot.name, error, where, heldPackets });
     this.#core.host.log('error', `extension ${slot.name} failed in ${where} and was disabled: ${error.message}`);
     this.#oids?.release(slot);
     this.#core.waiters?.();
@@ -451,7 +442,7 @@ export class ExtensionStack {
   #setState(slot: Slot, state: ExtensionState): void {
     if (slot.state === state) return;
     slot.state = state;
-    this.#event({ type: 'extension', name: slot.name, state });
+    this.#core.onEvent({ type: 'extension', name: slot.name, state });
   }
 }
 
