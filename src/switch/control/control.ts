@@ -1,6 +1,6 @@
 /**
  * The parts of a switch, put together, and what its control calls share: sending OIDs as operations (after a restart of the stack, when one is under way), waiting for references and packets,
- * and looking up ports and NICs in the state that a call needs. The calls follow in layers, each with those below it: port-control.ts, property-control.ts, save-restore.ts, ../switch.ts.
+ * and looking up ports and NICs in the state that a call needs. The calls follow in layers, each with those below it: port-control.ts, property-control.ts, save-restore.ts, switch/switch.ts.
  */
 import { ClonePool, PacketPool } from '../../net/index.ts';
 import type { SwitchEvent, SwitchOptions } from '../api.ts';
