@@ -285,8 +285,8 @@ function tableFigures(tables: HostTablesBench): Figure[] {
     below("Look-up in the host's tables, 1,000 destinations, IPv4", tables.lookupNs, 150, 'ns', 0),
     below("Look-up in the host's tables, 1,000 destinations, IPv6", tables.lookupIpv6Ns, 150, 'ns', 0),
     below('A new path, asked of Linux, p50', tables.newPathP50Us, 200, 'us', 0),
-    below(`${routes} changed routes beside packets: of the thread's time`, tables.burstMs, 200, 'ms', 0),
-    below(`${routes} changed routes beside packets: the longest pause`, tables.burstLongestMs, 10, 'ms', 1),
+    below(`${routes} changed routes beside packets: of the thread's time`, tables.burstMs, 500, 'ms', 0),
+    below(`${routes} changed routes beside packets: the longest pause`, tables.burstLongestMs, 20, 'ms', 1),
   ];
 }
 

@@ -94,7 +94,8 @@ export class Conclusions {
       path.isAskingLink = false;
       if (path.isGone) return;
       if (message !== null) {
-        this.#interfaces.see(parseLink(message));
+        // What was read of it meanwhile is younger than the answer.
+        if (this.#interfaces.link(index) === null) this.#interfaces.see(parseLink(message));
       } else {
         // It has gone meanwhile, and the route with it.
         path.generation = STALE;

@@ -155,6 +155,33 @@ test('a change of routes counts for the next packet, and for each path it is ask
   expect(path.destinationMac).toEqual(macOf(0x39));
   for (let i = 0; i < 100; i += 1) tables.find(queryTo('10.0.0.9'));
   expect(kernel.asked.routes).toBe(2);
+  // The former next hop is none of anybody's any more.
+  expect(tables.describe().neighbours).toBe(1);
+});
+
+test('answers that come late are each taken for what was asked, and none for younger than news that came before it', () => {
+  const { kernel, tables } = lab();
+  kernel.setRoute('10.0.0.7/0', { interfaceIndex: 3, gateway: bytesOf('10.9.9.1') });
+  kernel.setNeighbour('3/10.9.9.1', { state: NeighbourState.REACHABLE, mac: 0x91 });
+  kernel.loop.pass(200);
+  kernel.holds = true;
+  const [one, other] = ['10.0.0.9', '10.0.0.7'].map((address) => tables.find(queryTo(address)));
+  expect([one.state, other.state]).toEqual([PathState.RESOLVING, PathState.RESOLVING]);
+  // The route is another when its answer comes, and the next packet asks again.
+  kernel.setRoute('10.0.0.9/0', { interfaceIndex: 3, gateway: bytesOf('10.9.9.1') });
+  kernel.loop.turn();
+  kernel.answer();
+  kernel.loop.turn();
+  expect([one.interfaceIndex, other.interfaceIndex]).toEqual([2, 3]);
+  // So is the next hop.
+  kernel.setNeighbour('3/10.9.9.1', { state: NeighbourState.REACHABLE, mac: 0x92 });
+  kernel.loop.turn();
+  kernel.answer();
+  kernel.loop.turn();
+  expect(other.destinationMac).toEqual(macOf(0x92));
+  kernel.holds = false;
+  expect(tables.find(queryTo('10.0.0.9'))).toMatchObject({ state: PathState.READY, interfaceIndex: 3 });
+  expect(tables.find(queryTo('10.0.0.7'))).toMatchObject({ state: PathState.READY, interfaceIndex: 3 });
 });
 
 test('a burst of 100,000 changes of routes costs a few looks at the socket, though it overflows', () => {

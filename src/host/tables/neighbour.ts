@@ -26,6 +26,8 @@ export class Neighbour {
   isAsking = false;
   /** What is known is of this generation of news; older knowledge is asked for again. */
   generation = -1;
+  /** How often Linux has told of it by itself. */
+  told = 0;
   /** When it was asked for, or has failed. */
   tick = 0;
 

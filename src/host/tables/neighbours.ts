@@ -95,6 +95,7 @@ export class Neighbours {
   hear(message: Message, isGone: boolean): boolean {
     const neighbour = this.#of(message);
     if (neighbour === null) return false;
+    neighbour.told += 1;
     const isNews = isGone ? this.#set(neighbour, NeighbourState.NONE, undefined, true) : this.#read(neighbour, message);
     if (isNews) this.#onChange(neighbour);
     return true;
@@ -128,12 +129,17 @@ export class Neighbours {
     neighbour.isAsking = true;
     neighbour.tick = this.#tick;
     const generation = this.#generation;
-    const { interfaceIndex, words, isIpv6 } = neighbour;
+    const { interfaceIndex, words, isIpv6, told } = neighbour;
     this.#questions.ask(getNeighbour(interfaceIndex, bytesOfWords(words, isIpv6)), (errno, message) => {
       neighbour.isAsking = false;
       if (neighbour.paths.size === 0) return;
       // What passes is asked for again when the neighbour is wanted next.
       if (passes(errno)) return;
+      // What Linux has told meanwhile is younger than the answer.
+      if (neighbour.told !== told) {
+        this.#onChange(neighbour);
+        return;
+      }
       neighbour.generation = generation;
       if (message !== null) this.#readAnswer(neighbour, message);
       // Linux before 5.0 does not answer for one neighbour; asked to resolve it, it tells.

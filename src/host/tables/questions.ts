@@ -73,14 +73,20 @@ export class KernelQuestions {
       take(error.errno, null);
       return;
     }
-    this.process();
+    this.process(this.#sequence);
   }
 
-  /** Give the answers that have come. @throws SystemError when the socket does not work; NetlinkError for an answer that is malformed */
-  process(): void {
+  /**
+   * Give the answers that have come.
+   * @param until no further than the answer to this question, as mostly there is no other; all by default
+   * @throws SystemError when the socket does not work; NetlinkError for an answer that is malformed
+   */
+  process(until = -1): void {
     const answers: { readonly take: TakeAnswer; readonly errno: number; readonly message: Message | null }[] = [];
     try {
-      for (let datagram = this.#socket.receive(); datagram !== null; datagram = this.#socket.receive()) {
+      while (until < 0 || this.#open.has(until)) {
+        const datagram = this.#socket.receive();
+        if (datagram === null) break;
         for (const message of parseMessages(datagram)) {
           const take = this.#open.get(message.sequence);
           if (take === undefined) continue;

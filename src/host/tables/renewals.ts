@@ -3,8 +3,8 @@ import { Allowance } from './allowance.ts';
 import type { CachedPath } from './path.ts';
 import type { TablesLoop } from './socket.ts';
 
-/** Questions take ten or twenty microseconds each: so they have no more than some hundredths of the thread's time, and a millisecond at once. */
-const ASKED_PER_SECOND = 3000;
+/** A question takes some twenty microseconds: so all have no more than some hundredths of the thread's time, and a millisecond at once. */
+const ASKED_PER_SECOND = 2000;
 const ASKED_AT_ONCE = 64;
 const TURN_MS = 5;
 

@@ -11,9 +11,12 @@ export function isOverflow(thrown: unknown): boolean {
   return thrown instanceof SystemError && thrown.errno === Errno.ENOBUFS;
 }
 
-/** Take and forget everything that waits. It says of a past that is being asked for anew. */
+/** More than any socket holds: whoever sends faster than this is read does not keep the thread. */
+const DISCARDED_MAXIMUM = 10_000;
+
+/** Take and forget what waits. It tells of a past that is being asked for anew. */
 export function discardWaiting(socket: TablesSocket): void {
-  for (;;) {
+  for (let discarded = 0; discarded < DISCARDED_MAXIMUM; discarded += 1) {
     try {
       if (socket.receive() === null) return;
     } catch (error) {

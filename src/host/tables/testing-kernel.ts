@@ -62,6 +62,7 @@ export class FakeSocket implements TablesSocket {
   room = 1000;
   isClosed = false;
   #hasLost = false;
+  #buffer = new Uint8Array(1024);
   readonly #onSend: (bytes: Uint8Array, socket: FakeSocket) => void;
 
   constructor(fileDescriptor: number, onSend: (bytes: Uint8Array, socket: FakeSocket) => void) {
@@ -87,7 +88,12 @@ export class FakeSocket implements TablesSocket {
       this.#hasLost = false;
       throw new SystemError('recvfrom', Errno.ENOBUFS, 'test');
     }
-    return this.waiting.shift() ?? null;
+    const bytes = this.waiting.shift();
+    if (bytes === undefined) return null;
+    // What the call before has given is overwritten.
+    if (bytes.length > this.#buffer.length) this.#buffer = new Uint8Array(bytes.length);
+    this.#buffer.set(bytes);
+    return this.#buffer.subarray(0, bytes.length);
   }
 
   close(): void {
@@ -234,7 +240,9 @@ export class FakeKernel {
 
   #take(bytes: Uint8Array, socket: FakeSocket): void {
     for (const request of parseMessages(bytes)) {
-      const answer = () => socket.push(this.#answerTo(request));
+      // As Linux does, it is worked on at once; what may be late is the answer.
+      const bytes = this.#answerTo(request);
+      const answer = () => socket.push(bytes);
       if (this.holds && socket === this.questions) this.#held.push(answer);
       else answer();
     }
