@@ -91,6 +91,8 @@ test.each<[ConnectionFilter, number[]]>([
 test('filters that cannot be are refused in words', () => {
   expect(() => connectionFilter({ source: '10.0.0.1/8' })).toThrow(/bits set behind its prefix length/);
   expect(() => connectionFilter({ address: 'here' })).toThrow(/neither an IPv4 nor an IPv6 address/);
+  expect(() => connectionFilter({ mark: { value: 1, mask: 2 } })).toThrow(/bits set outside its mask/);
+  expect(() => connectionFilter({ mark: { value: 0x8000_0001, mask: 0x8000_0001 } })).not.toThrow();
   expect(() => connectionFilter({ state: 'SLEEPING' })).toThrow(
     /no state "SLEEPING"; states of TCP and SCTP are SYN_SENT,/,
   );

@@ -41,6 +41,9 @@ export type RecordFilter = (records: Int32Array, at: number) => boolean;
  */
 export function connectionFilter(filter: ConnectionFilter): RecordFilter {
   const { id, zone, version, protocol, mark, isReplied, sourcePort, destinationPort, port } = filter;
+  if (mark !== undefined && (mark.value & ~mark.mask) !== 0) {
+    throw new RangeError(`mark ${mark.value} has bits set outside its mask ${mark.mask}`);
+  }
   const source = prefixOf(filter.source);
   const destination = prefixOf(filter.destination);
   const address = prefixOf(filter.address);

@@ -40,10 +40,9 @@ export function withFilter(command: Command): Command {
     .option('--unreplied', 'that nobody has answered');
 }
 
-function numberOf(text: string, maximum: number, what: string): number {
+function numberOf(text: string, maximum: number, what: string, hint = `give a number from 0 to ${maximum}`): number {
   const value = /^(?:0x[0-9a-f]{1,8}|\d{1,10})$/i.test(text) ? Number(text) : -1;
-  if (value < 0 || value > maximum)
-    throw new CliError('USAGE', `"${text}" is not ${what}`, `give a number from 0 to ${maximum}`);
+  if (value < 0 || value > maximum) throw new CliError('USAGE', `"${text}" is not ${what}`, hint);
   return value;
 }
 
@@ -54,11 +53,15 @@ export function zoneOf(text: string): number {
 const portOf = (text: string) => numberOf(text, 0xffff, 'a port');
 
 function markOf(text: string): { value: number; mask: number } {
-  const [value, mask = '0xffffffff'] = text.split('/', 2);
-  return {
-    value: numberOf(value, 0xffff_ffff, 'a mark'),
-    mask: numberOf(mask, 0xffff_ffff, 'the mask of a mark'),
+  const [value, mask = '0xffffffff', ...more] = text.split('/');
+  const hint = 'give VALUE or VALUE/MASK, numbers of 32 bits each, such as 0x10/0xf0';
+  if (more.length > 0) throw new CliError('USAGE', `"${text}" is not a mark`, hint);
+  const mark = {
+    value: numberOf(value, 0xffff_ffff, 'a mark', hint),
+    mask: numberOf(mask, 0xffff_ffff, 'the mask of a mark', hint),
   };
+  if ((mark.value & ~mark.mask) !== 0) throw new CliError('USAGE', `"${text}" has bits set outside its mask`, hint);
+  return mark;
 }
 
 /** What the options say; empty when none was given. @throws CliError */

@@ -134,6 +134,9 @@ test.each([
   ['ct(nat(up))', "nat has no argument 'up'"],
   ['ct(nat(src=1.2.3.4-::1))', 'from one IP version to the other'],
   [`${'clone('.repeat(40)}1${')'.repeat(40)}`, 'nested too deep'],
+  ['ct(commit,mark=0x1/0x2)', '0x1/0x2 has bits set outside its mask (at character 16)'],
+  ['ct(commit,mark=0x1/0x3/0x3)', "',' expected"],
+  ['ct(commit,label=0x100000000/0xffffffff)', 'bits set outside its mask'],
 ])('the actions %s are refused: %s', (text, reason) => {
   expect(() => parseActions(text)).toThrow(FlowTextError);
   expect(() => parseActions(text)).toThrow(reason);

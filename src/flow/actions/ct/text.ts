@@ -92,15 +92,15 @@ function parseArgument(scanner: Scanner, given: { -readonly [K in keyof CtOption
       return;
     case 'mark': {
       given.flags |= CtFlag.MARK;
-      const mark = scanner.number(32);
-      given.mark = [mark, scanner.eat('/') ? scanner.number(32) : 0xffff_ffff];
+      const [mark, mask] = parseMasked(scanner, 32);
+      given.mark = [Number(mark), Number(mask)];
       return;
     }
     case 'label': {
       given.flags |= CtFlag.LABEL;
       const words = (value: bigint) => packBytes(toBytes(value, 16));
-      const label = scanner.bigNumber(128);
-      given.label = [words(label), words(scanner.eat('/') ? scanner.bigNumber(128) : (1n << 128n) - 1n)];
+      const [label, mask] = parseMasked(scanner, 128);
+      given.label = [words(label), words(mask)];
       return;
     }
     case 'helper':
@@ -116,6 +116,16 @@ function parseArgument(scanner: Scanner, given: { -readonly [K in keyof CtOption
     default:
       scanner.failAt(start, `ct has no argument '${name ?? ''}'`);
   }
+}
+
+/** A value that is set, with the mask of the bits that it sets. A match may leave bits of its value out; what is to be set is all within the mask. */
+function parseMasked(scanner: Scanner, bits: number): [value: bigint, mask: bigint] {
+  const start = scanner.at;
+  const value = scanner.bigNumber(bits);
+  const mask = scanner.eat('/') ? scanner.bigNumber(bits) : (1n << BigInt(bits)) - 1n;
+  if ((value & ~mask) !== 0n)
+    scanner.failAt(start, `${scanner.text.slice(start, scanner.at)} has bits set outside its mask`);
+  return [value, mask];
 }
 
 const NAT_ADDRESS = /\[[0-9a-fA-F:.]+\]|\d+(?:\.\d+){3}|[0-9a-fA-F]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]*/y;
