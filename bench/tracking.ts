@@ -7,9 +7,9 @@ import { ConnectionTable, kindOf, RecordWord, Status, Tuple, TupleWord } from '.
 import { IpProtocol } from '../src/net/index.ts';
 import type { OffloadHook } from '../src/offload/actions/contract.ts';
 import { TrackRequest } from '../src/offload/connections/request.ts';
-import { ConnectionMaps } from './connection-maps.ts';
+import { ConnectionMaps } from '../src/offload/testing/connection-maps.ts';
+import { TrackingProgram } from '../src/offload/testing/tracking-program.ts';
 import { median } from './statistics.ts';
-import { TrackingProgram } from './tracking-program.ts';
 
 /** Nanoseconds of one packet. */
 export interface TrackingCost {

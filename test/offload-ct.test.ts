@@ -3,7 +3,6 @@
  * is what the engine does, what it hands up goes on as in the engine, and in the end the same packets stand at every flow.
  */
 import { afterEach, describe, expect, test } from 'vitest';
-import { ConnectionMaps } from '../bench/connection-maps.ts';
 import {
   type ConnectionMemory,
   Connections,
@@ -17,6 +16,7 @@ import {
 import { type End, echo, end, tcp, udp } from '../src/connections/testing/frames.ts';
 import { PutMode, parseActions, parseFlowKey } from '../src/flow/index.ts';
 import { formatIpv4, formatIpv6, IpProtocol } from '../src/net/index.ts';
+import { ConnectionMaps } from '../src/offload/testing/connection-maps.ts';
 import { GeneratedCarrier } from '../src/offload/testing/generated-carrier.ts';
 import { RandomSource, runSeed } from '../src/offload/testing/random.ts';
 import { compareCounters, EngineSide } from '../src/offload/testing/table-rounds.ts';

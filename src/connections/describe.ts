@@ -41,7 +41,7 @@ export interface TupleData {
 
 /** A connection. */
 export interface ConnectionData {
-  /** As long as the connection lasts, and for some time after, no other one has it. */
+  /** The next 4 billion connections have others. */
   readonly id: number;
   readonly zone: number;
   /** 4 or 6. */

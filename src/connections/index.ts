@@ -8,7 +8,6 @@ export {
   Refusal,
   Tracked,
 } from './action.ts';
-export { Pressure } from './admission.ts';
 export type { AdoptReport } from './adopt.ts';
 export {
   type ConnectionStore,
@@ -41,6 +40,7 @@ export {
   LAYOUT_MAGIC,
   LAYOUT_VERSION,
   MAXIMUM_CAPACITY,
+  MAXIMUM_MAPPED_CONNECTIONS,
   memorySizes,
   PARENT_ID_SHIFT,
   PARENT_RECORD,

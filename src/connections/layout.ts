@@ -54,7 +54,7 @@ export const ZONES = 0x1_0000;
 export const LIMIT_WORDS = 1 + ZONES + ZONES / 32;
 export const CONTROL_WORDS = ControlWord.LIMITS + LIMIT_WORDS;
 
-/** Words of a bucket of the index. A programs' look-up reads two buckets. */
+/** Words of a bucket of the index. A look-up reads two buckets. */
 export const BUCKET_WORDS = 8;
 export const TAG_SHIFT = 23;
 export const ENTRY_MASK = (1 << TAG_SHIFT) - 1;
@@ -113,6 +113,9 @@ export const RecordWord = {
 /** Parts of the settings word, the policy in its lowest bits. */
 export const Settings = { POLICY: 0xfff, HELPER: 0xf, HELPER_SHIFT: 12, EVENTS_SHIFT: 16 } as const;
 
+/** The most connections of a table that programs read: the verifier follows offsets into a map up to 2^29 bytes (BPF_MAX_VAR_OFF). */
+export const MAXIMUM_MAPPED_CONNECTIONS = Math.floor((1 << 29) / (RECORD_WORDS * 4)) - 2;
+
 /** Words of a tuple: ports, source, destination. */
 export const TUPLE_WORDS = 9;
 
@@ -139,7 +142,10 @@ export const Status = {
 export const STATE_MASK = 0xff;
 export const TIMEOUT_SHIFT = 8;
 
-/** The parent word: the record of the connection that announced this one, and the low bits of its id above; 0 for none. */
+/**
+ * The parent word: the record of the connection that announced this one, and the low bits of its id above; 0 for none. It is that connection still when these bits agree, and it has a helper
+ * and is of the same zone.
+ */
 export const PARENT_ID_SHIFT = 22;
 export const PARENT_RECORD = (1 << PARENT_ID_SHIFT) - 1;
 

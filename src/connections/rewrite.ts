@@ -14,16 +14,12 @@ import {
 import { half, setHalf, setWord, word } from './bytes.ts';
 import { hasPorts, isIcmp, type Tuple, TupleWord } from './tuple.ts';
 
-/** What was changed. */
-export const Rewritten = { NOTHING: 0, SOURCE: 1, DESTINATION: 2 } as const;
-
 /**
  * Give a packet the addresses and ports of a tuple.
  * @param headers of this packet; its ports follow
  * @param target the tuple that the packet is to have. Its frame is changed in place: nobody else may share its bytes
- * @returns bits of {@link Rewritten}
  */
-export function rewritePacket(packet: Packet, headers: HeaderOffsets, target: Tuple): number {
+export function rewritePacket(packet: Packet, headers: HeaderOffsets, target: Tuple): void {
   const { bytes, offset } = packet;
   const l3 = offset + headers.l3Offset;
   const l4 = offset + headers.l4Offset;
@@ -32,7 +28,6 @@ export function rewritePacket(packet: Packet, headers: HeaderOffsets, target: Tu
   const isPartial = packet.checksum === Checksum.PARTIAL && packet.checksumStart === headers.l4Offset;
   const field = checksumField(protocol, isIpv6);
   const checksumAt = field === -1 ? -1 : l4 + field;
-  let changed: number = Rewritten.NOTHING;
   const words = isIpv6 ? 4 : 1;
   for (let side = 0; side < 2; side += 1) {
     for (let i = 0; i < words; i += 1) {
@@ -40,7 +35,6 @@ export function rewritePacket(packet: Packet, headers: HeaderOffsets, target: Tu
       const before = word(bytes, at);
       const after = target.words[(side === 0 ? TupleWord.SOURCE : TupleWord.DESTINATION) + i];
       if (before === after) continue;
-      changed |= side === 0 ? Rewritten.SOURCE : Rewritten.DESTINATION;
       setWord(bytes, at, after);
       if (!isIpv6) setHalf(bytes, l3 + 10, updateChecksum32(half(bytes, l3 + 10), before, after));
       // ICMP over IPv4 and SCTP have no pseudo header.
@@ -49,17 +43,15 @@ export function rewritePacket(packet: Packet, headers: HeaderOffsets, target: Tu
       }
     }
   }
-  if (hasPorts(protocol)) changed |= rewritePorts(bytes, l4, checksumAt, headers, isPartial, target);
+  if (hasPorts(protocol)) rewritePorts(bytes, l4, checksumAt, headers, isPartial, target);
   else if (isIcmp(protocol, isIpv6)) {
     const before = half(bytes, l4 + 4);
     const after = target.words[TupleWord.PORTS] >>> 16;
     if (before !== after) {
       setHalf(bytes, l4 + 4, after);
       if (!isPartial) setHalf(bytes, checksumAt, updateChecksum16(half(bytes, checksumAt), before, after));
-      changed |= Rewritten.SOURCE;
     }
   }
-  return changed;
 }
 
 function rewritePorts(
@@ -69,10 +61,10 @@ function rewritePorts(
   headers: HeaderOffsets,
   isPartial: boolean,
   target: Tuple,
-): number {
+): void {
   const before = word(bytes, l4);
   const after = target.words[TupleWord.PORTS];
-  if (before === after) return Rewritten.NOTHING;
+  if (before === after) return;
   setWord(bytes, l4, after);
   headers.sourcePort = after >>> 16;
   headers.destinationPort = after & 0xffff;
@@ -81,9 +73,6 @@ function rewritePorts(
     if (protocol === IpProtocol.SCTP) writeSctpChecksum(bytes, l4, headers.l3End - headers.l4Offset);
     else wordChanged(bytes, checksumAt, protocol, before, after);
   }
-  const difference = before ^ after;
-  const source = difference >>> 16 !== 0 ? Rewritten.SOURCE : Rewritten.NOTHING;
-  return source | ((difference & 0xffff) !== 0 ? Rewritten.DESTINATION : Rewritten.NOTHING);
 }
 
 /**

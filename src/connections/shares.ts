@@ -1,5 +1,5 @@
 /**
- * Who has how many connections, by zone or by port, so that none takes the room of all. A share is the table's capacity divided by those who have
+ * Who has how many connections, by zone or by port, so that none takes the room of all. A share is what the table has room for beside its reserve, divided by those who have
  * connections now.
  */
 
@@ -10,11 +10,17 @@ interface Share {
 }
 
 export class Shares {
-  readonly #capacity: number;
+  readonly #room: number;
   readonly #owners = new Map<number, Share>();
 
-  constructor(capacity: number) {
-    this.#capacity = capacity;
+  /** @param room connections that all shares together are */
+  constructor(room: number) {
+    this.#room = room;
+  }
+
+  /** Whether there are several who have connections. */
+  get areMany(): boolean {
+    return this.#owners.size > 1;
   }
 
   /** Connections of an owner. */
@@ -56,9 +62,9 @@ export class Shares {
     if (share !== undefined) share.unreplied -= 1;
   }
 
-  /** Whether an owner has its share or more, while others have connections too; one who is alone may have all. */
+  /** Whether an owner has its share or more; the share of one who is alone is all of it. */
   isFull(owner: number): boolean {
     const share = this.#owners.get(owner);
-    return share !== undefined && this.#owners.size > 1 && share.count * this.#owners.size >= this.#capacity;
+    return share !== undefined && share.count * this.#owners.size >= this.#room;
   }
 }

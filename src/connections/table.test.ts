@@ -1,7 +1,7 @@
 /** The table by itself: what is found, what expires, what is full, and what a process finds that comes after another. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { Admission, Pressure } from './admission.ts';
+import { Admission } from './admission.ts';
 import { hashTuple } from './hash.ts';
 import {
   CONTROL_WORDS,
@@ -17,6 +17,7 @@ import {
   TIMEOUT_SHIFT,
 } from './layout.ts';
 import { ConnectionTable, LayoutError, Removal } from './table.ts';
+import { TcpState } from './tcp-state.ts';
 import { LONGEST_MS, TimeOut } from './time-outs.ts';
 import { Tuple } from './tuple.ts';
 
@@ -382,18 +383,96 @@ function takeFor(admission: Admission, table: ConnectionTable, tuple: Tuple, por
   return put(table, tuple, port, admission.take(tuple.zone, port, table.nowMs() | 0));
 }
 
+/** A connection that was answered; an established one when both sides have shown that they want it. */
+function answer(table: ConnectionTable, record: number, isEstablished = false): void {
+  if (record === 0) return;
+  table.setReplied(record);
+  if (isEstablished) table.records[table.at(record) + RecordWord.STATUS] |= Status.ASSURED;
+}
+
 test('a flood of connections that nobody answers goes round in circles, and those that were answered stay', () => {
   const { table } = make(256);
   const admission = new Admission(table);
-  const outcomes: number[] = [];
-  admission.onPressure = (_zone, _port, outcome) => outcomes.push(outcome);
   const answered = Array.from({ length: 100 }, (_, number) => takeFor(admission, table, tupleOf(number)));
-  for (const record of answered) table.setReplied(record);
+  for (const record of answered) answer(table, record);
   for (let number = 1000; number < 3000; number += 1) expect(takeFor(admission, table, tupleOf(number))).not.toBe(0);
   for (let number = 0; number < 100; number += 1)
     expect(table.find(tupleOf(number), 5000) >>> 1).toBe(answered[number]);
-  expect(outcomes).toEqual(new Array(2000 - 156).fill(Pressure.EVICTED));
-  expect(table.counters.removed[Removal.EVICTED]).toBe(2000 - 156);
+  // All but the last sixteenth, which is for others.
+  expect([table.size, table.counters.removed[Removal.EVICTED]]).toEqual([240, 2100 - 240]);
+  expect([...admission.pressure.losses()]).toEqual([{ zone: 0, port: 0, evicted: 2100 - 240, refused: 0 }]);
+});
+
+test.each([0, 20])(
+  'a flood that a server answers goes round in circles, too, and takes nothing from others: rest %s ms',
+  (restMs) => {
+    const { table, clock } = make(640, restMs);
+    const admission = new Admission(table);
+    const honest = (number: number, port: number, zone = 0) => takeFor(admission, table, tupleOf(number, zone), port);
+    const established = Array.from({ length: 100 }, (_, number) => honest(number, 1));
+    for (const record of established) answer(table, record, true);
+    let admitted = 0;
+    for (let number = 1000; number < 5000; number += 1) {
+      const record = honest(number, 1);
+      answer(table, record);
+      if (record !== 0) admitted += 1;
+      if (number % 10 === 0) clock.nowMs += restMs;
+    }
+    expect(admitted).toBe(4000);
+    for (let number = 0; number < 100; number += 1) {
+      expect(table.lookUp(tupleOf(number)) >>> 1, `established ${number}`).toBe(established[number]);
+    }
+    expect(table.size).toBe(600);
+    // The flooding port, another one, and another zone.
+    expect([honest(9001, 1), honest(9002, 2), honest(9003, 1, 5)]).not.toContain(0);
+  },
+);
+
+test('questions with one answer each, faster than freed records rest, leave half of the reserve to others', () => {
+  const { table } = make(640, 1000);
+  const admission = new Admission(table);
+  for (let number = 0; number < 5000; number += 1) answer(table, takeFor(admission, table, tupleOf(number), 1));
+  const others = Array.from({ length: 20 }, (_, i) => takeFor(admission, table, tupleOf(9000 + i), 2 + (i % 2)));
+  expect(others).not.toContain(0);
+  expect(takeFor(admission, table, tupleOf(9100), 1)).toBe(0);
+});
+
+test('an owner of all the established connections there are leaves the last sixteenth to others, and is refused', () => {
+  const { table } = make(64);
+  const admission = new Admission(table);
+  for (let number = 0; number < 64; number += 1) {
+    answer(table, takeFor(admission, table, tupleOf(number), 1), true);
+  }
+  expect([table.size, table.counters.refusedFull]).toEqual([60, 4]);
+  expect(takeFor(admission, table, tupleOf(100), 2)).not.toBe(0);
+  expect(takeFor(admission, table, tupleOf(101, 1), 1)).not.toBe(0);
+  expect([takeFor(admission, table, tupleOf(102), 1), table.size]).toEqual([0, 62]);
+  // By its port alone, or by its zone alone, nobody gets the other half.
+  expect([takeFor(admission, table, tupleOf(103), 2), takeFor(admission, table, tupleOf(104, 1), 1)]).toEqual([0, 0]);
+  expect(takeFor(admission, table, tupleOf(105, 1), 2)).not.toBe(0);
+});
+
+test('before a connection that closes goes one on which the two sides have not agreed yet, and before that one that nobody has answered', () => {
+  const { table } = make(32);
+  const admission = new Admission(table);
+  const records = Array.from({ length: 30 }, (_, number) => takeFor(admission, table, tupleOf(number)));
+  for (const [number, record] of records.entries()) if (number !== 9) answer(table, record, number !== 7);
+  const closing = new Tuple();
+  closing.copy(tupleOf(3));
+  closing.begin(0, 6, false);
+  table.remove(records[3], Removal.FLUSHED);
+  const record = put(table, closing);
+  answer(table, record, true);
+  table.records[table.at(record) + RecordWord.STATE] = TcpState.FIN_WAIT | (TcpState.FIN_WAIT << TIMEOUT_SHIFT);
+  const left = () => [tupleOf(9), tupleOf(7), closing].map((tuple) => table.lookUp(tuple) !== 0);
+  const begin = (number: number) => answer(table, takeFor(admission, table, tupleOf(number)), true);
+  expect(left()).toEqual([true, true, true]);
+  begin(100);
+  expect(left()).toEqual([false, true, true]);
+  begin(101);
+  expect(left()).toEqual([false, false, true]);
+  begin(102);
+  expect(left()).toEqual([false, false, false]);
 });
 
 test('where freed records rest, no connection goes for one that is not let in', () => {
@@ -401,63 +480,57 @@ test('where freed records rest, no connection goes for one that is not let in', 
     const { table, clock } = make(64, 1000);
     const admission = new Admission(table);
     let admitted = 0;
-    const outcomes = [0, 0];
-    admission.onPressure = (_zone, _port, outcome) => {
-      outcomes[outcome] += 1;
-    };
     const flood = (from: number, to: number) => {
       for (let number = from; number < to; number += 1) {
         if (takeFor(admission, table, tupleOf(number, number % zones)) !== 0) admitted += 1;
       }
     };
     flood(0, 1000);
-    // The sixteenth that is kept ahead: four records, which begin to rest as they are used up.
-    expect([admitted, table.size, table.counters.removed[Removal.EVICTED]]).toEqual([64, 60, 4]);
+    // Of the sixteenth that is kept ahead, four records, half is for others; the rest begins to rest as it is used up.
+    expect([admitted, table.size, table.counters.removed[Removal.EVICTED]]).toEqual([62, 60, 2]);
     flood(1000, 2000);
-    expect([admitted, table.size]).toEqual([64, 60]);
+    expect([admitted, table.size]).toEqual([62, 60]);
     clock.nowMs += 1000;
     flood(2000, 3000);
-    expect([admitted, table.size, table.counters.removed[Removal.EVICTED]]).toEqual([68, 60, 8]);
-    expect(outcomes).toEqual([8, 3000 - 68]);
+    expect([admitted, table.size, table.counters.removed[Removal.EVICTED]]).toEqual([64, 60, 4]);
+    expect(table.counters.refusedFull).toBe(3000 - 64);
   }
 });
 
-test('where freed records rest and nobody may go, connections that are answered fill the table', () => {
-  const { table } = make(64, 1000);
-  const admission = new Admission(table);
-  for (let number = 0; number < 64; number += 1) table.setReplied(takeFor(admission, table, tupleOf(number)));
-  expect([table.size, takeFor(admission, table, tupleOf(100))]).toEqual([64, 0]);
-});
-
-test('where every connection was answered, a new one is refused, and it is said', () => {
-  const { table } = make(64);
-  const admission = new Admission(table);
-  const outcomes: number[] = [];
-  admission.onPressure = (_zone, _port, outcome) => outcomes.push(outcome);
-  for (let number = 0; number < 64; number += 1) table.setReplied(takeFor(admission, table, tupleOf(number)));
-  expect(takeFor(admission, table, tupleOf(100))).toBe(0);
-  expect([outcomes, table.counters.refusedFull]).toEqual([[Pressure.REFUSED], 1]);
-});
-
-test('a zone that fills the table takes no room of another one, even with connections that were answered', () => {
+test('a zone that fills the table takes no room of another one, even with connections that are established', () => {
   const { table } = make(320);
   const admission = new Admission(table);
   expect(takeFor(admission, table, tupleOf(0, 2))).not.toBe(0);
-  for (let number = 0; number < 1000; number += 1) {
-    const record = takeFor(admission, table, tupleOf(number, 1));
-    if (record !== 0) table.setReplied(record);
-  }
+  for (let number = 0; number < 1000; number += 1) answer(table, takeFor(admission, table, tupleOf(number, 1)), true);
   // The last sixteenth is for those with less than their share.
   expect(table.zones.count(1)).toBe(300 - 1);
   for (let number = 1; number <= 20; number += 1) expect(takeFor(admission, table, tupleOf(number, 2))).not.toBe(0);
 });
 
+test('zones that all have their share at one port leave the last sixteenth to others', () => {
+  const { table } = make(320);
+  const admission = new Admission(table);
+  for (let number = 0; number < 2000; number += 1) {
+    answer(table, takeFor(admission, table, tupleOf(number, number % 6), 1), true);
+  }
+  expect(table.size).toBe(300);
+  const others = (port: number) =>
+    Array.from({ length: 10 }, (_, i) => takeFor(admission, table, tupleOf(100 * port + i, 9), port));
+  expect(others(1)).not.toContain(0);
+  expect(others(2)).not.toContain(0);
+});
+
 test('a port that floods takes its own connections, not those of another port in the same zone', () => {
   const { table } = make(320);
   const admission = new Admission(table);
-  for (let number = 0; number < 100; number += 1) takeFor(admission, table, tupleOf(number), 7);
+  for (let number = 0; number < 90; number += 1) takeFor(admission, table, tupleOf(number), 7);
   for (let number = 1000; number < 5000; number += 1) {
     expect(takeFor(admission, table, tupleOf(number), 8)).not.toBe(0);
   }
-  expect(table.ports.count(7)).toBe(100);
+  // Nor does one with few connections of its own.
+  for (let number = 6000; number < 6090; number += 1) {
+    expect(takeFor(admission, table, tupleOf(number), 9)).not.toBe(0);
+  }
+  expect([table.ports.count(7), table.ports.count(9)]).toEqual([90, 90]);
+  expect([...admission.pressure.losses()]).toEqual([{ zone: 0, port: 8, evicted: expect.any(Number), refused: 0 }]);
 });

@@ -1,6 +1,6 @@
 /**
  * The table of connections over memory that is handed in. It alone changes what is where: it takes records, publishes them in the index, finds them by tuple, and
- * frees them. What a record says of its protocol is protocols/'s, whom to let in when the table is full is admission.ts's.
+ * frees them. What a record says of its protocol is the state machines' (tcp.ts, sctp.ts, stateless.ts), whom to let in when the table is full is admission.ts's.
  *
  * There are no timers. Whether a connection has expired follows from its last-seen word and the time-out that its state names: who meets one that has takes it for
  * absent, and {@link ConnectionTable.sweep} frees it some time. So a table that is found again after a restart is right at once.
@@ -34,6 +34,7 @@ import {
 import { Shares } from './shares.ts';
 import { TimeOutPolicies } from './time-outs.ts';
 import type { Tuple } from './tuple.ts';
+import type { ZoneMembers } from './zone-members.ts';
 
 /** Why a connection ended. */
 export const Removal = {
@@ -83,6 +84,10 @@ export class ConnectionTable {
   readonly zones: Shares;
   readonly ports: Shares;
   readonly counters = new TableCounters();
+  /** The last free records: for those who have less than their share (admission.ts). */
+  readonly reserve: number;
+  /** Connections of zones with a limit, once somebody has asked for them (limits.ts). */
+  members: ZoneMembers | null = null;
   readonly nowMs: () => number;
   /** Told of each connection that ends, while its record can still be read. */
   onRemoved: ((record: number, reason: number) => void) | null = null;
@@ -115,8 +120,9 @@ export class ConnectionTable {
     this.nowMs = settings.nowMs;
     this.#restMs = settings.restMs ?? 0;
     this.timeOuts = new TimeOutPolicies(control);
-    this.zones = new Shares(this.capacity);
-    this.ports = new Shares(this.capacity);
+    this.reserve = Math.max(this.capacity >>> 4, this.#restMs > 0 ? 1 : 0);
+    this.zones = new Shares(this.capacity - this.reserve);
+    this.ports = new Shares(this.capacity - this.reserve);
     this.#index = new IndexTable(memory.index, control[ControlWord.BUCKETS], this);
   }
 
@@ -192,9 +198,13 @@ export class ConnectionTable {
     return this.#restMs > 0;
   }
 
-  /** Whether {@link take} has a record now. @param now a 32-bit time in milliseconds */
-  hasUsable(now: number): boolean {
-    return this.#fresh <= this.capacity || this.#hasRested(now);
+  /** Whether {@link take} has more than so many records now. @param now a 32-bit time in milliseconds */
+  hasUsable(now: number, beyond = 0): boolean {
+    const unused = this.capacity + 1 - this.#fresh;
+    if (unused > beyond) return true;
+    if (this.#restMs === 0) return unused + this.#freeCount > beyond;
+    if (unused + this.#restedCount <= beyond) this.#noteRested(now, REST_STEPS);
+    return unused + this.#restedCount > beyond;
   }
 
   /** First record that has never been used: all that were lie before it. */
@@ -202,7 +212,7 @@ export class ConnectionTable {
     return this.#fresh;
   }
 
-  /** A connection's id: as long as it lasts, and for some time after, no other one has it. */
+  /** A connection's id. The next 4 billion connections have others. */
   idOf(record: number): number {
     return this.records[record * RECORD_WORDS + RecordWord.ID] >>> 0;
   }
@@ -218,11 +228,21 @@ export class ConnectionTable {
 
   /** The connection that announced one, or 0 when none did, or it is gone. */
   parentOf(record: number): number {
-    const word = this.records[record * RECORD_WORDS + RecordWord.PARENT];
+    const { records } = this;
+    const at = record * RECORD_WORDS;
+    const word = records[at + RecordWord.PARENT];
     if (word === 0) return 0;
     const parent = word & PARENT_RECORD;
-    const id = this.records[parent * RECORD_WORDS + RecordWord.ID];
-    return this.isLive(parent) && ((id << PARENT_ID_SHIFT) ^ word) >>> PARENT_ID_SHIFT === 0 ? parent : 0;
+    const parentAt = parent * RECORD_WORDS;
+    if (
+      !this.isLive(parent) ||
+      ((records[parentAt + RecordWord.ID] << PARENT_ID_SHIFT) ^ word) >>> PARENT_ID_SHIFT !== 0
+    ) {
+      return 0;
+    }
+    // The word has few bits of the id: of others that agree in them, all but those with a helper in the same zone are told apart by this.
+    const isOfZone = (records[parentAt] ^ records[at]) >>> 16 === 0;
+    return isOfZone && (records[parentAt + RecordWord.STATUS] & Status.HELPER) !== 0 ? parent : 0;
   }
 
   /** Note which connection has announced one. */
@@ -292,12 +312,6 @@ export class ConnectionTable {
     const at = (entry >>> 1) * RECORD_WORDS;
     const kind = this.records[at] | Kind.LIVE;
     return hashTuple(this.#key0, this.#key1, kind, this.records, at + tupleWord(entry & 1), (kind & Kind.IPV6) !== 0);
-  }
-
-  /** A keyed hash of a number, for choices that nobody outside may foresee. */
-  mix(number: number): number {
-    SCRATCH[0] = number;
-    return hashTuple(this.#key1, this.#key0, 0, SCRATCH, 0, false);
   }
 
   /**
@@ -397,6 +411,7 @@ export class ConnectionTable {
     this.#index.remove(this.hashOf(reply), reply);
     const isUnreplied = (records[at + RecordWord.STATUS] & Status.SEEN_REPLY) === 0;
     this.zones.remove(records[at] >>> 16, isUnreplied);
+    this.members?.drop(records[at] >>> 16, record);
     this.ports.remove(records[at + RecordWord.PORT], isUnreplied);
     this.timeOuts.use(records[at + RecordWord.SETTINGS] & Settings.POLICY, -1);
     Atomics.store(records, at, 0);
@@ -464,6 +479,7 @@ export class ConnectionTable {
     const { records } = this;
     const isUnreplied = (records[at + RecordWord.STATUS] & Status.SEEN_REPLY) === 0;
     this.zones.add(records[at] >>> 16, isUnreplied);
+    this.members?.add(records[at] >>> 16, record);
     this.ports.add(records[at + RecordWord.PORT], isUnreplied);
     this.timeOuts.use(records[at + RecordWord.SETTINGS] & Settings.POLICY, 1);
   }
@@ -519,8 +535,6 @@ export class ConnectionTable {
     this.control[ControlWord.ALIVE + 1] = Math.floor(now / 2 ** 32) | 0;
   }
 }
-
-const SCRATCH = new Int32Array(9);
 
 function checkMemory(memory: ConnectionMemory, capacity: number): void {
   const sizes = memorySizes(capacity);

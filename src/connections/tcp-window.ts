@@ -71,29 +71,44 @@ export function flagsOf(records: Int32Array, at: number, direction: number): num
   return (records[at + TcpWord.OPTIONS] >>> (OptionShift.FLAGS + direction * OptionShift.FLAGS_BITS)) & 0xff;
 }
 
-export function setFlags(records: Int32Array, at: number, direction: number, flags: number): void {
-  const shift = OptionShift.FLAGS + direction * OptionShift.FLAGS_BITS;
-  records[at + TcpWord.OPTIONS] = (records[at + TcpWord.OPTIONS] & ~(0xff << shift)) | (flags << shift);
+/** What a direction's flags and scale are in {@link TcpWord.OPTIONS}. */
+export function optionBits(direction: number, flags: number, scale: number): number {
+  const { FLAGS, FLAGS_BITS, SCALE_BITS } = OptionShift;
+  return (flags << (FLAGS + direction * FLAGS_BITS)) | (scale << (direction * SCALE_BITS));
+}
+
+/** Change some bits of the options. Programs change others at the same time, and none may get lost. */
+function changeOptions(records: Int32Array, at: number, cleared: number, set: number): void {
+  const place = at + TcpWord.OPTIONS;
+  const word = records[place];
+  if ((word & cleared) !== 0) Atomics.and(records, place, ~cleared);
+  if ((~word & set) !== 0) Atomics.or(records, place, set);
+}
+
+export function addFlags(records: Int32Array, at: number, direction: number, flags: number): void {
+  changeOptions(records, at, 0, optionBits(direction, flags, 0));
+}
+
+export function dropFlags(records: Int32Array, at: number, direction: number, flags: number): void {
+  changeOptions(records, at, optionBits(direction, flags, 0), 0);
 }
 
 function scaleOf(records: Int32Array, at: number, direction: number): number {
   return (records[at + TcpWord.OPTIONS] >>> (direction * OptionShift.SCALE_BITS)) & 0xf;
 }
 
-export function setScale(records: Int32Array, at: number, direction: number, scale: number): void {
-  const shift = direction * OptionShift.SCALE_BITS;
-  records[at + TcpWord.OPTIONS] = (records[at + TcpWord.OPTIONS] & ~(0xf << shift)) | (scale << shift);
+/** What the options of a SYN say of who sent it. One without any options says nothing. */
+function setOptions(records: Int32Array, at: number, direction: number, segment: TcpSegment): void {
+  if (!segment.hasOptions) return;
+  const all = optionBits(direction, ~SideFlag.LIBERAL & 0xff, 0xf);
+  const told = synBits(direction, segment.scale, segment.isSackPermitted);
+  changeOptions(records, at, all & ~told, told);
 }
 
-/** What the options of a SYN say of who sent it. One without any options says nothing. */
-export function setOptions(records: Int32Array, at: number, direction: number, segment: TcpSegment): void {
-  if (!segment.hasOptions) return;
-  setScale(records, at, direction, Math.max(segment.scale, 0));
-  const flags =
-    (flagsOf(records, at, direction) & SideFlag.LIBERAL) |
-    (segment.scale >= 0 ? SideFlag.WINDOW_SCALE : 0) |
-    (segment.isSackPermitted ? SideFlag.SACK_PERMITTED : 0);
-  setFlags(records, at, direction, flags);
+/** What a SYN of a direction tells, as bits of the options. @param scale below 0 when it names none */
+export function synBits(direction: number, scale: number, isSackPermitted: boolean): number {
+  const flags = (scale >= 0 ? SideFlag.WINDOW_SCALE : 0) | (isSackPermitted ? SideFlag.SACK_PERMITTED : 0);
+  return optionBits(direction, flags, Math.max(scale, 0));
 }
 
 function before(a: number, b: number): boolean {
@@ -110,7 +125,7 @@ function beginSide(records: Int32Array, at: number, direction: number, segment: 
   const both = flagsOf(records, at, direction) & flagsOf(records, at, 1 - direction);
   // Windows are scaled only when both sides have said so.
   if (direction === Direction.REPLY && (both & SideFlag.WINDOW_SCALE) === 0) {
-    records[at + TcpWord.OPTIONS] &= ~0xff;
+    changeOptions(records, at, optionBits(0, 0, 0xf) | optionBits(1, 0, 0xf), 0);
   }
 }
 
@@ -200,7 +215,7 @@ export function checkWindow(
     if (isNew && overshot <= receiverWindow && isSackSeen && isSackRecent) {
       // A sender that sends some more than it may. Should its peer take the data, their acknowledgment must be known.
       records[sender + Side.END] = segmentEnd;
-      setFlags(records, at, direction, flagsOf(records, at, direction) | SideFlag.UNACKNOWLEDGED);
+      addFlags(records, at, direction, SideFlag.UNACKNOWLEDGED);
       return isLiberal ? InWindow.YES : InWindow.IGNORED;
     }
     return isLiberal ? InWindow.YES : InWindow.NO;
@@ -227,24 +242,24 @@ function learn(
   const isSyn = (segment.flags & TcpFlag.SYN) !== 0;
   const window = isSyn ? segment.window : segment.window << scaleOf(records, at, direction);
   records[sender + Side.WINDOW] = Math.max(records[sender + Side.WINDOW], window + ((sack - ack) | 0));
-  let senderFlags = flagsOf(records, at, direction);
+  let senderFlags = 0;
   if (before(records[sender + Side.END], end)) {
     records[sender + Side.END] = end;
     senderFlags |= SideFlag.UNACKNOWLEDGED;
   }
   if ((segment.flags & TcpFlag.ACK) !== 0) {
-    const isFirst = (senderFlags & SideFlag.HIGHEST_ACK_SET) === 0;
+    const isFirst = (flagsOf(records, at, direction) & SideFlag.HIGHEST_ACK_SET) === 0;
     if (isFirst || before(records[sender + Side.HIGHEST_ACK], ack)) records[sender + Side.HIGHEST_ACK] = ack;
     senderFlags |= SideFlag.HIGHEST_ACK_SET;
   }
-  setFlags(records, at, direction, senderFlags);
+  addFlags(records, at, direction, senderFlags);
   const beyond = (end - records[sender + Side.HIGHEST_END]) | 0;
   if (records[receiver + Side.WINDOW] !== 0 && beyond > 0) records[receiver + Side.WINDOW] += beyond;
   if (before((records[receiver + Side.HIGHEST_END] - 1) | 0, (sack + window) | 0)) {
     records[receiver + Side.HIGHEST_END] = sack + Math.max(window, 1);
   }
   if (ack === records[receiver + Side.END]) {
-    setFlags(records, at, 1 - direction, flagsOf(records, at, 1 - direction) & ~SideFlag.UNACKNOWLEDGED);
+    dropFlags(records, at, 1 - direction, SideFlag.UNACKNOWLEDGED);
   }
   if (segment.kind === TcpKind.ACK) countRepeat(records, at, direction, segment, end, sequence, ack);
 }

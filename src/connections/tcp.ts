@@ -7,6 +7,7 @@ import { Outcome } from './outcome.ts';
 import type { TcpSegment } from './tcp-segment.ts';
 import { areTcpFlagsValid, nextTcpState, TcpKind, TcpState } from './tcp-state.ts';
 import {
+  addFlags,
   checkWindow,
   flagsOf,
   InWindow,
@@ -14,11 +15,11 @@ import {
   lastDirection,
   lastKind,
   lastRepeats,
+  optionBits,
   Side,
   SideFlag,
-  setFlags,
-  setScale,
   sideAt,
+  synBits,
   TcpWord,
 } from './tcp-window.ts';
 import { TimeOut, type TimeOutPolicies } from './time-outs.ts';
@@ -60,15 +61,12 @@ export function beginTcp(records: Int32Array, at: number, segment: TcpSegment): 
   records[side + Side.WINDOW] = window;
   records[side + Side.HIGHEST_END] = segment.end;
   if (segment.kind === TcpKind.SYN) {
-    setScale(records, at, Direction.ORIGINAL, Math.max(segment.scale, 0));
-    const scale = segment.scale >= 0 ? SideFlag.WINDOW_SCALE : 0;
-    setFlags(records, at, Direction.ORIGINAL, scale | (segment.isSackPermitted ? SideFlag.SACK_PERMITTED : 0));
+    records[at + TcpWord.OPTIONS] = synBits(Direction.ORIGINAL, segment.scale, segment.isSackPermitted);
   } else {
     // The middle of a connection: how its windows are scaled is not known, so they bind nobody.
     records[side + Side.HIGHEST_END] += window;
     const flags = SideFlag.SACK_PERMITTED | SideFlag.LIBERAL;
-    setFlags(records, at, Direction.ORIGINAL, flags);
-    setFlags(records, at, Direction.REPLY, flags);
+    records[at + TcpWord.OPTIONS] = optionBits(Direction.ORIGINAL, flags, 0) | optionBits(Direction.REPLY, flags, 0);
   }
   records[at + TcpWord.LAST] = TcpKind.NONE << 16;
 }
@@ -82,7 +80,7 @@ export function isTcpAssured(records: Int32Array, at: number): boolean {
 /** From now on no segment of the connection is out of window. */
 export function makeTcpLiberal(records: Int32Array, at: number): void {
   for (let direction = 0; direction < 2; direction += 1) {
-    setFlags(records, at, direction, flagsOf(records, at, direction) | SideFlag.LIBERAL);
+    addFlags(records, at, direction, SideFlag.LIBERAL);
   }
 }
 
@@ -174,9 +172,8 @@ function settle(
   timeOuts: TimeOutPolicies,
   now: number,
 ): number {
-  setLast(records, at, direction, kind);
   if (oldState !== newState && newState === TcpState.FIN_WAIT) {
-    setFlags(records, at, direction, flagsOf(records, at, direction) | SideFlag.CLOSE_BEGUN);
+    addFlags(records, at, direction, SideFlag.CLOSE_BEGUN);
   }
   const status = records[at + RecordWord.STATUS];
   let place = timeOutPlace(records, at, kind, newState, timeOuts);
@@ -186,6 +183,7 @@ function settle(
     // A SYN that is sent again does not prolong: who reuses the port must not keep an old entry alive for ever.
     if (kind === TcpKind.SYN && oldState === TcpState.SYN_SENT) {
       records[at + RecordWord.STATE] = newState | (records[at + RecordWord.STATE] & ~STATE_MASK);
+      setLast(records, at, direction, kind);
       return Outcome.ACCEPTED;
     }
     const policy = records[at + RecordWord.SETTINGS] & Settings.POLICY;
@@ -198,7 +196,9 @@ function settle(
   ) {
     records[at + RecordWord.STATUS] = status | Status.ASSURED;
   }
-  records[at + RecordWord.STATE] = newState | (place << TIMEOUT_SHIFT);
+  // The state comes first: a program that has read the last segment before may not take an ended connection for an established one.
+  Atomics.store(records, at + RecordWord.STATE, newState | (place << TIMEOUT_SHIFT));
+  setLast(records, at, direction, kind);
   records[at + RecordWord.LAST_SEEN] = now;
   return Outcome.ACCEPTED;
 }
@@ -240,12 +240,9 @@ function takeUpIgnoredSyn(records: Int32Array, at: number, direction: number): v
   records[side + Side.WINDOW] = Math.max(last & 0xffff, 1);
   const other = sideAt(at, direction);
   records.fill(0, other, other + Side.WORDS);
-  records[at + TcpWord.OPTIONS] = 0;
-  setScale(records, at, syn, (last >>> 24) & 0xf);
-  const scale = (last & LastFlag.WINDOW_SCALE) !== 0 ? SideFlag.WINDOW_SCALE : 0;
-  const sack = (last & LastFlag.SACK_PERMITTED) !== 0 ? SideFlag.SACK_PERMITTED : 0;
-  setFlags(records, at, syn, scale | sack);
-  setFlags(records, at, direction, liberalAnswer);
+  const scale = (last & LastFlag.WINDOW_SCALE) !== 0 ? (last >>> 24) & 0xf : -1;
+  records[at + TcpWord.OPTIONS] =
+    synBits(syn, scale, (last & LastFlag.SACK_PERMITTED) !== 0) | optionBits(direction, liberalAnswer, 0);
 }
 
 /** A segment that was let through without a word is kept in mind. */

@@ -185,6 +185,77 @@ test('a zone takes no more connections than its limit, and others are not bound 
   expect(send(3, 7)).toBe('new|trk');
 });
 
+test('what has expired does not count for a limit, wherever it lies in the table', () => {
+  const lab = new Lab(65_536);
+  const b = ENDS[0][1];
+  const udpOf = (i: number, zone: number) =>
+    lab.send(udp(end(`10.${zone}.${(i >> 8) & 255}.${i & 255}`, 1000), b), { commit: true, zone }).state;
+  for (let i = 0; i < 20_000; i += 1) udpOf(i, 1);
+  lab.tracker.limits.set(5, 10);
+  for (let i = 0; i < 10; i += 1) expect(udpOf(i, 5)).toBe('new|trk');
+  expect(udpOf(10, 5)).toBe('zone-limit');
+  lab.nowMs += 31_000;
+  expect(udpOf(11, 5)).toBe('new|trk');
+  expect(lab.tracker.limits.count(5)).toBe(1);
+  expect(lab.drain()).toEqual({ size: 0, zones: 0, ports: 0, index: 0 });
+});
+
+test('connections of a zone that were closed or reset make room for new ones when its limit is reached; open ones stay', () => {
+  const lab = new Lab();
+  const [, server] = ENDS[0];
+  const request = { commit: true, zone: 5 };
+  lab.tracker.limits.default = 4;
+  const open = (port: number) => {
+    const client = end('10.0.0.1', port);
+    const { state } = lab.send(tcp(client, server, 'S', { sequence: 0 }), request);
+    lab.send(tcp(server, client, 'S.', { sequence: 100, acknowledgment: 1 }), request);
+    lab.send(tcp(client, server, '.', { sequence: 1, acknowledgment: 101 }), request);
+    return state;
+  };
+  for (const port of [1, 2, 3, 4]) open(port);
+  expect(open(5)).toBe('zone-limit');
+  for (const port of [2, 3]) lab.send(tcp(end('10.0.0.1', port), server, 'R', { sequence: 1 }), request);
+  expect([open(6), open(7), open(8)]).toEqual(['new|trk', 'new|trk', 'zone-limit']);
+  expect([1, 2, 4].map((record) => lab.table.isLive(record))).toContain(true);
+  expect(lab.send(tcp(server, end('10.0.0.1', 1), '.', { sequence: 101, acknowledgment: 1 }), request).state).toBe(
+    'est|rpl|trk',
+  );
+  expect(lab.send(tcp(server, end('10.0.0.1', 4), '.', { sequence: 101, acknowledgment: 1 }), request).state).toBe(
+    'est|rpl|trk',
+  );
+  // A limit that is lowered ends none that is open.
+  lab.tracker.limits.set(5, 1);
+  expect([open(9), lab.tracker.limits.count(5)]).toEqual(['zone-limit', 4]);
+});
+
+test('of whatever begins and ends under limits that change, the zones know their connections', () => {
+  const step = fc.record({
+    host: fc.nat(30),
+    zone: fc.nat(3),
+    limit: fc.option(fc.nat(6), { freq: 8 }),
+    waitMs: fc.constantFrom(0, 0, 20_000),
+  });
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
+      const lab = new Lab(64);
+      for (const { host, zone, limit, waitMs } of steps) {
+        if (limit !== null) lab.tracker.limits.set(zone, limit);
+        lab.nowMs += waitMs;
+        const { state } = lab.send(udp(end(`10.0.0.${host}`, 7), ENDS[0][1]), { commit: true, zone });
+        if (state !== 'zone-limit') continue;
+        // Nobody of the zone has expired then.
+        const left: number[] = [];
+        lab.table.walk(1, 1000, (record) => {
+          if (lab.table.records[lab.table.at(record)] >>> 16 === zone) left.push(record);
+        });
+        expect(left.length).toBeGreaterThanOrEqual(lab.tracker.limits.of(zone));
+      }
+      expect(lab.drain()).toEqual({ size: 0, zones: 0, ports: 0, index: 0 });
+    }),
+    { numRuns: 100 },
+  );
+});
+
 test('mark and label change by their masks, when a connection is committed and whenever it is again', () => {
   const lab = new Lab();
   const [a, b] = ENDS[0];

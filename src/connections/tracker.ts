@@ -37,9 +37,6 @@ export class TrackerCounters {
   invalid = 0;
 }
 
-/** Records that are swept when a zone's limit is reached. */
-const LIMIT_SWEEP = 64;
-
 export class Tracker {
   readonly table: ConnectionTable;
   readonly admission: Admission;
@@ -64,7 +61,7 @@ export class Tracker {
   constructor(settings: TrackerSettings) {
     this.table = settings.table;
     this.admission = new Admission(settings.table);
-    this.limits = new ZoneLimits(settings.table.control, settings.table.zones);
+    this.limits = new ZoneLimits(settings.table);
     this.#tcp = { isLiberal: settings.isLiberal ?? false, isLoose: settings.isLoose ?? true };
     this.#verifies = settings.verifiesChecksums ?? true;
     this.#nat = new NatChooser(settings.table, settings.random ?? Math.random);
@@ -148,6 +145,12 @@ export class Tracker {
   #refuse(refusal: number): number {
     this.counters.refused[refusal] += 1;
     return refusal;
+  }
+
+  /** A new connection is refused to whoever begins it. */
+  #refuseNew(refusal: number, action: ConnectionAction, port: number): number {
+    this.admission.pressure.refused(action.zone, port);
+    return this.#refuse(refusal);
   }
 
   /** The connection of the tuple at hand. A packet that was translated on its way has the inverse of the other direction's tuple. */
@@ -342,16 +345,12 @@ export class Tracker {
     if (expectation !== null) this.#inherit(tracked, expectation.parent);
     if (!action.isCommitted) return Refusal.NONE;
     const { table } = this;
-    if (this.limits.isReached(action.zone)) {
-      // Some of those that count may have expired.
-      table.sweep(LIMIT_SWEEP);
-      if (this.limits.isReached(action.zone)) return this.#refuse(Refusal.ZONE_LIMIT);
-    }
+    if (!this.limits.makeRoom(action.zone, now)) return this.#refuseNew(Refusal.ZONE_LIMIT, action, port);
     const reply = this.#target;
     const refusal = this.#chooseReply(action, expectation, now);
-    if (refusal !== Refusal.NONE) return this.#refuse(refusal);
+    if (refusal !== Refusal.NONE) return this.#refuseNew(refusal, action, port);
     const record = this.admission.take(action.zone, port, now);
-    if (record === 0) return this.#refuse(Refusal.TABLE_FULL);
+    if (record === 0) return this.#refuseNew(Refusal.TABLE_FULL, action, port);
     const { records } = table;
     const at = table.at(record);
     records.set(tuple.words, at + RecordWord.ORIGINAL);
@@ -379,7 +378,7 @@ export class Tracker {
       records[at + RecordWord.STATUS] |= Status.EXPECTED;
       table.setParent(record, expectation.parent);
     }
-    if (!table.publish(record, tuple.kind)) return this.#refuse(Refusal.TABLE_FULL);
+    if (!table.publish(record, tuple.kind)) return this.#refuseNew(Refusal.TABLE_FULL, action, port);
     if (action.nat !== null) {
       if (nat !== 0) rewritePacket(packet, headers, this.#other);
       if (action.nat.source !== null || (nat & Status.SOURCE_NAT) !== 0) tracked.state |= ConnectionState.SOURCE_NAT;
@@ -397,7 +396,9 @@ export class Tracker {
     }
     // What was expected stays expected until a connection has come of it.
     if (isExpected) this.helpers.expectations.drop(expectation.parent);
-    this.events.add(records, at, isExpected ? ConnectionEvent.RELATED : ConnectionEvent.NEW, 0);
+    const isHelped = (records[at + RecordWord.STATUS] & Status.HELPER) !== 0;
+    const bits = isExpected ? ConnectionEvent.RELATED : ConnectionEvent.NEW;
+    this.events.add(records, at, isHelped ? bits | ConnectionEvent.HELPER : bits, 0);
     this.#settleNew(tracked, record, at);
     return Refusal.NONE;
   }

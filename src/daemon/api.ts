@@ -258,6 +258,19 @@ export interface ConnectionStatistics {
   /** Those with most connections. */
   zones: { zone: number; connections: number; unreplied: number; limit: number | null }[];
   zonesInUse: number;
+  /** Who has lost connections because there was no room, or no address to translate to: those with most. */
+  pressure: ConnectionPressure[];
+}
+
+/** Connections of a zone that began at a port, where there was no room. */
+export interface ConnectionPressure {
+  zone: number;
+  /** A port of the switch; of connections of Open vSwitch's flows the number of a port of their datapath; null where it is not known. */
+  port: string | number | null;
+  /** That went to make room for others. */
+  evicted: number;
+  /** New ones that were refused. */
+  refused: number;
 }
 
 /** Limits of connections; null for none. */

@@ -19,8 +19,7 @@ export {
   offloadSupport,
 } from './attach/support.ts';
 export { undoXdpTarget, type XdpTarget, xdpTarget } from './attach/xdp-target.ts';
-export { type ConnectionReferences, MAXIMUM_MAPPED_CONNECTIONS } from './connections/maps.ts';
-export { trackStage } from './connections/stage.ts';
+export type { ConnectionReferences } from './connections/maps.ts';
 export { CopyChannel, type FrameCopy } from './copies/channel.ts';
 export type { CopyMaps } from './copies/layout.ts';
 export { MAXIMUM_IFINDEX } from './layout/limits.ts';

@@ -118,8 +118,12 @@ function statisticsText(all: ConnectionStatistics): string {
     ['invalid', `${count(all.invalid)} packets`],
     ['zones', count(all.zonesInUse)],
   ]);
-  if (all.zones.length === 0) return text;
-  const zones = table(
+  return [text, zonesText(all), pressureText(all)].filter((part) => part !== '').join('\n');
+}
+
+function zonesText(all: ConnectionStatistics): string {
+  if (all.zones.length === 0) return '';
+  return table(
     [
       { head: 'ZONE', align: 'right' },
       { head: 'CONNECTIONS', align: 'right' },
@@ -133,7 +137,25 @@ function statisticsText(all: ConnectionStatistics): string {
       limit === null ? '-' : count(limit),
     ]),
   );
-  return `${text}\n${zones}`;
+}
+
+/** Who has lost connections for want of room. */
+function pressureText(all: ConnectionStatistics): string {
+  if (all.pressure.length === 0) return '';
+  return table(
+    [
+      { head: 'ZONE', align: 'right' },
+      { head: 'PORT' },
+      { head: 'EVICTED', align: 'right' },
+      { head: 'REFUSED', align: 'right' },
+    ],
+    all.pressure.map(({ zone, port, evicted, refused }) => [
+      String(zone),
+      String(port ?? '-'),
+      count(evicted),
+      count(refused),
+    ]),
+  );
 }
 
 function limitsText(limits: ConnectionLimits): string {

@@ -3,7 +3,8 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { describe as describeFrame, Tcp } from '../../net/index.ts';
 import { ConnectionAction, type ConnectionRequest, Refusal } from '../action.ts';
-import { ConnectionTable } from '../table.ts';
+import { ControlWord } from '../layout.ts';
+import { ConnectionTable, Removal } from '../table.ts';
 import { type End, end, tcp, udp } from '../testing/frames.ts';
 import { Lab, packetOf } from '../testing/lab.ts';
 import { Tracker } from '../tracker.ts';
@@ -340,6 +341,33 @@ test('helpers are fed with garbage, and read only what is there', () => {
     }),
     { numRuns: 500 },
   );
+});
+
+test('the connection that has announced another is no other one, though the record is used again and the ids agree in the bits that are kept', () => {
+  const other = (zone: number, helper?: 'tftp') => {
+    const lab = new Lab(8);
+    const [client, server] = [end('10.0.0.1', 3000), end('192.0.2.9', 69)];
+    const data = end('192.0.2.9', 5555);
+    const request = { commit: true, zone: 3 };
+    lab.send(udp(client, server, '\0\x01f\0'), { ...request, helper: 'tftp' });
+    lab.send(udp(data, client, 'data'), request);
+    expect(lab.table.parentOf(2)).toBe(1);
+    lab.table.remove(1, Removal.FLUSHED);
+    expect(lab.table.parentOf(2)).toBe(0);
+    // A thousand others have come and gone.
+    lab.memory.control[ControlWord.LAST_ID] = 1024;
+    lab.send(udp(end('10.9.9.9', 1), end('10.8.8.8', 2)), {
+      commit: true,
+      zone,
+      ...(helper === undefined ? {} : { helper }),
+    });
+    expect(lab.table.idOf(1)).toBe(1025);
+    const { tracked } = lab.send(udp(client, data, 'ack'), request);
+    return [lab.table.parentOf(2), tracked.original[1] >>> 0];
+  };
+  const own = 0xc000_0209;
+  expect(other(3)).toEqual([0, own]);
+  expect(other(4, 'tftp')).toEqual([0, own]);
 });
 
 test('a helper that does not fit the protocol is none', () => {

@@ -4,7 +4,7 @@
  */
 import { isIP } from 'node:net';
 import { z } from 'zod';
-import { DEFAULT_CONNECTIONS, MAXIMUM_CAPACITY } from '../../connections/index.ts';
+import { DEFAULT_CONNECTIONS, MAXIMUM_MAPPED_CONNECTIONS } from '../../connections/index.ts';
 import { CONNECTION_STATES } from '../../decide/index.ts';
 import { PROTOCOL_NAMES } from '../../net/index.ts';
 
@@ -415,7 +415,7 @@ const daemon = z
 
 const connections = z
   .strictObject({
-    maximum: integer(1, MAXIMUM_CAPACITY)
+    maximum: integer(1, MAXIMUM_MAPPED_CONNECTIONS)
       .optional()
       .describe(
         `most connections that are tracked, 192 bytes each; ${DEFAULT_CONNECTIONS} when not given. A table that is there keeps its size`,

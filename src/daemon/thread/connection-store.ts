@@ -4,16 +4,22 @@ import {
   type ConnectionStore,
   ControlWord,
   MAXIMUM_CAPACITY,
+  MAXIMUM_MAPPED_CONNECTIONS,
   memorySizes,
   plainMemory,
 } from '../../connections/index.ts';
 import { KeptArrays } from '../../keeper/index.ts';
-import { type ConnectionReferences, MAXIMUM_MAPPED_CONNECTIONS } from '../../offload/index.ts';
+import type { ConnectionReferences } from '../../offload/index.ts';
 import { messageOf } from '../../switch/index.ts';
 
 const WORD_BYTES = 4;
-/** Longer than any program runs. */
-const REST_MS = 20;
+/**
+ * How long a freed record rests, in milliseconds: far longer than a program runs, and than a processor of a virtual machine is usually taken away from one. Of a small table less, so that at 64,000
+ * new connections a second those that rest are not more than the table's reserve.
+ */
+const LONGEST_REST_MS = 200;
+const SHORTEST_REST_MS = 20;
+const CONNECTIONS_FOR_REST_MS = 1024;
 
 export class MappedConnections implements ConnectionStore {
   readonly #arrays: KeptArrays;
@@ -43,7 +49,8 @@ export class MappedConnections implements ConnectionStore {
   }
 
   get restMs(): number {
-    return this.#isPlain ? 0 : REST_MS;
+    if (this.#isPlain) return 0;
+    return Math.min(Math.max(Math.ceil(this.#capacity / CONNECTIONS_FOR_REST_MS), SHORTEST_REST_MS), LONGEST_REST_MS);
   }
 
   left(): ConnectionMemory | null {
@@ -56,7 +63,9 @@ export class MappedConnections implements ConnectionStore {
       const index = this.#arrays.left('index', sizes.index * WORD_BYTES);
       const records = this.#arrays.left('records', sizes.records * WORD_BYTES);
       this.#capacity = capacity;
-      return index === null || records === null ? null : { control, index, records };
+      if (index === null || records === null) return null;
+      if (capacity > MAXIMUM_MAPPED_CONNECTIONS) this.#warn(tooLarge(capacity));
+      return { control, index, records };
     } catch (error) {
       this.#warn(`connections that were left cannot be taken up: ${messageOf(error)}`);
       return null;
@@ -96,4 +105,8 @@ export class MappedConnections implements ConnectionStore {
   close(keeps: boolean): void {
     this.#arrays.close(keeps);
   }
+}
+
+function tooLarge(capacity: number): string {
+  return `the table of connections that was left has room for ${capacity}, and programs in the kernel reach ${MAXIMUM_MAPPED_CONNECTIONS} at most: all packets of connections come up until \`millrace down\``;
 }

@@ -91,7 +91,7 @@ export class RunningSwitch {
       () => this.#offload.setConnections(this.#store.references),
     );
     this.#connections = new Connections({ nowMs: monotonicMs, store: this.#store });
-    this.#tracked = new TrackedConnections(this.#connections, monotonicMs);
+    this.#tracked = new TrackedConnections(this.#connections, monotonicMs, (id) => this.#ports.nameOf(id));
     this.#hostTables = new SwitchHostTables(loop, (message) => this.#event('warning', '', message));
     this.#switch = createSwitch({ name: 'default', host: this.#hostServices() });
     this.#switch.onEvent((event) => this.#onSwitchEvent(event));
@@ -337,11 +337,7 @@ export class RunningSwitch {
     this.#connections.maximum = maximum;
     const size = this.#connections.table?.capacity ?? maximum;
     if (size === maximum) return;
-    this.#event(
-      'warning',
-      '',
-      `connections: the table stays as it is, with room for ${size}, until the daemon starts anew`,
-    );
+    this.#event('warning', '', `connections: the table keeps its size, with room for ${size}, until \`millrace down\``);
   }
 
   #then(pending: Pending, after: () => void): Pending {

@@ -21,15 +21,19 @@ class World {
 
   constructor(maximum = 60_000) {
     this.connections = new Connections({ nowMs: () => this.nowMs, maximum });
-    this.tracked = new TrackedConnections(this.connections, () => this.nowMs);
+    this.tracked = new TrackedConnections(
+      this.connections,
+      () => this.nowMs,
+      (port) => `p${port}`,
+    );
   }
 
   /** @returns whether it may go on */
-  send(frame: Uint8Array, request: ConnectionRequest = {}): boolean {
+  send(frame: Uint8Array, request: ConnectionRequest = {}, port = 0): boolean {
     const packet = packetOf(frame);
     this.#headers.parse(packet);
     const action = new ConnectionAction(request);
-    return this.connections.tracker.track(packet, this.#headers, action, new Tracked()) === 0;
+    return this.connections.tracker.track(packet, this.#headers, action, new Tracked(), port) === 0;
   }
 
   /** UDP connections from 10.0.<i> to port 53. */
@@ -137,7 +141,7 @@ test('limits are set, told and taken back, and who is refused is told once in a 
   });
   expect(world.tracked.statistics(5).refused).toMatchObject({ 'zone-limit': 9, 'table-full': 0 });
   expect(world.tracked.tick(0)).toBe(
-    '9 new connections were refused because their zone has as many as it may (now at it: zone 5, 7)',
+    '9 new connections were refused because their zone has as many as it may (now at it: zone 5, 7); since the start zone 5 has lost most (millrace connections stats)',
   );
   world.fill(20, (i) => 5 + (i % 3));
   expect([world.tracked.tick(59_999), world.tracked.tick(60_000)]).toEqual([null, expect.stringContaining('refused')]);
@@ -151,8 +155,9 @@ test('a full table is told with what made room and what was refused', () => {
   const world = new World(64);
   world.fill(100);
   const told = world.tracked.tick(0) ?? '';
-  expect(told).toMatch(/no room for more than 64: \d+ that nobody had answered, or that were closing, made room/);
-  expect(world.tracked.fill).toEqual({ connections: 64, maximum: 64 });
+  expect(told).toMatch(/no room for more than 64: 40 that were not established made room for new ones, and 0 new/);
+  // The last sixteenth is for others.
+  expect(world.tracked.fill).toEqual({ connections: 60, maximum: 64 });
 });
 
 test('who watches is told what begins, changes and ends, from where he stopped', () => {
@@ -207,4 +212,27 @@ test('who does not ask for ten seconds is forgotten, and begins anew where thing
   expect(changes.map(({ connection }) => connection.zone)).toEqual([2]);
   // A place of another daemon, far ahead, is where things are now.
   expect(world.tracked.changes({}, 1_000_000)).toEqual({ changes: [], next: 4, lost: 0 });
+});
+
+test('who has lost connections for want of room is told by zone and port, those with most first', () => {
+  const world = new World(64);
+  expect(world.tracked.statistics(5).pressure).toEqual([]);
+  const flood = (count: number, zone: number, port: number) => {
+    for (let i = 0; i < count; i += 1) {
+      const frame = udp(end(`10.${port}.${i >> 8}.${i & 255}`, 1000), end('192.0.2.9', 53));
+      world.send(frame, { commit: true, zone }, port);
+    }
+  };
+  flood(100, 65_535, 3);
+  world.tracked.setLimit(7, 1);
+  flood(3, 7, 4);
+  world.tracked.setLimit(8, 1);
+  flood(2, 8, 0);
+  expect(world.tracked.statistics(5).pressure).toEqual([
+    { zone: 65_535, port: 'p3', evicted: 40, refused: 0 },
+    { zone: 7, port: 4, evicted: 0, refused: 2 },
+    { zone: 8, port: null, evicted: 0, refused: 1 },
+  ]);
+  expect(world.tracked.statistics(1).pressure.length).toBe(1);
+  expect(world.tracked.tick(0)).toContain('since the start port p3, zone 65535 has lost most');
 });

@@ -12,12 +12,14 @@ import {
   Refusal,
   Removal,
 } from '../../connections/index.ts';
-import { protocolNumber } from '../../net/index.ts';
+import { SWITCH_ZONE } from '../../decide/index.ts';
+import { type PortId, protocolNumber, toPortId } from '../../net/index.ts';
 import type {
   ConnectionChanges,
   ConnectionFilterParams,
   ConnectionLimits,
   ConnectionPage,
+  ConnectionPressure,
   ConnectionStatistics,
   ConnectionsEnded,
 } from '../api.ts';
@@ -46,13 +48,16 @@ function compile({ protocol, ...rest }: ConnectionFilterParams): RecordFilter {
 export class TrackedConnections {
   readonly #connections: Connections;
   readonly #watch: ConnectionWatch;
+  readonly #nameOf: (port: PortId) => string;
   /** What had been counted when it was told last, and when that was. */
   #told = { evicted: 0, full: 0, zone: 0, nat: 0 };
   #toldMs = Number.NEGATIVE_INFINITY;
 
-  constructor(connections: Connections, nowMs: () => number) {
+  /** @param nameOf the name of a port of the switch; '' when there is none of that number */
+  constructor(connections: Connections, nowMs: () => number, nameOf: (port: PortId) => string) {
     this.#connections = connections;
     this.#watch = new ConnectionWatch(connections, nowMs);
+    this.#nameOf = nameOf;
   }
 
   /** Connections from a place on. */
@@ -92,12 +97,12 @@ export class TrackedConnections {
     return { ended, next: cursor.next };
   }
 
-  /** @param zones how many zones to tell of: those with most connections */
+  /** @param zones how many zones to tell of, those with most connections, and of how many who have lost any */
   statistics(zones: number): ConnectionStatistics {
     const { table, maximum } = this.#connections;
     if (table === null) {
       const nothing = { created: 0, ended: namedCounts([]), refused: namedRefusals([]), invalid: 0 };
-      return { connections: 0, maximum, ...nothing, zones: [], zonesInUse: 0 };
+      return { connections: 0, maximum, ...nothing, zones: [], zonesInUse: 0, pressure: [] };
     }
     const { counters, limits } = this.#connections.tracker;
     const counts = [...table.zones.counts()].sort((a, b) => b[1] - a[1]);
@@ -115,7 +120,24 @@ export class TrackedConnections {
         limit: limits.of(zone) || null,
       })),
       zonesInUse: counts.length,
+      pressure: this.#pressure(zones),
     };
+  }
+
+  /** Who has lost most connections for want of room. */
+  #pressure(most: number): ConnectionPressure[] {
+    const losses = [...this.#connections.tracker.admission.pressure.losses()];
+    const sum = (of: { evicted: number; refused: number }) => of.evicted + of.refused;
+    return losses
+      .sort((a, b) => sum(b) - sum(a))
+      .slice(0, most)
+      .map(({ zone, port, evicted, refused }) => ({ zone, port: this.#portOf(zone, port), evicted, refused }));
+  }
+
+  /** The zone tells whose number it is. */
+  #portOf(zone: number, port: number): ConnectionPressure['port'] {
+    if (port === 0) return null;
+    return zone === SWITCH_ZONE ? this.#nameOf(toPortId(port)) || port : port;
   }
 
   /** All limits that were set. */
@@ -170,7 +192,7 @@ export class TrackedConnections {
     if (since.evicted + since.full > 0) {
       const room = `the table of connections has no room for more than ${table.capacity}`;
       causes.push(
-        `${room}: ${since.evicted} that nobody had answered, or that were closing, made room for new ones, and ${since.full} new ones were refused; connections.maximum of the configuration sets how many there may be`,
+        `${room}: ${since.evicted} that were not established made room for new ones, and ${since.full} new ones were refused; connections.maximum of the configuration sets how many there may be`,
       );
     }
     if (since.zone > 0) {
@@ -184,6 +206,11 @@ export class TrackedConnections {
       causes.push(
         `${since.nat} new connections were refused because all addresses and ports that they may be translated to are in use`,
       );
+    }
+    const [worst] = this.#pressure(1);
+    if (worst !== undefined) {
+      const port = worst.port === null ? '' : `port ${worst.port}, `;
+      causes.push(`since the start ${port}zone ${worst.zone} has lost most (millrace connections stats)`);
     }
     return causes.join('; ');
   }

@@ -5,7 +5,10 @@ import {
   ConnectionState,
   Connections,
   type ConnectionTable,
+  RecordWord,
+  STATE_MASK,
   Tracked,
+  TUPLE_WORDS,
 } from '../../connections/index.ts';
 import { HeaderOffsets, type Packet } from '../../net/index.ts';
 
@@ -49,8 +52,10 @@ function list(table: ConnectionTable): string[] {
   const found: string[] = [];
   table.walk(1, table.capacity, (record) => {
     const at = table.at(record);
-    const tuples = Array.from(records.subarray(at + 5, at + 23)).join(' ');
-    found.push(`${records[at]} ${records[at + 2]} ${records[at + 4] & 0xff} port ${records[at + 30]}: ${tuples}`);
+    const tuples = Array.from(records.subarray(at + RecordWord.ORIGINAL, at + RecordWord.REPLY + TUPLE_WORDS));
+    const state = records[at + RecordWord.STATE] & STATE_MASK;
+    const port = records[at + RecordWord.PORT];
+    found.push(`${records[at]} ${records[at + RecordWord.STATUS]} ${state} port ${port}: ${tuples.join(' ')}`);
   });
   return found.sort();
 }

@@ -13,6 +13,7 @@ import {
 import { Word } from '../../flow/index.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import { CpuByte, TrackedWord } from '../layout/sizes.ts';
+import type { ProgramWriter } from '../program/writer.ts';
 import type { ConnectionReferences } from './maps.ts';
 
 /** What the code needs to know of the program around it. */
@@ -24,6 +25,18 @@ export interface ConnectionCode {
   /** A word of the flow key; `base` holds the address of the CPU's part of `cpus`. */
   key(word: number, base: Register): Address;
   note(text: string): void;
+}
+
+/** The same of a program that a writer writes. */
+export function connectionCode(writer: ProgramWriter, maps: ConnectionReferences): ConnectionCode {
+  return {
+    b: writer.b,
+    hook: writer.plan.hook,
+    maps,
+    clock: writer.plan.clock,
+    key: (word, base) => writer.key(word, base),
+    note: (text) => writer.note(text),
+  };
 }
 
 /** What the function keeps on its stack, 32 bits each unless said otherwise. */
@@ -38,6 +51,8 @@ export type TrackSlots = Readonly<
     | 'id'
     | 'originalPorts'
     | 'status'
+    | 'state'
+    | 'last'
     | 'sequence'
     | 'end'
     | 'acknowledgment'
@@ -67,6 +82,8 @@ export function takeSlots(b: ProgramBuilder): TrackSlots {
     id: word(),
     originalPorts: word(),
     status: word(),
+    state: word(),
+    last: word(),
     sequence: word(),
     end: word(),
     acknowledgment: word(),

@@ -58,6 +58,16 @@ export function emitFind(code: ConnectionCode, slots: TrackSlots, unknown: Label
   b.jumpIf(R1, '!=', R2, unknown);
 }
 
+/**
+ * Before something is stored in the record: a program may be interrupted for longer than a freed record rests, and this one may be another connection by now. Uses R0 and R1.
+ * @param gone where packets go whose record is another connection
+ */
+export function emitStillThere({ b }: ConnectionCode, slots: TrackSlots, gone: Label): void {
+  b.load(R0, 'u32', ofRecord(RecordWord.ID));
+  b.load(R1, 'u32', slots.id);
+  b.jumpIf(R0, '!=', R1, gone);
+}
+
 /** `dst` becomes the address of the record of the entry in R0. Uses R1. */
 function recordOf({ b, maps }: ConnectionCode, dst: Register, entry: Register, unknown: Label): void {
   b.mov(R1, entry);

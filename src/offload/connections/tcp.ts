@@ -2,8 +2,9 @@
  * TCP as eBPF: segments of established connections that only acknowledge, with data or without. Rules, and what is learned from a segment, are those of tcp.ts
  * and tcp-window.ts of connections/. Whatever may change the connection's state, and whatever is odd, is the engine's.
  *
- * Words of a record are stored one by one, as programs on other CPUs read and write them at the same time: packets of each direction come one after the other,
- * and what both directions write only grows. Flags, which both write, are changed atomically.
+ * Words of a record are stored one by one, as the engine and programs on other CPUs read and write them at the same time. Flags are changed atomically. The state, and the word of the last segment,
+ * are stored only if they are still what this program has read: what the engine has decided meanwhile holds. Numbers of the windows only grow, and the next segment of the same direction makes up
+ * for one that was lost.
  */
 import {
   type Address,
@@ -42,6 +43,7 @@ import {
 } from '../../connections/index.ts';
 import { TcpFlag } from '../../net/index.ts';
 import { type ConnectionCode, emitPacket, ofRecord, type TrackSlots } from './code.ts';
+import { emitStillThere, orderLoads } from './look-up.ts';
 
 /** Where things lie in a TCP header. */
 const TcpByte = { SEQUENCE: 4, ACKNOWLEDGMENT: 8, FLAGS: 12, WINDOW: 14, OPTIONS: 20 } as const;
@@ -60,7 +62,7 @@ const KIND_FLAGS = TcpFlag.FIN | TcpFlag.SYN | TcpFlag.RST | TcpFlag.ACK;
 
 /**
  * Go through the state machine: R2 becomes the record's state word. The transport header is at R8, the record at R9; the slots of status, length and entry
- * are filled. R0 to R5 are lost.
+ * are filled; that of the state becomes newer. R0 to R5 are lost.
  * @param up where packets go that the engine is to judge
  */
 export function emitTcp(code: ConnectionCode, slots: TrackSlots, up: Label): void {
@@ -69,7 +71,12 @@ export function emitTcp(code: ConnectionCode, slots: TrackSlots, up: Label): voi
   b.load(R1, 'u32', slots.status);
   b.and(R1, Status.ASSURED);
   b.jumpIf(R1, '==', 0, up);
+  // The engine stores the state before the last segment: what is read in the other order belongs together.
+  b.load(R1, 'u32', ofRecord(TcpWord.LAST));
+  b.store('u32', slots.last, R1);
+  orderLoads(b, slots);
   b.load(R1, 'u32', ofRecord(RecordWord.STATE));
+  b.store('u32', slots.state, R1);
   b.and(R1, STATE_MASK);
   b.jumpIf(R1, '!=', TcpState.ESTABLISHED, up);
   readSegment(code, slots, up);
@@ -78,12 +85,16 @@ export function emitTcp(code: ConnectionCode, slots: TrackSlots, up: Label): voi
   const outside = b.label('outside');
   const settle = b.label('settled');
   checkWindow(b, slots, outside);
+  emitStillThere(code, slots, up);
   learn(code, slots);
   b.jump(settle);
 
   b.place(outside);
   code.note('outside: only where that does not matter, and nothing is to be learned');
   mayBeOutside(b, slots, up);
+  emitStillThere(code, slots, up);
+  b.load(R3, 'u32', slots.last);
+  b.mov(R5, 0);
   b.place(settle);
   code.note('how long it may last now');
   settled(code, slots);
@@ -338,14 +349,22 @@ function acknowledge(b: ProgramBuilder, slots: TrackSlots, flags: Address): void
   });
 }
 
-/** The same acknowledgment again and again: the other side is gone, or does not hear. R3 becomes the word of the last segment, which `settled` takes up. */
-function countRepeat(b: ProgramBuilder, slots: TrackSlots): void {
-  const words = [
+/** What a record keeps of the last segment beside {@link TcpWord.LAST}. */
+function lastWords(slots: TrackSlots) {
+  return [
     [TcpWord.LAST_SEQUENCE, slots.sequence],
     [TcpWord.LAST_ACK, slots.acknowledgment],
     [TcpWord.LAST_END, slots.end],
   ] as const;
-  b.load(R3, 'u32', ofRecord(TcpWord.LAST));
+}
+
+/**
+ * The same acknowledgment again and again: the other side is gone, or does not hear. R3 becomes the word of the last segment, without its kind and direction, and R5 whether it is another segment: 1 or 0.
+ */
+function countRepeat(b: ProgramBuilder, slots: TrackSlots): void {
+  const words = lastWords(slots);
+  b.load(R3, 'u32', slots.last);
+  b.mov(R5, 0);
   b.load(R2, 'u64', slots.entry);
   b.and(R2, 1);
   b.block((leave) => {
@@ -369,28 +388,35 @@ function countRepeat(b: ProgramBuilder, slots: TrackSlots): void {
     b.jump(leave);
 
     b.place(another);
-    for (const [word, slot] of words) {
-      b.load(R0, 'u32', slot);
-      b.store('u32', ofRecord(word), R0);
-    }
+    b.mov(R5, 1);
     b.and32(R3, ~(LastPart.DIRECTION | LastPart.REPEATS | LastPart.WINDOW));
     b.load(R1, 'u32', slots.window);
     b.or(R3, R1);
   });
-  b.store('u32', ofRecord(TcpWord.LAST), R3);
 }
 
-/** The segment is one of the connection: R2 becomes its state word. `settle` of tcp.ts. */
+/** The segment is one of the connection: R2 becomes its state word. R3 and R5 are what `countRepeat` has left. `settle` of tcp.ts. */
 function settled({ b, maps }: ConnectionCode, slots: TrackSlots): void {
-  b.load(R3, 'u32', ofRecord(TcpWord.LAST));
-  b.mov32(R1, R3);
   b.load(R2, 'u64', slots.entry);
   b.and(R2, 1);
   b.shl(R2, LastPart.DIRECTION_SHIFT);
   b.and32(R3, ~(LastPart.KIND | LastPart.DIRECTION));
   b.or32(R3, R2);
   b.or32(R3, TcpKind.ACK << LastPart.KIND_SHIFT);
-  b.if(R3, '!=', R1, () => b.store('u32', ofRecord(TcpWord.LAST), R3));
+  b.block((leave) => {
+    b.load(R1, 'u32', slots.last);
+    b.if(R3, '!=', R1, () => {
+      b.mov(R0, R1);
+      b.atomic('cmpxchg', 'u32', ofRecord(TcpWord.LAST), R3);
+      // The engine has seen another segment meanwhile, which may have ended the connection: that one is the last.
+      b.jumpIf(R0, '!=', R1, leave);
+    });
+    b.jumpIf(R5, '==', 0, leave);
+    for (const [word, slot] of lastWords(slots)) {
+      b.load(R0, 'u32', slot);
+      b.store('u32', ofRecord(word), R0);
+    }
+  });
 
   // R4: the row of the policy, less the place of the first.
   b.load(R1, 'u32', ofRecord(RecordWord.SETTINGS));

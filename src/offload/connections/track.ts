@@ -48,7 +48,7 @@ import { TrackedWord } from '../layout/sizes.ts';
 import type { KeyBits } from '../program/stage.ts';
 import { type ConnectionCode, emitNowMs, emitPacket, ofRecord, ofTracked, type TrackSlots, takeSlots } from './code.ts';
 import { emitTupleHash } from './hash.ts';
-import { emitFind, emitRecord, orderLoads } from './look-up.ts';
+import { emitFind, emitRecord, emitStillThere, orderLoads } from './look-up.ts';
 import { TrackRequest, TrackResult } from './request.ts';
 import { eitherSide, emitTcp } from './tcp.ts';
 
@@ -240,7 +240,7 @@ function takeTranslation({ b, key, note }: ConnectionCode, slots: TrackSlots): v
   });
 }
 
-/** Goes on with connections that were answered, that no helper watches, and that have not expired. The slot of the status is filled. */
+/** Goes on with connections that were answered, that no helper watches, and that have not expired. The slots of status and state are filled. */
 function isUsual({ b, maps, note }: ConnectionCode, slots: TrackSlots, up: Label): void {
   note('answered, not watched, not expired');
   b.load(R1, 'u32', ofRecord(RecordWord.STATUS));
@@ -254,6 +254,7 @@ function isUsual({ b, maps, note }: ConnectionCode, slots: TrackSlots, up: Label
   b.loadMapValue(R2, maps.control);
   b.add(R2, R1);
   b.load(R1, 'u32', ofRecord(RecordWord.STATE));
+  b.store('u32', slots.state, R1);
   b.shr(R1, TIMEOUT_SHIFT);
   b.and(R1, 0xff);
   b.shl(R1, 2);
@@ -342,14 +343,22 @@ function advance(code: ConnectionCode, slots: TrackSlots, up: Label): void {
     ],
     () => stateOf(repliedTimeOut(IpProtocol.ICMPV4, false)),
   );
-  b.load(R1, 'u32', ofRecord(RecordWord.STATE));
-  b.if(R1, '!=', R2, () => b.store('u32', ofRecord(RecordWord.STATE), R2));
-  b.load(R0, 'u32', slots.now);
-  b.load(R1, 'u32', ofRecord(RecordWord.LAST_SEEN));
-  b.mov32(R2, R0);
-  b.sub32(R2, R1);
-  // The engine's clock is finer, and may be ahead.
-  b.if32(R2, 's>', 0, () => b.store('u32', ofRecord(RecordWord.LAST_SEEN), R0));
+  emitStillThere(code, slots, up);
+  b.block((decided) => {
+    b.load(R1, 'u32', slots.state);
+    b.if(R1, '!=', R2, () => {
+      // What the engine has decided meanwhile, by a reset or the end of a direction, holds.
+      b.mov(R0, R1);
+      b.atomic('cmpxchg', 'u32', ofRecord(RecordWord.STATE), R2);
+      b.jumpIf(R0, '!=', R1, decided);
+    });
+    b.load(R0, 'u32', slots.now);
+    b.load(R1, 'u32', ofRecord(RecordWord.LAST_SEEN));
+    b.mov32(R2, R0);
+    b.sub32(R2, R1);
+    // The engine's clock is finer, and may be ahead.
+    b.if32(R2, 's>', 0, () => b.store('u32', ofRecord(RecordWord.LAST_SEEN), R0));
+  });
 }
 
 /** All words of TrackedWord. */
@@ -464,6 +473,15 @@ function originalTuple(code: ConnectionCode, slots: TrackSlots): void {
     b.jumpIf(R2, '!=', 0, leave);
     b.mov(R2, R1);
     b.and(R2, Kind.LIVE);
+    b.jumpIf(R2, '==', 0, leave);
+    // The word has few bits of the id: it is the parent if it has a helper, in the same zone.
+    b.mov(R2, R1);
+    b.xor(R2, R5);
+    b.shr(R2, 16);
+    b.jumpIf(R2, '!=', 0, leave);
+    b.load(R2, 'u64', parent);
+    b.load(R2, 'u32', at(R2, RecordWord.STATUS * 4));
+    b.and(R2, Status.HELPER);
     b.jumpIf(R2, '==', 0, leave);
     b.mov(R5, R1);
     b.load(R3, 'u32', slots.ports);

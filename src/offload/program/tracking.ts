@@ -18,9 +18,8 @@ import {
 } from '../../bpf/index.ts';
 import { Word } from '../../flow/index.ts';
 import type { EmitContext, TrackPlaces } from '../actions/contract.ts';
-import { type ConnectionCode, forgetConnection, ofTracked } from '../connections/code.ts';
+import { type ConnectionCode, connectionCode, forgetConnection, ofTracked } from '../connections/code.ts';
 import { TrackRequest, TrackResult } from '../connections/request.ts';
-import { connectionCode } from '../connections/stage.ts';
 import { emitTrackFunction } from '../connections/track.ts';
 import { emitTranslateFunction, TranslateResult } from '../connections/translate.ts';
 import { CpuByte, TrackedWord } from '../layout/sizes.ts';

@@ -17,31 +17,22 @@ import {
   type TickClock,
   XDP,
   XDP_MD,
-} from '../src/bpf/index.ts';
-import { Word } from '../src/flow/index.ts';
-import { toInterfaceIndex } from '../src/net/index.ts';
-import type { OffloadHook } from '../src/offload/actions/contract.ts';
-import { emitNowMs, ofTracked } from '../src/offload/connections/code.ts';
-import type { ConnectionReferences } from '../src/offload/connections/maps.ts';
-import { TrackResult } from '../src/offload/connections/request.ts';
-import { connectionCode } from '../src/offload/connections/stage.ts';
-import { emitTrackFunction, TRACK_KEY } from '../src/offload/connections/track.ts';
-import { emitTranslateFunction } from '../src/offload/connections/translate.ts';
-import { HashSecrets } from '../src/offload/layout/hash.ts';
-import { OffloadMaps } from '../src/offload/layout/maps.ts';
-import {
-  ANY_LENGTH,
-  MTU_SHIFT,
-  PORT_WORDS,
-  PortFlag,
-  PortWord,
-  TableSizes,
-  TrackedWord,
-} from '../src/offload/layout/sizes.ts';
-import { Found } from '../src/offload/program/facts.ts';
-import { LoadedProgram, loadPlan } from '../src/offload/program/load.ts';
-import type { Stage } from '../src/offload/program/stage.ts';
-import { cpuParts } from '../src/offload/table/flow-offload.ts';
+} from '../../bpf/index.ts';
+import { Word } from '../../flow/index.ts';
+import { toInterfaceIndex } from '../../net/index.ts';
+import type { OffloadHook } from '../actions/contract.ts';
+import { connectionCode, emitNowMs, ofTracked } from '../connections/code.ts';
+import type { ConnectionReferences } from '../connections/maps.ts';
+import { TrackResult } from '../connections/request.ts';
+import { emitTrackFunction, TRACK_KEY } from '../connections/track.ts';
+import { emitTranslateFunction } from '../connections/translate.ts';
+import { HashSecrets } from '../layout/hash.ts';
+import { OffloadMaps } from '../layout/maps.ts';
+import { ANY_LENGTH, MTU_SHIFT, PORT_WORDS, PortFlag, PortWord, TableSizes, TrackedWord } from '../layout/sizes.ts';
+import { Found } from '../program/facts.ts';
+import { LoadedProgram, loadPlan } from '../program/load.ts';
+import type { Stage } from '../program/stage.ts';
+import { cpuParts } from '../table/flow-offload.ts';
 
 /** Words of the flow key about a packet's connection. */
 export const CONNECTION_KEY_WORDS = Word.L2 - Word.CT;

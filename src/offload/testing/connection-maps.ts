@@ -1,7 +1,7 @@
 /** Arrays for a table of connections that programs read. */
-import { ArrayMap, bytes } from '../src/bpf/index.ts';
-import { type ConnectionMemory, memorySizes } from '../src/connections/index.ts';
-import type { ConnectionReferences } from '../src/offload/connections/maps.ts';
+import { ArrayMap, bytes } from '../../bpf/index.ts';
+import { type ConnectionMemory, memorySizes } from '../../connections/index.ts';
+import type { ConnectionReferences } from '../connections/maps.ts';
 
 function createArray(name: string, words: number): ArrayMap<Uint8Array> {
   return ArrayMap.create({ name, value: bytes(words * 4), maxEntries: 1, mappable: true });
