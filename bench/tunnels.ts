@@ -4,12 +4,11 @@
  */
 import { performance } from 'node:perf_hooks';
 import { HashSecret, TUNNEL_WORDS, TunnelFlag, TunnelOptions } from '../src/flow/index.ts';
-import { Packet, Region } from '../src/net/index.ts';
+import { type HostPath, Packet, PathState, Region } from '../src/net/index.ts';
 import {
   Decapsulator,
   Encapsulator,
   TunnelKind,
-  TunnelPath,
   TunnelPort,
   TunnelPorts,
   TunnelResult,
@@ -61,7 +60,7 @@ class Case {
   readonly #packet = makePacket();
   readonly #words: Uint32Array;
   readonly #read = new Uint32Array(TUNNEL_WORDS);
-  readonly #path = new TunnelPath();
+  readonly #path: HostPath;
   readonly #decapsulator: Decapsulator;
   readonly #encapsulator = new Encapsulator({ secret: new HashSecret([1, 2]) });
   /** The outer packet's place, for decapsulating it again and again. */
@@ -75,9 +74,15 @@ class Case {
     ports.add(this.#port);
     this.#decapsulator = new Decapsulator(ports);
     this.#words = makeWords(kind, isIpv6);
-    this.#path.setMacAddresses(Uint8Array.of(2, 0, 0, 0, 0, 11), Uint8Array.of(2, 0, 0, 0, 0, 10));
-    this.#path.source[0] = isIpv6 ? 0xfd00_0001 : 0x0a01_0001;
-    if (isIpv6) this.#path.source[3] = 1;
+    this.#path = {
+      state: PathState.READY,
+      interfaceIndex: 1,
+      mtuBytes: 1500,
+      source: isIpv6 ? Int32Array.of(0xfd00_0001 | 0, 0, 0, 1) : Int32Array.of(0x0a01_0001, 0, 0, 0),
+      hasEthernet: true,
+      sourceMac: Uint8Array.of(2, 0, 0, 0, 0, 10),
+      destinationMac: Uint8Array.of(2, 0, 0, 0, 0, 11),
+    };
     this.encapsulate(1);
     this.#outerOffset = this.#packet.offset;
     this.#outerLength = this.#packet.length;

@@ -5,13 +5,22 @@
  * Neighbours: outer-header.ts, inner-flow.ts; segments.ts for super-packets.
  */
 import { type HashSecret, TunnelFlag, TunnelOptions } from '../flow/index.ts';
-import { Checksum, ETHERNET_BYTES, EtherType, finishSum, foldSum, Gso, IpProtocol, type Packet } from '../net/index.ts';
+import {
+  Checksum,
+  ETHERNET_BYTES,
+  EtherType,
+  finishSum,
+  foldSum,
+  Gso,
+  type HostPath,
+  IpProtocol,
+  type Packet,
+} from '../net/index.ts';
 import { GENEVE_OPTIONS_MAXIMUM } from './geneve-options.ts';
 import { InnerFlow } from './inner-flow.ts';
 import { TunnelWord } from './key.ts';
 import { OuterHeader, outerHeaderBytes } from './outer-header.ts';
 import { isSummable, sumTunnelled } from './partial-sum.ts';
-import type { TunnelPath } from './path.ts';
 import { isLayer3Payload } from './payload.ts';
 import { TunnelKind, type TunnelPort } from './port.ts';
 import { TunnelResult } from './result.ts';
@@ -63,6 +72,7 @@ export class Encapsulator {
    * Put outer headers before a packet. Offload metadata moves along.
    * @param l3Type EtherType of a packet without an Ethernet header, 0 for frames
    * @param words the tunnel's key (key.ts), from `at` on
+   * @param path one that is READY and has Ethernet
    * @returns DONE; TO_FRAGMENT when it is done and is to be cut; or why it was not done, and then the packet is as it was
    */
   encapsulate(
@@ -71,7 +81,7 @@ export class Encapsulator {
     port: TunnelPort,
     words: Uint32Array,
     at: number,
-    path: TunnelPath,
+    path: HostPath,
   ): number {
     const version = words[at + TunnelWord.IP] >>> 24;
     if (!hasDestination(words, at, version)) return TunnelResult.BAD_KEY;
@@ -82,7 +92,7 @@ export class Encapsulator {
     }
     const isPartial = packet.checksum === Checksum.PARTIAL;
     if (isPartial && packet.checksumStart + packet.checksumOffset + 2 > packet.length) return TunnelResult.BAD_OFFLOAD;
-    const own = ownBytes(port, words, at, path);
+    const own = ownBytes(port, words, at);
     if (own === -1) return TunnelResult.MALFORMED_OPTION;
     const headers = outerHeaderBytes(version) + own;
     this.#inner.read(packet, l3Type);
@@ -105,7 +115,7 @@ export class Encapsulator {
     const pseudo = this.#outer.write(packet, words, at, path, this.#inner, protocol, 1);
     const l4 = packet.offset + headers - own;
     const type = l3Type === 0 ? EtherType.TRANSPARENT_ETHERNET : l3Type;
-    if (isGre) writeGre(packet, l4, words, at, path, type);
+    if (isGre) writeGre(packet, l4, words, at, port, type);
     else if (port.kind === TunnelKind.VXLAN) writeVxlan(packet, l4 + UDP_BYTES, words, at, port);
     else writeGeneve(packet, l4 + UDP_BYTES, words, at, type);
     if (!isGre) this.#writeUdp(packet, l4, words, at, port, isSummed ? pseudo : -1);
@@ -149,7 +159,7 @@ function hasDestination(words: Uint32Array, at: number, version: number): boolea
 }
 
 /** Bytes of all headers behind the outer IP header; -1 for options that cannot be. */
-function ownBytes(port: TunnelPort, words: Uint32Array, at: number, path: TunnelPath): number {
+function ownBytes(port: TunnelPort, words: Uint32Array, at: number): number {
   const flagsWord = words[at + TunnelWord.FLAGS];
   const flags = flagsWord >>> 16;
   switch (port.kind) {
@@ -168,7 +178,7 @@ function ownBytes(port: TunnelPort, words: Uint32Array, at: number, path: Tunnel
         GRE_BYTES +
         ((flags & TunnelFlag.CHECKSUM) === 0 ? 0 : 4) +
         ((flags & TunnelFlag.KEY) === 0 ? 0 : 4) +
-        (path.numbered ? 4 : 0)
+        (port.numbered ? 4 : 0)
       );
     default:
       return STT_HEADERS_BYTES;
@@ -213,7 +223,7 @@ function writeGre(
   header: number,
   words: Uint32Array,
   at: number,
-  path: TunnelPath,
+  port: TunnelPort,
   type: number,
 ): void {
   const { view } = packet.region;
@@ -230,10 +240,10 @@ function writeGre(
     view.setUint32(next, words[at + TunnelWord.ID]);
     next += 4;
   }
-  if (path.numbered) {
+  if (port.numbered) {
     first |= GRE_HAS_SEQUENCE;
-    view.setUint32(next, path.nextNumber);
-    path.nextNumber = (path.nextNumber + 1) >>> 0;
+    view.setUint32(next, port.nextNumber);
+    port.nextNumber = (port.nextNumber + 1) >>> 0;
   }
   view.setUint16(header, first);
   view.setUint16(header + 2, type);

@@ -5,7 +5,6 @@ export { decapsulatedEcn, ECN_DROP, Ecn, encapsulatedTos } from './ecn.ts';
 export { Encapsulator, type EncapsulatorSettings } from './encapsulate.ts';
 export { FIRST_SOURCE_PORT, InnerFlow } from './inner-flow.ts';
 export { TunnelWord } from './key.ts';
-export { TunnelPath } from './path.ts';
 export { STT_PORT, TunnelKind, TunnelPort, type TunnelPortSettings, TunnelPorts } from './port.ts';
 export { TUNNEL_RESULTS, TunnelResult, tunnelResultName } from './result.ts';
 export { encapsulateSegments } from './segments.ts';

@@ -3,11 +3,10 @@
  * The formats are drawn in ipv4.ts of net/ and ipv6.ts of net/.
  */
 import { TunnelFlag } from '../flow/index.ts';
-import { ETHERNET_BYTES, EtherType, finishSum, foldSum, type Packet } from '../net/index.ts';
+import { ETHERNET_BYTES, EtherType, finishSum, foldSum, type HostPath, type Packet } from '../net/index.ts';
 import { encapsulatedTos } from './ecn.ts';
 import type { InnerFlow } from './inner-flow.ts';
 import { TunnelWord } from './key.ts';
-import type { TunnelPath } from './path.ts';
 
 const IPV4_BYTES = 20;
 const IPV6_BYTES = 40;
@@ -48,13 +47,13 @@ export class OuterHeader {
     packet: Packet,
     words: Uint32Array,
     at: number,
-    path: TunnelPath,
+    path: HostPath,
     inner: InnerFlow,
     protocol: number,
     copies: number,
   ): number {
     const { view } = packet.region;
-    path.writeMacAddresses(view, packet.offset);
+    writeMacAddresses(packet, path);
     const isIpv4 = words[at + TunnelWord.IP] >>> 24 === 4;
     view.setUint16(packet.offset + ETHERNET_BYTES - 2, isIpv4 ? EtherType.IPV4 : EtherType.IPV6);
     return isIpv4
@@ -66,7 +65,7 @@ export class OuterHeader {
     packet: Packet,
     words: Uint32Array,
     at: number,
-    path: TunnelPath,
+    path: HostPath,
     inner: InnerFlow,
     protocol: number,
     copies: number,
@@ -75,7 +74,7 @@ export class OuterHeader {
     const ip = packet.offset + ETHERNET_BYTES;
     const keyIp = words[at + TunnelWord.IP];
     const named = words[at + TunnelWord.SOURCE];
-    const source = named === 0 ? path.source[0] : named;
+    const source = named === 0 ? path.source[0] >>> 0 : named;
     const destination = words[at + TunnelWord.DESTINATION];
     const first = 0x4500 | encapsulatedTos((keyIp >>> 16) & 0xff, inner.tos);
     const length = packet.length - ETHERNET_BYTES;
@@ -97,11 +96,20 @@ export class OuterHeader {
   }
 }
 
+function writeMacAddresses(packet: Packet, path: HostPath): void {
+  const { bytes, offset } = packet;
+  const { sourceMac, destinationMac } = path;
+  for (let i = 0; i < 6; i += 1) {
+    bytes[offset + i] = destinationMac[i];
+    bytes[offset + 6 + i] = sourceMac[i];
+  }
+}
+
 function writeIpv6(
   packet: Packet,
   words: Uint32Array,
   at: number,
-  path: TunnelPath,
+  path: HostPath,
   inner: InnerFlow,
   protocol: number,
 ): number {
@@ -116,7 +124,7 @@ function writeIpv6(
   view.setUint16(ip + 6, (protocol << 8) | ((keyIp >>> 8) & 0xff || USUAL_TTL));
   let sum = protocol;
   for (let i = 0; i < 4; i += 1) {
-    const source = isNamed ? words[from + i] : path.source[i];
+    const source = isNamed ? words[from + i] : path.source[i] >>> 0;
     const destination = words[at + TunnelWord.DESTINATION + i];
     view.setUint32(ip + 8 + i * 4, source);
     view.setUint32(ip + 24 + i * 4, destination);

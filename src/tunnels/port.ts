@@ -25,6 +25,8 @@ export interface TunnelPortSettings {
   readonly groupPolicy?: boolean;
   /** Geneve and GRE: packets without an Ethernet header are carried as well. */
   readonly layer3?: boolean;
+  /** GRE: packets are numbered. */
+  readonly numbered?: boolean;
   /** Geneve: the critical options that are known, each as class 16 | type 8. When not given all pass, as they are in the key for whoever decides. */
   readonly criticalOptions?: readonly number[];
   /** What the owner calls it by, for {@link TunnelPort.id}. */
@@ -39,6 +41,9 @@ export class TunnelPort {
   readonly groupPolicy: boolean;
   readonly layer3: boolean;
   readonly criticalOptions: ReadonlySet<number> | null;
+  readonly numbered: boolean;
+  /** The number of the next packet, whatever its remote. */
+  nextNumber = 0;
 
   /** @throws RangeError for a kind or a port that there is not */
   constructor(settings: TunnelPortSettings) {
@@ -53,6 +58,7 @@ export class TunnelPort {
     this.transportPort = port;
     this.groupPolicy = kind === TunnelKind.VXLAN && settings.groupPolicy === true;
     this.layer3 = (kind === TunnelKind.GENEVE || kind === TunnelKind.GRE) && settings.layer3 === true;
+    this.numbered = kind === TunnelKind.GRE && settings.numbered === true;
     this.criticalOptions = settings.criticalOptions === undefined ? null : new Set(settings.criticalOptions);
   }
 }

@@ -23,7 +23,6 @@ const address = fc.constantFrom('10.1.0.2', 'fd00:1::2');
 interface Tunnel {
   port: TunnelPort;
   key: Key;
-  numbered: boolean;
 }
 
 const anyTunnel: fc.Arbitrary<Tunnel> = fc
@@ -45,7 +44,7 @@ const anyTunnel: fc.Arbitrary<Tunnel> = fc
   .map((made) => {
     const { kind, id, hasKey, flags, isControl, sourcePort } = made;
     const isGre = kind === TunnelKind.GRE;
-    const port = new TunnelPort({ kind, groupPolicy: made.groupPolicy });
+    const port = new TunnelPort({ kind, groupPolicy: made.groupPolicy, numbered: made.numbered });
     const options =
       kind === TunnelKind.GENEVE
         ? Uint8Array.from(made.options.flat())
@@ -66,7 +65,7 @@ const anyTunnel: fc.Arbitrary<Tunnel> = fc
       options,
       kind: options.length > 0 ? optionKind : TunnelOptions.NONE,
     };
-    return { port, key, numbered: made.numbered };
+    return { port, key };
   });
 
 const headers = new HeaderOffsets();
@@ -103,45 +102,38 @@ function decapsulated(port: TunnelPort, packet: Packet): { result: number; words
 test('a packet comes out as it went in, with the key that it went in by', () => {
   const encapsulator = encapsulatorOf();
   fc.assert(
-    fc.property(
-      anyTunnel,
-      anyFrame,
-      fc.boolean(),
-      fc.boolean(),
-      ({ port, key, numbered }, frame, partial, finished) => {
-        const packet = packetOf(frame);
-        const isPartial = partial && makePartial(packet);
-        const inside = packet.frame().slice();
-        const path = pathOf(key.destination?.includes(':'));
-        path.numbered = numbered;
-        const words = wordsOf(key);
-        expect(encapsulator.encapsulate(packet, 0, port, words, 0, path)).toBe(TunnelResult.DONE);
-        if (finished) {
-          completeChecksum(packet);
-          expect(isSound(packet.frame())).toBe(true);
-        }
-        const tos = packet.bytes[packet.offset + 15];
-        const out = decapsulated(port, packet);
-        expect(out.result).toBe(TunnelResult.DONE);
-        if (isPartial && !finished) {
-          expect(packet.checksum).toBe(Checksum.PARTIAL);
-          expect(packet.frame()).toEqual(inside);
-          completeChecksum(packet);
-        }
-        expect(packet.checksum).toBe(Checksum.UNKNOWN);
-        // A finished checksum of 0 is written as 0xffff, and then it is another one by the bytes.
-        expect(isSound(packet.frame())).toBe(isSound(frame));
-        if (!isPartial) expect(packet.frame()).toEqual(frame);
-        const wanted = words.slice();
-        wanted.set(path.source, TunnelWord.SOURCE);
-        const isIpv6 = key.destination?.includes(':') === true;
-        if (isIpv6) wanted[TunnelWord.FLAGS] &= ~(TunnelFlag.DONT_FRAGMENT << 16);
-        else wanted[TunnelWord.IP] |= (tos & 3) << 16;
-        out.words[TunnelWord.IP] &= isIpv6 ? ~(3 << 16) : -1;
-        if (port.kind !== TunnelKind.GRE) wanted[TunnelWord.PORTS] |= port.transportPort;
-        expect(out.words).toEqual(wanted);
-      },
-    ),
+    fc.property(anyTunnel, anyFrame, fc.boolean(), fc.boolean(), ({ port, key }, frame, partial, finished) => {
+      const packet = packetOf(frame);
+      const isPartial = partial && makePartial(packet);
+      const inside = packet.frame().slice();
+      const path = pathOf(key.destination?.includes(':'));
+      const words = wordsOf(key);
+      expect(encapsulator.encapsulate(packet, 0, port, words, 0, path)).toBe(TunnelResult.DONE);
+      if (finished) {
+        completeChecksum(packet);
+        expect(isSound(packet.frame())).toBe(true);
+      }
+      const tos = packet.bytes[packet.offset + 15];
+      const out = decapsulated(port, packet);
+      expect(out.result).toBe(TunnelResult.DONE);
+      if (isPartial && !finished) {
+        expect(packet.checksum).toBe(Checksum.PARTIAL);
+        expect(packet.frame()).toEqual(inside);
+        completeChecksum(packet);
+      }
+      expect(packet.checksum).toBe(Checksum.UNKNOWN);
+      // A finished checksum of 0 is written as 0xffff, and then it is another one by the bytes.
+      expect(isSound(packet.frame())).toBe(isSound(frame));
+      if (!isPartial) expect(packet.frame()).toEqual(frame);
+      const wanted = words.slice();
+      wanted.set(path.source, TunnelWord.SOURCE);
+      const isIpv6 = key.destination?.includes(':') === true;
+      if (isIpv6) wanted[TunnelWord.FLAGS] &= ~(TunnelFlag.DONT_FRAGMENT << 16);
+      else wanted[TunnelWord.IP] |= (tos & 3) << 16;
+      out.words[TunnelWord.IP] &= isIpv6 ? ~(3 << 16) : -1;
+      if (port.kind !== TunnelKind.GRE) wanted[TunnelWord.PORTS] |= port.transportPort;
+      expect(out.words).toEqual(wanted);
+    }),
     { numRuns: Number(process.env.MILLRACE_FUZZ ?? 400) },
   );
 });

@@ -9,13 +9,13 @@ import {
   copyPacket,
   ETHERNET_BYTES,
   Gso,
+  type HostPath,
   type Packet,
   type PacketPool,
   SegmentResult,
   segment,
 } from '../net/index.ts';
 import type { Encapsulator } from './encapsulate.ts';
-import type { TunnelPath } from './path.ts';
 import type { TunnelPort } from './port.ts';
 import { TunnelResult } from './result.ts';
 
@@ -32,7 +32,7 @@ export function encapsulateSegments(
   port: TunnelPort,
   words: Uint32Array,
   at: number,
-  path: TunnelPath,
+  path: HostPath,
   pool: PacketPool,
   out: Batch,
 ): number {

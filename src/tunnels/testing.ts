@@ -7,6 +7,7 @@ import {
   Ethernet,
   EtherType,
   type HeaderLayer,
+  type HostPath,
   header,
   Icmpv4,
   IpProtocol,
@@ -16,6 +17,7 @@ import {
   type Ipv6Record,
   Packet,
   PacketPool,
+  PathState,
   parseIpv4Into,
   parseIpv6Into,
   Region,
@@ -25,7 +27,6 @@ import {
 } from '../net/index.ts';
 import { Encapsulator } from './encapsulate.ts';
 import { TunnelWord } from './key.ts';
-import { TunnelPath } from './path.ts';
 
 export const SECRET = new HashSecret([0x1234_5678, 0x9abc_def0]);
 const HEADROOM = 400;
@@ -95,12 +96,18 @@ export function setAddress(words: Uint32Array, at: number, text: string): void {
 }
 
 /** A path from 10.1.0.1 and fd00:1::1, MAC addresses 02:..:0a to 02:..:0b. */
-export function pathOf(isIpv6 = false, mtuBytes = 1500): TunnelPath {
-  const path = new TunnelPath();
-  path.setMacAddresses(hex('02000000000b'), hex('02000000000a'));
-  setAddress(path.source, 0, isIpv6 ? 'fd00:1::1' : '10.1.0.1');
-  path.mtuBytes = mtuBytes;
-  return path;
+export function pathOf(isIpv6 = false, mtuBytes = 1500, source = isIpv6 ? 'fd00:1::1' : '10.1.0.1'): HostPath {
+  const words = new Uint32Array(4);
+  setAddress(words, 0, source);
+  return {
+    state: PathState.READY,
+    interfaceIndex: 1,
+    mtuBytes,
+    source: Int32Array.from(words),
+    hasEthernet: true,
+    sourceMac: hex('02000000000a'),
+    destinationMac: hex('02000000000b'),
+  };
 }
 
 /** An encapsulator whose identifications begin at 0 and whose hash is always the same. */

@@ -70,7 +70,7 @@ const VECTORS: Vector[] = [
   },
   {
     title: 'GRE with checksum, key and sequence number',
-    settings: { kind: TunnelKind.GRE },
+    settings: { kind: TunnelKind.GRE, numbered: true },
     key: { id: 0xdeadbeefn, flags: TunnelFlag.KEY | TunnelFlag.CHECKSUM },
     number: 5,
     wire: `02000000000b 02000000000a 0800
@@ -93,10 +93,7 @@ test.each(VECTORS)('$title is written as it is read', ({ settings, key, number, 
   const inside = l3Type === 0 ? FRAME : IPV4_PACKET;
   const port = new TunnelPort(settings);
   const path = pathOf(key.destination?.includes(':'));
-  if (number !== undefined) {
-    path.numbered = true;
-    path.nextNumber = number;
-  }
+  port.nextNumber = number ?? 0;
   const packet = packetOf(inside);
   const words = wordsOf(key);
   expect(encapsulatorOf().encapsulate(packet, l3Type, port, words, 0, path)).toBe(TunnelResult.DONE);
@@ -105,7 +102,7 @@ test.each(VECTORS)('$title is written as it is read', ({ settings, key, number, 
   const label = Buffer.from(written).toString('hex').slice(31, 36);
   expect(written).toEqual(Uint8Array.from([...hex(wire.replace('LABEL', label)), ...inside]));
   expect(packet.checksum).toBe(isPartial ? Checksum.PARTIAL : Checksum.UNKNOWN);
-  if (number !== undefined) expect(path.nextNumber).toBe(number + 1);
+  if (number !== undefined) expect(port.nextNumber).toBe(number + 1);
   if (isPartial) expect(completeChecksum(packet)).toBe(SegmentResult.DONE);
   expect(isSound(packet.frame())).toBe(true);
 

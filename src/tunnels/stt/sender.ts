@@ -2,11 +2,10 @@
  * STT, outgoing: a whole packet, super-packets of up to 64 KB included, becomes one frame. Where it is longer than the path takes, it is itself a TCP super-packet: whoever sends it cuts it, a
  * network card, Linux or `segment` of net/, and what these do to TCP's sequence number is what STT wants. header.ts is the drawing.
  */
-import { Checksum, Gso, IpProtocol, type Packet } from '../../net/index.ts';
+import { Checksum, ETHERNET_BYTES, Gso, type HostPath, IpProtocol, type Packet } from '../../net/index.ts';
 import type { InnerFlow } from '../inner-flow.ts';
 import { TunnelWord } from '../key.ts';
 import type { OuterHeader } from '../outer-header.ts';
-import type { TunnelPath } from '../path.ts';
 import type { TunnelPort } from '../port.ts';
 import { TunnelResult } from '../result.ts';
 import { SttFlag, SttFrame, SttTcp, TCP_CHECKSUM, UDP_CHECKSUM } from './header.ts';
@@ -40,7 +39,7 @@ export class SttSender {
     port: TunnelPort,
     words: Uint32Array,
     at: number,
-    path: TunnelPath,
+    path: HostPath,
     inner: InnerFlow,
     headers: number,
   ): number {
@@ -54,8 +53,7 @@ export class SttSender {
     packet.offset -= headers;
     packet.length += headers;
     const tcpOffset = headers - STT_HEADERS_BYTES;
-    // Ethernet header not counted.
-    const roomForSegment = path.mtuBytes - (tcpOffset - 14) - SttTcp.LENGTH;
+    const roomForSegment = path.mtuBytes - (tcpOffset - ETHERNET_BYTES) - SttTcp.LENGTH;
     const segments = Math.max(1, Math.ceil(frameLength / roomForSegment));
     const pseudo = this.#outer.write(packet, words, at, path, inner, IpProtocol.TCP, segments);
 
