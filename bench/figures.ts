@@ -13,7 +13,7 @@ import { deliveredOf, type PeerResult, USUAL_FLOWS } from './report.ts';
 import type { StallFigures, Work } from './stalls.ts';
 import type { Kind } from './tracked/creation.ts';
 import type { TrackedFigures } from './tracked/index.ts';
-import type { TunnelFigures } from './tunnels.ts';
+import type { TunnelBench } from './tunnels.ts';
 
 /** One figure. */
 export interface Figure {
@@ -47,7 +47,7 @@ export interface Measurements {
   decide: DecideBench | null;
   connections: ConnectionBench | null;
   tracked: TrackedFigures | null;
-  tunnels: Readonly<Record<string, TunnelFigures>> | null;
+  tunnels: TunnelBench | null;
 }
 
 const thousands = (n: number) => Math.round(n).toLocaleString('en');
@@ -396,12 +396,15 @@ function connectionFigures(m: ConnectionBench | null): Figure[] {
 }
 
 /** Tunnels in memory. */
-function tunnelFigures(m: Measurements['tunnels']): Figure[] {
+function tunnelFigures(m: TunnelBench | null): Figure[] {
+  if (m === null) return [];
   const million = (rate: number) => (rate / 1e6).toFixed(2);
-  return Object.entries(m ?? {}).map(([title, { encapsulatedPerSecond, decapsulatedPerSecond, bothPerSecond }]) =>
-    told(
-      `${title}: packets in, out, in and out`,
-      `${million(encapsulatedPerSecond)}, ${million(decapsulatedPerSecond)}, ${million(bothPerSecond)} M/s`,
-    ),
+  const kinds = Object.entries(m.byKind).map(
+    ([title, { encapsulatedPerSecond, decapsulatedPerSecond, bothPerSecond }]) =>
+      told(
+        `${title}: packets in, out, in and out`,
+        `${million(encapsulatedPerSecond)}, ${million(decapsulatedPerSecond)}, ${million(bothPerSecond)} M/s`,
+      ),
   );
+  return [...kinds, told('Super-packets of 64 KB into VXLAN', `${(m.superPacketBps / 1e9).toFixed(1)} Gbit/s`)];
 }

@@ -25,7 +25,7 @@ import { progress, run } from './shell.ts';
 import { benchStalls } from './stalls.ts';
 import { median } from './statistics.ts';
 import { benchTracked } from './tracked/index.ts';
-import type { TunnelFigures } from './tunnels.ts';
+import type { TunnelBench } from './tunnels.ts';
 
 interface Options {
   rounds: number;
@@ -77,7 +77,7 @@ async function measure(selection: Selection, options: Options): Promise<Measurem
       : null,
     tracked: selection.has('connections') ? await benchTracked(options) : null,
     tunnels: selection.has('tunnels')
-      ? alone<Record<string, TunnelFigures>>('tunnels in memory', [compiled('libraries.js'), 'tunnels'])
+      ? alone<TunnelBench>('tunnels in memory', [compiled('libraries.js'), 'tunnels'])
       : null,
     flow: selection.has('flow') ? alone<FlowFigures>('flow', [compiled('libraries.js'), 'flow']) : null,
   };
