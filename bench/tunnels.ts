@@ -6,10 +6,9 @@ import { performance } from 'node:perf_hooks';
 import { HashSecret, TUNNEL_WORDS, TunnelFlag, TunnelOptions } from '../src/flow/index.ts';
 import { Batch, Checksum, Gso, type HostPath, Packet, PacketPool, PathState, Region } from '../src/net/index.ts';
 import {
-  bundleDatagrams,
   Decapsulator,
   Encapsulator,
-  encapsulateSegments,
+  RowEncapsulator,
   TunnelKind,
   TunnelPort,
   TunnelPorts,
@@ -166,21 +165,19 @@ function makeSuperPacket(): Packet {
   return packet;
 }
 
-/** Bits of payload a second of super-packets that go into VXLAN: cut, encapsulated, and joined to rows of datagrams. */
+/** Bits of payload a second of super-packets that go into VXLAN: in rows of datagrams. */
 function superPacketRate(seconds: number): number {
   const packet = makeSuperPacket();
   const encapsulator = new Encapsulator({ secret: new HashSecret([1, 2]) });
   const port = new TunnelPort({ kind: TunnelKind.VXLAN });
   const words = makeWords(TunnelKind.VXLAN, false);
   const path = makePath(false);
-  const pieces = new PacketPool({ packets: 64, bufferBytes: 2048, headroomBytes: HEADROOM });
-  const rows = new PacketPool({ packets: 4, bufferBytes: 66_000 });
+  const rows = new RowEncapsulator(encapsulator, new PacketPool({ packets: 4, bufferBytes: 66_000 }));
   const batch = new Batch();
   const run = (count: number) => {
     for (let i = 0; i < count; i += 1) {
-      const result = encapsulateSegments(encapsulator, packet, 0, port, words, 0, path, pieces, batch);
+      const result = rows.encapsulate(packet, port, words, 0, path, batch);
       if (result !== TunnelResult.DONE) throw new Error(`a super-packet came to ${result}`);
-      bundleDatagrams(batch, 0, rows);
       batch.releaseAll();
     }
   };

@@ -112,7 +112,7 @@ export {
 } from './match/names.ts';
 export { exceedsMtu, MTU_ALLOWANCE_BYTES } from './mtu.ts';
 export { Checksum, Gso, Packet, type PacketOwner } from './packet.ts';
-export { ClonePool, PacketPool } from './pool.ts';
+export { ClonePool, PacketPool, type PacketSource } from './pool.ts';
 export {
   type InterfaceIndex,
   isInterfaceIndex,

@@ -5,8 +5,18 @@
 import { Packet, type PacketOwner } from './packet.ts';
 import { Region } from './region.ts';
 
+/** Where packets come from that something is cut into. */
+export interface PacketSource {
+  /** Packets that may be had. */
+  readonly available: number;
+  /** Longest frame that fits in one. */
+  readonly maxFrameBytes: number;
+  /** A packet of no length, offloads cleared, with one reference; null when there are no more. */
+  allocate(): Packet | null;
+}
+
 /** A fixed number of equal packet buffers in one region. */
-export class PacketPool implements PacketOwner {
+export class PacketPool implements PacketOwner, PacketSource {
   readonly region: Region;
   readonly #free: Packet[] = [];
   readonly #bufferBytes: number;

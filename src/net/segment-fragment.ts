@@ -8,7 +8,7 @@ import { finishSum, internetChecksum, sumBytes } from './checksum.ts';
 import { copyBytes } from './copy.ts';
 import { Fragment, type HeaderOffsets, Malformed } from './dissect.ts';
 import { Checksum, Gso, type Packet } from './packet.ts';
-import type { PacketPool } from './pool.ts';
+import type { PacketSource } from './pool.ts';
 import { MAXIMUM_SEGMENTS, SegmentResult } from './segment-result.ts';
 import { setU16, setU32, u16 } from './wire/bytes.ts';
 import { IpProtocol } from './wire/numbers.ts';
@@ -29,7 +29,7 @@ export function fragmentDatagram(
   packet: Packet,
   headers: HeaderOffsets,
   pseudo: number,
-  pool: PacketPool,
+  pool: PacketSource,
   out: Batch,
 ): number {
   // Offsets of fragments count in units of eight bytes.
@@ -69,7 +69,7 @@ export function fragmentPacket(
   headers: HeaderOffsets,
   maximumBytes: number,
   identification: number,
-  pool: PacketPool,
+  pool: PacketSource,
   out: Batch,
 ): number {
   // Malformed transports do not matter here.
@@ -103,7 +103,7 @@ function cut(
   copied: number,
   size: number,
   identification: number,
-  pool: PacketPool,
+  pool: PacketSource,
   out: Batch,
 ): number {
   const isV6 = headers.ipVersion === 6;

@@ -9,7 +9,7 @@ import { finishSum, foldSum, internetChecksum, pseudoHeaderSum4, pseudoHeaderSum
 import { copyAndSum, copyBytes } from './copy.ts';
 import { Fragment, HeaderOffsets, Malformed } from './dissect.ts';
 import { Checksum, Gso, type Packet } from './packet.ts';
-import type { PacketPool } from './pool.ts';
+import type { PacketSource } from './pool.ts';
 import { fragmentDatagram } from './segment-fragment.ts';
 import { MAXIMUM_SEGMENTS, SegmentResult } from './segment-result.ts';
 import { setU16, setU32, u16, u32 } from './wire/bytes.ts';
@@ -54,7 +54,7 @@ export function requiredOffloads(packet: Packet): number {
  * @param out gets the segments in order, each with one reference that passes to the caller
  * @returns DONE, or another {@link SegmentResult}, and then nothing was appended and the pool is as full as before
  */
-export function segment(packet: Packet, pool: PacketPool, out: Batch): number {
+export function segment(packet: Packet, pool: PacketSource, out: Batch): number {
   if (packet.gsoType === Gso.NONE) return SegmentResult.NOTHING_CLAIMED;
   const type = packet.gsoType & ~Gso.ECN;
   const isTcp = type === Gso.TCPV4 || type === Gso.TCPV6;
@@ -96,7 +96,7 @@ function pseudoSum(packet: Packet, at: HeaderOffsets, checksumOffset: number): n
 }
 
 /** Segments of TCP and UDP: each gets all headers and the next stretch of the payload. */
-function cut(packet: Packet, isTcp: boolean, pseudo: number, pool: PacketPool, out: Batch): number {
+function cut(packet: Packet, isTcp: boolean, pseudo: number, pool: PacketSource, out: Batch): number {
   const headerLength = headers.payloadOffset;
   const size = packet.gsoSizeBytes;
   const payloadLength = headers.l3End - headerLength;

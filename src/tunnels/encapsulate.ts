@@ -124,6 +124,11 @@ export class Encapsulator {
     return fit;
   }
 
+  /** Leave out identifications: so many more packets to the same remote have theirs from the one that was encapsulated last. */
+  skipIdentifications(words: Uint32Array, at: number, count: number): void {
+    this.#outer.skip(words, at, count);
+  }
+
   /** Whether the outer packet is as long as the path takes: DONE, TO_FRAGMENT or TOO_BIG. */
   #fit(packet: Packet, l3Type: number, version: number, headers: number, mtuBytes: number, mayCut: boolean): number {
     const overhead = headers - ETHERNET_BYTES;
@@ -159,7 +164,7 @@ function hasDestination(words: Uint32Array, at: number, version: number): boolea
 }
 
 /** Bytes of all headers behind the outer IP header; -1 for options that cannot be. */
-function ownBytes(port: TunnelPort, words: Uint32Array, at: number): number {
+export function ownBytes(port: TunnelPort, words: Uint32Array, at: number): number {
   const flagsWord = words[at + TunnelWord.FLAGS];
   const flags = flagsWord >>> 16;
   switch (port.kind) {

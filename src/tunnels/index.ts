@@ -1,5 +1,4 @@
 /** tunnels/: encapsulation and decapsulation of VXLAN, Geneve, GRE and STT. The only door of this room. */
-export { bundleDatagrams } from './bundle.ts';
 export { Decapsulator } from './decapsulate.ts';
 export { decapsulatedEcn, ECN_DROP, Ecn, encapsulatedTos } from './ecn.ts';
 export { Encapsulator, type EncapsulatorSettings } from './encapsulate.ts';
@@ -7,6 +6,7 @@ export { FIRST_SOURCE_PORT, InnerFlow } from './inner-flow.ts';
 export { TunnelWord } from './key.ts';
 export { STT_PORT, TunnelKind, TunnelPort, type TunnelPortSettings, TunnelPorts } from './port.ts';
 export { TUNNEL_RESULTS, TunnelResult, tunnelResultName } from './result.ts';
+export { RowEncapsulator } from './rows.ts';
 export { encapsulateSegments } from './segments.ts';
 export { SttReceiver, type SttReceiverSettings } from './stt/receiver.ts';
 export { tooBigAnswer } from './too-big.ts';

@@ -61,6 +61,17 @@ export class OuterHeader {
       : writeIpv6(packet, words, at, path, inner, protocol);
   }
 
+  /** Count identifications of IPv4 on, for packets that get theirs from another. */
+  skip(words: Uint32Array, at: number, count: number): void {
+    if (words[at + TunnelWord.IP] >>> 24 === 4) {
+      this.#identifications[this.#counterOf(words[at + TunnelWord.DESTINATION])] += count;
+    }
+  }
+
+  #counterOf(destination: number): number {
+    return Math.imul(destination, this.#factor) >>> 21;
+  }
+
   #writeIpv4(
     packet: Packet,
     words: Uint32Array,
@@ -78,7 +89,7 @@ export class OuterHeader {
     const destination = words[at + TunnelWord.DESTINATION];
     const first = 0x4500 | encapsulatedTos((keyIp >>> 16) & 0xff, inner.tos);
     const length = packet.length - ETHERNET_BYTES;
-    const counter = Math.imul(destination, this.#factor) >>> 21;
+    const counter = this.#counterOf(destination);
     const identification = this.#identifications[counter];
     this.#identifications[counter] = identification + copies;
     const fragment = ((words[at + TunnelWord.FLAGS] >>> 16) & TunnelFlag.DONT_FRAGMENT) !== 0 ? 0x4000 : 0;
