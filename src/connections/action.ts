@@ -2,6 +2,7 @@
 import { ConnectionEvent } from './events.ts';
 import { POLICIES, Settings, TUPLE_WORDS } from './layout.ts';
 import { NatRange, type NatSettings, type NatTarget } from './nat.ts';
+import { Helper, type HelperName, helperNamed } from './related/known-helpers.ts';
 
 /** Bits of a packet's connection state: OVS_CS_F_* (linux/openvswitch.h). */
 export const ConnectionState = {
@@ -56,8 +57,8 @@ export interface ConnectionRequest {
   readonly label?: { readonly value: readonly number[]; readonly mask: readonly number[] };
   /** Translate packets of translated connections, and new ones as told. */
   readonly nat?: { readonly source?: NatTarget; readonly destination?: NatTarget };
-  /** What new connections are watched for: 'ftp' or 'tftp'. */
-  readonly helper?: 'ftp' | 'tftp';
+  /** With a commit: what reads the connection's packets for others that they announce. A connection that was committed without one gets it as well. */
+  readonly helper?: HelperName;
   /** Number of a time-out policy. */
   readonly policy?: number;
   /** Bits of ConnectionEvent; all when not given. */
@@ -65,12 +66,6 @@ export interface ConnectionRequest {
   /** TCP connections that are established get no packets called invalid for their sequence numbers, as openvswitch.ko has it. */
   readonly liberal?: boolean;
 }
-
-/** Numbers of helpers in a record. */
-export const Helper = { NONE: 0, FTP: 1, TFTP: 2 } as const;
-
-/** Their names, by number. */
-export const HELPER_NAMES: readonly (string | undefined)[] = [undefined, 'ftp', 'tftp'];
 
 /** A request that was checked. */
 export class ConnectionAction {
@@ -84,6 +79,7 @@ export class ConnectionAction {
   readonly labelMask = new Int32Array(4);
   readonly hasLabel: boolean;
   readonly nat: NatSettings | null;
+  /** Number of the helper that connections get; only commits have one. */
   readonly helper: number;
   /** The settings word of records that it makes. */
   readonly settings: number;
@@ -105,7 +101,8 @@ export class ConnectionAction {
     }
     this.hasLabel = this.labelMask.some((word) => word !== 0);
     this.nat = natSettings(request);
-    this.helper = request.helper === undefined ? Helper.NONE : request.helper === 'ftp' ? Helper.FTP : Helper.TFTP;
+    const helper = request.helper === undefined || !this.isCommitted ? undefined : helperNamed(request.helper);
+    this.helper = helper?.number ?? Helper.NONE;
     // The upper half word: events beyond it have no bit in Linux either.
     this.settings = ((events & 0xffff) << Settings.EVENTS_SHIFT) | policy;
   }

@@ -1,8 +1,9 @@
 /** Connections as plain data, for dumps, JSON and people. Slow paths: they allocate. */
 import { formatIpv4, formatIpv6, IpProtocol } from '../net/index.ts';
-import { ConnectionState, HELPER_NAMES } from './action.ts';
+import { ConnectionState } from './action.ts';
 import { setWord } from './bytes.ts';
-import { Direction, Kind, RecordWord, Settings, STATE_MASK, Status, tupleWord } from './layout.ts';
+import { Direction, Kind, RecordWord, STATE_MASK, Status, tupleWord } from './layout.ts';
+import { helperName } from './related/known-helpers.ts';
 import { SCTP_STATE_NAMES } from './sctp.ts';
 import type { ConnectionTable } from './table.ts';
 import { TCP_STATE_NAMES } from './tcp-state.ts';
@@ -86,7 +87,7 @@ export function describeRecord(records: Int32Array, at: number): Omit<Connection
   const protocol = (kind >>> 8) & 0xff;
   const state = records[at + RecordWord.STATE] & STATE_MASK;
   const status = records[at + RecordWord.STATUS];
-  const helper = HELPER_NAMES[(records[at + RecordWord.SETTINGS] >>> Settings.HELPER_SHIFT) & Settings.HELPER];
+  const helper = helperName(records[at + RecordWord.SETTINGS]);
   const data = {
     id: records[at + RecordWord.ID] >>> 0,
     zone: kind >>> 16,

@@ -3,7 +3,6 @@ export {
   ConnectionAction,
   type ConnectionRequest,
   ConnectionState,
-  HELPER_NAMES,
   REFUSAL_NAMES,
   Refusal,
   Tracked,
@@ -59,6 +58,7 @@ export {
 export type { NatTarget } from './nat.ts';
 export { Untracked } from './packet-tuple.ts';
 export { ConnectionPreview, type Previewed } from './preview.ts';
+export { type HelperName, helperName, helperNamed } from './related/known-helpers.ts';
 export { SCTP_STATE_NAMES, SctpState } from './sctp.ts';
 export { STREAM_AT } from './stateless.ts';
 export { ConnectionTable, LayoutError, Removal, type TableSettings } from './table.ts';

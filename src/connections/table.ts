@@ -389,20 +389,7 @@ export class ConnectionTable {
    */
   remove(record: number, reason: number, now = this.nowMs() | 0): void {
     this.onRemoved?.(record, reason);
-    this.#unpublish(record, now);
     this.counters.removed[reason] += 1;
-  }
-
-  /**
-   * Take back a connection that was published for a packet that is refused after all. It counts as never made, and nobody is told.
-   * @param now a 32-bit time in milliseconds, from which the record rests
-   */
-  withdraw(record: number, now: number): void {
-    this.#unpublish(record, now);
-    this.counters.created -= 1;
-  }
-
-  #unpublish(record: number, now: number): void {
     const { records } = this;
     const at = record * RECORD_WORDS;
     const original = record << 1;

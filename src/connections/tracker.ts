@@ -13,6 +13,7 @@ import { Outcome } from './outcome.ts';
 import { PacketKind, PacketTuple } from './packet-tuple.ts';
 import type { Expectation } from './related/expectations.ts';
 import { Helpers } from './related/helpers.ts';
+import { Helper } from './related/known-helpers.ts';
 import { rewriteError, rewritePacket } from './rewrite.ts';
 import { advanceSctp } from './sctp.ts';
 import { advanceStateless } from './stateless.ts';
@@ -43,7 +44,7 @@ export class Tracker {
   readonly limits: ZoneLimits;
   readonly events = new EventQueue();
   readonly counters = new TrackerCounters();
-  /** Whether helpers read packets of some connection: then any packet's bytes may be changed, by an action without NAT as well. */
+  /** Whether helpers read packets of some connection. */
   hasHelpers = false;
   /** @internal */
   readonly helpers: Helpers;
@@ -122,8 +123,9 @@ export class Tracker {
     tracked.state = stateOf(records, at, direction, statusBefore);
     if (action.nat !== null && translated === 0) this.#translate(packet, headers, action, tracked, at, direction);
     tracked.state |= translated;
+    const isAttached = action.helper !== Helper.NONE && this.#attach(at, action);
     const isWatched = (records[at + RecordWord.STATUS] & (Status.HELPER | Status.SEQUENCE_ADJUSTED)) !== 0;
-    if (isWatched && !wasTracked) {
+    if (isWatched && (!wasTracked || isAttached)) {
       const refusal = this.helpers.inspect(packet, headers, record, direction);
       if (refusal !== Refusal.NONE) return this.#refuse(refusal);
     }
@@ -196,6 +198,18 @@ export class Tracker {
   #readSegment(packet: Packet, headers: HeaderOffsets): void {
     const { offset } = packet;
     this.#segment.read(packet.bytes, offset + headers.l4Offset, offset + headers.payloadOffset, offset + headers.l3End);
+  }
+
+  /** A connection gets the helper that a commit names, if it has none. @returns whether it has got it */
+  #attach(at: number, action: ConnectionAction): boolean {
+    if (!this.helpers.attach(at, this.#tuple.protocol, action.helper)) return false;
+    this.hasHelpers = true;
+    return true;
+  }
+
+  /** Whether packets of an action may be changed: then nobody else may share their bytes. */
+  mayChange(action: ConnectionAction): boolean {
+    return action.nat !== null || action.helper !== Helper.NONE || this.hasHelpers;
   }
 
   /** What a packet has changed: the first answer, and events. */
@@ -365,11 +379,7 @@ export class Tracker {
     records[at + RecordWord.MARK] = tracked.mark;
     records.set(tracked.label, at + RecordWord.LABEL);
     this.#mark(action, at);
-    if (Helpers.fits(action.helper, headers.ipProtocol)) {
-      records[at + RecordWord.SETTINGS] |= action.helper << Settings.HELPER_SHIFT;
-      records[at + RecordWord.STATUS] |= Status.HELPER;
-      this.hasHelpers = true;
-    }
+    this.#attach(at, action);
     if (headers.ipProtocol === IpProtocol.TCP) beginTcp(records, at, this.#segment);
     this.#advance(packet, headers, record, Direction.ORIGINAL, now, true);
     // It may be the expecting connection that went to make room.
@@ -386,13 +396,9 @@ export class Tracker {
         tracked.state |= ConnectionState.DESTINATION_NAT;
       }
     }
+    // Of a first packet a helper may read something, and changes nothing: what could be refused is read once there was an answer.
     if ((records[at + RecordWord.STATUS] & Status.HELPER) !== 0) {
-      const refusalOfHelper = this.helpers.inspect(packet, headers, record, Direction.ORIGINAL);
-      if (refusalOfHelper !== Refusal.NONE) {
-        this.helpers.drop(record);
-        table.withdraw(record, now);
-        return this.#refuse(refusalOfHelper);
-      }
+      this.helpers.inspect(packet, headers, record, Direction.ORIGINAL);
     }
     // What was expected stays expected until a connection has come of it.
     if (isExpected) this.helpers.expectations.drop(expectation.parent);

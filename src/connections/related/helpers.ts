@@ -1,6 +1,6 @@
 /** Helpers: they read what a connection says about others to come, expect these, and, behind a translation, say it anew with the addresses that the other side knows. */
-import { type HeaderOffsets, IpProtocol, type Packet } from '../../net/index.ts';
-import { Helper, Refusal } from '../action.ts';
+import type { HeaderOffsets, Packet } from '../../net/index.ts';
+import { Refusal } from '../action.ts';
 import { word } from '../bytes.ts';
 import { Direction, RecordWord, Settings, Status, tupleWord } from '../layout.ts';
 import type { ConnectionTable } from '../table.ts';
@@ -8,10 +8,14 @@ import { Tuple, TupleWord } from '../tuple.ts';
 import { Adjustments } from './adjustments.ts';
 import { Expectations } from './expectations.ts';
 import { FtpAnnouncement, FtpForm } from './ftp.ts';
+import { Helper, helperNumber, helperReads } from './known-helpers.ts';
+import { LineStarts } from './line-starts.ts';
 import { replaceText, shiftSegment } from './payload.ts';
 
 /** Ports that are tried when another connection has announced the same behind the same address. */
 const PORT_TRIES = 32;
+
+const NEWLINE = 0x0a;
 
 /** Requests of TFTP (RFC 1350). */
 const TftpOperation = { READ: 1, WRITE: 2 } as const;
@@ -21,6 +25,7 @@ export class Helpers {
   readonly adjustments: Adjustments;
   readonly #table: ConnectionTable;
   readonly #announcement = new FtpAnnouncement();
+  readonly #lines = new LineStarts();
   readonly #own = new Tuple();
   readonly #other = new Tuple();
   readonly #expected = new Tuple();
@@ -31,15 +36,26 @@ export class Helpers {
     this.adjustments = new Adjustments(table);
   }
 
-  /** Whether a helper understands a protocol. */
-  static fits(helper: number, protocol: number): boolean {
-    return helper === Helper.FTP ? protocol === IpProtocol.TCP : helper === Helper.TFTP && protocol === IpProtocol.UDP;
+  /**
+   * Give a connection a helper.
+   * @param at first word of its record, which need not be published yet
+   * @param helper its number; 0 for none
+   * @returns false when the connection has one already, or its protocol is not the helper's
+   */
+  attach(at: number, protocol: number, helper: number): boolean {
+    const { records } = this.#table;
+    if ((records[at + RecordWord.STATUS] & Status.HELPER) !== 0) return false;
+    if (!helperReads(helper, protocol)) return false;
+    records[at + RecordWord.SETTINGS] |= helper << Settings.HELPER_SHIFT;
+    records[at + RecordWord.STATUS] |= Status.HELPER;
+    return true;
   }
 
   /** The connection is gone. */
   drop(record: number): void {
     this.expectations.drop(record);
     this.adjustments.drop(record);
+    this.#lines.drop(record);
   }
 
   /**
@@ -49,11 +65,13 @@ export class Helpers {
   inspect(packet: Packet, headers: HeaderOffsets, record: number, direction: number): number {
     const { records } = this.#table;
     const at = this.#table.at(record);
-    const helper = (records[at + RecordWord.SETTINGS] >>> Settings.HELPER_SHIFT) & Settings.HELPER;
+    const helper = helperNumber(records[at + RecordWord.SETTINGS]);
+    // As long as nobody has answered, one side alone could open ways.
+    const isAnswered = (records[at + RecordWord.STATUS] & Status.SEEN_REPLY) !== 0;
     let refusal: number = Refusal.NONE;
     if (helper === Helper.TFTP) this.#tftp(packet, headers, record, direction);
-    else if (helper === Helper.FTP && headers.payloadOffset < headers.l3End) {
-      refusal = this.#ftp(packet, headers, record, direction);
+    else if (helper === Helper.FTP && isAnswered && headers.payloadOffset < headers.l3End) {
+      refusal = this.#ftpSegment(packet, headers, record, direction);
     }
     if (refusal === Refusal.NONE && (records[at + RecordWord.STATUS] & Status.SEQUENCE_ADJUSTED) !== 0) {
       const { adjustments } = this;
@@ -75,6 +93,19 @@ export class Helpers {
     this.#read(record, direction);
     this.#expected.copy(this.#other);
     this.expectations.add(record, this.#expected, Direction.REPLY, this.#own.sourcePort);
+  }
+
+  /** Read a segment that begins a line, and note where the next one begins. */
+  #ftpSegment(packet: Packet, headers: HeaderOffsets, record: number, direction: number): number {
+    const { bytes, offset } = packet;
+    // An announcement may change the length.
+    const lengthBytes = headers.l3End - headers.payloadOffset;
+    const isWhole = bytes[offset + headers.l3End - 1] === NEWLINE;
+    const sequence = word(bytes, offset + headers.l4Offset + 4);
+    let refusal: number = Refusal.NONE;
+    if (this.#lines.isOne(record, direction, sequence)) refusal = this.#ftp(packet, headers, record, direction);
+    if (isWhole && refusal === Refusal.NONE) this.#lines.add(record, direction, sequence + lengthBytes);
+    return refusal;
   }
 
   #ftp(packet: Packet, headers: HeaderOffsets, record: number, direction: number): number {

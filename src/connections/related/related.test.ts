@@ -3,12 +3,14 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { describe as describeFrame, Tcp } from '../../net/index.ts';
 import { ConnectionAction, type ConnectionRequest, Refusal } from '../action.ts';
+import { describeConnection } from '../describe.ts';
 import { ControlWord } from '../layout.ts';
 import { ConnectionTable, Removal } from '../table.ts';
 import { type End, end, tcp, udp } from '../testing/frames.ts';
 import { Lab, packetOf } from '../testing/lab.ts';
 import { Tracker } from '../tracker.ts';
 import { FtpAnnouncement, FtpForm } from './ftp.ts';
+import { LineStarts } from './line-starts.ts';
 
 function payloadOf(frame: Uint8Array): string {
   const header = frame[12] === 0x86 ? 54 : 14 + (frame[14] & 15) * 4;
@@ -219,23 +221,85 @@ test('where a packet has no room for a longer address it is refused, and is whol
   expect(payloadOf(frame)).toBe('PORT 198,51,100,200,4,5\r\n');
 });
 
-test('a first packet that has no room for a longer address is refused, and leaves no connection, expectation or event behind', () => {
+test('what one side says before the other has answered opens no way', () => {
   const lab = new Lab();
-  const told: number[] = [];
-  lab.tracker.events.listen(({ count }) => told.push(count));
-  const request = { commit: true, helper: 'ftp', nat: { source: { addresses: [public4, public4] as const } } } as const;
+  const request = { commit: true, helper: 'ftp' } as const;
+  const command = (sequence: number) =>
+    tcp(end(c4, 2000), end(s4, 21), 'P.', { sequence, acknowledgment: 70_001 }, 'PORT 10,0,0,1,4,5\r\n');
+  const data = () => lab.send(tcp(end(s4, 20), end(c4, 1029), 'S')).state;
+  lab.send(command(1001), request);
+  lab.send(command(1001), request);
+  expect([lab.table.size, data()]).toEqual([1, 'new|trk']);
+  lab.send(tcp(end(s4, 21), end(c4, 2000), '.', { sequence: 70_001, acknowledgment: 1020 }));
+  expect(data()).toBe('new|trk');
+  expect(lab.send(command(1020), request).state).toBe('est|trk');
+  expect(data()).toBe('new|rel|trk');
+});
+
+test('what begins in the middle of a line announces nothing, from either side, and what begins the next one does', () => {
+  for (const [first, announcement] of [
+    ['STOR x', 'PORT 10,0,0,1,4,5\r\n'],
+    ['220 welcome ', '227 Entering Passive Mode (192,0,2,9,4,5)\r\n'],
+  ]) {
+    const control = new Control(end(c4, 2000), end(s4, 21), end(s4, 21), end(c4, 2000));
+    const isCommand = announcement.startsWith('PORT');
+    const send = (text: string) => (isCommand ? control.fromClient(text) : control.fromServer(text));
+    const [from, to] = isCommand ? [s4, c4] : [c4, s4];
+    const data = () => control.lab.send(tcp(end(from, 20), end(to, 1029), 'S')).state;
+    for (const before of [first, 'and so on\r\n', 'NOOP\r\n', first]) {
+      send(before);
+      expect(data(), before).toBe('new|trk');
+    }
+    send(announcement);
+    expect(data()).toBe('new|trk');
+    send(announcement);
+    expect(data()).toBe('new|rel|trk');
+  }
+});
+
+test('two connections do not share what is known of their lines, and nothing is known of one that has ended', () => {
+  const lines = new LineStarts();
+  expect([lines.isOne(1, 0, 100), lines.isOne(1, 0, 106), lines.isOne(1, 1, 106), lines.isOne(2, 0, 106)]).toEqual([
+    true,
+    false,
+    true,
+    true,
+  ]);
+  // The older of two makes room, around the end of the sequence numbers as well.
+  for (const sequence of [0xffff_fff0, 5, 20]) lines.add(3, 0, sequence);
+  expect([0xffff_fff0, 5, 20].map((sequence) => lines.isOne(3, 0, sequence))).toEqual([false, true, true]);
+  for (const record of [1, 2, 3]) lines.drop(record);
+  expect([lines.size, lines.isOne(1, 0, 106)]).toEqual([0, true]);
+});
+
+test.each([
+  ['a later packet', ''],
+  ['the packet that brings it', 'PORT 10,0,0,1,4,5\r\n'],
+])('a helper of a later commit reads %s', (_, payload) => {
+  const lab = new Lab();
+  const nat = { source: { addresses: [public4, public4] as const } };
+  lab.send(tcp(end(c4, 2000), end(s4, 21), 'S', { sequence: 1000 }), { commit: true, nat });
+  const answer = { sequence: 70_000, acknowledgment: 1001 };
+  lab.send(tcp(end(s4, 21), end(public4, 2000), 'S.', answer), { nat: {} });
   const fields = { sequence: 1001, acknowledgment: 70_001 };
-  const command = tcp(end(c4, 2000), end(s4, 21), 'P.', fields, 'PORT 10,0,0,1,4,5\r\n');
-  const refused = lab.sendPacket(packetOf(command, 3), request);
-  expect([refused.state, refused.tracked.record]).toEqual(['helper-room', 0]);
-  expect(lab.tracker.counters.refused[Refusal.HELPER_ROOM]).toBe(1);
-  lab.tracker.events.flush();
-  expect([told, lab.table.size, lab.table.counters.created]).toEqual([[], 0, 0]);
-  expect([...lab.table.zones.counts(), ...lab.memory.index.filter((word) => word !== 0)]).toEqual([]);
-  expect(lab.send(tcp(end(s4, 20), end(public4, 1029), 'S')).state).toBe('new|trk');
-  const { state, frame } = lab.sendPacket(packetOf(command, 6), request);
-  expect([state, payloadOf(frame)]).toEqual(['new|trk|snat', 'PORT 198,51,100,200,4,5\r\n']);
+  const segment = (text: string) => tcp(end(c4, 2000), end(s4, 21), 'P.', fields, text);
+  // A commit without one, a helper without a commit, and one that does not fit, change nothing.
+  for (const request of [{ commit: true }, { helper: 'ftp' }, { commit: true, helper: 'tftp' }] as const) {
+    lab.send(segment(''), { ...request, nat: {} });
+    expect([describeConnection(lab.table, 1).helper, lab.tracker.mayChange(new ConnectionAction({}))]).toEqual([
+      undefined,
+      false,
+    ]);
+  }
+  const before = lab.send(segment(''));
+  const late = { commit: true, helper: 'ftp' } as const;
+  expect(lab.tracker.mayChange(new ConnectionAction(late))).toBe(true);
+  // The same packet has passed the zone before: then its helper reads it nevertheless.
+  lab.send(segment(payload), late, 0, before.tracked);
+  expect(describeConnection(lab.table, 1).helper).toBe('ftp');
+  if (payload === '') lab.send(segment('PORT 10,0,0,1,4,5\r\n'), late);
   expect(lab.send(tcp(end(s4, 20), end(public4, 1029), 'S')).state).toBe('new|rel|trk');
+  expect(lab.drain()).toEqual({ size: 0, zones: 0, ports: 0, index: 0 });
 });
 
 test('what is expected stays expected when its connection finds no place in the index', () => {
@@ -298,6 +362,8 @@ test('who announces the address of another, a port of nobody or half a line anno
     '227 (10,0,0,1,4,5)\r\n',
   ]) {
     control.fromClient(command);
+    // The next one begins a line, whatever this one was.
+    if (!command.endsWith('\n')) control.fromClient('\r\n');
     for (const port of [1029, 5]) {
       expect(control.lab.send(tcp(end(s4, 20), end(c4, port), 'S')).state, command).toBe('new|trk');
     }

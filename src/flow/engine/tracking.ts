@@ -69,7 +69,7 @@ export class PacketTracking {
     }
     headers.parse(engine.packet);
     if (headers.fragment !== Fragment.NONE && !this.#putTogether(engine, action.zone)) return false;
-    if ((action.nat !== null || tracker.hasHelpers) && !engine.writable(0)) return false;
+    if (tracker.mayChange(action) && !engine.writable(0)) return false;
     const { packet } = engine;
     const { length } = packet;
     const tracked = this.#tracked;

@@ -160,6 +160,8 @@ test.each([
   ['xdp', 'push_vlan(vid=5,pcp=0),ct(zone=5),recirc(0x1)', 'ct of a packet that was changed'],
   ['tc', 'set(tcp(src=1,dst=2)),ct(zone=5),2', 'ct of a packet that was changed'],
   ['tc', '2,ct(zone=5),3', 'ct behind an output'],
+  ['tc', 'ct(commit,zone=5,helper=ftp),2', 'ct with a helper'],
+  ['xdp', 'ct(force_commit,helper=ftp),2', 'ct with a helper'],
   // Several are tracked in turn, then comes what they and the steps between them change.
   ['tc', 'ct(zone=5),ct(zone=6),3', 'tc need l3=20 | track()() output'],
   ['xdp', 'ct(zone=5),ct_clear,ct(zone=6),ct_clear,3', 'xdp need l3=20 | track()() ct_clear output'],

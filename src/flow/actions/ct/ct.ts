@@ -1,5 +1,6 @@
 /** CT and CT_CLEAR: a connection is tracked, and what is known of it comes into the key, or is forgotten. */
-import { EtherType, IpProtocol } from '../../../net/index.ts';
+import { helperNamed } from '../../../connections/index.ts';
+import { EtherType } from '../../../net/index.ts';
 import { Drop } from '../../engine/drops.ts';
 import { Word } from '../../key/layout.ts';
 import { type ActionDescription, bareText, leadsNowhere, noFlaw } from '../description.ts';
@@ -12,12 +13,6 @@ import { CT_FIELDS, Ct, CtFlag, NatFlag, namesOf } from './words.ts';
 /** Longest names of a helper and a timeout policy, their closing zero not counted (linux/netfilter). */
 const HELPER_MAXIMUM_BYTES = 15;
 const TIMEOUT_MAXIMUM_BYTES = 31;
-
-/** Helpers that there are, and the protocol that each reads. */
-const HELPERS = new Map<string, number>([
-  ['ftp', IpProtocol.TCP],
-  ['tftp', IpProtocol.UDP],
-]);
 
 export const ct: ActionDescription<typeof Action.CT> = {
   type: Action.CT,
@@ -63,7 +58,7 @@ function namesFlaw(words: Int32Array, at: number, protocol: number): string | nu
   if (helperBytes > HELPER_MAXIMUM_BYTES) return `a helper's name of ${helperBytes} bytes is too long`;
   if (timeoutBytes > TIMEOUT_MAXIMUM_BYTES) return `a timeout policy's name of ${timeoutBytes} bytes is too long`;
   const { helper } = namesOf(words, at);
-  if (helper !== '' && HELPERS.get(helper) !== protocol) return `there is no helper ${helper} for this protocol`;
+  if (helper !== '' && helperNamed(helper)?.protocol !== protocol) return `there is no helper ${helper} for this protocol`;
   return null;
 }
 

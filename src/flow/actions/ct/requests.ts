@@ -1,5 +1,5 @@
 /** Requests of connection tracking, made of the words of CT once and found again by these. Neighbour: engine/tracking.ts uses them for each packet. */
-import { ConnectionAction, type ConnectionRequest, type NatTarget } from '../../../connections/index.ts';
+import { ConnectionAction, type ConnectionRequest, helperNamed, type NatTarget } from '../../../connections/index.ts';
 import { formatIpv4, formatIpv6 } from '../../../net/index.ts';
 import { actionLength, unpackBytes } from '../encoding.ts';
 import { Ct, CtFlag, NatFlag, namesOf } from './words.ts';
@@ -75,7 +75,7 @@ function make(words: Int32Array, at: number, policies: PolicyNames): Request {
 function requestOf(words: Int32Array, policy: number): ConnectionRequest {
   const flags = words[Ct.FLAGS];
   const four = (from: number) => Array.from(words.subarray(from, from + 4));
-  const { helper } = namesOf(words, 0);
+  const helper = helperNamed(namesOf(words, 0).helper);
   return {
     zone: words[Ct.ZONE],
     commit: (flags & CtFlag.COMMIT) !== 0,
@@ -86,7 +86,7 @@ function requestOf(words: Int32Array, policy: number): ConnectionRequest {
     ...((flags & CtFlag.MARK) === 0 ? {} : { mark: { value: words[Ct.MARK], mask: words[Ct.MARK_MASK] } }),
     ...((flags & CtFlag.LABEL) === 0 ? {} : { label: { value: four(Ct.LABEL), mask: four(Ct.LABEL_MASK) } }),
     ...((flags & CtFlag.EVENT_MASK) === 0 ? {} : { events: words[Ct.EVENT_MASK] }),
-    ...(helper === 'ftp' || helper === 'tftp' ? { helper } : {}),
+    ...(helper === undefined ? {} : { helper: helper.name }),
     ...((flags & CtFlag.NAT) === 0 ? {} : { nat: natOf(words) }),
   };
 }

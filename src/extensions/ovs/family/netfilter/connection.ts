@@ -2,9 +2,8 @@
 import {
   type ConnectionTable,
   Direction,
-  HELPER_NAMES,
+  helperName,
   RecordWord,
-  Settings,
   STATE_MASK,
   Status,
   TcpWord,
@@ -65,7 +64,7 @@ export function writeConnection(
     const first = table.at(parent);
     writeTuple(writer, Cta.TUPLE_MASTER, records[first], records, first + RecordWord.ORIGINAL);
   }
-  const helper = HELPER_NAMES[(records[at + RecordWord.SETTINGS] >>> Settings.HELPER_SHIFT) & Settings.HELPER];
+  const helper = helperName(records[at + RecordWord.SETTINGS]);
   if ((status & Status.HELPER) !== 0 && helper !== undefined) {
     const nest = writer.beginNested(Cta.HELPER);
     writer.string(CTA_HELPER_NAME, helper);
