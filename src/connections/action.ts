@@ -32,6 +32,8 @@ export const Refusal = {
   CLASH: 4,
   /** A helper has no room in the packet for a longer address. */
   HELPER_ROOM: 5,
+  /** A router tells the sender of a translated packet another way, which would go around the translation. */
+  REDIRECT: 6,
 } as const;
 
 /** The names of refusals, by number: what drops are counted and shown as. */
@@ -42,6 +44,7 @@ export const REFUSAL_NAMES: readonly string[] = [
   'nat-exhausted',
   'connection-clash',
   'helper-room',
+  'redirect',
 ];
 
 /** A request as plain data. */

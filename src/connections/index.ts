@@ -43,6 +43,7 @@ export {
   memorySizes,
   PARENT_ID_SHIFT,
   PARENT_RECORD,
+  POLICY_NAME_BYTES,
   POLICY_WORDS,
   plainMemory,
   RECORD_WORDS,
@@ -67,9 +68,11 @@ export { TCP_STATE_NAMES, TcpKind, TcpState } from './tcp-state.ts';
 export { LastPart, MOST_REPEATS, OLDEST_ACK, OptionShift, Side, SideFlag, TcpWord } from './tcp-window.ts';
 export {
   repliedTimeOut,
+  type TimedProtocol,
   TimeOut,
   type TimeOutPolicies,
   type TimeOutValues,
+  timeOutNames,
   unrepliedTimeOut,
 } from './time-outs.ts';
 export { Tracker, type TrackerSettings } from './tracker.ts';

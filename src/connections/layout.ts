@@ -38,9 +38,11 @@ export const ControlWord = {
 
 /** Time-out policies, as many as a settings word can name; number 0 holds the defaults. The places above count on these two. */
 export const POLICIES = 4096;
-/** Time-outs of a policy in milliseconds, 31 of them, what it is for, then its name in UTF-8, up to 32 bytes. */
+/** Time-outs of a policy in milliseconds, 31 of them, what it is for, then its name in UTF-8 and zeros. */
 export const POLICY_WORDS = 40;
 export const POLICY_NAME = 32;
+/** The longest name of a policy, as in Linux (CTNL_TIMEOUT_NAME_MAX, its closing zero not counted). */
+export const POLICY_NAME_BYTES = 31;
 /** Rows for connections whose sequence numbers a helper has shifted (related/adjustments.ts). */
 export const ADJUSTMENTS = 1024;
 export const ADJUSTMENT_WORDS = 8;

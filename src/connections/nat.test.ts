@@ -11,8 +11,9 @@ import {
   type SctpChunk,
   SegmentResult,
 } from '../net/index.ts';
-import { ConnectionAction, type ConnectionRequest, Tracked } from './action.ts';
-import { type End, echo, end, sctp, tcp, udp, unreachable } from './testing/frames.ts';
+import { ConnectionAction, type ConnectionRequest, Refusal, Tracked } from './action.ts';
+import type { NatTarget } from './nat.ts';
+import { type End, echo, end, redirect, sctp, tcp, udp, unreachable } from './testing/frames.ts';
 import { Lab, makePartial, packetOf } from './testing/lab.ts';
 
 /** Source and destination of a frame as text, its checksums and whether each is right. */
@@ -141,18 +142,80 @@ test("a family that is not the packet's has nothing to choose from", () => {
   expect(lab.send(udp(a6, b6), { commit: true, nat: { source: source4 } }).state).toBe('nat-exhausted');
 });
 
-test('a persistent source keeps its address to whomever it speaks, and others are spread', () => {
+const HOSTS = Array.from({ length: 50 }, (_, i) => `192.0.2.${i + 1}`);
+const MANY = ['198.51.100.0', '198.51.100.255'] as const;
+
+test('a source has one public address and port for all that it speaks to, by each protocol, and sources are spread', () => {
   const lab = new Lab(2048);
-  const addresses = ['198.51.100.0', '198.51.100.255'] as const;
-  const addressOf = (from: string, to: string, isPersistent: boolean) => {
-    const nat = { source: { addresses, isPersistent } };
-    const zone = isPersistent ? 1 : 2;
-    return seen(lab.send(udp(end(from, 1), end(to, 1)), { commit: true, zone, nat }).frame).from;
+  const nat = { source: { addresses: MANY } };
+  const outside = (from: End, to: string, make: (from: End, to: End) => Uint8Array = udp, zone = 1) =>
+    seen(lab.send(make(from, end(to, 53)), { commit: true, zone, nat }).frame).from;
+  expect(new Set(HOSTS.map((host) => outside(a4, host))).size).toBe(1);
+  expect(outside(a4, HOSTS[0], (from, to) => tcp(from, to, 'S'))).toBe(outside(a4, HOSTS[1]));
+  // Another port of the same host is behind the same address.
+  expect(outside(end(a4.address, 4001), HOSTS[0]).split(' ')[0]).toBe(outside(a4, HOSTS[1]).split(' ')[0]);
+  expect(new Set(HOSTS.map((host, i) => outside(end(`10.0.1.${i}`, 1), host))).size).toBeGreaterThan(20);
+});
+
+test('a persistent source has the same address in each zone and by each protocol', () => {
+  const lab = new Lab(2048);
+  const outside = (make: (from: End, to: End) => Uint8Array, zone: number, from: string, isPersistent = true) => {
+    const nat = { source: { addresses: MANY, isPersistent } };
+    return seen(lab.send(make(end(from, 1), b4), { commit: true, zone, nat }).frame).from.split(' ')[0];
   };
-  const hosts = Array.from({ length: 50 }, (_, i) => `192.0.2.${i + 1}`);
-  expect(new Set(hosts.map((host) => addressOf('10.0.0.1', host, true))).size).toBe(1);
-  expect(new Set(hosts.map((host) => addressOf('10.0.0.1', host, false))).size).toBeGreaterThan(20);
-  expect(new Set(hosts.map((host, i) => addressOf(`10.0.1.${i}`, host, true))).size).toBeGreaterThan(20);
+  const hosts = Array.from({ length: 20 }, (_, i) => `10.0.1.${i}`);
+  for (const host of hosts) {
+    const address = outside(udp, 1, host);
+    expect([outside(udp, 2, host), outside((from, to) => tcp(from, to, 'S'), 1, host)]).toEqual([address, address]);
+  }
+  expect(hosts.some((host) => outside(udp, 3, host, false) !== outside(udp, 4, host, false))).toBe(true);
+});
+
+test('destinations are spread for one client, and are the same for it when they are persistent', () => {
+  const lab = new Lab(2048);
+  const targets = (isPersistent: boolean) => {
+    const nat = { destination: { addresses: ['10.7.0.0', '10.7.0.255'] as const, isPersistent } };
+    const zone = isPersistent ? 1 : 2;
+    const sent = HOSTS.map((host) => lab.send(udp(a4, end(host, 53)), { commit: true, zone, nat }).frame);
+    return new Set(sent.map((frame) => seen(frame).to)).size;
+  };
+  expect([targets(true), targets(false) > 20]).toEqual([1, true]);
+});
+
+test('ports of a destination are used from the first one on, and its own stays when it is among them', () => {
+  const lab = new Lab();
+  const to = (port: number) => {
+    const nat = { destination: { addresses: ['10.7.0.1', '10.7.0.1'] as const, ports: [8080, 8089] as const } };
+    return seen(lab.send(udp(a4, end('192.0.2.9', port)), { commit: true, nat }).frame).to;
+  };
+  expect([to(80), to(8085), to(81)]).toEqual(['10.7.0.1 8080', '10.7.0.1 8085', '10.7.0.1 8081']);
+});
+
+test.each(['hash', 'random'] as const)('by %s a source gets another port, although its own is free', (choice) => {
+  for (const target of [
+    source4,
+    { ...source4, ports: [1, 65_535] as const },
+    { addresses: [a4.address, a4.address] },
+  ]) {
+    const nat = { source: { ...target, choice } as NatTarget };
+    const { frame } = new Lab().send(udp(a4, b4), { commit: true, nat });
+    expect(seen(frame).from).toMatch(target === source4 ? /^198.51.100.1 / : /./);
+    expect(seen(frame).from.split(' ')[1]).not.toBe('4000');
+  }
+});
+
+test('a redirect about a translated connection is dropped, and about one that is not translated it passes', () => {
+  const [lab, plain] = [new Lab(), new Lab()];
+  const out = lab.send(udp(a4, b4), { commit: true, nat: { source: source4 } });
+  const wrong = redirect('198.51.100.254', '198.51.100.1', '198.51.100.253', out.frame);
+  expect(lab.send(wrong, { nat: {} }).state).toBe('redirect');
+  expect(lab.tracker.counters.refused[Refusal.REDIRECT]).toBe(1);
+  // Without NAT in the action nothing is translated.
+  expect(lab.send(wrong).state).toBe('rel|rpl|trk');
+  plain.send(udp(a4, b4), { commit: true });
+  expect(plain.send(redirect('10.0.0.254', a4.address, '10.0.0.253', udp(a4, b4)), { nat: {} }).state).toBe(
+    'rel|rpl|trk',
+  );
 });
 
 const request = fc.record({

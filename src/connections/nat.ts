@@ -4,7 +4,9 @@
  */
 import { parseIpv4Into, parseIpv6Into } from '../net/index.ts';
 import type { ConnectionTable } from './table.ts';
-import { hasPorts, isIcmp, Tuple, TupleWord } from './tuple.ts';
+import { hasPorts, isIcmp, kindOf, Tuple, TupleWord } from './tuple.ts';
+
+type PortChoice = 'own' | 'hash' | 'random';
 
 /** Where one end of a connection may be moved to. */
 export interface NatTarget {
@@ -12,9 +14,9 @@ export interface NatTarget {
   readonly addresses?: readonly [first: string, last: string];
   /** First and last port, or identifier of ICMP. */
   readonly ports?: readonly [first: number, last: number];
-  /** How a port is chosen: by what is free from the packet's own on (the default), by a hash of the ends, or at random. */
-  readonly choice?: 'own' | 'hash' | 'random';
-  /** The same source gets the same address whatever its destination, and after a restart too. */
+  /** How a port is chosen: the packet's own when it is free (the default), or another one in any case, by a hash of the ends or at random. */
+  readonly choice?: PortChoice;
+  /** The same source gets the same address in all zones, and as a destination too, whatever it speaks to; and after a restart. */
   readonly isPersistent?: boolean;
 }
 
@@ -32,7 +34,7 @@ export class NatRange {
   readonly firstPort: number;
   /** 0 where no ports are given. */
   readonly ports: number;
-  readonly choice: 'own' | 'hash' | 'random';
+  readonly choice: PortChoice;
   readonly isPersistent: boolean;
   readonly #first = new Int32Array(4);
 
@@ -141,7 +143,7 @@ export class NatChooser {
   chooseFree(tuple: Tuple, reply: Tuple, now: number): boolean {
     this.#now = now;
     this.#tuple.copy(tuple);
-    if (!this.#isFree(this.#tuple) && !this.#changeSourcePort(this.#tuple)) return false;
+    if (!this.#isFree(this.#tuple) && !this.#changeSourcePort(this.#tuple, 'own')) return false;
     return reply.invert(this.#tuple);
   }
 
@@ -152,9 +154,12 @@ export class NatChooser {
   /** @param isOneOfTwo whether the other end is moved next, so that a clash is no matter yet */
   #move(tuple: Tuple, range: NatRange, side: number, isOneOfTwo: boolean): boolean {
     if (range.addresses > 0 && range.isIpv6 !== tuple.isIpv6) return false;
-    const mayStay = range.choice !== 'random' && (range.addresses === 0 || range.indexOf(tuple.words, side) !== -1);
+    // A destination is chosen anew even if it is one of the range's: as in Linux, the source alone may stay.
+    const isOneOfRange =
+      range.addresses === 0 || (side === TupleWord.SOURCE && range.indexOf(tuple.words, side) !== -1);
+    const mayStay = range.choice === 'own' && isOneOfRange;
     if (mayStay && this.#isInPorts(tuple, range, side) && (isOneOfTwo || this.#isFree(tuple))) return true;
-    const first = range.addresses === 0 ? 0 : this.#pick(tuple, range);
+    const first = range.addresses <= 1 ? 0 : this.#pick(tuple, range, side);
     const tries = Math.max(Math.min(range.addresses, ADDRESS_TRIES), 1);
     for (let i = 0; i < tries; i += 1) {
       if (range.addresses > 0) range.writeAddress((first + i) % range.addresses, tuple.words, side);
@@ -163,12 +168,16 @@ export class NatChooser {
     return false;
   }
 
-  /** The address by a hash of the ends, so that it does not depend on what was before. */
-  #pick(tuple: Tuple, range: NatRange): number {
+  /**
+   * The address by a hash, so that it does not depend on what was before. A source has one public address for all it speaks to: it goes by the source's address alone. A destination
+   * goes by both addresses, where it need not be the same for all. Protocol and ports count in neither, and the zone not where it is to be persistent.
+   */
+  #pick(tuple: Tuple, range: NatRange, side: number): number {
     const scratch = this.#scratch;
     scratch.copy(tuple);
+    scratch.kind = kindOf(range.isPersistent ? 0 : tuple.zone, 0, tuple.isIpv6);
     scratch.words[TupleWord.PORTS] = 0;
-    if (range.isPersistent) scratch.words.fill(0, TupleWord.DESTINATION);
+    if (range.isPersistent || side === TupleWord.SOURCE) scratch.words.fill(0, TupleWord.DESTINATION);
     return Math.floor(((this.#table.hash(scratch) >>> 0) * range.addresses) / 2 ** 32);
   }
 
@@ -181,12 +190,12 @@ export class NatChooser {
   #choosePort(tuple: Tuple, range: NatRange, side: number, isOneOfTwo: boolean): boolean {
     if (!canMovePort(tuple, side)) return isOneOfTwo || this.#isFree(tuple);
     if (range.ports === 0) {
-      const mayStay = side === TupleWord.DESTINATION || range.choice !== 'random';
+      const mayStay = side === TupleWord.DESTINATION || range.choice === 'own';
       if (isOneOfTwo || (mayStay && this.#isFree(tuple))) return true;
       // A destination keeps its port: it is the service. Another source port tells the connections apart.
-      return this.#changeSourcePort(tuple);
+      return this.#changeSourcePort(tuple, range.choice);
     }
-    if (range.choice !== 'random' && this.#isInPorts(tuple, range, side) && (isOneOfTwo || this.#isFree(tuple))) {
+    if (range.choice === 'own' && this.#isInPorts(tuple, range, side) && (isOneOfTwo || this.#isFree(tuple))) {
       return true;
     }
     const start = this.#startPort(tuple, range, side);
@@ -196,25 +205,30 @@ export class NatChooser {
       else tuple.destinationPort = port;
       if (isOneOfTwo || this.#isFree(tuple)) return true;
     }
-    return side === TupleWord.DESTINATION && this.#changeSourcePort(tuple);
+    return side === TupleWord.DESTINATION && this.#changeSourcePort(tuple, 'own');
   }
 
   #startPort(tuple: Tuple, range: NatRange, side: number): number {
-    if (range.choice === 'random') return Math.floor(this.#random() * range.ports);
-    if (range.choice === 'hash') return (this.#table.hash(tuple) >>> 0) % range.ports;
-    const port = side === TupleWord.SOURCE ? tuple.sourcePort : tuple.destinationPort;
-    return (port + range.ports - (range.firstPort % range.ports)) % range.ports;
+    if (range.choice !== 'own') return this.#place(tuple, range.choice, range.ports);
+    // A destination goes to the first one that is free. A source port goes where its number says, so that it is the same for other destinations.
+    if (side === TupleWord.DESTINATION) return 0;
+    return (tuple.sourcePort + range.ports - (range.firstPort % range.ports)) % range.ports;
+  }
+
+  /** A place among some, by a hash of the ends or at random. */
+  #place(tuple: Tuple, choice: PortChoice, count: number): number {
+    return choice === 'hash' ? (this.#table.hash(tuple) >>> 0) % count : Math.floor(this.#random() * count);
   }
 
   /** Another source port of the same class: privileged ones stay so. */
-  #changeSourcePort(tuple: Tuple): boolean {
+  #changeSourcePort(tuple: Tuple, choice: PortChoice): boolean {
     if (!canMovePort(tuple, TupleWord.SOURCE)) return false;
     const own = tuple.sourcePort;
     const isId = !hasPorts(tuple.protocol);
     const first = isId ? 0 : own < 512 ? 1 : own < 1024 ? 600 : 1024;
     const last = isId || own >= 1024 ? 0xffff : own < 512 ? 511 : 1023;
     const count = last - first + 1;
-    const start = Math.floor(this.#random() * count);
+    const start = this.#place(tuple, choice, count);
     for (let i = 0; i < Math.min(count, PORT_TRIES); i += 1) {
       tuple.sourcePort = first + ((start + i) % count);
       if (this.#isFree(tuple)) return true;

@@ -16,8 +16,8 @@ import {
   sctpChecksum,
   sumBytes,
 } from '../net/index.ts';
-import { word } from './bytes.ts';
-import { hasPorts, isIcmp, type Tuple, TupleWord } from './tuple.ts';
+import { half, word } from './bytes.ts';
+import { hasPorts, isIcmp, kindOf, type Tuple, TupleWord } from './tuple.ts';
 
 /** What a packet is to tracking. */
 export const PacketKind = {
@@ -67,10 +67,11 @@ export class PacketTuple {
     if (headers.fragment !== Fragment.NONE) return this.#no(Untracked.FRAGMENT);
     const { bytes, offset } = packet;
     const isIpv6 = headers.ipVersion === 6;
-    const protocol = headers.ipProtocol;
-    if (verifies && !isChecksumGood(packet, headers)) return this.#no(Untracked.CHECKSUM);
+    // As in Linux, what an authentication header vouches for is followed over IPv6 alone: over IPv4 it is a protocol without ports.
+    const protocol = isIpv6 ? headers.ipProtocol : bytes[offset + headers.l3Offset + 9];
+    if (verifies && !isChecksumGood(packet, headers, protocol)) return this.#no(Untracked.CHECKSUM);
     this.reason = Untracked.NOTHING;
-    tuple.kind = (zone << 16) | (protocol << 8) | (isIpv6 ? 3 : 1);
+    tuple.kind = kindOf(zone, protocol, isIpv6);
     readAddresses(bytes, offset + headers.l3Offset, isIpv6, tuple);
     if (hasPorts(protocol)) {
       tuple.words[TupleWord.PORTS] = (headers.sourcePort << 16) | headers.destinationPort;
@@ -87,7 +88,7 @@ export class PacketTuple {
     // Router and neighbour discovery and multicast listeners belong to no connection, nor do types that nobody answers.
     if (!isIcmpQueryOrAnswer(type, isIpv6)) return this.#no(Untracked.ICMP_TYPE);
     const l4 = offset + headers.l4Offset;
-    tuple.words[TupleWord.PORTS] = (bytes[l4 + 4] << 24) | (bytes[l4 + 5] << 16) | (type << 8) | headers.icmpCode;
+    tuple.words[TupleWord.PORTS] = (half(bytes, l4 + 4) << 16) | (type << 8) | headers.icmpCode;
     return PacketKind.OF_CONNECTION;
   }
 
@@ -109,16 +110,16 @@ export class PacketTuple {
     const l4 = isIpv6 ? quotedTransport6(bytes, start, quote, end) : quotedTransport4(bytes, start, quote, end);
     if (l4 === -1) return this.#no(Untracked.QUOTE);
     const protocol = isIpv6 ? quotedProtocol : bytes[ip + 9];
-    tuple.kind = (zone << 16) | (protocol << 8) | (isIpv6 ? 3 : 1);
+    tuple.kind = kindOf(zone, protocol, isIpv6);
     readAddresses(bytes, ip, isIpv6, tuple);
     tuple.words[TupleWord.PORTS] = 0;
     const at = start + l4;
     if (hasPorts(protocol)) {
       if (end - l4 < 4) return this.#no(Untracked.QUOTE);
-      tuple.words[TupleWord.PORTS] = (bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3];
+      tuple.words[TupleWord.PORTS] = word(bytes, at);
     } else if (isIcmp(protocol, isIpv6)) {
       if (end - l4 < 8) return this.#no(Untracked.QUOTE);
-      tuple.words[TupleWord.PORTS] = (bytes[at + 4] << 24) | (bytes[at + 5] << 16) | (bytes[at] << 8) | bytes[at + 1];
+      tuple.words[TupleWord.PORTS] = (half(bytes, at + 4) << 16) | half(bytes, at);
     }
     this.quoteOffset = quote;
     this.quoteL4Offset = l4;
@@ -148,7 +149,7 @@ function quotedTransport4(bytes: Uint8Array, start: number, quote: number, end: 
   const length = (bytes[ip] & 15) << 2;
   if (length < 20 || end - quote < length) return -1;
   // Later fragments have no ports.
-  if ((((bytes[ip + 6] << 8) | bytes[ip + 7]) & 0x1fff) !== 0) return -1;
+  if ((half(bytes, ip + 6) & 0x1fff) !== 0) return -1;
   return quote + length;
 }
 
@@ -169,7 +170,7 @@ function quotedTransport6(bytes: Uint8Array, start: number, quote: number, end: 
     }
     if (end - at < 8) return -1;
     const header = start + at;
-    if (isFragment && ((bytes[header + 2] << 8) | bytes[header + 3]) >>> 3 !== 0) return -1;
+    if (isFragment && half(bytes, header + 2) >>> 3 !== 0) return -1;
     next = bytes[header];
     at += isFragment ? 8 : isAuthentication ? (bytes[header + 1] + 2) << 2 : (bytes[header + 1] + 1) << 3;
     if (at > end) return -1;
@@ -187,27 +188,42 @@ function isIcmpQueryOrAnswer(type: number, isIpv6: boolean): boolean {
   return type === 0 || type === 8 || (type >= 13 && type <= 18);
 }
 
-/** Whether a packet's transport checksum is right, or need not be: it is still to be computed, or somebody has checked it. */
-function isChecksumGood(packet: Packet, headers: HeaderOffsets): boolean {
-  if (packet.checksum !== Checksum.UNKNOWN) return true;
+/**
+ * Whether a packet's transport checksum is right, or need not be: it is still to be computed, or somebody has checked it. One that was summed and is right is noted as
+ * {@link Checksum.VALID}, so that nobody sums it again, in another zone for example.
+ */
+function isChecksumGood(packet: Packet, headers: HeaderOffsets, protocol: number): boolean {
+  if (packet.checksum !== Checksum.UNKNOWN || !isSummed(packet, headers, protocol)) return true;
+  if (!isSumRight(packet, headers, protocol)) return false;
+  packet.checksum = Checksum.VALID;
+  return true;
+}
+
+/** Whether there is a checksum that can be summed. */
+function isSummed(packet: Packet, headers: HeaderOffsets, protocol: number): boolean {
+  const isIpv6 = headers.ipVersion === 6;
+  if (protocol === IpProtocol.SCTP || (protocol === IpProtocol.ICMPV4 && !isIpv6)) return true;
+  const isUdp = protocol === IpProtocol.UDP;
+  if (!isUdp && protocol !== IpProtocol.TCP && !(isIpv6 && protocol === IpProtocol.ICMPV6)) return false;
+  // Over IPv6 there is always one (RFC 8200, section 8.1); zero there is what tunnels send, and Linux lets it pass.
+  if (isUdp && half(packet.bytes, packet.offset + headers.l4Offset + 6) === 0) return false;
+  // Under a routing header the sum runs over the last destination, which is not at hand.
+  return !isIpv6 || headers.routingOffset === -1;
+}
+
+function isSumRight(packet: Packet, headers: HeaderOffsets, protocol: number): boolean {
   const { bytes, offset } = packet;
   const l4 = offset + headers.l4Offset;
   const length = headers.l3End - headers.l4Offset;
   const isIpv6 = headers.ipVersion === 6;
-  const protocol = headers.ipProtocol;
   if (protocol === IpProtocol.SCTP) {
     const field = (bytes[l4 + 8] | (bytes[l4 + 9] << 8) | (bytes[l4 + 10] << 16) | (bytes[l4 + 11] << 24)) >>> 0;
     return field === sctpChecksum(bytes, l4, length);
   }
   if (protocol === IpProtocol.ICMPV4 && !isIpv6) return internetChecksum(bytes, l4, length) === 0;
   const isUdp = protocol === IpProtocol.UDP;
-  if (!isUdp && protocol !== IpProtocol.TCP && !(isIpv6 && protocol === IpProtocol.ICMPV6)) return true;
-  // Over IPv6 there is always one (RFC 8200, section 8.1); zero there is what tunnels send, and Linux lets it pass.
-  if (isUdp && ((bytes[l4 + 6] << 8) | bytes[l4 + 7]) === 0) return true;
-  // Under a routing header the sum runs over the last destination, which is not at hand.
-  if (isIpv6 && headers.routingOffset !== -1) return true;
   const ip = offset + headers.l3Offset;
-  const udpLength = isUdp ? (bytes[l4 + 4] << 8) | bytes[l4 + 5] : length;
+  const udpLength = isUdp ? half(bytes, l4 + 4) : length;
   if (isSumGood(bytes, ip, isIpv6, protocol, l4, udpLength)) return true;
   // Of a datagram that is shorter than its IP packet Linux sums all of the packet, and senders do either.
   return udpLength !== length && isSumGood(bytes, ip, isIpv6, protocol, l4, length);

@@ -24,7 +24,7 @@ export function rewritePacket(packet: Packet, headers: HeaderOffsets, target: Tu
   const l3 = offset + headers.l3Offset;
   const l4 = offset + headers.l4Offset;
   const isIpv6 = headers.ipVersion === 6;
-  const protocol = headers.ipProtocol;
+  const { protocol } = target;
   const isPartial = packet.checksum === Checksum.PARTIAL && packet.checksumStart === headers.l4Offset;
   const field = checksumField(protocol, isIpv6);
   const checksumAt = field === -1 ? -1 : l4 + field;
@@ -68,8 +68,8 @@ function rewritePorts(
   setWord(bytes, l4, after);
   headers.sourcePort = after >>> 16;
   headers.destinationPort = after & 0xffff;
-  const protocol = headers.ipProtocol;
   if (!isPartial) {
+    const { protocol } = target;
     if (protocol === IpProtocol.SCTP) writeSctpChecksum(bytes, l4, headers.l3End - headers.l4Offset);
     else wordChanged(bytes, checksumAt, protocol, before, after);
   }

@@ -3,7 +3,7 @@
  * read them too. The defaults are Linux's.
  */
 import { IpProtocol } from '../net/index.ts';
-import { ControlWord, POLICIES, POLICY_NAME, POLICY_WORDS } from './layout.ts';
+import { ControlWord, POLICIES, POLICY_NAME, POLICY_NAME_BYTES, POLICY_WORDS } from './layout.ts';
 
 /** Places of time-outs in a policy's row, in milliseconds each; a record names one of them. */
 export const TimeOut = {
@@ -27,9 +27,10 @@ const TIMEOUTS = 32;
 const SCOPE = TIMEOUTS - 1;
 /** Longer than this, 11 days, no connection lasts without packets: differences of 32-bit clocks have to have a sign. */
 export const LONGEST_MS = 1_000_000_000;
-const NAME_BYTES = 32;
+/** Room for a name, which ends with a zero or fills it. */
+const NAME_WORDS = POLICY_WORDS - POLICY_NAME;
 
-/** What is set by name: the name that Linux's tools use, its place, and the default in milliseconds. */
+/** What is set by name: the name that Linux's tools use, its place, and the default in milliseconds. They stand in the order in which netlink numbers them, from 1. */
 const SETTINGS = {
   tcp: {
     syn_sent: [1, 120_000],
@@ -60,6 +61,14 @@ const SETTINGS = {
     heartbeat_sent: [27, 30_000],
   },
 } as const satisfies Record<string, Record<string, readonly [number, number]>>;
+
+/** Protocols with time-outs of their own; generic is for all others. */
+export type TimedProtocol = keyof typeof SETTINGS;
+
+/** The names of a protocol's time-outs, in the order of their numbers in netlink. */
+export function timeOutNames(protocol: TimedProtocol): readonly string[] {
+  return Object.keys(SETTINGS[protocol]);
+}
 
 type TimeOutTable = Readonly<Record<string, Readonly<Record<string, readonly [number, number]>>>>;
 
@@ -156,15 +165,17 @@ export class TimeOutPolicies {
 
   /**
    * Define a policy, or change one. What it does not name is as in the defaults of now; what is longer than {@link LONGEST_MS} is cut to it.
-   * @param name 1 to 32 bytes
+   * @param name 1 to {@link POLICY_NAME_BYTES} bytes
    * @param scope what it is for, as {@link scopeOf} tells it again: any number from 0 to {@link LONGEST_MS}
    * @returns its number
    * @throws RangeError for names and values that there are not, or when there are too many policies
    */
   define(name: string, values: TimeOutValues, scope = 0): number {
     const bytes = new TextEncoder().encode(name);
-    if (bytes.length === 0 || bytes.length > NAME_BYTES || bytes.includes(0)) {
-      throw new RangeError(`the name of a time-out policy has 1 to ${NAME_BYTES} bytes, none of them 0: "${name}"`);
+    if (bytes.length === 0 || bytes.length > POLICY_NAME_BYTES || bytes.includes(0)) {
+      throw new RangeError(
+        `the name of a time-out policy has 1 to ${POLICY_NAME_BYTES} bytes, none of them 0: "${name}"`,
+      );
     }
     check(values);
     let policy = this.#numbers.get(name);
@@ -177,7 +188,7 @@ export class TimeOutPolicies {
     this.#control[at + SCOPE] = scope;
     this.#write(policy, values);
     if (!this.#numbers.has(name)) {
-      const words = new Int32Array(NAME_BYTES / 4);
+      const words = new Int32Array(NAME_WORDS);
       new Uint8Array(words.buffer).set(bytes);
       this.#control.set(words, at + POLICY_NAME);
       this.#numbers.set(name, policy);
@@ -224,9 +235,9 @@ export class TimeOutPolicies {
   #readName(policy: number): string {
     const at = this.#at(policy) + POLICY_NAME;
     if (this.#control[at] === 0 || this.#control[at] === REMOVED) return '';
-    const bytes = new Uint8Array(this.#control.slice(at, at + NAME_BYTES / 4).buffer);
+    const bytes = new Uint8Array(this.#control.slice(at, at + NAME_WORDS).buffer);
     const end = bytes.indexOf(0);
-    return new TextDecoder().decode(bytes.subarray(0, end === -1 ? NAME_BYTES : end));
+    return new TextDecoder().decode(bytes.subarray(0, end === -1 ? bytes.length : end));
   }
 
   #write(policy: number, values: TimeOutValues): void {

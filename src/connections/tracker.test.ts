@@ -1,15 +1,16 @@
 /** The tracker: protocols without states, errors, zones, marks, limits, events, and garbage. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { finishSum, pseudoHeaderSum4, pseudoHeaderSum6, type SctpChunk, sumBytes } from '../net/index.ts';
+import { Checksum, finishSum, pseudoHeaderSum4, pseudoHeaderSum6, type SctpChunk, sumBytes } from '../net/index.ts';
 import { fuzzRounds, mutate, randomNumbers } from '../net/wire/testing.ts';
 import { ConnectionAction, Tracked } from './action.ts';
 import { describeConnection } from './describe.ts';
 import { ConnectionEvent, type EventBatch } from './events.ts';
 import { POLICIES, plainMemory, RECORD_WORDS, RecordWord } from './layout.ts';
+import { Untracked } from './packet-tuple.ts';
 import { SCTP_STATE_NAMES } from './sctp.ts';
 import { ConnectionTable, Removal } from './table.ts';
-import { echo, end, generic, sctp, tcp, udp, unreachable } from './testing/frames.ts';
+import { authenticated, echo, end, generic, sctp, tcp, udp, unreachable } from './testing/frames.ts';
 import { Lab, packetOf } from './testing/lab.ts';
 import { Tracker } from './tracker.ts';
 
@@ -35,6 +36,48 @@ test.each(ENDS)(
     expect(lab.send(udp(a, b)).state).toBe('est|trk');
     expect([lab.leftSeconds(record), lab.isAssured(record)]).toEqual([120, true]);
     expect(lab.drain()).toEqual({ size: 0, zones: 0, ports: 0, index: 0 });
+  },
+);
+
+test('over IPv4 what comes behind an authentication header is a connection without ports, with its errors and translation', () => {
+  const lab = new Lab();
+  const [[a, b]] = ENDS;
+  const frame = authenticated(tcp(a, b, 'S'), a.address, b.address);
+  const nat = { source: { addresses: ['198.51.100.1', '198.51.100.1'] as const } };
+  const out = lab.send(frame, { commit: true, nat });
+  expect([out.state, describeConnection(lab.table, 1).protocol]).toEqual(['new|trk|snat', 51]);
+  // What it vouches for stays as it is, ports and checksum included.
+  expect(out.frame.slice(34)).toEqual(frame.slice(34));
+  const back = authenticated(tcp(b, a, '.'), b.address, '198.51.100.1');
+  expect(lab.send(back, { nat: {} }).state).toBe('est|rpl|trk|dnat');
+  expect(lab.send(unreachable('192.0.2.1', '198.51.100.1', out.frame), { nat: {} }).state).toBe('rel|rpl|trk|dnat');
+  // A port is nothing to it.
+  expect(lab.send(authenticated(tcp(end(a.address, 9), b, 'S'), a.address, b.address)).state).toBe('est|trk');
+});
+
+test.each(ENDS)(
+  'a checksum of $address is summed once, whatever the number of zones, and a wrong one in each',
+  (a, b) => {
+    for (const frame of [tcp(a, b, 'S'), udp(a, b), echo(a, b), sctp(a, b, 0, [])]) {
+      const lab = new Lab();
+      const packet = packetOf(frame);
+      lab.sendPacket(packet, { zone: 1 });
+      expect(packet.checksum).toBe(Checksum.VALID);
+      // Nobody looks at it any more.
+      packet.bytes[packet.offset + packet.length - 1] ^= 1;
+      expect(lab.sendPacket(packet, { zone: 2 }).tracked.reason).toBe(Untracked.NOTHING);
+      packet.checksum = Checksum.UNKNOWN;
+      for (const zone of [1, 2]) expect(lab.sendPacket(packet, { zone }).tracked.reason).toBe(Untracked.CHECKSUM);
+    }
+    // Where there is none to sum, nobody has checked anything.
+    const without = packetOf(udp(a, b));
+    without.bytes.fill(
+      0,
+      without.offset + (a.address.includes(':') ? 60 : 40),
+      without.offset + (a.address.includes(':') ? 62 : 42),
+    );
+    new Lab().sendPacket(without, {});
+    expect(without.checksum).toBe(Checksum.UNKNOWN);
   },
 );
 
@@ -303,8 +346,8 @@ test('a policy sets how long the connections of an action last; those that have 
 
 test('policies that cannot be are refused in words', () => {
   const { timeOuts } = new Lab().table;
-  expect(() => timeOuts.define('', {})).toThrow(/1 to 32 bytes/);
-  expect(() => timeOuts.define('x'.repeat(33), {})).toThrow(/1 to 32 bytes/);
+  expect(() => timeOuts.define('', {})).toThrow(/1 to 31 bytes/);
+  expect(() => timeOuts.define('x'.repeat(32), {})).toThrow(/1 to 31 bytes/);
   expect(() => timeOuts.define('x', { tcp: { sleeping: 1 } })).toThrow(/no time-out tcp.sleeping/);
   expect(() => timeOuts.define('x', { constructor: { name: 1 } })).toThrow(/no time-out constructor.name/);
   expect(() => timeOuts.define('x', { tcp: { close: -1 } })).toThrow(/whole number of milliseconds/);

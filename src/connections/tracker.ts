@@ -3,8 +3,9 @@
  * nf_conntrack and openvswitch.ko. Nothing is allocated for a packet.
  */
 import { type HeaderOffsets, IpProtocol, type Packet } from '../net/index.ts';
-import { type ConnectionAction, ConnectionState, Refusal, type Tracked } from './action.ts';
+import { type ConnectionAction, ConnectionState, REFUSAL_NAMES, Refusal, type Tracked } from './action.ts';
 import { Admission } from './admission.ts';
+import { word } from './bytes.ts';
 import { ConnectionEvent, EventQueue } from './events.ts';
 import { Direction, RECORD_WORDS, RecordWord, Settings, STATE_MASK, Status, tupleWord } from './layout.ts';
 import { ZoneLimits } from './limits.ts';
@@ -34,9 +35,11 @@ export interface TrackerSettings extends Partial<TcpSettings> {
 /** What a tracker has refused and found invalid. */
 export class TrackerCounters {
   /** Packets, by {@link Refusal}. */
-  readonly refused = [0, 0, 0, 0, 0, 0];
+  readonly refused = REFUSAL_NAMES.map(() => 0);
   invalid = 0;
 }
+
+const ICMPV4_REDIRECT = 5;
 
 export class Tracker {
   readonly table: ConnectionTable;
@@ -176,7 +179,7 @@ export class Tracker {
     const { records, timeOuts } = this.table;
     const at = this.table.at(record);
     const { bytes, offset } = packet;
-    const protocol = headers.ipProtocol;
+    const { protocol } = this.#tuple;
     if (protocol === IpProtocol.TCP) {
       if (!isFirst) this.#readSegment(packet, headers);
       const isShifted = (records[at + RecordWord.STATUS] & Status.SEQUENCE_ADJUSTED) !== 0;
@@ -330,6 +333,8 @@ export class Tracker {
       translated;
     const status = records[at + RecordWord.STATUS];
     if (action.nat !== null && translated === 0 && (status & (Status.SOURCE_NAT | Status.DESTINATION_NAT)) !== 0) {
+      // Who followed it would speak around the translation.
+      if (isRedirect(headers)) return this.#refuse(Refusal.REDIRECT);
       this.#aim(at, direction);
       const bits = natBits(status, direction);
       // A router that sent it gets the address that the other side knows, as Linux has it.
@@ -380,7 +385,7 @@ export class Tracker {
     records.set(tracked.label, at + RecordWord.LABEL);
     this.#mark(action, at);
     this.#attach(at, action);
-    if (headers.ipProtocol === IpProtocol.TCP) beginTcp(records, at, this.#segment);
+    if (tuple.protocol === IpProtocol.TCP) beginTcp(records, at, this.#segment);
     this.#advance(packet, headers, record, Direction.ORIGINAL, now, true);
     // It may be the expecting connection that went to make room.
     const isExpected = expectation !== null && table.isLive(expectation.parent);
@@ -428,13 +433,12 @@ export class Tracker {
 
   #mayBegin(packet: Packet, headers: HeaderOffsets, now: number): boolean {
     const tuple = this.#tuple;
-    const isIpv6 = headers.ipVersion === 6;
-    const { ipProtocol, icmpType } = headers;
-    if (ipProtocol === IpProtocol.TCP) {
+    const { protocol, isIpv6 } = tuple;
+    if (protocol === IpProtocol.TCP) {
       this.#readSegment(packet, headers);
       return maybeBeginsTcp(this.#segment, this.#tcp);
     }
-    if (ipProtocol === IpProtocol.SCTP) {
+    if (protocol === IpProtocol.SCTP) {
       const trial = this.#trial;
       trial.fill(0);
       const { offset } = packet;
@@ -442,7 +446,7 @@ export class Tracker {
       const outcome = advanceSctp(trial, 0, 0, packet.bytes, offset + l4Offset, offset + l3End, now);
       return outcome === Outcome.ACCEPTED;
     }
-    return !isIcmp(tuple.protocol, isIpv6) || isIcmpQuery(icmpType, isIpv6);
+    return !isIcmp(protocol, isIpv6) || isIcmpQuery(headers.icmpType, isIpv6);
   }
 
   /** Fill in the target: the tuple by which packets of the new connection come back. @returns one of {@link Refusal} */
@@ -513,6 +517,11 @@ function changedEnds(before: Tuple, after: Tuple): number {
   return (source !== 0 ? Status.SOURCE_NAT : 0) | (destination !== 0 ? Status.DESTINATION_NAT : 0);
 }
 
+/** Over IPv6 a redirect is neighbour discovery, and no error. */
+function isRedirect({ ipVersion, icmpType }: HeaderOffsets): boolean {
+  return ipVersion === 4 && icmpType === ICMPV4_REDIRECT;
+}
+
 /** Whether a packet's destination address is the one whose words stand there. */
 function isAddressedTo(packet: Packet, headers: HeaderOffsets, words: Int32Array, at: number): boolean {
   const isIpv6 = headers.ipVersion === 6;
@@ -520,8 +529,7 @@ function isAddressedTo(packet: Packet, headers: HeaderOffsets, words: Int32Array
   const { bytes } = packet;
   for (let i = 0; i < (isIpv6 ? 4 : 1); i += 1) {
     const byte = l3 + (isIpv6 ? 24 : 16) + i * 4;
-    const word = (bytes[byte] << 24) | (bytes[byte + 1] << 16) | (bytes[byte + 2] << 8) | bytes[byte + 3];
-    if (word !== words[at + i]) return false;
+    if (word(bytes, byte) !== words[at + i]) return false;
   }
   return true;
 }

@@ -1,6 +1,6 @@
 /** Decisions that go by connections: what is looked at of a packet whose connection is known, and what is decided about one whose is not. */
 import { expect, test } from 'vitest';
-import { CtState, formatActions, Word } from '../flow/index.ts';
+import { ConnectionState, formatActions, Word } from '../flow/index.ts';
 import { arp, ethernet, ipv4, tcp } from '../flow/testing/frames.ts';
 import { toPortId } from '../net/index.ts';
 import { keyOf } from '../offload/testing/packets.ts';
@@ -13,9 +13,9 @@ import type { DecisionRecord } from './record.ts';
 import { ObservedPorts } from './state/ports.ts';
 
 const FRAME = ethernet(0x0800, ipv4(6, tcp()));
-const ESTABLISHED = CtState.TRACKED | CtState.ESTABLISHED;
+const ESTABLISHED = ConnectionState.TRACKED | ConnectionState.ESTABLISHED;
 
-/** @param state bits of CtState; 0 for a packet that was not tracked */
+/** @param state bits of ConnectionState; 0 for a packet that was not tracked */
 function decide(
   ask: (packet: PacketView, decision: Decision) => void,
   { frame = FRAME, state = 0, tracks = false },
@@ -36,13 +36,13 @@ function decide(
 
 test.each([
   [0, null],
-  [CtState.TRACKED, null],
-  [CtState.TRACKED | CtState.NEW, 'new'],
-  [ESTABLISHED | CtState.REPLY, 'established'],
-  [ESTABLISHED | CtState.RELATED, 'established'],
-  [CtState.TRACKED | CtState.NEW | CtState.RELATED, 'related'],
-  [CtState.TRACKED | CtState.RELATED | CtState.REPLY, 'related'],
-  [CtState.TRACKED | CtState.INVALID, 'invalid'],
+  [ConnectionState.TRACKED, null],
+  [ConnectionState.TRACKED | ConnectionState.NEW, 'new'],
+  [ESTABLISHED | ConnectionState.REPLY, 'established'],
+  [ESTABLISHED | ConnectionState.RELATED, 'established'],
+  [ConnectionState.TRACKED | ConnectionState.NEW | ConnectionState.RELATED, 'related'],
+  [ConnectionState.TRACKED | ConnectionState.RELATED | ConnectionState.REPLY, 'related'],
+  [ConnectionState.TRACKED | ConnectionState.INVALID, 'invalid'],
 ])('a packet with the bits %s is %s', (bits, name) => {
   expect(connectionStateOf(connectionWord(bits))).toBe(name);
 });

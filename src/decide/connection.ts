@@ -2,7 +2,7 @@
  * What deciders see of a packet's connection. Tracking fills in the connection word of its key (flow/'s Word.CT); the names of states are those of nftables.
  * Neighbours: packet-view.ts reads it; whoever owns packets has them tracked, in a zone of the switch's own.
  */
-import { CtState, Word } from '../flow/index.ts';
+import { ConnectionState, Word } from '../flow/index.ts';
 import type { PacketState } from './packet-state.ts';
 
 /** What a packet can be to its connection. */
@@ -21,11 +21,16 @@ export const TRACKED_RECIRCULATION = 1;
 
 /** The connection word's bits that tell the state, and the one that says that it was tracked. */
 const STATE_BITS =
-  (CtState.NEW | CtState.ESTABLISHED | CtState.RELATED | CtState.INVALID | CtState.TRACKED) * 0x100_0000;
-const TRACKED_BIT = CtState.TRACKED * 0x100_0000;
-const REPLY_BIT = CtState.REPLY * 0x100_0000;
+  (ConnectionState.NEW |
+    ConnectionState.ESTABLISHED |
+    ConnectionState.RELATED |
+    ConnectionState.INVALID |
+    ConnectionState.TRACKED) *
+  0x100_0000;
+const TRACKED_BIT = ConnectionState.TRACKED * 0x100_0000;
+const REPLY_BIT = ConnectionState.REPLY * 0x100_0000;
 
-/** The connection word of a key for a packet that was tracked in the switch's zone. @param state bits of CtState */
+/** The connection word of a key for a packet that was tracked in the switch's zone. @param state bits of ConnectionState */
 export function connectionWord(state: number): number {
   return ((state << 24) | SWITCH_ZONE) >>> 0;
 }
@@ -33,12 +38,12 @@ export function connectionWord(state: number): number {
 /** The state that a connection word tells; null for one that was not tracked, and for what belongs to no connection. */
 export function connectionStateOf(word: number): ConnectionStateName | null {
   const state = word >>> 24;
-  if ((state & CtState.TRACKED) === 0) return null;
-  if ((state & CtState.INVALID) !== 0) return 'invalid';
+  if ((state & ConnectionState.TRACKED) === 0) return null;
+  if ((state & ConnectionState.INVALID) !== 0) return 'invalid';
   // Of a connection that another has announced only the beginning is related.
-  if ((state & CtState.ESTABLISHED) !== 0) return 'established';
-  if ((state & CtState.RELATED) !== 0) return 'related';
-  return (state & CtState.NEW) !== 0 ? 'new' : null;
+  if ((state & ConnectionState.ESTABLISHED) !== 0) return 'established';
+  if ((state & ConnectionState.RELATED) !== 0) return 'related';
+  return (state & ConnectionState.NEW) !== 0 ? 'new' : null;
 }
 
 /** The connection of a packet that is decided about. */

@@ -1,4 +1,6 @@
 /** flow/: flow keys and masks, the megaflow table, action lists and the engine that runs them. The only door of this room. */
+/** Bits of ct_state in a key's {@link Word.CT}. */
+export { ConnectionState } from '../connections/index.ts';
 export { ActionBuilder } from './actions/builder.ts';
 export { Ct, CtFlag, type CtOptions, NatFlag } from './actions/ct/words.ts';
 export type { ActionDescription, ListBounds } from './actions/description.ts';
@@ -53,7 +55,6 @@ export {
 } from './key/fields.ts';
 export { FlowKey, inPortOf } from './key/key.ts';
 export {
-  CtState,
   ExtensionHeader,
   FlowEtherType,
   isMpls,

@@ -107,6 +107,22 @@ export function unreachable(from: string, to: string, about: Uint8Array, quotedB
   return composeFrame([...layers, isIpv6 ? header(Icmpv6, record) : header(Icmpv4, { ...record, mtu: 0 })], quote);
 }
 
+/** A redirect of IPv4 about a frame, to another gateway. */
+export function redirect(from: string, to: string, gateway: string, about: Uint8Array): Uint8Array {
+  const record = { kind: 'redirect', code: 1, gateway } as const;
+  return composeFrame([...under(from, to, IpProtocol.ICMPV4), header(Icmpv4, record)], about.slice(14));
+}
+
+/** The TCP segment or datagram of a frame of IPv4 behind an authentication header. */
+export function authenticated(frame: Uint8Array, from: string, to: string): Uint8Array {
+  const ah = new Uint8Array(24 + frame.length - 34);
+  ah[0] = frame[23];
+  // Its length is in words of four bytes, less two.
+  ah[1] = 4;
+  ah.set(frame.subarray(34), 24);
+  return composeFrame(under(from, to, IpProtocol.AUTHENTICATION), ah);
+}
+
 export function sctp(from: End, to: End, verificationTag: number, chunks: SctpChunk[]): Uint8Array {
   const record = { sourcePort: from.port, destinationPort: to.port, verificationTag, chunks };
   return composeFrame([...under(from.address, to.address, IpProtocol.SCTP), header(Sctp, record)]);

@@ -98,6 +98,8 @@ export const Drop = {
   TUNNEL_BAD_SOURCE: 49,
   /** A segment of STT that contradicts others. */
   TUNNEL_BAD_SEGMENT: 50,
+  /** An ICMP redirect about a translated connection: who followed it would speak around the translation. */
+  CONNECTION_REDIRECT: 51,
 } as const;
 
 /** Times that one packet may pass the table again. ovs-vswitchd's own translation ends after 64 resubmissions. */

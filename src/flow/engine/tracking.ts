@@ -14,7 +14,7 @@ import {
 } from '../../connections/index.ts';
 import { EtherType, Fragment, HeaderOffsets, IpProtocol } from '../../net/index.ts';
 import { CtRequests } from '../actions/ct/requests.ts';
-import { CtState, Word } from '../key/layout.ts';
+import { Word } from '../key/layout.ts';
 import { Drop } from './drops.ts';
 import type { ActionEngine } from './engine.ts';
 
@@ -24,6 +24,7 @@ const DROPS: Readonly<Record<number, number>> = {
   [Refusal.NAT_EXHAUSTED]: Drop.CONNECTION_NAT_EXHAUSTED,
   [Refusal.CLASH]: Drop.CONNECTION_CLASH,
   [Refusal.HELPER_ROOM]: Drop.CONNECTION_HELPER_ROOM,
+  [Refusal.REDIRECT]: Drop.CONNECTION_REDIRECT,
 };
 
 const FRAGMENT_DROPS: Readonly<Record<number, number>> = {
@@ -64,7 +65,7 @@ export class PacketTracking {
     // Headers are read from frames. Of a packet without an Ethernet header no connection is known.
     if (key.l3Type !== 0) {
       this.#forget(engine);
-      key.words[Word.CT] = ((CtState.TRACKED | CtState.INVALID) << 24) | action.zone;
+      key.words[Word.CT] = ((ConnectionState.TRACKED | ConnectionState.INVALID) << 24) | action.zone;
       return true;
     }
     headers.parse(engine.packet);

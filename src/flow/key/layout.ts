@@ -118,18 +118,6 @@ export const Sound = {
   TRANSPORT: 0x200,
 } as const;
 
-/** Bits of ct_state (linux/openvswitch.h, OVS_CS_F_*). */
-export const CtState = {
-  NEW: 0x01,
-  ESTABLISHED: 0x02,
-  RELATED: 0x04,
-  REPLY: 0x08,
-  INVALID: 0x10,
-  TRACKED: 0x20,
-  SOURCE_NAT: 0x40,
-  DESTINATION_NAT: 0x80,
-} as const;
-
 /** Bits of the tunnel flags, Open vSwitch's FLOW_TNL_F_*. */
 export const TunnelFlag = {
   DONT_FRAGMENT: 1,

@@ -56,7 +56,8 @@ export function compileCt(list: ListCompiler, words: Int32Array, at: number): bo
   const flags = words[at + Ct.FLAGS];
   const has = (flag: number) => (flags & flag) !== 0;
   // The engine gives connections a helper, those that are established too, and reads all packets of connections that have one.
-  if (has(CtFlag.COMMIT | CtFlag.FORCE) && words[at + Ct.NAME_BYTES] >>> 16 !== 0) return list.refuse('ct with a helper');
+  if (has(CtFlag.COMMIT | CtFlag.FORCE) && words[at + Ct.NAME_BYTES] >>> 16 !== 0)
+    return list.refuse('ct with a helper');
   const isTranslated = piece.steps.some(({ kind }) => kind === 'translate');
   let request: number = TrackRequest.LIBERAL;
   if (has(CtFlag.NAT)) request |= TrackRequest.TRANSLATES;

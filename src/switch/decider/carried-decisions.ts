@@ -6,7 +6,7 @@
  */
 import { DecisionError, type PlacedDecider, portNumber, TRACKED_RECIRCULATION } from '../../decide/index.ts';
 import {
-  CtState,
+  ConnectionState,
   Extraction,
   extract,
   FlowKey,
@@ -168,7 +168,7 @@ export class CarriedDecisions implements ForwardedPackets {
   #sawTracked(packet: Packet): void {
     const { words } = this.#key;
     const connection = this.#options.handle.shortcuts.connectionOf(packet);
-    if (((connection >>> 24) & CtState.ESTABLISHED) === 0) return;
+    if (((connection >>> 24) & ConnectionState.ESTABLISHED) === 0) return;
     words[Word.CT] = connection;
     words[Word.RECIRC_ID] = TRACKED_RECIRCULATION;
     if (this.decided.flows.table.match(words) === -1) this.decide(words, null);

@@ -1,5 +1,5 @@
 /** CT and CT_CLEAR: a connection is tracked, and what is known of it comes into the key, or is forgotten. */
-import { helperNamed } from '../../../connections/index.ts';
+import { helperNamed, POLICY_NAME_BYTES } from '../../../connections/index.ts';
 import { EtherType } from '../../../net/index.ts';
 import { Drop } from '../../engine/drops.ts';
 import { Word } from '../../key/layout.ts';
@@ -10,9 +10,8 @@ import { ctNetlink } from './netlink.ts';
 import { formatCt, parseCt } from './text.ts';
 import { CT_FIELDS, Ct, CtFlag, NatFlag, namesOf } from './words.ts';
 
-/** Longest names of a helper and a timeout policy, their closing zero not counted (linux/netfilter). */
+/** Longest name of a helper, its closing zero not counted (linux/netfilter). */
 const HELPER_MAXIMUM_BYTES = 15;
-const TIMEOUT_MAXIMUM_BYTES = 31;
 
 export const ct: ActionDescription<typeof Action.CT> = {
   type: Action.CT,
@@ -56,9 +55,10 @@ function namesFlaw(words: Int32Array, at: number, protocol: number): string | nu
   const helperBytes = words[at + Ct.NAME_BYTES] >>> 16;
   const timeoutBytes = words[at + Ct.NAME_BYTES] & 0xffff;
   if (helperBytes > HELPER_MAXIMUM_BYTES) return `a helper's name of ${helperBytes} bytes is too long`;
-  if (timeoutBytes > TIMEOUT_MAXIMUM_BYTES) return `a timeout policy's name of ${timeoutBytes} bytes is too long`;
+  if (timeoutBytes > POLICY_NAME_BYTES) return `a timeout policy's name of ${timeoutBytes} bytes is too long`;
   const { helper } = namesOf(words, at);
-  if (helper !== '' && helperNamed(helper)?.protocol !== protocol) return `there is no helper ${helper} for this protocol`;
+  if (helper !== '' && helperNamed(helper)?.protocol !== protocol)
+    return `there is no helper ${helper} for this protocol`;
   return null;
 }
 

@@ -3,6 +3,7 @@ import {
   type ConnectionTable,
   Direction,
   helperName,
+  OptionShift,
   RecordWord,
   STATE_MASK,
   Status,
@@ -93,11 +94,11 @@ function writeProtocol(writer: MessageWriter, records: Int32Array, at: number, p
     const options = records[at + TcpWord.OPTIONS];
     writer.u8(CtaTcp.STATE, state);
     writer.u8(CtaTcp.SCALE_ORIGINAL, options & 0xf);
-    writer.u8(CtaTcp.SCALE_REPLY, (options >>> 4) & 0xf);
+    writer.u8(CtaTcp.SCALE_REPLY, (options >>> OptionShift.SCALE_BITS) & 0xf);
     // Flags and a mask, which only requests use.
-    tcpFlags[0] = options >>> 8;
+    tcpFlags[0] = options >>> OptionShift.FLAGS;
     writer.bytes(CtaTcp.FLAGS_ORIGINAL, tcpFlags);
-    tcpFlags[0] = options >>> 16;
+    tcpFlags[0] = options >>> (OptionShift.FLAGS + OptionShift.FLAGS_BITS);
     writer.bytes(CtaTcp.FLAGS_REPLY, tcpFlags);
     writer.endNested(nest);
   } else {

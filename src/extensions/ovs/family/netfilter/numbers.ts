@@ -98,5 +98,3 @@ export const CtaGlobal = { ENTRIES: 1, MAXIMUM: 2 } as const;
 /** CTA_TIMEOUT_*. */
 export const CtaTimeOut = { NAME: 1, FAMILY: 2, PROTOCOL: 3, DATA: 4, USE: 5 } as const;
 export const CTA_TIME_OUT_MAXIMUM = 5;
-/** Longest name of a time-out policy, without the 0 behind it (CTNL_TIMEOUT_NAME_MAX). */
-export const TIME_OUT_NAME_BYTES = 31;

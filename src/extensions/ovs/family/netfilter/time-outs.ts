@@ -1,5 +1,11 @@
 /** The subsystem of time-out policies, as nfnetlink_cttimeout has it: each policy is for one protocol, and has a name by which ct actions mean it. */
-import type { Connections, TimeOutPolicies } from '../../../../connections/index.ts';
+import {
+  type Connections,
+  POLICY_NAME_BYTES,
+  type TimedProtocol,
+  type TimeOutPolicies,
+  timeOutNames,
+} from '../../../../connections/index.ts';
 import { IpProtocol } from '../../../../net/index.ts';
 import { type MessageWriter, NlmFlag } from '../../../../netlink/index.ts';
 import { type Attributes, be16At, be32At } from '../../attributes.ts';
@@ -7,12 +13,12 @@ import { Step } from '../../device/dump.ts';
 import { Errno, OvsError } from '../../errors.ts';
 import { trackerOf } from '../known-connections.ts';
 import { beginNetfilter, type NetfilterRequest } from './message.ts';
-import { CtaTimeOut, Subsystem, TIME_OUT_NAME_BYTES, TimeOutCommand } from './numbers.ts';
+import { CtaTimeOut, Subsystem, TimeOutCommand } from './numbers.ts';
 import { type Policy, readNest, U8, U16, U32 } from './policy.ts';
 
 /** cttimeout_nla_policy. */
 export const TIME_OUT_POLICY: Policy = {
-  [CtaTimeOut.NAME]: { nameBytes: TIME_OUT_NAME_BYTES },
+  [CtaTimeOut.NAME]: { nameBytes: POLICY_NAME_BYTES },
   [CtaTimeOut.FAMILY]: U16,
   [CtaTimeOut.PROTOCOL]: U8,
   [CtaTimeOut.DATA]: 'nest',
@@ -23,52 +29,21 @@ const GENERIC = 255;
 
 /** The time-outs of a protocol: its name in connections/, and of each attribute from 1 on the state whose time-out it is. */
 interface Timed {
-  readonly name: string;
+  readonly name: TimedProtocol;
   readonly states: readonly string[];
 }
 
-const TIMED = new Map<number, Timed>([
-  [
-    IpProtocol.TCP,
-    {
-      name: 'tcp',
-      states: [
-        'syn_sent',
-        'syn_recv',
-        'established',
-        'fin_wait',
-        'close_wait',
-        'last_ack',
-        'time_wait',
-        'close',
-        'syn_sent2',
-        'retransmission',
-        'unacknowledged',
-      ],
-    },
-  ],
-  [IpProtocol.UDP, { name: 'udp', states: ['unreplied', 'replied'] }],
-  [IpProtocol.ICMPV4, { name: 'icmp', states: ['timeout'] }],
-  [IpProtocol.ICMPV6, { name: 'icmpv6', states: ['timeout'] }],
-  [IpProtocol.GRE, { name: 'gre', states: ['unreplied', 'replied'] }],
-  [
-    IpProtocol.SCTP,
-    {
-      name: 'sctp',
-      states: [
-        'closed',
-        'cookie_wait',
-        'cookie_echoed',
-        'established',
-        'shutdown_sent',
-        'shutdown_recd',
-        'shutdown_ack_sent',
-        'heartbeat_sent',
-      ],
-    },
-  ],
-  [GENERIC, { name: 'generic', states: ['timeout'] }],
-]);
+const NAMES: readonly (readonly [protocol: number, name: TimedProtocol])[] = [
+  [IpProtocol.TCP, 'tcp'],
+  [IpProtocol.UDP, 'udp'],
+  [IpProtocol.ICMPV4, 'icmp'],
+  [IpProtocol.ICMPV6, 'icmpv6'],
+  [IpProtocol.GRE, 'gre'],
+  [IpProtocol.SCTP, 'sctp'],
+  [GENERIC, 'generic'],
+];
+
+const TIMED = new Map<number, Timed>(NAMES.map(([protocol, name]) => [protocol, { name, states: timeOutNames(name) }]));
 
 /** What a policy is for, in the word that connections/ keeps for it: family 16, protocol 8. */
 function scopeOf(family: number, protocol: number): number {
@@ -132,7 +107,7 @@ function valuesIn(attributes: Attributes, { name, states }: Timed): Record<strin
 
 /** @throws OvsError EINVAL */
 function nameIn(attributes: Attributes): string {
-  const name = attributes.name(CtaTimeOut.NAME, TIME_OUT_NAME_BYTES);
+  const name = attributes.name(CtaTimeOut.NAME, POLICY_NAME_BYTES);
   // What is no UTF-8 could not be told apart.
   if (name === null || name.includes('\ufffd')) throw new OvsError(Errno.EINVAL, 'no name of a policy');
   return name;
