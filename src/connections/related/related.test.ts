@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { describe as describeFrame, Tcp } from '../../net/index.ts';
-import { ConnectionAction, type ConnectionRequest, Refusal } from '../action.ts';
+import { ConnectionAction, type ConnectionRequest } from '../action.ts';
 import { describeConnection } from '../describe.ts';
 import { ControlWord } from '../layout.ts';
 import { ConnectionTable, Removal } from '../table.ts';

@@ -23,13 +23,12 @@ import {
   SegmentResult,
 } from '../../../net/index.ts';
 import {
-  bundleDatagrams,
   Decapsulator,
   Encapsulator,
   encapsulateSegments,
+  RowEncapsulator,
   SttReceiver,
   TunnelKind,
-  TunnelPath,
   TunnelPort,
   TunnelPorts,
   TunnelResult,
@@ -104,6 +103,7 @@ interface Means {
   readonly small: PacketPool;
   readonly large: PacketPool;
   readonly encapsulator: Encapsulator;
+  readonly rows: RowEncapsulator;
   readonly decapsulator: Decapsulator;
   readonly stt: SttReceiver;
   readonly unlisten: () => void;
@@ -125,7 +125,6 @@ export class Tunnels {
   #nextId = 1;
   #means: Means | null = null;
   readonly #query = new PathQuery();
-  readonly #path = new TunnelPath();
   readonly #words = new Uint32Array(TUNNEL_WORDS);
   readonly #headers = new HeaderOffsets();
   readonly #outbound: Outbound;
@@ -188,12 +187,15 @@ export class Tunnels {
       return;
     }
     const secret = new HashSecret();
+    const large = new PacketPool(LARGE);
+    const encapsulator = new Encapsulator({ secret });
     const stt = new SttReceiver({ nowMs: this.#nowMs, pool: new PacketPool(STT_BUFFERS), secret });
     this.#means = {
       tables,
       small: new PacketPool(SMALL),
-      large: new PacketPool(LARGE),
-      encapsulator: new Encapsulator({ secret }),
+      large,
+      encapsulator,
+      rows: new RowEncapsulator(encapsulator, large),
       decapsulator: new Decapsulator(this.#ports, stt),
       stt,
       unlisten: tables.addresses.listen(() => this.#addressesChanged()),
@@ -339,15 +341,11 @@ export class Tunnels {
     const means = this.#means;
     if (means === null) return Drop.TUNNEL_UNAVAILABLE;
     if (!path.hasEthernet) return Drop.TUNNEL_NO_INTERFACE;
-    const way = this.#path;
-    way.setMacAddresses(path.destinationMac, path.sourceMac);
-    way.source.set(path.source);
-    way.mtuBytes = path.mtuBytes;
     const { interfaceIndex, mtuBytes } = path;
     const outer = this.#borrowBatch();
     try {
-      const result = this.#encapsulate(means, packet, place.port, words, l3Type, outer);
-      if (result === TunnelResult.TOO_BIG) return this.#tellTooBig(means, packet, place, words, l3Type);
+      const result = this.#encapsulate(means, packet, place.port, words, l3Type, path, outer);
+      if (result === TunnelResult.TOO_BIG) return this.#tellTooBig(means, packet, place, words, l3Type, path.source);
       const drop = dropOfResult(result);
       if (drop !== 0) return drop;
       const counters = place.vport.tunnelCounters;
@@ -365,51 +363,53 @@ export class Tunnels {
   }
 
   /** Append the packet with outer headers, in pieces where it has to be cut first. The packet itself stays as it is. @returns a TunnelResult */
-  #encapsulate(means: Means, packet: Packet, port: TunnelPort, words: Uint32Array, l3Type: number, out: Batch): number {
-    const { encapsulator, small, large } = means;
-    const isSuper = packet.gsoType !== Gso.NONE && port.kind !== TunnelKind.STT && l3Type === 0;
-    if (isSuper) return this.#encapsulateSegments(means, packet, port, words, l3Type, out);
+  #encapsulate(
+    means: Means,
+    packet: Packet,
+    port: TunnelPort,
+    words: Uint32Array,
+    l3Type: number,
+    path: HostPath,
+    out: Batch,
+  ): number {
+    const { encapsulator, rows, small, large } = means;
+    if (packet.gsoType !== Gso.NONE && port.kind !== TunnelKind.STT && l3Type === 0) {
+      const result = rows.encapsulate(packet, port, words, 0, path, out);
+      if (result !== TunnelResult.SEGMENT_FIRST) return result;
+      return encapsulateSegments(encapsulator, packet, l3Type, port, words, 0, path, small, out);
+    }
     // Others may send the same bytes, with another header before them.
     const copy = copyPacket(packet, packet.length > small.maxFrameBytes ? large : small);
     if (copy === null) return TunnelResult.NO_BUFFER;
-    const result = encapsulator.encapsulate(copy, l3Type, port, words, 0, this.#path);
+    const result = encapsulator.encapsulate(copy, l3Type, port, words, 0, path);
     if (result === TunnelResult.DONE || result === TunnelResult.TO_FRAGMENT) {
       out.push(copy);
       return result;
     }
     try {
       if (result !== TunnelResult.SEGMENT_FIRST) return result;
-      return this.#encapsulateSegments(means, copy, port, words, l3Type, out);
+      return encapsulateSegments(encapsulator, copy, l3Type, port, words, 0, path, small, out);
     } finally {
       copy.release();
     }
   }
 
-  /** A super-packet's pieces go on as one packet where they can: who sends that cuts it, or hands it on whole. */
-  #encapsulateSegments(
+  /** Answer the sender inside of the tunnel, as if from the other end. @returns 0 or a reason of Drop */
+  #tellTooBig(
     means: Means,
     packet: Packet,
-    port: TunnelPort,
+    place: TunnelPlace,
     words: Uint32Array,
     l3Type: number,
-    out: Batch,
+    source: Int32Array,
   ): number {
-    const { encapsulator, small, large } = means;
-    const first = out.count;
-    const result = encapsulateSegments(encapsulator, packet, l3Type, port, words, 0, this.#path, small, out);
-    if (result === TunnelResult.DONE && port.kind !== TunnelKind.GRE) bundleDatagrams(out, first, large);
-    return result;
-  }
-
-  /** Answer the sender inside of the tunnel, as if from the other end. @returns 0 or a reason of Drop */
-  #tellTooBig(means: Means, packet: Packet, place: TunnelPlace, words: Uint32Array, l3Type: number): number {
     const answer = tooBigAnswer(packet, l3Type, means.encapsulator.innerMtuBytes, means.small);
     if (answer === null) return Drop.TUNNEL_TOO_BIG;
     const back = this.#words;
     back.set(words);
     for (let i = 0; i < 4; i += 1) {
       back[TunnelWord.SOURCE + i] = words[TunnelWord.DESTINATION + i];
-      back[TunnelWord.DESTINATION + i] = words[TunnelWord.SOURCE + i] || this.#path.source[i];
+      back[TunnelWord.DESTINATION + i] = words[TunnelWord.SOURCE + i] || source[i];
     }
     place.datapath.receiveTunnelled(answer, place.vport.number, back, l3Type);
     return Drop.TUNNEL_TOO_BIG;
