@@ -17,6 +17,7 @@ import { type End, echo, end, tcp, udp } from '../src/connections/testing/frames
 import { PutMode, parseActions, parseFlowKey } from '../src/flow/index.ts';
 import { formatIpv4, formatIpv6, IpProtocol } from '../src/net/index.ts';
 import { ConnectionMaps } from '../src/offload/testing/connection-maps.ts';
+import { DownSide } from '../src/offload/testing/down-rounds.ts';
 import { GeneratedCarrier } from '../src/offload/testing/generated-carrier.ts';
 import { RandomSource, runSeed } from '../src/offload/testing/random.ts';
 import { compareCounters, EngineSide } from '../src/offload/testing/table-rounds.ts';
@@ -139,16 +140,19 @@ class World {
   /** The one that the program reads. */
   readonly mapped: ConnectionTable;
   readonly verdicts = new Map<string, number>();
+  readonly #down: DownSide | null;
 
   readonly scenario: Scenario;
 
-  constructor(hook: 'tc' | 'xdp', scenario: Scenario) {
+  /** @param handsDown whether packets begin in the engine, which hands them down to the program */
+  constructor(hook: 'tc' | 'xdp', scenario: Scenario, handsDown = false) {
     this.scenario = scenario;
     const plain = plainMemory(CAPACITY);
     const maps = own(ConnectionMaps.create(CAPACITY));
     const [one, other] = [this.#connections(plain), this.#connections(maps.memory)];
     this.engine = new EngineSide(IFINDEXES, 1, one);
-    this.behind = new EngineSide(IFINDEXES, 1, other);
+    this.#down = handsDown ? new DownSide(IFINDEXES, 1, other) : null;
+    this.behind = this.#down ?? new EngineSide(IFINDEXES, 1, other);
     for (const { table } of [this.engine, this.behind]) {
       for (const [flow, actions] of scenario.flows) {
         const { key, mask } = parseFlowKey(flow);
@@ -156,6 +160,7 @@ class World {
       }
     }
     this.carrier = own(new GeneratedCarrier(this.behind.table, hook, this.engine.datapath.hashSecret, IFINDEXES, maps));
+    if (this.#down !== null) this.#down.carrier = this.carrier;
     this.table = one.tracker.table;
     this.mapped = other.tracker.table;
     expect(this.carrier.refusals).toEqual([]);
@@ -172,7 +177,23 @@ class World {
     return connections;
   }
 
+  /** The packet begins in the engine, and its later look-ups are the program's. */
+  #sendDown(down: DownSide, frame: Uint8Array, port: number): void {
+    this.engine.run(Array.from(frame), port);
+    const before = down.handedDown;
+    down.run(Array.from(frame), port);
+    const cameUp = down.settle();
+    const verdict = `${down.handedDown === before ? 'run' : cameUp > 0 ? 'come up' : 'sent'} from ${port}`;
+    this.verdicts.set(verdict, (this.verdicts.get(verdict) ?? 0) + 1);
+    if (down.takeDropped()) down.fate = this.engine.fate;
+    expect(down.outcome).toBe(this.engine.outcome);
+  }
+
   send(frame: Uint8Array, port: number): void {
+    if (this.#down !== null) {
+      this.#sendDown(this.#down, frame, port);
+      return;
+    }
     const run = this.carrier.run(frame, port);
     const verdict = `${run.verdict} from ${port}`;
     this.verdicts.set(verdict, (this.verdicts.get(verdict) ?? 0) + 1);
@@ -256,6 +277,25 @@ function step(world: World, random: RandomSource): void {
 }
 
 const ROUNDS = Number(process.env.MILLRACE_FUZZ ?? 2);
+
+test.each(SCENARIOS)(
+  'what the engine hands down goes on with what it was told of the connection: %s',
+  (_, scenario) => {
+    for (let round = 0; round < ROUNDS; round += 1) {
+      const seed = (runSeed() + round * 7919) % 0x7fff_ffff;
+      const world = new World('tc', scenario, true);
+      const random = new RandomSource(seed);
+      try {
+        for (let i = 0; i < 1000; i += 1) step(world, random);
+        world.settle();
+      } catch (error) {
+        throw new Error(`seed ${seed}`, { cause: error });
+      }
+      for (const port of [1, 2]) expect(world.verdicts.get(`sent from ${port}`) ?? 0).toBeGreaterThan(40);
+      for (const cleanup of cleanups.splice(0).reverse()) cleanup();
+    }
+  },
+);
 
 describe.each(['tc', 'xdp'] as const)('at %s', (hook) => {
   test.each(SCENARIOS)(

@@ -6,7 +6,7 @@
 import type { Connections } from '../connections/index.ts';
 import { type Batch, type ClonePool, type KeyPort, type Packet, type PacketPool, toKeyPort } from '../net/index.ts';
 import { Action, actionType } from './actions/encoding.ts';
-import { Drop, type DropCounters, MAXIMUM_REENTRY } from './engine/drops.ts';
+import { Drop, type DropCounters, MAXIMUM_RECIRCULATIONS, MAXIMUM_REENTRY } from './engine/drops.ts';
 import { ActionEngine, extractionDrop } from './engine/engine.ts';
 import type { FlowHooks } from './engine/hooks.ts';
 import { Extraction, extract } from './key/extract.ts';
@@ -64,6 +64,8 @@ export class Datapath {
   #active = 0;
   readonly #spare = new FlowKey();
   #slot = -1;
+  /** The flows that the packet which is through next fell to when it was looked up again, in turn. */
+  readonly #chain = new Int32Array(MAXIMUM_RECIRCULATIONS);
 
   constructor(options: DatapathOptions) {
     this.table = options.table ?? new FlowTable();
@@ -365,14 +367,45 @@ export class Datapath {
     const deferred = this.#engine.deferred;
     if (deferred.isEmpty) return;
     const key = this.#engine.borrowKey();
+    const chain = this.#chain;
+    let length = 0;
     try {
       while (!deferred.isEmpty) {
         const packet = deferred.take(key);
-        this.#process(this.table.lookup(key), packet, key, nowMs);
+        const slot = this.table.lookup(key);
+        // Of a packet with others beside it, it is not known what is to come first.
+        if (!deferred.isEmpty) length = chain.length;
+        else if (slot === -1) length = this.#tellChain(length, 0);
+        else if (length < chain.length) {
+          if (this.#handDown(slot, packet, key)) continue;
+          chain[length] = slot;
+          length += 1;
+        }
+        this.#process(slot, packet, key, nowMs);
       }
     } finally {
       this.#engine.returnKey();
     }
+    if (length < chain.length) this.#tellChain(length, length);
+  }
+
+  /** @returns whether somebody else goes on with a packet, whose reference has passed over */
+  #handDown(slot: number, packet: Packet, key: FlowKey): boolean {
+    if (this.#hooks.handDown === undefined) return false;
+    let isTaken: boolean | null = null;
+    try {
+      isTaken = this.#hooks.handDown(slot, packet, key);
+    } finally {
+      if (isTaken !== false) packet.release();
+    }
+    if (isTaken) this.#engine.sent();
+    return isTaken;
+  }
+
+  /** Tell of the flows that a packet fell to. @param lookUps from the first of them on; 0 when it found nothing in the end @returns that none is to be told of */
+  #tellChain(length: number, lookUps: number): number {
+    for (let i = 0; i < length; i += 1) this.#hooks.wentOn?.(this.#chain[i], lookUps === 0 ? 0 : lookUps - i);
+    return 0;
   }
 
   /** Always followed by {@link #leave}. @returns false when calls lie too deep inside each other */

@@ -81,6 +81,7 @@ export {
   readResumeRecord,
   resumeByteOf,
   resumeLength,
+  resumeTicket,
   writeResumeRecord,
 } from './resume/record.ts';
 export {

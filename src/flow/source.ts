@@ -3,6 +3,7 @@
  * the other: both are given the registry by what puts them together.
  */
 import type { KeyPort, Packet, PortId } from '../net/index.ts';
+import type { FlowKey } from './key/key.ts';
 import type { ResumeBytes } from './resume/record.ts';
 import type { FlowTable } from './table/table.ts';
 
@@ -69,6 +70,17 @@ export interface FlowSource {
 export interface FlowRegistration {
   /** Ports have come, gone or got other numbers. */
   portsChanged(): void;
+  /**
+   * Hand a packet over to where flows run, which goes on with the look-up that it is before, as with {@link FlowSource.resume} the other way. It counts there, what becomes of it is told by
+   * `carried`, and where nothing is found for it, it comes back by `resume`. Left out where nobody takes any.
+   * @param slot of the flow that it falls to
+   * @param packet stays the caller's
+   * @param key of the look-up
+   * @returns whether it was taken
+   */
+  handDown?(slot: number, packet: Packet, key: FlowKey): boolean;
+  /** Told of look-ups that the source did itself, so that it is known what handing down would save: as FlowHooks.wentOn. */
+  wentOn?(slot: number, lookUps: number): void;
   close(): void;
 }
 

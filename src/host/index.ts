@@ -5,6 +5,7 @@ export {
   mountBpfFileSystem,
   unmountBpfFileSystem,
 } from './bpf-file-system.ts';
+export { DownDevice } from './down-device.ts';
 export { REDIRECT_MARK } from './drop-program.ts';
 export { type Isolation, type IsolationMeans, isolate } from './isolation.ts';
 export { closeLeftTaps, findLeftTaps, isTapLeft, tapDescriptors } from './left-taps.ts';

@@ -15,6 +15,7 @@ import {
 } from '../offload/index.ts';
 import { KeeperError, type KeeperHost, type KeptPort } from './contract.ts';
 import { CaptureCopies } from './copies/copies.ts';
+import { DownPath } from './downs/down-path.ts';
 import { Takeover } from './left/takeover.ts';
 import { KeptPorts } from './ports/ports.ts';
 import { PuntPath } from './punts/punt-path.ts';
@@ -35,6 +36,7 @@ export class OffloadKeeper implements FlowRegistry, OffloadSwitch {
   #decision: OffloadDecision | null = null;
   readonly #takeover: Takeover;
   readonly #puntPath: PuntPath;
+  readonly #downPath: DownPath;
   readonly #ports: KeptPorts;
   readonly #running = new TableSet();
   readonly #tables: KeptTables;
@@ -50,10 +52,12 @@ export class OffloadKeeper implements FlowRegistry, OffloadSwitch {
     ports.onChanged = () => copies.portsChanged();
     this.#takeover = takeover;
     this.#puntPath = puntPath;
+    this.#downPath = new DownPath(host);
     this.#ports = ports;
     this.copies = copies;
     const absenceOf = (portId: PortId) => this.#absenceOf(portId);
-    this.#tables = new KeptTables(this.#running, { host, takeover, puntPath, ports, copies, absenceOf }, this);
+    const room = { host, takeover, puntPath, downPath: this.#downPath, ports, copies, absenceOf };
+    this.#tables = new KeptTables(this.#running, room, this);
     host.loop.timers.every(SYNC_MS, {
       onTimer: () => {
         this.#running.syncSoon();
@@ -244,6 +248,7 @@ export class OffloadKeeper implements FlowRegistry, OffloadSwitch {
     this.#ports.leave();
     this.#tables.settle();
     this.#tables.close();
+    this.#downPath.close();
     this.#takeover.leave();
     this.#puntPath.close(false);
   }
@@ -253,6 +258,7 @@ export class OffloadKeeper implements FlowRegistry, OffloadSwitch {
     this.copies.close();
     this.#ports.close();
     this.#tables.close();
+    this.#downPath.close();
     this.#puntPath.close(true);
     this.#takeover.remove();
   }

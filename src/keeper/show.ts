@@ -20,6 +20,8 @@ export function showTables(sources: Iterable<KeptTable>): OffloadTable[] {
       dropFlows: shown.dropFlows,
       flowsInKernel: shown.offloadedFlows,
       reasons: [...shown.reasons],
+      handedDown: offloaded.down.handedDown,
+      cameUpAgain: offloaded.down.cameUp,
       apart: Object.entries(offloaded.source.apart?.() ?? {})
         .map(([reason, packets]) => ({ reason, packets }))
         .sort((a, b) => b.packets - a.packets),

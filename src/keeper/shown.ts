@@ -48,6 +48,9 @@ export interface OffloadTable {
   flowsInKernel: number;
   /** Why the others are not there. */
   reasons: { reason: string; flows: number }[];
+  /** Packets that the engine handed down to the kernel in the middle of their way, and those of them that came up again. */
+  handedDown: number;
+  cameUpAgain: number;
   /** Packets that were decided about one by one, as no flow stands for them, and why; the most frequent first. */
   apart: { reason: string; packets: number }[];
 }

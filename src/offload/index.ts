@@ -22,6 +22,10 @@ export { undoXdpTarget, type XdpTarget, xdpTarget } from './attach/xdp-target.ts
 export type { ConnectionReferences } from './connections/maps.ts';
 export { CopyChannel, type FrameCopy } from './copies/channel.ts';
 export type { CopyMaps } from './copies/layout.ts';
+export { DownDoor } from './down/door.ts';
+export type { DownEntry } from './down/entry.ts';
+export { canGoDown, DOWN_HEADER_BYTES, MAXIMUM_DOWN_HEADER_BYTES, writeDownHeader } from './down/header.ts';
+export { DownPolicy } from './down/policy.ts';
 export { MAXIMUM_IFINDEX } from './layout/limits.ts';
 export { type Description, type MapSet, OffloadMaps, tablesLayout } from './layout/maps.ts';
 export { interfacesIn, liftShares, takeCount } from './layout/port-table.ts';

@@ -61,6 +61,10 @@ function showText(info: OffloadInfo): string {
       );
     }
     for (const { reason, flows } of one.reasons) lines.push(`not offloaded: ${count(flows)}, ${reason}\n`);
+    if (one.handedDown > 0) {
+      const again = one.cameUpAgain === 0 ? '' : `, of which ${count(one.cameUpAgain)} came up again`;
+      lines.push(`handed down by the engine: ${count(one.handedDown)} packets${again}\n`);
+    }
     for (const { reason, packets } of one.apart)
       lines.push(`decided packet by packet: ${count(packets)}, as ${reason}\n`);
   }

@@ -226,6 +226,8 @@ export class OfferedDatapaths implements FlowRegistry {
     this.#all.set(own.table, megaflows);
     return {
       portsChanged: () => megaflows.portsChanged(),
+      handDown: (slot, packet, key) => megaflows.carried.handDown(slot, packet, key),
+      wentOn: (slot, lookUps) => megaflows.carried.wentOn(slot, lookUps),
       close: () => {
         this.#all.delete(own.table);
         megaflows.close();

@@ -60,6 +60,8 @@ export interface OvsHost {
    * @param run is called once, and sends it on or drops it
    */
   resume?(portId: PortId | -1, run: () => void): void;
+  /** Optional: a packet goes on elsewhere, and its end is told by {@link carried}. */
+  handedDown?(): void;
   /** Optional: a packet, or a copy of one, was dropped, for a reason of flow/'s Drop. {@link ended} follows. */
   dropped?(reason: number): void;
   /**

@@ -124,6 +124,10 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
     this.#forwarding.resume(portId, run);
   }
 
+  handedDown(): void {
+    this.#forwarding.handedDown();
+  }
+
   closed(port: MountedPort): void {
     this.#ports[port.portId] = undefined;
   }

@@ -84,6 +84,8 @@ export class OvsDatapath implements FlowHooks, TunnelledDatapath {
   readonly #upcalls: UpcallSender;
   readonly #outbound: Outbound;
   #depth = 0;
+  /** Something waits to be sent that packets which are handed down would overtake. */
+  #hasSent = false;
 
   /**
    * @param onPortGone told when a port's device has vanished; is to remove the port, or for the local port the datapath
@@ -289,7 +291,10 @@ export class OvsDatapath implements FlowHooks, TunnelledDatapath {
     }
     const refusal =
       port.device === null ? this.#intoTunnel(packet, port, key) : this.#out(packet, port, port.device, key);
-    if (refusal === 0) return;
+    if (refusal === 0) {
+      this.#hasSent = true;
+      return;
+    }
     port.unsent += 1;
     this.flows.refuse(packet, refusal);
   }
@@ -325,6 +330,18 @@ export class OvsDatapath implements FlowHooks, TunnelledDatapath {
   droppedLater(reason: number): void {
     this.#host.dropped?.(reason);
     this.#host.ended?.(reason, -1);
+  }
+
+  handDown(slot: number, packet: Packet, key: FlowKey): boolean {
+    // What becomes of a probe is nobody's packet.
+    if (this.#hasSent || this.#execution?.isProbe === true) return false;
+    if (this.#registration?.handDown?.(slot, packet, key) !== true) return false;
+    this.#host.handedDown?.();
+    return true;
+  }
+
+  wentOn(slot: number, lookUps: number): void {
+    this.#registration?.wentOn?.(slot, lookUps);
   }
 
   miss(packet: Packet, key: FlowKey): boolean {
@@ -407,6 +424,7 @@ export class OvsDatapath implements FlowHooks, TunnelledDatapath {
   #leave(): void {
     this.#depth -= 1;
     if (this.#depth > 0) return;
+    this.#hasSent = false;
     this.#outbound.flush();
     this.#tunnels?.flush();
     this.#device.sendUpcalls();

@@ -43,6 +43,20 @@ export interface FlowHooks {
   decide?(packet: Packet, key: FlowKey): number | Int32Array;
 
   /**
+   * A packet is about to be looked up again, falls to a flow, and nothing of it waits or has to follow: whoever runs flows elsewhere may have it from here on, with its key. It counts there.
+   * @param slot of the flow
+   * @returns whether it was taken; its bytes are no longer needed then
+   */
+  handDown?(slot: number, packet: Packet, key: FlowKey): boolean;
+
+  /**
+   * Told, where there is {@link handDown}, of each look-up of a packet that was looked up again, once the packet is through.
+   * @param slot of the flow that was found
+   * @param lookUps that were done from there on, this one included; 0 when the last of them found nothing
+   */
+  wentOn?(slot: number, lookUps: number): void;
+
+  /**
    * A userspace action. Where nobody takes the packet, the hook says so by `refuse` of the datapath, before it returns.
    * @param words the action list, and `at` where the action's head lies in it (see Userspace in actions/userspace/)
    * @param list the bounds of the whole list, for actions that report it

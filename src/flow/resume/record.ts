@@ -1,15 +1,16 @@
 /**
  * The resume record: what is known of a packet beside its bytes when one who runs flows hands it to another in the middle of its way, so that the
- * other goes on from there. It lies right before the frame, numbers most significant byte first:
+ * other goes on from there: programs to the engine, and the engine to programs. It lies right before the frame, numbers most significant byte first:
  *
  *      0  length of all of it in bytes 16 | version 8 | position 8
- *      4  passes so far 8 | tunnel words 8 | 0 16
+ *      4  passes so far 8 | tunnel words 8 | ticket 16
  *      8  words 0 to 19 of the flow key: recirculation id, port, hash, priority, mark, connection (state, zone, mark, labels, tuple)
  *     88  words 45 on of the flow key: the tunnel's id, addresses, ports, flags and options; as many as said above
  *         32 bits of no meaning: room into which the frame's MAC addresses may be moved when a tag is put behind them
  *
  * Words that nothing is known of are 0: so are priority and mark in what programs hand up, and they have no tunnel. The position says how
- * far the actions are; there is one, before a look-up. Neighbours: datapath.ts goes on with such a packet; offload/punt writes the record as eBPF.
+ * far the actions are; there is one, before a look-up. The ticket is a number that the engine gives to a packet that it hands down, and that the packet brings with it when it comes up
+ * again; 0 for a packet that has not been down. Each record has more passes than the one before it, so that no packet goes down and up for ever. Neighbours: datapath.ts goes on with such a packet; offload/punt writes the record as eBPF.
  */
 import type { KeyPort } from '../../net/index.ts';
 import { tunnelWords } from '../actions/set/attributes.ts';
@@ -27,7 +28,15 @@ export const ResumePosition = {
 } as const;
 
 /** Where things lie in a record, in bytes. */
-export const ResumeByte = { LENGTH: 0, VERSION: 2, POSITION: 3, PASSES: 4, TUNNEL_WORDS: 5, ZERO: 6, KEY: 8 } as const;
+export const ResumeByte = {
+  LENGTH: 0,
+  VERSION: 2,
+  POSITION: 3,
+  PASSES: 4,
+  TUNNEL_WORDS: 5,
+  TICKET: 6,
+  KEY: 8,
+} as const;
 
 /** Words of the key that every record has: all before layer 2. */
 const METADATA_WORDS = Word.L2;
@@ -64,9 +73,10 @@ export function resumeLength(key: FlowKey): number {
  * Write the record for a packet that is to be looked up by a key.
  * @param key its parts before layer 2, the tunnel and the number of passes are written
  * @param at where it begins; there must be room for {@link resumeLength}
+ * @param ticket 16 bits
  * @returns its length in bytes
  */
-export function writeResumeRecord(key: FlowKey, bytes: Uint8Array, at: number): number {
+export function writeResumeRecord(key: FlowKey, bytes: Uint8Array, at: number, ticket = 0): number {
   const count = tunnelWordsOf(key);
   const length = RESUME_BYTES + count * 4;
   bytes.fill(0, at, at + length);
@@ -76,11 +86,18 @@ export function writeResumeRecord(key: FlowKey, bytes: Uint8Array, at: number): 
   bytes[at + ResumeByte.POSITION] = ResumePosition.LOOK_UP;
   bytes[at + ResumeByte.PASSES] = key.recirculations;
   bytes[at + ResumeByte.TUNNEL_WORDS] = count;
+  bytes[at + ResumeByte.TICKET] = ticket >>> 8;
+  bytes[at + ResumeByte.TICKET + 1] = ticket & 0xff;
   for (let word = 0; word < METADATA_WORDS; word += 1) writeWord(bytes, at + resumeByteOf(word), key.words[word]);
   for (let word = Word.TUNNEL; word < Word.TUNNEL + count; word += 1) {
     writeWord(bytes, at + resumeByteOf(word), key.words[word]);
   }
   return length;
+}
+
+/** The ticket in a record; 0 for none, and for one that is cut off. */
+export function resumeTicket({ bytes, at, length }: ResumeBytes): number {
+  return length < RESUME_BYTES ? 0 : (bytes[at + ResumeByte.TICKET] << 8) | bytes[at + ResumeByte.TICKET + 1];
 }
 
 /**
@@ -98,7 +115,6 @@ export function readResumeRecord({ bytes, at, length }: ResumeBytes, port: KeyPo
   if (bytes[at + ResumeByte.POSITION] !== ResumePosition.LOOK_UP) return 'its position is unknown';
   if (told !== length || length !== RESUME_BYTES + count * 4) return 'its lengths contradict each other';
   if (passes > MAXIMUM_RECIRCULATIONS) return 'it has too many passes';
-  if (bytes[at + ResumeByte.ZERO] !== 0 || bytes[at + ResumeByte.ZERO + 1] !== 0) return MEANINGLESS;
   key.begin(port);
   const { words } = key;
   for (let word = 0; word < METADATA_WORDS; word += 1) words[word] = readWord(bytes, at + resumeByteOf(word));

@@ -37,6 +37,11 @@ export function puntNameOf(identity: string): string {
   return `mr${hashOf(identity)}`;
 }
 
+/** The name of the device by which packets are handed down. */
+export function downNameOf(identity: string): string {
+  return `${puntNameOf(identity)}d`;
+}
+
 /** The file that keeps the punt channel's namespace. */
 export function puntPathOf(identity: string): string {
   return `${identity}.punt`;

@@ -271,7 +271,10 @@ export class KeptPorts implements Iterable<PortPrograms> {
     } else if (source?.source.resume === undefined) {
       packet.release();
       this.lost(one.ifindex, 1);
-    } else source.source.resume(packet, one.port.id, record);
+    } else {
+      source.down.cameBack(record);
+      source.source.resume(packet, one.port.id, record);
+    }
     this.#workedOff(one, 1, beganMs);
   }
 

@@ -24,6 +24,8 @@ import {
 } from '../../offload/index.ts';
 import { type KeeperHost, messageOf } from '../contract.ts';
 import type { CaptureCopies } from '../copies/copies.ts';
+import type { DownPath } from '../downs/down-path.ts';
+import { TableDown } from '../downs/table-down.ts';
 import type { LeftTables } from '../left/kept.ts';
 import type { Takeover } from '../left/takeover.ts';
 import type { PortPrograms } from '../ports/port.ts';
@@ -43,6 +45,7 @@ export interface TableRoom {
   readonly puntPath: PuntPath;
   readonly ports: KeptPorts;
   readonly copies: CaptureCopies;
+  readonly downPath: DownPath;
   /** Where programs and tables are made. */
   readonly workshop: Workshop;
   /** Why programs do not have a port of the switch, as the rest of a sentence that begins with it; null when that is not known. */
@@ -59,6 +62,8 @@ type State =
 export class KeptTable {
   readonly source: FlowSource;
   readonly flows: FlowOffload;
+  /** What of it is handed down. */
+  readonly down: TableDown;
   /** What runs now, by hook. */
   tc: LoadedProgram | null = null;
   xdp: LoadedProgram | null = null;
@@ -97,6 +102,7 @@ export class KeptTable {
       ...(source.hashSecret === undefined ? {} : { hashSecret: source.hashSecret }),
       ...(left === null ? {} : { adopt: left }),
     });
+    this.down = new TableDown(this.flows, room.downPath);
     this.#state = { at: left === null ? 'own' : 'held' };
     if (left !== null) this.#ended = this.flows.retain(room.takeover.interfaces);
     this.#untilMs = source.returnsWith === undefined ? 0 : host.nowMs() + GRACE_MS;
@@ -269,6 +275,7 @@ export class KeptTable {
   }
 
   close(): void {
+    this.down.close();
     this.flows.close();
   }
 }

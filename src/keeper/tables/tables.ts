@@ -58,6 +58,13 @@ export class KeptTables implements FlowRegistry {
     this.#open(source);
     return {
       portsChanged: () => this.#room.ports.assign(),
+      // What comes up without being resumed would have to begin anew.
+      ...(source.resume === undefined
+        ? {}
+        : {
+            handDown: (slot, packet, key) => offered.get(source)?.down.handDown(slot, packet, key) ?? false,
+            wentOn: (slot, lookUps) => offered.get(source)?.down.wentOn(slot, lookUps),
+          }),
       close: () => {
         const table = offered.get(source) ?? null;
         if (table !== null) this.#close(source, table);

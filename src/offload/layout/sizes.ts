@@ -109,6 +109,10 @@ export const CpuByte = {
   /** Not 0 for a packet that some pass has changed; written by programs in which one could be. */
   CHANGED: 12,
   ENTRIES: 16,
+  /** Interface of the port, for a look-up again; written by programs that have packets handed down to them. */
+  IFINDEX: 48,
+  /** The ticket of the packet, if it was handed down; likewise. */
+  TICKET: 52,
   KEY: 64,
   DROPS: 256,
   /** What tracking has told of the packet: see {@link TrackedWord}. */

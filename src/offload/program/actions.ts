@@ -16,7 +16,6 @@ import {
   R9,
   SK_BUFF,
   type Slot,
-  XDP_MD,
 } from '../../bpf/index.ts';
 import { MTU_ALLOWANCE_BYTES } from '../../net/index.ts';
 import type { EmitContext } from '../actions/contract.ts';
@@ -168,7 +167,7 @@ function fits(writer: ProgramWriter, ifindex: Address, tooLong: Label): void {
 
 /** The calls for copies, in programs that make some. */
 function copyCalls(writer: ProgramWriter): Pick<EmitContext, 'copyIn' | 'copyOut'> {
-  const { b, plan, isTc } = writer;
+  const { b, plan } = writer;
   const { copies } = plan;
   if (copies === undefined) return {};
   const note = (text: string) => writer.note(text);
@@ -186,7 +185,7 @@ function copyCalls(writer: ProgramWriter): Pick<EmitContext, 'copyIn' | 'copyOut
       b.callHelper('ktime_get_ns');
       b.store('u64', arrival, R0);
       const show = () => {
-        b.load(R2, 'u32', at(R6, isTc ? SK_BUFF.ifindex : XDP_MD.ingressIfindex));
+        b.load(R2, 'u32', writer.portIndex(R2));
         call(0);
       };
       // Of what a pass before has changed that pass has made the copy.
@@ -222,6 +221,11 @@ function recirculate(writer: ProgramWriter, changed: boolean): void {
   if (tailCalls === null) throw new Error('a program that recirculates needs a map of programs');
   writer.cpu(R7);
   b.store('u32', at(R7, CpuByte.RECIRC_ID), R8);
+  if (!writer.again && writer.plan.handsDown === true) {
+    b.load(R1, 'u32', writer.portIndex(R1));
+    b.store('u32', at(R7, CpuByte.IFINDEX), R1);
+    b.store('u32', at(R7, CpuByte.TICKET), 0);
+  }
   if (!writer.again) b.store('u32', at(R7, CpuByte.DP_HASH), R9);
   // A packet keeps the hash that it was given before.
   else b.if(R9, '!=', 0, () => b.store('u32', at(R7, CpuByte.DP_HASH), R9));

@@ -1,14 +1,14 @@
 /** How a packet's way through the program ends: dropped, handed up, passed on, lost. */
-import { type Address, at, type Label, R1, R2, R3, R6, R7, TC, XDP } from '../../bpf/index.ts';
+import { type Address, at, type Label, R0, R1, R2, R3, R6, R7, TC, XDP } from '../../bpf/index.ts';
 import { Word } from '../../flow/index.ts';
 import { emitLength } from '../actions/length.ts';
 import { ofTracked } from '../connections/code.ts';
-import { LaneByte, PortFlag, PortWord, TrackedWord } from '../layout/sizes.ts';
+import { CpuByte, LaneByte, PortFlag, PortWord, TrackedWord } from '../layout/sizes.ts';
 import { emitPunt } from '../punt/punt.ts';
 import { emitResumeRecord } from '../punt/record.ts';
 import { emitWithinShare, type ShareWords } from '../punt/share.ts';
 import { Found, ResumeSlot } from './facts.ts';
-import { type ProgramPlan, tracks } from './plan.ts';
+import { knowsConnections, type ProgramPlan } from './plan.ts';
 import { countArrival, countCarried } from './port.ts';
 import type { Stage } from './stage.ts';
 import { restoreHeaders } from './undo.ts';
@@ -104,7 +104,7 @@ function end(writer: ProgramWriter): void {
     writer.note("no more on their way than the port's share");
     emitWithinShare(b, R7, SHARE_WORDS, refused);
     writer.countOfPort(LaneByte.PUNTED);
-    emitPunt(b, R6, R3);
+    emitPunt(b, R6, R3, 'marked', writer.portIndex(R0));
     b.place(refused);
     b.return(dropVerdict(writer));
     b.place(pass);
@@ -153,17 +153,24 @@ function resume(writer: ProgramWriter): void {
     dpHash: next.at(ResumeSlot.DP_HASH),
     passes: next.at(ResumeSlot.PASSES),
     words: connectionWords(writer),
+    ...(writer.isPortTold ? { ticket: ticketOf(writer) } : {}),
   };
   emitResumeRecord(b, fields, writer.failed);
   b.load(R3, 'u32', at(R7, PortWord.PUNT_IFINDEX * 4));
-  emitPunt(b, R6, R3, 'record');
+  emitPunt(b, R6, R3, 'record', writer.portIndex(R0));
   b.place(refused);
   b.return(dropVerdict(writer));
 }
 
+/** The ticket of a packet that was handed down, by R3. */
+function ticketOf(writer: ProgramWriter): Address {
+  writer.cpu(R3);
+  return at(R3, CpuByte.TICKET);
+}
+
 /** Words of the key that tracking has told, by R2. */
 function connectionWords(writer: ProgramWriter): [word: number, place: Address][] {
-  if (!tracks(writer.plan)) return [];
+  if (!knowsConnections(writer.plan)) return [];
   writer.cpu(R2);
   return Array.from({ length: Word.L2 - Word.CT }, (_, i) => [Word.CT + i, ofTracked(TrackedWord.KEY + i, R2)]);
 }

@@ -31,6 +31,11 @@ export interface ProgramPlan {
   readonly copies?: CopyReferences;
   /** The connections that shapes track packets by; left out where there are none. */
   readonly connections?: ConnectionReferences;
+  /**
+   * The engine hands down packets that are to be looked up again (down/): there is a program for these, whatever flows ask for. Each packet that it looks up
+   * was changed, and the port that it came in by is told by the scratch of the CPU.
+   */
+  readonly handsDown?: boolean;
   /** Stages beside those that every program has. */
   readonly stages?: readonly Stage[];
   /** For tests. */
@@ -76,14 +81,16 @@ function keyBits(bits: Uint32Array): KeyBits[] {
   return Array.from(bits, (each, word): KeyBits => [word, each]).filter(([, each]) => each !== 0);
 }
 
+type Ways = Pick<ProgramPlan, 'shapes' | 'handsDown'>;
+
 /** Whether a plan takes a second program, for packets that are looked up again. */
-export function recirculates({ shapes }: Pick<ProgramPlan, 'shapes'>): boolean {
-  return shapes.some(({ shape }) => has(shape.steps, 'recirculate'));
+export function recirculates({ shapes, handsDown }: Ways): boolean {
+  return handsDown === true || shapes.some(({ shape }) => has(shape.steps, 'recirculate'));
 }
 
 /** Whether packets may be changed before they are looked up again: then they go up with a record when they are not found. */
-export function resumes({ shapes }: Pick<ProgramPlan, 'shapes'>): boolean {
-  return shapes.some(({ shape }) => shape.checks.resumes);
+export function resumes({ shapes, handsDown }: Ways): boolean {
+  return handsDown === true || shapes.some(({ shape }) => shape.checks.resumes);
 }
 
 /** XDP: whether packets may be changed before they are looked up again: then they become what they were when they are not found. */
@@ -91,9 +98,14 @@ export function undoes({ shapes }: Pick<ProgramPlan, 'shapes'>): boolean {
   return shapes.some(({ shape }) => shape.checks.undoes);
 }
 
-/** Whether packets are tracked, so that what is told of their connections goes with them from look-up to look-up. */
+/** Whether packets are tracked. */
 export function tracks({ shapes }: Pick<ProgramPlan, 'shapes'>): boolean {
   return shapes.some(({ shape }) => has(shape.steps, 'track'));
+}
+
+/** Whether something may be known of a packet's connection when it is looked up again: that goes with it from look-up to look-up. */
+export function knowsConnections({ shapes, handsDown }: Ways): boolean {
+  return handsDown === true || tracks({ shapes });
 }
 
 /** What of a packet a program looks at. */

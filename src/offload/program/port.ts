@@ -1,11 +1,11 @@
 /** The stages before the packet's bytes: the port it came by, and what is known of a pass; and what is counted of a port. */
-import { at, R1, R2, R3, R5, R6, R7, SK_BUFF, TC, XDP, XDP_MD } from '../../bpf/index.ts';
+import { at, R1, R2, R3, R5, R6, R7, SK_BUFF, TC, XDP } from '../../bpf/index.ts';
 import { Word } from '../../flow/index.ts';
 import { forgetConnection, ofTracked } from '../connections/code.ts';
 import { MAXIMUM_IFINDEX } from '../layout/limits.ts';
 import { CpuByte, LaneByte, PORT_WORDS, PortFlag, PortWord, TrackedWord } from '../layout/sizes.ts';
 import { Found, ResumeSlot } from './facts.ts';
-import { type ProgramPlan, resumes, tracks } from './plan.ts';
+import { knowsConnections, type ProgramPlan, resumes } from './plan.ts';
 import type { Stage } from './stage.ts';
 import type { ProgramWriter } from './writer.ts';
 
@@ -31,7 +31,9 @@ function port(writer: ProgramWriter): void {
   const { b, plan } = writer;
   writer.note('the port');
   b.mov(R6, R1);
-  b.load(R1, 'u32', at(R6, writer.isTc ? SK_BUFF.ifindex : XDP_MD.ingressIfindex));
+  const isTold = writer.isPortTold;
+  if (isTold) writer.findCpu();
+  b.load(R1, 'u32', writer.portIndex(R1));
   const pass = b.label('no port');
   b.jumpIf(R1, '>', MAXIMUM_IFINDEX, pass);
   b.shl(R1, Math.log2(PORT_WORDS * 4));
@@ -40,7 +42,7 @@ function port(writer: ProgramWriter): void {
   b.store('u64', writer.slot(Found.PORT), R7);
   b.load(R1, 'u32', at(R7, PortWord.LANE * 4));
   b.store('u32', writer.slot(Found.LANE), R1);
-  writer.findCpu();
+  if (!isTold) writer.findCpu();
   b.load(R2, 'u32', at(R7, PortWord.FLAGS * 4));
   const isOn = b.label('port is on');
   // What was recirculated has met the program before.
@@ -68,7 +70,7 @@ export const freshStage: Stage = {
   ],
   keeps: [Found.CPU],
   emit(writer) {
-    if (tracks(writer.plan)) {
+    if (knowsConnections(writer.plan)) {
       writer.note('nothing is known of its connection');
       writer.cpu(R1);
       forgetConnection(writer.b, R1);
@@ -112,7 +114,7 @@ function carriedOver(writer: ProgramWriter): void {
     b.load(R1, 'u32', at(R5, byte));
     writer.setKey(word, R1);
   }
-  for (let word: number = Word.CT; word < Word.L2 && tracks(plan); word += 1) {
+  for (let word: number = Word.CT; word < Word.L2 && knowsConnections(plan); word += 1) {
     if (!needs.has(word)) continue;
     b.load(R1, 'u32', ofTracked(TrackedWord.KEY + word - Word.CT, R5));
     writer.setKey(word, R1);

@@ -15,7 +15,9 @@ import {
   R7,
   R8,
   type Register,
+  SK_BUFF,
   type Slot,
+  XDP_MD,
 } from '../../bpf/index.ts';
 import { Word } from '../../flow/index.ts';
 import { MAXIMUM_PORTS } from '../layout/limits.ts';
@@ -93,6 +95,18 @@ export class ProgramWriter {
     const slot = this.#slots.get(fact);
     if (slot === undefined) throw new Error(`${fact.name} is not on the stack of this program`);
     return slot;
+  }
+
+  /** Whether the port is told by the scratch of the CPU: the packet has not come by its interface, or did so a pass ago. */
+  get isPortTold(): boolean {
+    return this.again && this.plan.handsDown === true;
+  }
+
+  /** Where the index of the port's interface lies; R6 is the context. @param base is lost where the scratch has it */
+  portIndex(base: Register): Address {
+    if (!this.isPortTold) return at(R6, this.isTc ? SK_BUFF.ifindex : XDP_MD.ingressIfindex);
+    this.cpu(base);
+    return at(base, CpuByte.IFINDEX);
   }
 
   /** Where {@link Found.LAYER3} lies: 32 bits. */

@@ -13,6 +13,8 @@ export interface ResumeFields {
   readonly dpHash: Address;
   /** Below 256. */
   readonly passes: Address;
+  /** 16 bits; 0 when left out. */
+  readonly ticket?: Address;
   /** Further words of the key, by number. */
   readonly words?: readonly (readonly [word: number, place: Address])[];
 }
@@ -31,6 +33,11 @@ export function emitResumeRecord(b: ProgramBuilder, fields: ResumeFields, failed
     b.store('u32', record.at(ResumeByte.LENGTH), R1);
     b.load(R1, 'u32', fields.passes);
     b.store('u8', record.at(ResumeByte.PASSES), R1);
+    if (fields.ticket !== undefined) {
+      b.load(R1, 'u32', fields.ticket);
+      b.toBigEndian(R1, 16);
+      b.store('u16', record.at(ResumeByte.TICKET), R1);
+    }
     for (const [word, place] of [
       [Word.IN_PORT, fields.inPort],
       [Word.RECIRC_ID, fields.recircId],

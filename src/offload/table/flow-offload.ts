@@ -9,6 +9,7 @@ import type { InterfaceIndex, KeyPort } from '../../net/index.ts';
 import type { CompileContext } from '../actions/contract.ts';
 import type { ConnectionReferences } from '../connections/maps.ts';
 import type { CopyMaps } from '../copies/layout.ts';
+import type { DownEntry } from '../down/entry.ts';
 import { HashSecrets } from '../layout/hash.ts';
 import { MASK_NUMBERS, MAXIMUM_ENTRIES, SHAPE_NUMBERS } from '../layout/limits.ts';
 import { MappedTables } from '../layout/mapped-tables.ts';
@@ -23,6 +24,7 @@ import { adoptEntries } from './adopt.ts';
 import { CountSync } from './count-sync.ts';
 import type { OrderOptions } from './endings.ts';
 import { FlowHooks } from './flow-hooks.ts';
+import { HandingDown } from './handing-down.ts';
 import { HookState } from './hook-state.ts';
 import type { LeftFlow, LeftFlows } from './left-flows.ts';
 import { LostPunts, type LostPuntsOptions } from './lost-punts.ts';
@@ -83,6 +85,7 @@ export class FlowOffload implements FlowObserver {
   readonly #lost: LostPunts;
   readonly #counts: CountSync;
   readonly #left: LeftFlows | null;
+  readonly #handingDown: HandingDown;
   #refusals = 0;
 
   /** @throws UnsupportedError, PrivilegeError, SystemError when maps cannot be made */
@@ -112,6 +115,7 @@ export class FlowOffload implements FlowObserver {
     const shapeNumbers = freeNumbers(SHAPE_NUMBERS, taken(adopt?.description.shapes));
     this.tc = new HookState('tc', maskNumbers, shapeNumbers);
     this.xdp = new HookState('xdp', maskNumbers, shapeNumbers);
+    this.#handingDown = new HandingDown(this.tc, this.placement, this.ports);
     this.#lost = new LostPunts(this.ports, this.#portTable, options);
     this.#counts = new CountSync(this.table, this.placement, this.#states, options.nowMs);
     const programs = () => this.programs;
@@ -131,7 +135,11 @@ export class FlowOffload implements FlowObserver {
       mayBeginAnew: () => this.isReconciled,
       begunAnew: () => this.#flows.recheckAll(),
       nowMs: options.nowMs,
-      install: (installation) => options.install(installation),
+      install: (installation) => {
+        options.install(installation);
+        const tc = installation.programs.find(({ hook }) => hook === 'tc') ?? null;
+        this.#handingDown.installed(tc, installation.maps);
+      },
       refused: (refusal) => this.#refused(refusal),
       copiesRefused: (refusal) => options.copiesRefused?.(refusal),
       workshop: options.workshop ?? atOnce,
@@ -264,6 +272,20 @@ export class FlowOffload implements FlowObserver {
   /** Packets of a port that programs have dropped because of its share, since this was last asked. */
   takeRefusedPunts(ifindex: InterfaceIndex): number {
     return this.#portTable.has(ifindex) ? this.#portTable.takeRefused(ifindex) : 0;
+  }
+
+  /**
+   * Whether the engine can hand packets of a flow down now; programs for that are made when it is asked first.
+   * @param number of the port that they came in by
+   * @returns the interface of the port; 0 when they have to stay with the engine
+   */
+  wayDown(slot: number, number: KeyPort): InterfaceIndex | 0 {
+    return this.#handingDown.wayDown(slot, number);
+  }
+
+  /** Where packets that are handed down come in; null while none can. Another one never follows before this is closed. */
+  get downEntry(): DownEntry | null {
+    return this.#handingDown.entry;
   }
 
   /** Counters of a port; null for one that is not offloaded. */
@@ -472,6 +494,7 @@ export class FlowOffload implements FlowObserver {
   close(): void {
     this.table.unobserve(this);
     this.programs.close();
+    this.#handingDown.close();
     this.maps.close();
   }
 }

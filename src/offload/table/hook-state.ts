@@ -39,6 +39,8 @@ export class HookState {
   loaded: LoadedProgram | null = null;
   /** Why no program runs here. */
   refused: Refused | null = null;
+  /** Packets are to be handed down to programs of this hook; null when the verifier takes none that have it. */
+  handsDown: boolean | null = false;
   /** Another program is needed. */
   dirty = false;
   /** Programs made so far. */

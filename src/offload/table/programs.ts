@@ -224,6 +224,7 @@ export class Programs {
       shapes: shapes.map(({ number, value }) => ({ number, shape: value })),
       clock,
       copies: this.#copies,
+      handsDown: state.handsDown === true,
       ...(this.#connections === null ? {} : { connections: this.#connections }),
       ...(stages === undefined ? {} : { stages }),
       ...(observe === undefined ? {} : { observe }),
@@ -248,6 +249,9 @@ export class Programs {
       this.#options.copiesRefused(change.copiesRefused);
     }
     if (outcome.kind === 'ready') {
+      for (const [i, { refusesHandingDown }] of outcome.made.programs.entries()) {
+        if (refusesHandingDown) order.programs[i].state.handsDown = null;
+      }
       this.#install(change, outcome.made, outcome.tables);
       return;
     }
@@ -312,7 +316,9 @@ export class Programs {
     const { state } = program;
     if (state.loaded !== null) this.#retired.addProgram(state.loaded);
     programBegins(program, loaded);
-    state.dirty ||= loaded.plan.copies !== (this.#copies ?? undefined);
+    // What has been asked for meanwhile.
+    const handsDown = state.handsDown === true && loaded.plan.handsDown !== true;
+    state.dirty ||= handsDown || loaded.plan.copies !== (this.#copies ?? undefined);
   }
 
   #leave(state: HookState): void {

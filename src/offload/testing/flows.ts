@@ -145,6 +145,18 @@ export function randomList(random: RandomSource, key: Uint32Array, depth = 0): I
   return validateActions(finished, key) === null ? finished : built;
 }
 
+/** A valid list with a recirculation at its end, most often. */
+export function listAgain(random: RandomSource, key: Uint32Array): Int32Array {
+  if (random.once(3)) return randomList(random, key);
+  let built = new ActionBuilder().finish();
+  for (let i = random.below(3); i > 0; i -= 1) {
+    const step = random.once(2) ? randomSet(random, random.pick(SETS)) : new ActionBuilder().decTtl(new Int32Array(0));
+    const tried = new ActionBuilder().append(built).append(step.finish()).finish();
+    if (validateActions(tried, key) === null) built = tried;
+  }
+  return new ActionBuilder().append(built).append(recirculation(random).finish()).finish();
+}
+
 /** @param words the key of a frame that the flow is to match */
 export function randomFlow(random: RandomSource, words: Uint32Array, loose = 12): RandomFlow {
   const mask = randomMask(random, loose);

@@ -28,6 +28,7 @@ import type { OffloadHook } from '../actions/contract.ts';
 import { network16 } from '../actions/order.ts';
 import type { Shape } from '../actions/shape.ts';
 import type { ConnectionReferences } from '../connections/maps.ts';
+import { DownEntry } from '../down/entry.ts';
 import { EntryTable } from '../layout/entry-table.ts';
 import { HashSecrets } from '../layout/hash.ts';
 import { IndexTable } from '../layout/index-table.ts';
@@ -74,6 +75,9 @@ export class GeneratedCarrier implements Carrier {
   readonly #loaded: LoadedProgram;
   readonly #slots = new Map<number, number>();
   readonly #tagger: Tagger | null;
+  /** tc: where packets come in that are handed down. */
+  readonly #entry: DownEntry | null;
+  readonly #down: Tagger | null;
 
   /** Why flows are not carried, by their actions. */
   readonly refusals: string[] = [];
@@ -151,6 +155,7 @@ export class GeneratedCarrier implements Carrier {
       shapes,
       observe: this.#recorder,
       ...(connections === undefined ? {} : { connections }),
+      handsDown: hook === 'tc',
       clock: 'ktime_get_ns',
     });
     if (!(loaded instanceof LoadedProgram)) {
@@ -158,6 +163,9 @@ export class GeneratedCarrier implements Carrier {
     }
     this.#loaded = loaded;
     this.#tagger = hook === 'tc' ? new Tagger(loaded.program) : null;
+    this.#entry = hook === 'tc' ? new DownEntry(this.#maps) : null;
+    this.#down = this.#entry === null ? null : new Tagger(this.#entry.program);
+    if (loaded.again !== null) this.#entry?.goOnWith(loaded.again);
   }
 
   run(frame: Uint8Array, port: number): Carried {
@@ -181,6 +189,23 @@ export class GeneratedCarrier implements Carrier {
       if (error instanceof Error && 'errno' in error && error.errno === EINVAL && isShort) return PUNTED;
       throw error;
     }
+    return this.#outcome(run, frame);
+  }
+
+  /**
+   * Run the programs as if a packet had been handed down.
+   * @param bytes what is written to the device: header, record, frame
+   */
+  handDown(bytes: Uint8Array): Carried {
+    if (this.#down === null) throw new Error('packets are handed down to tc alone');
+    const context = new Uint8Array(192);
+    // Whatever device it is, it is no port.
+    new DataView(context.buffer).setUint32(SK_BUFF.ifindex, 1, true);
+    this.#recorder.reset();
+    return this.#outcome(this.#down.run(bytes, context), bytes);
+  }
+
+  #outcome(run: TestRun, frame: Uint8Array): Carried {
     const sent = this.#recorder.taken();
     const resumed = sent.findIndex(({ ifindex }) => ifindex === 0);
     if (resumed !== -1) {
@@ -233,7 +258,7 @@ export class GeneratedCarrier implements Carrier {
   }
 
   close(): void {
-    this.#tagger?.close();
+    for (const handle of [this.#tagger, this.#down, this.#entry]) handle?.close();
     this.#loaded.close();
     this.#recorder.close();
     this.#maps.close();

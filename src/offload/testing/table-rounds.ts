@@ -4,8 +4,27 @@
  * must stand at every flow. What it punts goes through an engine over the offloaded table, and is told apart by whether a flow is there.
  */
 import type { Connections } from '../../connections/index.ts';
-import { Datapath, dropName, FlowTable, formatActions, KEY_WORDS, outcomeOf, PutMode, Word } from '../../flow/index.ts';
-import { Batch, ClonePool, HeaderOffsets, Malformed, malformedName, PacketPool, toKeyPort } from '../../net/index.ts';
+import {
+  Datapath,
+  dropName,
+  type FlowKey,
+  FlowTable,
+  formatActions,
+  KEY_WORDS,
+  outcomeOf,
+  PutMode,
+  Word,
+} from '../../flow/index.ts';
+import {
+  Batch,
+  ClonePool,
+  HeaderOffsets,
+  Malformed,
+  malformedName,
+  type Packet,
+  PacketPool,
+  toKeyPort,
+} from '../../net/index.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import { Divergence } from './actions-rounds.ts';
 import { hostileFrame, randomFrame } from './frames.ts';
@@ -99,6 +118,7 @@ export class EngineSide {
         ended: (reason) => {
           this.fate = reason;
         },
+        handDown: (_slot, packet, key) => this.handDown(packet, key),
       },
       nowMs: () => 1,
       pool: new PacketPool({ packets: 64, bufferBytes: 2048 }),
@@ -124,6 +144,11 @@ export class EngineSide {
     this.sent = [];
     this.missed = false;
     this.fate = 0;
+  }
+
+  /** Whether somebody else goes on with a packet. */
+  protected handDown(_packet: Packet, _key: FlowKey): boolean {
+    return false;
   }
 
   /** What became of the last packet. */

@@ -3,7 +3,7 @@
  * is one right answer for every packet. Some flows are for recirculated packets.
  */
 import { KEY_WORDS, Word } from '../../flow/index.ts';
-import { type RandomFlow, RECIRCULATION_IDS, randomList, randomMask } from './flows.ts';
+import { listAgain, type RandomFlow, RECIRCULATION_IDS, randomList, randomMask } from './flows.ts';
 import { type FrameKind, randomFrame, randomKind } from './frames.ts';
 import { keyOf } from './packets.ts';
 import type { RandomSource } from './random.ts';
@@ -20,8 +20,11 @@ function overlap(a: RandomFlow, b: RandomFlow): boolean {
   return true;
 }
 
-/** @param ports that packets come in at: 1 to this */
-export function randomTable(random: RandomSource, ports: number, flows: number): RandomTable {
+/**
+ * @param ports that packets come in at: 1 to this
+ * @param again whether most packets are looked up again
+ */
+export function randomTable(random: RandomSource, ports: number, flows: number, again = false): RandomTable {
   const kinds = Array.from({ length: 2 + random.below(5) }, () => randomKind(random));
   const masks = Array.from({ length: 1 + random.below(8) }, () => {
     const mask = randomMask(random, random.pick([4, 12, 1000]));
@@ -32,13 +35,14 @@ export function randomTable(random: RandomSource, ports: number, flows: number):
   const made: RandomFlow[] = [];
   for (let i = 0; i < flows; i += 1) {
     const { words } = keyOf(randomFrame(random, random.pick(kinds)), 1 + random.below(ports));
-    if (random.once(3)) {
+    if (again ? !random.once(3) : random.once(3)) {
       words[Word.RECIRC_ID] = 1 + random.below(RECIRCULATION_IDS);
       words[Word.DP_HASH] = random.word();
     }
     const mask = random.pick(masks);
     const key = words.map((word, at) => word & mask[at]);
-    const flow = { key, mask, actions: random.once(40) ? new Int32Array(0) : randomList(random, key) };
+    const actions = random.once(40) ? new Int32Array(0) : again ? listAgain(random, key) : randomList(random, key);
+    const flow = { key, mask, actions };
     if (!made.some((other) => overlap(other, flow))) made.push(flow);
   }
   return { flows: made, kinds };

@@ -146,10 +146,15 @@ function madeOf({ maps: former, sizes, drafts }: WorkOrder, answer: Exclude<Answ
   const maps = own === null || sizes === null ? former : OffloadMaps.beside(former, sizes, own);
   return {
     maps,
-    programs: programs.map(({ result, copiesRefused }, i) => {
-      if ('reason' in result) return { result, copiesRefused };
-      const plan = planOf(copiesRefused === null ? drafts[i] : { ...drafts[i], copies: null }, maps);
-      return { result: LoadedProgram.of(plan, result), copiesRefused };
+    programs: programs.map(({ result, copiesRefused, refusesHandingDown }, i) => {
+      if ('reason' in result) return { result, copiesRefused, refusesHandingDown };
+      const { copies, handsDown, ...draft } = drafts[i];
+      const made = {
+        ...draft,
+        copies: copiesRefused === null ? copies : null,
+        handsDown: handsDown === true && !refusesHandingDown,
+      };
+      return { result: LoadedProgram.of(planOf(made, maps), result), copiesRefused, refusesHandingDown };
     }),
   };
 }
@@ -169,12 +174,22 @@ function dataOf(id: number, { maps, sizes, drafts }: WorkOrder): OrderData {
     ...duplicates({ control, index, records }),
     capacity,
   });
-  const draftOf = ({ hook, secrets, masks, shapes, clock, copies, connections }: ProgramDraft): DraftData => ({
+  const draftOf = ({
+    hook,
+    secrets,
+    masks,
+    shapes,
+    clock,
+    handsDown = false,
+    copies,
+    connections,
+  }: ProgramDraft): DraftData => ({
     hook,
     secrets: secrets.words,
     masks,
     shapes,
     clock,
+    handsDown,
     copies: copies === null ? null : duplicates(copies),
     connections: connections === undefined ? null : connectionsOf(connections),
   });

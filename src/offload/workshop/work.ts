@@ -25,6 +25,7 @@ export interface DraftData {
   readonly masks: readonly ProgramMask[];
   readonly shapes: readonly { readonly number: number; readonly shape: Shape }[];
   readonly clock: ProgramPlan['clock'];
+  readonly handsDown: boolean;
   readonly copies: Descriptors<keyof CopyMaps> | null;
   readonly connections: (Descriptors<ConnectionArray> & { readonly capacity: number }) | null;
 }
@@ -42,6 +43,7 @@ export interface OrderData {
 export interface ProgramData {
   readonly result: ProgramDescriptors | Refused;
   readonly copiesRefused: Refused | null;
+  readonly refusesHandingDown: boolean;
 }
 
 export type AnswerData =
@@ -77,8 +79,8 @@ function planOf({ secrets, copies, connections, ...draft }: DraftData, maps: Pro
   };
 }
 
-function dataOf({ result, copiesRefused }: MadeProgram): ProgramData {
-  return { result: result instanceof LoadedProgram ? result.release() : result, copiesRefused };
+function dataOf({ result, ...rest }: MadeProgram): ProgramData {
+  return { result: result instanceof LoadedProgram ? result.release() : result, ...rest };
 }
 
 function named(own: MadeMaps): Descriptors<keyof MadeMaps> {

@@ -27,6 +27,8 @@ export interface MadeProgram {
   readonly result: LoadedProgram | Refused;
   /** Why it makes no copies, though it was to: with them the verifier did not take it. */
   readonly copiesRefused: Refused | null;
+  /** Packets cannot be handed down to it, though they were to be: likewise. */
+  readonly refusesHandingDown: boolean;
 }
 
 /** What was made, and is now the caller's. */
@@ -50,8 +52,14 @@ export interface Workshop {
   begin(order: WorkOrder): Job;
 }
 
-/** The program of a plan. Copies are what can be left out first. @throws PrivilegeError, SystemError */
-export function makeProgram({ copies, ...plan }: ProgramPlan): MadeProgram {
+/** The program of a plan. That packets can be handed down to it can be left out first, then copies. @throws PrivilegeError, SystemError */
+export function makeProgram(plan: ProgramPlan): MadeProgram {
+  const made = withOrWithoutCopies(plan);
+  if (plan.handsDown !== true || made.result instanceof LoadedProgram) return { ...made, refusesHandingDown: false };
+  return { ...withOrWithoutCopies({ ...plan, handsDown: false }), refusesHandingDown: true };
+}
+
+function withOrWithoutCopies({ copies, ...plan }: ProgramPlan): Omit<MadeProgram, 'refusesHandingDown'> {
   if (copies === undefined) return { result: loadPlan(plan), copiesRefused: null };
   const withCopies = loadPlan({ ...plan, copies });
   if (withCopies instanceof LoadedProgram) return { result: withCopies, copiesRefused: null };

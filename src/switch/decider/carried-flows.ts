@@ -5,6 +5,7 @@
  */
 import { type DecidedFlows, type ObservedPorts, portIn, portNumber, sourceIn } from '../../decide/index.ts';
 import {
+  type FlowKey,
   type FlowRegistration,
   type FlowRegistry,
   type FlowSource,
@@ -12,7 +13,7 @@ import {
   KEY_WORDS,
   Word,
 } from '../../flow/index.ts';
-import type { PortId } from '../../net/index.ts';
+import type { Packet, PortId } from '../../net/index.ts';
 import type { JsonValue } from '../control/properties.ts';
 import type { ExtensionHandle, TimerHandle } from '../extension.ts';
 import type { FlowForwarding } from '../path/flow-forwarding.ts';
@@ -85,6 +86,16 @@ export class CarriedFlows {
   /** The port that packets of the present key come in by. */
   get presentPort(): PortId {
     return portIn(sourceIn(this.present));
+  }
+
+  /** Hand a packet of an own flow over to where flows run: see FlowRegistration. While decisions are offered nobody takes any. */
+  handDown(slot: number, packet: Packet, key: FlowKey): boolean {
+    return this.#own?.handDown?.(slot, packet, key) ?? false;
+  }
+
+  /** As of FlowRegistration. */
+  wentOn(slot: number, lookUps: number): void {
+    this.#own?.wentOn?.(slot, lookUps);
   }
 
   /** Ports, policies or the stack may have changed. */

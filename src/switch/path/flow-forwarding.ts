@@ -141,6 +141,11 @@ export class FlowForwarding {
     }
   }
 
+  /** Told by the datapath: a packet goes on elsewhere. It ends there, and is told of by {@link carried} as others that end there: it is none that ended here. */
+  handedDown(): void {
+    this.#handle.shortcuts.takenUp(-1);
+  }
+
   /** Forward packets on their way down: an extension's onIngress. @param nowMs of the host's clock */
   onIngress(batch: Batch, flags: number, nowMs = this.#handle.host.nowMs()): void {
     const { packets, count } = batch;

@@ -190,7 +190,7 @@ export class Shortcuts {
     this.#core.received += packets;
   }
 
-  /** Count packets that arrived and go on here: what is made of them is originated, or dropped as {@link droppedCopies}. */
+  /** Count packets that arrived and go on here: what is made of them is originated, or dropped as {@link droppedCopies}. Fewer than none: packets that come to an end here and go on elsewhere. */
   takenUp(packets: number): void {
     this.#core.consumed += packets;
   }
