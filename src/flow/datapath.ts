@@ -66,6 +66,8 @@ export class Datapath {
   #slot = -1;
   /** The flows that the packet which is through next fell to when it was looked up again, in turn. */
   readonly #chain = new Int32Array(MAXIMUM_RECIRCULATIONS);
+  /** How many packets had been copied before each of them. */
+  readonly #copiesBefore = new Float64Array(MAXIMUM_RECIRCULATIONS);
 
   constructor(options: DatapathOptions) {
     this.table = options.table ?? new FlowTable();
@@ -379,6 +381,7 @@ export class Datapath {
         else if (length < chain.length) {
           if (this.#handDown(slot, packet, key)) continue;
           chain[length] = slot;
+          this.#copiesBefore[length] = this.#engine.copies;
           length += 1;
         }
         this.#process(slot, packet, key, nowMs);
@@ -404,7 +407,11 @@ export class Datapath {
 
   /** Tell of the flows that a packet fell to. @param lookUps from the first of them on; 0 when it found nothing in the end @returns that none is to be told of */
   #tellChain(length: number, lookUps: number): number {
-    for (let i = 0; i < length; i += 1) this.#hooks.wentOn?.(this.#chain[i], lookUps === 0 ? 0 : lookUps - i);
+    const { copies } = this.#engine;
+    for (let i = 0; i < length; i += 1) {
+      const isCopied = copies > this.#copiesBefore[i];
+      this.#hooks.wentOn?.(this.#chain[i], lookUps === 0 ? 0 : lookUps - i, isCopied);
+    }
     return 0;
   }
 

@@ -80,7 +80,7 @@ export interface FlowRegistration {
    */
   handDown?(slot: number, packet: Packet, key: FlowKey): boolean;
   /** Told of look-ups that the source did itself, so that it is known what handing down would save: as FlowHooks.wentOn. */
-  wentOn?(slot: number, lookUps: number): void;
+  wentOn?(slot: number, lookUps: number, isCopied: boolean): void;
   close(): void;
 }
 

@@ -227,7 +227,7 @@ export class OfferedDatapaths implements FlowRegistry {
     return {
       portsChanged: () => megaflows.portsChanged(),
       handDown: (slot, packet, key) => megaflows.carried.handDown(slot, packet, key),
-      wentOn: (slot, lookUps) => megaflows.carried.wentOn(slot, lookUps),
+      wentOn: (slot, lookUps, isCopied) => megaflows.carried.wentOn(slot, lookUps, isCopied),
       close: () => {
         this.#all.delete(own.table);
         megaflows.close();

@@ -340,8 +340,8 @@ export class OvsDatapath implements FlowHooks, TunnelledDatapath {
     return true;
   }
 
-  wentOn(slot: number, lookUps: number): void {
-    this.#registration?.wentOn?.(slot, lookUps);
+  wentOn(slot: number, lookUps: number, isCopied: boolean): void {
+    this.#registration?.wentOn?.(slot, lookUps, isCopied);
   }
 
   miss(packet: Packet, key: FlowKey): boolean {

@@ -65,6 +65,8 @@ export class ActionEngine {
   /** Of the received packet and its copies so far: how many have waited for another look-up, and how many were dropped. */
   deferredCount = 0;
   dropped = 0;
+  /** Packets that were copied so far, as somebody held what was to change. */
+  copies = 0;
 
   readonly #pool: PacketPool;
   readonly #largePool: PacketPool | null;
@@ -194,6 +196,7 @@ export class ActionEngine {
     }
     packet.release();
     this.packet = copy;
+    this.copies += 1;
     return true;
   }
 

@@ -53,8 +53,9 @@ export interface FlowHooks {
    * Told, where there is {@link handDown}, of each look-up of a packet that was looked up again, once the packet is through.
    * @param slot of the flow that was found
    * @param lookUps that were done from there on, this one included; 0 when the last of them found nothing
+   * @param isCopied whether the packet had to be copied from there on, as somebody held what actions were to change
    */
-  wentOn?(slot: number, lookUps: number): void;
+  wentOn?(slot: number, lookUps: number, isCopied: boolean): void;
 
   /**
    * A userspace action. Where nobody takes the packet, the hook says so by `refuse` of the datapath, before it returns.

@@ -32,7 +32,7 @@ export class TableDown {
   handDown(slot: number, packet: Packet, key: FlowKey): boolean {
     const policy = this.#policy;
     const ticket = policy.ticketOf(slot);
-    if (!policy.mayPay(ticket) || !canGoDown(packet, key)) return false;
+    if (!policy.pays(ticket, packet.length) || !canGoDown(packet, key)) return false;
     const ifindex = this.#flows.wayDown(slot, key.inPort);
     const entry = this.#flows.downEntry;
     if (ifindex === 0 || entry === null) return false;
@@ -53,8 +53,8 @@ export class TableDown {
   }
 
   /** As FlowRegistration.wentOn. */
-  wentOn(slot: number, lookUps: number): void {
-    this.#policy.wentOn(this.#policy.ticketOf(slot), lookUps);
+  wentOn(slot: number, lookUps: number, isCopied: boolean): void {
+    this.#policy.wentOn(this.#policy.ticketOf(slot), lookUps, isCopied);
   }
 
   /** A packet has come up with a record. */

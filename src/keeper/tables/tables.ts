@@ -63,7 +63,7 @@ export class KeptTables implements FlowRegistry {
         ? {}
         : {
             handDown: (slot, packet, key) => offered.get(source)?.down.handDown(slot, packet, key) ?? false,
-            wentOn: (slot, lookUps) => offered.get(source)?.down.wentOn(slot, lookUps),
+            wentOn: (slot, lookUps, isCopied) => offered.get(source)?.down.wentOn(slot, lookUps, isCopied),
           }),
       close: () => {
         const table = offered.get(source) ?? null;

@@ -1,20 +1,37 @@
 import { expect, test } from 'vitest';
-import { DownPolicy, LEAST_LOOK_UPS } from './policy.ts';
+import { DownPolicy } from './policy.ts';
 
-function policy(lookUps = LEAST_LOOK_UPS) {
+/** Super-packets that the engine copies. */
+function policy() {
   const made = new DownPolicy();
   const ticket = made.ticketOf(7);
-  made.wentOn(ticket, lookUps);
+  made.wentOn(ticket, 1, true);
   const many = (packets: number, isAlone = true) =>
     Array.from({ length: packets }, () => made.wants(ticket, isAlone)).filter((isWanted) => isWanted).length;
   return { made, ticket, many };
 }
 
-test('nothing is handed down of which nothing is known, that ends in a miss, or that few look-ups follow', () => {
-  expect(new DownPolicy().wants(1, true)).toBe(false);
-  expect(policy(0).many(10)).toBe(0);
-  expect(policy(LEAST_LOOK_UPS - 1).many(10)).toBe(0);
-  expect(policy().many(10)).toBe(10);
+test('it pays for what the engine would have to copy, the longer the sooner, or to look up very often', () => {
+  const made = new DownPolicy();
+  expect(made.pays(1, 60_000)).toBe(false);
+  const least = (lengthBytes: number, isCopied: boolean) => {
+    for (let lookUps = 0; lookUps < 100; lookUps += 1) {
+      made.wentOn(1, lookUps, isCopied);
+      if (made.pays(1, lengthBytes)) return lookUps;
+    }
+    return -1;
+  };
+  expect(least(60_000, true)).toBe(1);
+  expect(least(1500, true)).toBe(7);
+  expect(least(60, true)).toBe(9);
+  expect(least(60_000, false)).toBe(10);
+});
+
+test('it does not pay where the engine found no flow in the end', () => {
+  const { made, ticket } = policy();
+  expect(made.pays(ticket, 60_000)).toBe(true);
+  made.wentOn(ticket, 0, true);
+  expect(made.pays(ticket, 60_000)).toBe(false);
 });
 
 test('until some have gone down for good only packets that are alone do', () => {
@@ -50,14 +67,12 @@ test('when packets go down for good again, what came up before is forgotten', ()
   expect(many(1)).toBe(1);
 });
 
-test('now and then one stays, so that it is seen when fewer look-ups follow', () => {
-  const { made, ticket, many } = policy();
+test('now and then one stays, so that it is seen when less follows', () => {
+  const { many } = policy();
   const packets = 1000;
-  const down = many(packets);
-  expect(packets - down).toBeGreaterThanOrEqual(3);
-  expect(packets - down).toBeLessThan(10);
-  made.wentOn(ticket, 1);
-  expect(many(10)).toBe(0);
+  const stayed = packets - many(packets);
+  expect(stayed).toBeGreaterThanOrEqual(3);
+  expect(stayed).toBeLessThan(10);
 });
 
 test('tickets are never 0, whatever the slot', () => {

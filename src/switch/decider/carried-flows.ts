@@ -94,8 +94,8 @@ export class CarriedFlows {
   }
 
   /** As of FlowRegistration. */
-  wentOn(slot: number, lookUps: number): void {
-    this.#own?.wentOn?.(slot, lookUps);
+  wentOn(slot: number, lookUps: number, isCopied: boolean): void {
+    this.#own?.wentOn?.(slot, lookUps, isCopied);
   }
 
   /** Ports, policies or the stack may have changed. */
