@@ -2,6 +2,7 @@
  * What it costs the engine to hand a packet down beside going on itself, by the number of look-ups that follow: CPU time of this process, the way out by a pair of devices included. The policy
  * of offload/down rests on it. Run by itself, compiled, as root and in a network namespace of its own: `unshare -n node dist-bench/bench/down.js`.
  */
+import { readFileSync } from 'node:fs';
 import { Datapath, type FlowKey, PutMode, parseActions, parseFlowKey, writeResumeRecord } from '../src/flow/index.ts';
 import { DownDevice, openPacketSocket, withRouteClient } from '../src/host/index.ts';
 import {
@@ -140,6 +141,7 @@ class Bench {
   /** CPU nanoseconds of a packet. */
   run(handsDown: boolean, lengthBytes: number): number {
     this.handsDown = handsDown;
+    const leftBefore = this.#left();
     const before = process.cpuUsage();
     for (let i = 0; i < BATCHES; i += 1) {
       for (let j = 0; j < BATCH; j += 1) {
@@ -157,7 +159,13 @@ class Bench {
       this.#held.releaseAll();
     }
     const { user, system } = process.cpuUsage(before);
+    const left = this.#left() - leftBefore;
+    if (left < BATCHES * BATCH) throw new Error(`${left} of ${BATCHES * BATCH} packets have left`);
     return ((user + system) * 1000) / (BATCHES * BATCH);
+  }
+
+  #left(): number {
+    return Number(readFileSync('/sys/class/net/out/statistics/tx_packets', 'utf8'));
   }
 
   close(): void {

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { Connections, FragmentResult } from '../connections/index.ts';
 import { Batch, type Packet, PacketPool, toKeyPort } from '../net/index.ts';
 import { Action } from './actions/encoding.ts';
@@ -97,6 +97,87 @@ test('recirculation looks the changed packet up under its new id', () => {
   expect(lab.sent.map((each) => each.port)).toEqual([1, 2]);
   expect(lab.sent[1].bytes).toEqual(ethernet(0x0800, ipv4(6, tcp({ flags: 0x12 }), { ttl: 9 })));
   expect(lab.held).toBe(0);
+});
+
+describe('packets that somebody else goes on with', () => {
+  const id = (recirculation: number) => `recirc_id(${recirculation}),in_port(1),eth(),eth_type(0x0800),ipv4()`;
+  const chain = (lab: FlowLab, last = '2') => {
+    lab.flow(id(0), 'recirc(1)');
+    lab.flow(id(1), 'recirc(2)');
+    lab.flow(id(2), `set(ipv4(ttl=9)),${last}`);
+  };
+
+  test('are asked about before each look-up but the first, with its key, and have one end', () => {
+    const asked: [slot: number, recirculation: number][] = [];
+    const ended: number[] = [];
+    const lab = new FlowLab({
+      handDown: (slot, _packet, { recircId }) => {
+        asked.push([slot, recircId]);
+        return recircId === 2;
+      },
+      ended: (reason) => ended.push(reason),
+    });
+    chain(lab);
+    lab.receive(frame);
+    const { table } = lab.datapath;
+    expect(asked).toEqual([
+      [1, 1],
+      [2, 2],
+    ]);
+    expect([0, 1, 2].map((slot) => table.packetsOf(slot))).toEqual([1, 1, 0]);
+    expect([ended, lab.sent, lab.held]).toEqual([[0], [], 0]);
+  });
+
+  test('stay when a copy of theirs is looked up as well, and when nothing is found for them', () => {
+    const asked: number[] = [];
+    const lab = new FlowLab({
+      handDown: (slot) => {
+        asked.push(slot);
+        return true;
+      },
+    });
+    lab.flow(id(0), 'clone(recirc(1)),recirc(2)');
+    lab.flow(id(1), 'drop');
+    lab.receive(frame);
+    lab.flow(id(2), '2');
+    lab.receive(frame);
+    expect([asked, lab.sent.length, lab.held]).toEqual([[], 1, 0]);
+  });
+
+  test('are given back when who is asked throws', () => {
+    const lab = new FlowLab({
+      handDown: () => {
+        throw new Error('no way down');
+      },
+    });
+    chain(lab);
+    expect(() => lab.receive(frame)).toThrow('no way down');
+    expect(lab.held).toBe(0);
+  });
+
+  test('it is told what going on has cost: look-ups, and whether the packet was copied', () => {
+    const told: [slot: number, lookUps: number, isCopied: boolean][] = [];
+    const lab = new FlowLab({
+      handDown: () => false,
+      wentOn: (slot, lookUps, isCopied) => told.push([slot, lookUps, isCopied]),
+    });
+    chain(lab);
+    lab.receive(frame);
+    expect(told.splice(0)).toEqual([
+      [1, 2, false],
+      [2, 1, false],
+    ]);
+    lab.receive(frame, 1, (packet) => packet.hold());
+    expect(told.splice(0)).toEqual([
+      [1, 2, true],
+      [2, 1, true],
+    ]);
+    lab.flow(id(9), '2');
+    lab.flow('recirc_id(0),in_port(2),eth(),eth_type(0x0800),ipv4()', 'recirc(7)');
+    lab.flow('recirc_id(7),in_port(2),eth(),eth_type(0x0800),ipv4()', 'recirc(8)');
+    lab.receive(frame, 2);
+    expect(told.map(([, lookUps]) => lookUps)).toEqual([0]);
+  });
 });
 
 test('set on a later fragment, which has no ports, leaves none in the key of its recirculation', () => {

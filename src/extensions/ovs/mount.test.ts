@@ -33,6 +33,9 @@ class Lab {
   readonly failures: string[] = [];
   readonly listening = new Set<string>();
   #source: FlowSource | null = null;
+  /** Whether programs take what could be handed down to them, and carry it at once; and how often something could be. */
+  takesDown = false;
+  offeredDown = 0;
   nowMs = 7_000;
   #indexes = 100;
 
@@ -87,7 +90,16 @@ class Lab {
     return {
       register: (source) => {
         this.#source = source;
-        return { portsChanged: () => {}, close: () => {} };
+        return {
+          portsChanged: () => {},
+          close: () => {},
+          handDown: (slot, packet) => {
+            this.offeredDown += 1;
+            if (!this.takesDown) return false;
+            this.carried(slot, 1, packet.length);
+            return true;
+          },
+        };
       },
     };
   }
@@ -361,6 +373,29 @@ test.each([
   const split = lab.resume('p1', changed, 5);
   expect(split).toEqual(whole);
   expect(lab.reasons('p1')).toEqual(dropped.map((each) => each.replace(/ 1$/, ' 2')));
+});
+
+test.each(['2', 'drop', '9'])('a packet that is handed down counts where it ends, and nowhere twice: %s', (actions) => {
+  const [engine, split] = [false, true].map((takesDown) => {
+    const lab = new Lab(3);
+    lab.takesDown = takesDown;
+    lab.flow('recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4()', 'recirc(0x5)');
+    lab.flow('recirc_id(0x5),in_port(1),eth(),eth_type(0x0800),ipv4()', actions);
+    for (let i = 0; i < 3; i += 1) lab.send('p1', frame());
+    expect(lab.offeredDown).toBe(3);
+    return lab;
+  });
+  expect(split.sw.counters).toEqual(engine.sw.counters);
+  expect(split.reasons('p1')).toEqual(engine.reasons('p1'));
+});
+
+test('what is handed down overtakes nothing: behind what the engine sends of a list, the rest of it stays there', () => {
+  const lab = new Lab(3);
+  lab.takesDown = true;
+  lab.flow('recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4()', '2,recirc(0x5)');
+  lab.flow('recirc_id(0x5),in_port(1),eth(),eth_type(0x0800),ipv4()', '3');
+  expect(lab.send('p1', frame())).toEqual({ p2: [frame()], p3: [frame()] });
+  expect(lab.offeredDown).toBe(0);
 });
 
 test('one whose record makes no sense is dropped by name, and the sums hold', () => {

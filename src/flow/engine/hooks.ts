@@ -43,7 +43,7 @@ export interface FlowHooks {
   decide?(packet: Packet, key: FlowKey): number | Int32Array;
 
   /**
-   * A packet is about to be looked up again, falls to a flow, and nothing of it waits or has to follow: whoever runs flows elsewhere may have it from here on, with its key. It counts there.
+   * A packet is about to be looked up again, falls to a flow, and no copy of it was to be looked up beside it: whoever runs flows elsewhere may have it from here on, with its key. It counts there.
    * @param slot of the flow
    * @returns whether it was taken; its bytes are no longer needed then
    */

@@ -1,5 +1,5 @@
 /**
- * Which packets the engine hands down, of those that programs could go on with. Handing one down is a system call of its own and one more way through the kernel's stack, which costs as much as
+ * Which packets the engine hands down, of those that programs could go on with. Handing one down is a system call of its own and one more way through the kernel's stack, which costs as much as some
  * nine look-ups of the engine; but what the engine changes while somebody holds it, such as the switch, it copies first, and programs do not. So long packets that are changed go down, and short ones
  * stay. And one that comes up again has cost both. It goes by what was seen of earlier packets of the flow that a packet falls to:
  *
