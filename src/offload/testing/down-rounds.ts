@@ -3,7 +3,7 @@
  * table wherever it may. Frames, their order, drops and counters must be the same; what comes up again goes on in the engine behind.
  */
 import type { Connections } from '../../connections/index.ts';
-import { type FlowKey, PutMode, RESUME_BYTES, resumeTicket, writeResumeRecord } from '../../flow/index.ts';
+import { Drop, type FlowKey, PutMode, RESUME_BYTES, resumeTicket, writeResumeRecord } from '../../flow/index.ts';
 import type { Packet } from '../../net/index.ts';
 import { canGoDown, MAXIMUM_DOWN_HEADER_BYTES, writeDownHeader } from '../down/header.ts';
 import { Divergence } from './actions-rounds.ts';
@@ -128,6 +128,8 @@ export function downRound(
       if (random.once(8)) frame = hostileFrame(random, frame, kind);
       const port = 1 + random.below(PORTS);
       engine.run(frame, port);
+      // Flows that copy packets in a circle: how many copies there may be is counted anew where a packet goes on.
+      if (engine.datapath.drops.of(Drop.DEFERRED_LIMIT) > 0) return;
       split.run(frame, port);
       tally.packets += 1;
       tally.cameUp += split.settle();
