@@ -1,5 +1,6 @@
-/** What FTP says on its control connection about the data connection that comes next (RFC 959, RFC 2428), and how that is written. Nothing is believed, and nothing is kept. */
+/** What FTP says on its control connection about the data connection that comes next (RFC 959, RFC 2428), and how that is written. Nothing is believed, and nothing is kept: where lines begin is known by line-starts.ts. */
 import { formatIpv4, formatIpv6, parseIpv4Into, parseIpv6Into } from '../../net/index.ts';
+import { word } from '../bytes.ts';
 import { Direction } from '../layout.ts';
 
 /** The forms in which an address or a port is told. */
@@ -86,9 +87,7 @@ export class FtpAnnouncement {
     const [line, told, delimiter, family, address, port] = match;
     const bytes = new Uint8Array(16);
     if (!(family === '2' ? parseIpv6Into(address, bytes, 0) : parseIpv4Into(address, bytes, 0))) return false;
-    for (let i = 0; i < 4; i += 1) {
-      this.address[i] = (bytes[i * 4] << 24) | (bytes[i * 4 + 1] << 16) | (bytes[i * 4 + 2] << 8) | bytes[i * 4 + 3];
-    }
+    for (let i = 0; i < 4; i += 1) this.address[i] = word(bytes, i * 4);
     this.#delimiter = delimiter;
     return this.#found(FtpForm.EPRT, line.indexOf(told), told.length, Number(port));
   }
