@@ -346,7 +346,7 @@ test.skipIf(!canCompare()).each([
         lines.push(`${side} ${Buffer.from(frame).toString('hex')}`);
         if (reset !== undefined && endsByOwnRule(ours, record, reset)) apart.add(`${protocol} ${port}`);
         const sent = ours.send(frame, { commit: true });
-        ({ record } = sent.tracked);
+        record = sent.tracked.record || record;
         texts.push(`${text} -> ${sent.state}`);
       }
     }
