@@ -127,6 +127,7 @@ export class Tracker {
     if (action.nat !== null && translated === 0) this.#translate(packet, headers, action, tracked, at, direction);
     tracked.state |= translated;
     const isAttached = action.helper !== Helper.NONE && this.#attach(at, action);
+    if (isAttached) this.events.add(records, at, ConnectionEvent.HELPER, 0);
     const isWatched = (records[at + RecordWord.STATUS] & (Status.HELPER | Status.SEQUENCE_ADJUSTED)) !== 0;
     if (isWatched && (!wasTracked || isAttached)) {
       const refusal = this.helpers.inspect(packet, headers, record, direction);

@@ -4,6 +4,7 @@ import { expect, test } from 'vitest';
 import { describe as describeFrame, Tcp } from '../../net/index.ts';
 import { ConnectionAction, type ConnectionRequest } from '../action.ts';
 import { describeConnection } from '../describe.ts';
+import { ConnectionEvent } from '../events.ts';
 import { ControlWord } from '../layout.ts';
 import { ConnectionTable, Removal } from '../table.ts';
 import { type End, end, tcp, udp } from '../testing/frames.ts';
@@ -295,7 +296,15 @@ test.each([
   const late = { commit: true, helper: 'ftp' } as const;
   expect(lab.tracker.mayChange(new ConnectionAction(late))).toBe(true);
   // The same packet has passed the zone before: then its helper reads it nevertheless.
+  let told = 0;
+  lab.tracker.events.listen(({ bits }) => {
+    told |= bits[0];
+  });
+  lab.tracker.events.flush();
+  told = 0;
   lab.send(segment(payload), late, 0, before.tracked);
+  lab.tracker.events.flush();
+  expect(told & ConnectionEvent.HELPER).toBe(ConnectionEvent.HELPER);
   expect(describeConnection(lab.table, 1).helper).toBe('ftp');
   if (payload === '') lab.send(segment('PORT 10,0,0,1,4,5\r\n'), late);
   expect(lab.send(tcp(end(s4, 20), end(public4, 1029), 'S')).state).toBe('new|rel|trk');
