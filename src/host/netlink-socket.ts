@@ -8,6 +8,7 @@ import {
   lastErrno,
   NativeBlock,
   rawReceiveMessage,
+  rawSendAside,
   receiveFrom,
   Socket,
   send,
@@ -44,6 +45,9 @@ export class NetlinkSocket {
   readonly #listensElsewhere: boolean;
   readonly #header = new NativeBlock(Header.SIZE + 16);
   readonly #control = new NativeBlock(CONTROL_BYTES);
+  /** What another thread is sending. */
+  readonly #aside = new Set<NativeBlock>();
+  #isClosed = false;
   /** Whether the last datagram tells of another namespace than the socket's. */
   isFromElsewhere = false;
 
@@ -89,6 +93,21 @@ export class NetlinkSocket {
   /** Send one datagram to the kernel. @throws SystemError */
   send(bytes: Uint8Array): void {
     send(this.#socket.number, bytes, this.#doing);
+  }
+
+  /**
+   * As {@link send}, for requests that the kernel may hold up until somebody gives back a lock: another thread sends it, and whatever is answered is received as ever.
+   * @param onFailure told when it could not be sent; on Node's own loop, and so perhaps late
+   */
+  sendAside(bytes: Uint8Array, onFailure: () => void): void {
+    const block = new NativeBlock(bytes.length);
+    block.bytes.set(bytes);
+    this.#aside.add(block);
+    rawSendAside(this.#socket.number, block.address, bytes.length, Socket.MSG_NOSIGNAL, (result) => {
+      this.#aside.delete(block);
+      if (this.#isClosed) this.#closeWhenIdle();
+      else if (result < 0) onFailure();
+    });
   }
 
   /**
@@ -140,8 +159,13 @@ export class NetlinkSocket {
     return waitReadable(this.#socket.number, timeoutMs);
   }
 
-  /** Closing twice is harmless. */
+  /** Closing twice is harmless. The descriptor stays until what is sent aside is out, as its number may be another one's afterwards. */
   close(): void {
-    this.#socket.close();
+    this.#isClosed = true;
+    this.#closeWhenIdle();
+  }
+
+  #closeWhenIdle(): void {
+    if (this.#aside.size === 0) this.#socket.close();
   }
 }

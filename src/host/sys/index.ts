@@ -60,6 +60,7 @@ export {
   peerCredentials,
   rawReceiveMessage,
   rawSend,
+  rawSendAside,
   rawSendmmsg,
   receiveFrom,
   Socket,

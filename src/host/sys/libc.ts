@@ -20,6 +20,24 @@ export function bindLibc<Arguments extends unknown[]>(prototype: string): CFunct
   return libc.func(prototype) as unknown as CFunction<Arguments>;
 }
 
+/**
+ * Bind a function of libc for calls that may wait long: another thread makes them. What they are given by address has to stay until they are done.
+ * @returns takes the arguments, and last a function that is called on Node's own loop when the call is over, with its result, or -1 when it could not be made
+ * @throws Error when libc has no such symbol
+ */
+export function bindLibcAside<Arguments extends unknown[]>(
+  prototype: string,
+): (...args: [...Arguments, done: (result: number) => void]) => void {
+  const { async: call } = libc.func(prototype) as unknown as {
+    async: (...args: [...Arguments, (error: unknown, result: number) => void]) => void;
+  };
+  return (...args) => {
+    const done = args[args.length - 1] as (result: number) => void;
+    const given = args.slice(0, -1) as Arguments;
+    call(...given, (error, result) => done(error === null || error === undefined ? result : -1));
+  };
+}
+
 /** errno of the last call on this thread. Read it before any other call. */
 export function lastErrno(): number {
   return koffi.errno();

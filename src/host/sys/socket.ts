@@ -1,7 +1,7 @@
 /** Sockets: creation, options, sending many frames at once, errors, credentials of a peer. */
 import { FileDescriptor } from './descriptor.ts';
 import { Errno } from './errors.ts';
-import { bindLibc, check, lastErrno } from './libc.ts';
+import { bindLibc, bindLibcAside, check, lastErrno } from './libc.ts';
 import { NativeBlock } from './memory.ts';
 
 const socketCall = bindLibc<[number, number, number]>('int socket(int family, int type, int protocol)');
@@ -26,6 +26,10 @@ export const rawSendmmsg = bindLibc<[number, number, number, number]>(
 );
 /** send(2) by address. @returns bytes, or negative with lastErrno */
 export const rawSend = bindLibc<[number, number, number, number]>(
+  'int64_t send(int fd, intptr_t from, size_t length, int flags)',
+);
+/** send(2) by address, on another thread, for what the kernel may take long to take. Its last argument is told of the end, with the bytes sent, or -1. */
+export const rawSendAside = bindLibcAside<[number, number, number, number]>(
   'int64_t send(int fd, intptr_t from, size_t length, int flags)',
 );
 /** recvmsg(2), the message header by address. @returns bytes, or negative with lastErrno */

@@ -109,9 +109,13 @@ export class Neighbours {
     this.#tick = tick;
     let refreshments = 0;
     for (const neighbour of this.#byKey.values()) {
-      if (neighbour.isAsking) continue;
       const age = tick - neighbour.tick;
-      if (neighbour.hasFailed && age > FAILURE_TICKS) {
+      if (neighbour.isAsking) {
+        if (age <= SILENCE_TICKS) continue;
+        // The answer is lost: the next packet asks again.
+        neighbour.isAsking = false;
+        this.#onChange(neighbour);
+      } else if (neighbour.hasFailed && age > FAILURE_TICKS) {
         // From now on it is as one that was never asked for: the next packet has it resolved.
         neighbour.state = NeighbourState.NONE;
         this.#onChange(neighbour);
@@ -167,6 +171,8 @@ export class Neighbours {
       if (neighbour.paths.size === 0) return;
       if (errno === 0 || errno === Errno.EEXIST) {
         neighbour.isAbsent = false;
+        // Linux may have told of the end before.
+        if (neighbour.isValid || neighbour.hasFailed) return;
         if (errno === 0) neighbour.state = NeighbourState.INCOMPLETE;
         // It may be resolved already, or need no resolution, and of that nobody tells.
         this.#ask(neighbour);
@@ -180,6 +186,7 @@ export class Neighbours {
 
   #refresh(neighbour: Neighbour): void {
     neighbour.isAsking = true;
+    neighbour.tick = this.#tick;
     this.counters.refreshments += 1;
     const { interfaceIndex, words, isIpv6 } = neighbour;
     this.#questions.ask(useNeighbour(interfaceIndex, bytesOfWords(words, isIpv6), false), (errno) => {

@@ -3,7 +3,8 @@
  * call that sends it, so that its answer mostly waits when that returns, and is given at once; one that comes later is given when the socket is readable.
  *
  * Looking up routes takes no lock of the kernel's that others could hold for long: RTM_GETROUTE is RTNL_FLAG_DOIT_UNLOCKED for both families, and so is RTM_GETNEIGH
- * since Linux 6.17. Asking for a neighbour to be resolved (RTM_NEWNEIGH) takes the lock of all interfaces.
+ * since Linux 6.17. A wish that a neighbour be resolved (RTM_NEWNEIGH) takes the lock of all interfaces, which others may hold for a tenth of a second, in whatever
+ * namespace: so wishes are sent by another thread.
  */
 import {
   type Message,
@@ -54,26 +55,33 @@ export class KernelQuestions {
     return this.#open.size;
   }
 
-  /** Ask. The answer may come before this returns. */
+  /** Ask. The answer to what is asked for may come before this returns; that to a wish comes later. */
   ask(request: Request, take: TakeAnswer): void {
     this.#sequence = (this.#sequence + 1) >>> 0;
     this.asked += 1;
     // What was asked for is an answer by itself; a wish needs to be acknowledged.
-    const wantsAnswer = (request.type & KIND_BITS) === GET ? 0 : NlmFlag.ACK;
+    const isWish = (request.type & KIND_BITS) !== GET;
     this.#writer.reset();
-    this.#writer.begin(request.type, request.flags | NlmFlag.REQUEST | wantsAnswer, this.#sequence);
+    this.#writer.begin(request.type, request.flags | NlmFlag.REQUEST | (isWish ? NlmFlag.ACK : 0), this.#sequence);
     request.write(this.#writer);
     this.#writer.end();
-    this.#open.set(this.#sequence, take);
+    const sequence = this.#sequence;
+    this.#open.set(sequence, take);
+    if (isWish) {
+      this.#socket.sendAside(this.#writer.view(), () => {
+        if (this.#open.delete(sequence)) take(Errno.ENOBUFS, null);
+      });
+      return;
+    }
     try {
       this.#socket.send(this.#writer.view());
     } catch (error) {
-      this.#open.delete(this.#sequence);
+      this.#open.delete(sequence);
       if (!(error instanceof SystemError)) throw error;
       take(error.errno, null);
       return;
     }
-    this.process(this.#sequence);
+    this.process(sequence);
   }
 
   /**

@@ -3,7 +3,7 @@ import type { EventLoop } from '../loop.ts';
 import type { NetlinkSocket } from '../netlink-socket.ts';
 import { Errno, SystemError } from '../sys/index.ts';
 
-export type TablesSocket = Pick<NetlinkSocket, 'fileDescriptor' | 'send' | 'receive' | 'close'>;
+export type TablesSocket = Pick<NetlinkSocket, 'fileDescriptor' | 'send' | 'sendAside' | 'receive' | 'close'>;
 export type TablesLoop = Pick<EventLoop, 'add' | 'remove' | 'timers'>;
 
 /** Whether the kernel says that messages were lost, because they were not taken in time. */

@@ -83,6 +83,10 @@ export class FakeSocket implements TablesSocket {
     this.#onSend(bytes.slice(), this);
   }
 
+  sendAside(bytes: Uint8Array): void {
+    this.send(bytes);
+  }
+
   receive(): Uint8Array | null {
     if (this.#hasLost) {
       this.#hasLost = false;
