@@ -102,12 +102,20 @@ export class NetlinkSocket {
   sendAside(bytes: Uint8Array, onFailure: () => void): void {
     const block = new NativeBlock(bytes.length);
     block.bytes.set(bytes);
-    this.#aside.add(block);
-    rawSendAside(this.#socket.number, block.address, bytes.length, Socket.MSG_NOSIGNAL, (result) => {
+    const ended = (isSent: boolean): void => {
       this.#aside.delete(block);
       if (this.#isClosed) this.#closeWhenIdle();
-      else if (result < 0) onFailure();
-    });
+      else if (!isSent) onFailure();
+    };
+    this.#aside.add(block);
+    try {
+      rawSendAside(this.#socket.number, block.address, bytes.length, Socket.MSG_NOSIGNAL, (result) => {
+        ended(result >= 0);
+      });
+    } catch {
+      // So many wait for their end that there may be no more.
+      ended(false);
+    }
   }
 
   /**

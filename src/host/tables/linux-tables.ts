@@ -134,12 +134,8 @@ export class LinuxTables implements HostTables {
     );
     this.#noRoom = new CachedPath(new PathQuery());
     this.#noRoom.state = PathState.NO_ROOM;
-    const questions = new KernelQuestions(sockets.questions);
+    const questions = new KernelQuestions(sockets.questions, loop, nowMs);
     this.#questions = questions;
-    loop.add(sockets.questions.fileDescriptor, {
-      onReady: () => questions.process(),
-      onError: () => questions.lost(),
-    });
     this.#neighbours = new Neighbours(questions, (neighbour) => this.#onNeighbour(neighbour));
     this.#news = new NeighbourNews(sockets.neighbours, loop, this.#neighbours, () => {
       this.#neighbours.lost();
@@ -355,8 +351,9 @@ export class LinuxTables implements HostTables {
       }
       if (this.#isUsed(path) && tick - path.askedTick >= RENEW_TICKS) {
         path.generation = STALE;
-        if (path.followers.size > 0) this.#renewals.inTurn(path);
       }
+      // Nobody else asks for it: packets wait, or somebody follows.
+      if (path.isNeeded && path.generation !== this.#generation) this.#renewals.inTurn(path);
     }
     this.#neighbours.look(tick, this.#isUsed);
     // An idle switch has no clock.
@@ -367,7 +364,6 @@ export class LinuxTables implements HostTables {
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#loop.remove(this.#questions.fileDescriptor);
     this.#renewals.close();
     this.#waiting.close();
     this.#bell.close();

@@ -16,7 +16,7 @@ import {
   type Request,
 } from '../../netlink/index.ts';
 import { Errno, SystemError } from '../sys/index.ts';
-import { isOverflow, type TablesSocket } from './socket.ts';
+import { isOverflow, type TablesLoop, type TablesSocket } from './socket.ts';
 
 /**
  * Takes an answer.
@@ -34,25 +34,28 @@ export function passes(errno: number): boolean {
 const KIND_BITS = 3;
 const GET = 2;
 
+/** Wishes are sent so often, all that have come meanwhile in one go; the first one after a quiet time at once. */
+const WISHES_MS = 50;
+
 export class KernelQuestions {
   /** How many were asked. */
   asked = 0;
   readonly #socket: TablesSocket;
+  readonly #loop: TablesLoop;
+  readonly #nowMs: () => number;
+  readonly #wishes = new MessageWriter();
+  #wished: number[] = [];
+  #isWishTimed = false;
+  #isClosed = false;
   readonly #writer = new MessageWriter();
   readonly #open = new Map<number, TakeAnswer>();
   #sequence = 0;
 
-  constructor(socket: TablesSocket) {
+  constructor(socket: TablesSocket, loop: TablesLoop, nowMs: () => number) {
     this.#socket = socket;
-  }
-
-  get fileDescriptor(): number {
-    return this.#socket.fileDescriptor;
-  }
-
-  /** Questions without an answer yet. */
-  get waiting(): number {
-    return this.#open.size;
+    this.#loop = loop;
+    this.#nowMs = nowMs;
+    loop.add(socket.fileDescriptor, { onReady: () => this.process(), onError: () => this.#lost() });
   }
 
   /** Ask. The answer to what is asked for may come before this returns; that to a wish comes later. */
@@ -61,16 +64,16 @@ export class KernelQuestions {
     this.asked += 1;
     // What was asked for is an answer by itself; a wish needs to be acknowledged.
     const isWish = (request.type & KIND_BITS) !== GET;
-    this.#writer.reset();
-    this.#writer.begin(request.type, request.flags | NlmFlag.REQUEST | (isWish ? NlmFlag.ACK : 0), this.#sequence);
-    request.write(this.#writer);
-    this.#writer.end();
+    const writer = isWish ? this.#wishes : this.#writer;
+    if (!isWish) writer.reset();
     const sequence = this.#sequence;
+    writer.begin(request.type, request.flags | NlmFlag.REQUEST | (isWish ? NlmFlag.ACK : 0), sequence);
+    request.write(writer);
+    writer.end();
     this.#open.set(sequence, take);
     if (isWish) {
-      this.#socket.sendAside(this.#writer.view(), () => {
-        if (this.#open.delete(sequence)) take(Errno.ENOBUFS, null);
-      });
+      this.#wished.push(sequence);
+      if (!this.#isWishTimed) this.#sendWishes();
       return;
     }
     try {
@@ -110,13 +113,30 @@ export class KernelQuestions {
       }
     } catch (error) {
       if (!isOverflow(error)) throw error;
-      this.lost();
+      this.#lost();
     }
     for (const { take, errno, message } of answers) take(errno, message);
   }
 
+  #sendWishes(): void {
+    this.#isWishTimed = this.#wished.length > 0 && !this.#isClosed;
+    if (!this.#isWishTimed) return;
+    const wished = this.#wished;
+    this.#wished = [];
+    this.#loop.timers.once(WISHES_MS, { onTimer: () => this.#sendWishes() }, this.#nowMs());
+    const bytes = this.#wishes.take();
+    this.#wishes.reset();
+    this.#socket.sendAside(bytes, () => {
+      for (const sequence of wished) {
+        const take = this.#open.get(sequence);
+        this.#open.delete(sequence);
+        take?.(Errno.ENOBUFS, null);
+      }
+    });
+  }
+
   /** Answers may have been lost: nobody waits for any longer. */
-  lost(): void {
+  #lost(): void {
     const takes = [...this.#open.values()];
     this.#open.clear();
     for (const take of takes) take(Errno.ENOBUFS, null);
@@ -124,7 +144,10 @@ export class KernelQuestions {
 
   /** Closing twice is harmless. No answer is given afterwards. */
   close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
     this.#open.clear();
+    this.#loop.remove(this.#socket.fileDescriptor);
     this.#socket.close();
   }
 }
