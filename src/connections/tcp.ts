@@ -196,8 +196,10 @@ function settle(
   ) {
     records[at + RecordWord.STATUS] = status | Status.ASSURED;
   }
+  const word = newState | (place << TIMEOUT_SHIFT);
   // The state comes first: a program that has read the last segment before may not take an ended connection for an established one.
-  Atomics.store(records, at + RecordWord.STATE, newState | (place << TIMEOUT_SHIFT));
+  if (newState === oldState) records[at + RecordWord.STATE] = word;
+  else Atomics.store(records, at + RecordWord.STATE, word);
   setLast(records, at, direction, kind);
   records[at + RecordWord.LAST_SEEN] = now;
   return Outcome.ACCEPTED;

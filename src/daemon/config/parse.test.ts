@@ -67,6 +67,13 @@ test('a value out of range is reported with the range and what was found', () =>
   ]);
 });
 
+test('there may be as many connections as programs in the kernel reach, and no more', () => {
+  expect(parseConfig('connections: { maximum: 3050400 }\n', 'millrace.yaml').connections.maximum).toBe(3_050_400);
+  expect(issuesOf('connections: { maximum: 3050401 }\n')).toEqual([
+    'millrace.yaml:1:25: connections.maximum: must be a whole number from 1 to 3050400, found 3050401',
+  ]);
+});
+
 test('a missing key is reported at the mapping that lacks it', () => {
   expect(issuesOf('ports:\n  web:\n    vlan: { mode: access }\n')).toEqual([
     'millrace.yaml:3:11: ports.web.vlan.id: must be a whole number from 1 to 4094 (a VLAN id); it is not given',

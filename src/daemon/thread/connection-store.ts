@@ -13,13 +13,17 @@ import type { ConnectionReferences } from '../../offload/index.ts';
 import { messageOf } from '../../switch/index.ts';
 
 const WORD_BYTES = 4;
-/**
- * How long a freed record rests, in milliseconds: far longer than a program runs, and than a processor of a virtual machine is usually taken away from one. Of a small table less, so that at 64,000
- * new connections a second those that rest are not more than the table's reserve.
- */
 const LONGEST_REST_MS = 200;
 const SHORTEST_REST_MS = 20;
 const CONNECTIONS_FOR_REST_MS = 1024;
+
+/**
+ * How long a freed record of a table rests, in milliseconds: far longer than a program runs, and than a processor of a virtual machine is usually taken away from one. Of a small table less, so that at
+ * 64,000 new connections a second those that rest are not more than a sixteenth of it.
+ */
+export function restMsOf(capacity: number): number {
+  return Math.min(Math.max(Math.ceil(capacity / CONNECTIONS_FOR_REST_MS), SHORTEST_REST_MS), LONGEST_REST_MS);
+}
 
 export class MappedConnections implements ConnectionStore {
   readonly #arrays: KeptArrays;
@@ -49,8 +53,7 @@ export class MappedConnections implements ConnectionStore {
   }
 
   get restMs(): number {
-    if (this.#isPlain) return 0;
-    return Math.min(Math.max(Math.ceil(this.#capacity / CONNECTIONS_FOR_REST_MS), SHORTEST_REST_MS), LONGEST_REST_MS);
+    return this.#isPlain ? 0 : restMsOf(this.#capacity);
   }
 
   left(): ConnectionMemory | null {
