@@ -77,20 +77,16 @@ export function optionBits(direction: number, flags: number, scale: number): num
   return (flags << (FLAGS + direction * FLAGS_BITS)) | (scale << (direction * SCALE_BITS));
 }
 
-/** Change some bits of the options. Programs change others at the same time, and none may get lost. */
-function changeOptions(records: Int32Array, at: number, cleared: number, set: number): void {
-  const place = at + TcpWord.OPTIONS;
-  const word = records[place];
-  if ((word & cleared) !== 0) Atomics.and(records, place, ~cleared);
-  if ((~word & set) !== 0) Atomics.or(records, place, set);
-}
-
+/** Set flags of a direction. Programs change others at the same time, and none may get lost; what is as it should be is not stored. */
 export function addFlags(records: Int32Array, at: number, direction: number, flags: number): void {
-  changeOptions(records, at, 0, optionBits(direction, flags, 0));
+  const bits = flags << (OptionShift.FLAGS + direction * OptionShift.FLAGS_BITS);
+  if ((~records[at + TcpWord.OPTIONS] & bits) !== 0) Atomics.or(records, at + TcpWord.OPTIONS, bits);
 }
 
+/** Clear flags of a direction, as {@link addFlags} sets them. */
 export function dropFlags(records: Int32Array, at: number, direction: number, flags: number): void {
-  changeOptions(records, at, optionBits(direction, flags, 0), 0);
+  const bits = flags << (OptionShift.FLAGS + direction * OptionShift.FLAGS_BITS);
+  if ((records[at + TcpWord.OPTIONS] & bits) !== 0) Atomics.and(records, at + TcpWord.OPTIONS, ~bits);
 }
 
 function scaleOf(records: Int32Array, at: number, direction: number): number {
@@ -102,7 +98,8 @@ function setOptions(records: Int32Array, at: number, direction: number, segment:
   if (!segment.hasOptions) return;
   const all = optionBits(direction, ~SideFlag.LIBERAL & 0xff, 0xf);
   const told = synBits(direction, segment.scale, segment.isSackPermitted);
-  changeOptions(records, at, all & ~told, told);
+  Atomics.and(records, at + TcpWord.OPTIONS, ~all | told);
+  Atomics.or(records, at + TcpWord.OPTIONS, told);
 }
 
 /** What a SYN of a direction tells, as bits of the options. @param scale below 0 when it names none */
@@ -125,7 +122,7 @@ function beginSide(records: Int32Array, at: number, direction: number, segment: 
   const both = flagsOf(records, at, direction) & flagsOf(records, at, 1 - direction);
   // Windows are scaled only when both sides have said so.
   if (direction === Direction.REPLY && (both & SideFlag.WINDOW_SCALE) === 0) {
-    changeOptions(records, at, optionBits(0, 0, 0xf) | optionBits(1, 0, 0xf), 0);
+    Atomics.and(records, at + TcpWord.OPTIONS, ~(optionBits(0, 0, 0xf) | optionBits(1, 0, 0xf)));
   }
 }
 

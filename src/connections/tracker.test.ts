@@ -344,6 +344,19 @@ test('a policy sets how long the connections of an action last; those that have 
   expect(lab.leftSeconds(1)).toBe(1);
 });
 
+test('a helper is told with the connection that has it from its begin, and by itself when a later commit brings it', () => {
+  const lab = new Lab();
+  const told: number[] = [];
+  lab.tracker.events.listen(({ count, bits }: EventBatch) => told.push(...bits.subarray(0, count)));
+  const server = end('10.0.0.2', 21);
+  lab.send(tcp(end('10.0.0.1', 1), server, 'S'), { commit: true, helper: 'ftp' });
+  lab.send(tcp(end('10.0.0.1', 2), server, 'S'), { commit: true });
+  lab.send(tcp(end('10.0.0.1', 2), server, 'S'), { commit: true, helper: 'ftp' });
+  lab.send(tcp(end('10.0.0.1', 2), server, 'S'), { commit: true, helper: 'ftp' });
+  lab.tracker.events.flush();
+  expect(told).toEqual([ConnectionEvent.NEW | ConnectionEvent.HELPER, ConnectionEvent.NEW, ConnectionEvent.HELPER]);
+});
+
 test('policies that cannot be are refused in words', () => {
   const { timeOuts } = new Lab().table;
   expect(() => timeOuts.define('', {})).toThrow(/1 to 31 bytes/);
