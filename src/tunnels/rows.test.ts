@@ -147,8 +147,8 @@ test('what makes no rows says why, and no buffer is kept', () => {
     [rowsOf(malformed, pool), 'bad-offload'],
     [rowsOf(Object.assign(superPacket(5000), { gsoType: Gso.TCPV6 }), pool), 'bad-offload'],
     // Two rows, and one buffer.
-    [rowsOf(superPacket(65_000), pool), 'no-buffer'],
-    [rowsOf(superPacket(60_000, 100), pool), 'no-buffer'],
+    [rowsOf(superPacket(65_000), pool), 'segment-first'],
+    [rowsOf(superPacket(60_000, 100), largePool(20)), 'segment-first'],
     [rowsOf(superPacket(5000), pool, {}, vxlan, 1300), 'segment-first'],
     [rowsOf(superPacket(5000), pool, { flags: TunnelFlag.DONT_FRAGMENT }, vxlan, 1300), 'too-big'],
     [rowsOf(superPacket(5000), pool, { destination: '0.0.0.0' }), 'bad-key'],

@@ -113,7 +113,7 @@ export class RowEncapsulator {
   /**
    * Encapsulate a super-packet with an Ethernet header. Each datagram has a checksum, which is left to who sends it. The packet is only read.
    * @param out gets rows, each with one reference that passes to the caller
-   * @returns DONE; SEGMENT_FIRST where pieces have to go one by one (`encapsulateSegments`): into GRE, and where they are too long for the path but may be cut; or why not. With all but DONE nothing was
+   * @returns DONE; SEGMENT_FIRST where pieces have to go one by one (`encapsulateSegments`): into GRE, where they are too long for the path but may be cut, where there are very many, or no buffer for a row; or why not. With all but DONE nothing was
    * appended
    */
   encapsulate(packet: Packet, port: TunnelPort, words: Uint32Array, at: number, path: HostPath, out: Batch): number {
@@ -132,7 +132,7 @@ export class RowEncapsulator {
     pieces.begin(headers, stride, perRow);
     const cut = segment(packet, pieces, this.#cut);
     let result: number = TunnelResult.DONE;
-    if (cut === SegmentResult.POOL_EMPTY) result = TunnelResult.NO_BUFFER;
+    if (cut === SegmentResult.POOL_EMPTY) result = TunnelResult.SEGMENT_FIRST;
     else if (cut !== SegmentResult.DONE) result = TunnelResult.BAD_OFFLOAD;
     const { rows } = pieces;
     for (let row = 0; row < rows.count && result === TunnelResult.DONE; row += 1) {
