@@ -1,8 +1,10 @@
 /** Ports that come, go and change: packets of established flows between others stay in the kernel, and none is lost. */
 import type { ChildProcess } from 'node:child_process';
+import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { OffloadFlow, OffloadInfo } from '../src/daemon/client.ts';
 import { must, until, World } from './daemon-world.ts';
+import { buildShim, hasOpenVSwitch } from './ovs-world.ts';
 
 const FRAMES = 100_000;
 
@@ -150,5 +152,52 @@ test.each([
     expect(punted).toBeLessThan(20);
     expect(carried).toBeGreaterThan(0.9 * frames);
     expect(lost).toEqual([]);
+  },
+);
+
+test.runIf(hasOpenVSwitch())(
+  'policies of one port come and go under Open vSwitch: not one frame between two others is lost or comes up',
+  async () => {
+    const before = { ...process.env };
+    buildShim();
+    for (const name of ['OVS_RUNDIR', 'OVS_DBDIR', 'OVS_LOGDIR']) process.env[name] = world.folder;
+    world.beside('ethtool', '-K', 'a', 'gro', 'on');
+    plugC();
+    try {
+      world.ok('ovs', 'start', '--pseudo-device', join(world.folder, 'nl.sock'));
+      const ports = ['a', 'b', 'c'].flatMap((port) => ['--', 'add-port', 'br0', port]);
+      must('ip', 'netns', 'exec', world.middle, 'ovs-vsctl', '--timeout=20', 'add-br', 'br0', ...ports);
+      const deciders = () =>
+        world
+          .json<{ flows: OffloadFlow[] }>('offload', 'show', '--flows')
+          .flows.map(({ table, deciders: names }) => `${table} ${names.join(' ')}`);
+      const changes = [
+        ['port', 'set', 'c', 'acl=[{action: deny, direction: out, protocol: udp, remotePort: 9}]'],
+        ['port', 'set', 'c', 'acl='],
+        ['port', 'set', 'c', 'acl=[{action: deny, direction: out, state: [invalid]}]'],
+        ['port', 'set', 'c', 'acl='],
+        ['extension', 'add', 'capture'],
+        ['port', 'set', 'c', '--access', '7'],
+        ['extension', 'del', 'capture'],
+        ['port', 'set', 'c', '--no-vlan'],
+      ];
+      const frames = 2 * FRAMES;
+      const { result, punted, carried, lost } = await streamWhile(frames, '20k', true, (round) => {
+        world.ok(...changes[round % changes.length]);
+        if (round !== 0) return;
+        // What is sent to all goes to c, too.
+        world.pings('a', '10.9.0.99', 1);
+        expect(new Set(deciders())).toEqual(new Set(['ovs-system ovs', 'ovs-system port policies ovs']));
+      });
+      world.ok('port', 'set', 'c', 'acl=', '--no-vlan');
+      expect(result).toMatchObject({ received: frames - lostInCables(), late: 0 });
+      expect(new Set(deciders())).toEqual(new Set(['ovs-system ovs']));
+      expect(punted).toBeLessThan(50);
+      expect(carried).toBeGreaterThan(0.9 * frames);
+      expect(lost).toEqual([]);
+    } finally {
+      world.millrace('ovs', 'stop');
+      process.env = before;
+    }
   },
 );

@@ -9,7 +9,7 @@ import { mappedMemory } from '../src/host/sys/index.ts';
 import { toInterfaceIndex, toKeyPort } from '../src/net/index.ts';
 import { MAXIMUM_MASKS } from '../src/offload/layout/limits.ts';
 import { OffloadMaps } from '../src/offload/layout/maps.ts';
-import { PORT_WORDS, PortWord } from '../src/offload/layout/sizes.ts';
+import { CounterByte, PORT_WORDS, PortWord } from '../src/offload/layout/sizes.ts';
 import type { LoadedProgram, Refused } from '../src/offload/program/load.ts';
 import { cpuParts, FlowOffload, type FlowOffloadOptions } from '../src/offload/table/flow-offload.ts';
 import type { Installation } from '../src/offload/table/programs.ts';
@@ -83,7 +83,7 @@ class Bench {
   skippedMs = 0;
   attached: LoadedProgram | undefined;
 
-  constructor(hook: HookName, options: Partial<FlowOffloadOptions> = {}) {
+  constructor(hook: HookName, options: Partial<FlowOffloadOptions> & { readonly table?: FlowTable } = {}) {
     this.hook = hook;
     this.table = options.table ?? new FlowTable();
     this.offload = new FlowOffload({
@@ -210,6 +210,29 @@ describe.each(HOOKS)('at %s', (hook) => {
     expect(bench.run(frame())).toBe(bench.up);
     expect(showOffload(bench.offload).entries).toBe(0);
   });
+
+  test.each(['withdrawn', 'of a port that is not carried any more'])(
+    'a flow that is %s is in the table yet, and so is what a program counts that had just found it',
+    (why) => {
+      const bench = new Bench(hook);
+      const slot = bench.put(UDP, '1');
+      bench.settle();
+      bench.run(frame(), 7);
+      const entry = bench.offload[hook].entryOf(slot);
+      if (why === 'withdrawn') bench.offload.flowWithdrawn(slot);
+      else {
+        const port = { tapLike: false, puntIfindex: 0 as const, output: true, xdpOutput: true };
+        bench.offload.setPort({ ...port, ifindex: LOOPBACK, number: toKeyPort(1), hook: null });
+        bench.offload.poll();
+      }
+      expect(bench.table.packetsOf(slot)).toBe(7);
+      expect(bench.run(frame())).toBe(bench.up);
+      const { counters, sizes } = bench.offload.maps;
+      counters.u32[(sizes.counterAt(entry, 0) + CounterByte.PACKETS) >>> 2] += 1;
+      bench.settle();
+      expect(bench.table.packetsOf(slot)).toBe(8);
+    },
+  );
 
   test('other actions take effect at once, and counting goes on', () => {
     const bench = new Bench(hook);
@@ -947,14 +970,14 @@ test('flows of the former process end with their interfaces, and when their port
   for (const [name, map] of Object.entries(first.offload.maps.maps)) map.pin(fs.at(name));
   const opened = OffloadMaps.open((name) => fs.at(name), cpuParts());
   if ('reason' in opened) throw new Error(opened.reason);
-  const { offload } = new Bench('tc', { adopt: opened });
+  const { offload, table } = new Bench('tc', { adopt: opened });
   expect([...offload.leftFlows()].map(({ ifindex, outputs }) => [ifindex, outputs])).toEqual([
     [LOOPBACK, [LOOPBACK]],
     [LOOPBACK, [LOOPBACK]],
     [LOOPBACK, [LOOPBACK + 1]],
   ]);
   expect(offload.retain(new Set([LOOPBACK]))).toBe(1);
-  offload.table.flush();
+  table.flush();
   expect([offload.unclaimed, offload.isReconciled]).toEqual([2, false]);
   const port = { tapLike: false, puntIfindex: 0 as const, output: true, xdpOutput: true };
   offload.setPort({ ...port, ifindex: LOOPBACK, number: toKeyPort(5), hook: 'tc' });

@@ -82,7 +82,7 @@ test('where it can be tracked, a packet whose connection is asked for is tracked
     },
     { tracks: true },
   );
-  expect(formatActions(record.actions)).toBe('ct(zone=65535),recirc(0x1)');
+  expect(formatActions(record.actions)).toBe('ct(zone=65535),recirc(0x7fffffff)');
   expect(record).toMatchObject({ tracks: true, drop: null, everyPacket: null, counters: [], excluded: [] });
   expect(record.mask[Word.PORTS]).toBe(0);
   expect(record.mask[Word.CT]).toBe(0x2000_0000);

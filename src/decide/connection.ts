@@ -16,8 +16,10 @@ export const ICMPV6_APART: ReadonlySet<number> = new Set([130, 131, 132, 133, 13
 /** The zone of connections that a switch tracks for its own rules: the last one. */
 export const SWITCH_ZONE = 0xffff;
 
-/** Where packets are looked up again when they have been tracked for a decision elsewhere, such as in the kernel. */
-export const TRACKED_RECIRCULATION = 1;
+/**
+ * Where packets are looked up again when they have been tracked for a decision elsewhere, such as in the kernel. Programs of Open vSwitch, whose flows may run beside decisions, count theirs from 1 on.
+ */
+export const TRACKED_RECIRCULATION = 0x7fff_ffff;
 
 /** The connection word's bits that tell the state, and the one that says that it was tracked. */
 const STATE_BITS =

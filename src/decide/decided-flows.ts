@@ -36,6 +36,8 @@ export interface DecidedFlowsOptions extends DecidedFlowsLimits {
   readonly nowMs: () => number;
   /** Whether packets whose connections decisions ask for are tracked where flows run, and looked up again. Left out: they are not. */
   readonly tracks?: () => boolean;
+  /** Reads what every decision about packets of a port rests on, whoever makes it. Left out: nothing. */
+  readonly restsOn?: (inPort: PortId) => void;
 }
 
 /** What was decided, and why some of it is not kept. */
@@ -164,7 +166,7 @@ export class DecidedFlows implements DependentGroup {
     this.#newPerSecond = options.newPerSecond === undefined ? null : byKind(options.newPerSecond);
     this.limit(options);
     this.table = new FlowTable();
-    this.#pass = new Pass(options.ports, options.tracks);
+    this.#pass = new Pass(options.ports, options.tracks, options.restsOn);
     this.table.observe({
       flowAdded: () => {},
       flowModified: () => {},
@@ -436,6 +438,14 @@ export class DecidedFlows implements DependentGroup {
       for (const slot of slots) this.#flows[slot] = undefined;
     }
     return others;
+  }
+
+  /** Flows end of which that is so. */
+  endWhere(concerns: (slot: number, kept: KeptDecision) => boolean): void {
+    const ending: KeptFlow[] = [];
+    for (const flow of this.#flows) if (flow !== undefined && concerns(flow.slot, flow)) ending.push(flow);
+    if (ending.length === this.table.size) this.flush();
+    else this.endMany(ending);
   }
 
   #remove(flow: KeptFlow): void {

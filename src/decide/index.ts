@@ -10,7 +10,7 @@ export {
   TRACKED_RECIRCULATION,
 } from './connection.ts';
 export { FlowCounter } from './counter.ts';
-export { DecidedFlows, type DecidedFlowsLimits, type KeptDecision } from './decided-flows.ts';
+export { DecidedFlows, type DecidedFlowsLimits, type DecidedFlowsOptions, type KeptDecision } from './decided-flows.ts';
 export type { Decider, OutputDecision, PlacedDecider } from './decider.ts';
 export { checkDropText, Decision, type NewTag } from './decision.ts';
 export { DecisionError, shown } from './errors.ts';

@@ -57,6 +57,7 @@ export class Pass {
   readonly #view: PacketView;
   readonly #decision: Decision;
   readonly #tracks: () => boolean;
+  readonly #restsOn: ((inPort: PortId) => void) | null;
   readonly #masked = new Uint32Array(KEY_WORDS);
   /** Names of deciders that had a say. */
   readonly #asked = new Set<string>();
@@ -64,9 +65,17 @@ export class Pass {
   #inPort: PortId = toPortId(0);
   #lastAsked: readonly string[] = [];
 
-  /** @param tracks whether packets whose connections decisions ask for can be tracked where they run, and looked up again */
-  constructor(ports: ObservedPorts, tracks: () => boolean = () => false) {
+  /**
+   * @param tracks whether packets whose connections decisions ask for can be tracked where they run, and looked up again
+   * @param restsOn reads what every decision about packets of a port rests on; null for nothing
+   */
+  constructor(
+    ports: ObservedPorts,
+    tracks: () => boolean = () => false,
+    restsOn: ((inPort: PortId) => void) | null = null,
+  ) {
     this.#tracks = tracks;
+    this.#restsOn = restsOn;
     this.#view = new PacketView(this.#state);
     this.#decision = new Decision(this.#state, ports);
   }
@@ -170,6 +179,7 @@ export class Pass {
   }
 
   #ask(deciders: readonly PlacedDecider[]): void {
+    this.#restsOn?.(this.#inPort);
     for (const placed of deciders) {
       const { decider, name, type } = placed;
       if (decider.decide === undefined || placed.concerns?.(this.#inPort, null) === false) continue;

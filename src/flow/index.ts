@@ -80,6 +80,7 @@ export {
   ResumePosition,
   readResumeRecord,
   resumeByteOf,
+  resumedRecirculation,
   resumeLength,
   resumeTicket,
   writeResumeRecord,
@@ -94,7 +95,9 @@ export {
 } from './source.ts';
 export { FlowError, type FlowObserver, type FlowPut, type FlowTableOptions, PutMode } from './table/contract.ts';
 export { HashSecret, hashWords } from './table/hash.ts';
+export { JoinedFlows, type JoinedFlowsOptions } from './table/joined.ts';
 export type { FlowMask } from './table/mask.ts';
+export type { OfferedFlows } from './table/offered.ts';
 export { RecentFlows } from './table/recent-flows.ts';
 export { FlowTable } from './table/table.ts';
 export { UFID_MAXIMUM_BYTES } from './table/ufid-index.ts';

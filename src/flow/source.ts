@@ -5,7 +5,7 @@
 import type { KeyPort, Packet, PortId } from '../net/index.ts';
 import type { FlowKey } from './key/key.ts';
 import type { ResumeBytes } from './resume/record.ts';
-import type { FlowTable } from './table/table.ts';
+import type { OfferedFlows } from './table/offered.ts';
 
 /** A flow that whoever ran flows elsewhere still runs, though the process that put it is gone. */
 export interface RecalledFlow {
@@ -29,7 +29,7 @@ export interface FlowDescription {
 export interface FlowSource {
   /** For people, such as `learning` or the name of a datapath. */
   readonly name: string;
-  readonly table: FlowTable;
+  readonly table: OfferedFlows;
   /** The secret of its hash action, when it has one. */
   readonly hashSecret?: { readonly low: number; readonly high: number };
   /** The switch's port for a number in keys and outputs; -1 for none that frames can simply be sent to, such as a tunnel. */
@@ -51,10 +51,10 @@ export interface FlowSource {
    */
   resume?(packet: Packet, portId: PortId, record: ResumeBytes): void;
   /**
-   * In the place of {@link resume}: what ran elsewhere has changed no byte of such a packet and told nothing about it, so that it comes in anew as a packet that ran nowhere. For a
-   * table whose flows do no more before a look-up than to track packets.
+   * Whether what ran elsewhere has changed no byte of such a packet and told nothing about it, so that it comes in anew as a packet that ran nowhere, and is not resumed: its flow did
+   * no more before the look-up than to track it. Left out by a table without such flows.
    */
-  readonly beginsAnew?: boolean;
+  beginsAnew?(record: ResumeBytes): boolean;
   /** Told what was carried elsewhere by a flow since it was last told. */
   carried?(slot: number, packets: number, bytes: number): void;
   /** Told after a restart of each flow that still runs; what the source does not put anew ends, and its packets come up. */

@@ -203,7 +203,7 @@ class Switch extends SaveRestore implements VirtualSwitch {
     if (this.isClosed) return Operation.done<void>(undefined);
     this.isClosed = true;
     this.core.active = false;
-    this.core.pathChanged();
+    this.core.pathChanged(0);
     let operation = Operation.done<void>(undefined);
     for (const { name } of [...this.stack.slots]) operation = operation.chain(() => this.disableExtension(name));
     for (const port of [...this.core.ports]) {

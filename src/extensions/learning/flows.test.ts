@@ -1,7 +1,7 @@
 /** Flows of what the learning extension decides: what they carry is what the switch does, whatever changes. */
 import fc from 'fast-check';
 import { expect, test, vi } from 'vitest';
-import { type FlowSource, formatFlow, KEY_WORDS, Word } from '../../flow/index.ts';
+import { type FlowSource, FlowTable, formatFlow, KEY_WORDS, Word } from '../../flow/index.ts';
 import { toPortId } from '../../net/index.ts';
 import { Twins } from '../../switch/decider/testing/twins.ts';
 import { createSwitch, type ExtensionFactory, type ExtensionHandle, type VirtualSwitch } from '../../switch/index.ts';
@@ -53,7 +53,7 @@ function acquaint(
 function texts(pair: Twins): string[] {
   const table = pair.carrier.source?.table;
   const found: string[] = [];
-  if (table === undefined) return found;
+  if (!(table instanceof FlowTable)) throw new Error('no table of decisions is offered');
   for (let slot = table.next(0); slot !== -1; slot = table.next(slot + 1)) {
     found.push(formatFlow(table, slot, 0).replace(/, packets:.*actions:/, ' ->'));
   }

@@ -8,12 +8,11 @@ import {
   type FlowRegistration,
   type FlowRegistry,
   type FlowSource,
-  type FlowTable,
   KEY_WORDS,
+  type OfferedFlows,
   outcomeOf,
   Word,
 } from '../../flow/index.ts';
-import type { KeyPort, PortId } from '../../net/index.ts';
 import {
   Anchor,
   CarriedFlows,
@@ -39,37 +38,6 @@ class Megaflow {
   }
 }
 
-/** What numbers of ports stand for, as far as decisions rest on it. */
-class Numbering<From extends number, To extends number> {
-  readonly #find: (number: From) => To | -1;
-  readonly #known = new Map<From, { readonly anchor: Anchor; found: To | -1 }>();
-
-  constructor(find: (number: From) => To | -1) {
-    this.#find = find;
-  }
-
-  /** What a number stands for: a decision that is being made rests on it. */
-  of(number: From): To | -1 {
-    let known = this.#known.get(number);
-    if (known === undefined) {
-      known = { anchor: new Anchor(`port number ${number}`), found: this.#find(number) };
-      this.#known.set(number, known);
-    }
-    known.anchor.read();
-    return known.found;
-  }
-
-  /** Numbers may stand for others now: what rests on those ends. */
-  changed(): void {
-    for (const [number, known] of this.#known) {
-      const found = this.#find(number);
-      if (found === known.found) continue;
-      known.found = found;
-      known.anchor.changed();
-    }
-  }
-}
-
 /** One datapath's megaflows. */
 class CarriedMegaflows {
   readonly carried: CarriedFlows;
@@ -78,8 +46,6 @@ class CarriedMegaflows {
   /** By slot of the megaflow, and by slot of the decision. */
   readonly #megaflows = new Map<number, Megaflow>();
   readonly #bySlot: (Megaflow | null)[] = [];
-  readonly #portIds: Numbering<KeyPort, PortId>;
-  readonly #numbers: Numbering<PortId, KeyPort>;
   readonly #key = new Uint32Array(KEY_WORDS);
   /** What the present decision rests on; null when Open vSwitch is not asked, or has no flow for it. */
   #present: Megaflow | null = null;
@@ -87,8 +53,6 @@ class CarriedMegaflows {
 
   constructor(handle: ExtensionHandle, registry: FlowRegistry, forwarding: FlowForwarding, own: FlowSource) {
     this.#own = own;
-    this.#portIds = new Numbering((number: KeyPort) => own.portIdOf(number));
-    this.#numbers = new Numbering((portId: PortId) => own.numberOf(portId));
     this.#forwarding = forwarding;
     this.#stopObserving = own.table.observe({
       flowAdded: () => {},
@@ -111,15 +75,9 @@ class CarriedMegaflows {
       },
       kept: (slot) => this.#kept(slot),
       carried: (slot, packets, bytes) => this.#count(slot, packets, bytes),
+      runsAsItIs: (slot) => this.#ended(slot),
     });
     this.carried.start();
-  }
-
-  /** Ports have come or gone, or have other numbers. */
-  portsChanged(): void {
-    this.#portIds.changed();
-    this.#numbers.changed();
-    this.carried.changed();
   }
 
   close(): void {
@@ -150,7 +108,7 @@ class CarriedMegaflows {
               mask: table.maskOf(slot).words,
               actions,
               drop: drop === 0 ? null : (DROP_NAMES.get(drop) ?? 'FLOW'),
-              portIdOf: (number) => this.#portIds.of(number),
+              portIdOf: (number) => this.carried.portIds.of(number),
             });
           },
         },
@@ -167,7 +125,7 @@ class CarriedMegaflows {
     // That the switch has tracked it for rules of its own is nothing to Open vSwitch.
     key[Word.RECIRC_ID] = 0;
     key.fill(0, Word.CT, Word.L2);
-    key[Word.IN_PORT] = this.#numbers.of(this.carried.presentPort);
+    key[Word.IN_PORT] = this.carried.numbers.of(this.carried.presentPort);
     return this.#own.table.match(key);
   }
 
@@ -212,7 +170,7 @@ export class OfferedDatapaths implements FlowRegistry {
   readonly #handle: ExtensionHandle;
   readonly #registry: FlowRegistry;
   readonly #forwarding: FlowForwarding;
-  readonly #all = new Map<FlowTable, CarriedMegaflows>();
+  readonly #all = new Map<OfferedFlows, CarriedMegaflows>();
 
   constructor(handle: ExtensionHandle, registry: FlowRegistry, forwarding: FlowForwarding) {
     this.#handle = handle;
@@ -225,7 +183,7 @@ export class OfferedDatapaths implements FlowRegistry {
     const megaflows = new CarriedMegaflows(this.#handle, this.#registry, this.#forwarding, own);
     this.#all.set(own.table, megaflows);
     return {
-      portsChanged: () => megaflows.portsChanged(),
+      portsChanged: () => megaflows.carried.changed(),
       handDown: (slot, packet, key) => megaflows.carried.handDown(slot, packet, key),
       wentOn: (slot, lookUps, isCopied) => megaflows.carried.wentOn(slot, lookUps, isCopied),
       close: () => {
@@ -236,7 +194,7 @@ export class OfferedDatapaths implements FlowRegistry {
   }
 
   /** What of the datapath with a table is carried by decisions, for people; null while its flows are offered as they are. */
-  status(table: FlowTable): JsonValue {
+  status(table: OfferedFlows): JsonValue {
     return this.#all.get(table)?.carried.status() ?? null;
   }
 }

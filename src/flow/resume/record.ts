@@ -59,6 +59,13 @@ export interface ResumeBytes {
   readonly length: number;
 }
 
+/** The recirculation id under which a packet is to be looked up; 0 for a record that is cut off. */
+export function resumedRecirculation({ bytes, at, length }: ResumeBytes): number {
+  return length < RESUME_BYTES || at < 0 || at + length > bytes.length
+    ? 0
+    : readWord(bytes, at + resumeByteOf(Word.RECIRC_ID));
+}
+
 /** Words of the key's tunnel; 0 without one. */
 function tunnelWordsOf(key: FlowKey): number {
   return key.hasTunnel ? tunnelWords(key.words[Word.TUNNEL_FLAGS]) : 0;

@@ -43,6 +43,8 @@ export interface FlowObserver {
   /** The flow has other actions now. */
   flowModified(slot: number): void;
   flowRemoved(slot: number): void;
+  /** The flow is offered no longer, but still there: what is counted for it late can be told. Left out, it counts as removed. */
+  flowWithdrawn?(slot: number): void;
   /** All flows at once are about to go; no flowRemoved is called for them. */
   flowsFlushed(): void;
   /** Somebody is about to read statistics: of one flow, or of all for -1. Bring what was counted elsewhere, see addCounts. */

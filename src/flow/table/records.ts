@@ -70,6 +70,11 @@ export class FlowRecords {
     return this.#slots.info[(slot << INFO_SHIFT) + Info.ACTIONS];
   }
 
+  /** Whether there are any: a flow without is to drop. */
+  hasActions(slot: number): boolean {
+    return this.actionsOffset(slot) !== 0;
+  }
+
   /** A copy of a flow's action list. */
   actionsOf(slot: number): Int32Array {
     const offset = this.actionsOffset(slot);

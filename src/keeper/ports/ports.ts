@@ -265,7 +265,7 @@ export class KeptPorts implements Iterable<PortPrograms> {
   #resumed(one: PortPrograms, packet: Packet, record: PuntRecord): void {
     const { source } = one;
     const beganMs = performance.now();
-    if (source?.source.beginsAnew === true) {
+    if (source?.source.beginsAnew?.(record) === true) {
       this.#anew.push(packet);
       one.port.receive(this.#anew);
     } else if (source?.source.resume === undefined) {

@@ -98,7 +98,7 @@ export class KeptTable {
       absence: (number) => this.#absenceOf(source.portIdOf(number)),
       mostUnderWay: MOST_UNDER_WAY,
       carried: (slot, packets, bytes) => source.carried?.(slot, packets, bytes),
-      resumes: source.resume !== undefined || source.beginsAnew === true,
+      resumes: source.resume !== undefined || source.beginsAnew !== undefined,
       ...(source.hashSecret === undefined ? {} : { hashSecret: source.hashSecret }),
       ...(left === null ? {} : { adopt: left }),
     });

@@ -1,7 +1,7 @@
 /**
  * Bringing what programs have counted to the flow table: at once, or some flows at a time. Neighbour: placement.ts reads the counts of one flow.
  */
-import type { FlowTable } from '../../flow/index.ts';
+import type { OfferedFlows } from '../../flow/index.ts';
 import type { HookState } from './hook-state.ts';
 import type { Placement } from './placement.ts';
 
@@ -12,7 +12,7 @@ const AT_ONCE = 4096;
 const SOME_FLOWS = 512;
 
 export class CountSync {
-  readonly #table: FlowTable;
+  readonly #table: OfferedFlows;
   readonly #placement: Placement;
   readonly #states: readonly HookState[];
   readonly #nowMs: () => number;
@@ -22,7 +22,7 @@ export class CountSync {
   /** The next flow whose counts are to be read by {@link poll}; -1 for none. */
   #next = -1;
 
-  constructor(table: FlowTable, placement: Placement, states: readonly HookState[], nowMs: () => number) {
+  constructor(table: OfferedFlows, placement: Placement, states: readonly HookState[], nowMs: () => number) {
     this.#table = table;
     this.#placement = placement;
     this.#states = states;

@@ -2,7 +2,15 @@
  * At which hooks a flow of the table is, or why at none. Flows for which there is no room now are tried again. Neighbours: flow-offload.ts hears
  * what happens to flows and ports, placement.ts writes entries.
  */
-import { type FlowMask, type FlowTable, inPortOf, KEY_WORDS, outcomeOf, TAG_PRESENT, Word } from '../../flow/index.ts';
+import {
+  type FlowMask,
+  inPortOf,
+  KEY_WORDS,
+  type OfferedFlows,
+  outcomeOf,
+  TAG_PRESENT,
+  Word,
+} from '../../flow/index.ts';
 import type { CompileContext, OffloadHook } from '../actions/contract.ts';
 import { type Absence, Lasts, never } from './absence.ts';
 import type { HookState } from './hook-state.ts';
@@ -12,7 +20,7 @@ import type { OffloadPort, OffloadPorts } from './ports.ts';
 
 /** What decides where flows can be. */
 export interface FlowHooksContext {
-  readonly table: FlowTable;
+  readonly table: OfferedFlows;
   readonly ports: OffloadPorts;
   readonly tc: HookState;
   readonly xdp: HookState;
@@ -77,6 +85,14 @@ export class FlowHooks {
   /** The flow is gone from the table. */
   remove(slot: number): void {
     this.#context.placement.foldFormerOf(slot);
+    this.#removeGone(slot);
+    this.reasons.delete(slot);
+    this.#parked.delete(slot);
+  }
+
+  /** The flow is to be nowhere any more, though it is still there to be counted. */
+  withdraw(slot: number): void {
+    this.#context.placement.foldFormerOf(slot);
     this.#takeOut(slot);
     this.reasons.delete(slot);
     this.#parked.delete(slot);
@@ -86,7 +102,7 @@ export class FlowHooks {
   removeAll(): void {
     const { table, placement } = this.#context;
     placement.foldFormer();
-    for (let slot = table.next(0); slot !== -1; slot = table.next(slot + 1)) this.#takeOut(slot);
+    for (let slot = table.next(0); slot !== -1; slot = table.next(slot + 1)) this.#removeGone(slot);
     for (const state of this.#states) state.clearEntries();
     this.reasons.clear();
     this.#parked.clear();
@@ -211,6 +227,10 @@ export class FlowHooks {
 
   #takeOut(slot: number): void {
     for (const state of this.#states) this.#context.placement.remove(state, slot);
+  }
+
+  #removeGone(slot: number): void {
+    for (const state of this.#states) this.#context.placement.removeGone(state, slot);
   }
 
   /** Why nothing of the flow can be in the kernel, whatever it does. */

@@ -4,7 +4,7 @@
  * which hook a flow belongs, placement.ts tables, programs.ts programs, adopt.ts what a former process left, show.ts what people see.
  */
 import { possibleCpus, tickClock } from '../../bpf/index.ts';
-import type { FlowObserver, FlowTable } from '../../flow/index.ts';
+import type { FlowObserver, OfferedFlows } from '../../flow/index.ts';
 import type { InterfaceIndex, KeyPort } from '../../net/index.ts';
 import type { CompileContext } from '../actions/contract.ts';
 import type { ConnectionReferences } from '../connections/maps.ts';
@@ -35,7 +35,7 @@ import { isSamePort, type OffloadPort, OffloadPorts } from './ports.ts';
 import { type Installation, Programs } from './programs.ts';
 
 export interface FlowOffloadOptions extends OrderOptions, LostPuntsOptions {
-  readonly table: FlowTable;
+  readonly table: OfferedFlows;
   /** Attach and pin programs. When it throws, the former stay in use, and poll throws the same. */
   install(installation: Installation): void;
   /** The verifier takes no program for a hook, or not some flows. With `ports`, the hook's ports have to run on the engine. */
@@ -72,7 +72,7 @@ export interface FlowOffloadOptions extends OrderOptions, LostPuntsOptions {
 }
 
 export class FlowOffload implements FlowObserver {
-  readonly table: FlowTable;
+  readonly table: OfferedFlows;
   readonly ports: OffloadPorts;
   readonly tc: HookState;
   readonly xdp: HookState;
@@ -331,6 +331,10 @@ export class FlowOffload implements FlowObserver {
 
   flowRemoved(slot: number): void {
     this.#flows.remove(slot);
+  }
+
+  flowWithdrawn(slot: number): void {
+    this.#flows.withdraw(slot);
   }
 
   flowsFlushed(): void {

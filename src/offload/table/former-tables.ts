@@ -3,7 +3,7 @@
  * table until nobody can use them any more: all of it when counts are asked for, some entries at a time before they are closed, and that of one flow
  * when the flow goes, as afterwards there is nobody to count it for. Neighbours: placement.ts leaves tables, programs.ts says when they are closed.
  */
-import type { FlowTable } from '../../flow/index.ts';
+import type { OfferedFlows } from '../../flow/index.ts';
 import type { MappedTables } from '../layout/mapped-tables.ts';
 
 /** Brings what was counted for an entry of a flow since it was last asked. */
@@ -11,7 +11,7 @@ export type CountEntry = (tables: MappedTables, entry: number, slot: number) => 
 
 export class FormerTables {
   readonly #tables: MappedTables;
-  readonly #flows: FlowTable;
+  readonly #flows: OfferedFlows;
   readonly #count: CountEntry;
   /** Of each slot the last entry of its flow, and of each entry the one before it of the same flow; 0 for none. Made when it is first wanted. */
   #lastOf: Int32Array | null = null;
@@ -19,7 +19,7 @@ export class FormerTables {
   /** The next entry for {@link foldSome}. */
   #next = 1;
 
-  constructor(tables: MappedTables, flows: FlowTable, count: CountEntry) {
+  constructor(tables: MappedTables, flows: OfferedFlows, count: CountEntry) {
     this.#tables = tables;
     this.#flows = flows;
     this.#count = count;

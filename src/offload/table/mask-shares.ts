@@ -5,7 +5,7 @@
  * the engine. Some places stay free for ports that have no more than their share: their masks go in at once. A mask that is in a program counts double,
  * and few are exchanged at a time. flow-hooks.ts knows which flows wait for a mask, placement.ts keeps masks without a place out.
  */
-import type { FlowTable } from '../../flow/index.ts';
+import type { OfferedFlows } from '../../flow/index.ts';
 import type { KeyPort } from '../../net/index.ts';
 import { MAXIMUM_MASKS } from '../layout/limits.ts';
 import type { HookState, MaskAdmission, MaskWords } from './hook-state.ts';
@@ -13,7 +13,7 @@ import type { Numbered } from './numbers.ts';
 import type { Placement } from './placement.ts';
 
 export interface MaskSharesContext {
-  readonly table: FlowTable;
+  readonly table: OfferedFlows;
   readonly placement: Placement;
   /** Look again at where a flow can be. */
   consider(slot: number): void;

@@ -2,7 +2,7 @@
  * Putting one flow into the tables of one hook, changing it there, and taking it out. Nothing here makes a system call. What a flow needs
  * beyond what programs and tables have is asked for, and got by programs.ts.
  */
-import type { FlowMask, FlowTable } from '../../flow/index.ts';
+import type { FlowMask, OfferedFlows } from '../../flow/index.ts';
 import type { InterfaceIndex } from '../../net/index.ts';
 import { compileActions } from '../actions/compile.ts';
 import type { CompileContext } from '../actions/contract.ts';
@@ -42,7 +42,7 @@ export interface FlowToPlace {
 const LATE_MS = 10;
 
 export interface PlacementOptions extends OrderOptions {
-  readonly table: FlowTable;
+  readonly table: OfferedFlows;
   carried?(slot: number, packets: number, bytes: number): void;
 }
 
@@ -222,13 +222,22 @@ export class Placement {
     return null;
   }
 
-  /** Take a flow out; what was counted goes to the flow table first. No entry is no error. */
+  /** Take a flow out that stays in the flow table; what was counted goes there first, and what programs count that have just found it a little later. No entry is no error. */
   remove(state: HookState, slot: number): void {
     state.waiting.delete(slot);
     this.#takeOut(state, slot);
   }
 
   #takeOut(state: HookState, slot: number): void {
+    const entry = state.entryOf(slot);
+    if (entry === 0) return;
+    this.#lateNext.push([entry, slot, this.tables.generations[entry]]);
+    this.removeEntry(state, entry, slot);
+  }
+
+  /** Take a flow out that is about to leave the flow table: nobody is there later to be counted for. */
+  removeGone(state: HookState, slot: number): void {
+    state.waiting.delete(slot);
     const entry = state.entryOf(slot);
     if (entry !== 0) this.removeEntry(state, entry, slot);
   }

@@ -1,5 +1,5 @@
 /** What `millrace offload show` tells of one flow table: programs, masks with hits, ports, and flows that are not offloaded. Plain data. */
-import type { FlowTable } from '../../flow/index.ts';
+import type { OfferedFlows } from '../../flow/index.ts';
 import type { InterfaceIndex, KeyPort } from '../../net/index.ts';
 import type { OffloadHook } from '../actions/contract.ts';
 import type { MappedTables } from '../layout/mapped-tables.ts';
@@ -71,10 +71,10 @@ export function showOffload(offload: FlowOffload): ShownOffload {
   };
 }
 
-function dropFlows(table: FlowTable): number {
+function dropFlows(table: OfferedFlows): number {
   let count = 0;
   for (let slot = table.next(0); slot !== -1; slot = table.next(slot + 1)) {
-    if (table.actionsOffset(slot) === 0) count += 1;
+    if (!table.hasActions(slot)) count += 1;
   }
   return count;
 }

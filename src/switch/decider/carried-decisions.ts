@@ -46,6 +46,8 @@ export interface CarriedDecisionsOptions {
   hasPort(portId: PortId): boolean;
   /** Optional: where a key is put while it is decided about. */
   readonly present?: Uint32Array;
+  /** Optional: whether packets with a key, whose input port is the switch's, are carried elsewhere with nothing decided about them. */
+  runsAsItIs?(key: Uint32Array): boolean;
   /** Optional: all are about to be asked about a key. */
   asking?(): void;
   /** Optional: a decision about the key that was asked about last is kept in a slot. */
@@ -79,7 +81,7 @@ export class CarriedDecisions implements ForwardedPackets {
     this.#registration = options.registry.register({
       ...source,
       ...options.offer,
-      beginsAnew: true,
+      beginsAnew: () => true,
       carried: (slot, packets, bytes) => {
         // Where packets are only tracked they count by the flow that they fall to next, or come up and are counted here.
         if (this.decided.flows.recordOf(slot)?.tracks !== true) carried?.(slot, packets, bytes);
@@ -101,12 +103,19 @@ export class CarriedDecisions implements ForwardedPackets {
     this.#open.clear();
     this.#refused.fill(0);
     const isTracking = handle.shortcuts.isTracking();
-    // What was decided of packets whose connection is not known holds only as long as nobody tracks them.
-    if (isTracking !== this.#wasTracking) this.decided.flows.flush();
+    // What was decided of connections, or of packets whose connection is not known, holds only as long as as much is known.
+    if (isTracking !== this.#wasTracking)
+      this.decided.flows.endWhere((slot, { tracks }) => tracks || this.#looksAtConnection(slot));
     this.#wasTracking = isTracking;
     const { standing, below } = handle.shortcuts.decidersOfCarried();
     // From the top of the stack.
     this.decided.decideBy([...standing.map((each) => this.#asStanding(each)), ...below, forwarder]);
+  }
+
+  #looksAtConnection(slot: number): boolean {
+    const { words } = this.decided.flows.table.maskOf(slot);
+    for (let word = Word.CT; word < Word.L2; word += 1) if (words[word] !== 0) return true;
+    return false;
   }
 
   #asStanding(decider: StackedDecider): StackedDecider {
@@ -160,6 +169,7 @@ export class CarriedDecisions implements ForwardedPackets {
     key.begin(portNumber(sourcePortId, 0));
     if (extract(packet, key) !== Extraction.DONE) return;
     let slot = flows.table.match(key.words);
+    if (slot === -1 && this.#options.runsAsItIs?.(key.words) === true) return;
     if (slot === -1) slot = this.decide(key.words, null);
     if (slot !== -1 && flows.recordOf(slot)?.tracks === true) this.#sawTracked(packet);
   }

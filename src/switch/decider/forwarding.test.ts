@@ -103,6 +103,53 @@ test('while nothing looks at any port the flows that are offered run here as wel
   pair.compare();
 });
 
+test('a change of the stack ends the flows that somebody joins or leaves, and no others', () => {
+  const pair = twins(cables());
+  pair.set(1, { type: 'acl', rules: [{ direction: 'in', action: 'deny', remotePort: 22 }] });
+  for (const port of PORTS) expect(pair.send(port, frame('10.0.0.1'))).toHaveLength(1);
+  expect(pair.send(1, frame('10.0.0.1', 22))).toEqual([]);
+  const ends = endsOf(pair);
+  const watcher = extension('watcher', 'capturing', (handle) => ({ ...passing(handle), passByPort: () => true }));
+  pair.enable(watcher.factory);
+  watcher.handle().shortcuts.changed();
+  pair.both((sw) => sw.disableExtension('watcher').result());
+  expect(ends).toEqual([]);
+  const sent = () => {
+    const before = pair.carried;
+    for (const port of PORTS) expect(pair.send(port, frame('10.0.0.1'))).toHaveLength(1);
+    expect(pair.send(1, frame('10.0.0.1', 22))).toEqual([]);
+    return pair.carried - before;
+  };
+  expect(sent()).toBe(5);
+  // It stands below the policies: what they drop does not come to it.
+  const silent = defineDecider({
+    descriptor: { name: 'silent', type: 'filtering', version: '1.0.0' },
+    create: () => ({ decide: () => {} }),
+  });
+  pair.enable(silent);
+  expect(ends.splice(0).sort()).toEqual([1, 2, 3, 4]);
+  expect(sent()).toBe(1);
+  pair.both((sw) => sw.disableExtension('silent').result());
+  expect(ends.splice(0).sort()).toEqual([1, 2, 3, 4]);
+  pair.compare();
+});
+
+test('the first rule that goes by connections ends the flows of its port, and so does the end of the last', () => {
+  const pair = twins(cables());
+  for (const port of PORTS) pair.send(port, frame('10.0.0.1'));
+  const ends = endsOf(pair);
+  pair.set(3, { type: 'acl', rules: [{ direction: 'in', action: 'deny', state: ['invalid'] }] });
+  expect(ends.splice(0).sort()).toEqual([3, 4]);
+  for (const port of PORTS) pair.send(port, frame('10.0.0.1'));
+  ends.length = 0;
+  pair.unset(3, 'acl');
+  expect(ends.filter((port) => port === 1 || port === 2)).toEqual([]);
+  const before = pair.carried;
+  for (const port of [1, 2]) pair.send(port, frame('10.0.0.1'));
+  expect(pair.carried - before).toBe(2);
+  pair.compare();
+});
+
 test('a trace says what the forwarder looks at and rests on, whether its flows are offered or not', () => {
   const pair = twins(cables());
   const linesOf = () =>

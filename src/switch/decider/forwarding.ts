@@ -5,7 +5,7 @@
  * stand by themselves have a say in it, and when one of them changes, the flows end that rest on it, and no others. As long as they have nothing to say the flows run here as well. When they
  * do, packets that come through the switch have been judged by them before they come here: then flows of their own run here, without the others' say, until nobody has anything to say any more.
  */
-import { portNumber } from '../../decide/index.ts';
+import { type DecidedFlowsOptions, portNumber } from '../../decide/index.ts';
 import { flowRegistryOf } from '../../flow/index.ts';
 import type { Batch, Packet } from '../../net/index.ts';
 import type { JsonValue } from '../control/properties.ts';
@@ -55,7 +55,7 @@ export class ForwardingDecider extends DeciderAdapter {
       describe: (name) => `What ${handle.name} decided could not be done: ${name}.`,
     });
     // Elsewhere nobody has tracked packets before.
-    this.#decided = this.#newFlows(() => this.#carried !== null && handle.shortcuts.isTracking());
+    this.#decided = this.#newFlows({ tracks: () => this.#carried !== null && handle.shortcuts.isTracking() });
     this.#shared = this.#run(this.#decided);
     this.#engine = this.#shared;
     this.#turns = new Turns(handle, (nowMs) => {
@@ -65,8 +65,8 @@ export class ForwardingDecider extends DeciderAdapter {
     });
   }
 
-  #newFlows(tracks?: () => boolean): StackedFlows {
-    return new StackedFlows(this.handle, this.ports, () => this.#forwarding, tracks);
+  #newFlows(elsewhere: Pick<DecidedFlowsOptions, 'tracks'> = {}): StackedFlows {
+    return new StackedFlows(this.handle, this.ports, () => this.#forwarding, elsewhere);
   }
 
   #run(decided: StackedFlows, like?: ForwardingEngine): ForwardingEngine {
@@ -148,7 +148,7 @@ export class ForwardingDecider extends DeciderAdapter {
     const here = [...along, this];
     if (this.#carried === null) this.#decided.decideBy(here);
     else this.#carried.changed();
-    if (this.#carried === null || shortcuts.isPlain()) this.#beTogether();
+    if (this.#carried === null || shortcuts.judgedPorts()?.length === 0) this.#beTogether();
     else this.#beApart(this.#carried, here);
     this.#beAlong(along);
   }

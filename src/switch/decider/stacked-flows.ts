@@ -6,6 +6,7 @@ import {
   asPortNumber,
   type DecidedDrop,
   DecidedFlows,
+  type DecidedFlowsOptions,
   type KeptDecision,
   nicIn,
   type ObservedPorts,
@@ -37,9 +38,14 @@ export class StackedFlows {
 
   /**
    * @param forwarding counts what was carried
-   * @param tracks of flows that run elsewhere: whether packets are tracked there for decisions that go by connections
+   * @param elsewhere of flows that run elsewhere: whether packets are tracked there for decisions that go by connections, and what all decisions rest on
    */
-  constructor(handle: ExtensionHandle, ports: ObservedPorts, forwarding: () => FlowForwarding, tracks?: () => boolean) {
+  constructor(
+    handle: ExtensionHandle,
+    ports: ObservedPorts,
+    forwarding: () => FlowForwarding,
+    elsewhere: Pick<DecidedFlowsOptions, 'tracks' | 'restsOn'> = {},
+  ) {
     this.#handle = handle;
     this.ports = ports;
     this.#forwarding = forwarding;
@@ -48,15 +54,19 @@ export class StackedFlows {
       deciders: () => this.#placed,
       nowMs: () => handle.host.nowMs(),
       newPerSecond: NEW_PER_SECOND,
-      ...(tracks === undefined ? {} : { tracks }),
+      ...elsewhere,
     });
   }
 
   /** Who decides from now on, from the top of the stack; the last one forwards. */
   decideBy(deciders: readonly StackedDecider[]): void {
-    if (isSame(deciders, this.#deciders)) return;
+    const before = this.#deciders;
+    if (isSame(deciders, before)) return;
+    // What one of those at the top drops on its way down does not come to the others.
+    const others = deciders.findIndex((each, i) => each !== before[i]);
+    const top = new Set(deciders.slice(0, others === -1 ? deciders.length : others).map(({ placed }) => placed.name));
     // What was counted until now is of those who decided until now.
-    this.flows.flush();
+    this.flows.endWhere((_slot, { drop }) => drop === null || drop.portId !== undefined || !top.has(drop.by));
     this.#deciders = deciders;
     this.#placed = deciders.map(({ placed }) => placed);
   }

@@ -160,7 +160,7 @@ export class SwitchCore {
     const tracksAll = this.#chain.some(({ tracks }) => tracks);
     if (tracksAll === this.tracksAll) return;
     this.tracksAll = tracksAll;
-    this.pathChanged();
+    this.stackChanged();
   }
 
   /** Counters of deciders or rules are about to be read: what was counted elsewhere is brought. */
@@ -388,12 +388,17 @@ export class SwitchCore {
     return this.contexts.all.filter((context) => !context.free && context.holder === slotId && context.packet !== null);
   }
 
+  /** The stack, or which packets may go past an extension, has changed. What ports do to packets is as it was, and so is what rests on that. */
+  stackChanged(portId = 0): void {
+    this.#tellPath(portId, true);
+  }
+
   /**
-   * Ports, policies, the stack or what an extension does to packets has changed.
+   * What ports do to packets has changed.
    * @param portId the port, when it concerns only what comes in or goes out there; 0: all
    * @param alsoOut false: only what comes in
    */
-  pathChanged(portId = 0, alsoOut = true): void {
+  pathChanged(portId: number, alsoOut = true): void {
     // A learned address that is no longer bound ends by itself what rests on it.
     if (alsoOut) this.#policies?.changed(portId);
     this.#tellPath(portId, alsoOut);
@@ -419,7 +424,7 @@ export class SwitchCore {
       slot.ingressNext = this.ingressSlots.filter((other) => other.rank <= slot.rank).length;
       slot.egressNext = this.egressSlots.filter((other) => other.rank >= slot.rank).length;
     }
-    this.pathChanged();
+    this.stackChanged();
   }
 
   /**

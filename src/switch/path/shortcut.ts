@@ -56,11 +56,14 @@ export class Shortcuts {
     return this.#others().every((slot) => isDecider(slot) || passesPort(core, slot, portId));
   }
 
-  /** Whether nobody has a say about what comes in or goes out through ports but who forwards, and what it decides along: no port has a policy, no decider stands by itself. Until {@link watch} tells. */
-  isPlain(): boolean {
+  /**
+   * Ports of which others have a say about what comes in or goes out there than who forwards, and what it decides along: they have policies. Until {@link watch} tells.
+   * @returns null for all: a decider stands by itself, or the packets of all are tracked
+   */
+  judgedPorts(): readonly PortId[] | null {
     // What is tracked is decided about in two steps, in a table of decisions.
-    if (this.#core.tracksAll || this.#others().some(isDecider)) return false;
-    return this.#core.ports.every((port) => port === null || !isLookedAt(port));
+    if (this.#core.tracksAll || this.#others().some(isDecider)) return null;
+    return this.#core.ports.flatMap((port) => (port !== null && isLookedAt(port) ? [port.portId] : []));
   }
 
   /** Forwarding: all that have a say about packets which it forwards by ports that are open, each from the top of the stack. Until {@link watch} tells. */
@@ -158,7 +161,7 @@ export class Shortcuts {
    * @param portId the port, when that concerns only packets that come in or go out there; left out: all
    */
   changed(portId = 0): void {
-    this.#core.pathChanged(portId);
+    this.#core.stackChanged(portId);
   }
 
   /**

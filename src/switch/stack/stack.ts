@@ -242,7 +242,7 @@ export class ExtensionStack {
 
   #pause(): void {
     this.#core.paused = true;
-    this.#core.pathChanged();
+    this.#core.stackChanged();
     this.#core.readClock();
     this.#pauseStartedMs = this.#core.nowMs;
     for (const slot of [...this.#slots]) {
@@ -291,7 +291,7 @@ export class ExtensionStack {
       this.#call(slot, 'restart', () => slot.extension.restart?.());
       if (!slot.failed) this.#setState(slot, 'Running');
     }
-    this.#core.pathChanged();
+    this.#core.stackChanged();
   }
 
   #rank(): void {

