@@ -128,7 +128,7 @@ test.each(['tc', 'xdp'])('packets that the kernel carries count at their rules, 
   await until('all have been counted', () => rules().includes(`known ${2 * (2 * asked - 1)}`), 5000);
   expect(rules()).toEqual(expect.arrayContaining(['begin 1', 'out 1']));
   expect(ports().map((port) => port.hook)).toEqual([hook, hook]);
-  expect(world.ok('offload', 'show', '--flows')).toMatch(/ct\(zone=65535\),recirc\(0x1\)\n.*in the kernel/);
+  expect(world.ok('offload', 'show', '--flows')).toMatch(/ct\(zone=65535\),recirc\(0x7fffffff\)\n.*in the kernel/);
 });
 
 /** An IPv6 firewall lets neighbours be discovered by a rule of their own. */
