@@ -95,6 +95,10 @@ here('a port with access control and a guard keeps its flows in the kernel, and 
     return decidedBy('port policies', 'ovs').length > 0;
   });
   expect(world.ok('offload', 'show', '--flows')).toContain('decided by port policies, ovs');
+  await until('denied packets have a flow in the kernel', () => {
+    send(5002, 5);
+    return flows().some(({ drop, reason }) => drop === 'port policies:ACL_DENIED' && reason === null);
+  });
   const denied = drops('a', 'ACL_DENIED');
   const before = carried('a');
   send(5002, 300);
@@ -110,6 +114,11 @@ here('what the kernel carries is in the statistics of megaflows', async () => {
       .map(([, packets]) => Number(packets))
       .reduce((sum, packets) => sum + packets, 0);
   world.pings('a', '10.8.0.2', 2);
+  await until('the kernel carries datagrams', () => {
+    const before = carried('a');
+    send(5003, 20);
+    return carried('a') - before >= 20;
+  });
   const before = carried('a');
   const flowsBefore = counted();
   send(5003, 400);
