@@ -189,44 +189,37 @@ function isIcmpQueryOrAnswer(type: number, isIpv6: boolean): boolean {
 }
 
 /**
- * Whether a packet's transport checksum is right, or need not be: it is still to be computed, or somebody has checked it. One that was summed and is right is noted as
+ * Whether a packet's transport checksum is right, or need not be: it is still to be computed, or somebody has checked it. One that was summed here and is right is noted as
  * {@link Checksum.VALID}, so that nobody sums it again, in another zone for example.
  */
 function isChecksumGood(packet: Packet, headers: HeaderOffsets, protocol: number): boolean {
-  if (packet.checksum !== Checksum.UNKNOWN || !isSummed(packet, headers, protocol)) return true;
-  if (!isSumRight(packet, headers, protocol)) return false;
-  packet.checksum = Checksum.VALID;
-  return true;
-}
-
-/** Whether there is a checksum that can be summed. */
-function isSummed(packet: Packet, headers: HeaderOffsets, protocol: number): boolean {
-  const isIpv6 = headers.ipVersion === 6;
-  if (protocol === IpProtocol.SCTP || (protocol === IpProtocol.ICMPV4 && !isIpv6)) return true;
-  const isUdp = protocol === IpProtocol.UDP;
-  if (!isUdp && protocol !== IpProtocol.TCP && !(isIpv6 && protocol === IpProtocol.ICMPV6)) return false;
-  // Over IPv6 there is always one (RFC 8200, section 8.1); zero there is what tunnels send, and Linux lets it pass.
-  if (isUdp && half(packet.bytes, packet.offset + headers.l4Offset + 6) === 0) return false;
-  // Under a routing header the sum runs over the last destination, which is not at hand.
-  return !isIpv6 || headers.routingOffset === -1;
-}
-
-function isSumRight(packet: Packet, headers: HeaderOffsets, protocol: number): boolean {
+  if (packet.checksum !== Checksum.UNKNOWN) return true;
   const { bytes, offset } = packet;
   const l4 = offset + headers.l4Offset;
   const length = headers.l3End - headers.l4Offset;
   const isIpv6 = headers.ipVersion === 6;
   if (protocol === IpProtocol.SCTP) {
     const field = (bytes[l4 + 8] | (bytes[l4 + 9] << 8) | (bytes[l4 + 10] << 16) | (bytes[l4 + 11] << 24)) >>> 0;
-    return field === sctpChecksum(bytes, l4, length);
+    return noted(packet, field === sctpChecksum(bytes, l4, length));
   }
-  if (protocol === IpProtocol.ICMPV4 && !isIpv6) return internetChecksum(bytes, l4, length) === 0;
+  if (protocol === IpProtocol.ICMPV4 && !isIpv6) return noted(packet, internetChecksum(bytes, l4, length) === 0);
   const isUdp = protocol === IpProtocol.UDP;
+  if (!isUdp && protocol !== IpProtocol.TCP && !(isIpv6 && protocol === IpProtocol.ICMPV6)) return true;
+  // Over IPv6 there is always one (RFC 8200, section 8.1); zero there is what tunnels send, and Linux lets it pass.
+  if (isUdp && half(bytes, l4 + 6) === 0) return true;
+  // Under a routing header the sum runs over the last destination, which is not at hand.
+  if (isIpv6 && headers.routingOffset !== -1) return true;
   const ip = offset + headers.l3Offset;
   const udpLength = isUdp ? half(bytes, l4 + 4) : length;
-  if (isSumGood(bytes, ip, isIpv6, protocol, l4, udpLength)) return true;
+  if (isSumGood(bytes, ip, isIpv6, protocol, l4, udpLength)) return noted(packet, true);
   // Of a datagram that is shorter than its IP packet Linux sums all of the packet, and senders do either.
-  return udpLength !== length && isSumGood(bytes, ip, isIpv6, protocol, l4, length);
+  return noted(packet, udpLength !== length && isSumGood(bytes, ip, isIpv6, protocol, l4, length));
+}
+
+/** A checksum was summed. @returns whether it is right */
+function noted(packet: Packet, isRight: boolean): boolean {
+  if (isRight) packet.checksum = Checksum.VALID;
+  return isRight;
 }
 
 function isSumGood(
