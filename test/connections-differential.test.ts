@@ -208,9 +208,9 @@ function* sctpSequence(client: End, server: End): Generator<Step> {
   for (let length = 1 + random(9); length > 0; length -= 1) {
     const planned = random(8) === 0 ? undefined : script.shift();
     const [side, type] = planned ?? pick(ASSOCIATION);
-    // An association that begins anew while its shutdown goes on is not compared: the two keep different tags then.
+    // An association that begins anew while its shutdown goes on is not compared: the two keep different tags and states then.
     if (isShutDown && (type === 1 || type === 2)) continue;
-    isShutDown ||= type === 8;
+    isShutDown ||= type === 7 || type === 8;
     const flags = random(4);
     let tag = type === 1 ? 0 : tags[side === 'c' ? 's' : 'c'];
     if (random(10) === 0) tag = pick([0, tags.c, tags.s, 7]);
