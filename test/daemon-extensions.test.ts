@@ -188,3 +188,36 @@ test('a module that cannot be loaded is refused with its path and what is wrong'
   expect([unknown.code, unknown.stderr]).toEqual([4, expect.stringContaining('did you mean "learning"?')]);
   expect(world.pings('a', '10.9.0.2')).toBe(true);
 });
+
+test('rules that a command has put in are the running configuration: a file is compared with them, and they are there after a fault', async () => {
+  const file = (rules: string) =>
+    world.file('wall.yaml', `extensions: [{ name: filter, config: ${rules} }, learning]\n`);
+  const must = (...args: string[]) => {
+    const { code, stdout, stderr } = world.millrace(...args);
+    expect([code, stderr]).toEqual([0, '']);
+    return stdout;
+  };
+  const wall = file('{ default: drop, rules: [{ name: a, action: allow, direction: in }] }');
+  world.up(
+    `extensions: [{ name: filter, config: { default: drop, rules: [{ name: a, action: allow, direction: in }] } }, learning]\n`,
+  );
+  expect(must('config', 'diff', wall)).toContain('Nothing would change');
+  must('extension', 'run', 'filter', 'replace', '{"default":"allow","rules":[{"name":"b","action":"count"}]}');
+  const shown = () => world.json<{ extensions: unknown[] }>('config', 'show').extensions[0];
+  const replaced = { name: 'filter', config: { default: 'allow', rules: [{ name: 'b', action: 'count' }] } };
+  expect(shown()).toEqual(replaced);
+  // What is read or counted anew is no change.
+  must('extension', 'run', 'filter', 'reset');
+  expect(shown()).toEqual(replaced);
+  expect(must('extension', 'disable', 'filter')).toContain('disabled');
+  must('extension', 'enable', 'filter');
+  expect(must('extension', 'run', 'filter', 'show')).toContain('default:');
+  expect(
+    world.json<{ status: { rules: { name: string }[] } }>('extension', 'show', 'filter').status.rules[0].name,
+  ).toBe('b');
+  expect(must('config', 'diff', wall)).toContain('configure extension filter');
+  must('up', '-f', wall);
+  expect(
+    world.json<{ status: { rules: { name: string }[] } }>('extension', 'show', 'filter').status.rules[0].name,
+  ).toBe('a');
+});

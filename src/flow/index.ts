@@ -29,6 +29,7 @@ export {
   Drop,
   DropCounters,
   dropName,
+  dropText,
   MAXIMUM_DEFERRED,
   MAXIMUM_RECIRCULATIONS,
   MAXIMUM_REENTRY,

@@ -3,7 +3,7 @@
  */
 import type { Batch, Packet, PortId } from '../net/index.ts';
 import type { Operation } from './control/operation.ts';
-import type { JsonValue, PortProperty, PortPropertyType, SwitchProperty } from './control/properties.ts';
+import type { JsonObject, JsonValue, PortProperty, PortPropertyType, SwitchProperty } from './control/properties.ts';
 import type { DropReasonInfo } from './drop-reason.ts';
 import type { ExtensionDescriptor, ExtensionFactory, ExtensionState, HostServices } from './extension.ts';
 import type { NicRequest, NicState, PortState, PortType, SavedState, Status, StatusIndication } from './oid/oid.ts';
@@ -242,6 +242,8 @@ export interface VirtualSwitch {
   extensions(): readonly ExtensionInfo[];
   extensionStatus(name: string): JsonValue;
   extensionCommand(name: string, command: string, args: JsonValue): JsonValue;
+  /** What an extension says that its configuration is now; null when it does not say. @throws SwitchError when it is no mapping */
+  extensionConfiguration(name: string): JsonObject | null;
 
   saveNic(portId: number, nicIndex: number): Operation<readonly SavedState[]>;
   /** @returns the ids of pieces that no extension claimed */

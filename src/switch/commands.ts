@@ -22,20 +22,44 @@ export interface ValueSchema<Input = unknown, Output = unknown> {
   };
 }
 
+/** One thing wrong with a value from outside. */
+export interface Flaw {
+  /** Keys and places in lists that lead to it; empty for the whole. */
+  readonly path: readonly PropertyKey[];
+  readonly message: string;
+}
+
+/** A value from outside is not as it should be. The message has a line for each flaw, which names its field. */
+export class FlawsError extends TypeError {
+  override readonly name: string = 'FlawsError';
+  readonly flaws: readonly Flaw[];
+
+  /** @param lines of the message, where they are not the paths with dots */
+  constructor(flaws: readonly Flaw[], lines: readonly string[] = flaws.map(flawText)) {
+    super(lines.join('\n'));
+    this.flaws = flaws;
+  }
+}
+
+function flawText({ path, message }: Flaw): string {
+  return path.length === 0 ? message : `${path.map(String).join('.')}: ${message}`;
+}
+
 /**
  * Check a value from outside.
  * @returns what the schema makes of it
- * @throws TypeError with one finding a line, each naming its field
+ * @throws FlawsError
  */
 export function checkedBy<Output>(schema: ValueSchema<unknown, Output>, value: unknown): Output {
   const found = schema['~standard'].validate(value);
   if (found instanceof Promise) throw new TypeError('its schema would have to be waited for');
   if (found.issues === undefined) return found.value;
-  const lines = found.issues.map(({ message, path = [] }) => {
-    const field = path.map((step) => String(typeof step === 'object' ? step.key : step)).join('.');
-    return field === '' ? message : `${field}: ${message}`;
-  });
-  throw new TypeError(lines.join('\n'));
+  throw new FlawsError(
+    found.issues.map(({ message, path = [] }) => ({
+      path: path.map((step) => (typeof step === 'object' ? step.key : step)),
+      message,
+    })),
+  );
 }
 
 /** A command of an extension whose state is `State`. */

@@ -6,7 +6,7 @@
  * ends them (completeIngress, returnEgress), or keeps them: then it must do one of these later. Completions are only told.
  */
 import type { Batch, Packet } from '../net/index.ts';
-import type { JsonValue } from './control/properties.ts';
+import type { JsonObject, JsonValue } from './control/properties.ts';
 import type { StackedDecider } from './decider/placed.ts';
 import type { DropReasonCode } from './drop-reason.ts';
 import type { OidAction, OidRequest, QueryKind, QueryOid, QueryResult, Status, StatusIndication } from './oid/oid.ts';
@@ -108,6 +108,11 @@ export interface Extension {
   countersWanted?(): void;
   /** A command of its own, such as `flush`; see `runCommand` for a table of them. @throws Error for a command or argument that it does not know */
   command?(name: string, args: JsonValue): JsonValue;
+  /**
+   * Of one whose commands change its configuration: the configuration that it has now, as `parseConfiguration` takes it. What a command has changed is then the running
+   * configuration: it is shown, compared with a file, and given again after a crash.
+   */
+  configuration?(): JsonObject;
   /**
    * Whether all that comes in or goes out through a port may go past this extension, whatever it is; until {@link Shortcuts.changed}. Left
    * out, an extension that is handed packets is handed all of them.

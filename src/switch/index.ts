@@ -63,6 +63,8 @@ export {
   type Commands,
   checkedBy,
   command,
+  type Flaw,
+  FlawsError,
   runCommand,
   type ValueSchema,
 } from './commands.ts';
@@ -73,6 +75,7 @@ export type {
   CustomProperty,
   GuardProperty,
   IsolationProperty,
+  JsonObject,
   JsonValue,
   MonitorProperty,
   PortProperty,

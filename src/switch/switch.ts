@@ -13,7 +13,7 @@ import type {
   VirtualSwitch,
 } from './api.ts';
 import { Operation } from './control/operation.ts';
-import type { JsonValue } from './control/properties.ts';
+import type { JsonObject, JsonValue } from './control/properties.ts';
 import { SaveRestore } from './control/save-restore.ts';
 import type { DropReasonInfo } from './drop-reason.ts';
 import { SwitchError } from './errors.ts';
@@ -162,6 +162,17 @@ class Switch extends SaveRestore implements VirtualSwitch {
       this.core.leave();
     }
     return this.#plain(slot, `answer to ${command}`, answer ?? null);
+  }
+
+  extensionConfiguration(name: string): JsonObject | null {
+    const slot = this.stack.find(name);
+    if (slot.extension.configuration === undefined) return null;
+    const given: unknown = guarded(this.core, slot, 'configuration', () => slot.extension.configuration?.());
+    if (slot.failed) throw new SwitchError('EXTENSION', `extension ${name} failed in ${slot.failure}`);
+    const configuration = this.#plain(slot, 'configuration', given);
+    if (typeof configuration !== 'object' || configuration === null || Array.isArray(configuration))
+      throw new SwitchError('EXTENSION', `extension ${name}: its configuration is no mapping`);
+    return configuration as JsonObject;
   }
 
   nicRequest(request: NicRequest): Operation<JsonValue> {

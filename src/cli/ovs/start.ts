@@ -68,7 +68,7 @@ export async function startPrograms(socket: string, isConnected: boolean, hasFlo
   const before = runningProgram('ovs-vswitchd', folders);
   if (before !== null && !isConnected) {
     await end('ovs-vswitchd', before.pid, () => process.kill(before.pid, 'SIGTERM'));
-    steps.push('ended the ovs-vswitchd that had lost its datapath');
+    steps.push('ended the ovs-vswitchd that had lost its datapath, and its OpenFlow rules with it: put yours in again');
   }
   const vsctl = programOf(programs, 'ovs-vsctl');
   try {

@@ -204,7 +204,7 @@ export function diffConfigs(from: Config, to: Config): Step[] {
     steps.push({
       operation: settings(to),
       undo: settings(from),
-      text: `set the most connections to ${to.connections.maximum}`,
+      text: `set the most connections to ${to.connections.maximum} (a table that is there keeps its size until \`millrace down\`)`,
     });
   }
   for (const entry of entriesOff) {

@@ -157,10 +157,43 @@ ports:
   a: { kind: netdev, device: eth0, vlan: { mode: trunk, allowed: [10, 20-30], native: 1 } }
   b: { kind: tap, mtuBytes: 1400, acl: [{ action: deny, remoteIp: 10.0.0.0/8 }] }
   c: { kind: memory, dhcpGuard: true }
-extensions: [filter, { name: learning, enabled: false, config: { x: [1, 2] } }]
+extensions: [filter, { name: learning, enabled: false, config: { ports: { a: { limit: 3 } } } }]
 fdb: { ageingSeconds: 10, static: [{ mac: "02:00:00:00:00:0A", vlan: 10, port: a }] }
 `;
   const config = parseConfig(text, '/x/millrace.yaml');
   const again = normalise(configSchema.parse(toFile(config)), (path) => path);
   expect(again).toEqual(config);
+});
+
+test('settings of extensions that come with Millrace are checked, each flaw at its place', () => {
+  const rules = `extensions:
+  - name: filter
+    config:
+      default: deny
+      rules: []
+  - { name: learning, config: { ageingSeconds: long } }
+  - name: ovs
+    config: { sockt: /tmp/x }
+`;
+  expect(issuesOf(rules)).toEqual([
+    'millrace.yaml:4:16: extensions[0].config.default: must be allow or drop',
+    expect.stringMatching(/^millrace.yaml:6:48: extensions\[1\]\.config\.ageingSeconds: /),
+    expect.stringMatching(/^millrace.yaml:8:13: extensions\[2\]\.config: .*sockt/),
+  ]);
+  const states = `extensions:
+  - name: filter
+    config:
+      rules:
+        - { name: a, action: allow, state: established }
+        - { name: a, action: allow, state: [estab] }
+        - { name: b, action: allow, etherType: arp, state: [new] }
+`;
+  expect(issuesOf(states)).toEqual([
+    'millrace.yaml:5:44: extensions[0].config.rules[0].state: must be a list of new, established, related, invalid',
+    'millrace.yaml:6:45: extensions[0].config.rules[1].state[0]: is no state; there are new, established, related, invalid',
+    expect.stringMatching(/^millrace.yaml:7:11: extensions\[0\]\.config\.rules\[2\]: can never match: /),
+  ]);
+  expect(issuesOf('extensions: [{ name: filter, module: /nowhere/filter.ts, config: { default: 7 } }]')).toEqual([
+    expect.stringContaining('there is no file'),
+  ]);
 });

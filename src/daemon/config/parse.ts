@@ -9,6 +9,7 @@ import type { z } from 'zod';
 import { ADDRESS_KEEPER, BUILTIN_EXTENSIONS } from '../extensions.ts';
 import { messageOf } from '../rpc/failure.ts';
 import { flawOf, MAX_LEVELS } from '../rpc/plain-data.ts';
+import { flawsOfSettings } from './builtin-settings.ts';
 import { captureFileProblem } from './capture-files.ts';
 import { type ConfigIssue, describeZod, formatIssue, Locator, MOST_ISSUES } from './issues.ts';
 import { type Config, deviceProblem, normalise, type Port } from './model.ts';
@@ -154,6 +155,10 @@ function crossCheck(config: Config, data: unknown, locate: Locator): ConfigIssue
       issues.push(locate.atPath(['extensions', index], message));
     } else if (extension.module !== null && !existsSync(extension.module)) {
       issues.push(locate.atPath(['extensions', index, 'module'], `there is no file ${extension.module}`));
+    } else if (extension.module === null) {
+      for (const { path, message } of flawsOfSettings(extension.name, extension.config)) {
+        issues.push(locate.atPath(['extensions', index, 'config', ...path], message));
+      }
     }
     const earlier = names.get(extension.name);
     if (earlier === undefined) names.set(extension.name, index);

@@ -146,6 +146,17 @@ export class Control {
     this.#onChange(this.#running);
   };
 
+  /** A command of an extension has changed its configuration: that is the running one from now on. */
+  configured(name: string): Promise<void> {
+    return this.serially(async () => {
+      // Asked for when no change is under way: one may have taken the extension away, or configured it again.
+      if (!this.#running.extensions.some((extension) => extension.name === name)) return;
+      const config = await this.thread.call('extension-config', { name });
+      this.#running = evolve(this.#running, { op: 'extension-configure', name, config });
+      this.#onChange(this.#running);
+    });
+  }
+
   /** The steps that a file would take. @throws Failure 'config' */
   difference(file: string, text: string): ApplyResult {
     const steps = diffConfigs(this.#running, this.parse(file, text));

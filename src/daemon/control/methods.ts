@@ -161,7 +161,7 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
     command: C,
     args: ArgumentsOf<Name, C>,
   ): Promise<ResultOf<Name, C>> {
-    return (await thread.call('extension-command', { name, command, args })) as ResultOf<Name, C>;
+    return (await thread.call('extension-command', { name, command, args })).answer as ResultOf<Name, C>;
   }
   /** The forwarding database, by the extension that has it. @throws Failure when it does not run */
   async function askKeeper<C extends CommandOf<typeof ADDRESS_KEEPER>>(
@@ -269,9 +269,12 @@ export function buildMethods(services: MethodServices): ReadonlyMap<string, Meth
   add(
     'extension.command',
     z.strictObject({ name: nameSchema, command: z.string().min(1).max(64), args: z.json().optional() }),
-    ({ name: wanted, command, args }) => {
+    async ({ name: wanted, command, args }) => {
       requireExtension(control.running, wanted);
-      return thread.call('extension-command', { name: wanted, command, args: args ?? null });
+      const call = { name: wanted, command, args: args ?? null };
+      const { answer, isConfigured } = await thread.call('extension-command', call);
+      if (isConfigured) await control.configured(wanted);
+      return answer;
     },
   );
   add(

@@ -119,7 +119,7 @@ export function cleanUpAfter(left: Journal, log: Logger): void {
   const ports = left.ports.map((port) => port.name).join(', ');
   log.warn(
     { before: left.pid, startedAt: left.startedAt, ports },
-    'the daemon before this one was killed; cleaned up after it',
+    'the daemon before this one was killed; what it left is taken up, or given back to the kernel',
   );
   inside(left.namespace, () =>
     giveBack(left, (name, device, error) => {

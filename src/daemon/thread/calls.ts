@@ -65,7 +65,12 @@ export interface DatapathCalls {
   ports: { params: null; result: PortInfo[] };
   extensions: { params: null; result: ExtensionInfo[] };
   'extension-status': { params: { name: string }; result: unknown };
-  'extension-command': { params: { name: string; command: string; args: unknown }; result: unknown };
+  'extension-command': {
+    params: { name: string; command: string; args: unknown };
+    /** The answer, and whether the extension's configuration is another one by it. */
+    result: { answer: unknown; isConfigured: boolean };
+  };
+  'extension-config': { params: { name: string }; result: Record<string, unknown> };
   drops: { params: { port: string | null }; result: DropCount[] };
   'acl-counts': { params: { port: string }; result: AclCount[] };
   trace: { params: { port: string; frame: Uint8Array }; result: TraceResult };

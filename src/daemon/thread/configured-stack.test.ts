@@ -14,10 +14,10 @@ const picky: ExtensionFactory = {
   },
 };
 
-function lab() {
+function lab(factory = picky) {
   const sw = createSwitch({ name: 'lab', host: { nowMs: () => 0, log: () => {} } });
   sw.activate().result();
-  const builtins = new Map([['picky', picky]]);
+  const builtins = new Map([['picky', factory]]);
   const stack = new ConfiguredStack(sw, builtins, ({ config }) => config, new Pulse(newPulse(), () => {}));
   const add = (change: Partial<Extension>, heldBack: string | null = null) =>
     stack.add({ name: 'picky', module: null, enabled: true, config: {}, ...change }, 0, heldBack)?.result();
@@ -58,4 +58,43 @@ test('one that is disabled is so when it cannot be enabled', () => {
   add({ enabled: false, config: { refuse: true } });
   expect(() => stack.setEnabled('picky', true)?.result()).toThrow('not like this');
   expect(stack.list()).toMatchObject([{ state: 'disabled', error: null }]);
+});
+
+/** Has a list, which the command `put` lengthens; `spoil` makes its configuration none. */
+const lister: ExtensionFactory = {
+  descriptor: { name: 'picky', type: 'filtering', version: '1.0.0' },
+  parseConfiguration: (settings) => settings,
+  create(_handle, settings) {
+    let list: readonly string[] = Object(settings).list ?? [];
+    let isSpoilt = false;
+    return {
+      command(name, args) {
+        if (name === 'put') list = [...list, String(args)];
+        if (name === 'spoil') isSpoilt = true;
+        if (name === 'refuse') throw new TypeError('no');
+        return list.length;
+      },
+      configuration: () => (isSpoilt ? JSON.parse('[7]') : { list }),
+    };
+  },
+};
+
+test('what a command makes of the configuration is what the extension is given from then on', () => {
+  const { sw, stack, add } = lab(lister);
+  add({ config: { list: ['a'] } });
+  expect(stack.run('picky', 'show', null)).toEqual({ answer: 1, isConfigured: false });
+  expect(stack.configOf('picky')).toEqual({ list: ['a'] });
+  expect(stack.run('picky', 'put', 'b')).toEqual({ answer: 2, isConfigured: true });
+  expect(stack.configOf('picky')).toEqual({ list: ['a', 'b'] });
+  expect(() => stack.run('picky', 'refuse', null)).toThrow('no');
+  sw.failExtension('picky', new Error('a fault'), 'onIngress');
+  stack.setEnabled('picky', true)?.result();
+  expect(stack.run('picky', 'show', null)).toEqual({ answer: 2, isConfigured: false });
+});
+
+test('a configuration that is no mapping is not taken over', () => {
+  const { stack, add } = lab(lister);
+  add({ config: { list: ['a'] } });
+  expect(() => stack.run('picky', 'spoil', null)).toThrow(/its configuration/);
+  expect(stack.configOf('picky')).toEqual({ list: ['a'] });
 });

@@ -2,6 +2,7 @@
  * The extension stack as the configuration sees it: one list from the top, with disabled and crashed extensions in their places. The switch
  * knows only those that run, each type in an order of its own; here one is translated into the other.
  */
+import { isDeepStrictEqual } from 'node:util';
 import {
   type ExtensionFactory,
   type ExtensionType,
@@ -160,6 +161,11 @@ export class ConfiguredStack {
     return this.#settingsOf(this.#find(name).extension);
   }
 
+  /** What an extension of the stack is configured with, by its user or by a command of its own. @throws Failure */
+  configOf(name: string): Record<string, unknown> {
+    return this.#find(name).extension.config;
+  }
+
   has(name: string): boolean {
     return this.#entries.some((entry) => entry.extension.name === name);
   }
@@ -204,19 +210,29 @@ export class ConfiguredStack {
     return this.#switch.extensionStatus(name);
   }
 
-  /** @throws Failure when it is not running; what the extension throws */
-  command(name: string, command: string, args: JsonValue): JsonValue {
+  /**
+   * A command of its own. What it makes of the extension's configuration is from then on what the extension is given.
+   * @returns its answer, and whether the configuration is another now
+   * @throws Failure when it is not running; what the extension throws
+   */
+  run(name: string, command: string, args: JsonValue): { answer: JsonValue; isConfigured: boolean } {
     this.#requireRunning(name);
-    return this.#switch.extensionCommand(name, command, args);
+    const entry = this.#find(name);
+    const before = this.#switch.extensionConfiguration(name);
+    const answer = this.#switch.extensionCommand(name, command, args);
+    const config = this.#isRunning(name) ? this.#switch.extensionConfiguration(name) : null;
+    const isConfigured = config !== null && !isDeepStrictEqual(before, config);
+    if (isConfigured) entry.extension = { ...entry.extension, config };
+    return { answer, isConfigured };
   }
 
-  /** As {@link command}, for an extension that comes with Millrace. */
+  /** As {@link run}, for an extension that comes with Millrace. */
   ask<Name extends Asked, C extends CommandOf<Name>>(
     name: Name,
     command: C,
     args: ArgumentsOf<Name, C>,
   ): ResultOf<Name, C> {
-    return this.command(name, command, args as JsonValue) as ResultOf<Name, C>;
+    return this.run(name, command, args as JsonValue).answer as ResultOf<Name, C>;
   }
 
   /** As {@link status}, for an extension that comes with Millrace. */

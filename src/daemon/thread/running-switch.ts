@@ -245,7 +245,8 @@ export class RunningSwitch {
       ports: () => this.#ports.list(),
       extensions: () => this.#stack.list(),
       'extension-status': ({ name }) => this.#stack.status(name),
-      'extension-command': ({ name, command, args }) => this.#stack.command(name, command, args as JsonValue),
+      'extension-command': ({ name, command, args }) => this.#stack.run(name, command, args as JsonValue),
+      'extension-config': ({ name }) => this.#stack.configOf(name),
       drops: ({ port }) => this.#drops(port),
       'acl-counts': ({ port }) => this.#aclCounts(port),
       trace: ({ port, frame }) => {

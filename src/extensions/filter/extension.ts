@@ -10,6 +10,7 @@ import {
   type Decision,
   defineDecider,
   type FlowCounter,
+  type JsonObject,
   type JsonValue,
   type ObservedMap,
   type ObservedValue,
@@ -146,6 +147,10 @@ class Filter implements DeciderExtension {
     // With another list all flows end that counted by this one, and what they have counted is brought.
     this.replace(this.#list.get().table.configuration);
     this.#list.get().resetCounters();
+  }
+
+  configuration(): JsonObject {
+    return this.#list.get().table.configuration.given;
   }
 
   command(name: string, args: JsonValue): JsonValue {

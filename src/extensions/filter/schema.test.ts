@@ -77,7 +77,7 @@ test('unknown keys beside the rules are refused', () => {
 });
 
 test('without a configuration everything is allowed', () => {
-  expect(parseFilterConfiguration(undefined)).toEqual({ default: 'allow', rules: [] });
+  expect(parseFilterConfiguration(undefined)).toEqual({ default: 'allow', rules: [], given: {} });
 });
 
 test('any JSON is either a configuration or refused with the error of the filter', () => {

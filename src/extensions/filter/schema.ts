@@ -12,21 +12,27 @@ import {
   protocolNumber,
   unsignedNumber,
 } from '../../net/index.ts';
-import { CONNECTION_STATES, type JsonValue } from '../../switch/index.ts';
+import { CONNECTION_STATES, type Flaw, FlawsError, type JsonObject } from '../../switch/index.ts';
 import { contradiction, type NumberRange, stateBit } from './rule.ts';
 
 const MAXIMUM_RULES = 1024;
 const MAXIMUM_LIST = 64;
 
 /** A configuration of the filter is not valid. The message lists every finding, one a line. */
-export class FilterConfigurationError extends Error {
+export class FilterConfigurationError extends FlawsError {
   override readonly name = 'FilterConfigurationError';
   readonly issues: readonly string[];
 
-  constructor(issues: readonly string[]) {
-    super(issues.join('\n'));
-    this.issues = issues;
+  constructor(issues: readonly Issue[]) {
+    const lines = issues.map(({ place, message }) => (place === '' ? message : `${place}: ${message}`));
+    super(issues, lines);
+    this.issues = lines;
   }
+}
+
+/** A flaw, with its place as people name it: that of a rule is its number and name. */
+interface Issue extends Flaw {
+  readonly place: string;
 }
 
 type Lookup = (text: string) => number;
@@ -164,13 +170,15 @@ const ruleSchema = z.strictObject(ruleFields, { error: 'must be a mapping with t
 /** One rule. Fields that are null match everything; the others must all match. */
 export type FilterRule = Readonly<z.output<typeof ruleSchema>> & {
   /** The rule as it was written. */
-  readonly given: { readonly [key: string]: JsonValue };
+  readonly given: JsonObject;
 };
 
 export interface FilterConfiguration {
   /** What happens to packets that no `allow` or `drop` rule matches. */
   readonly default: 'allow' | 'drop';
   readonly rules: readonly FilterRule[];
+  /** As it was written. */
+  readonly given: JsonObject;
 }
 
 const configurationSchema = z.strictObject(
@@ -184,30 +192,36 @@ const configurationSchema = z.strictObject(
   { error: 'must be a mapping with "default" and "rules"' },
 );
 
-/** Findings of one schema, each behind a place. */
-function describe(error: z.ZodError, place: string, keys: readonly string[]): string[] {
+/** Findings of one schema, each behind a place. @param base where the value stands in the configuration */
+function describe(error: z.ZodError, place: string, base: readonly PropertyKey[], keys: readonly string[]): Issue[] {
   return error.issues.map((issue) => {
     const path = issue.path.map((step) => (typeof step === 'number' ? `[${step}]` : String(step))).join('');
-    const where = [place, path].filter((part) => part !== '').join(': ');
-    const text =
+    const message =
       issue.code === 'unrecognized_keys'
         ? `unknown key ${issue.keys.map((key) => `"${key}"`).join(', ')}; there are ${keys.join(', ')}`
         : issue.message;
-    return where === '' ? text : `${where}: ${text}`;
+    return {
+      path: [...base, ...issue.path],
+      place: [place, path].filter((part) => part !== '').join(': '),
+      message,
+    };
   });
 }
 
-function readRule(given: unknown, index: number, issues: string[]): FilterRule | null {
+function readRule(given: unknown, index: number, issues: Issue[]): FilterRule | null {
   const named = typeof given === 'object' && given !== null && 'name' in given && typeof given.name === 'string';
   const place = named ? `rule ${index + 1} "${given.name}"` : `rule ${index + 1}`;
+  const path = ['rules', index];
   const checked = ruleSchema.safeParse(given);
   if (!checked.success) {
-    issues.push(...describe(checked.error, place, Object.keys(ruleFields)));
+    issues.push(...describe(checked.error, place, path, Object.keys(ruleFields)));
     return null;
   }
   const rule: FilterRule = { ...checked.data, given: JSON.parse(JSON.stringify(given)) };
   const clash = contradiction(rule);
-  if (clash !== null) issues.push(`${place}: can never match: ${clash[1]} contradicts ${clash[0]}`);
+  if (clash !== null) {
+    issues.push({ path, place, message: `can never match: ${clash[1]} contradicts ${clash[0]}` });
+  }
   return rule;
 }
 
@@ -218,8 +232,8 @@ function readRule(given: unknown, index: number, issues: string[]): FilterRule |
  */
 export function parseFilterConfiguration(value: unknown): FilterConfiguration {
   const checked = configurationSchema.safeParse(value ?? {});
-  if (!checked.success) throw new FilterConfigurationError(describe(checked.error, '', ['default', 'rules']));
-  const issues: string[] = [];
+  if (!checked.success) throw new FilterConfigurationError(describe(checked.error, '', [], ['default', 'rules']));
+  const issues: Issue[] = [];
   const rules: FilterRule[] = [];
   const firstUse = new Map<string, number>();
   checked.data.rules.forEach((given, index) => {
@@ -227,9 +241,12 @@ export function parseFilterConfiguration(value: unknown): FilterConfiguration {
     if (rule === null) return;
     const earlier = firstUse.get(rule.name);
     if (earlier === undefined) firstUse.set(rule.name, index);
-    else issues.push(`rule ${index + 1} "${rule.name}": name: rule ${earlier + 1} has the same`);
+    else {
+      const place = `rule ${index + 1} "${rule.name}": name`;
+      issues.push({ path: ['rules', index, 'name'], place, message: `rule ${earlier + 1} has the same` });
+    }
     rules.push(rule);
   });
   if (issues.length > 0) throw new FilterConfigurationError(issues);
-  return { default: checked.data.default, rules };
+  return { default: checked.data.default, rules, given: JSON.parse(JSON.stringify(value ?? {})) };
 }

@@ -44,6 +44,8 @@ export interface OvsHost {
    * @throws OvsError with the errno that openvswitch.ko would give: ENODEV, EBUSY, EEXIST
    */
   open(kind: DeviceKind, name: string, receive: (batch: Batch) => void, onGone: () => void): OvsDevice;
+  /** Optional: call back soon, when packets have had their turn. Left out, work that can be done bit by bit is done at once. */
+  later?(work: () => void): void;
   /** The connections of all datapaths. */
   readonly connections: Connections;
   /** Optional: takes the flow tables of datapaths, to run their flows elsewhere; null for nobody. */

@@ -69,7 +69,7 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
       hasPort: (portId) => this.#ports[portId] !== undefined,
       receive: (batch, portId) => this.#ports[portId]?.receive(batch),
       unknownPort: this.#noVport,
-      describe: (name) => `The Open vSwitch datapath dropped it: ${name}.`,
+      describe: (text) => text,
     });
     const registry = flowRegistryOf(handle.host.services);
     this.flows = registry === null ? null : new OfferedDatapaths(handle, registry, this.#forwarding);
@@ -99,6 +99,11 @@ class OvsExtension implements Extension, OvsHost, PortTransmitter {
     this.#listener?.close();
     this.#listener = null;
     this.#server.close();
+  }
+
+  /** As the handle's timers: in the next turn of the loop at the earliest. */
+  later(work: () => void): void {
+    this.#handle.setTimer(1, work);
   }
 
   nowMs(): number {

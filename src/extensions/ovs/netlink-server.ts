@@ -14,7 +14,7 @@ import { CT_LIMIT_ATTRIBUTES, handleCtLimit } from './family/ct-limit.ts';
 import { announceDatapathGone, DATAPATH_ATTRIBUTES, handleDatapath, makeDatapath } from './family/datapath.ts';
 import { FLOW_ATTRIBUTES, handleFlow } from './family/flow.ts';
 import { handleMeter, METER_ATTRIBUTES } from './family/meter.ts';
-import { handleNetfilter, isConnectionMessage } from './family/netfilter/index.ts';
+import { handleNetfilter, isConnectionMessage, type WorkOn } from './family/netfilter/index.ts';
 import { handlePacket, PACKET_ATTRIBUTES } from './family/packet.ts';
 import { type FamilyRequest, type OvsState, parseRequest } from './family/request.ts';
 import { announceGone, handleVport, VPORT_ATTRIBUTES } from './family/vport.ts';
@@ -45,11 +45,17 @@ const FAMILIES = new Map<number, FamilyEntry>([
   [Family.CT_LIMIT, { attributes: CT_LIMIT_ATTRIBUTES, dumps: false, handle: handleCtLimit }],
 ]);
 
+/** Pieces of work that may go on at once without a program that waits for them. */
+const WORKS_MAXIMUM = 16;
+
 /** Open vSwitch's kernel side: the pseudo device with the datapaths behind it. */
 export class OvsServer {
   readonly device: PseudoDevice;
   readonly datapaths = new Map<number, OvsDatapath>();
   readonly #state: OvsState;
+  /** Pieces of work that go on. */
+  #works = 0;
+  #isClosed = false;
 
   constructor(host: OvsHost, buffers: Buffers) {
     this.device = new PseudoDevice((connection, datagram) => this.#datagram(connection, datagram));
@@ -80,10 +86,28 @@ export class OvsServer {
 
   /** Close all datapaths. */
   close(): void {
+    this.#isClosed = true;
     for (const datapath of this.datapaths.values()) datapath.close();
     this.datapaths.clear();
     this.#state.tunnels?.close();
   }
+
+  readonly #workOn: WorkOn = (step) => {
+    const { host } = this.#state;
+    if (this.#works >= WORKS_MAXIMUM) throw new OvsError(Errno.EBUSY, `${WORKS_MAXIMUM} flushes go on`);
+    let isOver = step();
+    if (host.later === undefined) {
+      while (!isOver) isOver = step();
+      return;
+    }
+    if (isOver) return;
+    this.#works += 1;
+    const goOn = () => {
+      if (!this.#isClosed && !step()) host.later?.(goOn);
+      else this.#works -= 1;
+    };
+    host.later(goOn);
+  };
 
   /** The device of a port has vanished, and with the local port's its datapath. */
   #portGone(datapath: OvsDatapath, port: Vport): void {
@@ -137,7 +161,8 @@ export class OvsServer {
       handleController(message, reply);
       return false;
     }
-    if (isConnectionMessage(message.type)) return handleNetfilter(message, reply, this.#state.connections);
+    if (isConnectionMessage(message.type))
+      return handleNetfilter(message, reply, this.#state.connections, this.#workOn);
     const family = FAMILIES.get(message.type);
     if (family === undefined) throw new OvsError(Errno.ENOENT, `no family ${message.type}`);
     // NEW and DEL have other flags in the same bits.

@@ -155,6 +155,8 @@ export class MemoryWorld {
   /** Names of the flow tables that are offered. */
   readonly offered: string[] = [];
   readonly connections: Connections;
+  /** What is to be done when packets have had their turn. */
+  readonly later: (() => void)[] = [];
   nowMs = 1000;
   /** Reasons of flow/'s Drop, as they were told. */
   readonly dropped: number[] = [];
@@ -186,6 +188,7 @@ export class MemoryWorld {
     this.server = new OvsServer(
       {
         nowMs: () => this.nowMs,
+        later: (work) => void this.later.push(work),
         connections: this.connections,
         open,
         flows: { register },

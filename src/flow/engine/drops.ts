@@ -111,6 +111,70 @@ export const MAXIMUM_DEFERRED = 1024;
 /** Times that a hook may call the datapath, whose hooks call it again: two datapaths that feed each other in a loop end here. */
 export const MAXIMUM_REENTRY = 8;
 
+/** What each reason means, for people. */
+const TEXTS: Readonly<Record<keyof typeof Drop, string>> = {
+  ETHERNET_TRUNCATED: 'It is shorter than an Ethernet header.',
+  NSH_MALFORMED: 'Its NSH header makes no sense.',
+  TAG_WITHOUT_ETHERNET: 'A VLAN tag was to be changed where there is no Ethernet header.',
+  UPCALL_LOST: 'No flow matched, and the program that decides did not take it: it does not run, or has too much to do.',
+  FLOW: 'Its flow sends it nowhere: it has no actions, or none that did anything with it. `millrace trace` says which flow.',
+  EXPLICIT: 'An action drop of its flow.',
+  EXPLICIT_ERROR: "An action drop of its flow: the program's tables could not do with it what they say.",
+  METER: 'The rate of a meter was exceeded.',
+  CONNECTION_ZONE_LIMIT: 'Its zone has as many connections as it may: `millrace connections limits`.',
+  CONNECTION_UNAVAILABLE: 'Its flow tracks connections, and nobody does so here.',
+  TIME_EXCEEDED: 'Its time to live has ended.',
+  RECIRCULATION_LIMIT: `It was looked up again more than ${MAXIMUM_RECIRCULATIONS} times: flows send it round.`,
+  DEFERRED_LIMIT: `It led to more than ${MAXIMUM_DEFERRED} packets that were to be looked up again.`,
+  NO_BUFFER: 'A copy was needed, and there was no buffer for it.',
+  HEADER_MISSING: 'An action changes a header that it does not have, or that is cut off.',
+  ACTION_UNKNOWN: 'Its flow has an action that is not known here.',
+  REENTRY_LIMIT: `Datapaths sent it to each other more than ${MAXIMUM_REENTRY} times.`,
+  PORT_MISSING: 'Its flow sends it to a port that is not there.',
+  TUNNEL_UNAVAILABLE: 'Its flow sends it into a tunnel, and nobody encapsulates here.',
+  OFFLOAD_UNFINISHED: 'The device of its output does not complete its checksum or cut it, and software could not.',
+  OUTPUT_REFUSED: 'What lies between its output and the device did not let it out.',
+  RESUME_MALFORMED: 'What the kernel said of it when it came up makes no sense.',
+  CONNECTION_TABLE_FULL:
+    'There is no room for its connection, and none that may go: `connections.maximum` says how many there may be.',
+  CONNECTION_NAT_EXHAUSTED: 'All addresses and ports that its connection could be translated to are in use.',
+  CONNECTION_CLASH:
+    'Answers to another connection come by the same addresses and ports, and its translation may not differ.',
+  CONNECTION_HELPER_ROOM: 'It announces an address that becomes longer by translation, and there is no room for that.',
+  FRAGMENT_DUPLICATE: 'A fragment that has come already.',
+  FRAGMENT_MALFORMED: 'A fragment whose length or place cannot be; its datagram is given up.',
+  FRAGMENT_OVERLAP: 'A fragment that overlaps another one; its datagram is given up.',
+  FRAGMENT_TOO_MANY: 'A datagram of more fragments than are kept.',
+  FRAGMENTATION_IMPOSSIBLE: 'It was put together from fragments, and cannot be sent on in pieces as small.',
+  TUNNEL_KEY_MISSING: 'Its flow sends it into a tunnel without saying where the other end is.',
+  TUNNEL_BAD_KEY: 'The other end of the tunnel is an address that cannot be one, or of no family.',
+  TUNNEL_NO_ROUTE: 'The host has no route to the other end of the tunnel: `ip route get`.',
+  TUNNEL_NO_SOURCE: 'The address that the tunnel is to send from is none of the host.',
+  TUNNEL_NO_NEIGHBOUR: 'The next hop on the way to the other end of the tunnel does not answer: `ip neigh`.',
+  TUNNEL_LINK_DOWN: 'The interface by which the tunnel leaves is down.',
+  TUNNEL_NO_INTERFACE: 'The interface by which the tunnel leaves cannot be sent to.',
+  TUNNEL_NO_ROOM: 'More packets wait for the way of their tunnel, or more ways are in use, than may.',
+  TUNNEL_TO_ITSELF: 'The other end of the tunnel is this host.',
+  TUNNEL_TOO_BIG: 'With the headers of the tunnel it is longer than the path takes, and may not be cut.',
+  TUNNEL_BAD_LENGTH: 'Lengths in the headers of the tunnel contradict the packet.',
+  TUNNEL_BAD_CHECKSUM: 'A checksum in the headers of the tunnel is wrong.',
+  TUNNEL_BAD_FLAGS: 'The header of the tunnel has flags, a version or reserved bits that may not be.',
+  TUNNEL_MALFORMED_OPTION: 'It has Geneve options whose lengths do not add up.',
+  TUNNEL_UNKNOWN_CRITICAL_OPTION: 'It has a critical Geneve option that nobody here knows.',
+  TUNNEL_UNKNOWN_PROTOCOL: 'What is inside is nothing that the tunnel carries.',
+  TUNNEL_CONGESTION: 'Congestion was marked on its way, and the packet inside knows no such mark.',
+  TUNNEL_BAD_SOURCE: 'It comes through a tunnel from an address that no host has.',
+  TUNNEL_BAD_SEGMENT: 'A segment of STT that contradicts others.',
+  CONNECTION_REDIRECT:
+    'An ICMP redirect about a translated connection: who followed it would speak around the translation.',
+};
+
+/** What a reason means, in a sentence. */
+export function dropText(reason: number): string {
+  const name = Object.keys(Drop).find((each): each is keyof typeof Drop => Drop[each as keyof typeof Drop] === reason);
+  return name === undefined ? `It was dropped: ${dropName(reason)}.` : TEXTS[name];
+}
+
 const NAMES: readonly string[] = Object.entries(Drop).reduce<string[]>((names, [name, reason]) => {
   names[reason] = name.toLowerCase().replaceAll('_', '-');
   return names;

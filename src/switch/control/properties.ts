@@ -9,7 +9,12 @@ import { SwitchError } from '../errors.ts';
 import { plainJson } from '../plain-json.ts';
 
 /** Plain JSON. */
-export type JsonValue = null | boolean | number | string | readonly JsonValue[] | { readonly [key: string]: JsonValue };
+export type JsonValue = null | boolean | number | string | readonly JsonValue[] | JsonObject;
+
+/** A mapping of JSON. */
+export interface JsonObject {
+  readonly [key: string]: JsonValue;
+}
 
 /** Most rules in one ACL, ids in one list, and addresses of one port: bounds on work per packet and on memory. */
 const MAX_ACL_RULES = 4096;

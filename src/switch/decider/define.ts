@@ -11,7 +11,7 @@ import type {
   PacketView,
 } from '../../decide/index.ts';
 import type { PortId } from '../../net/index.ts';
-import type { JsonValue } from '../control/properties.ts';
+import type { JsonObject, JsonValue } from '../control/properties.ts';
 import type { DropReason } from '../drop-reason.ts';
 import type {
   Extension,
@@ -92,6 +92,11 @@ export interface DeciderExtension extends Decider {
   readonly showsStatusAlone?: boolean;
   /** A command of its own. @throws Error for a command or argument that it does not know */
   command?(name: string, args: JsonValue): JsonValue;
+  /**
+   * Of one whose commands change its configuration: the configuration that it has now, as `parseConfiguration` takes it. What a command has changed is then the running
+   * configuration: it is shown, compared with a file, and given again after a crash.
+   */
+  configuration?(): JsonObject;
 }
 
 /** What a module says of a decider. */

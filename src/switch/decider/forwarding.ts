@@ -52,7 +52,7 @@ export class ForwardingDecider extends DeciderAdapter {
       unknownPort: DropReason.UNKNOWN_PORT,
       reasonOf: (drop) => this.#engine.reasonOf(drop),
       dropPort: (drop) => this.#engine.dropPort(drop),
-      describe: (name) => `What ${handle.name} decided could not be done: ${name}.`,
+      describe: (text) => `What ${handle.name} decided could not be done. ${text}`,
     });
     // Elsewhere nobody has tracked packets before.
     this.#decided = this.#newFlows({ tracks: () => this.#carried !== null && handle.shortcuts.isTracking() });

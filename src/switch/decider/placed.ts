@@ -12,7 +12,7 @@ import {
   shown,
 } from '../../decide/index.ts';
 import type { PortId } from '../../net/index.ts';
-import type { JsonValue } from '../control/properties.ts';
+import type { JsonObject, JsonValue } from '../control/properties.ts';
 import { DropReason, type DropReasonCode } from '../drop-reason.ts';
 import type { Counter, Extension, ExtensionHandle } from '../extension.ts';
 import type { OidRequest, Status } from '../oid/oid.ts';
@@ -45,6 +45,7 @@ class ShownCounter extends FlowCounter {
 export abstract class DeciderAdapter implements StackedDecider, Extension {
   readonly placed: PlacedDecider;
   readonly reconfigure?: (configuration: unknown) => void;
+  readonly configuration?: () => JsonObject;
   protected readonly handle: ExtensionHandle;
   protected readonly own: DeciderExtension;
   protected readonly ports = new ObservedPorts();
@@ -89,6 +90,7 @@ export abstract class DeciderAdapter implements StackedDecider, Extension {
         own.reconfigure?.(configuration);
         this.reconfigured();
       };
+    if (own.configuration !== undefined) this.configuration = own.configuration.bind(own);
     this.#isMade = true;
   }
 

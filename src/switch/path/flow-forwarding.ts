@@ -4,7 +4,7 @@
  * became of it is told by the datapath in the order in which packets were taken.
  */
 import { asPortNumber, nicIn, type PortNumber, portIn, portNumber } from '../../decide/index.ts';
-import { type Datapath, Drop, dropName } from '../../flow/index.ts';
+import { type Datapath, Drop, dropName, dropText } from '../../flow/index.ts';
 import { Batch, type Packet, type PortId } from '../../net/index.ts';
 import { DropReason, type DropReasonCode } from '../drop-reason.ts';
 import { RuleError } from '../errors.ts';
@@ -28,8 +28,8 @@ export interface FlowForwarder {
   reasonOf?(drop: number): DropReasonCode | undefined;
   /** The port that the present packet was to leave by, when the datapath's own drop is because of that; else -1. */
   dropPort?(drop: number): PortId | -1;
-  /** Sentence of a drop reason that is made of a name, such as `upcall lost`. */
-  describe(name: string): string;
+  /** What is told of a drop of the datapath. @param text a sentence that says what it means */
+  describe(text: string): string;
 }
 
 /** Packets that a flow has carried elsewhere, and what became of each. */
@@ -273,9 +273,8 @@ export class FlowForwarding {
     if (known !== undefined) return known;
     let reason = this.#reasons.get(drop);
     if (reason === undefined) {
-      const name = dropName(drop);
-      const text = this.#forwarder.describe(name.replaceAll('-', ' '));
-      reason = this.#handle.registerDropReason(name.toUpperCase().replaceAll('-', '_'), text);
+      const name = dropName(drop).toUpperCase().replaceAll('-', '_');
+      reason = this.#handle.registerDropReason(name, this.#forwarder.describe(dropText(drop)));
       this.#reasons.set(drop, reason);
     }
     return reason;

@@ -155,7 +155,7 @@ function flush(request: NetfilterRequest, table: ConnectionTable, isWanted: IsWa
     return true;
   }
   // Who wants no acknowledgement does not ask on.
-  while (!step());
+  request.workOn(step);
   return false;
 }
 

@@ -8,7 +8,7 @@ import { NlmFlag } from '../../../../netlink/index.ts';
 import type { Reply } from '../../device/reply.ts';
 import { Errno, OvsError } from '../../errors.ts';
 import { CONNECTION_POLICY, handleConnections } from './connections.ts';
-import { HEADERS_BYTES, type NetfilterRequest } from './message.ts';
+import { HEADERS_BYTES, type NetfilterRequest, type WorkOn } from './message.ts';
 import {
   ConnectionCommand,
   CTA_MAXIMUM,
@@ -63,6 +63,8 @@ const SUBSYSTEMS = new Map<number, SubsystemEntry>([
   ],
 ]);
 
+export type { WorkOn } from './message.ts';
+
 /** Whether a message type is one of netfilter's about connections. */
 export function isConnectionMessage(type: number): boolean {
   return SUBSYSTEMS.has(type >>> 8);
@@ -72,7 +74,7 @@ export function isConnectionMessage(type: number): boolean {
  * @returns whether the answer is a dump, or work that is acknowledged when it is over
  * @throws OvsError
  */
-export function handleNetfilter(message: Message, reply: Reply, connections: Connections): boolean {
+export function handleNetfilter(message: Message, reply: Reply, connections: Connections, workOn: WorkOn): boolean {
   const { bytes, type, flags } = message;
   // The kernel takes these for nothing, and nothing for a success.
   if (bytes.length < HEADERS_BYTES) return false;
@@ -89,6 +91,7 @@ export function handleNetfilter(message: Message, reply: Reply, connections: Con
       version: bytes[17],
       isDump: (flags & NlmFlag.DUMP) !== 0,
       attributes: readAttributes(bytes.subarray(0, end), HEADERS_BYTES, subsystem.maximum, subsystem.policy),
+      workOn,
     },
     connections,
   );

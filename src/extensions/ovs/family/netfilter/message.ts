@@ -26,7 +26,15 @@ export interface NetfilterRequest {
   /** A dump is asked for, by either of its two bits. */
   readonly isDump: boolean;
   readonly attributes: Attributes;
+  readonly workOn: WorkOn;
 }
+
+/**
+ * Work bit by bit on what no program asks on for.
+ * @param step does some of it; whether it is over
+ * @throws OvsError EBUSY while as much goes on as may
+ */
+export type WorkOn = (step: () => boolean) => void;
 
 /** The family of a record's addresses. @param kind its first word */
 export function familyOf(kind: number): number {

@@ -385,6 +385,25 @@ test('dumps and flushes of many stop between parts, also while nothing is found'
   expect(netfilter.dump().length).toBe(1000);
 });
 
+test('a flush that nobody waits for goes on when packets have had their turn, and not many at once', () => {
+  const netfilter = new Netfilter();
+  netfilter.world.connections.maximum = 10_000;
+  for (let i = 0; i < 5000; i += 1) {
+    netfilter.track(udp(end('10.0.0.1', i), end('192.0.2.9', 9)), { commit: true, zone: 1 });
+  }
+  expect(netfilter.ask(DELETE, 0, zone(1))).toEqual([]);
+  expect(netfilter.table.size).toBe(5000 - 1024);
+  const { later } = netfilter.world;
+  for (let i = 1; i < 16; i += 1) expect(netfilter.ask(DELETE, 0, zone(2))).toEqual([]);
+  for (let left = 5000 - 1024; left > 0; left = netfilter.table.size) {
+    for (const work of later.splice(0)) work();
+    expect(left - netfilter.table.size).toBe(Math.min(1024, left));
+  }
+  for (const work of later.splice(0)) work();
+  expect(later).toEqual([]);
+  expect(netfilter.ask(GET, DUMP)[0]).toMatchObject({ type: DONE });
+});
+
 test.each<[string, number, number, Write?, number?]>([
   ['a look-up without a tuple', EINVAL, GET],
   ['a look-up without a family', EOPNOTSUPP, GET, tuple(1, 17, A, B)],
