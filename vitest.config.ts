@@ -20,6 +20,7 @@ export default defineConfig({
           pool: 'forks',
           execArgv: [...MODULE_FLAGS],
           testTimeout: 30_000,
+          sequence: { groupOrder: 0 },
         },
       },
       {
@@ -29,7 +30,9 @@ export default defineConfig({
           include: ['test/**/*.test.ts'],
           exclude: ['test/{tree,conformance}/**'],
           pool: 'forks',
-          fileParallelism: false,
+          // They mostly wait, and none may mind what else the machine does.
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
           testTimeout: 120_000,
           hookTimeout: 120_000,
         },
