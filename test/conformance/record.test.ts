@@ -50,7 +50,7 @@ test('a cause that was written by hand stays while the test ends as before and t
   const again = (outcome: Outcome, cause: string) =>
     record(recorded, 'millrace', COLUMN, [ended(2, outcome, cause)], TESTS).rows.at(-1)?.cause;
   expect(again('fail', 'at system-traffic.at:5')).toBe('no NAT');
-  expect(again('fail', 'no tunnels')).toBe('no tunnels');
+  expect(again('fail', 'no such kind of tunnel')).toBe('no such kind of tunnel');
   expect(again('skip', 'at system-traffic.at:5')).toBe('at system-traffic.at:5');
   expect(again('pass', '')).toBe('');
 });

@@ -72,7 +72,9 @@ test('what the datapath does not support is the cause only of what asks for it',
   expect(causeOf('ovs-appctl dpctl/dump-conntrack')).toBe('no connection tracking');
   expect(causeOf('wget 10.1.1.1', 'received: OFPT_PACKET_OUT actions=ct(table=1)')).toBe('no connection tracking');
   expect(causeOf('wget 10.1.1.1')).toBe('at system-traffic.at:57');
-  expect(causeOf('wget 10.1.1.1', 'ioctl(SIOCGIFINDEX) on gre_sys device failed: No such device')).toBe('no tunnels');
+  expect(causeOf('wget 10.1.1.1', 'failed to add g0 as port: Address family not supported by protocol')).toBe(
+    'no such kind of tunnel',
+  );
 });
 
 test('a skipped test is named by the line of its source', () => {

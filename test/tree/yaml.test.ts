@@ -8,19 +8,9 @@ import { dirname, join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Config } from '../../src/daemon/config/model.ts';
 import { parseConfig } from '../../src/daemon/config/parse.ts';
-import { CaptureHub, captureExtension } from '../../src/extensions/capture/index.ts';
-import { filterExtension } from '../../src/extensions/filter/index.ts';
-import { learningExtension } from '../../src/extensions/learning/index.ts';
-import { ovsExtension } from '../../src/extensions/ovs/index.ts';
 import type { ExtensionFactory } from '../../src/switch/index.ts';
 import { filesBelow, lineAt, ROOT, textOf } from './files.ts';
 
-const BUILTINS = [
-  learningExtension,
-  filterExtension,
-  ovsExtension,
-  captureExtension(new CaptureHub()),
-] as ExtensionFactory[];
 const FENCED = /^( *)```ya?ml\n(.*?)^ *```$/gms;
 const PIECE = /^# below ([\w.-]+):\n/;
 const MODULE = /\bmodule: (?:\.\/)?([\w-]+\.ts)/g;
@@ -55,21 +45,12 @@ function parseBlock(text: string, name: string): Config {
   return parseConfig(text, join(folder, name));
 }
 
-/** Settings of extensions that come with Millrace are checked by these, as when they are started. */
-function checkSettings(config: Config): void {
-  for (const { name, module, config: settings } of config.extensions) {
-    if (module !== null) continue;
-    const factory = BUILTINS.find(({ descriptor }) => descriptor.name === name);
-    factory?.parseConfiguration?.(settings);
-  }
-}
-
 const BLOCKS = filesBelow('', '.md').flatMap((path) =>
   blocksOf(textOf(path)).map(({ text, line }) => ({ place: `${path}:${line}`, text })),
 );
 
 test.each(BLOCKS)('the YAML of $place is a configuration', ({ place, text }) => {
-  checkSettings(parseBlock(text, place.replaceAll('/', '-')));
+  parseBlock(text, place.replaceAll('/', '-'));
 });
 
 const FILES = filesBelow('examples', '.yaml');
@@ -77,7 +58,6 @@ const FILES = filesBelow('examples', '.yaml');
 test.each(FILES)('%s is a configuration, with settings that its extensions take', async (path) => {
   const file = join(ROOT, path);
   const config = parseConfig(readFileSync(file, 'utf8'), file);
-  checkSettings(config);
   for (const { module, config: settings } of config.extensions) {
     if (module === null) continue;
     const { default: factory } = (await import(resolve(dirname(file), module))) as { default: ExtensionFactory };
@@ -95,8 +75,8 @@ test('a block that the daemon would refuse fails, and so does one with settings 
   const [{ text, line }] = blocksOf(page);
   expect(line).toBe(3);
   expect(() => parseBlock(text, 'page')).toThrow('ports.web.vlan.mode: must be access, trunk or private');
-  const learning = parseBlock('extensions:\n  - { name: learning, config: { idle: 1 } }\n', 'page');
-  expect(() => checkSettings(learning)).toThrow('idle');
+  const learning = 'extensions:\n  - { name: learning, config: { idle: 1 } }\n';
+  expect(() => parseBlock(learning, 'page')).toThrow('idle');
 });
 
 test('a piece stands where its first line says', () => {

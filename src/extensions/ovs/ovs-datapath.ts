@@ -324,7 +324,12 @@ export class OvsDatapath implements FlowHooks, TunnelledDatapath {
   }
 
   sendBy(port: Vport, device: OvsDevice, packet: Packet): number {
-    return this.#outbound.send(port, device, packet);
+    this.#depth += 1;
+    try {
+      return this.#outbound.send(port, device, packet);
+    } finally {
+      this.#leave();
+    }
   }
 
   droppedLater(reason: number): void {

@@ -19,6 +19,8 @@ export class MemoryDevice implements OvsDevice {
   readonly counters = newCounters();
   readonly receive: (batch: Batch) => void;
   readonly sent: Uint8Array[] = [];
+  /** What is sent by the next flush. */
+  readonly #queued: Uint8Array[] = [];
   name: string;
   namespaceId: number | null = null;
   isOpen = true;
@@ -34,12 +36,14 @@ export class MemoryDevice implements OvsDevice {
   }
 
   transmit(packet: Packet): boolean {
-    this.sent.push(packet.frame().slice());
+    this.#queued.push(packet.frame().slice());
     this.counters.transmittedPackets += 1;
     return true;
   }
 
-  flush(): void {}
+  flush(): void {
+    this.sent.push(...this.#queued.splice(0));
+  }
 
   close(): void {
     this.isOpen = false;

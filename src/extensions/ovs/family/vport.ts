@@ -26,8 +26,9 @@ export const VPORT_ATTRIBUTES = 10;
 /** OVS_TUNNEL_ATTR_*. */
 const TUNNEL_PORT = 1;
 const TUNNEL_EXTENSION = 2;
-/** OVS_VXLAN_EXT_GBP. */
+/** OVS_VXLAN_EXT_GBP, and the last that there is, OVS_VXLAN_EXT_GPE: another header, which is not known here. */
 const VXLAN_GROUP_POLICY = 1;
+const VXLAN_EXTENSIONS = 8;
 
 /** @throws OvsError */
 export function handleVport(request: FamilyRequest): void {
@@ -109,7 +110,7 @@ function create(request: FamilyRequest): void {
   tell(request, Command.NEW, datapath, port);
 }
 
-/** @throws OvsError EINVAL */
+/** @throws OvsError EINVAL, EAFNOSUPPORT */
 function readTunnelOptions(attributes: Attributes, type: number): { destinationPort: number; groupPolicy: boolean } {
   if (!isTunnelType(type) || type === VportType.GRE) return { destinationPort: 0, groupPolicy: false };
   const content = attributes.required(A.OPTIONS);
@@ -120,7 +121,12 @@ function readTunnelOptions(attributes: Attributes, type: number): { destinationP
   let groupPolicy = false;
   if (extension !== null) {
     if (extension.length < 4) throw new OvsError(Errno.EINVAL, 'extension of a tunnel');
-    groupPolicy = new Attributes(extension, 0, extension.length, 1).has(VXLAN_GROUP_POLICY);
+    const extensions = new Attributes(extension, 0, extension.length, VXLAN_EXTENSIONS);
+    for (let other = VXLAN_GROUP_POLICY + 1; other <= VXLAN_EXTENSIONS; other += 1) {
+      // Packets of such a tunnel would be read wrongly.
+      if (extensions.has(other)) throw new OvsError(Errno.EAFNOSUPPORT, `extension ${other} of VXLAN`);
+    }
+    groupPolicy = extensions.has(VXLAN_GROUP_POLICY);
   }
   return { destinationPort: u16At(port, 0), groupPolicy };
 }

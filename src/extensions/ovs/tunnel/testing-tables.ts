@@ -76,8 +76,11 @@ export class TestTables implements HostTables {
     for (const { packet, taker } of this.waiting.splice(0)) taker.onPath(packet, this.path, state);
   }
 
-  giveBack(): void {
-    this.settle(PathState.NO_NEIGHBOUR);
+  giveBack(taker: PathTaker): void {
+    for (const one of this.waiting.filter((each) => each.taker === taker)) {
+      this.waiting.splice(this.waiting.indexOf(one), 1);
+      taker.onPath(one.packet, this.path, PathState.NO_NEIGHBOUR);
+    }
   }
 
   follow(): FollowedPath | null {

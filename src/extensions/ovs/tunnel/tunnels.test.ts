@@ -22,12 +22,15 @@ class Card implements OvsDevice {
   readonly offloads = 0;
   readonly counters = newCounters();
   readonly sent: Uint8Array[] = [];
+  readonly #queued: Uint8Array[] = [];
   isOpen = true;
   transmit(packet: Packet): boolean {
-    this.sent.push(packet.frame().slice());
+    this.#queued.push(packet.frame().slice());
     return true;
   }
-  flush(): void {}
+  flush(): void {
+    this.sent.push(...this.#queued.splice(0));
+  }
   close(): void {
     this.isOpen = false;
   }
@@ -280,9 +283,17 @@ test('packets wait for their way, go on with their own keys, and are dropped by 
   a.tables.path.state = PathState.RESOLVING;
   a.arrive(frame());
   a.remove('tun');
-  a.tables.settle(PathState.READY);
-  expect([a.drops, a.byCard()]).toEqual([['port-missing'], []]);
+  expect([a.drops, a.byCard(), a.tables.waiting]).toEqual([['port-missing'], [], []]);
   expect(a.isClean()).toBe(true);
+});
+
+test('what has waited for a way by another port of the datapath goes out at once', () => {
+  const { a } = ends(VportType.VXLAN, 4789, 'flags(df|key)', false);
+  a.tables.path.interfaceIndex = LOCAL_INDEX + 2;
+  a.tables.path.state = PathState.RESOLVING;
+  a.arrive(frame());
+  a.tables.settle(PathState.READY);
+  expect(a.sent('eth2')).toHaveLength(1);
 });
 
 test('the sender of a packet that is too big for the path hears of it by the tunnel, with the length that fits', () => {

@@ -132,6 +132,8 @@ export class Tunnels {
   /** A batch for each call that is under way: an outer packet may go into a tunnel again. */
   readonly #batches: Batch[] = [];
   #depth = 0;
+  /** Packets that wait for their way, which go when there is no tunnel any more. */
+  readonly #waiting = new Set<WaitingPacket>();
 
   /** @param datapaths all that there are */
   constructor(
@@ -205,6 +207,7 @@ export class Tunnels {
 
   #end(): void {
     const means = this.#means;
+    for (const one of [...this.#waiting]) means?.tables.giveBack(one);
     this.#means = null;
     means?.unlisten();
     means?.stt.close();
@@ -280,7 +283,9 @@ export class Tunnels {
     if (path.state !== PathState.RESOLVING) return dropOfPath(path.state);
     packet.hold();
     const waiting = new WaitingPacket(place, words.slice(), l3Type, (...what) => this.#goOn(...what));
+    this.#waiting.add(waiting);
     if (means.tables.wait(path, packet, waiting)) return 0;
+    this.#waiting.delete(waiting);
     packet.release();
     return Drop.TUNNEL_NO_ROOM;
   }
@@ -320,6 +325,7 @@ export class Tunnels {
 
   /** The path of a packet that waited is known now, or will not be. Its reference is ours. */
   #goOn(packet: Packet, waiting: WaitingPacket, path: HostPath, state: number): void {
+    this.#waiting.delete(waiting);
     const { place, words, l3Type } = waiting;
     const isThere = this.#placeOf(place.vport) === place;
     let refusal: number = Drop.PORT_MISSING;
