@@ -42,13 +42,13 @@ test('a killed daemon leaves nothing that hinders the next one, which says once 
 
   world.up(twoPorts);
   expect(world.pid()).not.toBe(pid);
-  expect(world.log().match(/was killed; cleaned up/g)).toHaveLength(1);
+  expect(world.log().match(/was killed; what it left is/g)).toHaveLength(1);
   expect(world.log()).toContain(`"pid":${pid}`);
   expect(world.pings('a', '10.9.0.2')).toBe(true);
   expect(must('ip', '-n', world.middle, 'link')).not.toContain('tap0');
   world.ok('down');
   world.up(twoPorts);
-  expect(world.log().match(/was killed; cleaned up/g)).toHaveLength(1);
+  expect(world.log().match(/was killed; what it left is/g)).toHaveLength(1);
 });
 
 test('an interface of a killed daemon that the next one does not want belongs to the kernel again', async () => {
