@@ -91,10 +91,12 @@ test('a daemon that is killed while it is waited for is seen to be gone at once,
   const began = Date.now();
   const outcome = await ended;
   expect(Date.now() - began).toBeLessThan(10_000);
-  expect([outcome.code, outcome.stdout]).toEqual([
-    0,
-    `millrace is down (pid ${pid} ended before it had undone everything; removed 1 program on interfaces and the devices of its punt channel).\n`,
-  ]);
+  // It may have been gone before it was asked.
+  const said = ['ended before it had undone everything; removed', 'removed what was left of one that was killed'];
+  expect(outcome.code).toBe(0);
+  expect(said.filter((text) => outcome.stdout.includes(text))).toHaveLength(1);
+  expect(outcome.stdout).toContain(`(pid ${pid}`);
+  expect(outcome.stdout).toContain('1 program on interfaces and the devices of its punt channel');
   expect(left()).toEqual([]);
 });
 
