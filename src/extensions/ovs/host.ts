@@ -1,9 +1,8 @@
 /** What the extension needs from outside: devices and the time. The daemon hands it in; tests do with memory. */
 import type { Connections } from '../../connections/index.ts';
 import type { FlowRegistry } from '../../flow/index.ts';
-import type { AdapterCounters, Batch, Packet, PortId } from '../../net/index.ts';
+import type { AdapterCounters, Batch, HostTables, Packet, PortId } from '../../net/index.ts';
 import type { CarriedPackets } from '../../switch/index.ts';
-import type { TunnelSurroundings } from './tunnel/tunnels.ts';
 
 /** An open device. Nothing here blocks or throws. */
 export interface OvsDevice {
@@ -32,6 +31,16 @@ export interface OvsDevice {
 
 /** How a port came to be asked for: an existing device, or one that the datapath makes. */
 export type DeviceKind = 'netdev' | 'internal';
+
+/** What tunnels need of the host. */
+export interface TunnelSurroundings {
+  /** The host's routes, neighbours and addresses. @throws Error that says why they cannot be had */
+  tables(): HostTables;
+  /** A way to send by an interface that is no port of a datapath; null when frames cannot be sent there. The caller closes it. */
+  openInterface(interfaceIndex: number): OvsDevice | null;
+  /** Tell people. */
+  warn(message: string): void;
+}
 
 export interface OvsHost {
   /** Milliseconds of CLOCK_MONOTONIC. */

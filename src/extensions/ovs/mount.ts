@@ -21,7 +21,7 @@ import {
 import { OfferedDatapaths } from './carried-megaflows.ts';
 import { runOvsCommand } from './dpctl.ts';
 import { explainFrame } from './explain.ts';
-import type { DeviceKind, OvsDevice, OvsHost } from './host.ts';
+import type { DeviceKind, OvsDevice, OvsHost, TunnelSurroundings } from './host.ts';
 import { type OvsSurroundings, surroundingsOf } from './mount-host.ts';
 import { MountedPort, type PortTransmitter } from './mount-port.ts';
 import { type OvsConfiguration, parseOvsConfiguration } from './mount-settings.ts';
@@ -30,7 +30,6 @@ import type { OvsDatapath } from './ovs-datapath.ts';
 import type { Buffers } from './plain.ts';
 import type { OvsPort } from './port-number.ts';
 import { describeServer, type OvsStatus } from './status.ts';
-import type { TunnelSurroundings } from './tunnel/tunnels.ts';
 
 const BUFFERS = { packets: 4096, bufferBytes: 2304, largePackets: 128, largeBufferBytes: 66_048, clones: 4096 };
 

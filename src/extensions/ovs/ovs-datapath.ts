@@ -27,7 +27,8 @@ import { Meters } from './meters.ts';
 import { Outbound } from './outbound.ts';
 import type { Buffers } from './plain.ts';
 import { asOvsPort, LOCAL_PORT, NO_PORT, type OvsPort, toOvsPort } from './port-number.ts';
-import { isTunnelType, NOT_TUNNELLED, type TunnelledDatapath, type Tunnels } from './tunnel/tunnels.ts';
+import type { TunnelledDatapath } from './tunnel/place.ts';
+import { isTunnelType, NOT_TUNNELLED, type Tunnels } from './tunnel/tunnels.ts';
 import { type EgressPort, UpcallSender, type UserspaceAction } from './upcall.ts';
 import { Vport } from './vport.ts';
 

@@ -8,9 +8,8 @@ import { Frame } from './abi.ts';
 import type { Connection } from './device/connection.ts';
 import { PART_MAXIMUM_BYTES } from './device/dump.ts';
 import { Errno, OvsError } from './errors.ts';
-import type { DeviceKind, OvsDevice } from './host.ts';
+import type { DeviceKind, OvsDevice, TunnelSurroundings } from './host.ts';
 import { OvsServer } from './netlink-server.ts';
-import type { TunnelSurroundings } from './tunnel/tunnels.ts';
 
 /** A device that keeps what was sent. */
 export class MemoryDevice implements OvsDevice {

@@ -36,44 +36,14 @@ import {
   tooBigAnswer,
 } from '../../../tunnels/index.ts';
 import { VportType } from '../abi.ts';
-import type { OvsDevice } from '../host.ts';
+import type { OvsDevice, TunnelSurroundings } from '../host.ts';
 import { cutAsItCame, Outbound } from '../outbound.ts';
 import { type Buffers, plainPackets } from '../plain.ts';
-import type { OvsPort } from '../port-number.ts';
 import type { Vport } from '../vport.ts';
 import { dropOfPath, dropOfResult } from './drops.ts';
+import type { TunnelledDatapath, TunnelPlace } from './place.ts';
 import { hasCongestionMark, isTunnelled } from './receiving.ts';
 import { WaitingPacket } from './waiting.ts';
-
-/** What tunnels need of the host. */
-export interface TunnelSurroundings {
-  /** The host's routes, neighbours and addresses. @throws Error that says why they cannot be had */
-  tables(): HostTables;
-  /** A way to send by an interface that is no port of a datapath; null when frames cannot be sent there. The caller closes it. */
-  openInterface(interfaceIndex: number): OvsDevice | null;
-  /** Tell people. */
-  warn(message: string): void;
-}
-
-/** What a datapath does for tunnels. */
-export interface TunnelledDatapath {
-  readonly ports: ReadonlyMap<OvsPort, Vport>;
-  /** Take in a packet, whose reference passes over. @param tunnel its key, TUNNEL_WORDS long; null for a frame that came by no tunnel */
-  receiveTunnelled(packet: Packet, number: OvsPort, tunnel: Uint32Array | null, l3Type: number): void;
-  /** Send a frame by a port with a device. @returns 0 or a reason of Drop */
-  sendBy(port: Vport, device: OvsDevice, packet: Packet): number;
-  /** A packet that had been taken over was dropped after all. */
-  droppedLater(reason: number): void;
-  /** What flows may send where has changed. */
-  portsChanged(): void;
-}
-
-/** A tunnel port and where it is. */
-export interface TunnelPlace {
-  readonly datapath: TunnelledDatapath;
-  readonly vport: Vport;
-  readonly port: TunnelPort;
-}
 
 /** Of {@link Tunnels.take}: the frame is no tunnel's. */
 export const NOT_TUNNELLED = -1;

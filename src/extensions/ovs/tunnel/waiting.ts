@@ -1,6 +1,6 @@
 /** A packet for a tunnel that waits until its way is known: what is to be done with it then. The host's tables keep the packet, and say how many may wait. */
 import type { HostPath, Packet, PathTaker } from '../../../net/index.ts';
-import type { TunnelPlace } from './tunnels.ts';
+import type { TunnelPlace } from './place.ts';
 
 export class WaitingPacket implements PathTaker {
   readonly place: TunnelPlace;
