@@ -209,15 +209,19 @@ export class OvsDatapath implements FlowHooks, TunnelledDatapath {
     const device = isDevice ? this.#host.open(kind, name, receive, gone) : null;
     const { upcallPids, destinationPort, groupPolicy } = request;
     const port = new Vport(number, type, name, upcallPids, device, destinationPort, groupPolicy);
+    if (isTunnelType(type) && this.#tunnels?.add(this, port) === false) {
+      throw new OvsError(Errno.EEXIST, `another tunnel has the transport port ${destinationPort}`);
+    }
+    this.#tunnels?.exitsChanged();
     this.ports.set(number, port);
     this.#byNumber[number] = port;
     if (number === LOCAL_PORT) this.interfaceIndex = device?.interfaceIndex ?? 0;
-    if (isTunnelType(type)) this.#tunnels?.add(this, port);
     this.#registration?.portsChanged();
     return port;
   }
 
   removePort(port: Vport): void {
+    this.#tunnels?.exitsChanged();
     this.ports.delete(port.number);
     this.#byNumber[port.number] = undefined;
     this.#registration?.portsChanged();

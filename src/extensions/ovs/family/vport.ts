@@ -116,7 +116,7 @@ function readTunnelOptions(attributes: Attributes, type: number): { destinationP
   const content = attributes.required(A.OPTIONS);
   const options = new Attributes(content, 0, content.length, 2);
   const port = options.required(TUNNEL_PORT);
-  if (port.length !== 2) throw new OvsError(Errno.EINVAL, 'transport port of a tunnel');
+  if (port.length !== 2 || u16At(port, 0) === 0) throw new OvsError(Errno.EINVAL, 'transport port of a tunnel');
   const extension = type === VportType.VXLAN ? options.content(TUNNEL_EXTENSION) : null;
   let groupPolicy = false;
   if (extension !== null) {

@@ -61,17 +61,26 @@ class Chassis {
     this.#port('tun', type, destinationPort);
   }
 
-  #ask(family: number, index: number, write: Parameters<typeof request>[4], flags = ACK): void {
+  #try(family: number, index: number, write: Parameters<typeof request>[4], flags = ACK): number {
     const answers = this.#program.request(request(family, Command.NEW, flags, index, write));
-    expect(answers.map(({ errno }) => errno)).toEqual([0]);
+    return answers[0].errno;
+  }
+
+  #ask(family: number, index: number, write: Parameters<typeof request>[4], flags = ACK): void {
+    expect(this.#try(family, index, write, flags)).toBe(0);
   }
 
   #port(name: string, type: number, destinationPort = 0): void {
-    this.#ask(Family.VPORT, LOCAL_INDEX, (writer) => {
+    expect(this.tryPort(name, type, destinationPort)).toBe(0);
+  }
+
+  /** @returns the errno */
+  tryPort(name: string, type: number, destinationPort = 0): number {
+    return this.#try(Family.VPORT, LOCAL_INDEX, (writer) => {
       writer.string(VportAttribute.NAME, name);
       writer.u32(VportAttribute.TYPE, type);
       writer.bytes(VportAttribute.UPCALL_PID, new Uint8Array(4));
-      if (destinationPort === 0) return;
+      if (destinationPort === 0 && type !== VportType.GENEVE) return;
       const options = writer.beginNested(VportAttribute.OPTIONS);
       writer.u16(1, destinationPort);
       writer.endNested(options);
@@ -368,6 +377,28 @@ test('which of the own ports flows may not go past follows tunnels and addresses
   expect(b.tables.isHeard).toBe(false);
   b.arrive(frame());
   expect(b.sent('dp')).toHaveLength(1);
+});
+
+test.each([
+  ['without a port', 0, 22],
+  ['on the port of another kind', 4789, 17],
+])('a tunnel %s is refused, and nothing of it is left', (_, port, errno) => {
+  const { a } = ends(VportType.VXLAN, 4789, 'flags(df|key)', false);
+  expect(a.tryPort('more', VportType.GENEVE, port)).toBe(errno);
+  expect(a.tryPort('more', VportType.GENEVE, 6081)).toBe(0);
+});
+
+test('a port that becomes the exit of a tunnel has its packets from then on', () => {
+  const { a } = ends(VportType.VXLAN, 4789, 'flags(df|key)', false);
+  a.tables.path.interfaceIndex = LOCAL_INDEX + 3;
+  a.arrive(frame());
+  expect(a.drops).toEqual(['tunnel-no-interface']);
+  expect(a.tryPort('eth3', VportType.NETDEV)).toBe(0);
+  a.arrive(frame());
+  expect(a.sent('eth3')).toHaveLength(1);
+  a.remove('eth3');
+  a.arrive(frame());
+  expect(a.drops).toEqual(['tunnel-no-interface']);
 });
 
 test('an interface is opened once, and closed with the last tunnel', () => {

@@ -85,6 +85,13 @@ interface HostInterface {
   isWaiting: boolean;
 }
 
+/** A port of a datapath with a device. */
+interface Exit {
+  readonly datapath: TunnelledDatapath;
+  readonly vport: Vport;
+  readonly device: OvsDevice;
+}
+
 export class Tunnels {
   readonly #surroundings: TunnelSurroundings;
   readonly #datapaths: ReadonlyMap<number, TunnelledDatapath>;
@@ -99,6 +106,8 @@ export class Tunnels {
   readonly #headers = new HeaderOffsets();
   readonly #outbound: Outbound;
   readonly #interfaces = new Map<number, HostInterface | null>();
+  /** By interface, as far as it was asked for: the port of a datapath that it is; null for none. */
+  readonly #exits = new Map<number, Exit | null>();
   /** A batch for each call that is under way: an outer packet may go into a tunnel again. */
   readonly #batches: Batch[] = [];
   #depth = 0;
@@ -187,6 +196,7 @@ export class Tunnels {
   }
 
   #addressesChanged(): void {
+    this.exitsChanged();
     // What could not be sent by may be another interface now.
     for (const [index, one] of this.#interfaces) if (one === null) this.#interfaces.delete(index);
     this.#portsChanged();
@@ -274,10 +284,8 @@ export class Tunnels {
     const path = means.tables.find(this.#ask(place, key.egress));
     const drop = dropOfPath(path.state);
     if (path.state !== PathState.READY) return { text: PATH_STATE_TEXTS[path.state], drop };
-    const vports = [...this.#datapaths.values()].flatMap(({ ports }) => [...ports.values()]);
-    const by = vports.find(({ device }) => device?.interfaceIndex === path.interfaceIndex);
-    const exit = by === undefined ? `interface ${path.interfaceIndex} of the host` : by.name;
-    return { text: `its packets leave by ${exit}, ${path.mtuBytes} bytes at most`, drop };
+    const by = this.#exitBy(path.interfaceIndex)?.vport.name ?? `interface ${path.interfaceIndex} of the host`;
+    return { text: `its packets leave by ${by}, ${path.mtuBytes} bytes at most`, drop };
   }
 
   /** What decides about the way of a packet with this tunnel key. */
@@ -418,15 +426,13 @@ export class Tunnels {
 
   /** @returns 0 or a reason of Drop */
   #leave(outer: Packet, interfaceIndex: number): number {
-    for (const datapath of this.#datapaths.values()) {
-      for (const vport of datapath.ports.values()) {
-        const { device } = vport;
-        if (device === null || device.interfaceIndex !== interfaceIndex) continue;
-        if (vport.type !== VportType.INTERNAL) return datapath.sendBy(vport, device, outer);
-        outer.hold();
-        datapath.receiveTunnelled(outer, vport.number, null, 0);
-        return 0;
-      }
+    const exit = this.#exitBy(interfaceIndex);
+    if (exit !== null) {
+      const { datapath, vport, device } = exit;
+      if (vport.type !== VportType.INTERNAL) return datapath.sendBy(vport, device, outer);
+      outer.hold();
+      datapath.receiveTunnelled(outer, vport.number, null, 0);
+      return 0;
     }
     const one = this.#interfaceOf(interfaceIndex);
     if (one === null) return Drop.TUNNEL_NO_INTERFACE;
@@ -434,6 +440,26 @@ export class Tunnels {
     // It is gone, and another one may have come in its place.
     if (refusal === Drop.OUTPUT_REFUSED) this.#forget(interfaceIndex, one);
     return refusal;
+  }
+
+  #exitBy(interfaceIndex: number): Exit | null {
+    const known = this.#exits.get(interfaceIndex);
+    // A device that came back has another index.
+    if (known === null || known?.device.interfaceIndex === interfaceIndex) return known;
+    let found: Exit | null = null;
+    for (const datapath of this.#datapaths.values()) {
+      for (const vport of datapath.ports.values()) {
+        const { device } = vport;
+        if (device?.interfaceIndex === interfaceIndex) found = { datapath, vport, device };
+      }
+    }
+    this.#exits.set(interfaceIndex, found);
+    return found;
+  }
+
+  /** Ports of datapaths come and go. */
+  exitsChanged(): void {
+    this.#exits.clear();
   }
 
   #interfaceOf(interfaceIndex: number): HostInterface | null {
